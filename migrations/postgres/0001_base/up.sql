@@ -1,0 +1,407 @@
+-- Times are milliseconds since 1970 UTC; ids are UUIDv7 text; sealed_* columns hold AES-256-GCM with the key id in front.
+
+CREATE TABLE meta (
+    key TEXT NOT NULL PRIMARY KEY,
+    value TEXT NOT NULL
+);
+
+-- Directory -------------------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE users (
+    id TEXT NOT NULL PRIMARY KEY,
+    upn TEXT NOT NULL UNIQUE,
+    display_name TEXT NOT NULL,
+    mail TEXT,
+    sam_account_name TEXT,
+    security_identifier TEXT,
+    distinguished_name TEXT,
+    role TEXT NOT NULL,
+    enabled BOOLEAN NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+
+CREATE TABLE groups (
+    id TEXT NOT NULL PRIMARY KEY,
+    display_name TEXT NOT NULL UNIQUE,
+    description TEXT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+CREATE TABLE group_members (
+    group_id TEXT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    member_kind TEXT NOT NULL,
+    member_id TEXT NOT NULL,
+    added_at BIGINT NOT NULL,
+    PRIMARY KEY (group_id, member_kind, member_id)
+);
+CREATE INDEX group_members_by_member ON group_members (member_kind, member_id);
+
+CREATE TABLE taps (
+    id TEXT NOT NULL PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    mac BYTEA NOT NULL,
+    one_time BOOLEAN NOT NULL,
+    starts_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    used_at BIGINT,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX taps_by_user ON taps (user_id);
+
+-- Failed sign-ins per key (user or address), shared by all nodes.
+CREATE TABLE throttles (
+    key TEXT NOT NULL PRIMARY KEY,
+    failures BIGINT NOT NULL,
+    window_started_at BIGINT NOT NULL,
+    blocked_until BIGINT NOT NULL
+);
+
+-- One-time proofs of a sign-in that a device shows during enrolment; the key is the SHA-256 of the token.
+CREATE TABLE enrollment_tokens (
+    token_hash TEXT NOT NULL PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    platform TEXT NOT NULL,
+    method TEXT NOT NULL,
+    tap_id TEXT,
+    expires_at BIGINT NOT NULL,
+    used_at BIGINT,
+    created_at BIGINT NOT NULL
+);
+
+-- Devices ---------------------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE devices (
+    id TEXT NOT NULL PRIMARY KEY,
+    display_name TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    user_id TEXT REFERENCES users (id),
+    hardware_id TEXT UNIQUE,
+    entra_device_id TEXT,
+    serial_number TEXT,
+    manufacturer TEXT,
+    model TEXT,
+    os_version TEXT,
+    os_edition TEXT,
+    state TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE INDEX devices_by_user ON devices (user_id);
+CREATE INDEX devices_by_serial ON devices (serial_number);
+
+CREATE TABLE enrollments (
+    id TEXT NOT NULL PRIMARY KEY,
+    device_id TEXT NOT NULL REFERENCES devices (id),
+    platform TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    state TEXT NOT NULL,
+    mdm_id TEXT NOT NULL,
+    user_id TEXT REFERENCES users (id),
+    context TEXT NOT NULL,
+    channel_uri TEXT,
+    sealed_md5 BYTEA,
+    nonce BYTEA,
+    nonce_expires_at BIGINT,
+    certificate_id TEXT,
+    -- The earliest moment at which the server has something to ask or tell; NULL while there is nothing.
+    work_at BIGINT,
+    last_seen_at BIGINT,
+    enrolled_at BIGINT NOT NULL,
+    ended_at BIGINT,
+    version BIGINT NOT NULL
+);
+CREATE INDEX enrollments_by_device ON enrollments (device_id, state);
+CREATE INDEX enrollments_by_mdm_id ON enrollments (mdm_id);
+
+CREATE TABLE dm_sessions (
+    enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,
+    login_user TEXT NOT NULL,
+    session_id TEXT NOT NULL,
+    msg_id BIGINT NOT NULL,
+    body_hash BYTEA NOT NULL,
+    response BYTEA NOT NULL,
+    state TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    started_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (enrollment_id, login_user)
+);
+
+-- Orders of an administrator (unenrol, reboot, ...); what profiles want lives in desired_items.
+CREATE TABLE commands (
+    id TEXT NOT NULL PRIMARY KEY,
+    enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts BIGINT NOT NULL,
+    result TEXT,
+    not_before BIGINT NOT NULL,
+    created_by TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    version BIGINT NOT NULL
+);
+CREATE INDEX commands_by_enrollment ON commands (enrollment_id, state, id);
+
+CREATE TABLE facts (
+    device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    name TEXT NOT NULL,
+    value TEXT,
+    status BIGINT NOT NULL,
+    source TEXT NOT NULL,
+    observed_at BIGINT NOT NULL,
+    next_at BIGINT,
+    PRIMARY KEY (device_id, name)
+);
+
+-- Desired state ---------------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE profiles (
+    id TEXT NOT NULL PRIMARY KEY,
+    display_name TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    platform TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    document TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+
+-- What a device was given stays known until the device no longer has it.
+CREATE TABLE profile_versions (
+    profile_id TEXT NOT NULL,
+    version BIGINT NOT NULL,
+    document TEXT NOT NULL,
+    PRIMARY KEY (profile_id, version)
+);
+
+CREATE TABLE assignments (
+    id TEXT NOT NULL PRIMARY KEY,
+    profile_id TEXT NOT NULL REFERENCES profiles (id) ON DELETE CASCADE,
+    mode TEXT NOT NULL,
+    target TEXT NOT NULL,
+    group_id TEXT REFERENCES groups (id) ON DELETE CASCADE,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX assignments_by_profile ON assignments (profile_id);
+CREATE INDEX assignments_by_group ON assignments (group_id);
+
+CREATE TABLE desired_items (
+    device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    profile_id TEXT NOT NULL,
+    -- NULL: the device should not have it (any more).
+    desired_version BIGINT,
+    -- NULL: the device does not have it (yet).
+    applied_version BIGINT,
+    state TEXT NOT NULL,
+    detail TEXT NOT NULL,
+    attempts BIGINT NOT NULL,
+    -- When to look at it again: retry, verification, drift check, renewal; NULL: never by itself.
+    due_at BIGINT,
+    updated_at BIGINT NOT NULL,
+    PRIMARY KEY (device_id, profile_id)
+);
+CREATE INDEX desired_items_by_profile ON desired_items (profile_id, state);
+
+CREATE TABLE compliance_states (
+    device_id TEXT NOT NULL PRIMARY KEY REFERENCES devices (id) ON DELETE CASCADE,
+    state TEXT NOT NULL,
+    compliant BOOLEAN NOT NULL,
+    grace_expires_at BIGINT,
+    reevaluate_at BIGINT,
+    detail TEXT NOT NULL,
+    evaluated_at BIGINT NOT NULL,
+    changed_at BIGINT NOT NULL,
+    version BIGINT NOT NULL
+);
+CREATE INDEX compliance_states_by_time ON compliance_states (reevaluate_at);
+CREATE INDEX compliance_states_by_state ON compliance_states (state);
+
+-- Certificates ----------------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE authorities (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    kind TEXT NOT NULL,
+    status TEXT NOT NULL,
+    parent_id TEXT REFERENCES authorities (id),
+    key_algorithm TEXT NOT NULL,
+    certificate BYTEA NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    crl_number BIGINT NOT NULL,
+    crl_due_at BIGINT NOT NULL,
+    not_before BIGINT NOT NULL,
+    not_after BIGINT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+-- Certificates with a key of ours: SCEP registration authority, OCSP responder, server.
+CREATE TABLE service_keys (
+    id TEXT NOT NULL PRIMARY KEY,
+    authority_id TEXT NOT NULL REFERENCES authorities (id),
+    purpose TEXT NOT NULL,
+    certificate BYTEA NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    not_before BIGINT NOT NULL,
+    not_after BIGINT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX service_keys_by_purpose ON service_keys (authority_id, purpose, not_after);
+
+CREATE TABLE certificates (
+    id TEXT NOT NULL PRIMARY KEY,
+    authority_id TEXT NOT NULL REFERENCES authorities (id),
+    serial TEXT NOT NULL,
+    sha1 TEXT NOT NULL,
+    sha256 TEXT NOT NULL UNIQUE,
+    subject TEXT NOT NULL,
+    purpose TEXT NOT NULL,
+    status TEXT NOT NULL,
+    not_before BIGINT NOT NULL,
+    not_after BIGINT NOT NULL,
+    revoked_at BIGINT,
+    revocation_reason BIGINT,
+    device_id TEXT REFERENCES devices (id),
+    user_id TEXT REFERENCES users (id),
+    enrollment_id TEXT,
+    profile_id TEXT,
+    superseded_by TEXT,
+    grant_document TEXT NOT NULL,
+    certificate BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
+    UNIQUE (authority_id, serial)
+);
+CREATE INDEX certificates_by_device ON certificates (device_id, status);
+CREATE INDEX certificates_by_user ON certificates (user_id);
+CREATE INDEX certificates_by_serial ON certificates (serial);
+CREATE INDEX certificates_by_sha1 ON certificates (sha1);
+CREATE INDEX certificates_by_enrollment ON certificates (enrollment_id);
+CREATE INDEX certificates_by_revocation ON certificates (authority_id, revoked_at);
+
+CREATE TABLE crls (
+    authority_id TEXT NOT NULL PRIMARY KEY REFERENCES authorities (id),
+    number BIGINT NOT NULL,
+    der BYTEA NOT NULL,
+    this_update BIGINT NOT NULL,
+    next_update BIGINT NOT NULL
+);
+
+CREATE TABLE ocsp_responses (
+    authority_id TEXT NOT NULL REFERENCES authorities (id),
+    serial TEXT NOT NULL,
+    hash_algorithm TEXT NOT NULL,
+    der BYTEA NOT NULL,
+    this_update BIGINT NOT NULL,
+    next_update BIGINT NOT NULL,
+    PRIMARY KEY (authority_id, serial, hash_algorithm)
+);
+
+CREATE TABLE scep_challenges (
+    id TEXT NOT NULL PRIMARY KEY,
+    authority_id TEXT NOT NULL REFERENCES authorities (id),
+    profile_id TEXT,
+    enrollment_id TEXT,
+    device_id TEXT,
+    user_id TEXT,
+    grant_document TEXT NOT NULL,
+    needs_approval BOOLEAN NOT NULL,
+    expires_at BIGINT NOT NULL,
+    consumed_at BIGINT,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX scep_challenges_by_expiry ON scep_challenges (expires_at);
+
+CREATE TABLE scep_transactions (
+    authority_id TEXT NOT NULL REFERENCES authorities (id),
+    transaction_id TEXT NOT NULL,
+    signer_hash TEXT NOT NULL,
+    request_hash TEXT NOT NULL,
+    challenge_id TEXT,
+    state TEXT NOT NULL,
+    request BYTEA NOT NULL,
+    grant_document TEXT NOT NULL,
+    certificate_id TEXT,
+    created_at BIGINT NOT NULL,
+    decided_at BIGINT,
+    decided_by TEXT,
+    PRIMARY KEY (authority_id, transaction_id)
+);
+CREATE INDEX scep_transactions_by_state ON scep_transactions (state, created_at);
+
+-- Signals ---------------------------------------------------------------------------------------------------------------------------
+
+CREATE TABLE receivers (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    endpoint_url TEXT NOT NULL,
+    audience TEXT NOT NULL,
+    sealed_authorization BYTEA,
+    status TEXT NOT NULL,
+    status_reason TEXT,
+    created_at BIGINT NOT NULL
+);
+
+CREATE TABLE signing_keys (
+    kid TEXT NOT NULL PRIMARY KEY,
+    algorithm TEXT NOT NULL,
+    jwk TEXT NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    created_at BIGINT NOT NULL,
+    active_from BIGINT NOT NULL,
+    retired_at BIGINT
+);
+
+-- Effects that leave the process after the commit. Rows of one order_key leave one after the other, by seq.
+CREATE TABLE outbox (
+    seq BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    topic TEXT NOT NULL,
+    order_key TEXT NOT NULL,
+    dedup_key TEXT NOT NULL UNIQUE,
+    payload TEXT NOT NULL,
+    state TEXT NOT NULL,
+    attempts BIGINT NOT NULL,
+    next_at BIGINT NOT NULL,
+    lease_owner TEXT,
+    lease_until BIGINT,
+    last_error TEXT,
+    created_at BIGINT NOT NULL,
+    done_at BIGINT
+);
+CREATE INDEX outbox_due ON outbox (state, next_at);
+CREATE INDEX outbox_order ON outbox (order_key, state, seq);
+
+CREATE TABLE jobs (
+    name TEXT NOT NULL PRIMARY KEY,
+    schedule TEXT NOT NULL,
+    next_at BIGINT NOT NULL,
+    lease_owner TEXT,
+    lease_until BIGINT,
+    last_started_at BIGINT,
+    last_finished_at BIGINT,
+    last_error TEXT
+);
+
+-- Audit: each row's hash covers the row and the hash before it.
+CREATE TABLE audit (
+    seq BIGINT NOT NULL PRIMARY KEY,
+    at BIGINT NOT NULL,
+    actor TEXT NOT NULL,
+    action TEXT NOT NULL,
+    target TEXT NOT NULL,
+    origin TEXT NOT NULL,
+    before TEXT,
+    after TEXT,
+    previous_hash TEXT NOT NULL,
+    hash TEXT NOT NULL
+);
+CREATE INDEX audit_by_target ON audit (target, seq);
+
+CREATE TABLE audit_head (
+    id BIGINT NOT NULL PRIMARY KEY,
+    seq BIGINT NOT NULL,
+    hash TEXT NOT NULL
+);
+INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, '');

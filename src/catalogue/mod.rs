@@ -1,0 +1,1 @@
+//! The catalogue: settings, facts and compliance rules as rows of the TOML files under `profiles/`.

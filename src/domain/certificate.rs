@@ -1,0 +1,1 @@
+//! Certificates: what may be issued (the grant), templates and their variables, states.

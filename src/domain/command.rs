@@ -1,0 +1,1 @@
+//! Administrator's orders to a device as a state machine.

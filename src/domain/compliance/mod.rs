@@ -1,0 +1,1 @@
+//! Compliance: facts and rules to a verdict.

@@ -1,0 +1,1 @@
+//! The desired-state engine's rules: effective settings, conflicts, item states.

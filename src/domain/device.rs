@@ -1,0 +1,58 @@
+//! The directory device, which outlives its enrolments.
+
+use crate::ids::{DeviceId, UserId};
+
+words! {
+    /// The operating system family.
+    Platform {
+        /// Windows 10 and 11.
+        Windows = "windows",
+        /// macOS.
+        MacOs = "macos",
+        /// iOS and iPadOS.
+        Ios = "ios",
+        /// Android.
+        Android = "android",
+    }
+}
+
+words! {
+    /// Where a device is in its life.
+    State {
+        /// Enrolled and managed.
+        Managed = "managed",
+        /// Told to leave; its enrolment ends with its next contact.
+        Retiring = "retiring",
+        /// Not managed any more; its certificates are revoked.
+        Retired = "retired",
+    }
+}
+
+/// A device.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Device {
+    /// Identifier, also the one that certificates and signals carry.
+    pub id: DeviceId,
+    /// Name for people.
+    pub display_name: String,
+    /// Operating system family.
+    pub platform: Platform,
+    /// Whose it is.
+    pub user_id: Option<UserId>,
+    /// Stable over re-enrolment (Windows `HWDevID`, Apple UDID): finds the old row.
+    pub hardware_id: Option<String>,
+    /// The identity provider's own id for the device, when it has one.
+    pub entra_device_id: Option<String>,
+    /// Serial number.
+    pub serial_number: Option<String>,
+    /// Maker.
+    pub manufacturer: Option<String>,
+    /// Model.
+    pub model: Option<String>,
+    /// Version as the device reports it (`10.0.22631.4317`).
+    pub os_version: Option<String>,
+    /// Edition or SKU as the device reports it.
+    pub os_edition: Option<String>,
+    /// Where it is in its life.
+    pub state: State,
+}

@@ -1,0 +1,1 @@
+//! The OMA-DM session as a pure state machine.

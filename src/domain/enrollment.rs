@@ -1,0 +1,64 @@
+//! The management relation of a device.
+
+use super::device::Platform;
+use crate::clock::Time;
+use crate::ids::{CertificateId, DeviceId, EnrollmentId, UserId};
+
+words! {
+    /// Whose context a Windows enrolment has (MS-MDE2 `EnrollmentType`).
+    Kind {
+        /// A user's: the identity certificate is in the user's store.
+        Full = "full",
+        /// The device's: the certificate is in the machine's store; several users may sign in.
+        Device = "device",
+    }
+}
+
+words! {
+    /// Where an enrolment is in its life.
+    State {
+        /// The certificate is issued; the device has not been heard of since.
+        Provisioned = "provisioned",
+        /// The device has held a management session.
+        Active = "active",
+        /// The server wants the device to leave; the order is on its way.
+        Unenrolling = "unenrolling",
+        /// Over: by the user, by an administrator, or superseded by a new enrolment of the same hardware.
+        Ended = "ended",
+    }
+}
+
+/// An enrolment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Enrollment {
+    /// Identifier.
+    pub id: EnrollmentId,
+    /// The device.
+    pub device_id: DeviceId,
+    /// Its platform.
+    pub platform: Platform,
+    /// Whose context.
+    pub kind: Kind,
+    /// Where it is in its life.
+    pub state: State,
+    /// The protocol's own name of the device (Windows `DeviceID`, Apple UDID or EnrollmentID).
+    pub mdm_id: String,
+    /// Who enrolled.
+    pub user_id: Option<UserId>,
+    /// What the device said of itself while enrolling, as JSON: name to list of values.
+    pub context: String,
+    /// Where to knock to wake it (Windows WNS channel).
+    pub channel_uri: Option<String>,
+    /// The current identity certificate.
+    pub certificate_id: Option<CertificateId>,
+    /// The earliest moment at which the server has something to ask or tell; `None` while there is nothing.
+    pub work_at: Option<Time>,
+    /// When the device was last heard of.
+    pub last_seen_at: Option<Time>,
+    /// When it enrolled.
+    pub enrolled_at: Time,
+    /// When it ended.
+    pub ended_at: Option<Time>,
+    /// Compare-and-set counter.
+    pub version: i64,
+}

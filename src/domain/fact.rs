@@ -1,0 +1,1 @@
+//! One reported value with its source and time.

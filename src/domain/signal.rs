@@ -1,0 +1,1 @@
+//! Signals: verdict and credential changes on their way to consumers.

@@ -1,0 +1,1 @@
+//! How refusals look on the faces that are not a protocol's own.

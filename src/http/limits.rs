@@ -1,0 +1,1 @@
+//! Body sizes, rates and panics.

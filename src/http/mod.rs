@@ -1,0 +1,14 @@
+//! Thin faces: extract, decode, call, encode.
+
+pub mod error;
+pub mod health;
+pub mod limits;
+pub mod peer;
+pub mod pki;
+pub mod routes;
+pub mod scep;
+pub mod server;
+pub mod signals;
+pub mod signin;
+pub mod tls;
+pub mod windows;

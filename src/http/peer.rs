@@ -1,0 +1,1 @@
+//! Who is at the other end: client certificate or proxy header.

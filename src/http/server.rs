@@ -1,0 +1,1 @@
+//! The three faces: binding, starting, stopping.

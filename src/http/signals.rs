@@ -1,0 +1,1 @@
+//! JWKS and transmitter metadata.

@@ -1,0 +1,285 @@
+//! Secrets: bytes that never show in logs, and the master keys that seal them at rest.
+//!
+//! A sealed value is `key id (4 bytes) ‖ IV (12) ‖ tag (16) ‖ ciphertext`, AES-256-GCM, with the purpose as associated data, so that a
+//! value sealed for one column never opens in another.
+
+use std::fmt;
+use std::path::Path;
+
+use openssl::hash::MessageDigest;
+use openssl::pkey::PKey;
+use openssl::rand::rand_bytes;
+use openssl::sign::Signer;
+use openssl::symm::{Cipher, decrypt_aead, encrypt_aead};
+use zeroize::Zeroizing;
+
+const IV: usize = 12;
+const TAG: usize = 16;
+const HEAD: usize = 4 + IV + TAG;
+
+/// Bytes that are wiped when dropped and print as `[secret]`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(Zeroizing<Vec<u8>>);
+
+impl Secret {
+    /// Takes the bytes.
+    #[must_use]
+    pub fn new(bytes: Vec<u8>) -> Self {
+        Self(Zeroizing::new(bytes))
+    }
+
+    /// The bytes: only where they are used.
+    #[must_use]
+    pub fn expose(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+/// What can be wrong with a master key or a sealed value.
+#[derive(Debug, thiserror::Error)]
+pub enum SealError {
+    /// The key file is missing, readable by others, or not of the form `ID HEX`.
+    #[error("master key: {0}")]
+    KeyFile(String),
+    /// The value was sealed under a key that this process does not have.
+    #[error("sealed under key {0:08x}, which this server does not hold")]
+    UnknownKey(u32),
+    /// The value does not open: altered, truncated, or sealed for another purpose.
+    #[error("sealed value does not open for purpose {0}")]
+    Broken(&'static str),
+    /// OpenSSL failed.
+    #[error("crypto: {0}")]
+    Crypto(#[from] openssl::error::ErrorStack),
+}
+
+/// The master keys of a server: the first seals, all open.
+pub struct Sealer {
+    keys: Vec<(u32, Zeroizing<[u8; 32]>)>,
+}
+
+impl fmt::Debug for Sealer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.keys.iter().map(|(id, _)| format!("{id:08x}"))).finish()
+    }
+}
+
+impl Sealer {
+    /// A sealer with one fresh random key.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn generate() -> Result<Self, SealError> {
+        let mut key = Zeroizing::new([0u8; 32]);
+        rand_bytes(key.as_mut())?;
+        let mut id = [0u8; 4];
+        rand_bytes(&mut id)?;
+        Ok(Self { keys: vec![(u32::from_be_bytes(id), key)] })
+    }
+
+    /// Reads keys from text: a line each, `8 hex digits of id, space, 64 hex digits of key`; the first line seals. `#` starts a comment.
+    ///
+    /// # Errors
+    /// [`SealError::KeyFile`] names the line that is wrong.
+    pub fn parse(text: &str) -> Result<Self, SealError> {
+        let mut keys: Vec<(u32, Zeroizing<[u8; 32]>)> = Vec::new();
+        for (at, line) in text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty() && !l.starts_with('#')) {
+            let wrong = || SealError::KeyFile(format!("line {}: expected an id of 8 and a key of 64 hex digits", at + 1));
+            let (id, key) = line.split_once(' ').ok_or_else(wrong)?;
+            let id = u32::from_str_radix(id, 16).map_err(|_| wrong())?;
+            let mut bytes = Zeroizing::new([0u8; 32]);
+            hex::decode_to_slice(key.trim(), bytes.as_mut()).map_err(|_| wrong())?;
+            if keys.iter().any(|(known, _)| *known == id) {
+                return Err(SealError::KeyFile(format!("line {}: id {id:08x} appears twice", at + 1)));
+            }
+            keys.push((id, bytes));
+        }
+        if keys.is_empty() {
+            return Err(SealError::KeyFile("no key in it".into()));
+        }
+        Ok(Self { keys })
+    }
+
+    /// The text form that [`Sealer::parse`] reads.
+    #[must_use]
+    pub fn to_text(&self) -> Zeroizing<String> {
+        let mut text = String::new();
+        for (id, key) in &self.keys {
+            text.push_str(&format!("{id:08x} {}\n", hex::encode(key.as_ref())));
+        }
+        Zeroizing::new(text)
+    }
+
+    /// Reads a key file, which must not be readable by group or others.
+    ///
+    /// # Errors
+    /// [`SealError::KeyFile`] when it is missing, too open or malformed.
+    pub fn read(path: &Path) -> Result<Self, SealError> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let shown = path.display();
+        let meta = std::fs::metadata(path).map_err(|e| SealError::KeyFile(format!("{shown}: {e}")))?;
+        if meta.permissions().mode() & 0o077 != 0 {
+            return Err(SealError::KeyFile(format!("{shown} is readable by others; run chmod 600 on it")));
+        }
+        let text = Zeroizing::new(std::fs::read_to_string(path).map_err(|e| SealError::KeyFile(format!("{shown}: {e}")))?);
+        Self::parse(&text)
+    }
+
+    /// Writes the key file with mode 0600, by way of a temporary file so that a crash leaves the old one whole.
+    ///
+    /// # Errors
+    /// [`SealError::KeyFile`] with the file system's reason.
+    pub fn write(&self, path: &Path) -> Result<(), SealError> {
+        use std::io::Write as _;
+        use std::os::unix::fs::OpenOptionsExt as _;
+        let fail = |e: std::io::Error| SealError::KeyFile(format!("{}: {e}", path.display()));
+        let draft = path.with_extension("new");
+        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(fail)?;
+        file.write_all(self.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+        std::fs::rename(&draft, path).map_err(fail)
+    }
+
+    /// The same keys with a fresh one in front, which seals from now on.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn rotated(&self) -> Result<Self, SealError> {
+        let mut keys = Self::generate()?.keys;
+        keys.extend(self.keys.iter().cloned());
+        Ok(Self { keys })
+    }
+
+    /// The id of the key that seals.
+    #[must_use]
+    pub fn current(&self) -> u32 {
+        self.keys.first().map_or(0, |(id, _)| *id)
+    }
+
+    /// Whether a sealed value is already under the key that seals.
+    #[must_use]
+    pub fn is_current(&self, sealed: &[u8]) -> bool {
+        sealed.get(..4).is_some_and(|id| id == self.current().to_be_bytes())
+    }
+
+    /// Seals `plain` for `purpose` (a short constant such as `"authority.key"`).
+    ///
+    /// # Errors
+    /// When OpenSSL fails.
+    pub fn seal(&self, purpose: &'static str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
+        let (id, key) = self.keys.first().ok_or(SealError::UnknownKey(0))?;
+        let mut iv = [0u8; IV];
+        rand_bytes(&mut iv)?;
+        let mut tag = [0u8; TAG];
+        let cipher = encrypt_aead(Cipher::aes_256_gcm(), key.as_ref(), Some(&iv), purpose.as_bytes(), plain, &mut tag)?;
+        let mut sealed = Vec::with_capacity(HEAD + cipher.len());
+        sealed.extend_from_slice(&id.to_be_bytes());
+        sealed.extend_from_slice(&iv);
+        sealed.extend_from_slice(&tag);
+        sealed.extend_from_slice(&cipher);
+        Ok(sealed)
+    }
+
+    /// Opens what [`Sealer::seal`] made for the same purpose.
+    ///
+    /// # Errors
+    /// [`SealError::UnknownKey`] or [`SealError::Broken`].
+    pub fn open(&self, purpose: &'static str, sealed: &[u8]) -> Result<Secret, SealError> {
+        let broken = || SealError::Broken(purpose);
+        let id = u32::from_be_bytes(sealed.get(..4).and_then(|b| b.try_into().ok()).ok_or_else(broken)?);
+        let (_, key) = self.keys.iter().find(|(known, _)| *known == id).ok_or(SealError::UnknownKey(id))?;
+        let iv = sealed.get(4..4 + IV).ok_or_else(broken)?;
+        let tag = sealed.get(4 + IV..HEAD).ok_or_else(broken)?;
+        let cipher = sealed.get(HEAD..).ok_or_else(broken)?;
+        decrypt_aead(Cipher::aes_256_gcm(), key.as_ref(), Some(iv), purpose.as_bytes(), cipher, tag).map(Secret::new).map_err(|_| broken())
+    }
+}
+
+/// HMAC-SHA-256.
+///
+/// # Errors
+/// When OpenSSL fails.
+pub fn hmac_sha256(key: &[u8], data: &[u8]) -> Result<[u8; 32], openssl::error::ErrorStack> {
+    let key = PKey::hmac(key)?;
+    let mut signer = Signer::new(MessageDigest::sha256(), &key)?;
+    let mut mac = [0u8; 32];
+    signer.sign_oneshot(&mut mac, data)?;
+    Ok(mac)
+}
+
+/// Compares in time that depends on the length alone.
+#[must_use]
+pub fn same(a: &[u8], b: &[u8]) -> bool {
+    a.len() == b.len() && openssl::memcmp::eq(a, b)
+}
+
+/// `N` random bytes.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn random<const N: usize>() -> Result<[u8; N], openssl::error::ErrorStack> {
+    let mut bytes = [0u8; N];
+    rand_bytes(&mut bytes)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn opens_only_for_its_purpose_and_unaltered() {
+        let sealer = Sealer::generate().unwrap();
+        let sealed = sealer.seal("a", b"text").unwrap();
+        assert_eq!(sealer.open("a", &sealed).unwrap().expose(), b"text");
+        assert!(matches!(sealer.open("b", &sealed), Err(SealError::Broken("b"))));
+        for at in 0..sealed.len() {
+            let mut bad = sealed.clone();
+            bad[at] ^= 1;
+            assert!(sealer.open("a", &bad).is_err(), "byte {at}");
+        }
+        assert!(sealer.open("a", &sealed[..HEAD - 1]).is_err());
+    }
+
+    #[test]
+    fn a_rotated_sealer_opens_the_old_and_seals_with_the_new() {
+        let old = Sealer::generate().unwrap();
+        let new = old.rotated().unwrap();
+        let sealed = old.seal("a", b"x").unwrap();
+        assert_eq!(new.open("a", &sealed).unwrap().expose(), b"x");
+        assert!(!new.is_current(&sealed));
+        let again = new.seal("a", b"x").unwrap();
+        assert!(new.is_current(&again));
+        assert!(matches!(old.open("a", &again), Err(SealError::UnknownKey(_))));
+    }
+
+    #[test]
+    fn key_text_round_trips_and_names_the_wrong_line() {
+        let sealer = Sealer::generate().unwrap().rotated().unwrap();
+        let read = Sealer::parse(&sealer.to_text()).unwrap();
+        assert_eq!(read.current(), sealer.current());
+        assert!(Sealer::parse("").is_err());
+        let error = Sealer::parse("# key\nzz 00").unwrap_err().to_string();
+        assert!(error.contains("line 2"), "{error}");
+    }
+
+    #[test]
+    fn a_key_file_that_others_can_read_is_refused() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        Sealer::generate().unwrap().write(&path).unwrap();
+        assert!(Sealer::read(&path).is_ok());
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o644)).unwrap();
+        assert!(Sealer::read(&path).is_err());
+    }
+
+    #[test]
+    fn secrets_do_not_print() {
+        assert_eq!(format!("{:?}", Secret::new(b"hunter2".to_vec())), "[secret]");
+    }
+}

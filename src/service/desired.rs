@@ -1,0 +1,1 @@
+//! Recomputing what devices should have.

@@ -1,0 +1,4 @@
+//! Sign-in: who is it.
+
+pub mod tap;
+pub mod token;

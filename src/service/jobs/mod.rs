@@ -1,0 +1,1 @@
+//! Scheduled jobs: one file each; leased, so that one node runs each.

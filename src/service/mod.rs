@@ -1,0 +1,21 @@
+//! Use cases: one public function per operation. A use case reads and writes through the store, moves the state machines of the domain,
+//! and leaves effects in the outbox; it knows nothing of HTTP.
+
+pub mod audit;
+pub mod compliance;
+pub mod desired;
+pub mod device;
+pub mod directory;
+mod error;
+pub mod identity;
+pub mod jobs;
+pub mod outbox;
+pub mod pki;
+pub mod profile;
+pub mod push;
+pub mod reseal;
+pub mod setup;
+pub mod signals;
+pub mod windows;
+
+pub use error::{Error, Result};

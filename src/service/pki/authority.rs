@@ -1,0 +1,1 @@
+//! Authorities: making, listing, exporting.

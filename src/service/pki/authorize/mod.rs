@@ -1,0 +1,3 @@
+//! Authorisers: each turns a proof into a grant.
+
+pub mod scep_challenge;

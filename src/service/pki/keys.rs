@@ -1,0 +1,1 @@
+//! Unsealed private keys in memory and the keys that serve an authority (RA, OCSP responder, server).

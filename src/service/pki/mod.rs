@@ -1,0 +1,10 @@
+//! The certification authority: authorities, issuing, revocation, SCEP.
+
+pub mod authority;
+pub mod authorize;
+pub mod crl;
+pub mod issue;
+pub mod keys;
+pub mod ocsp;
+pub mod revoke;
+pub mod scep;

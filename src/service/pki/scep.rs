@@ -1,0 +1,1 @@
+//! SCEP (RFC 8894): the server's algorithm.

@@ -1,0 +1,1 @@
+//! Re-sealing secrets under a new master key.

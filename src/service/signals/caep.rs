@@ -1,0 +1,1 @@
+//! CAEP events as signed security event tokens.

@@ -1,0 +1,1 @@
+//! Push delivery (RFC 8935).

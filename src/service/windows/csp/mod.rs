@@ -1,0 +1,1 @@
+//! Configuration service providers with behaviour of their own.

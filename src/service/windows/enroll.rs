@@ -1,0 +1,1 @@
+//! Windows enrolment (MS-MDE2): discovery, policy, request token, renewal.

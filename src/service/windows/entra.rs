@@ -1,0 +1,1 @@
+//! Enrolment tokens of an organisation whose identity stays at Microsoft: verification of the JWT.

@@ -1,0 +1,6 @@
+//! Windows: enrolment and management sessions.
+
+pub mod csp;
+pub mod enroll;
+pub mod entra;
+pub mod session;

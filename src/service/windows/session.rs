@@ -1,0 +1,1 @@
+//! Windows management sessions: loads, steps the machine, stores, answers.

@@ -1,0 +1,1 @@
+//! Many simulated devices at once, and what they measured.

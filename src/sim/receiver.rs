@@ -1,0 +1,1 @@
+//! A signal receiver that verifies what it gets.

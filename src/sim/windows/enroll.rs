@@ -1,0 +1,1 @@
+//! Discovery, policy and request token, as the device sees them.

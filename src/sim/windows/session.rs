@@ -1,0 +1,1 @@
+//! Management sessions, as the device sees them.

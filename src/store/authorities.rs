@@ -1,0 +1,1 @@
+//! Certification authorities and the keys that serve them.

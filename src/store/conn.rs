@@ -1,0 +1,84 @@
+//! Connections: one enum over both databases, how one is opened, and how a pool checks it.
+
+use diesel::connection::SimpleConnection as _;
+use diesel::r2d2::{ManageConnection, R2D2Connection as _};
+use diesel::{Connection as _, MultiConnection, PgConnection, SqliteConnection};
+
+use super::{Error, Result};
+
+/// A connection to either database. Queries are written once; see [`dialect`](super::dialect) for the few that differ.
+#[derive(MultiConnection)]
+pub enum Conn {
+    /// PostgreSQL, for more than one node.
+    Postgres(PgConnection),
+    /// SQLite, the default.
+    Sqlite(SqliteConnection),
+}
+
+/// A connection inside a write transaction: only the writer makes one, so writing outside a transaction does not compile.
+pub struct Tx<'a>(&'a mut Conn);
+
+impl<'a> Tx<'a> {
+    pub(super) fn new(conn: &'a mut Conn) -> Self {
+        Self(conn)
+    }
+
+    /// The connection, for reads inside the transaction and for the store's own statements.
+    pub fn conn(&mut self) -> &mut Conn {
+        self.0
+    }
+}
+
+const SQLITE_COMMON: &str =
+    "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -65536;";
+
+/// Opens the one connection that writes.
+pub(super) fn open_sqlite_writer(path: &str) -> Result<Conn> {
+    let mut conn = SqliteConnection::establish(path).map_err(|e| Error::Unavailable(e.to_string()))?;
+    conn.batch_execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+    conn.batch_execute(SQLITE_COMMON)?;
+    Ok(Conn::Sqlite(conn))
+}
+
+/// Makes pooled connections: read-only on SQLite, full on PostgreSQL.
+#[derive(Clone, Debug)]
+pub(super) enum Manager {
+    Postgres(String),
+    SqliteReader(String),
+}
+
+impl ManageConnection for Manager {
+    type Connection = Conn;
+    type Error = diesel::r2d2::Error;
+
+    fn connect(&self) -> std::result::Result<Conn, Self::Error> {
+        match self {
+            Self::Postgres(url) => {
+                let mut conn = PgConnection::establish(url).map_err(diesel::r2d2::Error::ConnectionError)?;
+                conn.batch_execute("SET TIME ZONE 'UTC'; SET lock_timeout = '30s';").map_err(diesel::r2d2::Error::QueryError)?;
+                Ok(Conn::Postgres(conn))
+            }
+            Self::SqliteReader(path) => {
+                let mut conn = SqliteConnection::establish(path).map_err(diesel::r2d2::Error::ConnectionError)?;
+                conn.batch_execute(SQLITE_COMMON).map_err(diesel::r2d2::Error::QueryError)?;
+                conn.batch_execute("PRAGMA query_only = ON;").map_err(diesel::r2d2::Error::QueryError)?;
+                Ok(Conn::Sqlite(conn))
+            }
+        }
+    }
+
+    fn is_valid(&self, conn: &mut Conn) -> std::result::Result<(), Self::Error> {
+        match conn {
+            Conn::Postgres(c) => c.ping(),
+            Conn::Sqlite(c) => c.ping(),
+        }
+        .map_err(diesel::r2d2::Error::QueryError)
+    }
+
+    fn has_broken(&self, conn: &mut Conn) -> bool {
+        match conn {
+            Conn::Postgres(c) => c.is_broken(),
+            Conn::Sqlite(c) => c.is_broken(),
+        }
+    }
+}

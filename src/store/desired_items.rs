@@ -1,0 +1,1 @@
+//! What each device should have and what it has.

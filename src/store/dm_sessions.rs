@@ -1,0 +1,1 @@
+//! Open OMA-DM sessions.

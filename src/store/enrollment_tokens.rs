@@ -1,0 +1,1 @@
+//! One-time proofs of a sign-in that devices show while enrolling.

@@ -1,0 +1,1 @@
+//! Single values of the instance.

@@ -1,0 +1,221 @@
+//! All SQL, on SQLite and PostgreSQL; the writer; the read pool.
+//!
+//! Use cases choose the transaction: [`Store::read`] and [`Store::write`]. A function that writes takes a [`Tx`], which only a write
+//! transaction has. One file per aggregate; rows are private to it, domain types come in and go out.
+
+pub mod assignments;
+pub mod audit;
+pub mod authorities;
+pub mod certificates;
+pub mod commands;
+pub mod compliance;
+pub mod conn;
+pub mod crls;
+pub mod desired_items;
+pub mod devices;
+pub(crate) mod dialect;
+pub mod dm_sessions;
+pub mod enrollment_tokens;
+pub mod enrollments;
+mod error;
+pub mod facts;
+pub mod groups;
+pub mod jobs;
+pub mod meta;
+pub mod ocsp_responses;
+pub mod outbox;
+pub mod profiles;
+pub mod receivers;
+pub mod scep;
+pub mod schema;
+pub mod sealed;
+pub mod signing_keys;
+pub mod taps;
+pub mod throttles;
+pub mod users;
+mod writer;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use diesel::r2d2::Pool;
+use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
+use tokio::sync::oneshot;
+
+pub use conn::{Conn, Tx};
+pub use error::{Error, Result};
+
+const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
+const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+/// How often a PostgreSQL transaction that lost against another is run again.
+const RETRIES: usize = 8;
+
+/// Where the data is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Location {
+    /// A `postgres://` URL.
+    Postgres(String),
+    /// A SQLite file; its lock file stands beside it.
+    Sqlite(PathBuf),
+}
+
+impl Location {
+    /// Reads a `postgres://…` URL or a file path.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
+            Self::Postgres(text.to_owned())
+        } else {
+            Self::Sqlite(PathBuf::from(text.strip_prefix("sqlite://").unwrap_or(text)))
+        }
+    }
+}
+
+/// The database: cheap to clone, shared by all.
+#[derive(Clone)]
+pub struct Store(Arc<Inner>);
+
+struct Inner {
+    pool: Pool<conn::Manager>,
+    writer: Option<writer::Writer>,
+    /// Held as long as the process writes: one process owns a SQLite file.
+    _lock: Option<std::fs::File>,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if self.0.writer.is_some() { "Store(sqlite)" } else { "Store(postgres)" })
+    }
+}
+
+impl Store {
+    /// Opens the database, migrates it, and starts the writer.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when it cannot be reached, or when another process has the SQLite file open (the text says so).
+    pub fn open(location: &Location, pool_size: u32) -> Result<Self> {
+        let builder = Pool::builder().max_size(pool_size.max(1)).min_idle(Some(1)).test_on_check_out(false);
+        match location {
+            Location::Postgres(url) => {
+                let pool = builder.build(conn::Manager::Postgres(url.clone())).map_err(unavailable)?;
+                let mut first = pool.get().map_err(unavailable)?;
+                if let Conn::Postgres(c) = &mut *first {
+                    // Two nodes may start at once: the advisory lock lets one of them migrate.
+                    use diesel::connection::SimpleConnection as _;
+                    c.batch_execute("SELECT pg_advisory_lock(7709512300)")?;
+                    let done = c.run_pending_migrations(POSTGRES).map(|_| ()).map_err(|e| Error::Unavailable(format!("migration: {e}")));
+                    c.batch_execute("SELECT pg_advisory_unlock(7709512300)")?;
+                    done?;
+                }
+                drop(first);
+                Ok(Self(Arc::new(Inner { pool, writer: None, _lock: None })))
+            }
+            Location::Sqlite(path) => {
+                let lock = lock_file(path)?;
+                let text = path.to_str().ok_or_else(|| Error::Unavailable("the database path is not UTF-8".into()))?;
+                let mut conn = conn::open_sqlite_writer(text)?;
+                if let Conn::Sqlite(c) = &mut conn {
+                    c.run_pending_migrations(SQLITE).map_err(|e| Error::Unavailable(format!("migration: {e}")))?;
+                }
+                let pool = builder.build(conn::Manager::SqliteReader(text.to_owned())).map_err(unavailable)?;
+                let writer = writer::Writer::start(conn)?;
+                Ok(Self(Arc::new(Inner { pool, writer: Some(writer), _lock: Some(lock) })))
+            }
+        }
+    }
+
+    /// Runs `job` on a reading connection, off the async threads.
+    ///
+    /// # Errors
+    /// The job's, or [`Error::Unavailable`] when no connection is to be had.
+    pub async fn read<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T> + Send + 'static,
+    {
+        let inner = Arc::clone(&self.0);
+        tokio::task::spawn_blocking(move || job(&mut *inner.pool.get().map_err(unavailable)?)).await.map_err(unavailable)?
+    }
+
+    /// Runs `job` in a write transaction and returns after it is durable. Any error rolls it back.
+    ///
+    /// The job may run more than once (a PostgreSQL transaction that lost is repeated), so it changes nothing but the database. Keep
+    /// network, crypto and file work out of it: on SQLite everybody waits for it.
+    ///
+    /// # Errors
+    /// The job's, or [`Error::Unavailable`] when it could not be committed.
+    pub async fn write<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let Some(writer) = &self.0.writer else {
+            let inner = Arc::clone(&self.0);
+            return tokio::task::spawn_blocking(move || postgres_write(&inner.pool, &job)).await.map_err(unavailable)?;
+        };
+        let (answer, answered) = oneshot::channel::<Result<T>>();
+        writer.submit(Box::new(move |tx| {
+            let outcome = job(tx);
+            let keep = outcome.is_ok();
+            let ack: writer::Ack = Box::new(move |committed| {
+                let _ = answer.send(outcome.and_then(|value| committed.map(|()| value).map_err(Error::Unavailable)));
+            });
+            (keep, ack)
+        }))?;
+        answered.await.map_err(|_| Error::Unavailable("the write did not finish".into()))?
+    }
+
+    /// Writes a consistent copy of a SQLite database to `target`, which must not exist.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] on PostgreSQL (use `pg_dump`) or when the copy fails.
+    pub async fn backup(&self, target: &Path) -> Result<()> {
+        let target = target.to_str().map(str::to_owned).ok_or_else(|| Error::Unavailable("the path is not UTF-8".into()))?;
+        self.read(move |conn| {
+            use diesel::RunQueryDsl as _;
+            match conn {
+                Conn::Postgres(_) => Err(Error::Unavailable("this database is PostgreSQL: back it up with pg_dump".into())),
+                Conn::Sqlite(c) => {
+                    diesel::sql_query("VACUUM INTO ?").bind::<diesel::sql_types::Text, _>(target).execute(c)?;
+                    Ok(())
+                }
+            }
+        })
+        .await
+    }
+}
+
+fn postgres_write<T>(pool: &Pool<conn::Manager>, job: &(impl Fn(&mut Tx<'_>) -> Result<T> + Send)) -> Result<T> {
+    use diesel::Connection as _;
+    let mut conn = pool.get().map_err(unavailable)?;
+    let mut tries = 0;
+    loop {
+        match conn.transaction(|c| job(&mut Tx::new(c))) {
+            Err(Error::Busy) if tries < RETRIES => tries += 1,
+            other => return other,
+        }
+    }
+}
+
+fn unavailable(error: impl std::fmt::Display) -> Error {
+    Error::Unavailable(error.to_string())
+}
+
+/// Takes the advisory lock that says "this process writes this file".
+fn lock_file(path: &Path) -> Result<std::fs::File> {
+    let lock_path = path.with_extension("lock");
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&lock_path)
+        .map_err(|e| Error::Unavailable(format!("{}: {e}", lock_path.display())))?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(std::fs::TryLockError::WouldBlock) => Err(Error::Unavailable(format!(
+            "another muster process has {} open; stop it first, or use PostgreSQL for more than one node",
+            path.display()
+        ))),
+        Err(std::fs::TryLockError::Error(e)) => Err(Error::Unavailable(format!("{}: {e}", lock_path.display()))),
+    }
+}

@@ -1,0 +1,1 @@
+//! Pre-signed OCSP answers.

@@ -1,0 +1,1 @@
+//! SCEP challenges and transactions.

@@ -1,0 +1,446 @@
+//! The tables as diesel sees them; `migrations/` makes them. A test compares the two.
+
+diesel::table! {
+    meta (key) {
+        key -> Text,
+        value -> Text,
+    }
+}
+
+diesel::table! {
+    users (id) {
+        id -> Text,
+        upn -> Text,
+        display_name -> Text,
+        mail -> Nullable<Text>,
+        sam_account_name -> Nullable<Text>,
+        security_identifier -> Nullable<Text>,
+        distinguished_name -> Nullable<Text>,
+        role -> Text,
+        enabled -> Bool,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    groups (id) {
+        id -> Text,
+        display_name -> Text,
+        description -> Text,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    group_members (group_id, member_kind, member_id) {
+        group_id -> Text,
+        member_kind -> Text,
+        member_id -> Text,
+        added_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    taps (id) {
+        id -> Text,
+        user_id -> Text,
+        mac -> Binary,
+        one_time -> Bool,
+        starts_at -> BigInt,
+        expires_at -> BigInt,
+        used_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    throttles (key) {
+        key -> Text,
+        failures -> BigInt,
+        window_started_at -> BigInt,
+        blocked_until -> BigInt,
+    }
+}
+
+diesel::table! {
+    enrollment_tokens (token_hash) {
+        token_hash -> Text,
+        user_id -> Text,
+        platform -> Text,
+        method -> Text,
+        tap_id -> Nullable<Text>,
+        expires_at -> BigInt,
+        used_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    devices (id) {
+        id -> Text,
+        display_name -> Text,
+        platform -> Text,
+        user_id -> Nullable<Text>,
+        hardware_id -> Nullable<Text>,
+        entra_device_id -> Nullable<Text>,
+        serial_number -> Nullable<Text>,
+        manufacturer -> Nullable<Text>,
+        model -> Nullable<Text>,
+        os_version -> Nullable<Text>,
+        os_edition -> Nullable<Text>,
+        state -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    enrollments (id) {
+        id -> Text,
+        device_id -> Text,
+        platform -> Text,
+        kind -> Text,
+        state -> Text,
+        mdm_id -> Text,
+        user_id -> Nullable<Text>,
+        context -> Text,
+        channel_uri -> Nullable<Text>,
+        sealed_md5 -> Nullable<Binary>,
+        nonce -> Nullable<Binary>,
+        nonce_expires_at -> Nullable<BigInt>,
+        certificate_id -> Nullable<Text>,
+        work_at -> Nullable<BigInt>,
+        last_seen_at -> Nullable<BigInt>,
+        enrolled_at -> BigInt,
+        ended_at -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    dm_sessions (enrollment_id, login_user) {
+        enrollment_id -> Text,
+        login_user -> Text,
+        session_id -> Text,
+        msg_id -> BigInt,
+        body_hash -> Binary,
+        response -> Binary,
+        state -> Text,
+        version -> BigInt,
+        started_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    commands (id) {
+        id -> Text,
+        enrollment_id -> Text,
+        kind -> Text,
+        scope -> Text,
+        payload -> Text,
+        state -> Text,
+        attempts -> BigInt,
+        result -> Nullable<Text>,
+        not_before -> BigInt,
+        created_by -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    facts (device_id, name) {
+        device_id -> Text,
+        name -> Text,
+        value -> Nullable<Text>,
+        status -> BigInt,
+        source -> Text,
+        observed_at -> BigInt,
+        next_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    profiles (id) {
+        id -> Text,
+        display_name -> Text,
+        kind -> Text,
+        platform -> Text,
+        version -> BigInt,
+        document -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    profile_versions (profile_id, version) {
+        profile_id -> Text,
+        version -> BigInt,
+        document -> Text,
+    }
+}
+
+diesel::table! {
+    assignments (id) {
+        id -> Text,
+        profile_id -> Text,
+        mode -> Text,
+        target -> Text,
+        group_id -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    desired_items (device_id, profile_id) {
+        device_id -> Text,
+        profile_id -> Text,
+        desired_version -> Nullable<BigInt>,
+        applied_version -> Nullable<BigInt>,
+        state -> Text,
+        detail -> Text,
+        attempts -> BigInt,
+        due_at -> Nullable<BigInt>,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    compliance_states (device_id) {
+        device_id -> Text,
+        state -> Text,
+        compliant -> Bool,
+        grace_expires_at -> Nullable<BigInt>,
+        reevaluate_at -> Nullable<BigInt>,
+        detail -> Text,
+        evaluated_at -> BigInt,
+        changed_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    authorities (id) {
+        id -> Text,
+        name -> Text,
+        kind -> Text,
+        status -> Text,
+        parent_id -> Nullable<Text>,
+        key_algorithm -> Text,
+        certificate -> Binary,
+        sealed_key -> Binary,
+        crl_number -> BigInt,
+        crl_due_at -> BigInt,
+        not_before -> BigInt,
+        not_after -> BigInt,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    service_keys (id) {
+        id -> Text,
+        authority_id -> Text,
+        purpose -> Text,
+        certificate -> Binary,
+        sealed_key -> Binary,
+        not_before -> BigInt,
+        not_after -> BigInt,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    certificates (id) {
+        id -> Text,
+        authority_id -> Text,
+        serial -> Text,
+        sha1 -> Text,
+        sha256 -> Text,
+        subject -> Text,
+        purpose -> Text,
+        status -> Text,
+        not_before -> BigInt,
+        not_after -> BigInt,
+        revoked_at -> Nullable<BigInt>,
+        revocation_reason -> Nullable<BigInt>,
+        device_id -> Nullable<Text>,
+        user_id -> Nullable<Text>,
+        enrollment_id -> Nullable<Text>,
+        profile_id -> Nullable<Text>,
+        superseded_by -> Nullable<Text>,
+        grant_document -> Text,
+        certificate -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    crls (authority_id) {
+        authority_id -> Text,
+        number -> BigInt,
+        der -> Binary,
+        this_update -> BigInt,
+        next_update -> BigInt,
+    }
+}
+
+diesel::table! {
+    ocsp_responses (authority_id, serial, hash_algorithm) {
+        authority_id -> Text,
+        serial -> Text,
+        hash_algorithm -> Text,
+        der -> Binary,
+        this_update -> BigInt,
+        next_update -> BigInt,
+    }
+}
+
+diesel::table! {
+    scep_challenges (id) {
+        id -> Text,
+        authority_id -> Text,
+        profile_id -> Nullable<Text>,
+        enrollment_id -> Nullable<Text>,
+        device_id -> Nullable<Text>,
+        user_id -> Nullable<Text>,
+        grant_document -> Text,
+        needs_approval -> Bool,
+        expires_at -> BigInt,
+        consumed_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    scep_transactions (authority_id, transaction_id) {
+        authority_id -> Text,
+        transaction_id -> Text,
+        signer_hash -> Text,
+        request_hash -> Text,
+        challenge_id -> Nullable<Text>,
+        state -> Text,
+        request -> Binary,
+        grant_document -> Text,
+        certificate_id -> Nullable<Text>,
+        created_at -> BigInt,
+        decided_at -> Nullable<BigInt>,
+        decided_by -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    receivers (id) {
+        id -> Text,
+        name -> Text,
+        endpoint_url -> Text,
+        audience -> Text,
+        sealed_authorization -> Nullable<Binary>,
+        status -> Text,
+        status_reason -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    signing_keys (kid) {
+        kid -> Text,
+        algorithm -> Text,
+        jwk -> Text,
+        sealed_key -> Binary,
+        created_at -> BigInt,
+        active_from -> BigInt,
+        retired_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    outbox (seq) {
+        seq -> BigInt,
+        topic -> Text,
+        order_key -> Text,
+        dedup_key -> Text,
+        payload -> Text,
+        state -> Text,
+        attempts -> BigInt,
+        next_at -> BigInt,
+        lease_owner -> Nullable<Text>,
+        lease_until -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+        created_at -> BigInt,
+        done_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    jobs (name) {
+        name -> Text,
+        schedule -> Text,
+        next_at -> BigInt,
+        lease_owner -> Nullable<Text>,
+        lease_until -> Nullable<BigInt>,
+        last_started_at -> Nullable<BigInt>,
+        last_finished_at -> Nullable<BigInt>,
+        last_error -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    audit (seq) {
+        seq -> BigInt,
+        at -> BigInt,
+        actor -> Text,
+        action -> Text,
+        target -> Text,
+        origin -> Text,
+        before -> Nullable<Text>,
+        after -> Nullable<Text>,
+        previous_hash -> Text,
+        hash -> Text,
+    }
+}
+
+diesel::table! {
+    audit_head (id) {
+        id -> BigInt,
+        seq -> BigInt,
+        hash -> Text,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(
+    meta,
+    users,
+    groups,
+    group_members,
+    taps,
+    throttles,
+    enrollment_tokens,
+    devices,
+    enrollments,
+    dm_sessions,
+    commands,
+    facts,
+    profiles,
+    profile_versions,
+    assignments,
+    desired_items,
+    compliance_states,
+    authorities,
+    service_keys,
+    certificates,
+    crls,
+    ocsp_responses,
+    scep_challenges,
+    scep_transactions,
+    receivers,
+    signing_keys,
+    outbox,
+    jobs,
+    audit,
+    audit_head,
+);

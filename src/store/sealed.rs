@@ -1,0 +1,1 @@
+//! All sealed columns, for re-sealing under a new master key.

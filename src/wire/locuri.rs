@@ -1,0 +1,1 @@
+//! OMA-DM node addresses (LocURI): parsing, encoding, comparing.

@@ -1,0 +1,34 @@
+//! Pure codecs: bytes to types and back. Nothing here reads a clock, a socket or a random number.
+
+use std::borrow::Cow;
+
+/// A message that does not follow its protocol: what is wrong and where, never the secret bytes themselves.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{what} at {at}")]
+pub struct Malformed {
+    /// What is wrong.
+    pub what: Cow<'static, str>,
+    /// Where: an element path, an offset or a field name.
+    pub at: String,
+}
+
+impl Malformed {
+    /// Names what is wrong and where.
+    pub fn new(what: impl Into<Cow<'static, str>>, at: impl Into<String>) -> Self {
+        Self { what: what.into(), at: at.into() }
+    }
+}
+
+pub mod asn1;
+pub mod cms;
+pub mod crl;
+pub mod locuri;
+pub mod mde;
+pub mod ocsp;
+pub mod pkcs10;
+pub mod provisioning;
+pub mod scep;
+pub mod set;
+pub mod syncml;
+pub mod x509;
+pub mod xml;

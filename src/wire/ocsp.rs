@@ -1,0 +1,1 @@
+//! OCSP requests and responses (RFC 6960, RFC 9654).

@@ -1,0 +1,1 @@
+//! Certification requests (PKCS#10, RFC 2986), read tolerantly.

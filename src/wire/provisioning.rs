@@ -1,0 +1,1 @@
+//! The Windows provisioning document (wap-provisioningdoc).

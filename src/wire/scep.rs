@@ -1,0 +1,1 @@
+//! SCEP messages (RFC 8894).

@@ -1,0 +1,1 @@
+//! Security event tokens and CAEP events (RFC 8417, CAEP 1.0).

@@ -1,0 +1,6 @@
+//! The one integration test binary: modules mirror the faces; each test has its own database and its own CA.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
+
+mod store_writer;
+mod support;

@@ -1,0 +1,126 @@
+//! The store's foundations: transactions, group commit, locks, migrations on both databases.
+
+use std::collections::BTreeMap;
+
+use diesel::RunQueryDsl as _;
+use muster::clock::Time;
+use muster::domain::user::{Role, User};
+use muster::ids::UserId;
+use muster::store::{Conn, Error, Location, Store, users};
+
+use crate::both_backends;
+use crate::support::db;
+
+fn user(upn: &str) -> User {
+    User {
+        id: UserId::new(),
+        upn: upn.into(),
+        display_name: upn.into(),
+        mail: None,
+        sam_account_name: None,
+        security_identifier: None,
+        distinguished_name: None,
+        role: Role::User,
+        enabled: true,
+    }
+}
+
+both_backends! {
+    async fn a_failed_write_leaves_nothing_and_spares_its_neighbours(store: Store) {
+        let mut tasks = Vec::new();
+        for n in 0..100 {
+            let store = store.clone();
+            tasks.push(tokio::spawn(async move {
+                let person = user(&format!("user{n}@example.org"));
+                store.write(move |tx| {
+                    users::insert_user(tx, &person, Time(1))?;
+                    if n % 2 == 0 { Err(Error::corrupt("on purpose")) } else { Ok(()) }
+                }).await
+            }));
+        }
+        for (n, task) in tasks.into_iter().enumerate() {
+            assert_eq!(task.await.unwrap().is_ok(), n % 2 == 1);
+        }
+        let left = store.read(|c| users::list_users(c, "", 1000)).await.unwrap();
+        assert_eq!(left.len(), 50);
+    }
+
+    async fn a_taken_upn_is_a_conflict(store: Store) {
+        store.write(|tx| users::insert_user(tx, &user("Ana@Example.org"), Time(1))).await.unwrap();
+        let again = store.write(|tx| users::insert_user(tx, &user("ana@example.org"), Time(1))).await;
+        assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
+        let found = store.read(|c| users::find_user_by_upn(c, "ANA@EXAMPLE.ORG")).await.unwrap();
+        assert_eq!(found.unwrap().display_name, "Ana@Example.org");
+    }
+
+    async fn a_panicking_write_does_not_stop_the_others(store: Store) {
+        let lost = store.write(|_| -> Result<(), Error> { panic!("on purpose") }).await;
+        assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
+        store.write(|tx| users::insert_user(tx, &user("ben@example.org"), Time(1))).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_second_process_on_one_sqlite_file_is_refused_with_a_clear_message() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = db::sqlite(dir.path());
+    let second = Store::open(&Location::Sqlite(dir.path().join("muster.db")), 2).unwrap_err().to_string();
+    assert!(second.contains("another muster process"), "{second}");
+    drop(first);
+    assert!(Store::open(&Location::Sqlite(dir.path().join("muster.db")), 2).is_ok());
+}
+
+#[derive(diesel::QueryableByName)]
+struct Column {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    table_name: String,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    column_name: String,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    kind: String,
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    nullable: bool,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_have_the_same_tables_and_columns() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lite, Some(pg)) = (db::sqlite(dir.path()), db::postgres()) else { return };
+    let read = |conn: &mut Conn| -> Result<BTreeMap<(String, String), (String, bool)>, Error> {
+        let rows: Vec<Column> = match conn {
+            Conn::Postgres(c) => diesel::sql_query(
+                "SELECT table_name::text, column_name::text, upper(data_type)::text AS kind, is_nullable = 'YES' AS nullable
+                 FROM information_schema.columns WHERE table_schema = 'public'",
+            )
+            .load(c)?,
+            Conn::Sqlite(c) => diesel::sql_query(
+                "SELECT m.name AS table_name, p.name AS column_name, p.type AS kind, p.\"notnull\" = 0 AS nullable
+                 FROM sqlite_master m JOIN pragma_table_info(m.name) p WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'",
+            )
+            .load(c)?,
+        };
+        let same = |kind: &str| match kind {
+            "BYTEA" => "BLOB".to_owned(),
+            "INTEGER" => "BIGINT".to_owned(),
+            other => other.to_owned(),
+        };
+        Ok(rows
+            .into_iter()
+            .filter(|row| !row.table_name.starts_with("__diesel"))
+            .map(|row| ((row.table_name, row.column_name), (same(&row.kind), row.nullable)))
+            .collect())
+    };
+    let (lite, pg) = (lite.read(read).await.unwrap(), pg.read(read).await.unwrap());
+    assert!(lite.len() > 100);
+    assert_eq!(lite, pg);
+}
+
+#[test]
+fn both_databases_have_the_same_migrations() {
+    let names = |folder: &str| {
+        let mut names: Vec<_> = std::fs::read_dir(folder).unwrap().flatten().map(|e| e.file_name()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("migrations/sqlite"), names("migrations/postgres"));
+}

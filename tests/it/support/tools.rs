@@ -1,0 +1,20 @@
+//! Programs from outside that tests run.
+
+use std::path::PathBuf;
+
+/// The path of an installed program, or `None` after saying what is missing; fails when `REQUIRE_ALL=1`.
+pub fn find(program: &str, package: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let extra = [PathBuf::from("/usr/sbin"), PathBuf::from("/usr/lib/certmonger"), PathBuf::from("/usr/libexec/certmonger")];
+    let found = std::env::split_paths(&path).chain(extra).map(|folder| folder.join(program)).find(|file| file.is_file());
+    if found.is_none() {
+        missing(&format!("{program} (Debian package {package})"));
+    }
+    found
+}
+
+/// Says what is missing; fails when `REQUIRE_ALL=1`.
+pub fn missing(what: &str) {
+    assert!(std::env::var_os("REQUIRE_ALL").is_none_or(|v| v != "1"), "missing: {what}");
+    eprintln!("skipped: {what} is not installed");
+}
