@@ -1,1 +1,29 @@
-//! Single values of the instance.
+//! Single values of the instance, such as the tenant's id.
+
+use diesel::prelude::*;
+
+use super::dialect::each_backend;
+use super::schema::meta;
+use super::{Conn, Result, Tx};
+
+/// The value under `key`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_value(conn: &mut Conn, key: &str) -> Result<Option<String>> {
+    Ok(meta::table.find(key).select(meta::value).first(conn).optional()?)
+}
+
+/// Puts a value under `key`, over what was there.
+///
+/// # Errors
+/// Only the database's own.
+pub fn upsert_value(tx: &mut Tx<'_>, key: &str, value: &str) -> Result<()> {
+    each_backend!(tx.conn(), c => diesel::insert_into(meta::table)
+        .values((meta::key.eq(key), meta::value.eq(value)))
+        .on_conflict(meta::key)
+        .do_update()
+        .set(meta::value.eq(value))
+        .execute(c))?;
+    Ok(())
+}

@@ -6,7 +6,7 @@ use diesel::RunQueryDsl as _;
 use muster::clock::Time;
 use muster::domain::user::{Role, User};
 use muster::ids::UserId;
-use muster::store::{Conn, Error, Location, Store, users};
+use muster::store::{Conn, Error, Location, Store, meta, users};
 
 use crate::both_backends;
 use crate::support::db;
@@ -53,6 +53,13 @@ both_backends! {
         assert_eq!(found.unwrap().display_name, "Ana@Example.org");
     }
 
+    async fn a_value_can_be_put_over_another(store: Store) {
+        store.write(|tx| meta::upsert_value(tx, "k", "1")).await.unwrap();
+        store.write(|tx| meta::upsert_value(tx, "k", "2")).await.unwrap();
+        assert_eq!(store.read(|c| meta::find_value(c, "k")).await.unwrap().as_deref(), Some("2"));
+        assert_eq!(store.read(|c| meta::find_value(c, "other")).await.unwrap(), None);
+    }
+
     async fn a_panicking_write_does_not_stop_the_others(store: Store) {
         let lost = store.write(|_| -> Result<(), Error> { panic!("on purpose") }).await;
         assert!(matches!(lost, Err(Error::Unavailable(_))), "{lost:?}");
@@ -70,6 +77,9 @@ async fn a_second_process_on_one_sqlite_file_is_refused_with_a_clear_message() {
     assert!(Store::open(&Location::Sqlite(dir.path().join("muster.db")), 2).is_ok());
 }
 
+/// (table, column) to (kind, nullable).
+type Columns = BTreeMap<(String, String), (String, bool)>;
+
 #[derive(diesel::QueryableByName)]
 struct Column {
     #[diesel(sql_type = diesel::sql_types::Text)]
@@ -86,7 +96,7 @@ struct Column {
 async fn both_databases_have_the_same_tables_and_columns() {
     let dir = tempfile::tempdir().unwrap();
     let (lite, Some(pg)) = (db::sqlite(dir.path()), db::postgres()) else { return };
-    let read = |conn: &mut Conn| -> Result<BTreeMap<(String, String), (String, bool)>, Error> {
+    let read = |conn: &mut Conn| -> Result<Columns, Error> {
         let rows: Vec<Column> = match conn {
             Conn::Postgres(c) => diesel::sql_query(
                 "SELECT table_name::text, column_name::text, upper(data_type)::text AS kind, is_nullable = 'YES' AS nullable
