@@ -1,1 +1,229 @@
-//! Administrator's orders to a device as a state machine.
+//! An administrator's order to a device as a state machine.
+//!
+//! An order that only reads or sets may be sent again after a lost session. One that *does* something (wipe, reboot, unenrol) is sent
+//! once: when its session dies before the device answered, nobody knows whether it ran, and it waits for a person as *uncertain*.
+
+use serde::{Deserialize, Serialize};
+
+use super::profile::Scope;
+use crate::clock::{MINUTE, Time};
+use crate::ids::{CommandId, EnrollmentId};
+
+/// How often an order is tried when the device answers "failed, for now".
+pub const MAX_ATTEMPTS: i64 = 3;
+
+words! {
+    /// Where an order is.
+    State {
+        /// Waiting for the device's next contact.
+        Queued = "queued",
+        /// In a message to the device; no answer yet.
+        Sent = "sent",
+        /// The device did it.
+        Done = "done",
+        /// The device refused it for good.
+        Failed = "failed",
+        /// Sent once, never answered: it may or may not have run.
+        Uncertain = "uncertain",
+        /// Taken back before it was sent, or its enrolment ended.
+        Cancelled = "cancelled",
+    }
+}
+
+words! {
+    /// What an order asks a node of the device to do.
+    Verb {
+        /// Create.
+        Add = "add",
+        /// Set.
+        Replace = "replace",
+        /// Remove.
+        Delete = "delete",
+        /// Read.
+        Get = "get",
+        /// Run.
+        Exec = "exec",
+    }
+}
+
+/// One node operation of an order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    /// What to do.
+    pub verb: Verb,
+    /// The node's address.
+    pub uri: String,
+    /// OMA-DM format word, when there is data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub format: Option<String>,
+    /// The data, as text.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<String>,
+}
+
+/// An order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Command {
+    /// Identifier.
+    pub id: CommandId,
+    /// To whom.
+    pub enrollment_id: EnrollmentId,
+    /// What kind: the catalogue's command id (`reboot`), `unenroll`, or `custom`.
+    pub kind: String,
+    /// Which of the device's trees.
+    pub scope: Scope,
+    /// What the device is asked to do.
+    pub operation: Operation,
+    /// Where it is.
+    pub state: State,
+    /// How often it was sent.
+    pub attempts: i64,
+    /// What the device said, as text: status and value or error.
+    pub result: Option<String>,
+    /// Not before this moment.
+    pub not_before: Time,
+    /// Who ordered it.
+    pub created_by: String,
+    /// Compare-and-set counter.
+    pub version: i64,
+}
+
+/// What happens to an order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// It goes into a message.
+    Deliver,
+    /// The device did it; its status and value.
+    Answered(String),
+    /// The device cannot now (no user, busy); try later.
+    NotNow(String),
+    /// The device refused it.
+    Refused(String),
+    /// Its session died before an answer.
+    SessionLost,
+    /// An administrator, or the end of the enrolment, takes it back.
+    Cancel,
+}
+
+impl Command {
+    /// Whether sending it twice does no more than sending it once.
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.operation.verb != Verb::Exec
+    }
+
+    /// Moves the order. `None` for an input that does not fit its state: a late or doubled answer, which changes nothing.
+    #[must_use]
+    pub fn step(mut self, input: Input, now: Time) -> Option<Self> {
+        match (self.state, input) {
+            (State::Queued, Input::Deliver) => {
+                self.state = State::Sent;
+                self.attempts += 1;
+            }
+            (State::Sent | State::Uncertain, Input::Answered(what)) => {
+                self.state = State::Done;
+                self.result = Some(what);
+            }
+            (State::Sent, Input::NotNow(why)) if self.attempts < MAX_ATTEMPTS || self.scope == Scope::User => {
+                self.state = State::Queued;
+                self.result = Some(why);
+                // 2, 4, 8 … 64 minutes: a user who is not there comes back some time.
+                self.not_before = now.plus(MINUTE << self.attempts.clamp(1, 6));
+            }
+            (State::Sent | State::Uncertain, Input::NotNow(why) | Input::Refused(why)) => {
+                self.state = State::Failed;
+                self.result = Some(why);
+            }
+            (State::Sent, Input::SessionLost) if self.is_repeatable() => self.state = State::Queued,
+            (State::Sent, Input::SessionLost) => {
+                self.state = State::Uncertain;
+                self.result = Some("the session ended before the device answered".into());
+            }
+            (State::Queued | State::Sent | State::Uncertain, Input::Cancel) => self.state = State::Cancelled,
+            (State::Queued, Input::Answered(_) | Input::NotNow(_) | Input::Refused(_) | Input::SessionLost)
+            | (State::Sent, Input::Deliver)
+            | (State::Uncertain, Input::Deliver | Input::SessionLost)
+            | (
+                State::Done | State::Failed | State::Cancelled,
+                Input::Deliver | Input::Answered(_) | Input::NotNow(_) | Input::Refused(_) | Input::SessionLost | Input::Cancel,
+            ) => return None,
+        }
+        Some(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn order(verb: Verb, scope: Scope) -> Command {
+        Command {
+            id: CommandId::new(),
+            enrollment_id: EnrollmentId::new(),
+            kind: "custom".into(),
+            scope,
+            operation: Operation { verb, uri: "./Device/Vendor/MSFT/Reboot/RebootNow".into(), format: None, data: None },
+            state: State::Queued,
+            attempts: 0,
+            result: None,
+            not_before: Time(0),
+            created_by: "test".into(),
+            version: 1,
+        }
+    }
+
+    #[test]
+    fn an_exec_whose_session_died_is_never_sent_again_by_itself() {
+        let sent = order(Verb::Exec, Scope::Device).step(Input::Deliver, Time(1)).unwrap();
+        let lost = sent.step(Input::SessionLost, Time(2)).unwrap();
+        assert_eq!(lost.state, State::Uncertain);
+        assert!(lost.clone().step(Input::Deliver, Time(3)).is_none());
+        assert_eq!(lost.step(Input::Answered("200".into()), Time(3)).unwrap().state, State::Done);
+    }
+
+    #[test]
+    fn a_replace_whose_session_died_waits_for_the_next() {
+        let sent = order(Verb::Replace, Scope::Device).step(Input::Deliver, Time(1)).unwrap();
+        assert_eq!(sent.step(Input::SessionLost, Time(2)).unwrap().state, State::Queued);
+    }
+
+    #[test]
+    fn a_device_that_fails_three_times_is_left_alone() {
+        let mut command = order(Verb::Replace, Scope::Device);
+        for _ in 0..MAX_ATTEMPTS {
+            command = command.step(Input::Deliver, Time(1)).unwrap().step(Input::NotNow("500".into()), Time(1)).unwrap();
+        }
+        assert_eq!(command.state, State::Failed);
+    }
+
+    fn inputs() -> impl Strategy<Value = Input> {
+        prop_oneof![
+            Just(Input::Deliver),
+            Just(Input::Answered("200".into())),
+            Just(Input::NotNow("500".into())),
+            Just(Input::Refused("403".into())),
+            Just(Input::SessionLost),
+            Just(Input::Cancel),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn an_order_that_is_over_stays_over_and_an_exec_is_delivered_at_most_its_attempts(
+            exec in any::<bool>(), steps in prop::collection::vec(inputs(), 0..60)
+        ) {
+            let mut command = order(if exec { Verb::Exec } else { Verb::Replace }, Scope::Device);
+            let mut over = None;
+            for (at, input) in steps.into_iter().enumerate() {
+                let lost = input == Input::SessionLost && command.state == State::Sent;
+                if let Some(next) = command.clone().step(input, Time(at as i64)) { command = next; }
+                if let Some(state) = over { prop_assert_eq!(command.state, state); }
+                if matches!(command.state, State::Done | State::Failed | State::Cancelled) { over = Some(command.state); }
+                if lost && exec { prop_assert_eq!(command.state, State::Uncertain); }
+                prop_assert!(!exec || command.attempts <= MAX_ATTEMPTS);
+            }
+        }
+    }
+}

@@ -2,6 +2,7 @@
 //! server is what it sends.
 
 pub mod fleet;
+pub mod http;
 pub mod receiver;
 pub mod scep;
 pub mod windows;

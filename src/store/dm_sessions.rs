@@ -1,1 +1,111 @@
-//! Open OMA-DM sessions.
+//! Open OMA-DM sessions: any node may answer the next message.
+
+use diesel::prelude::*;
+
+use super::dialect::each_backend;
+use super::schema::dm_sessions;
+use super::{Conn, Error, Result, Tx};
+use crate::clock::Time;
+use crate::ids::EnrollmentId;
+
+/// A session between two messages.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stored {
+    /// Whose.
+    pub enrollment_id: EnrollmentId,
+    /// The protocol's session id.
+    pub session_id: String,
+    /// Number of the device's last message.
+    pub msg_id: i64,
+    /// SHA-256 of that message.
+    pub body_hash: Vec<u8>,
+    /// What was answered: a device that asks again gets these bytes.
+    pub response: Vec<u8>,
+    /// The machine, as JSON; empty once the session has ended.
+    pub state: String,
+    /// Compare-and-set counter; 0 before the first write.
+    pub version: i64,
+    /// When the session began.
+    pub started_at: Time,
+}
+
+#[derive(Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = dm_sessions, treat_none_as_null = true)]
+struct Row {
+    enrollment_id: String,
+    login_user: String,
+    session_id: String,
+    msg_id: i64,
+    body_hash: Vec<u8>,
+    response: Vec<u8>,
+    state: String,
+    version: i64,
+    started_at: i64,
+    updated_at: i64,
+}
+
+/// The enrolment's session, open or ended.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_session(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Option<Stored>> {
+    let row: Option<Row> = dm_sessions::table.find((enrollment.as_str(), "")).select(Row::as_select()).first(conn).optional()?;
+    Ok(row.map(|row| Stored {
+        enrollment_id: EnrollmentId::from_store(row.enrollment_id),
+        session_id: row.session_id,
+        msg_id: row.msg_id,
+        body_hash: row.body_hash,
+        response: row.response,
+        state: row.state,
+        version: row.version,
+        started_at: Time(row.started_at),
+    }))
+}
+
+/// Stores the session after a message, if no other node has answered since it was read.
+///
+/// # Errors
+/// [`Error::Busy`] when one has: read again, the stored answer may serve.
+pub fn upsert_session(tx: &mut Tx<'_>, session: &Stored, now: Time) -> Result<()> {
+    let row = Row {
+        enrollment_id: session.enrollment_id.to_string(),
+        login_user: String::new(),
+        session_id: session.session_id.clone(),
+        msg_id: session.msg_id,
+        body_hash: session.body_hash.clone(),
+        response: session.response.clone(),
+        state: session.state.clone(),
+        version: session.version + 1,
+        started_at: session.started_at.0,
+        updated_at: now.0,
+    };
+    let changed = if session.version == 0 {
+        each_backend!(tx.conn(), c => diesel::insert_into(dm_sessions::table)
+            .values(&row)
+            .on_conflict_do_nothing()
+            .execute(c))?
+    } else {
+        diesel::update(dm_sessions::table.find((row.enrollment_id.as_str(), "")))
+            .filter(dm_sessions::version.eq(session.version))
+            .set(&row)
+            .execute(tx.conn())?
+    };
+    if changed == 1 { Ok(()) } else { Err(Error::Busy) }
+}
+
+/// Forgets the enrolment's session.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge_session(tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> Result<()> {
+    diesel::delete(dm_sessions::table.filter(dm_sessions::enrollment_id.eq(enrollment.as_str()))).execute(tx.conn())?;
+    Ok(())
+}
+
+/// Forgets sessions that nobody has touched since `before`. Returns how many.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge_sessions(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
+    diesel::delete(dm_sessions::table.filter(dm_sessions::updated_at.lt(before.0))).execute(tx.conn()).map_err(Error::from)
+}
