@@ -42,6 +42,7 @@ impl std::error::Error for Refusal {}
 refusals! {
     CertificateNotOurs = "CRT0001", "the client certificate was not issued by this server's authority for a device";
     CertificateRevoked = "CRT0002", "the client certificate is revoked; enrol the device again";
+    DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject has been delivered; sending the old one now would mislead";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
 }
 

@@ -367,12 +367,19 @@ diesel::table! {
         payload -> Text,
         state -> Text,
         attempts -> BigInt,
+        last_error -> Nullable<Text>,
+        queued_at -> BigInt,
+        settled_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    outbox_lanes (order_key) {
+        order_key -> Text,
+        destination -> Text,
         next_at -> BigInt,
         lease_owner -> Nullable<Text>,
-        lease_until -> Nullable<BigInt>,
-        last_error -> Nullable<Text>,
-        created_at -> BigInt,
-        done_at -> Nullable<BigInt>,
+        version -> BigInt,
     }
 }
 
@@ -440,6 +447,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     receivers,
     signing_keys,
     outbox,
+    outbox_lanes,
     jobs,
     audit,
     audit_head,

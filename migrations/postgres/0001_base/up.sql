@@ -363,15 +363,24 @@ CREATE TABLE outbox (
     payload TEXT NOT NULL,
     state TEXT NOT NULL,
     attempts BIGINT NOT NULL,
+    last_error TEXT,
+    -- When it was put in, or put in again by hand.
+    queued_at BIGINT NOT NULL,
+    settled_at BIGINT
+);
+CREATE INDEX outbox_order ON outbox (order_key, state, seq);
+CREATE INDEX outbox_settled ON outbox (state, settled_at);
+
+-- A lane is an order_key with something to send: it is what nodes lease, so that the rows behind it need no look. A leased lane has its
+-- next_at at the lease's end.
+CREATE TABLE outbox_lanes (
+    order_key TEXT NOT NULL PRIMARY KEY,
+    destination TEXT NOT NULL,
     next_at BIGINT NOT NULL,
     lease_owner TEXT,
-    lease_until BIGINT,
-    last_error TEXT,
-    created_at BIGINT NOT NULL,
-    done_at BIGINT
+    version BIGINT NOT NULL
 );
-CREATE INDEX outbox_due ON outbox (state, next_at);
-CREATE INDEX outbox_order ON outbox (order_key, state, seq);
+CREATE INDEX outbox_lanes_due ON outbox_lanes (next_at);
 
 CREATE TABLE jobs (
     name TEXT NOT NULL PRIMARY KEY,

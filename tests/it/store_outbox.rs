@@ -1,0 +1,145 @@
+//! The outbox: order, leases, giving up, purging.
+
+use muster::clock::{DAY, Time};
+use muster::store::outbox::{self, Claim, Lease, Message, Settled};
+use muster::store::{Error, Store};
+
+use crate::both_backends;
+
+fn message(lane: &str, n: usize) -> Message {
+    Message { topic: "test", order_key: lane.into(), dedup_key: format!("{lane}/{n}"), payload: n.to_string() }
+}
+
+fn lease(node: &str) -> Lease {
+    Lease { node: node.into(), coalesced: vec!["wake"], millis: 60_000 }
+}
+
+async fn put(store: &Store, message: Message, now: i64) {
+    store.write(move |tx| outbox::enqueue(tx, &message, Time(now))).await.unwrap();
+}
+
+async fn claim(store: &Store, node: &str, now: i64) -> Vec<Claim> {
+    let lease = lease(node);
+    store.write(move |tx| outbox::claim_due(tx, &lease, &[], 10, Time(now))).await.unwrap()
+}
+
+async fn settle(store: &Store, node: &str, claim: &Claim, settled: Settled, keep: bool, now: i64) -> Option<Claim> {
+    let (claim, lease) = (claim.clone(), lease(node));
+    store.write(move |tx| outbox::settle(tx, &claim, &lease, &settled, keep, Time(now))).await.unwrap()
+}
+
+async fn states(store: &Store, state: &'static str) -> Vec<i64> {
+    store.read(move |c| outbox::list_rows(c, state, 0, 1000)).await.unwrap().iter().map(|r| r.seq).collect()
+}
+
+both_backends! {
+    async fn only_the_oldest_row_of_a_lane_is_in_flight(store: Store) {
+        for n in 0..3 { put(&store, message("d/a", n), 1).await; }
+        put(&store, message("d/b", 0), 1).await;
+        put(&store, message("d/b", 0), 1).await;
+        let claims = claim(&store, "n1", 1).await;
+        let seen: Vec<_> = claims.iter().map(|c| (c.order_key.as_str(), c.payload.as_str())).collect();
+        assert_eq!(seen, [("d/a", "0"), ("d/b", "0")]);
+        assert!(claim(&store, "n2", 1).await.is_empty());
+        let next = settle(&store, "n1", &claims[0], Settled::Done, true, 2).await.unwrap();
+        assert_eq!(next.payload, "1");
+        assert!(settle(&store, "n1", &next, Settled::Retry(Time(50), "503".into()), true, 3).await.is_none());
+        assert!(claim(&store, "n2", 49).await.is_empty());
+        let again = claim(&store, "n2", 50).await;
+        assert_eq!((again[0].payload.as_str(), again[0].attempts), ("1", 1));
+        assert!(settle(&store, "n1", &claims[1], Settled::Done, true, 51).await.is_none());
+        assert_eq!(store.read(outbox::count_lanes).await.unwrap(), 1);
+    }
+
+    async fn a_lease_expires_and_its_late_owner_changes_nothing(store: Store) {
+        put(&store, message("d/a", 0), 1).await;
+        put(&store, message("d/a", 1), 1).await;
+        let first = claim(&store, "n1", 1).await.remove(0);
+        assert!(claim(&store, "n2", 60_000).await.is_empty());
+        let second = claim(&store, "n2", 60_001).await.remove(0);
+        assert_eq!(second.payload, "0");
+        assert!(settle(&store, "n1", &first, Settled::Done, true, 60_002).await.is_none());
+        assert!(!store.write({ let first = first.clone(); move |tx| outbox::update_payload(tx, &first, &lease("n1"), "x") }).await.unwrap());
+        assert_eq!(states(&store, "queued").await.len(), 2);
+        assert_eq!(settle(&store, "n2", &second, Settled::Done, true, 60_003).await.unwrap().payload, "1");
+    }
+
+    async fn a_dead_row_lets_the_lane_go_on_and_comes_back_only_while_it_is_the_newest(store: Store) {
+        for n in 0..2 { put(&store, message("d/a", n), 1).await; }
+        let first = claim(&store, "n1", 1).await.remove(0);
+        let second = settle(&store, "n1", &first, Settled::Dead("400 invalid_request".into()), true, 2).await.unwrap();
+        assert_eq!(second.payload, "1");
+        let seq = first.seq;
+        store.write(move |tx| outbox::update_requeued(tx, seq, Time(3))).await.unwrap();
+        assert!(states(&store, "dead").await.is_empty());
+        // The lane is held: the row that came back waits for its turn, and goes before anything newer.
+        let back = settle(&store, "n1", &second, Settled::Retry(Time(4), "x".into()), true, 3).await;
+        assert!(back.is_none());
+        let back = claim(&store, "n1", 4).await.remove(0);
+        assert_eq!(back.seq, first.seq);
+        let second = settle(&store, "n1", &back, Settled::Dead("again".into()), true, 5).await.unwrap();
+        settle(&store, "n1", &second, Settled::Done, true, 6).await;
+        let refused = store.write(move |tx| outbox::update_requeued(tx, seq, Time(7))).await;
+        assert!(matches!(&refused, Err(Error::Refused(r)) if r.code() == "SIG0001"), "{refused:?}");
+        let purged = store.write(|tx| outbox::purge_settled(tx, Time(DAY), Time(0), 100)).await.unwrap();
+        assert_eq!(purged, 0, "the done row still proves that the dead one is superseded");
+        let purged = store.write(|tx| outbox::purge_settled(tx, Time(DAY), Time(DAY), 100)).await.unwrap();
+        assert_eq!(purged, 1);
+        assert_eq!(store.write(|tx| outbox::purge_settled(tx, Time(DAY), Time(DAY), 100)).await.unwrap(), 1);
+    }
+
+    async fn a_wake_is_put_in_once_while_it_waits_and_again_once_it_is_in_flight(store: Store) {
+        let wake = || Message { topic: "wake", order_key: "wns/1".into(), dedup_key: "wns/1".into(), payload: "{}".into() };
+        for _ in 0..3 { put(&store, wake(), 1).await; }
+        assert_eq!(states(&store, "queued").await.len(), 1);
+        let first = claim(&store, "n1", 1).await.remove(0);
+        for _ in 0..3 { put(&store, wake(), 2).await; }
+        assert_eq!(states(&store, "queued").await.len(), 2);
+        assert!(settle(&store, "n1", &first, Settled::Done, true, 3).await.is_some());
+    }
+
+    async fn a_destination_can_be_left_out_and_abandoned(store: Store) {
+        put(&store, message("a/1", 0), 1).await;
+        put(&store, message("a/2", 0), 1).await;
+        put(&store, message("b/1", 0), 1).await;
+        let claims = store.write(|tx| outbox::claim_due(tx, &lease("n"), &["a".into()], 10, Time(1))).await.unwrap();
+        assert_eq!(claims.iter().map(Claim::destination).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(store.write(|tx| outbox::update_abandoned(tx, "a", "receiver removed", Time(2))).await.unwrap(), 2);
+        assert!(claim(&store, "n", 3).await.is_empty());
+    }
+
+    async fn two_nodes_and_many_writers_lose_nothing_and_keep_the_order(store: Store) {
+        const LANES: usize = 5;
+        const EACH: usize = 20;
+        let mut writers = Vec::new();
+        for lane in 0..LANES {
+            let store = store.clone();
+            writers.push(tokio::spawn(async move {
+                for n in 0..EACH { put(&store, message(&format!("d/{lane}"), n), 1).await; }
+            }));
+        }
+        let seen = std::sync::Arc::new(std::sync::Mutex::new(vec![Vec::new(); LANES]));
+        let mut workers = Vec::new();
+        for node in ["n1", "n2"] {
+            let (store, seen) = (store.clone(), seen.clone());
+            workers.push(tokio::spawn(async move {
+                while seen.lock().unwrap().iter().map(Vec::len).sum::<usize>() < LANES * EACH {
+                    for first in claim(&store, node, 1).await {
+                        let mut held = Some(first);
+                        while let Some(claim) = held {
+                            let lane: usize = claim.order_key[2..].parse().unwrap();
+                            seen.lock().unwrap()[lane].push(claim.payload.parse::<usize>().unwrap());
+                            held = settle(&store, node, &claim, Settled::Done, true, 1).await;
+                        }
+                    }
+                    tokio::task::yield_now().await;
+                }
+            }));
+        }
+        for task in writers.into_iter().chain(workers) { task.await.unwrap(); }
+        for lane in seen.lock().unwrap().iter() {
+            assert_eq!(*lane, (0..EACH).collect::<Vec<_>>());
+        }
+        assert_eq!(store.read(outbox::count_lanes).await.unwrap(), 0);
+    }
+}
