@@ -40,10 +40,24 @@ impl std::error::Error for Refusal {}
 // Areas: AUT sign-in and tokens, CRT certificates and CA, ENR enrolment, MGT management sessions, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
+    AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
+    AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
+    AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";
+    CertificateKeyRefused = "CRT0013", "the key is too short, of a kind that is not accepted, or malformed; make an RSA key of 2048 bits or more, or a P-256 or P-384 key, as the profile allows";
+    CertificateNameInvalid = "CRT0015", "a name for the certificate is malformed; correct the value in the directory or the profile";
+    CertificateNameMissing = "CRT0016", "the certificate would have no name; give the profile a subject or a subject alternative name";
+    CertificateNameTooLong = "CRT0017", "a name is longer than certificates allow; shorten it, or allow long names in the profile";
+    CertificateNotHeld = "CRT0018", "only a certificate on hold can be released";
     CertificateNotOurs = "CRT0001", "the client certificate was not issued by this server's authority for a device";
     CertificateRevoked = "CRT0002", "the client certificate is revoked; enrol the device again";
+    CertificateRevokedBefore = "CRT0019", "the certificate is revoked already";
+    CertificateUsageForbidden = "CRT0014", "the extended key usage is reserved for the authority itself; take it out of the profile";
     DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject has been delivered; sending the old one now would mislead";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
+    TemplateInvalid = "CRT0020", "the certificate template does not parse; see the named field";
+    TemplateVariableMissing = "CRT0021", "a variable of the certificate template has no value for this user or device";
+    TemplateVariableOfUser = "CRT0022", "a device certificate cannot use a variable of the user; make it a user certificate";
+    TemplateVariableUnknown = "CRT0023", "the certificate template names a variable that does not exist";
 }
 
 #[cfg(test)]
