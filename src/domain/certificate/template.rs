@@ -207,7 +207,7 @@ impl Template {
                 }
                 Component::Bare(text) => {
                     let name = text.strip_prefix("{{").and_then(|t| t.strip_suffix("}}")).ok_or_else(|| invalid(&text))?;
-                    if !variable(name).is_some_and(|(canonical, _)| canonical == DISTINGUISHED_NAME) {
+                    if variable(name).is_none_or(|(canonical, _)| canonical != DISTINGUISHED_NAME) {
                         return Err(invalid(&text));
                     }
                     subject.extend(parse_name(variables.get(name, self.scope)?).ok_or_else(|| invalid(&text))?);
