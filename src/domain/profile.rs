@@ -18,15 +18,7 @@ words! {
     }
 }
 
-words! {
-    /// Which of a device's trees a setting goes to.
-    Scope {
-        /// The machine's (`./Device`).
-        Device = "device",
-        /// The user's (`./User`).
-        User = "user",
-    }
-}
+pub use crate::catalogue::Scope;
 
 /// A profile in one of its versions.
 #[derive(Clone, Debug, PartialEq)]

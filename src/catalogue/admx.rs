@@ -1,0 +1,109 @@
+//! Values of settings that stand for a group policy: `<disabled/>`, or `<enabled/>` and a `<data id value/>` for each element.
+
+use std::collections::BTreeMap;
+
+use quick_xml::Reader;
+use quick_xml::events::{BytesStart, Event};
+use serde::Deserialize;
+use serde_json::Value;
+
+/// The policy behind a setting.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Policy {
+    /// The elements that the policy has, by id, with what they mean; empty when they are not listed, and then any are taken.
+    #[serde(default)]
+    pub data: BTreeMap<String, String>,
+}
+
+/// A policy's state as read from a value.
+#[derive(Debug, PartialEq, Eq)]
+struct State {
+    enabled: bool,
+    data: BTreeMap<String, String>,
+}
+
+impl Policy {
+    /// The state as text: `true` and `false`, an object of elements (which means enabled), or the text itself.
+    pub(super) fn encode(&self, value: &Value) -> Option<String> {
+        let state = match value {
+            Value::Bool(enabled) => State { enabled: *enabled, data: BTreeMap::new() },
+            Value::String(text) => parse(text)?,
+            Value::Object(elements) => {
+                let text = |value: &Value| match value {
+                    Value::String(text) => Some(text.clone()),
+                    Value::Number(number) => Some(number.to_string()),
+                    Value::Bool(truth) => Some(truth.to_string()),
+                    _ => None,
+                };
+                let data: Option<_> = elements.iter().map(|(id, value)| Some((id.clone(), text(value)?))).collect();
+                State { enabled: true, data: data? }
+            }
+            _ => return None,
+        };
+        let known = |id: &String| !id.is_empty() && (self.data.is_empty() || self.data.contains_key(id));
+        (state.enabled || state.data.is_empty()).then_some(())?;
+        state.data.keys().all(known).then(|| write(&state))
+    }
+
+    /// What is allowed, for people.
+    pub(super) fn describe(&self) -> String {
+        if self.data.is_empty() {
+            return "true, false or an object of the policy's elements".into();
+        }
+        let ids: Vec<&str> = self.data.keys().map(String::as_str).collect();
+        format!("true, false or an object of {}", ids.join(", "))
+    }
+}
+
+/// Whether two values put the policy in the same state.
+pub(super) fn same(a: &str, b: &str) -> bool {
+    match (parse(a), parse(b)) {
+        (Some(a), Some(b)) => a == b,
+        _ => a == b,
+    }
+}
+
+fn write(state: &State) -> String {
+    if !state.enabled {
+        return "<disabled/>".into();
+    }
+    let mut text = String::from("<enabled/>");
+    for (id, value) in &state.data {
+        text.push_str("<data id=\"");
+        text.push_str(&quick_xml::escape::escape(id.as_str()));
+        text.push_str("\" value=\"");
+        text.push_str(&quick_xml::escape::escape(value.as_str()));
+        text.push_str("\"/>");
+    }
+    text
+}
+
+/// Reads a state; `None` when it is anything else.
+fn parse(text: &str) -> Option<State> {
+    let mut reader = Reader::from_str(text);
+    let mut enabled = None;
+    let mut data = BTreeMap::new();
+    loop {
+        match reader.read_event().ok()? {
+            Event::Empty(element) | Event::Start(element) => match element.name().as_ref() {
+                "enabled" if enabled.is_none() => enabled = Some(true),
+                "disabled" if enabled.is_none() => enabled = Some(false),
+                "data" if enabled == Some(true) => {
+                    data.insert(attribute(&element, "id")?, attribute(&element, "value")?);
+                }
+                _ => return None,
+            },
+            Event::Eof => break,
+            Event::End(_) => {}
+            Event::Text(text) if text.trim().is_empty() => {}
+            _ => return None,
+        }
+    }
+    Some(State { enabled: enabled?, data })
+}
+
+fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
+    let attribute = element.attributes().flatten().find(|a| a.key.as_ref().eq_ignore_ascii_case(name))?;
+    Some(quick_xml::escape::unescape(&attribute.value).ok()?.into_owned())
+}
