@@ -42,6 +42,7 @@ pub mod device;
 pub mod dm_session;
 pub mod enrollment;
 pub mod fact;
+pub mod group;
 pub mod profile;
 pub mod refusal;
 pub mod signal;

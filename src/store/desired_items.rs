@@ -1,1 +1,372 @@
-//! What each device should have and what it has.
+//! Desired items: which device should have which profile, recomputed with a handful of statements whatever the number of devices.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+
+use super::dialect::each_backend;
+use super::schema::{desired_items, enrollments, profile_versions, profiles};
+use super::{Conn, Error, Result, Tx};
+use crate::clock::Time;
+use crate::domain::assignment::Mode;
+use crate::domain::desired::{Detail, Item, Loaded, State};
+use crate::domain::profile::Document;
+use crate::ids::{DeviceId, EnrollmentId, GroupId, ProfileId, UserId};
+
+/// What a recomputation looks at. Everything outside keeps its rows.
+#[derive(Clone, Copy)]
+enum Scope {
+    Profile,
+    Group,
+    User,
+    Device,
+}
+
+impl Scope {
+    /// The condition on devices `d` and profiles `p` when `parameter` is the scope's id.
+    fn on_targets(self, parameter: &str) -> String {
+        match self {
+            Self::Profile => format!("p.id = {parameter}"),
+            Self::Group => format!("p.id IN (SELECT profile_id FROM assignments WHERE group_id = {parameter})"),
+            Self::User => format!("d.user_id = {parameter}"),
+            Self::Device => format!("d.id = {parameter}"),
+        }
+    }
+
+    /// The condition on a row of `desired_items`.
+    fn on_items(self, parameter: &str) -> String {
+        match self {
+            Self::Profile => format!("desired_items.profile_id = {parameter}"),
+            Self::Group => format!("desired_items.profile_id IN (SELECT profile_id FROM assignments WHERE group_id = {parameter})"),
+            Self::User => format!("desired_items.device_id IN (SELECT id FROM devices WHERE user_id = {parameter})"),
+            Self::Device => format!("desired_items.device_id = {parameter}"),
+        }
+    }
+
+    /// The common table expressions that end in `wanted (device_id, profile_id, version, kind)`.
+    ///
+    /// Four plain joins instead of one with OR: each of them can start from an index.
+    fn wanted(self, parameter: &str) -> String {
+        let within = self.on_targets(parameter);
+        let branch = |condition: &str, join: &str| {
+            format!(
+                "SELECT d.id AS device_id, p.id AS profile_id, p.version AS version, p.kind AS kind, a.mode AS mode
+                 FROM assignments a JOIN profiles p ON p.id = a.profile_id {join}
+                 WHERE {condition} AND d.platform = p.platform AND d.state = 'managed' AND {within}"
+            )
+        };
+        let every = "JOIN devices d ON d.platform = p.platform";
+        let by_device = "JOIN group_members m ON m.group_id = a.group_id AND m.member_kind = 'device' JOIN devices d ON d.id = m.member_id";
+        let by_user =
+            "JOIN group_members m ON m.group_id = a.group_id AND m.member_kind = 'user' JOIN devices d ON d.user_id = m.member_id";
+        let targets = [
+            branch("a.target = 'all-devices'", every),
+            branch("a.target = 'all-users' AND d.user_id IS NOT NULL", every),
+            branch("a.target = 'group'", by_device),
+            branch("a.target = 'group'", by_user),
+        ]
+        .join(" UNION ALL ");
+        let of_mode = |mode: &str| format!("SELECT device_id, profile_id, version, kind FROM targets WHERE mode = '{mode}'");
+        format!("targets AS ({targets}), wanted AS ({} EXCEPT {})", of_mode(Mode::Include.as_str()), of_mode(Mode::Exclude.as_str()))
+    }
+
+    /// Beside [`Self::wanted`], `stale (device_id, profile_id)`: the rows that should not be there.
+    ///
+    /// EXCEPT and IN rather than NOT EXISTS and NOT IN: both databases do these with one pass over a hash or a sorted set.
+    fn stale(self, parameter: &str) -> String {
+        format!(
+            "{}, stale AS (SELECT device_id, profile_id FROM desired_items WHERE {} EXCEPT SELECT device_id, profile_id FROM wanted)",
+            self.wanted(parameter),
+            self.on_items(parameter)
+        )
+    }
+}
+
+/// Recomputes which devices should have the profile: after its content or its assignments changed, or it was deleted.
+///
+/// # Errors
+/// Only the database's own.
+pub fn recompute_profile(tx: &mut Tx<'_>, id: &ProfileId, now: Time) -> Result<()> {
+    recompute(tx, Scope::Profile, id.as_str(), now)
+}
+
+/// Recomputes the profiles that are assigned to the group, for all devices: after many members changed. For one member, recompute the
+/// device or the user.
+///
+/// # Errors
+/// Only the database's own.
+pub fn recompute_group(tx: &mut Tx<'_>, id: &GroupId, now: Time) -> Result<()> {
+    recompute(tx, Scope::Group, id.as_str(), now)
+}
+
+/// Recomputes the devices of the user: after the user joined or left a group.
+///
+/// # Errors
+/// Only the database's own.
+pub fn recompute_user(tx: &mut Tx<'_>, id: &UserId, now: Time) -> Result<()> {
+    recompute(tx, Scope::User, id.as_str(), now)
+}
+
+/// Recomputes the device: after it enrolled, changed its user, joined or left a group, or left management.
+///
+/// # Errors
+/// Only the database's own.
+pub fn recompute_device(tx: &mut Tx<'_>, id: &DeviceId, now: Time) -> Result<()> {
+    recompute(tx, Scope::Device, id.as_str(), now)
+}
+
+/// The order in which a statement names its parameters.
+enum Parameters {
+    Id,
+    IdThenNow,
+    NowThenId,
+}
+
+fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<()> {
+    let wanted = scope.wanted("$1");
+    let add = format!(
+        "WITH {wanted}
+         INSERT INTO desired_items (device_id, profile_id, desired_version, applied_version, state, detail, attempts, due_at, updated_at)
+         SELECT device_id, profile_id, version,
+             CASE kind WHEN 'compliance' THEN version END,
+             CASE kind WHEN 'compliance' THEN 'assigned' ELSE 'pending' END,
+             '{{}}', 0, CASE kind WHEN 'compliance' THEN NULL ELSE $2 END, $2
+         FROM wanted WHERE true
+         ON CONFLICT (device_id, profile_id) DO UPDATE SET desired_version = excluded.desired_version,
+             applied_version = CASE excluded.state WHEN 'assigned' THEN excluded.applied_version ELSE desired_items.applied_version END,
+             state = excluded.state, attempts = 0, due_at = excluded.due_at, updated_at = excluded.updated_at
+         WHERE desired_items.desired_version IS NULL OR desired_items.desired_version <> excluded.desired_version"
+    );
+    execute(tx, &add, Parameters::IdThenNow, id, now)?;
+
+    let stale = scope.stale("$1");
+    let items = scope.on_items("$1");
+    // Compliance is judged anew where a policy came (the rows just written) or goes (the rows about to be deleted).
+    let judge = format!(
+        "WITH {stale}
+         UPDATE compliance_states SET reevaluate_at = $2
+         WHERE (reevaluate_at IS NULL OR reevaluate_at > $2) AND device_id IN (
+             SELECT device_id FROM desired_items WHERE {items} AND state = 'assigned'
+                 AND (updated_at = $2 OR (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)))"
+    );
+    execute(tx, &judge, Parameters::IdThenNow, id, now)?;
+
+    // Nothing to take away: a policy, a profile that never left the server, or a device that is not managed any more.
+    let delete = format!(
+        "WITH {stale}
+         DELETE FROM desired_items WHERE (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)
+             AND (state = 'assigned' OR (applied_version IS NULL AND detail = '{{}}')
+                 OR device_id IN (SELECT id FROM devices WHERE state <> 'managed'))"
+    );
+    execute(tx, &delete, Parameters::Id, id, now)?;
+
+    let remove = format!(
+        "WITH {stale}
+         UPDATE desired_items SET desired_version = NULL, state = 'removing', attempts = 0, due_at = $2, updated_at = $2
+         WHERE desired_version IS NOT NULL AND (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)"
+    );
+    execute(tx, &remove, Parameters::IdThenNow, id, now)?;
+
+    let wake = format!(
+        "UPDATE enrollments SET work_at = $1 WHERE state IN ('provisioned', 'active') AND (work_at IS NULL OR work_at > $1)
+         AND device_id IN (SELECT device_id FROM desired_items WHERE {} AND updated_at = $1 AND due_at = $1)",
+        scope.on_items("$2")
+    );
+    execute(tx, &wake, Parameters::NowThenId, id, now)
+}
+
+fn execute(tx: &mut Tx<'_>, sql: &str, parameters: Parameters, id: &str, now: Time) -> Result<()> {
+    // SQLite numbers named parameters by their first use, PostgreSQL by their name: statements use $1 before $2.
+    each_backend!(tx.conn(), c => {
+        let query = diesel::sql_query(sql);
+        match parameters {
+            Parameters::Id => query.bind::<Text, _>(id).execute(c),
+            Parameters::IdThenNow => query.bind::<Text, _>(id).bind::<BigInt, _>(now.0).execute(c),
+            Parameters::NowThenId => query.bind::<BigInt, _>(now.0).bind::<Text, _>(id).execute(c),
+        }
+    })?;
+    Ok(())
+}
+
+/// Forgets what the device was given: after a new enrolment its tree is empty or unknown. Removals are over with it.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_as_new(tx: &mut Tx<'_>, device: &DeviceId, now: Time) -> Result<()> {
+    let of_device = desired_items::device_id.eq(device.as_str());
+    diesel::delete(desired_items::table.filter(of_device).filter(desired_items::desired_version.is_null())).execute(tx.conn())?;
+    diesel::update(desired_items::table.filter(of_device).filter(desired_items::state.ne(State::Assigned.as_str())))
+        .set((
+            desired_items::applied_version.eq(None::<i64>),
+            desired_items::state.eq(State::Pending.as_str()),
+            desired_items::detail.eq("{}"),
+            desired_items::attempts.eq(0),
+            desired_items::due_at.eq(Some(now.0)),
+            desired_items::updated_at.eq(now.0),
+        ))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = desired_items)]
+struct Row {
+    device_id: String,
+    profile_id: String,
+    desired_version: Option<i64>,
+    applied_version: Option<i64>,
+    state: String,
+    detail: String,
+    attempts: i64,
+    due_at: Option<i64>,
+    updated_at: i64,
+}
+
+impl TryFrom<Row> for Item {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            device_id: DeviceId::from_store(row.device_id),
+            profile_id: ProfileId::from_store(row.profile_id),
+            desired_version: row.desired_version,
+            applied_version: row.applied_version,
+            state: State::parse(&row.state).ok_or_else(|| Error::corrupt("desired_items.state"))?,
+            detail: serde_json::from_str::<Detail>(&row.detail)?,
+            attempts: row.attempts,
+            due_at: row.due_at.map(Time),
+            updated_at: Time(row.updated_at),
+        })
+    }
+}
+
+fn document(text: Option<String>) -> Result<Option<Document>> {
+    text.map(|text| serde_json::from_str(&text).map_err(Error::from)).transpose()
+}
+
+/// The device's items with the documents that they name, in the order in which the profiles were created.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_for_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Loaded>> {
+    let (wanted, given) = diesel::alias!(profile_versions as wanted, profile_versions as given);
+    let rows: Vec<(Row, Option<String>, Option<String>, Option<String>)> = desired_items::table
+        .left_join(
+            wanted.on(wanted
+                .field(profile_versions::profile_id)
+                .eq(desired_items::profile_id)
+                .and(wanted.field(profile_versions::version).nullable().eq(desired_items::desired_version))),
+        )
+        .left_join(
+            given.on(given
+                .field(profile_versions::profile_id)
+                .eq(desired_items::profile_id)
+                .and(given.field(profile_versions::version).nullable().eq(desired_items::applied_version))),
+        )
+        .left_join(profiles::table.on(profiles::id.eq(desired_items::profile_id)))
+        .filter(desired_items::device_id.eq(device.as_str()))
+        // Ids are UUIDv7: their order is the order of creation.
+        .order(desired_items::profile_id)
+        .select((
+            Row::as_select(),
+            wanted.field(profile_versions::document).nullable(),
+            given.field(profile_versions::document).nullable(),
+            profiles::display_name.nullable(),
+        ))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(row, wanted, given, name)| {
+            let item = Item::try_from(row)?;
+            let name = name.unwrap_or_else(|| item.profile_id.to_string());
+            Ok(Loaded { item, name, desired: document(wanted)?, applied: document(given)? })
+        })
+        .collect()
+}
+
+/// A page of the devices that have a row for the profile, after `after`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_for_profile(conn: &mut Conn, profile: &ProfileId, after: &str, limit: i64) -> Result<Vec<Item>> {
+    let rows: Vec<Row> = desired_items::table
+        .filter(desired_items::profile_id.eq(profile.as_str()))
+        .filter(desired_items::device_id.gt(after))
+        .order(desired_items::device_id)
+        .limit(limit)
+        .select(Row::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Item::try_from).collect()
+}
+
+/// How many devices are in which state with the profile.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_by_state(conn: &mut Conn, profile: &ProfileId) -> Result<Vec<(State, i64)>> {
+    let rows: Vec<(String, i64)> = desired_items::table
+        .filter(desired_items::profile_id.eq(profile.as_str()))
+        .group_by(desired_items::state)
+        .select((desired_items::state, diesel::dsl::count_star()))
+        .order(desired_items::state)
+        .load(conn)?;
+    rows.into_iter().map(|(state, count)| Ok((State::parse(&state).ok_or_else(|| Error::corrupt("desired_items.state"))?, count))).collect()
+}
+
+/// Stores how far an item has got. The desired version is not written: it may have changed since the item was read.
+///
+/// # Errors
+/// [`Error::Conflict`] when the desired version is not `item.desired_version` any more: read the item again.
+pub fn update_item(tx: &mut Tx<'_>, item: &Item, now: Time) -> Result<()> {
+    let same = desired_items::table.find((item.device_id.as_str(), item.profile_id.as_str()));
+    let change = (
+        desired_items::applied_version.eq(item.applied_version),
+        desired_items::state.eq(item.state.as_str()),
+        desired_items::detail.eq(serde_json::to_string(&item.detail)?),
+        desired_items::attempts.eq(item.attempts),
+        desired_items::due_at.eq(item.due_at.map(|at| at.0)),
+        desired_items::updated_at.eq(now.0),
+    );
+    let changed = match item.desired_version {
+        Some(version) => diesel::update(same.filter(desired_items::desired_version.eq(version))).set(change).execute(tx.conn())?,
+        None => diesel::update(same.filter(desired_items::desired_version.is_null())).set(change).execute(tx.conn())?,
+    };
+    if changed == 0 { Err(moved()) } else { Ok(()) }
+}
+
+/// Deletes an item whose removal is done.
+///
+/// # Errors
+/// [`Error::Conflict`] when the item is wanted again.
+pub fn delete_item(tx: &mut Tx<'_>, device: &DeviceId, profile: &ProfileId) -> Result<()> {
+    let row = desired_items::table.find((device.as_str(), profile.as_str())).filter(desired_items::desired_version.is_null());
+    let gone = diesel::delete(row).execute(tx.conn())?;
+    if gone == 0 { Err(moved()) } else { Ok(()) }
+}
+
+fn moved() -> Error {
+    Error::Conflict("the item was changed in the meantime".into())
+}
+
+/// When the next item of the device is due; `None` when none is.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_next_due(conn: &mut Conn, device: &DeviceId) -> Result<Option<Time>> {
+    let at: Option<i64> = desired_items::table
+        .filter(desired_items::device_id.eq(device.as_str()))
+        .select(diesel::dsl::min(desired_items::due_at))
+        .first(conn)?;
+    Ok(at.map(Time))
+}
+
+/// When the server next has something for the device: the earliest of its items, facts and the time that the caller knows of (commands).
+/// Stored as the enrolment's `work_at`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_work_at(tx: &mut Tx<'_>, enrollment: &EnrollmentId, device: &DeviceId, other: Option<Time>) -> Result<Option<Time>> {
+    let items = find_next_due(tx.conn(), device)?;
+    let facts = super::facts::find_next_due(tx.conn(), device)?;
+    let at = [items, facts, other].into_iter().flatten().min();
+    diesel::update(enrollments::table.find(enrollment.as_str())).set(enrollments::work_at.eq(at.map(|at| at.0))).execute(tx.conn())?;
+    Ok(at)
+}

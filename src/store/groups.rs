@@ -1,1 +1,187 @@
-//! Groups and memberships.
+//! Groups and their members.
+
+use diesel::prelude::*;
+
+use super::schema::{devices, group_members, groups};
+use super::{Conn, Error, Result, Tx};
+use crate::clock::Time;
+use crate::domain::group::{Group, Member};
+use crate::ids::{DeviceId, GroupId, UserId};
+
+const USER: &str = "user";
+const DEVICE: &str = "device";
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = groups)]
+struct Row {
+    id: String,
+    display_name: String,
+    description: String,
+}
+
+impl From<Row> for Group {
+    fn from(row: Row) -> Self {
+        Self { id: GroupId::from_store(row.id), display_name: row.display_name, description: row.description }
+    }
+}
+
+fn parts(member: &Member) -> (&'static str, &str) {
+    match member {
+        Member::User(id) => (USER, id.as_str()),
+        Member::Device(id) => (DEVICE, id.as_str()),
+    }
+}
+
+/// Inserts a group.
+///
+/// # Errors
+/// [`Error::Conflict`] when the name is taken.
+pub fn insert_group(tx: &mut Tx<'_>, group: &Group, now: Time) -> Result<()> {
+    diesel::insert_into(groups::table)
+        .values((
+            groups::id.eq(group.id.as_str()),
+            groups::display_name.eq(&group.display_name),
+            groups::description.eq(&group.description),
+            groups::created_at.eq(now.0),
+        ))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
+/// Changes name and description.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] when the name is taken.
+pub fn update_group(tx: &mut Tx<'_>, group: &Group) -> Result<()> {
+    let changed = diesel::update(groups::table.find(group.id.as_str()))
+        .set((groups::display_name.eq(&group.display_name), groups::description.eq(&group.description)))
+        .execute(tx.conn())?;
+    if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Deletes a group, its memberships, and the assignments to it. Recompute its profiles afterwards
+/// ([`super::assignments::list_profiles_of_group`] before, [`super::desired_items::recompute_profile`] after).
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn delete_group(tx: &mut Tx<'_>, id: &GroupId) -> Result<()> {
+    let gone = diesel::delete(groups::table.find(id.as_str())).execute(tx.conn())?;
+    if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// The group, which must exist.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn load_group(conn: &mut Conn, id: &GroupId) -> Result<Group> {
+    Ok(groups::table.find(id.as_str()).select(Row::as_select()).first(conn)?.into())
+}
+
+/// The group of that name.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_group_by_name(conn: &mut Conn, name: &str) -> Result<Option<Group>> {
+    Ok(groups::table.filter(groups::display_name.eq(name)).select(Row::as_select()).first(conn).optional()?.map(Group::from))
+}
+
+/// A page of groups by name, after `after`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_groups(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<Group>> {
+    let rows = groups::table
+        .filter(groups::display_name.gt(after))
+        .order(groups::display_name)
+        .limit(limit)
+        .select(Row::as_select())
+        .load(conn)?;
+    Ok(rows.into_iter().map(Group::from).collect())
+}
+
+/// Adds a member; `false` when it was one already. The member must exist (the use case looks it up).
+///
+/// # Errors
+/// [`Error::Conflict`] when the group does not exist.
+pub fn insert_member(tx: &mut Tx<'_>, group: &GroupId, member: &Member, now: Time) -> Result<bool> {
+    let (kind, id) = parts(member);
+    let known: i64 = group_members::table.find((group.as_str(), kind, id)).count().get_result(tx.conn())?;
+    if known > 0 {
+        return Ok(false);
+    }
+    diesel::insert_into(group_members::table)
+        .values((
+            group_members::group_id.eq(group.as_str()),
+            group_members::member_kind.eq(kind),
+            group_members::member_id.eq(id),
+            group_members::added_at.eq(now.0),
+        ))
+        .execute(tx.conn())?;
+    Ok(true)
+}
+
+/// Takes a member out; `false` when it was none.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_member(tx: &mut Tx<'_>, group: &GroupId, member: &Member) -> Result<bool> {
+    let (kind, id) = parts(member);
+    Ok(diesel::delete(group_members::table.find((group.as_str(), kind, id))).execute(tx.conn())? > 0)
+}
+
+/// Takes a user or device out of every group, when it is deleted.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_memberships(tx: &mut Tx<'_>, member: &Member) -> Result<()> {
+    let (kind, id) = parts(member);
+    diesel::delete(group_members::table.filter(group_members::member_kind.eq(kind)).filter(group_members::member_id.eq(id)))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
+/// A page of a group's members, after `after` (kind and id of the last one seen; empty texts for the first page).
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_members(conn: &mut Conn, group: &GroupId, after: (&str, &str), limit: i64) -> Result<Vec<Member>> {
+    let rows: Vec<(String, String)> = group_members::table
+        .filter(group_members::group_id.eq(group.as_str()))
+        .filter(group_members::member_kind.gt(after.0).or(group_members::member_kind.eq(after.0).and(group_members::member_id.gt(after.1))))
+        .order((group_members::member_kind, group_members::member_id))
+        .limit(limit)
+        .select((group_members::member_kind, group_members::member_id))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(kind, id)| match kind.as_str() {
+            USER => Ok(Member::User(UserId::from_store(id))),
+            DEVICE => Ok(Member::Device(DeviceId::from_store(id))),
+            _ => Err(Error::corrupt("group_members.member_kind")),
+        })
+        .collect()
+}
+
+/// The groups that the device belongs to, by itself or by its user.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is no such device.
+pub fn list_groups_of_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Group>> {
+    let user: Option<String> = devices::table.find(device.as_str()).select(devices::user_id).first(conn)?;
+    let rows = groups::table
+        .filter(
+            groups::id.eq_any(
+                group_members::table
+                    .filter(
+                        group_members::member_kind
+                            .eq(DEVICE)
+                            .and(group_members::member_id.eq(device.as_str()))
+                            .or(group_members::member_kind.eq(USER).and(group_members::member_id.eq(user.unwrap_or_default()))),
+                    )
+                    .select(group_members::group_id),
+            ),
+        )
+        .order(groups::display_name)
+        .select(Row::as_select())
+        .load(conn)?;
+    Ok(rows.into_iter().map(Group::from).collect())
+}

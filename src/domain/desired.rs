@@ -1,1 +1,0 @@
-//! The desired-state engine's rules: effective settings, conflicts, item states.

@@ -1,0 +1,275 @@
+//! One thing that a profile wants of a device, and its way from "pending" to "verified".
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::State;
+use crate::clock::{DAY, HOUR, MINUTE, Time};
+use crate::ids::ProfileId;
+
+/// How often a thing is tried before it has failed until it changes.
+pub const MAX_TRIES: u32 = 6;
+const FIRST_RETRY: i64 = 5 * MINUTE;
+/// How long an answer may take before the thing counts as lost.
+const ANSWER: i64 = 5 * MINUTE;
+const LONGEST_RETRY: i64 = 8 * HOUR;
+
+/// How far one thing has got.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// How far.
+    pub state: State,
+    /// Hash of the value that the device should hold: tells a changed value from an unchanged one.
+    pub value_hash: String,
+    /// The address as it was sent, when the key does not say it: removal needs no catalogue of that time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub address: Option<String>,
+    /// The protocol's own last status.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status: Option<i64>,
+    /// The device's own error beside the status (Windows `originalerror`, an HRESULT).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub original_error: Option<String>,
+    /// When it last moved.
+    pub at: Time,
+    /// How often it has failed since it was wanted.
+    #[serde(default)]
+    pub tries: u32,
+    /// When to look at it again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub due_at: Option<Time>,
+    /// How often the device held something else after it had been right.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub drift: Option<Drift>,
+    /// Whose value the device gets instead.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub winner: Option<ProfileId>,
+    /// Whose values this one beat.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub beaten: Vec<ProfileId>,
+    /// What a payload with behaviour keeps between sessions (thumbprint, request id).
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub memory: Map<String, Value>,
+}
+
+/// The device held something else than ours.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Drift {
+    /// How often.
+    pub count: u32,
+    /// When it was last found.
+    pub at: Time,
+    /// What was found, cut at 200 characters.
+    pub found: Option<String>,
+}
+
+/// What happens to a record.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Input {
+    /// The device should hold the value of this hash.
+    Wanted(String),
+    /// The device should not hold it (any more).
+    Unwanted,
+    /// Another profile's value wins.
+    Beaten(ProfileId),
+    /// It was put into a message.
+    Sent,
+    /// The device took it, and it still has to be looked at.
+    Taken {
+        /// Protocol status.
+        status: i64,
+    },
+    /// The device works on it; look again then.
+    Deferred {
+        /// When.
+        until: Time,
+    },
+    /// The device holds what we want.
+    Matches,
+    /// The device holds something else, or nothing.
+    Differs {
+        /// What it holds.
+        found: Option<String>,
+    },
+    /// It is gone from the device.
+    Removed,
+    /// The device could not, but may later.
+    Retry {
+        /// Protocol status.
+        status: i64,
+        /// The device's own error.
+        original_error: Option<String>,
+    },
+    /// The device will not.
+    Refused {
+        /// Protocol status.
+        status: i64,
+        /// The device's own error.
+        original_error: Option<String>,
+    },
+    /// The device has no such thing.
+    NotApplicable {
+        /// Protocol status.
+        status: i64,
+    },
+    /// The session ended without an answer.
+    Lost,
+}
+
+/// How long things take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Timing {
+    /// Milliseconds between a verified value and the next look at it.
+    pub drift_check: i64,
+}
+
+impl Timing {
+    /// From the configured hours.
+    #[must_use]
+    pub fn hours(drift_hours: u32) -> Self {
+        Self { drift_check: i64::from(drift_hours.max(1)).saturating_mul(HOUR) }
+    }
+}
+
+/// How long to wait after the `tries`th failure: doubling from five minutes to eight hours.
+#[must_use]
+pub fn back_off(tries: u32) -> i64 {
+    FIRST_RETRY.saturating_mul(1_i64.checked_shl(tries.saturating_sub(1)).unwrap_or(i64::MAX)).clamp(FIRST_RETRY, LONGEST_RETRY)
+}
+
+impl Record {
+    /// A thing that is wanted from now on.
+    #[must_use]
+    pub fn wanted(value_hash: String, now: Time) -> Self {
+        Self {
+            state: State::Pending,
+            value_hash,
+            address: None,
+            status: None,
+            original_error: None,
+            at: now,
+            tries: 0,
+            due_at: Some(now),
+            drift: None,
+            winner: None,
+            beaten: Vec::new(),
+            memory: Map::new(),
+        }
+    }
+
+    /// Whether the device may hold it, so that it has to be taken away when it is not wanted.
+    #[must_use]
+    pub fn may_be_on_device(&self) -> bool {
+        match self.state {
+            State::Sent | State::Delivered | State::Verified | State::Removing => true,
+            // Sent at least once: it came back from a failure, a lost session or drift.
+            State::Pending => self.status.is_some() || self.tries > 0 || self.drift.is_some(),
+            // A refused value was not taken, but an earlier one may be there.
+            State::Failed => self.status.is_some(),
+            State::Assigned | State::Conflict | State::NotApplicable => false,
+        }
+    }
+
+    fn to(mut self, state: State, due_at: Option<Time>, now: Time) -> Self {
+        self.state = state;
+        self.due_at = due_at;
+        self.at = now;
+        self
+    }
+
+    fn with(mut self, status: i64, original_error: Option<String>) -> Self {
+        self.status = Some(status);
+        self.original_error = original_error;
+        self
+    }
+
+    /// One more failure: wait and try again, or give up until the value changes.
+    fn again(mut self, retry_as: State, now: Time) -> Self {
+        self.tries = self.tries.saturating_add(1);
+        let due = now.plus(back_off(self.tries));
+        if self.tries < MAX_TRIES {
+            self.to(retry_as, Some(due), now)
+        } else if retry_as == State::Removing {
+            // Giving up would hide that it is still there.
+            self.to(State::Removing, Some(now.plus(DAY)), now)
+        } else {
+            self.to(State::Failed, None, now)
+        }
+    }
+}
+
+/// Moves a record; `None`: it is over.
+#[must_use]
+pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<Record> {
+    let removing = record.state == State::Removing;
+    Some(match input {
+        Input::Wanted(hash) => {
+            let known = match record.state {
+                State::Removing | State::Conflict => false,
+                State::Assigned
+                | State::Pending
+                | State::Sent
+                | State::Delivered
+                | State::Verified
+                | State::Failed
+                | State::NotApplicable => record.value_hash == hash,
+            };
+            if known {
+                record
+            } else {
+                // Memory stays: a payload that changes has to clean up what its old version left.
+                Record { value_hash: hash, tries: 0, original_error: None, winner: None, ..record }.to(State::Pending, Some(now), now)
+            }
+        }
+        Input::Unwanted if removing => record,
+        Input::Unwanted if record.may_be_on_device() => {
+            Record { tries: 0, beaten: Vec::new(), ..record }.to(State::Removing, Some(now), now)
+        }
+        Input::Unwanted => return None,
+        Input::Beaten(winner) => Record { winner: Some(winner), tries: 0, beaten: Vec::new(), ..record }.to(State::Conflict, None, now),
+        Input::Sent if removing => record.to(State::Removing, Some(now.plus(ANSWER)), now),
+        Input::Sent => record.to(State::Sent, Some(now.plus(ANSWER)), now),
+        Input::Taken { .. } if removing => return None,
+        Input::Taken { status } => record.with(status, None).to(State::Delivered, Some(now), now),
+        Input::Deferred { until } if removing => record.to(State::Removing, Some(until), now),
+        Input::Deferred { until } => record.to(State::Delivered, Some(until), now),
+        Input::Matches if removing => record.again(State::Removing, now),
+        Input::Matches => Record { tries: 0, original_error: None, ..record }.to(State::Verified, Some(now.plus(timing.drift_check)), now),
+        Input::Differs { .. } if removing => record.again(State::Removing, now),
+        Input::Differs { found } if record.state == State::Verified => {
+            let count = record.drift.as_ref().map_or(0, |d| d.count).saturating_add(1);
+            let found = found.map(|text| text.chars().take(200).collect());
+            Record { drift: Some(Drift { count, at: now, found }), ..record }.to(State::Pending, Some(now), now)
+        }
+        Input::Differs { .. } => record.again(State::Pending, now),
+        Input::Removed if removing => return None,
+        Input::Removed => Record { memory: Map::new(), ..record }.to(State::Pending, Some(now), now),
+        Input::Retry { status, original_error } => {
+            record.with(status, original_error).again(if removing { State::Removing } else { State::Pending }, now)
+        }
+        // What a device refuses to give up is tried again at a slow pace.
+        Input::Refused { status, original_error } if removing => {
+            record.with(status, original_error).to(State::Removing, Some(now.plus(DAY)), now)
+        }
+        Input::Refused { status, original_error } => {
+            Record { tries: record.tries.saturating_add(1), ..record }.with(status, original_error).to(State::Failed, None, now)
+        }
+        Input::NotApplicable { .. } if removing => return None,
+        Input::NotApplicable { status } => record.with(status, None).to(State::NotApplicable, None, now),
+        Input::Lost => match record.state {
+            State::Sent => {
+                // The device may have it: a status that says "no answer" keeps it in mind.
+                let status = record.status.or(Some(0));
+                Record { status, ..record }.to(State::Pending, Some(now), now)
+            }
+            State::Removing => record.to(State::Removing, Some(now), now),
+            State::Assigned
+            | State::Pending
+            | State::Delivered
+            | State::Verified
+            | State::Failed
+            | State::Conflict
+            | State::NotApplicable => record,
+        },
+    })
+}

@@ -1,0 +1,26 @@
+//! A group of users and devices.
+
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{DeviceId, GroupId, UserId};
+
+/// A group. A device belongs to it when it is a member itself or when its user is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// Identifier.
+    pub id: GroupId,
+    /// Name for people, unique.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+}
+
+/// A member.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Member {
+    /// A person, and with them their devices.
+    User(UserId),
+    /// A device.
+    Device(DeviceId),
+}
