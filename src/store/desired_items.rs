@@ -9,7 +9,7 @@ use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::assignment::Mode;
 use crate::domain::desired::{Detail, Item, Loaded, State};
-use crate::domain::profile::Document;
+use crate::domain::profile::{Document, Kind};
 use crate::ids::{DeviceId, EnrollmentId, GroupId, ProfileId, UserId};
 
 /// What a recomputation looks at. Everything outside keeps its rows.
@@ -115,6 +115,7 @@ pub fn recompute_device(tx: &mut Tx<'_>, id: &DeviceId, now: Time) -> Result<()>
 }
 
 /// The order in which a statement names its parameters.
+#[derive(Clone, Copy)]
 enum Parameters {
     Id,
     IdThenNow,
@@ -125,14 +126,12 @@ fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<()> {
     let wanted = scope.wanted("$1");
     let add = format!(
         "WITH {wanted}
-         INSERT INTO desired_items (device_id, profile_id, desired_version, applied_version, state, detail, attempts, due_at, updated_at)
-         SELECT device_id, profile_id, version,
-             CASE kind WHEN 'compliance' THEN version END,
-             CASE kind WHEN 'compliance' THEN 'assigned' ELSE 'pending' END,
-             '{{}}', 0, CASE kind WHEN 'compliance' THEN NULL ELSE $2 END, $2
+         INSERT INTO desired_items
+             (device_id, profile_id, kind, desired_version, applied_version, state, detail, attempts, due_at, updated_at)
+         SELECT device_id, profile_id, kind, version, NULL,
+             CASE kind WHEN 'compliance' THEN 'assigned' ELSE 'pending' END, '{{}}', 0, $2, $2
          FROM wanted WHERE true
          ON CONFLICT (device_id, profile_id) DO UPDATE SET desired_version = excluded.desired_version,
-             applied_version = CASE excluded.state WHEN 'assigned' THEN excluded.applied_version ELSE desired_items.applied_version END,
              state = excluded.state, attempts = 0, due_at = excluded.due_at, updated_at = excluded.updated_at
          WHERE desired_items.desired_version IS NULL OR desired_items.desired_version <> excluded.desired_version"
     );
@@ -145,17 +144,16 @@ fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<()> {
         "WITH {stale}
          UPDATE compliance_states SET reevaluate_at = $2
          WHERE (reevaluate_at IS NULL OR reevaluate_at > $2) AND device_id IN (
-             SELECT device_id FROM desired_items WHERE {items} AND state = 'assigned'
+             SELECT device_id FROM desired_items WHERE {items} AND kind = 'compliance' AND desired_version IS NOT NULL
                  AND (updated_at = $2 OR (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)))"
     );
     execute(tx, &judge, Parameters::IdThenNow, id, now)?;
 
-    // Nothing to take away: a policy, a profile that never left the server, or a device that is not managed any more.
+    // Nothing to take away: the device was given nothing of it, or it is not managed any more.
     let delete = format!(
         "WITH {stale}
          DELETE FROM desired_items WHERE (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)
-             AND (state = 'assigned' OR (applied_version IS NULL AND detail = '{{}}')
-                 OR device_id IN (SELECT id FROM devices WHERE state <> 'managed'))"
+             AND (detail = '{{}}' OR device_id IN (SELECT id FROM devices WHERE state <> 'managed'))"
     );
     execute(tx, &delete, Parameters::Id, id, now)?;
 
@@ -194,16 +192,18 @@ fn execute(tx: &mut Tx<'_>, sql: &str, parameters: Parameters, id: &str, now: Ti
 pub fn update_as_new(tx: &mut Tx<'_>, device: &DeviceId, now: Time) -> Result<()> {
     let of_device = desired_items::device_id.eq(device.as_str());
     diesel::delete(desired_items::table.filter(of_device).filter(desired_items::desired_version.is_null())).execute(tx.conn())?;
-    diesel::update(desired_items::table.filter(of_device).filter(desired_items::state.ne(State::Assigned.as_str())))
-        .set((
-            desired_items::applied_version.eq(None::<i64>),
-            desired_items::state.eq(State::Pending.as_str()),
-            desired_items::detail.eq("{}"),
-            desired_items::attempts.eq(0),
-            desired_items::due_at.eq(Some(now.0)),
-            desired_items::updated_at.eq(now.0),
-        ))
-        .execute(tx.conn())?;
+    for (kind, state) in [(Kind::Configuration, State::Pending), (Kind::Compliance, State::Assigned)] {
+        diesel::update(desired_items::table.filter(of_device).filter(desired_items::kind.eq(kind.as_str())))
+            .set((
+                desired_items::applied_version.eq(None::<i64>),
+                desired_items::state.eq(state.as_str()),
+                desired_items::detail.eq("{}"),
+                desired_items::attempts.eq(0),
+                desired_items::due_at.eq(Some(now.0)),
+                desired_items::updated_at.eq(now.0),
+            ))
+            .execute(tx.conn())?;
+    }
     Ok(())
 }
 
@@ -212,6 +212,7 @@ pub fn update_as_new(tx: &mut Tx<'_>, device: &DeviceId, now: Time) -> Result<()
 struct Row {
     device_id: String,
     profile_id: String,
+    kind: String,
     desired_version: Option<i64>,
     applied_version: Option<i64>,
     state: String,
@@ -228,6 +229,7 @@ impl TryFrom<Row> for Item {
         Ok(Self {
             device_id: DeviceId::from_store(row.device_id),
             profile_id: ProfileId::from_store(row.profile_id),
+            kind: Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("desired_items.kind"))?,
             desired_version: row.desired_version,
             applied_version: row.applied_version,
             state: State::parse(&row.state).ok_or_else(|| Error::corrupt("desired_items.state"))?,
@@ -243,13 +245,16 @@ fn document(text: Option<String>) -> Result<Option<Document>> {
     text.map(|text| serde_json::from_str(&text).map_err(Error::from)).transpose()
 }
 
+/// A row with the wanted document, the given document and the profile's name.
+type Joined = (Row, Option<String>, Option<String>, Option<String>);
+
 /// The device's items with the documents that they name, in the order in which the profiles were created.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn list_for_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Loaded>> {
     let (wanted, given) = diesel::alias!(profile_versions as wanted, profile_versions as given);
-    let rows: Vec<(Row, Option<String>, Option<String>, Option<String>)> = desired_items::table
+    let rows: Vec<Joined> = desired_items::table
         .left_join(
             wanted.on(wanted
                 .field(profile_versions::profile_id)

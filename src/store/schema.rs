@@ -199,6 +199,7 @@ diesel::table! {
     desired_items (device_id, profile_id) {
         device_id -> Text,
         profile_id -> Text,
+        kind -> Text,
         desired_version -> Nullable<BigInt>,
         applied_version -> Nullable<BigInt>,
         state -> Text,

@@ -192,6 +192,8 @@ CREATE INDEX assignments_by_group ON assignments (group_id);
 CREATE TABLE desired_items (
     device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
     profile_id TEXT NOT NULL,
+    -- The profile's kind: stays known when the profile is deleted.
+    kind TEXT NOT NULL,
     -- NULL: the device should not have it (any more).
     desired_version BIGINT,
     -- NULL: the device does not have it (yet).

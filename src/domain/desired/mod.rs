@@ -11,14 +11,14 @@ use serde::{Deserialize, Serialize};
 
 pub use record::{Drift, Input, Record, Timing};
 
-use super::profile::Document;
+use super::profile::{Document, Kind};
 use crate::clock::Time;
 use crate::ids::{DeviceId, ProfileId};
 
 words! {
     /// How far an item, or one of its records, has got.
     State {
-        /// A compliance policy: there is nothing to give to the device.
+        /// A compliance policy that gives nothing to the device.
         Assigned = "assigned",
         /// To be sent.
         Pending = "pending",
@@ -46,6 +46,8 @@ pub struct Item {
     pub device_id: DeviceId,
     /// The profile.
     pub profile_id: ProfileId,
+    /// The profile's kind.
+    pub kind: Kind,
     /// The version it should have; `None`: none, any more.
     pub desired_version: Option<i64>,
     /// The version that it was given in full; `None`: none, yet.
@@ -95,7 +97,7 @@ impl Item {
         self.state = if self.desired_version.is_none() {
             State::Removing
         } else if records.is_empty() {
-            State::Verified
+            if self.kind == Kind::Compliance { State::Assigned } else { State::Verified }
         } else if records.values().all(|r| r.state == State::NotApplicable) {
             State::NotApplicable
         } else {
