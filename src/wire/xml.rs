@@ -63,6 +63,21 @@ impl Open<'_> {
     pub fn local(&self) -> &str {
         local(self.start.name())
     }
+
+    /// Whether that namespace is declared here, under whatever prefix.
+    #[must_use]
+    pub fn declares(&self, namespace: &str) -> bool {
+        self.start.attributes_raw().contains(namespace)
+            && self.start.attributes().flatten().any(|a| a.key.as_namespace_binding().is_some() && a.value == namespace)
+    }
+
+    /// The value of an attribute, whether it is written plain or with a prefix; `None` also when it cannot be decoded.
+    #[must_use]
+    pub fn attribute_anyhow(&self, name: &str) -> Option<String> {
+        let found = self.start.attributes().flatten().find(|a| local(a.key) == name)?;
+        let value = found.normalized_value(quick_xml::XmlVersion::Explicit1_0).ok()?;
+        Some(value.chars().map(allowed).collect())
+    }
 }
 
 fn local(name: QName<'_>) -> &str {
@@ -173,6 +188,9 @@ impl<'d> Reader<'d> {
                     };
                 }
                 Event::Decl(declaration) => {
+                    if self.seen_root {
+                        return Err(self.malformed("declaration inside the document"));
+                    }
                     let known = match declaration.encoding() {
                         None => true,
                         Some(Ok(name)) => name.eq_ignore_ascii_case("utf-8") || name.eq_ignore_ascii_case("us-ascii"),
