@@ -26,6 +26,8 @@ pub struct Config {
     pub single_port: bool,
     /// Addresses of reverse proxies whose `Client-Cert` header (RFC 9440) and `Forwarded` address are believed.
     pub proxies: Vec<IpAddr>,
+    /// Bounds on what unauthenticated callers may do.
+    pub limits: Limits,
     /// The face that never asks for a client certificate.
     pub web: Face,
     /// The face that asks for a client certificate.
@@ -44,6 +46,16 @@ pub struct Config {
     pub compliance: Compliance,
     /// Signals.
     pub signals: Signals,
+}
+
+/// Bounds on what unauthenticated callers may do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Limits {
+    /// Requests per second that one address may send where no authentication is needed; 0 means any number.
+    pub anonymous_per_second: u32,
+    /// How many it may send at once after a pause.
+    pub anonymous_burst: u32,
 }
 
 /// Where a face listens and what it is called.
@@ -198,6 +210,7 @@ impl Default for Config {
             workers: 0,
             single_port: false,
             proxies: Vec::new(),
+            limits: Limits::default(),
             web: face(8443),
             device: face(8444),
             pki: face(8080),
@@ -208,6 +221,12 @@ impl Default for Config {
             compliance: Compliance::default(),
             signals: Signals::default(),
         }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { anonymous_per_second: 50, anonymous_burst: 500 }
     }
 }
 
@@ -279,4 +298,92 @@ impl Default for Signals {
     fn default() -> Self {
         Self { retention_hours: 72, timeout_seconds: 10, allow_private_receivers: false }
     }
+}
+
+impl Config {
+    /// Base URL of the web face, as clients see it, without a slash at the end.
+    #[must_use]
+    pub fn web_url(&self) -> String {
+        self.web.base("https")
+    }
+
+    /// Base URL of the device face.
+    #[must_use]
+    pub fn device_url(&self) -> String {
+        self.device.base("https")
+    }
+
+    /// Base URL of the CA's plain HTTP face.
+    #[must_use]
+    pub fn pki_url(&self) -> String {
+        self.pki.base("http")
+    }
+
+    /// Host name (or address) of the web face.
+    #[must_use]
+    pub fn web_host(&self) -> String {
+        host(&self.web_url())
+    }
+
+    /// Host name (or address) of the device face.
+    #[must_use]
+    pub fn device_host(&self) -> String {
+        host(&self.device_url())
+    }
+
+    /// Every name and address that the server certificate must be good for.
+    #[must_use]
+    pub fn server_names(&self) -> Vec<String> {
+        let mut names = vec![self.web_host(), self.device_host()];
+        names.extend(self.tls.extra_names.iter().cloned());
+        for face in [&self.web, &self.device] {
+            let address = face.listen.ip();
+            if address.is_loopback() || address.is_unspecified() {
+                names.extend(["localhost", "127.0.0.1", "::1"].map(str::to_owned));
+            } else {
+                names.push(address.to_string());
+            }
+        }
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    /// Where the data is: the configured database, or the SQLite file in the data folder.
+    #[must_use]
+    pub fn location(&self) -> crate::store::Location {
+        self.database
+            .as_deref()
+            .map_or_else(|| crate::store::Location::Sqlite(self.data_dir.join("muster.db")), crate::store::Location::parse)
+    }
+
+    /// The file of master keys.
+    #[must_use]
+    pub fn master_key_path(&self) -> PathBuf {
+        self.master_key_file.clone().unwrap_or_else(|| self.data_dir.join("master.key"))
+    }
+}
+
+impl Face {
+    fn base(&self, scheme: &str) -> String {
+        if let Some(url) = &self.url {
+            return url.trim_end_matches('/').to_owned();
+        }
+        let address = self.listen.ip();
+        if address.is_unspecified() {
+            format!("{scheme}://localhost:{}", self.listen.port())
+        } else {
+            format!("{scheme}://{}", self.listen)
+        }
+    }
+}
+
+/// The host of a URL, without port and brackets.
+fn host(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let authority = rest.split(['/', '?', '#']).next().unwrap_or(rest);
+    if let Some(inner) = authority.strip_prefix('[') {
+        return inner.split(']').next().unwrap_or(inner).to_owned();
+    }
+    authority.rsplit_once(':').map_or(authority, |(host, _)| host).to_owned()
 }

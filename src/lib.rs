@@ -28,4 +28,5 @@ pub mod secret;
 pub mod service;
 pub mod sim;
 pub mod store;
+pub mod telemetry;
 pub mod wire;

@@ -1,1 +1,117 @@
-//! How refusals look on the faces that are not a protocol's own.
+//! How errors look to callers of our own HTTP interfaces: `application/problem+json` (RFC 9457) with a stable code and the trace id.
+//! Faces with a protocol of their own (SOAP, SyncML, SCEP) render [`service::Error`](crate::service::Error) themselves.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER};
+use actix_web::{HttpResponse, ResponseError};
+
+use crate::service;
+
+tokio::task_local! {
+    static TRACE_ID: String;
+}
+
+/// The id of the request that is being answered; empty outside of one.
+#[must_use]
+pub fn trace_id() -> String {
+    TRACE_ID.try_with(Clone::clone).unwrap_or_default()
+}
+
+/// Runs `answer` as the request of that trace id.
+pub(super) async fn with_trace_id<F: Future>(id: String, answer: F) -> F::Output {
+    TRACE_ID.scope(id, answer).await
+}
+
+/// An error on its way to the caller.
+#[derive(Clone, Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: Cow<'static, str>,
+    retry_after: Option<u64>,
+    trace_id: String,
+}
+
+impl Problem {
+    /// A problem with a stable code and a text that says what to do.
+    #[must_use]
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<Cow<'static, str>>) -> Self {
+        Self { status, code, detail: detail.into(), retry_after: None, trace_id: trace_id() }
+    }
+
+    /// Nothing is here.
+    #[must_use]
+    pub fn not_found() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here")
+    }
+
+    /// Our own fault: the caller learns the trace id, the log has the rest.
+    #[must_use]
+    pub fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has the reason under this trace id")
+    }
+
+    /// Too many requests; how many seconds to wait.
+    #[must_use]
+    pub fn throttled(seconds: u64) -> Self {
+        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "throttled", "too many requests; wait and try again");
+        problem.retry_after = Some(seconds);
+        problem
+    }
+}
+
+impl From<service::Error> for Problem {
+    fn from(error: service::Error) -> Self {
+        use service::Error;
+        match error {
+            Error::Conflict(what) => Self::new(StatusCode::CONFLICT, "conflict", what),
+            Error::Malformed(malformed) => Self::new(StatusCode::BAD_REQUEST, "malformed", malformed.to_string()),
+            Error::NotFound(what) => Self::new(StatusCode::NOT_FOUND, "not-found", format!("no such {what}")),
+            Error::Refused(refusal) => Self::new(StatusCode::FORBIDDEN, refusal.code(), refusal.text()),
+            Error::Throttled(seconds) => Self::throttled(seconds),
+            Error::Unavailable(why) => {
+                tracing::warn!(error = %why, "unavailable");
+                let mut problem =
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", "a dependency does not answer; try again later");
+                problem.retry_after = Some(5);
+                problem
+            }
+            Error::Internal(reason) => {
+                tracing::error!(error = ?reason, "internal error");
+                Self::internal()
+            }
+        }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        response.content_type("application/problem+json").insert_header((CACHE_CONTROL, "no-store"));
+        if let Some(seconds) = self.retry_after {
+            response.insert_header((RETRY_AFTER, seconds.to_string()));
+        }
+        let body = serde_json::json!({
+            "type": "about:blank",
+            "title": self.status.canonical_reason().unwrap_or_default(),
+            "status": self.status.as_u16(),
+            "code": self.code,
+            "detail": self.detail,
+            "trace_id": self.trace_id,
+        });
+        response.body(body.to_string())
+    }
+}

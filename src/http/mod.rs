@@ -3,6 +3,7 @@
 pub mod error;
 pub mod health;
 pub mod limits;
+mod observe;
 pub mod peer;
 pub mod pki;
 pub mod routes;

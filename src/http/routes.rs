@@ -1,1 +1,26 @@
-//! Every route of every face, in one table.
+//! What each face answers: one table per face, and nothing is reachable that is not in it.
+
+use actix_web::web::{ServiceConfig, get, resource};
+
+use super::health;
+
+/// The face that never asks for a client certificate.
+pub fn web(table: &mut ServiceConfig) {
+    table
+        .service(resource("/healthz").route(get().to(health::show_alive)))
+        .service(resource("/metrics").route(get().to(health::show_metrics)))
+        .service(resource("/readyz").route(get().to(health::show_ready)));
+}
+
+/// The face that asks for a client certificate.
+pub fn device(table: &mut ServiceConfig) {
+    table.service(resource("/healthz").route(get().to(health::show_alive)));
+}
+
+/// The plain HTTP face of the CA.
+pub fn pki(table: &mut ServiceConfig) {
+    table
+        .service(resource("/healthz").route(get().to(health::show_alive)))
+        .service(resource("/metrics").route(get().to(health::show_metrics)))
+        .service(resource("/readyz").route(get().to(health::show_ready)));
+}

@@ -1,1 +1,225 @@
-//! The three faces: binding, starting, stopping.
+//! Starting and stopping the three faces.
+
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::guard::{Guard, fn_guard};
+use actix_web::middleware::from_fn;
+use actix_web::web::{Data, ServiceConfig, scope};
+use actix_web::{HttpResponse, HttpServer};
+use openssl::ssl::SslAcceptorBuilder;
+
+use super::error::Problem;
+use super::limits::Limiter;
+use super::observe::observe;
+use super::peer::{self, Face};
+use super::routes;
+use super::tls::{self, Ask, Current, Identity};
+use crate::app::App;
+use crate::config::Config;
+use crate::telemetry;
+
+/// Seconds that answers in flight have to finish when the server stops.
+const STOP_SECONDS: u64 = 30;
+/// Threads per worker for what blocks (database reads, RSA).
+const BLOCKING_THREADS: usize = 64;
+/// Connections a worker holds at most; the rest wait in the listener's queue.
+const CONNECTIONS_PER_WORKER: usize = 25_000;
+
+/// Why the server did not start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A port cannot be taken.
+    #[error("{key}.listen = {address}: {source}")]
+    Bind {
+        /// The configuration key of the face.
+        key: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The system's reason.
+        source: std::io::Error,
+    },
+    /// The faces did not start.
+    #[error("server: {0}")]
+    Io(#[from] std::io::Error),
+    /// The server certificate cannot be used.
+    #[error(transparent)]
+    Tls(#[from] tls::Error),
+}
+
+impl From<openssl::error::ErrorStack> for Error {
+    fn from(error: openssl::error::ErrorStack) -> Self {
+        Self::Tls(error.into())
+    }
+}
+
+/// The ports, taken before anything else is made, so that URLs with the true port numbers can be given out from the first moment.
+#[derive(Debug)]
+pub struct Listeners {
+    web: TcpListener,
+    device: Option<TcpListener>,
+    pki: TcpListener,
+}
+
+/// Takes the ports that `config` names and writes their true numbers back into it.
+///
+/// # Errors
+/// [`Error::Bind`] names the face.
+pub fn bind(config: &mut Config) -> Result<Listeners, Error> {
+    fn take(key: &'static str, address: &mut SocketAddr) -> Result<TcpListener, Error> {
+        let bound = TcpListener::bind(*address).and_then(|l| l.set_nonblocking(true).map(|()| l));
+        let listener = bound.map_err(|source| Error::Bind { key, address: *address, source })?;
+        *address = listener.local_addr()?;
+        Ok(listener)
+    }
+    let web = take("web", &mut config.web.listen)?;
+    let device = if config.single_port {
+        config.device.listen = config.web.listen;
+        None
+    } else {
+        Some(take("device", &mut config.device.listen)?)
+    };
+    let pki = take("pki", &mut config.pki.listen)?;
+    Ok(Listeners { web, device, pki })
+}
+
+/// The route table of each face.
+#[derive(Clone, Copy, Debug)]
+pub struct Routes {
+    /// Of the web face.
+    pub web: fn(&mut ServiceConfig),
+    /// Of the device face.
+    pub device: fn(&mut ServiceConfig),
+    /// Of the CA's plain HTTP face.
+    pub pki: fn(&mut ServiceConfig),
+}
+
+impl Default for Routes {
+    fn default() -> Self {
+        Self { web: routes::web, device: routes::device, pki: routes::pki }
+    }
+}
+
+/// A server that answers.
+#[derive(Debug)]
+pub struct Running {
+    /// Address of the web face.
+    pub web: SocketAddr,
+    /// Address of the device face; the web face's when they share a port.
+    pub device: SocketAddr,
+    /// Address of the CA's plain HTTP face.
+    pub pki: SocketAddr,
+    /// The server certificate in force.
+    pub certificate: Current,
+    faces: Vec<(ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>)>,
+}
+
+impl Running {
+    /// Stops: takes no new connections, lets answers in flight finish, and returns when all is quiet.
+    pub async fn stop(mut self) {
+        let faces = std::mem::take(&mut self.faces);
+        let stops = faces.iter().map(|(handle, _)| handle.stop(true));
+        futures_util::future::join_all(stops).await;
+        for (_, task) in faces {
+            drop(task.await);
+        }
+    }
+}
+
+impl Drop for Running {
+    /// A server that is not waited for is broken off: connections close at once.
+    fn drop(&mut self) {
+        for (handle, _) in &self.faces {
+            drop(handle.stop(false));
+        }
+    }
+}
+
+/// Starts the faces.
+///
+/// # Errors
+/// [`Error`] when the server certificate cannot be used.
+pub fn start(app: &Arc<App>, listeners: Listeners, identity: Identity, routes: Routes) -> Result<Running, Error> {
+    telemetry::start_metrics();
+    let config = Arc::clone(&app.config);
+    let certificate = Current::new(identity);
+    let limiter = Data::new(Limiter::new(&config.limits));
+    let face = |ask: Ask, table, listener| {
+        let acceptor = tls::acceptor(&certificate, ask.clone())?;
+        serve(app, &limiter, ask, table, listener, Some(acceptor)).map_err(Error::from)
+    };
+    let mut servers = Vec::new();
+    if let Some(listener) = listeners.device {
+        servers.push(face(Ask::Never, Table::One(routes.web), listeners.web)?);
+        servers.push(face(Ask::Always, Table::One(routes.device), listener)?);
+    } else {
+        servers.push(face(Ask::Name(config.device_host()), Table::ByFace(routes), listeners.web)?);
+    }
+    servers.push(serve(app, &limiter, Ask::Never, Table::One(routes.pki), listeners.pki, None)?);
+    let faces = servers.into_iter().map(|server| (server.handle(), tokio::spawn(server))).collect();
+    Ok(Running { web: config.web.listen, device: config.device.listen, pki: config.pki.listen, certificate, faces })
+}
+
+/// Which route table a port answers from.
+#[derive(Clone, Copy)]
+enum Table {
+    One(fn(&mut ServiceConfig)),
+    ByFace(Routes),
+}
+
+impl Table {
+    fn configure(self, config: &mut ServiceConfig) {
+        match self {
+            Self::One(table) => table(config),
+            Self::ByFace(routes) => {
+                config
+                    .service(scope("").guard(is(Face::Device)).configure(routes.device))
+                    .service(scope("").guard(is(Face::Web)).configure(routes.web));
+            }
+        }
+        config.default_service(actix_web::web::to(refuse_unknown));
+    }
+}
+
+fn is(face: Face) -> impl Guard {
+    fn_guard(move |context| context.req_data().get::<Face>() == Some(&face))
+}
+
+async fn refuse_unknown() -> Result<HttpResponse, Problem> {
+    Err(Problem::not_found())
+}
+
+fn serve(
+    app: &Arc<App>,
+    limiter: &Data<Limiter>,
+    ask: Ask,
+    table: Table,
+    listener: TcpListener,
+    acceptor: Option<SslAcceptorBuilder>,
+) -> std::io::Result<Server> {
+    let (data, limiter) = (Data::from(Arc::clone(app)), limiter.clone());
+    let factory = move || {
+        actix_web::App::new()
+            .app_data(data.clone())
+            .app_data(limiter.clone())
+            .wrap(from_fn(observe))
+            .configure(|config| table.configure(config))
+    };
+    let mut server = HttpServer::new(factory)
+        .on_connect(move |io, data| peer::remember(io, data, &ask))
+        .disable_signals()
+        .shutdown_timeout(STOP_SECONDS)
+        .tls_handshake_timeout(Duration::from_secs(10))
+        .worker_max_blocking_threads(BLOCKING_THREADS)
+        .max_connections(CONNECTIONS_PER_WORKER);
+    if app.config.workers > 0 {
+        server = server.workers(app.config.workers);
+    }
+    match acceptor {
+        Some(acceptor) => server.listen_openssl(listener, acceptor),
+        None => server.listen(listener),
+    }
+    .map(HttpServer::run)
+}

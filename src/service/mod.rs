@@ -7,6 +7,7 @@ pub mod desired;
 pub mod device;
 pub mod directory;
 mod error;
+pub mod health;
 pub mod identity;
 pub mod jobs;
 pub mod outbox;

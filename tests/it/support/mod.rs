@@ -2,5 +2,7 @@
 
 #![allow(dead_code, reason = "each test module uses its part")]
 
+pub mod ca;
 pub mod db;
+pub mod server;
 pub mod tools;
