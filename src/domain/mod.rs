@@ -47,6 +47,7 @@ pub mod profile;
 pub mod refusal;
 pub mod signal;
 pub mod tap;
+pub mod throttle;
 pub mod user;
 
 pub use refusal::Refusal;

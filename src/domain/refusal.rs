@@ -40,6 +40,7 @@ impl std::error::Error for Refusal {}
 // Areas: AUT sign-in and tokens, CRT certificates and CA, ENR enrolment, MGT management sessions, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
+    AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
     AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
     AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";
@@ -52,12 +53,28 @@ refusals! {
     CertificateRevoked = "CRT0002", "the client certificate is revoked; enrol the device again";
     CertificateRevokedBefore = "CRT0019", "the certificate is revoked already";
     CertificateUsageForbidden = "CRT0014", "the extended key usage is reserved for the authority itself; take it out of the profile";
+    CsrInvalid = "ENR0002", "the certificate request cannot be read or its self-signature is wrong; the device has to make a new one";
+    CsrWeakKey = "ENR0003", "the certificate request's key is too weak; use RSA with at least 2048 bits";
     DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject has been delivered; sending the old one now would mislead";
+    DeviceCapReached = "ENR0004", "the user has as many devices as allowed; retire one first";
+    EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
+    EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
+    OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
+    PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";
+    RenewalCertificateExpired = "ENR0009", "the certificate to renew has expired or is not valid yet; enrol the device again";
+    RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";
+    RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
+    RenewalTooEarly = "ENR0012", "the certificate is not due for renewal yet";
+    SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
+    SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
+    TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";
+    TapLifetime = "AUT0005", "a Temporary Access Pass lives from 10 minutes to 30 days";
     TemplateInvalid = "CRT0020", "the certificate template does not parse; see the named field";
     TemplateVariableMissing = "CRT0021", "a variable of the certificate template has no value for this user or device";
     TemplateVariableOfUser = "CRT0022", "a device certificate cannot use a variable of the user; make it a user certificate";
     TemplateVariableUnknown = "CRT0023", "the certificate template names a variable that does not exist";
+    TokenInvalid = "AUT0006", "the token is wrong, expired, used or of another organisation; sign in again";
 }
 
 #[cfg(test)]

@@ -1,1 +1,162 @@
 //! Directory devices.
+
+use diesel::prelude::*;
+
+use super::schema::devices;
+use super::{Conn, Error, Result, Tx};
+use crate::clock::Time;
+use crate::domain::device::{Device, Platform, State};
+use crate::ids::{DeviceId, UserId};
+
+#[derive(Queryable, Selectable, Insertable, AsChangeset, Identifiable)]
+#[diesel(table_name = devices, treat_none_as_null = true)]
+pub(super) struct Row {
+    id: String,
+    display_name: String,
+    platform: String,
+    user_id: Option<String>,
+    hardware_id: Option<String>,
+    entra_device_id: Option<String>,
+    serial_number: Option<String>,
+    manufacturer: Option<String>,
+    model: Option<String>,
+    os_version: Option<String>,
+    os_edition: Option<String>,
+    state: String,
+    updated_at: i64,
+}
+
+impl Row {
+    fn of(device: &Device, now: Time) -> Self {
+        Self {
+            id: device.id.to_string(),
+            display_name: device.display_name.clone(),
+            platform: device.platform.to_string(),
+            user_id: device.user_id.as_ref().map(UserId::to_string),
+            hardware_id: device.hardware_id.clone(),
+            entra_device_id: device.entra_device_id.clone(),
+            serial_number: device.serial_number.clone(),
+            manufacturer: device.manufacturer.clone(),
+            model: device.model.clone(),
+            os_version: device.os_version.clone(),
+            os_edition: device.os_edition.clone(),
+            state: device.state.to_string(),
+            updated_at: now.0,
+        }
+    }
+}
+
+impl TryFrom<Row> for Device {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: DeviceId::from_store(row.id),
+            display_name: row.display_name,
+            platform: Platform::parse(&row.platform).ok_or_else(|| Error::corrupt("devices.platform"))?,
+            user_id: row.user_id.map(UserId::from_store),
+            hardware_id: row.hardware_id,
+            entra_device_id: row.entra_device_id,
+            serial_number: row.serial_number,
+            manufacturer: row.manufacturer,
+            model: row.model,
+            os_version: row.os_version,
+            os_edition: row.os_edition,
+            state: State::parse(&row.state).ok_or_else(|| Error::corrupt("devices.state"))?,
+        })
+    }
+}
+
+/// Which devices a list holds; an empty filter holds all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Filter {
+    /// Of this user.
+    pub user_id: Option<UserId>,
+    /// In this state.
+    pub state: Option<State>,
+    /// Whose name is exactly this.
+    pub display_name: Option<String>,
+    /// With this serial number.
+    pub serial_number: Option<String>,
+}
+
+/// Inserts a device.
+///
+/// # Errors
+/// [`Error::Conflict`] when the hardware id is taken.
+pub fn insert_device(tx: &mut Tx<'_>, device: &Device, now: Time) -> Result<()> {
+    diesel::insert_into(devices::table).values((Row::of(device, now), devices::created_at.eq(now.0))).execute(tx.conn())?;
+    Ok(())
+}
+
+/// Writes all fields of a device that exists.
+///
+/// # Errors
+/// [`Error::NotFound`], or [`Error::Conflict`] when the hardware id is taken.
+pub fn update_device(tx: &mut Tx<'_>, device: &Device, now: Time) -> Result<()> {
+    match diesel::update(devices::table.find(device.id.as_str())).set(Row::of(device, now)).execute(tx.conn())? {
+        0 => Err(Error::NotFound),
+        _ => Ok(()),
+    }
+}
+
+/// The device, when it exists.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_device(conn: &mut Conn, id: &DeviceId) -> Result<Option<Device>> {
+    let row = devices::table.find(id.as_str()).select(Row::as_select()).first(conn).optional()?;
+    row.map(Device::try_from).transpose()
+}
+
+/// The device, which must exist.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn load_device(conn: &mut Conn, id: &DeviceId) -> Result<Device> {
+    find_device(conn, id)?.ok_or(Error::NotFound)
+}
+
+/// The device with that hardware id.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_device_by_hardware_id(conn: &mut Conn, hardware_id: &str) -> Result<Option<Device>> {
+    let row = devices::table.filter(devices::hardware_id.eq(hardware_id)).select(Row::as_select()).first(conn).optional()?;
+    row.map(Device::try_from).transpose()
+}
+
+/// How many devices of the user are managed or on their way out, leaving out the one with `hardware_id`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_devices_of_user(conn: &mut Conn, user: &UserId, hardware_id: Option<&str>) -> Result<i64> {
+    let own = devices::table.filter(devices::user_id.eq(user.as_str())).filter(devices::state.ne(State::Retired.as_str()));
+    let all: i64 = own.count().get_result(conn)?;
+    let this: i64 = match hardware_id {
+        Some(hardware_id) => own.filter(devices::hardware_id.eq(hardware_id)).count().get_result(conn)?,
+        None => 0,
+    };
+    Ok(all - this)
+}
+
+/// A page of devices by id (which sorts by creation), after `after`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_devices(conn: &mut Conn, filter: &Filter, after: &str, limit: i64) -> Result<Vec<Device>> {
+    let mut query = devices::table.filter(devices::id.gt(after)).order(devices::id).limit(limit).select(Row::as_select()).into_boxed();
+    if let Some(user) = &filter.user_id {
+        query = query.filter(devices::user_id.eq(user.as_str()));
+    }
+    if let Some(state) = filter.state {
+        query = query.filter(devices::state.eq(state.as_str()));
+    }
+    if let Some(name) = &filter.display_name {
+        query = query.filter(devices::display_name.eq(name.as_str()));
+    }
+    if let Some(serial) = &filter.serial_number {
+        query = query.filter(devices::serial_number.eq(serial.as_str()));
+    }
+    query.load(conn)?.into_iter().map(Device::try_from).collect()
+}

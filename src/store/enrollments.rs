@@ -1,1 +1,323 @@
-//! Enrolments.
+//! Enrolments, and the one read that a management session starts with.
+
+use diesel::prelude::*;
+
+use super::schema::{certificates, devices, enrollments, users};
+use super::{Conn, Error, Result, Tx};
+use crate::clock::Time;
+use crate::domain::device::Platform;
+use crate::domain::enrollment::{Enrollment, Kind, State};
+use crate::ids::{CertificateId, DeviceId, EnrollmentId, UserId};
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = enrollments)]
+struct Row {
+    id: String,
+    device_id: String,
+    platform: String,
+    kind: String,
+    state: String,
+    mdm_id: String,
+    user_id: Option<String>,
+    context: String,
+    channel_uri: Option<String>,
+    certificate_id: Option<String>,
+    work_at: Option<i64>,
+    last_seen_at: Option<i64>,
+    enrolled_at: i64,
+    ended_at: Option<i64>,
+    version: i64,
+}
+
+impl Row {
+    fn of(enrollment: &Enrollment) -> Self {
+        Self {
+            id: enrollment.id.to_string(),
+            device_id: enrollment.device_id.to_string(),
+            platform: enrollment.platform.to_string(),
+            kind: enrollment.kind.to_string(),
+            state: enrollment.state.to_string(),
+            mdm_id: enrollment.mdm_id.clone(),
+            user_id: enrollment.user_id.as_ref().map(UserId::to_string),
+            context: enrollment.context.clone(),
+            channel_uri: enrollment.channel_uri.clone(),
+            certificate_id: enrollment.certificate_id.as_ref().map(CertificateId::to_string),
+            work_at: enrollment.work_at.map(|t| t.0),
+            last_seen_at: enrollment.last_seen_at.map(|t| t.0),
+            enrolled_at: enrollment.enrolled_at.0,
+            ended_at: enrollment.ended_at.map(|t| t.0),
+            version: enrollment.version,
+        }
+    }
+}
+
+impl TryFrom<Row> for Enrollment {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: EnrollmentId::from_store(row.id),
+            device_id: DeviceId::from_store(row.device_id),
+            platform: Platform::parse(&row.platform).ok_or_else(|| Error::corrupt("enrollments.platform"))?,
+            kind: Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("enrollments.kind"))?,
+            state: State::parse(&row.state).ok_or_else(|| Error::corrupt("enrollments.state"))?,
+            mdm_id: row.mdm_id,
+            user_id: row.user_id.map(UserId::from_store),
+            context: row.context,
+            channel_uri: row.channel_uri,
+            certificate_id: row.certificate_id.map(CertificateId::from_store),
+            work_at: row.work_at.map(Time),
+            last_seen_at: row.last_seen_at.map(Time),
+            enrolled_at: Time(row.enrolled_at),
+            ended_at: row.ended_at.map(Time),
+            version: row.version,
+        })
+    }
+}
+
+/// Who is at the other end of a mutual TLS connection: the certificate's row with its enrolment, device and user.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate shown.
+    pub certificate: IdentityCertificate,
+    /// Its enrolment.
+    pub enrollment: Enrollment,
+    /// Name of the device, for people.
+    pub device_name: String,
+    /// The device's serial number, when known.
+    pub serial_number: Option<String>,
+    /// Version of the operating system, when known.
+    pub os_version: Option<String>,
+    /// Who enrolled, when somebody did.
+    pub user: Option<IdentityUser>,
+}
+
+/// The certificate of an [`Identity`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityCertificate {
+    /// Identifier.
+    pub id: CertificateId,
+    /// Start of its life.
+    pub not_before: Time,
+    /// End of its life.
+    pub not_after: Time,
+    /// When it was revoked, if it was.
+    pub revoked_at: Option<Time>,
+    /// When it was issued.
+    pub created_at: Time,
+}
+
+/// The user of an [`Identity`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct IdentityUser {
+    /// Identifier.
+    pub id: UserId,
+    /// User principal name.
+    pub upn: String,
+    /// Whether the person may sign in.
+    pub enabled: bool,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = certificates)]
+struct CertificateRow {
+    id: String,
+    not_before: i64,
+    not_after: i64,
+    revoked_at: Option<i64>,
+    created_at: i64,
+}
+
+type DeviceColumns = (String, Option<String>, Option<String>);
+type UserColumns = (String, String, bool);
+
+/// The enrolment whose identity certificate has that SHA-256 (lower-case hex of the DER), with all that a session needs to begin: one
+/// read over unique indexes. Judging status and dates is the caller's.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_identity(conn: &mut Conn, certificate_sha256: &str) -> Result<Option<Identity>> {
+    let found: Option<(CertificateRow, Row, DeviceColumns, Option<UserColumns>)> = certificates::table
+        .inner_join(enrollments::table.on(certificates::enrollment_id.eq(enrollments::id.nullable())))
+        .inner_join(devices::table.on(devices::id.eq(enrollments::device_id)))
+        .left_join(users::table.on(enrollments::user_id.eq(users::id.nullable())))
+        .filter(certificates::sha256.eq(certificate_sha256))
+        .filter(certificates::purpose.eq(IDENTITY_PURPOSE))
+        .select((
+            CertificateRow::as_select(),
+            Row::as_select(),
+            (devices::display_name, devices::serial_number, devices::os_version),
+            (users::id, users::upn, users::enabled).nullable(),
+        ))
+        .first(conn)
+        .optional()?;
+    let Some((certificate, enrollment, (device_name, serial_number, os_version), user)) = found else { return Ok(None) };
+    Ok(Some(Identity {
+        certificate: IdentityCertificate {
+            id: CertificateId::from_store(certificate.id),
+            not_before: Time(certificate.not_before),
+            not_after: Time(certificate.not_after),
+            revoked_at: certificate.revoked_at.map(Time),
+            created_at: Time(certificate.created_at),
+        },
+        enrollment: enrollment.try_into()?,
+        device_name,
+        serial_number,
+        os_version,
+        user: user.map(|(id, upn, enabled)| IdentityUser { id: UserId::from_store(id), upn, enabled }),
+    }))
+}
+
+/// Inserts an enrolment.
+///
+/// # Errors
+/// [`Error::Conflict`] when the device has another that has not ended.
+pub fn insert_enrollment(tx: &mut Tx<'_>, enrollment: &Enrollment) -> Result<()> {
+    diesel::insert_into(enrollments::table).values(Row::of(enrollment)).execute(tx.conn())?;
+    Ok(())
+}
+
+/// Writes the enrolment if nobody changed it since it was read, and counts its version up. `last_seen_at` and `work_at` are left as they
+/// are: they have [`update_last_seen`] and [`update_work_at`], which do not count the version.
+///
+/// # Errors
+/// [`Error::Busy`] when somebody did: read it again.
+pub fn claim_update(tx: &mut Tx<'_>, enrollment: &Enrollment) -> Result<()> {
+    let row = Row::of(enrollment);
+    let target = enrollments::table.find(row.id).filter(enrollments::version.eq(row.version));
+    let changed = diesel::update(target)
+        .set((
+            enrollments::kind.eq(row.kind),
+            enrollments::state.eq(row.state),
+            enrollments::mdm_id.eq(row.mdm_id),
+            enrollments::user_id.eq(row.user_id),
+            enrollments::context.eq(row.context),
+            enrollments::channel_uri.eq(row.channel_uri),
+            enrollments::certificate_id.eq(row.certificate_id),
+            enrollments::ended_at.eq(row.ended_at),
+            enrollments::version.eq(row.version.saturating_add(1)),
+        ))
+        .execute(tx.conn())?;
+    if changed == 0 { Err(Error::Busy) } else { Ok(()) }
+}
+
+/// The enrolment, which must exist.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn load_enrollment(conn: &mut Conn, id: &EnrollmentId) -> Result<Enrollment> {
+    enrollments::table.find(id.as_str()).select(Row::as_select()).first(conn)?.try_into()
+}
+
+/// The enrolment of a device that has not ended.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_current_enrollment(conn: &mut Conn, device: &DeviceId) -> Result<Option<Enrollment>> {
+    let row = enrollments::table
+        .filter(enrollments::device_id.eq(device.as_str()))
+        .filter(enrollments::ended_at.is_null())
+        .select(Row::as_select())
+        .first(conn)
+        .optional()?;
+    row.map(Enrollment::try_from).transpose()
+}
+
+/// All enrolments that a device has had, newest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_enrollments(conn: &mut Conn, device: &DeviceId, limit: i64) -> Result<Vec<Enrollment>> {
+    let rows: Vec<Row> = enrollments::table
+        .filter(enrollments::device_id.eq(device.as_str()))
+        .order(enrollments::id.desc())
+        .limit(limit)
+        .select(Row::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Enrollment::try_from).collect()
+}
+
+/// Notes when enrolments were last heard of: many at once, because sessions with nothing to do are collected for about a second. A later
+/// moment is never put back.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_last_seen(tx: &mut Tx<'_>, seen: &[(EnrollmentId, Time)]) -> Result<()> {
+    for (id, at) in seen {
+        diesel::update(
+            enrollments::table.find(id.as_str()).filter(enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.lt(at.0))),
+        )
+        .set(enrollments::last_seen_at.eq(at.0))
+        .execute(tx.conn())?;
+    }
+    Ok(())
+}
+
+/// Says when the server next has something to ask or tell; `None` while there is nothing.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_work_at(tx: &mut Tx<'_>, id: &EnrollmentId, work_at: Option<Time>) -> Result<()> {
+    diesel::update(enrollments::table.find(id.as_str())).set(enrollments::work_at.eq(work_at.map(|t| t.0))).execute(tx.conn())?;
+    Ok(())
+}
+
+/// What MD5 authentication of an enrolment needs (OMA-DM 1.2 security).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Digest {
+    /// The sealed credentials (column `enrollments.sealed_md5`).
+    pub sealed: Vec<u8>,
+    /// The nonce that the device must use next, and until when.
+    pub nonce: Option<(Vec<u8>, Time)>,
+}
+
+/// The MD5 credentials of an enrolment, when it has some.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_digest(conn: &mut Conn, id: &EnrollmentId) -> Result<Option<Digest>> {
+    type Columns = (Option<Vec<u8>>, Option<Vec<u8>>, Option<i64>);
+    let row: Option<Columns> = enrollments::table
+        .find(id.as_str())
+        .select((enrollments::sealed_md5, enrollments::nonce, enrollments::nonce_expires_at))
+        .first(conn)
+        .optional()?;
+    Ok(row.and_then(|(sealed, nonce, expires)| {
+        let nonce = nonce.zip(expires).map(|(nonce, expires)| (nonce, Time(expires)));
+        sealed.map(|sealed| Digest { sealed, nonce })
+    }))
+}
+
+/// Sets the MD5 credentials of an enrolment; no nonce is open after it.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn update_digest(tx: &mut Tx<'_>, id: &EnrollmentId, sealed: &[u8]) -> Result<()> {
+    let changed = diesel::update(enrollments::table.find(id.as_str()))
+        .set((
+            enrollments::sealed_md5.eq(Some(sealed)),
+            enrollments::nonce.eq(None::<Vec<u8>>),
+            enrollments::nonce_expires_at.eq(None::<i64>),
+        ))
+        .execute(tx.conn())?;
+    if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Puts the next nonce in the place of the one that was just used (or of none): each nonce is good once, on whatever node.
+///
+/// Returns `false` when somebody else used it first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_nonce(tx: &mut Tx<'_>, id: &EnrollmentId, used: Option<&[u8]>, next: &[u8], expires: Time) -> Result<bool> {
+    let change = (enrollments::nonce.eq(Some(next)), enrollments::nonce_expires_at.eq(Some(expires.0)));
+    let row = enrollments::table.find(id.as_str());
+    let changed = match used {
+        Some(used) => diesel::update(row.filter(enrollments::nonce.eq(used))).set(change).execute(tx.conn())?,
+        None => diesel::update(row).set(change).execute(tx.conn())?,
+    };
+    Ok(changed == 1)
+}
+
+/// How [`Purpose::MdmIdentity`](crate::domain::certificate::Purpose) is stored.
+const IDENTITY_PURPOSE: &str = "mdm-identity";

@@ -1,1 +1,89 @@
 //! Temporary Access Passes.
+
+use diesel::prelude::*;
+
+use super::schema::taps;
+use super::{Conn, Result, Tx};
+use crate::clock::Time;
+use crate::domain::tap::Tap;
+use crate::ids::{TapId, UserId};
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = taps)]
+struct Row {
+    id: String,
+    user_id: String,
+    mac: Vec<u8>,
+    one_time: bool,
+    starts_at: i64,
+    expires_at: i64,
+    used_at: Option<i64>,
+}
+
+impl From<Row> for Tap {
+    fn from(row: Row) -> Self {
+        Self {
+            id: TapId::from_store(row.id),
+            user_id: UserId::from_store(row.user_id),
+            mac: row.mac,
+            one_time: row.one_time,
+            starts_at: Time(row.starts_at),
+            expires_at: Time(row.expires_at),
+            used_at: row.used_at.map(Time),
+        }
+    }
+}
+
+/// Inserts a pass.
+///
+/// # Errors
+/// Only the database's own.
+pub fn insert_tap(tx: &mut Tx<'_>, tap: &Tap, now: Time) -> Result<()> {
+    let row = Row {
+        id: tap.id.to_string(),
+        user_id: tap.user_id.to_string(),
+        mac: tap.mac.clone(),
+        one_time: tap.one_time,
+        starts_at: tap.starts_at.0,
+        expires_at: tap.expires_at.0,
+        used_at: tap.used_at.map(|t| t.0),
+    };
+    diesel::insert_into(taps::table).values((row, taps::created_at.eq(now.0))).execute(tx.conn())?;
+    Ok(())
+}
+
+/// The passes of a user that have not expired, newest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_taps(conn: &mut Conn, user: &UserId, now: Time, limit: i64) -> Result<Vec<Tap>> {
+    let rows: Vec<Row> = taps::table
+        .filter(taps::user_id.eq(user.as_str()))
+        .filter(taps::expires_at.gt(now.0))
+        .order(taps::id.desc())
+        .limit(limit)
+        .select(Row::as_select())
+        .load(conn)?;
+    Ok(rows.into_iter().map(Tap::from).collect())
+}
+
+/// Uses a pass; `false` when it is one-time and somebody was faster, or when it is gone.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_tap(tx: &mut Tx<'_>, id: &TapId, now: Time) -> Result<bool> {
+    let usable = taps::table
+        .find(id.as_str())
+        .filter(taps::starts_at.le(now.0))
+        .filter(taps::expires_at.gt(now.0))
+        .filter(taps::one_time.eq(false).or(taps::used_at.is_null()));
+    Ok(diesel::update(usable).set(taps::used_at.eq(Some(now.0))).execute(tx.conn())? == 1)
+}
+
+/// Removes passes that expired before `before`, and says how many.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge_taps(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
+    Ok(diesel::delete(taps::table.filter(taps::expires_at.lt(before.0))).execute(tx.conn())?)
+}

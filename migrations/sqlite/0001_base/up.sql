@@ -112,6 +112,8 @@ CREATE TABLE enrollments (
     version BIGINT NOT NULL
 );
 CREATE INDEX enrollments_by_device ON enrollments (device_id, state);
+-- A device has one enrolment at a time.
+CREATE UNIQUE INDEX enrollments_current ON enrollments (device_id) WHERE ended_at IS NULL;
 CREATE INDEX enrollments_by_mdm_id ON enrollments (mdm_id);
 
 CREATE TABLE dm_sessions (
