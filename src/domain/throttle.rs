@@ -50,8 +50,8 @@ impl Throttle {
         if beyond >= 0 {
             let doubled = limit.pause.saturating_mul(1_i64.checked_shl(u32::try_from(beyond).unwrap_or(30).min(30)).unwrap_or(i64::MAX));
             next.blocked_until = now.plus(doubled.min(limit.longest_pause));
-            // The window stays open as long as the pauses go on, so that waiting one out does not reset the doubling.
-            next.window_started_at = now;
+            // The window begins anew after the pause, so that waiting one out does not reset the doubling.
+            next.window_started_at = next.blocked_until;
         }
         next
     }
