@@ -30,5 +30,6 @@ pub mod provisioning;
 pub mod scep;
 pub mod set;
 pub mod syncml;
+pub mod tlv;
 pub mod x509;
 pub mod xml;

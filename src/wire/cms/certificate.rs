@@ -1,0 +1,81 @@
+//! The parts of a certificate that CMS needs, read without judging the rest: wrapper certificates of SCEP clients have serial numbers of
+//! 32 and 33 octets, illegal names and no extensions.
+
+use openssl::pkey::{PKey, Public};
+
+use super::super::Malformed;
+use super::super::tlv;
+
+/// Contents of the OBJECT IDENTIFIER `id-ce-subjectKeyIdentifier`.
+const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x0e];
+
+/// A look at a certificate's bytes (RFC 5280 4.1).
+#[derive(Clone, Copy, Debug)]
+pub struct CertificateView<'a> {
+    /// The whole certificate.
+    pub raw: &'a [u8],
+    /// Contents of the serial number.
+    pub serial: &'a [u8],
+    /// The issuer's Name element.
+    pub issuer: &'a [u8],
+    /// The subject's Name element.
+    pub subject: &'a [u8],
+    /// The SubjectPublicKeyInfo element.
+    pub spki: &'a [u8],
+    /// The subject key identifier, if there is one.
+    pub key_identifier: Option<&'a [u8]>,
+}
+
+impl<'a> CertificateView<'a> {
+    /// Reads one certificate.
+    ///
+    /// # Errors
+    /// [`Malformed`] when the bytes do not have the shape of one.
+    pub fn parse(raw: &'a [u8]) -> Result<Self, Malformed> {
+        let mut outer = tlv::single(raw, tlv::SEQUENCE, "Certificate")?.reader();
+        let mut fields = outer.expect(tlv::SEQUENCE, "TBSCertificate")?.reader();
+        fields.optional(tlv::context(0), "version")?;
+        let serial = fields.expect(tlv::INTEGER, "serialNumber")?.value;
+        fields.expect(tlv::SEQUENCE, "signature")?;
+        let issuer = fields.expect(tlv::SEQUENCE, "issuer")?.raw;
+        fields.expect(tlv::SEQUENCE, "validity")?;
+        let subject = fields.expect(tlv::SEQUENCE, "subject")?.raw;
+        let spki = fields.expect(tlv::SEQUENCE, "subjectPublicKeyInfo")?.raw;
+        let mut key_identifier = None;
+        while !fields.is_empty() {
+            let part = fields.read("TBSCertificate")?;
+            if part.tag == tlv::context(3) {
+                key_identifier = find_key_identifier(part.value)?;
+            }
+        }
+        Ok(Self { raw, serial, issuer, subject, spki, key_identifier })
+    }
+
+    /// The public key.
+    ///
+    /// # Errors
+    /// [`Malformed`] when OpenSSL does not know it.
+    pub fn public_key(&self) -> Result<PKey<Public>, Malformed> {
+        PKey::public_key_from_der(self.spki).map_err(|_| Malformed::new("unusable public key", "Certificate"))
+    }
+
+    /// The certificate's `IssuerAndSerialNumber`.
+    #[must_use]
+    pub fn issuer_and_serial(&self) -> Vec<u8> {
+        tlv::constructed(tlv::SEQUENCE, &[self.issuer, &tlv::element(tlv::INTEGER, self.serial)])
+    }
+}
+
+fn find_key_identifier(extensions: &[u8]) -> Result<Option<&[u8]>, Malformed> {
+    let mut list = tlv::single(extensions, tlv::SEQUENCE, "extensions")?.reader();
+    while !list.is_empty() {
+        let mut extension = list.expect(tlv::SEQUENCE, "Extension")?.reader();
+        let oid = extension.expect(tlv::OID, "Extension")?.value;
+        extension.optional(tlv::BOOLEAN, "Extension")?;
+        let value = extension.expect(tlv::OCTET_STRING, "Extension")?.value;
+        if oid == SUBJECT_KEY_IDENTIFIER {
+            return Ok(tlv::single(value, tlv::OCTET_STRING, "subjectKeyIdentifier").ok().map(|id| id.value));
+        }
+    }
+    Ok(None)
+}

@@ -1,1 +1,0 @@
-//! Certification requests (PKCS#10, RFC 2986), read tolerantly.
