@@ -64,8 +64,11 @@ fn convert(bytes: &[u8], depth: usize) -> Result<(Cow<'_, [u8]>, &[u8]), Malform
     Ok((Cow::Owned(rebuilt(tag, &value.concat())?), rest))
 }
 
-/// Converts all elements up to the end, or up to the end-of-contents octets.
-fn children(mut rest: &[u8], depth: usize, indefinite: bool) -> Result<(Vec<Cow<'_, [u8]>>, &[u8]), Malformed> {
+/// Converted elements.
+type Parts<'a> = Vec<Cow<'a, [u8]>>;
+
+/// Converts all elements up to the end, or up to the end-of-contents octets; also returns what follows those.
+fn children(mut rest: &[u8], depth: usize, indefinite: bool) -> Result<(Parts<'_>, &[u8]), Malformed> {
     let depth = depth.checked_sub(1).ok_or_else(|| wrong("nested too deeply"))?;
     let mut parts = Vec::new();
     loop {

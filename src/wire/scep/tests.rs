@@ -165,6 +165,16 @@ fn a_key_of_the_wrong_length_is_replaced_by_the_substitute() {
     assert_ne!(read.open(&read.recipients[0], &SERVER.key, &[8; 32]).unwrap().as_slice(), b"payload");
 }
 
+/// Signed attributes are DER in every message.
+fn is_signed_attributes(element: &tlv::Tlv<'_>) -> bool {
+    let first = tlv::Reader::new(element.value).read("x").unwrap();
+    element.tag == tlv::context(0) && tlv::Reader::new(first.value).peek() == Some(tlv::OID) && first.tag == tlv::SEQUENCE && {
+        let mut fields = first.reader();
+        fields.read("x").unwrap();
+        fields.peek() == Some(tlv::SET)
+    }
+}
+
 /// Every constructed element with indefinite length, every OCTET STRING of the outermost levels in chunks.
 fn to_ber(der: &[u8], out: &mut Vec<u8>) {
     let mut reader = tlv::Reader::new(der);
@@ -181,11 +191,7 @@ fn to_ber(der: &[u8], out: &mut Vec<u8>) {
                 tlv::put(out, tlv::OCTET_STRING, chunk);
             }
             out.extend([0, 0]);
-        } else if element.tag & 0x20 != 0 && element.raw != CLIENT.certificate && element.tag != tlv::context(0) {
-            out.extend([element.tag, 0x80]);
-            to_ber(element.value, out);
-            out.extend([0, 0]);
-        } else if element.tag == tlv::context(0) && element.value != CLIENT.certificate && element.value.first() != Some(&0x30) {
+        } else if element.tag & 0x20 != 0 && element.raw != CLIENT.certificate && !is_signed_attributes(&element) {
             out.extend([element.tag, 0x80]);
             to_ber(element.value, out);
             out.extend([0, 0]);
