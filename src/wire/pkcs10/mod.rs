@@ -64,8 +64,8 @@ pub struct Request {
     pub key_usage: Option<u16>,
     /// Whether basic constraints with CA:TRUE are asked for.
     pub wants_ca: bool,
-    /// Dotted identifiers of all requested extensions.
-    pub extensions: Vec<String>,
+    /// All requested extensions: dotted identifier and value.
+    pub extensions: Vec<(String, Vec<u8>)>,
     info: Vec<u8>,
     signature_algorithm: Vec<u8>,
     signature: Vec<u8>,
@@ -158,7 +158,7 @@ impl Request {
         fields.end("Extension")?;
         let text = tlv::oid_text(oid).ok_or_else(|| Malformed::new("bad identifier", "Extension"))?;
         // The same extension under both identifiers is what some Windows tools send; a different second one is a trick.
-        let known = self.extensions.contains(&text);
+        let known = self.extensions.iter().any(|(oid, _)| *oid == text);
         match text.as_str() {
             "2.5.29.17" => {
                 let names = name::read_general_names(value)?;
@@ -190,9 +190,7 @@ impl Request {
             }
             _ => {}
         }
-        if !known {
-            self.extensions.push(text);
-        }
+        self.extensions.push((text, value.to_vec()));
         Ok(())
     }
 
