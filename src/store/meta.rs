@@ -27,3 +27,16 @@ pub fn upsert_value(tx: &mut Tx<'_>, key: &str, value: &str) -> Result<()> {
         .execute(c))?;
     Ok(())
 }
+
+/// Puts a value under `key` unless there is one, and returns what is there now.
+///
+/// # Errors
+/// Only the database's own.
+pub fn insert_value_once(tx: &mut Tx<'_>, key: &str, value: &str) -> Result<String> {
+    each_backend!(tx.conn(), c => diesel::insert_into(meta::table)
+        .values((meta::key.eq(key), meta::value.eq(value)))
+        .on_conflict(meta::key)
+        .do_nothing()
+        .execute(c))?;
+    Ok(meta::table.find(key).select(meta::value).first(tx.conn())?)
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
 mod faces;
+mod identity_tap;
 mod store_outbox;
 mod store_writer;
 mod support;

@@ -1,4 +1,7 @@
 //! Sign-in: who is it.
 
+mod instance_key;
 pub mod tap;
 pub mod token;
+
+pub(crate) use instance_key::instance_key;

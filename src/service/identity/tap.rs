@@ -1,1 +1,192 @@
 //! Temporary Access Passes: making and checking.
+//!
+//! A pass is kept as HMAC-SHA-256 of user and text under the instance's pepper: a stolen database without the master key gives no way
+//! to guess passes. Wrong tries are counted per person and address and, more slowly, per address: see [`throttle`].
+
+use std::net::IpAddr;
+
+use crate::app::App;
+use crate::clock::Time;
+use crate::domain::Refusal;
+use crate::domain::audit::Entry;
+use crate::domain::tap::{self, Policy, Tap};
+use crate::domain::throttle;
+use crate::domain::user::User;
+use crate::ids::{TapId, UserId};
+use crate::secret::{Secret, hmac_sha256, random, same};
+use crate::service::{Error, Result};
+use crate::store::{self, Tx, audit, taps, throttles, users};
+
+const PEPPER: &str = "sealed.tap_pepper";
+/// How many open passes of a user are looked at.
+const OPEN_PASSES: i64 = 16;
+/// Longest user name that is looked up.
+const LONGEST_NAME: usize = 256;
+
+/// A pass that was just made: the only moment at which its text is known.
+#[derive(Debug)]
+pub struct NewTap {
+    /// Identifier.
+    pub id: TapId,
+    /// The text, in groups of four.
+    pub text: Secret,
+    /// From when it is good.
+    pub starts_at: Time,
+    /// Until when.
+    pub expires_at: Time,
+}
+
+impl NewTap {
+    /// The text, for showing it once.
+    #[must_use]
+    pub fn show(&self) -> &str {
+        std::str::from_utf8(self.text.expose()).unwrap_or_default()
+    }
+}
+
+/// Makes a pass for a user, good from `starts_at` (now when `None`).
+///
+/// # Errors
+/// [`Refusal::TapLength`], [`Refusal::TapLifetime`]; [`Error::NotFound`] without such a user.
+pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<Time>, actor: &str, origin: &str) -> Result<NewTap> {
+    let policy = policy.check()?;
+    let pepper = super::instance_key(app, PEPPER).await?;
+    let text = loop {
+        if let Some(text) = tap::spell(&random::<96>()?, policy.length) {
+            break text;
+        }
+    };
+    let now = app.now();
+    let starts_at = starts_at.unwrap_or(now);
+    let made = Tap {
+        id: TapId::new(),
+        user_id: user.clone(),
+        mac: mac(&pepper, user.as_str(), &text)?,
+        one_time: policy.one_time,
+        starts_at,
+        expires_at: starts_at.plus(policy.lifetime),
+        used_at: None,
+    };
+    let answer =
+        NewTap { id: made.id.clone(), text: Secret::new(tap::grouped(&text).into_bytes()), starts_at, expires_at: made.expires_at };
+    let (actor, origin) = (actor.to_owned(), origin.to_owned());
+    app.store
+        .write(move |tx| {
+            users::load_user(tx.conn(), &made.user_id)?;
+            taps::insert_tap(tx, &made, now)?;
+            let state = serde_json::json!({
+                "tap": made.id, "one_time": made.one_time, "starts_at": made.starts_at.to_string(), "expires_at": made.expires_at.to_string(),
+            });
+            audit::append(tx, &Entry::new(&actor, "tap.create", format!("user:{}", made.user_id), &origin).after(&state), now)
+        })
+        .await?;
+    Ok(answer)
+}
+
+/// A user whose pass is right.
+#[derive(Clone, Debug)]
+pub struct Checked {
+    /// The user, who is enabled.
+    pub user: User,
+    /// The pass.
+    pub tap_id: TapId,
+}
+
+/// Checks user name and pass. The pass is not used up: whoever completes something with it calls
+/// [`claim_tap`](crate::store::taps::claim_tap) in the same transaction.
+///
+/// # Errors
+/// [`Refusal::SignInFailed`], the same for a wrong pass, an unknown and a disabled user; [`Error::Throttled`].
+pub async fn check(app: &App, user_name: &str, typed: &str, address: IpAddr) -> Result<Checked> {
+    let attempt = Attempt::prepare(app, user_name, typed, address).await?;
+    let now = app.now();
+    let verdict = app.store.write(move |tx| attempt.decide(tx, now)).await?;
+    verdict.into_result(now)
+}
+
+/// A try, with everything computed that does not belong into a transaction.
+#[derive(Clone)]
+pub(super) struct Attempt {
+    matched: Option<Checked>,
+    target: String,
+    pair: String,
+    address: String,
+    origin: String,
+}
+
+/// What became of a try.
+pub(super) enum Verdict {
+    /// Right.
+    Good(Checked),
+    /// Wrong.
+    Wrong,
+    /// Not even looked at; until when.
+    Blocked(Time),
+}
+
+impl Verdict {
+    pub(super) fn into_result(self, now: Time) -> Result<Checked> {
+        match self {
+            Self::Good(checked) => Ok(checked),
+            Self::Wrong => Err(Refusal::SignInFailed.into()),
+            Self::Blocked(until) => Err(Error::Throttled(u64::try_from(until.since(now) / 1000 + 1).unwrap_or(1))),
+        }
+    }
+}
+
+impl Attempt {
+    /// Does the same work for known and unknown users.
+    pub(super) async fn prepare(app: &App, user_name: &str, typed: &str, address: IpAddr) -> Result<Self> {
+        let pepper = super::instance_key(app, PEPPER).await?;
+        let name = user_name.trim().to_lowercase();
+        let name = if name.len() > LONGEST_NAME { String::new() } else { name };
+        let now = app.now();
+        let looked_up = name.clone();
+        let (user, open) = app
+            .store
+            .read(move |c| {
+                let user = users::find_user_by_upn(c, &looked_up)?;
+                let id = user.as_ref().map_or_else(|| UserId::from_store(String::new()), |user| user.id.clone());
+                Ok((user, taps::list_taps(c, &id, now, OPEN_PASSES)?))
+            })
+            .await?;
+        let id = user.as_ref().map(|user| user.id.to_string()).unwrap_or_default();
+        let typed = tap::normalize(typed).unwrap_or_default();
+        let shown = mac(&pepper, &id, &typed)?;
+        let mut right = None;
+        for known in &open {
+            if same(&known.mac, &shown) && known.is_usable(now) {
+                right = Some(known.id.clone());
+            }
+        }
+        let target = user.as_ref().map_or_else(|| "user:unknown".to_owned(), |user| format!("user:{}", user.id));
+        let matched = user.filter(|user| user.enabled).zip(right).map(|(user, tap_id)| Checked { user, tap_id });
+        let origin = address.to_string();
+        // A hash keeps what was typed as a name (perhaps a password by mistake) out of the table.
+        let pair = hex::encode(openssl::sha::sha256(format!("{name}\n{origin}").as_bytes()));
+        Ok(Self { matched, target, pair: format!("tap:{pair}"), address: format!("tap-address:{origin}"), origin })
+    }
+
+    /// Counts the try and says what became of it. The row of person and address is locked until the commit, so that a hundred tries at
+    /// once are a hundred tries.
+    pub(super) fn decide(&self, tx: &mut Tx<'_>, now: Time) -> store::Result<Verdict> {
+        let pair = throttles::claim_throttle(tx, &self.pair, now)?;
+        let address = throttles::find_throttle(tx.conn(), &self.address)?.unwrap_or_default();
+        if let Some(state) = [pair, address].into_iter().find(|state| state.wait(now).is_some()) {
+            return Ok(Verdict::Blocked(state.blocked_until));
+        }
+        if let Some(checked) = &self.matched {
+            throttles::delete_throttle(tx, &self.pair)?;
+            return Ok(Verdict::Good(checked.clone()));
+        }
+        throttles::update_after_failure(tx, &self.pair, &throttle::PAIR, now)?;
+        throttles::update_after_failure(tx, &self.address, &throttle::ADDRESS, now)?;
+        let state = serde_json::json!({ "code": Refusal::SignInFailed.code(), "method": "tap" });
+        audit::append(tx, &Entry::new("anonymous", "signin.refused", &self.target, &self.origin).after(&state), now)?;
+        Ok(Verdict::Wrong)
+    }
+}
+
+fn mac(pepper: &Secret, user: &str, text: &str) -> Result<Vec<u8>> {
+    Ok(hmac_sha256(pepper.expose(), format!("{user}\n{text}").as_bytes())?.to_vec())
+}

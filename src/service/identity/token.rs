@@ -1,1 +1,103 @@
-//! One-time enrolment tokens.
+//! One-time enrolment tokens: what the sign-in page hands to a device, which shows it twice (policy, then certificate) and can use it
+//! once.
+
+use std::net::IpAddr;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use openssl::sha::sha256;
+
+use super::tap::{Attempt, Verdict};
+use crate::app::App;
+use crate::clock::MINUTE;
+use crate::domain::Refusal;
+use crate::domain::audit::Entry;
+use crate::domain::device::Platform;
+use crate::domain::user::User;
+use crate::secret::{Secret, random};
+use crate::service::{Error, Result};
+use crate::store::enrollment_tokens::{self, EnrollmentToken};
+use crate::store::{audit, taps, users};
+
+/// How long a token is good.
+pub const LIFETIME: i64 = 10 * MINUTE;
+
+/// Signs a person in with user name and pass, and makes a token for enrolling one device. A one-time pass is used up by it.
+///
+/// # Errors
+/// [`Refusal::SignInFailed`], [`Error::Throttled`].
+pub async fn create_with_tap(app: &App, user_name: &str, typed: &str, address: IpAddr, platform: Platform) -> Result<Secret> {
+    let attempt = Attempt::prepare(app, user_name, typed, address).await?;
+    let text = URL_SAFE_NO_PAD.encode(random::<32>()?);
+    let hash = hash(text.as_bytes());
+    let now = app.now();
+    let origin = address.to_string();
+    let verdict = app
+        .store
+        .write(move |tx| {
+            let checked = match attempt.decide(tx, now)? {
+                Verdict::Good(checked) => checked,
+                other => return Ok(other),
+            };
+            if !taps::claim_tap(tx, &checked.tap_id, now)? {
+                return Ok(Verdict::Wrong);
+            }
+            let token = EnrollmentToken {
+                hash: hash.clone(),
+                user_id: checked.user.id.clone(),
+                platform,
+                method: "tap".into(),
+                tap_id: Some(checked.tap_id.clone()),
+                expires_at: now.plus(LIFETIME),
+                used_at: None,
+            };
+            enrollment_tokens::insert_token(tx, &token, now)?;
+            let state = serde_json::json!({ "method": "tap", "tap": checked.tap_id, "for": format!("{platform} enrolment") });
+            let actor = format!("user:{}", checked.user.id);
+            audit::append(tx, &Entry::new(&actor, "signin.success", &actor, &origin).after(&state), now)?;
+            Ok(Verdict::Good(checked))
+        })
+        .await?;
+    verdict.into_result(now)?;
+    Ok(Secret::new(text.into_bytes()))
+}
+
+/// A token that is good.
+#[derive(Clone, Debug)]
+pub struct Proof {
+    /// Who signed in.
+    pub user: User,
+    /// Names the token when it is used up.
+    pub hash: String,
+    /// How the person signed in.
+    pub method: String,
+}
+
+/// Looks a token up without using it.
+///
+/// # Errors
+/// [`Refusal::TokenInvalid`] when it is unknown, used, expired or for another platform; [`Refusal::AccountDisabled`].
+pub async fn check(app: &App, text: &[u8], platform: Platform) -> Result<Proof> {
+    let hash = hash(text.trim_ascii());
+    let now = app.now();
+    let found = app
+        .store
+        .read(move |c| match enrollment_tokens::find_token(c, &hash)? {
+            Some(token) => Ok(Some((users::load_user(c, &token.user_id)?, token))),
+            None => Ok(None),
+        })
+        .await?;
+    let (user, token) = found.ok_or(Refusal::TokenInvalid)?;
+    if token.used_at.is_some() || token.expires_at <= now || token.platform != platform {
+        return Err(Error::Refused(Refusal::TokenInvalid));
+    }
+    if !user.enabled {
+        return Err(Error::Refused(Refusal::AccountDisabled));
+    }
+    Ok(Proof { user, hash: token.hash, method: token.method })
+}
+
+/// The key of the row: a token has 256 random bits, so a plain hash is enough, and looking it up tells nothing by its time.
+fn hash(text: &[u8]) -> String {
+    hex::encode(sha256(text))
+}

@@ -1,0 +1,24 @@
+//! Keys that an instance makes for itself once: peppers and the like, sealed in `meta`.
+
+use crate::app::App;
+use crate::secret::{Secret, random};
+use crate::service::{Error, Result};
+use crate::store::meta;
+
+/// What such keys are sealed for.
+pub(crate) const PURPOSE: &str = "meta.value";
+
+/// The instance's own 256-bit key called `name` (a `meta` key that begins with `sealed.`), made when it is first asked for.
+pub(crate) async fn instance_key(app: &App, name: &'static str) -> Result<Secret> {
+    let stored = app.store.read(move |c| meta::find_value(c, name)).await?;
+    let stored = match stored {
+        Some(stored) => stored,
+        None => {
+            let fresh = hex::encode(app.sealer().seal(PURPOSE, &random::<32>()?)?);
+            // Another node may be faster: what is stored first stays.
+            app.store.write(move |tx| meta::insert_value_once(tx, name, &fresh)).await?
+        }
+    };
+    let sealed = hex::decode(&stored).map_err(Error::internal)?;
+    Ok(app.sealer().open(PURPOSE, &sealed)?)
+}

@@ -1,0 +1,117 @@
+//! Temporary Access Passes and enrolment tokens: making, checking, slowing down guesses.
+
+use std::net::IpAddr;
+
+use muster::clock::{DAY, MINUTE, Time};
+use muster::domain::Refusal;
+use muster::domain::device::Platform;
+use muster::domain::tap::Policy;
+use muster::domain::user::{Role, User};
+use muster::ids::UserId;
+use muster::service::Error;
+use muster::service::identity::{tap, token};
+use muster::store::{audit, users};
+
+use crate::support::server::Server;
+
+const HERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1));
+const THERE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 2));
+
+async fn person(server: &Server, upn: &str, enabled: bool) -> UserId {
+    let user = User {
+        id: UserId::new(),
+        upn: upn.into(),
+        display_name: upn.into(),
+        mail: None,
+        sam_account_name: None,
+        security_identifier: None,
+        distinguished_name: None,
+        role: Role::User,
+        enabled,
+    };
+    let id = user.id.clone();
+    server.app.store.write(move |tx| users::insert_user(tx, &user, Time(1))).await.unwrap();
+    id
+}
+
+async fn pass(server: &Server, user: &UserId, policy: Policy) -> String {
+    tap::create(&server.app, user, policy, None, "cli:test", "local").await.unwrap().show().to_owned()
+}
+
+fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> &'static str {
+    match result {
+        Err(Error::Refused(refusal)) => refusal.code(),
+        Err(Error::Throttled(_)) => "throttled",
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pass_signs_in_as_it_is_typed_and_a_one_time_pass_once() {
+    let server = Server::start().await;
+    let ana = person(&server, "ana@example.org", true).await;
+    let text = pass(&server, &ana, Policy::default()).await;
+    assert_eq!(text.len(), 14, "{text}");
+    assert_eq!(tap::check(&server.app, " ANA@example.org ", &text.to_uppercase(), HERE).await.unwrap().user.id, ana);
+    let made = token::create_with_tap(&server.app, "ana@example.org", &text.replace('-', ""), HERE, Platform::Windows).await.unwrap();
+    assert_eq!(token::check(&server.app, made.expose(), Platform::Windows).await.unwrap().user.id, ana);
+    assert_eq!(code(token::check(&server.app, made.expose(), Platform::Ios).await), Refusal::TokenInvalid.code());
+    let again = token::create_with_tap(&server.app, "ana@example.org", &text, HERE, Platform::Windows).await;
+    assert_eq!(code(again), Refusal::SignInFailed.code());
+    server.clock.advance(token::LIFETIME);
+    assert_eq!(code(token::check(&server.app, made.expose(), Platform::Windows).await), Refusal::TokenInvalid.code());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reusable_pass_is_good_until_it_expires() {
+    let server = Server::start().await;
+    let ana = person(&server, "ana@example.org", true).await;
+    let text = pass(&server, &ana, Policy { one_time: false, length: 20, lifetime: DAY }).await;
+    for _ in 0..3 {
+        token::create_with_tap(&server.app, "ana@example.org", &text, HERE, Platform::Windows).await.unwrap();
+    }
+    server.clock.advance(DAY);
+    assert_eq!(code(tap::check(&server.app, "ana@example.org", &text, HERE).await), Refusal::SignInFailed.code());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn guesses_are_slowed_down_alike_for_known_unknown_and_disabled_users_and_lock_nobody_out_elsewhere() {
+    let server = Server::start().await;
+    let ana = person(&server, "ana@example.org", true).await;
+    let ben = person(&server, "ben@example.org", false).await;
+    let right = pass(&server, &ana, Policy::default()).await;
+    let disabled = pass(&server, &ben, Policy::default()).await;
+    for (name, text) in [("ana@example.org", "abcdefgh"), ("nobody@example.org", "abcdefgh"), ("ben@example.org", disabled.as_str())] {
+        for _ in 0..5 {
+            assert_eq!(code(tap::check(&server.app, name, text, HERE).await), Refusal::SignInFailed.code(), "{name}");
+        }
+        for _ in 0..5 {
+            assert_eq!(code(tap::check(&server.app, name, text, HERE).await), "throttled", "{name}");
+        }
+    }
+    assert_eq!(code(tap::check(&server.app, "ana@example.org", &right, HERE).await), "throttled", "even the right pass waits");
+    assert_eq!(tap::check(&server.app, "ana@example.org", &right, THERE).await.unwrap().user.id, ana, "from elsewhere she gets in");
+    server.clock.advance(MINUTE);
+    assert_eq!(tap::check(&server.app, "ana@example.org", &right, HERE).await.unwrap().user.id, ana);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_hundred_guesses_at_once_are_a_hundred_guesses() {
+    let server = Server::start().await;
+    person(&server, "ana@example.org", true).await;
+    let tries = (0..100).map(|_| tap::check(&server.app, "ana@example.org", "abcdefgh", HERE));
+    let results = futures_util::future::join_all(tries).await;
+    let refused = results.into_iter().map(code).filter(|code| *code != "throttled").count();
+    assert_eq!(refused, 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn passes_are_nowhere_to_be_read() {
+    let server = Server::start().await;
+    let ana = person(&server, "ana@example.org", true).await;
+    let text = pass(&server, &ana, Policy::default()).await;
+    tap::check(&server.app, "ana@example.org", &text, HERE).await.unwrap();
+    let rows = server.app.store.read(|c| audit::list(c, 0, 100)).await.unwrap();
+    let shown = format!("{rows:?}");
+    assert!(shown.contains("tap.create") && !shown.contains(&text) && !shown.contains(&text.replace('-', "")));
+}
