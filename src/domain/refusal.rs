@@ -44,6 +44,7 @@ refusals! {
     AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
     AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";
+    AuthorizationNotSendable = "SIG0004", "the authorization value holds characters that an HTTP header cannot carry";
     CertificateKeyRefused = "CRT0013", "the key is too short, of a kind that is not accepted, or malformed; make an RSA key of 2048 bits or more, or a P-256 or P-384 key, as the profile allows";
     CertificateNameInvalid = "CRT0015", "a name for the certificate is malformed; correct the value in the directory or the profile";
     CertificateNameMissing = "CRT0016", "the certificate would have no name; give the profile a subject or a subject alternative name";
@@ -53,6 +54,7 @@ refusals! {
     CertificateRevoked = "CRT0002", "the client certificate is revoked; enrol the device again";
     CertificateRevokedBefore = "CRT0019", "the certificate is revoked already";
     CertificateUsageForbidden = "CRT0014", "the extended key usage is reserved for the authority itself; take it out of the profile";
+    ChannelNotAllowed = "SIG0005", "the push channel is not https on a host of the push service (windows.wns.channel_hosts)";
     CsrInvalid = "ENR0002", "the certificate request cannot be read or its self-signature is wrong; the device has to make a new one";
     CsrWeakKey = "ENR0003", "the certificate request's key is too weak; use RSA with at least 2048 bits";
     DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject has been delivered; sending the old one now would mislead";
@@ -61,6 +63,8 @@ refusals! {
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
+    OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
+    OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";
     PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";
     RenewalCertificateExpired = "ENR0009", "the certificate to renew has expired or is not valid yet; enrol the device again";
     RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";

@@ -22,7 +22,7 @@ words! {
     ReceiverStatus {
         /// Gets them.
         Enabled = "enabled",
-        /// Stopped after it kept refusing us; signals are not queued meanwhile.
+        /// Held back, such as after it kept refusing us: signals wait for it until their retention ends.
         Paused = "paused",
     }
 }

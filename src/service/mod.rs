@@ -10,6 +10,7 @@ mod error;
 pub mod health;
 pub mod identity;
 pub mod jobs;
+pub mod outbound;
 pub mod outbox;
 pub mod pki;
 pub mod profile;

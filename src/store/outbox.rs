@@ -275,13 +275,29 @@ pub fn release(tx: &mut Tx<'_>, claim: &Claim, lease: &Lease, now: Time) -> Resu
     Ok(())
 }
 
-/// The earliest moment at which a lane is due; `None` when nothing waits.
+/// The earliest moment at which a lane is due, some destinations left out; `None` when nothing waits.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_next_due(conn: &mut Conn) -> Result<Option<Time>> {
-    let next: Option<i64> = outbox_lanes::table.order(outbox_lanes::next_at).select(outbox_lanes::next_at).first(conn).optional()?;
+pub fn find_next_due(conn: &mut Conn, without: &[String]) -> Result<Option<Time>> {
+    let next: Option<i64> = outbox_lanes::table
+        .filter(outbox_lanes::destination.ne_all(without))
+        .order(outbox_lanes::next_at)
+        .select(outbox_lanes::next_at)
+        .first(conn)
+        .optional()?;
     Ok(next.map(Time))
+}
+
+/// Makes the waiting lanes of a destination due now, such as when a receiver is resumed.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_due(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Result<()> {
+    diesel::update(outbox_lanes::table.filter(outbox_lanes::destination.eq(of_destination)).filter(outbox_lanes::lease_owner.is_null()))
+        .set(outbox_lanes::next_at.eq(now.0))
+        .execute(tx.conn())?;
+    Ok(())
 }
 
 /// How many lanes wait or are leased.

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
-use crate::domain::signal::{ComplianceChange, DeviceSubject, ReceiverStatus};
+use crate::domain::signal::{ComplianceChange, DeviceSubject};
 use crate::ids::ReceiverId;
 use crate::store::outbox::{Message, enqueue};
 use crate::store::{Result, Tx, receivers};
@@ -38,7 +38,8 @@ pub fn destination(receiver: &ReceiverId) -> String {
     format!("signal:{receiver}")
 }
 
-/// Puts a flip of a device's compliance into the outbox: a row for each enabled receiver, in the transaction of the change. Without a
+/// Puts a flip of a device's compliance into the outbox: a row for each receiver (a paused one gets it once it is
+/// resumed), in the transaction of the change. Without a
 /// flip (`previous == current`) nothing is put in. Ring `app.outbox` after the commit.
 ///
 /// # Errors
@@ -49,23 +50,31 @@ pub fn enqueue_compliance_change(tx: &mut Tx<'_>, change: &ComplianceChange, now
     }
     let subject = receivers::load_subject(tx.conn(), &change.device)?;
     let event = Event::device_compliance_change(change.previous, change.current, now.seconds(), change.initiator.as_str(), &change.reason);
-    for receiver in receivers::list_receivers(tx.conn())?.into_iter().filter(|r| r.status == ReceiverStatus::Enabled) {
-        let jti = uuid::Uuid::new_v4().to_string();
-        let payload = Payload {
-            receiver: receiver.id.clone(),
-            jti: jti.clone(),
-            txn: change.txn.clone(),
-            subject: Some(subject.clone()),
-            event: event.clone(),
-            jws: None,
-        };
-        let message = Message {
-            topic: TOPIC,
-            order_key: format!("{}/{}", destination(&receiver.id), change.device),
-            dedup_key: format!("{}/{}/{}", destination(&receiver.id), change.device, jti),
-            payload: serde_json::to_string(&payload)?,
-        };
-        enqueue(tx, &message, now)?;
+    for receiver in receivers::list_receivers(tx.conn())? {
+        put(tx, &receiver.id, Some(subject.clone()), event.clone(), &change.txn, now)?;
     }
     Ok(())
+}
+
+/// Puts in an event that only shows a receiver that the stream works; returns its `jti`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn enqueue_verification(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -> Result<String> {
+    let txn = uuid::Uuid::new_v4().to_string();
+    put(tx, receiver, None, Event::verification(None), &txn, now)
+}
+
+fn put(tx: &mut Tx<'_>, receiver: &ReceiverId, subject: Option<DeviceSubject>, event: Event, txn: &str, now: Time) -> Result<String> {
+    let jti = uuid::Uuid::new_v4().to_string();
+    let lane = format!("{}/{}", destination(receiver), subject.as_ref().map_or("stream", |s| s.device.as_str()));
+    let payload = Payload { receiver: receiver.clone(), jti: jti.clone(), txn: txn.to_owned(), subject, event, jws: None };
+    let message = Message {
+        topic: TOPIC,
+        dedup_key: format!("{lane}/{jti}"),
+        order_key: lane,
+        payload: serde_json::to_string(&payload)?,
+    };
+    enqueue(tx, &message, now)?;
+    Ok(jti)
 }

@@ -1,1 +1,124 @@
 //! Configured receivers.
+
+use serde_json::json;
+
+use super::caep;
+use crate::app::App;
+use crate::domain::Refusal;
+use crate::domain::audit::Entry;
+use crate::domain::signal::{Receiver, ReceiverStatus};
+use crate::ids::ReceiverId;
+use crate::secret::Secret;
+use crate::service::outbound::check_url_and_addresses;
+use crate::service::{Error, Result};
+use crate::store::{self, receivers, sealed};
+
+/// A receiver to be.
+#[derive(Debug)]
+pub struct NewReceiver {
+    /// Name for people; unique.
+    pub name: String,
+    /// Where signals are pushed to.
+    pub endpoint_url: String,
+    /// The `aud` claim; default: the URL.
+    pub audience: Option<String>,
+    /// Sent as it is in `Authorization`; without one no such header is sent.
+    pub authorization: Option<Secret>,
+}
+
+/// Adds a receiver, which gets every flip from now on.
+///
+/// # Errors
+/// The refusals of [`check_url_and_addresses`], [`Refusal::AuthorizationNotSendable`], or a conflict when the name is taken.
+pub async fn add(app: &App, new: NewReceiver, actor: &str) -> Result<Receiver> {
+    let url = check_url_and_addresses(&app.config, &new.endpoint_url).await?;
+    let sealed_authorization = match &new.authorization {
+        None => None,
+        Some(value) => {
+            reqwest::header::HeaderValue::from_bytes(value.expose()).map_err(|_| Refusal::AuthorizationNotSendable)?;
+            Some(app.sealer().seal(sealed::RECEIVER_AUTHORIZATION, value.expose())?)
+        }
+    };
+    let now = app.now();
+    let receiver = Receiver {
+        id: ReceiverId::new(),
+        name: new.name,
+        audience: new.audience.unwrap_or_else(|| url.to_string()),
+        endpoint_url: url.into(),
+        sealed_authorization,
+        status: ReceiverStatus::Enabled,
+        status_reason: None,
+        created_at: now,
+    };
+    let (row, actor) = (receiver.clone(), actor.to_owned());
+    app.store
+        .write(move |tx| {
+            receivers::insert_receiver(tx, &row)?;
+            let after = json!({ "name": row.name, "endpoint_url": row.endpoint_url, "audience": row.audience });
+            store::audit::append(tx, &Entry::new(actor.clone(), "receiver.create", format!("receiver:{}", row.id), "local").after(&after), now)
+        })
+        .await?;
+    Ok(receiver)
+}
+
+/// The receiver of that name or id.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn load(app: &App, name: &str) -> Result<Receiver> {
+    let text = name.to_owned();
+    let found = app.store.read(move |c| match ReceiverId::parse(&text) {
+        Some(id) => receivers::find_receiver(c, &id),
+        None => receivers::find_receiver_by_name(c, &text),
+    });
+    found.await?.ok_or(Error::NotFound("receiver"))
+}
+
+/// Removes a receiver and gives up what waits for it.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn remove(app: &App, name: &str, actor: &str) -> Result<()> {
+    let (receiver, actor, now) = (load(app, name).await?, actor.to_owned(), app.now());
+    app.store
+        .write(move |tx| {
+            receivers::delete_receiver(tx, &receiver.id)?;
+            let given_up = store::outbox::update_abandoned(tx, &caep::destination(&receiver.id), "the receiver was removed", now)?;
+            let before = json!({ "name": receiver.name, "endpoint_url": receiver.endpoint_url, "given_up": given_up });
+            let entry = Entry::new(actor.clone(), "receiver.delete", format!("receiver:{}", receiver.id), "local").before(&before);
+            store::audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Holds signals back from a receiver, or lets them go again.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn set_status(app: &App, id: &ReceiverId, status: ReceiverStatus, reason: Option<String>, actor: &str) -> Result<()> {
+    let (id, actor, now) = (id.clone(), actor.to_owned(), app.now());
+    app.store
+        .write(move |tx| {
+            receivers::update_status(tx, &id, status, reason.as_deref())?;
+            if status == ReceiverStatus::Enabled {
+                store::outbox::update_due(tx, &caep::destination(&id), now)?;
+            }
+            let after = json!({ "status": status, "reason": reason });
+            store::audit::append(tx, &Entry::new(actor.clone(), "receiver.status", format!("receiver:{id}"), "local").after(&after), now)
+        })
+        .await?;
+    app.outbox.notify_waiters();
+    Ok(())
+}
+
+/// Sends a verification event; returns its `jti`.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn test(app: &App, name: &str) -> Result<String> {
+    let (receiver, now) = (load(app, name).await?, app.now());
+    let jti = app.store.write(move |tx| caep::enqueue_verification(tx, &receiver.id, now)).await?;
+    app.outbox.notify_waiters();
+    Ok(jti)
+}
