@@ -2,14 +2,17 @@
 
 use actix_web::web::{ServiceConfig, get, resource};
 
-use super::health;
+use super::{health, signals};
+use crate::service::signals::JWKS_PATH;
 
 /// The face that never asks for a client certificate.
 pub fn web(table: &mut ServiceConfig) {
     table
+        .service(resource("/.well-known/ssf-configuration").route(get().to(signals::show_configuration)))
         .service(resource("/healthz").route(get().to(health::show_alive)))
         .service(resource("/metrics").route(get().to(health::show_metrics)))
-        .service(resource("/readyz").route(get().to(health::show_ready)));
+        .service(resource("/readyz").route(get().to(health::show_ready)))
+        .service(resource(JWKS_PATH).route(get().to(signals::show_keys)));
 }
 
 /// The face that asks for a client certificate.

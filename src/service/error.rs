@@ -63,4 +63,4 @@ impl From<crate::secret::SealError> for Error {
 }
 
 /// The result of a use case.
-pub type Result<T> = std::result::Result<T, Error>;
+pub type Result<T, E = Error> = std::result::Result<T, E>;

@@ -157,7 +157,8 @@ impl Worker {
                 () = rung => {}
                 () = tokio::time::sleep(TICK) => {}
                 _ = tasks.join_next(), if !tasks.is_empty() => {}
-                _ = stop.changed() => {}
+                // A handle that was dropped without a word stops the worker, too.
+                changed = stop.changed() => if changed.is_err() { break },
             }
         }
         while tasks.join_next().await.is_some() {}
@@ -198,7 +199,8 @@ impl Worker {
         let mut held = Some(first);
         while let Some(claim) = held {
             tries += 1;
-            held = self.attempt(&claim, !*stop.borrow()).await;
+            let keep = !*stop.borrow();
+            held = self.attempt(&claim, keep).await;
         }
         let mut destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(entry) = destinations.get_mut(&destination) {

@@ -321,3 +321,28 @@ pub fn claim_nonce(tx: &mut Tx<'_>, id: &EnrollmentId, used: Option<&[u8]>, next
 
 /// How [`Purpose::MdmIdentity`](crate::domain::certificate::Purpose) is stored.
 const IDENTITY_PURPOSE: &str = "mdm-identity";
+
+/// The push channel of an active enrolment.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_channel(conn: &mut Conn, id: &EnrollmentId) -> Result<Option<String>> {
+    let found: Option<Option<String>> = enrollments::table
+        .find(id.as_str())
+        .filter(enrollments::ended_at.is_null())
+        .select(enrollments::channel_uri)
+        .first(conn)
+        .optional()?;
+    Ok(found.flatten())
+}
+
+/// Forgets a push channel that does not work any more; `false` when the enrolment has another one meanwhile.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_channel_dropped(tx: &mut Tx<'_>, id: &EnrollmentId, uri: &str) -> Result<bool> {
+    let dropped = diesel::update(enrollments::table.find(id.as_str()).filter(enrollments::channel_uri.eq(uri)))
+        .set(enrollments::channel_uri.eq(None::<String>))
+        .execute(tx.conn())?;
+    Ok(dropped > 0)
+}

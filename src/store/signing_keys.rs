@@ -60,8 +60,11 @@ pub fn insert_signing_key(tx: &mut Tx<'_>, key: &SigningKey) -> Result<()> {
 /// # Errors
 /// Only the database's own.
 pub fn list_signing_keys(conn: &mut Conn) -> Result<Vec<SigningKey>> {
-    let rows: Vec<Row> =
-        signing_keys::table.order((signing_keys::active_from, signing_keys::kid)).select(Row::as_select()).load(conn).map_err(Error::from)?;
+    let rows: Vec<Row> = signing_keys::table
+        .order((signing_keys::active_from, signing_keys::kid))
+        .select(Row::as_select())
+        .load(conn)
+        .map_err(Error::from)?;
     Ok(rows
         .into_iter()
         .map(|row| SigningKey {

@@ -175,7 +175,11 @@ async fn drop_channel(app: &App, enrollment: &EnrollmentId, uri: String, why: &'
         .write(move |tx| {
             if enrollments::update_channel_dropped(tx, &id, &uri)? {
                 let after = serde_json::json!({ "reason": why });
-                store::audit::append(tx, &Entry::new("system", "enrollment.channel_drop", format!("enrollment:{id}"), "wns").after(&after), now)?;
+                store::audit::append(
+                    tx,
+                    &Entry::new("system", "enrollment.channel_drop", format!("enrollment:{id}"), "wns").after(&after),
+                    now,
+                )?;
             }
             Ok(())
         })
@@ -199,7 +203,11 @@ impl Deliverer for WnsWake {
 
     fn deliver<'a>(&'a self, app: &'a App, _lease: &'a Lease, claim: &'a Claim) -> Delivery<'a> {
         Box::pin(async move {
-            self.try_once(app, claim).await.unwrap_or_else(|error| Outcome::Retry { reason: error.to_string(), after: None, destination: true })
+            self.try_once(app, claim).await.unwrap_or_else(|error| Outcome::Retry {
+                reason: error.to_string(),
+                after: None,
+                destination: true,
+            })
         })
     }
 }

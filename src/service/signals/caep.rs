@@ -69,12 +69,7 @@ fn put(tx: &mut Tx<'_>, receiver: &ReceiverId, subject: Option<DeviceSubject>, e
     let jti = uuid::Uuid::new_v4().to_string();
     let lane = format!("{}/{}", destination(receiver), subject.as_ref().map_or("stream", |s| s.device.as_str()));
     let payload = Payload { receiver: receiver.clone(), jti: jti.clone(), txn: txn.to_owned(), subject, event, jws: None };
-    let message = Message {
-        topic: TOPIC,
-        dedup_key: format!("{lane}/{jti}"),
-        order_key: lane,
-        payload: serde_json::to_string(&payload)?,
-    };
+    let message = Message { topic: TOPIC, dedup_key: format!("{lane}/{jti}"), order_key: lane, payload: serde_json::to_string(&payload)? };
     enqueue(tx, &message, now)?;
     Ok(jti)
 }

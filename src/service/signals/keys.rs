@@ -82,7 +82,8 @@ pub async fn is_published(app: &App, kid: &str) -> Result<bool> {
 /// When the database fails.
 pub async fn jwks(app: &App) -> Result<Value> {
     let keys = app.store.read(signing_keys::list_signing_keys).await?;
-    let keys: Vec<Value> = keys.iter().map(|k| serde_json::from_str(&k.jwk)).collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
+    let keys: Vec<Value> =
+        keys.iter().map(|k| serde_json::from_str(&k.jwk)).collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
     Ok(json!({ "keys": keys }))
 }
 
@@ -114,7 +115,11 @@ pub async fn refresh(app: &App) -> Result<()> {
             }
             for kid in &gone {
                 signing_keys::delete_signing_key(tx, kid)?;
-                store::audit::append(tx, &Entry::new("job:signing-keys", "signing_key.delete", format!("signing_key:{kid}"), "local"), now)?;
+                store::audit::append(
+                    tx,
+                    &Entry::new("job:signing-keys", "signing_key.delete", format!("signing_key:{kid}"), "local"),
+                    now,
+                )?;
             }
             Ok(())
         })
@@ -135,7 +140,11 @@ pub async fn replace_all(app: &App, actor: &str) -> Result<String> {
         .write(move |tx| {
             for old in signing_keys::list_signing_keys(tx.conn())? {
                 signing_keys::delete_signing_key(tx, &old.kid)?;
-                store::audit::append(tx, &Entry::new(actor.clone(), "signing_key.delete", format!("signing_key:{}", old.kid), "local"), now)?;
+                store::audit::append(
+                    tx,
+                    &Entry::new(actor.clone(), "signing_key.delete", format!("signing_key:{}", old.kid), "local"),
+                    now,
+                )?;
             }
             insert(tx, &fresh, &actor, now)
         })

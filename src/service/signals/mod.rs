@@ -15,7 +15,7 @@ pub const JWKS_PATH: &str = "/signals/jwks.json";
 /// Who signs: the web face's URL. Receivers compare it byte by byte.
 #[must_use]
 pub fn issuer(config: &Config) -> String {
-    config.web.url.clone().unwrap_or_else(|| format!("https://{}", config.web.listen)).trim_end_matches('/').to_owned()
+    config.web_url().trim_end_matches('/').to_owned()
 }
 
 /// The transmitter's metadata (SSF 1.0 section 7.1): what is true now. Streams are configured by an administrator; the endpoints with

@@ -55,7 +55,11 @@ pub async fn add(app: &App, new: NewReceiver, actor: &str) -> Result<Receiver> {
         .write(move |tx| {
             receivers::insert_receiver(tx, &row)?;
             let after = json!({ "name": row.name, "endpoint_url": row.endpoint_url, "audience": row.audience });
-            store::audit::append(tx, &Entry::new(actor.clone(), "receiver.create", format!("receiver:{}", row.id), "local").after(&after), now)
+            store::audit::append(
+                tx,
+                &Entry::new(actor.clone(), "receiver.create", format!("receiver:{}", row.id), "local").after(&after),
+                now,
+            )
         })
         .await?;
     Ok(receiver)
