@@ -86,7 +86,7 @@ fn parse(text: &str) -> Option<State> {
     let mut data = BTreeMap::new();
     loop {
         match reader.read_event().ok()? {
-            Event::Empty(element) | Event::Start(element) => match element.name().as_ref() {
+            Event::Empty(element) | Event::Start(element) => match element.name().as_ref().to_ascii_lowercase().as_str() {
                 "enabled" if enabled.is_none() => enabled = Some(true),
                 "disabled" if enabled.is_none() => enabled = Some(false),
                 "data" if enabled == Some(true) => {

@@ -49,6 +49,9 @@ pub struct FactRow {
     /// Hours between two readings; 0: in each session.
     #[serde(default)]
     pub every_hours: u32,
+    /// The device sends it by itself in each session: it is never asked for.
+    #[serde(default)]
+    pub volunteered: bool,
     /// Which provider says it, as explanations show it: `DeviceStatus`.
     pub source: String,
     /// The device column that it fills.
