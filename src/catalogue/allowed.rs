@@ -60,7 +60,7 @@ impl Allowed {
             _ => self.range.is_none() && self.choices.is_empty() && self.pattern.is_none() && self.list.is_none() && self.admx.is_none(),
         };
         if !fits {
-            return Err(format!("these allowed values do not fit the format {format}"));
+            return Err(format!("these allowed values do not fit the format {}", format.as_str()));
         }
         if format == Format::Int && self.choices.keys().any(|key| key.parse::<i64>().is_err()) {
             return Err("the choices of a number are numbers".into());
@@ -99,7 +99,7 @@ impl Allowed {
                 }
                 _ => Err(refuse()),
             },
-            Format::Chr | Format::Xml | Format::Time => {
+            Format::Chr | Format::Xml | Format::Time | Format::Date | Format::Float => {
                 let text = match (&self.admx, value) {
                     (Some(policy), value) => policy.encode(value).ok_or_else(refuse)?,
                     (None, Value::String(text)) => text.clone(),

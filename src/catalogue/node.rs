@@ -1,117 +1,10 @@
 //! What a node of a device's management tree is: where, in which format, and what one may do with it.
 
-use std::fmt;
+use serde::{Deserialize, Deserializer};
 
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde::{Deserialize, Deserializer, Serialize};
-
-/// Which of a device's trees a node is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Scope {
-    /// The machine's (`./Device`).
-    Device,
-    /// The user's (`./User`).
-    User,
-}
-
-impl Scope {
-    /// All scopes.
-    pub const ALL: &'static [Self] = &[Self::Device, Self::User];
-
-    /// The word that is stored and shown.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Device => "device",
-            Self::User => "user",
-        }
-    }
-
-    /// Reads the word.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        Self::ALL.iter().copied().find(|scope| scope.as_str() == word)
-    }
-
-    /// The tree's root.
-    #[must_use]
-    pub fn root(self) -> &'static str {
-        match self {
-            Self::Device => "./Device",
-            Self::User => "./User",
-        }
-    }
-}
-
-impl fmt::Display for Scope {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// OMA-DM value formats (`Meta/Format`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Format {
-    /// Text.
-    Chr,
-    /// A whole number in decimal.
-    Int,
-    /// `true` or `false`.
-    Bool,
-    /// Base64.
-    B64,
-    /// Bytes, which travel as base64 in XML.
-    Bin,
-    /// XML.
-    Xml,
-    /// No value: a command.
-    Null,
-    /// A date and time (ISO 8601).
-    Time,
-    /// An inner node.
-    Node,
-}
-
-impl Format {
-    /// The word on the wire.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Chr => "chr",
-            Self::Int => "int",
-            Self::Bool => "bool",
-            Self::B64 => "b64",
-            Self::Bin => "bin",
-            Self::Xml => "xml",
-            Self::Null => "null",
-            Self::Time => "time",
-            Self::Node => "node",
-        }
-    }
-}
-
-impl fmt::Display for Format {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
-    }
-}
-
-/// What a server may ask of a node.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Verb {
-    /// Make it.
-    Add,
-    /// Remove it.
-    Delete,
-    /// Read it.
-    Get,
-    /// Write it.
-    Replace,
-    /// Run it.
-    Exec,
-}
+pub use crate::wire::locuri::Scope;
+use crate::wire::locuri::encode_name;
+pub use crate::wire::syncml::{Format, Verb};
 
 /// The verbs that a node allows; in files the letters A, D, G, R and X.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default)]
@@ -170,14 +63,9 @@ pub struct Vars<'a> {
     pub provider: &'a str,
 }
 
-/// Everything but the characters that may stand in a segment as they are.
-const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
 /// Fills an address in. One that begins with `./` stands for itself; others hang below the scope's root.
 pub(super) fn fill(template: &str, scope: Scope, vars: &Vars<'_>) -> String {
-    let path = template
-        .replace("{tenant}", &utf8_percent_encode(vars.tenant, ESCAPED).to_string())
-        .replace("{provider}", &utf8_percent_encode(vars.provider, ESCAPED).to_string());
+    let path = template.replace("{tenant}", &encode_name(vars.tenant)).replace("{provider}", &encode_name(vars.provider));
     if path.starts_with("./") { path } else { format!("{}/{path}", scope.root()) }
 }
 
