@@ -154,6 +154,12 @@ impl Sealer {
         Ok(Self { keys })
     }
 
+    /// The same sealer without the old keys.
+    #[must_use]
+    pub fn only_current(&self) -> Self {
+        Self { keys: self.keys.first().cloned().into_iter().collect() }
+    }
+
     /// The id of the key that seals.
     #[must_use]
     pub fn current(&self) -> u32 {

@@ -37,7 +37,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: AUT sign-in and tokens, CRT certificates and CA, ENR enrolment, MGT management sessions, PRF profiles and assignments,
+// Areas: AUT sign-in and tokens, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
@@ -62,6 +62,8 @@ refusals! {
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
+    MasterKeyInUse = "KEY0001", "something is still sealed under an old master key; run the command again";
+    MasterKeyNotInFile = "KEY0002", "the master keys come from MUSTER_MASTER_KEY; put the new key in front there and restart, or move them to a file";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
     OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";

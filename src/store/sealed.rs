@@ -1,6 +1,97 @@
-//! All sealed columns, for re-sealing under a new master key.
+//! Everything that is sealed, in one list, for re-sealing under a new master key: columns named `sealed_…`, and values of `meta` whose
+//! key begins with `sealed.` (in hex). A value is sealed for the purpose `table.column`, or [`META_VALUE`].
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Text};
+
+use super::schema::meta;
+use super::{Conn, Result, Tx};
 
 /// Purpose of sealed private keys that sign tokens.
-pub const SIGNING_KEY: &str = "signing_keys.key";
+pub const SIGNING_KEY: &str = "signing_keys.sealed_key";
 /// Purpose of sealed `Authorization` values of receivers.
-pub const RECEIVER_AUTHORIZATION: &str = "receivers.authorization";
+pub const RECEIVER_AUTHORIZATION: &str = "receivers.sealed_authorization";
+/// Purpose of sealed private keys of authorities.
+pub const AUTHORITY_KEY: &str = "authorities.sealed_key";
+/// Purpose of sealed private keys of service certificates.
+pub const SERVICE_KEY: &str = "service_keys.sealed_key";
+/// Purpose of sealed MD5 credentials of enrolments.
+pub const ENROLLMENT_MD5: &str = "enrollments.sealed_md5";
+/// Purpose of sealed values in `meta`.
+pub const META_VALUE: &str = "meta.value";
+/// What the keys of sealed values in `meta` begin with.
+pub const META_PREFIX: &str = "sealed.";
+/// The value in `meta` that shows whether a master key belongs to this database.
+pub const CANARY: &str = "sealed.canary";
+
+/// A sealed column.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Column {
+    /// The table.
+    pub table: &'static str,
+    /// Its primary key.
+    pub key: &'static str,
+    /// The column.
+    pub column: &'static str,
+    /// What its values are sealed for.
+    pub purpose: &'static str,
+}
+
+/// All sealed columns; a test compares them with the schema.
+pub const COLUMNS: &[Column] = &[
+    Column { table: "authorities", key: "id", column: "sealed_key", purpose: AUTHORITY_KEY },
+    Column { table: "enrollments", key: "id", column: "sealed_md5", purpose: ENROLLMENT_MD5 },
+    Column { table: "receivers", key: "id", column: "sealed_authorization", purpose: RECEIVER_AUTHORIZATION },
+    Column { table: "service_keys", key: "id", column: "sealed_key", purpose: SERVICE_KEY },
+    Column { table: "signing_keys", key: "kid", column: "sealed_key", purpose: SIGNING_KEY },
+];
+
+/// A sealed value and the key of its row.
+#[derive(Clone, Debug, PartialEq, Eq, QueryableByName)]
+pub struct Value {
+    /// The row's primary key.
+    #[diesel(sql_type = Text)]
+    pub key: String,
+    /// The sealed bytes.
+    #[diesel(sql_type = Binary)]
+    pub sealed: Vec<u8>,
+}
+
+/// A page of a column's values after the row `after`, by key.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_values(conn: &mut Conn, column: Column, after: &str, limit: i64) -> Result<Vec<Value>> {
+    let Column { table, key, column, .. } = column;
+    let sql =
+        format!("SELECT {key} AS key, {column} AS sealed FROM {table} WHERE {key} > $1 AND {column} IS NOT NULL ORDER BY {key} LIMIT $2");
+    Ok(diesel::sql_query(sql).bind::<Text, _>(after).bind::<BigInt, _>(limit).load(conn)?)
+}
+
+/// Puts a value in place of another, if that is still there.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_value(tx: &mut Tx<'_>, column: Column, old: &Value, sealed: &[u8]) -> Result<bool> {
+    let Column { table, key, column, .. } = column;
+    let sql = format!("UPDATE {table} SET {column} = $1 WHERE {key} = $2 AND {column} = $3");
+    let query = diesel::sql_query(sql).bind::<Binary, _>(sealed).bind::<Text, _>(&old.key).bind::<Binary, _>(&old.sealed);
+    Ok(query.execute(tx.conn())? > 0)
+}
+
+/// The sealed values in `meta`: key and hex. There are few.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_meta(conn: &mut Conn) -> Result<Vec<(String, String)>> {
+    Ok(meta::table.filter(meta::key.like(format!("{META_PREFIX}%"))).order(meta::key).select((meta::key, meta::value)).load(conn)?)
+}
+
+/// Puts a value in `meta` in place of another, if that is still there.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_meta(tx: &mut Tx<'_>, key: &str, old: &str, new: &str) -> Result<bool> {
+    let changed = diesel::update(meta::table.find(key).filter(meta::value.eq(old))).set(meta::value.eq(new)).execute(tx.conn())?;
+    Ok(changed > 0)
+}

@@ -1,0 +1,22 @@
+//! Deletes what has run out: passes, enrolment tokens, throttles and sessions.
+
+use crate::app::App;
+use crate::clock::{DAY, HOUR};
+use crate::service::Result;
+use crate::store::{dm_sessions, enrollment_tokens, taps, throttles};
+
+pub(super) const SCHEDULE: &str = "0 27 * * * *";
+
+pub(super) async fn run(app: &App) -> Result<()> {
+    let now = app.now();
+    app.store
+        .write(move |tx| {
+            enrollment_tokens::purge_tokens(tx, now.plus(-HOUR))?;
+            taps::purge_taps(tx, now.plus(-30 * DAY))?;
+            throttles::purge_throttles(tx, now.plus(-DAY))?;
+            dm_sessions::purge_sessions(tx, now.plus(-DAY))?;
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,11 @@
+//! Moves the keys that sign tokens along their life.
+
+use crate::app::App;
+use crate::service::Result;
+use crate::service::signals::keys;
+
+pub(super) const SCHEDULE: &str = "0 11 * * * *";
+
+pub(super) async fn run(app: &App) -> Result<()> {
+    keys::refresh(app).await
+}
