@@ -1,14 +1,20 @@
 //! Desired state: what a device should have, how far it has got, and what to do next.
 //!
 //! A device's *items* are its profiles. Each item keeps one [`Record`] per thing that it wants (a setting, a custom node, a payload); a
-//! record is moved by [`record::step`], an item's state is the roll-up of its records. Nothing here knows a platform.
+//! record is moved by [`record::step`], an item's state is the roll-up of its records. [`effective`] merges the
+//! profiles of a device into one winner per setting, [`reconcile`] puts that into the records, [`plan`] says what is due, [`apply`] takes
+//! in what the device answered, and [`settle`] derives the items' states. Nothing here knows a platform.
 
+mod effective;
+mod plan;
 pub mod record;
 
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+pub use effective::{Candidate, Content, Effective, Loser, Winner, effective};
+pub use plan::{Plan, Planned, Removal, apply, plan, reconcile, settle};
 pub use record::{Drift, Input, Record, Timing};
 
 use super::profile::{Document, Kind};
@@ -80,7 +86,7 @@ pub struct Loaded {
 /// What is known of an item's parts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
-    /// By key: `setting:<id>@<scope>`, `custom:<address>`, `payload:<name>`.
+    /// By key: `setting:<id>@<scope>`, `custom:<address>`, `payload:<profile>/<name>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub records: BTreeMap<String, Record>,
 }

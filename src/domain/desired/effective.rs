@@ -1,0 +1,188 @@
+//! What a device's profiles come to together: one value for each setting.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+
+use crate::catalogue::{Catalogue, Scope};
+use crate::domain::profile::{Custom, Document, Kind, Payload, split_scope};
+use crate::ids::ProfileId;
+
+/// One profile that a device should have.
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// The profile.
+    pub profile: &'a ProfileId,
+    /// Its kind.
+    pub kind: Kind,
+    /// Its content in the desired version.
+    pub document: &'a Document,
+}
+
+/// What a device should have under one key.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    /// A value of the catalogue's setting.
+    Setting {
+        /// The row.
+        id: String,
+        /// In which tree.
+        scope: Scope,
+        /// Our value.
+        value: Value,
+    },
+    /// A node that the catalogue does not know.
+    Custom(Custom),
+    /// A part with behaviour of its own.
+    Payload(Payload),
+}
+
+/// The value that a device gets.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Winner {
+    /// Whose value it is.
+    pub profile: ProfileId,
+    /// The value.
+    pub content: Content,
+    /// Its hash, as in [`super::Record::value_hash`].
+    pub value_hash: String,
+    /// Place among the device's settings: lower goes first.
+    pub order: i32,
+    /// Profiles that ask for the same value.
+    pub agreeing: Vec<ProfileId>,
+    /// Profiles that ask for another value, and do not get it.
+    pub beaten: Vec<Loser>,
+}
+
+/// A value that a device does not get.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loser {
+    /// Whose value it is.
+    pub profile: ProfileId,
+    /// The value.
+    pub content: Content,
+    /// Its hash.
+    pub value_hash: String,
+}
+
+/// What a device should have, by key.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Effective {
+    /// By the keys of [`super::Detail::records`].
+    pub winners: BTreeMap<String, Winner>,
+}
+
+impl Effective {
+    /// The keys on which profiles disagree.
+    pub fn conflicts(&self) -> impl Iterator<Item = (&String, &Winner)> {
+        self.winners.iter().filter(|(_, winner)| !winner.beaten.is_empty())
+    }
+}
+
+struct Claim<'a> {
+    profile: &'a ProfileId,
+    kind: Kind,
+    content: Content,
+    value_hash: String,
+    order: i32,
+}
+
+/// Merges the profiles of a device, given in the order of their creation.
+///
+/// Where profiles disagree on a setting, one rule decides: what a compliance policy enforces beats what a configuration profile sets; then
+/// the stricter value wins, in the direction that the setting's row names; where the row names none, the profile that was created first.
+#[must_use]
+pub fn effective(candidates: &[Candidate<'_>], catalogue: &Catalogue) -> Effective {
+    let mut by_key: BTreeMap<String, Vec<Claim<'_>>> = BTreeMap::new();
+    for candidate in candidates {
+        for (key, order, content) in claims(candidate, catalogue) {
+            let value_hash = hash(&content);
+            let claim = Claim { profile: candidate.profile, kind: candidate.kind, content, value_hash, order };
+            by_key.entry(key).or_default().push(claim);
+        }
+    }
+    let winners = by_key.into_iter().filter_map(|(key, claims)| Some((key, settle(claims, catalogue)?))).collect();
+    Effective { winners }
+}
+
+fn claims(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+    let document = candidate.document;
+    let mut claims = Vec::new();
+    let mut setting = |id: &str, scope: Scope, value: Value, order: i32| {
+        claims.push((format!("setting:{id}@{scope}"), order, Content::Setting { id: id.to_owned(), scope, value }));
+    };
+    for (name, value) in &document.settings {
+        let (id, scope) = split_scope(name);
+        // A row that a later version of the program does not know any more is left out: it cannot be sent.
+        if let Some(row) = catalogue.setting(id) {
+            let scope = scope.or_else(|| row.scopes.first().copied()).unwrap_or(Scope::Device);
+            setting(id, scope, value.clone(), row.order);
+        }
+    }
+    for (rule, wanted) in document.compliance.iter().flat_map(|policy| &policy.rules) {
+        if let Some((row, value)) = catalogue.rule(rule).and_then(|rule| rule.enforced(catalogue, wanted)) {
+            setting(&row.id, row.scopes.first().copied().unwrap_or(Scope::Device), value, row.order);
+        }
+    }
+    for custom in &document.custom {
+        claims.push((format!("custom:{}", custom.address()), 60, Content::Custom(custom.clone())));
+    }
+    for payload in &document.payloads {
+        // Payloads of two profiles never meet: the profile is part of the key. Certificates come before the settings that use them.
+        let key = format!("payload:{}/{}", candidate.profile, payload.name);
+        claims.push((key, 10, Content::Payload(payload.clone())));
+    }
+    claims
+}
+
+fn settle(claims: Vec<Claim<'_>>, catalogue: &Catalogue) -> Option<Winner> {
+    let mut claims = claims.into_iter();
+    let mut best = claims.next()?;
+    let mut others = Vec::new();
+    for claim in claims {
+        let loser = if beats(&claim, &best, catalogue) { std::mem::replace(&mut best, claim) } else { claim };
+        others.push(loser);
+    }
+    let (mut agreeing, mut beaten) = (Vec::new(), Vec::new());
+    for other in others.into_iter().filter(|other| other.profile != best.profile) {
+        if other.value_hash == best.value_hash {
+            agreeing.push(other.profile.clone());
+        } else {
+            beaten.push(Loser { profile: other.profile.clone(), content: other.content, value_hash: other.value_hash });
+        }
+    }
+    Some(Winner {
+        profile: best.profile.clone(),
+        content: best.content,
+        value_hash: best.value_hash,
+        order: best.order,
+        agreeing,
+        beaten,
+    })
+}
+
+/// Whether the later claim takes the place of the best so far.
+fn beats(claim: &Claim<'_>, best: &Claim<'_>, catalogue: &Catalogue) -> bool {
+    if claim.kind != best.kind {
+        return claim.kind == Kind::Compliance;
+    }
+    match (&claim.content, &best.content) {
+        (Content::Setting { id, value, .. }, Content::Setting { value: other, .. }) => {
+            catalogue.setting(id).and_then(|row| row.rank(value, other)) == Some(Ordering::Greater)
+        }
+        _ => false,
+    }
+}
+
+/// SHA-256 of the content, in hex, cut to 32 digits: it tells versions of one value apart and proves nothing.
+fn hash(content: &Content) -> String {
+    let text = match content {
+        Content::Setting { value, .. } => value.to_string(),
+        Content::Custom(custom) => json!([custom.format, custom.value]).to_string(),
+        Content::Payload(payload) => json!([payload.kind, payload.body]).to_string(),
+    };
+    let mut digest = hex::encode(openssl::sha::sha256(text.as_bytes()));
+    digest.truncate(32);
+    digest
+}
