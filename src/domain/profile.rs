@@ -7,6 +7,11 @@ use serde_json::{Map, Value};
 
 use super::device::Platform;
 use crate::ids::ProfileId;
+use crate::wire::locuri::LocUri;
+
+mod check;
+
+pub use check::Problem;
 
 words! {
     /// What a profile does.
@@ -44,7 +49,7 @@ pub struct Document {
     /// For people.
     #[serde(default)]
     pub description: String,
-    /// Catalogue settings: id to value.
+    /// Catalogue settings: id to value. A setting goes to the first tree that its row names; `<id>@user` or `<id>@device` chooses.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, Value>,
     /// Settings that the catalogue does not know.
@@ -95,4 +100,60 @@ pub struct Compliance {
     /// Hours between the first failure and "not compliant" (the `block` action's grace), 0 to 8760.
     #[serde(default)]
     pub grace_hours: u32,
+}
+
+/// The kinds of payload that have a file of their own.
+#[must_use]
+pub fn known_payload(kind: &str) -> bool {
+    matches!(kind, "trusted-certificate" | "scep")
+}
+
+/// Takes the name of a setting in a document apart: `<id>`, or `<id>@<scope>`.
+#[must_use]
+pub fn split_scope(name: &str) -> (&str, Option<Scope>) {
+    match name.rsplit_once('@').map(|(id, scope)| (id, Scope::parse(scope))) {
+        Some((id, Some(scope))) => (id, Some(scope)),
+        _ => (name, None),
+    }
+}
+
+impl Custom {
+    /// The address in the form that is compared; as it is when it does not parse.
+    #[must_use]
+    pub fn address(&self) -> String {
+        LocUri::parse(&self.uri).map_or_else(|_| self.uri.clone(), |address| address.key().to_owned())
+    }
+}
+
+/// One difference between two documents.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Change {
+    /// Where, with slashes.
+    pub at: String,
+    /// What stood there; `null` when nothing.
+    pub before: Value,
+    /// What stands there; `null` when nothing.
+    pub after: Value,
+}
+
+/// What is different, in the order of the places.
+#[must_use]
+pub fn diff(before: &Document, after: &Document) -> Vec<Change> {
+    let json = |document| serde_json::to_value(document).unwrap_or_default();
+    let mut changes = Vec::new();
+    compare("", &json(before), &json(after), &mut changes);
+    changes
+}
+
+fn compare(at: &str, before: &Value, after: &Value, changes: &mut Vec<Change>) {
+    match (before, after) {
+        (Value::Object(old), Value::Object(new)) => {
+            let keys: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
+            for key in keys {
+                compare(&format!("{at}/{key}"), old.get(key).unwrap_or(&Value::Null), new.get(key).unwrap_or(&Value::Null), changes);
+            }
+        }
+        (before, after) if before == after => {}
+        (before, after) => changes.push(Change { at: at.to_owned(), before: before.clone(), after: after.clone() }),
+    }
 }

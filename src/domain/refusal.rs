@@ -62,12 +62,23 @@ refusals! {
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
+    GroupMemberUnknown = "USR0011", "the member does not exist; create the user, or enrol the device, first";
     MasterKeyInUse = "KEY0001", "something is still sealed under an old master key; run the command again";
     MasterKeyNotInFile = "KEY0002", "the master keys come from MUSTER_MASTER_KEY; put the new key in front there and restart, or move them to a file";
+    NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
     OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";
     PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";
+    ProfileAddressRefused = "PRF0001", "the address of a custom setting is not one that may be written";
+    ProfileEntryTwice = "PRF0002", "the profile has the same entry twice; keep one";
+    ProfileKindMixed = "PRF0003", "rules and settings do not go into one profile; make a compliance policy and a configuration profile";
+    ProfilePayloadRefused = "PRF0005", "a payload is of a type that does not exist, or has a wrong name";
+    ProfilePlatformUnsupported = "PRF0006", "the catalogue has nothing of this kind for the platform";
+    ProfileRuleUnknown = "PRF0007", "the catalogue has no such compliance rule";
+    ProfileSettingUnknown = "PRF0008", "the catalogue has no such setting in this scope";
+    ProfileTooLarge = "PRF0009", "the profile has too many entries; make two of it";
+    ProfileValueRefused = "PRF0010", "a value is not one of those that are allowed";
     RenewalCertificateExpired = "ENR0009", "the certificate to renew has expired or is not valid yet; enrol the device again";
     RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";
     RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
@@ -81,6 +92,8 @@ refusals! {
     TemplateVariableOfUser = "CRT0022", "a device certificate cannot use a variable of the user; make it a user certificate";
     TemplateVariableUnknown = "CRT0023", "the certificate template names a variable that does not exist";
     TokenInvalid = "AUT0006", "the token is wrong, expired, used or of another organisation; sign in again";
+    UserInUse = "USR0010", "the user still has devices or certificates, which must stay accounted for; disable the user instead";
+    UserNameInvalid = "USR0012", "a user principal name looks like name@domain and is at most 256 characters long";
 }
 
 #[cfg(test)]

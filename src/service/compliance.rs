@@ -1,1 +1,220 @@
-//! Judging devices.
+//! Judging devices, and telling the world when the judgement flips.
+
+use serde_json::json;
+
+use super::signals::caep;
+use crate::app::App;
+use crate::catalogue::catalogue;
+use crate::clock::Time;
+use crate::config::Config;
+use crate::domain::audit::Entry;
+use crate::domain::compliance::{Input, Rules, State, Verdict, evaluate};
+use crate::domain::device;
+use crate::domain::signal::{ComplianceChange, Initiator};
+use crate::ids::DeviceId;
+use crate::store::{self, Tx, audit, facts, meta};
+
+/// How many devices share a transaction when time is due.
+const BATCH: i64 = 50;
+/// Where the settings are kept that the stored verdicts were made with.
+const SETTINGS_KEY: &str = "compliance.settings";
+
+/// The organisation's settings.
+#[must_use]
+pub fn rules(config: &Config) -> Rules {
+    Rules { secure_by_default: config.compliance.secure_by_default, validity_days: config.compliance.validity_days }
+}
+
+/// What an evaluation came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Judged {
+    /// The verdict in force.
+    pub verdict: Verdict,
+    /// Whether consumers see something else than before: ring `app.outbox` after the commit.
+    pub flipped: bool,
+}
+
+/// Judges a device inside the caller's transaction, as its last step: stores the verdict, and on a change of state an audit row, and on a
+/// flip of what consumers see the signals. A device that is leaving or gone is judged by [`retire_in`] only.
+///
+/// # Errors
+/// [`store::Error::NotFound`] when there is no such device; [`store::Error::Busy`] when another node was faster.
+pub fn reevaluate_in(tx: &mut Tx<'_>, device: &DeviceId, rules: Rules, initiator: Initiator, now: Time) -> store::Result<Judged> {
+    let previous = store::compliance::find_verdict(tx.conn(), device)?;
+    let subject = store::compliance::load_subject(tx.conn(), device)?;
+    if subject.state != device::State::Managed {
+        return match previous {
+            Some(mut stored) => {
+                if stored.verdict.reevaluate_at.take().is_some() {
+                    store::compliance::claim_verdict(tx, device, &stored.verdict.clone(), Some(&stored), now)?;
+                }
+                Ok(Judged { verdict: stored.verdict, flipped: false })
+            }
+            None => Ok(Judged { verdict: gone(None), flipped: false }),
+        };
+    }
+    let known = facts::list_for_device(tx.conn(), device)?;
+    let policies = store::compliance::list_policies(tx.conn(), device)?;
+    let verdict = evaluate(&Input {
+        platform: subject.platform,
+        facts: &known,
+        policies: &policies,
+        person: subject.person,
+        last_seen_at: subject.last_seen_at,
+        previous: previous.as_ref().map(|stored| &stored.verdict),
+        rules,
+        catalogue: catalogue(),
+        now,
+    });
+    put(tx, device, previous.as_ref(), verdict, rules, initiator, now)
+}
+
+/// The last verdict of a device that leaves: not compliant, and never judged again.
+///
+/// # Errors
+/// As [`reevaluate_in`].
+pub fn retire_in(tx: &mut Tx<'_>, device: &DeviceId, rules: Rules, initiator: Initiator, now: Time) -> store::Result<Judged> {
+    let previous = store::compliance::find_verdict(tx.conn(), device)?;
+    let verdict = gone(previous.as_ref().map(|stored| &stored.verdict));
+    put(tx, device, previous.as_ref(), verdict, rules, initiator, now)
+}
+
+fn gone(previous: Option<&Verdict>) -> Verdict {
+    Verdict {
+        state: State::Noncompliant,
+        compliant: false,
+        grace_expires_at: None,
+        reevaluate_at: None,
+        held: None,
+        policies: previous.map(|verdict| verdict.policies.clone()).unwrap_or_default(),
+    }
+}
+
+fn put(
+    tx: &mut Tx<'_>,
+    device: &DeviceId,
+    previous: Option<&store::compliance::Stored>,
+    verdict: Verdict,
+    rules: Rules,
+    initiator: Initiator,
+    now: Time,
+) -> store::Result<Judged> {
+    if previous.is_some_and(|stored| stored.verdict == verdict) {
+        return Ok(Judged { verdict, flipped: false });
+    }
+    store::compliance::claim_verdict(tx, device, &verdict, previous, now)?;
+    // Consumers that have heard nothing believe what the organisation's default says.
+    let was = previous.map_or(!rules.secure_by_default, |stored| stored.verdict.compliant);
+    let flipped = was != verdict.compliant;
+    if flipped {
+        let change = ComplianceChange {
+            device: device.clone(),
+            previous: was,
+            current: verdict.compliant,
+            initiator,
+            reason: reason(&verdict),
+            txn: uuid::Uuid::now_v7().to_string(),
+        };
+        caep::enqueue_compliance_change(tx, &change, now)?;
+    }
+    let state = |verdict: &Verdict| json!({"state": verdict.state, "compliant": verdict.compliant, "failed": verdict.failed_rules()});
+    if flipped || previous.is_none_or(|stored| stored.verdict.state != verdict.state) {
+        let mut entry = Entry::new("system", "compliance.change", format!("device:{device}"), initiator.as_str()).after(&state(&verdict));
+        if let Some(stored) = previous {
+            entry = entry.before(&state(&stored.verdict));
+        }
+        audit::append(tx, &entry, now)?;
+    }
+    Ok(Judged { verdict, flipped })
+}
+
+/// Why, for administrators, in English.
+fn reason(verdict: &Verdict) -> String {
+    if verdict.compliant {
+        return "All compliance policies are met.".into();
+    }
+    let mut reasons: Vec<&str> = verdict.failed_rules().into_iter().map(reason_of).collect();
+    reasons.truncate(10);
+    if reasons.is_empty() { "The device is not managed any more.".into() } else { reasons.join(" ") }
+}
+
+fn reason_of(rule: &str) -> &str {
+    match rule {
+        "isActive" => "The device has not checked in for too long.",
+        "hasPolicy" => "No compliance policy applies to the device.",
+        "userExists" => "The device's user is disabled or gone.",
+        _ => catalogue().rule(rule).map_or("A compliance rule is not met.", |row| row.reason_admin.as_str()),
+    }
+}
+
+/// Judges a device now.
+///
+/// # Errors
+/// As [`reevaluate_in`].
+pub async fn reevaluate(app: &App, device: &DeviceId, initiator: Initiator) -> super::Result<Verdict> {
+    let (device, rules, now) = (device.clone(), rules(&app.config), app.now());
+    let judged = app.store.write(move |tx| reevaluate_in(tx, &device, rules, initiator, now)).await?;
+    if judged.flipped {
+        app.outbox.notify_waiters();
+    }
+    Ok(judged.verdict)
+}
+
+/// Judges the devices whose time has come: graces that end, errors that are held no longer, devices that fell silent, policies that came
+/// or went. Returns how many were judged.
+///
+/// # Errors
+/// [`super::Error::Unavailable`].
+pub async fn run_due(app: &App) -> super::Result<usize> {
+    let rules = rules(&app.config);
+    let mut judged = 0;
+    loop {
+        let now = app.now();
+        let due = app.store.read(move |conn| store::compliance::list_due(conn, now, BATCH)).await?;
+        if due.is_empty() {
+            return Ok(judged);
+        }
+        judged += due.len();
+        let flipped = app
+            .store
+            .write(move |tx| {
+                let mut flipped = false;
+                for device in &due {
+                    flipped |= reevaluate_in(tx, device, rules, Initiator::System, now)?.flipped;
+                }
+                Ok(flipped)
+            })
+            .await?;
+        if flipped {
+            app.outbox.notify_waiters();
+        }
+    }
+}
+
+/// Lets all devices be judged anew when the organisation's settings are not those of the stored verdicts. Called at the start.
+///
+/// # Errors
+/// [`super::Error::Unavailable`].
+pub async fn settings_in_force(app: &App) -> super::Result<bool> {
+    let rules = rules(&app.config);
+    let text = format!("secure_by_default={} validity_days={}", rules.secure_by_default, rules.validity_days);
+    let now = app.now();
+    let changed = app
+        .store
+        .write(move |tx| {
+            let before = meta::find_value(tx.conn(), SETTINGS_KEY)?;
+            if before.as_deref() == Some(text.as_str()) {
+                return Ok(false);
+            }
+            meta::upsert_value(tx, SETTINGS_KEY, &text)?;
+            store::compliance::update_all_due(tx, now)?;
+            let mut entry = Entry::new("system", "compliance.settings", "tenant:self", "start").after(&json!(text));
+            if let Some(before) = before {
+                entry = entry.before(&json!(before));
+            }
+            audit::append(tx, &entry, now)?;
+            Ok(true)
+        })
+        .await?;
+    Ok(changed)
+}

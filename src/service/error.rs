@@ -12,6 +12,9 @@ pub enum Error {
     /// Our own fault; the text is for the log, never for the outside.
     #[error("internal: {0}")]
     Internal(#[source] anyhow::Error),
+    /// A rule said no to a part of what was given; the text names the part and what is expected.
+    #[error("{0} ({1})")]
+    Invalid(Refusal, String),
     /// The message does not follow its protocol.
     #[error(transparent)]
     Malformed(#[from] Malformed),

@@ -1,1 +1,206 @@
 //! Verdicts.
+
+use diesel::prelude::*;
+
+use super::dialect::each_backend;
+use super::schema::{compliance_states, desired_items, devices, enrollments, profile_versions, users};
+use super::{Conn, Error, Result, Tx};
+use crate::clock::Time;
+use crate::domain::compliance::{Person, Policy, State, Verdict};
+use crate::domain::device::{self, Platform};
+use crate::domain::profile::{Document, Kind};
+use crate::ids::DeviceId;
+
+/// A verdict as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Stored {
+    /// The verdict.
+    pub verdict: Verdict,
+    /// When the device was last judged.
+    pub evaluated_at: Time,
+    /// When the state last became another one.
+    pub changed_at: Time,
+    /// Compare-and-set counter.
+    pub version: i64,
+}
+
+#[derive(Queryable, Selectable)]
+#[diesel(table_name = compliance_states)]
+struct Row {
+    reevaluate_at: Option<i64>,
+    detail: String,
+    evaluated_at: i64,
+    changed_at: i64,
+    version: i64,
+}
+
+impl TryFrom<Row> for Stored {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        let mut verdict: Verdict = serde_json::from_str(&row.detail)?;
+        // The column is moved by set-wise updates that leave the document alone.
+        verdict.reevaluate_at = row.reevaluate_at.map(Time);
+        Ok(Self { verdict, evaluated_at: Time(row.evaluated_at), changed_at: Time(row.changed_at), version: row.version })
+    }
+}
+
+/// What a verdict depends on, apart from facts and policies.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Subject {
+    /// The device's platform.
+    pub platform: Platform,
+    /// Where the device is in its life.
+    pub state: device::State,
+    /// Whose it is.
+    pub person: Person,
+    /// When it was last heard of: its last session, or its enrolment.
+    pub last_seen_at: Time,
+}
+
+/// The verdict of a device, if it was ever judged.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_verdict(conn: &mut Conn, device: &DeviceId) -> Result<Option<Stored>> {
+    let row = compliance_states::table.find(device.as_str()).select(Row::as_select()).first(conn).optional()?;
+    row.map(Stored::try_from).transpose()
+}
+
+/// What the verdict of the device depends on.
+///
+/// # Errors
+/// [`Error::NotFound`] when there is no such device.
+pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
+    let (platform, state, user, enabled, created_at): (String, String, Option<String>, Option<bool>, i64) = devices::table
+        .left_join(users::table.on(users::id.nullable().eq(devices::user_id)))
+        .filter(devices::id.eq(device.as_str()))
+        .select((devices::platform, devices::state, devices::user_id, users::enabled.nullable(), devices::created_at))
+        .first(conn)?;
+    let seen: Vec<(Option<i64>, i64)> = enrollments::table
+        .filter(enrollments::device_id.eq(device.as_str()))
+        .filter(enrollments::state.ne("ended"))
+        .select((enrollments::last_seen_at, enrollments::enrolled_at))
+        .load(conn)?;
+    let last_seen_at = seen.into_iter().map(|(seen, enrolled)| seen.unwrap_or(enrolled)).max().unwrap_or(created_at);
+    Ok(Subject {
+        platform: Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?,
+        state: device::State::parse(&state).ok_or_else(|| Error::corrupt("devices.state"))?,
+        person: match (user, enabled) {
+            (None, _) => Person::Nobody,
+            (Some(_), Some(true)) => Person::Present,
+            (Some(_), _) => Person::Missing,
+        },
+        last_seen_at: Time(last_seen_at),
+    })
+}
+
+/// The compliance policies that the device should follow, oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_policies(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Policy>> {
+    let rows: Vec<(String, i64, String, String)> = desired_items::table
+        .inner_join(devices::table.on(devices::id.eq(desired_items::device_id)))
+        .inner_join(
+            profile_versions::table.on(profile_versions::profile_id
+                .eq(desired_items::profile_id)
+                .and(profile_versions::version.nullable().eq(desired_items::desired_version))),
+        )
+        .filter(desired_items::device_id.eq(device.as_str()))
+        .filter(desired_items::kind.eq(Kind::Compliance.as_str()))
+        .order(desired_items::profile_id)
+        .select((desired_items::profile_id, profile_versions::version, devices::platform, profile_versions::document))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(id, version, platform, document)| {
+            let document: Document = serde_json::from_str(&document)?;
+            Ok(Policy {
+                id,
+                version,
+                platform: Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?,
+                content: document.compliance.ok_or_else(|| Error::corrupt("profile_versions.document"))?,
+            })
+        })
+        .collect()
+}
+
+/// Stores a verdict over the one that was read.
+///
+/// # Errors
+/// [`Error::Busy`] when another node judged the device in the meantime: run the transaction again.
+pub fn claim_verdict(tx: &mut Tx<'_>, device: &DeviceId, verdict: &Verdict, previous: Option<&Stored>, now: Time) -> Result<()> {
+    let changed_at = previous.filter(|p| p.verdict.state == verdict.state).map_or(now, |p| p.changed_at);
+    let version = previous.map_or(1, |p| p.version.saturating_add(1));
+    let values = (
+        compliance_states::state.eq(verdict.state.as_str()),
+        compliance_states::compliant.eq(verdict.compliant),
+        compliance_states::grace_expires_at.eq(verdict.grace_expires_at.map(|at| at.0)),
+        compliance_states::reevaluate_at.eq(verdict.reevaluate_at.map(|at| at.0)),
+        compliance_states::detail.eq(serde_json::to_string(verdict)?),
+        compliance_states::evaluated_at.eq(now.0),
+        compliance_states::changed_at.eq(changed_at.0),
+        compliance_states::version.eq(version),
+    );
+    let written = match previous {
+        Some(previous) => {
+            let row = compliance_states::table.find(device.as_str()).filter(compliance_states::version.eq(previous.version));
+            diesel::update(row).set(values).execute(tx.conn())?
+        }
+        None => each_backend!(tx.conn(), c => diesel::insert_into(compliance_states::table)
+            .values((compliance_states::device_id.eq(device.as_str()), values.clone()))
+            .on_conflict_do_nothing()
+            .execute(c))?,
+    };
+    if written == 0 { Err(Error::Busy) } else { Ok(()) }
+}
+
+/// The devices whose time has come, the longest waiting first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_due(conn: &mut Conn, now: Time, limit: i64) -> Result<Vec<DeviceId>> {
+    let ids: Vec<String> = compliance_states::table
+        .filter(compliance_states::reevaluate_at.le(now.0))
+        .order((compliance_states::reevaluate_at, compliance_states::device_id))
+        .limit(limit)
+        .select(compliance_states::device_id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(DeviceId::from_store).collect())
+}
+
+/// Lets the devices of a user be judged anew, after the user was disabled or enabled.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_due_of_user(tx: &mut Tx<'_>, user: &crate::ids::UserId, now: Time) -> Result<()> {
+    let of_user = devices::table.filter(devices::user_id.eq(user.as_str())).select(devices::id);
+    diesel::update(compliance_states::table.filter(compliance_states::device_id.eq_any(of_user)))
+        .set(compliance_states::reevaluate_at.eq(now.0))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
+/// Lets all devices be judged anew, after the organisation's settings changed.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_all_due(tx: &mut Tx<'_>, now: Time) -> Result<()> {
+    diesel::update(compliance_states::table).set(compliance_states::reevaluate_at.eq(now.0)).execute(tx.conn())?;
+    Ok(())
+}
+
+/// How many devices are in which state.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_by_state(conn: &mut Conn) -> Result<Vec<(State, i64)>> {
+    let rows: Vec<(String, i64)> = compliance_states::table
+        .group_by(compliance_states::state)
+        .select((compliance_states::state, diesel::dsl::count_star()))
+        .order(compliance_states::state)
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(state, count)| Ok((State::parse(&state).ok_or_else(|| Error::corrupt("compliance_states.state"))?, count)))
+        .collect()
+}

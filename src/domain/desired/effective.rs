@@ -152,14 +152,7 @@ fn settle(claims: Vec<Claim<'_>>, catalogue: &Catalogue) -> Option<Winner> {
             beaten.push(Loser { profile: other.profile.clone(), content: other.content, value_hash: other.value_hash });
         }
     }
-    Some(Winner {
-        profile: best.profile.clone(),
-        content: best.content,
-        value_hash: best.value_hash,
-        order: best.order,
-        agreeing,
-        beaten,
-    })
+    Some(Winner { profile: best.profile.clone(), content: best.content, value_hash: best.value_hash, order: best.order, agreeing, beaten })
 }
 
 /// Whether the later claim takes the place of the best so far.

@@ -1,0 +1,183 @@
+//! What a profile's document may hold.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::Value;
+
+use super::{Compliance, Custom, Document, Kind, Scope, known_payload, split_scope};
+use crate::catalogue::{Catalogue, Format, Vars};
+use crate::domain::Refusal;
+use crate::domain::device::Platform;
+use crate::wire::locuri::LocUri;
+
+/// How many settings, custom nodes and payloads a profile may have, and how long a custom value may be, in bytes.
+const MAX_SETTINGS: usize = 2_000;
+const MAX_CUSTOM: usize = 500;
+const MAX_PAYLOADS: usize = 100;
+const MAX_VALUE: usize = 256 * 1024;
+/// Longest grace, in hours: a year.
+const MAX_GRACE: u32 = 8_760;
+const FORMATS: &str = "the format is one of chr, int, bool, b64, xml, time";
+
+/// What is wrong with a document.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// The rule that says no.
+    pub refusal: Refusal,
+    /// Where, and what is expected.
+    pub detail: String,
+}
+
+fn problem(refusal: Refusal, at: &str, detail: impl std::fmt::Display) -> Problem {
+    let at: String = at.chars().take(200).collect();
+    Problem { refusal, detail: format!("{at}: {detail}") }
+}
+
+impl Document {
+    /// Checks the document against the catalogue.
+    ///
+    /// # Errors
+    /// The first problem, by its place.
+    pub fn check(&self, kind: Kind, platform: Platform, catalogue: &Catalogue, vars: &Vars<'_>) -> Result<(), Problem> {
+        let counts = [
+            ("settings", self.settings.len(), MAX_SETTINGS),
+            ("custom", self.custom.len(), MAX_CUSTOM),
+            ("payloads", self.payloads.len(), MAX_PAYLOADS),
+        ];
+        for (at, count, most) in counts {
+            if count > most {
+                return Err(problem(Refusal::ProfileTooLarge, at, format!("{count}, at most {most}")));
+            }
+        }
+        match (kind, &self.compliance) {
+            (Kind::Compliance, Some(policy)) => {
+                if !self.settings.is_empty() || !self.custom.is_empty() || !self.payloads.is_empty() {
+                    return Err(problem(Refusal::ProfileKindMixed, "compliance", "settings belong into a configuration profile"));
+                }
+                policy.check(platform, catalogue)?;
+            }
+            (Kind::Configuration, None) => {}
+            (Kind::Compliance, None) => return Err(problem(Refusal::ProfileKindMixed, "compliance", "a compliance policy has rules")),
+            (Kind::Configuration, Some(_)) => {
+                return Err(problem(Refusal::ProfileKindMixed, "compliance", "rules belong into a compliance policy"));
+            }
+        }
+        if platform != Platform::Windows && !(self.settings.is_empty() && self.custom.is_empty()) {
+            return Err(problem(Refusal::ProfilePlatformUnsupported, "settings", format!("none for {platform}")));
+        }
+        self.check_settings(catalogue)?;
+        self.check_custom(catalogue, vars)?;
+        self.check_payloads()
+    }
+
+    fn check_settings(&self, catalogue: &Catalogue) -> Result<(), Problem> {
+        let mut taken = BTreeSet::new();
+        for (name, value) in &self.settings {
+            let (id, scope) = split_scope(name);
+            let Some(row) = catalogue.setting(id) else {
+                return Err(problem(Refusal::ProfileSettingUnknown, name, "the catalogue has no such setting"));
+            };
+            let scope = scope.or_else(|| row.scopes.first().copied()).unwrap_or(Scope::Device);
+            if !row.scopes.contains(&scope) {
+                return Err(problem(Refusal::ProfileSettingUnknown, name, format!("does not exist in the {scope}'s tree")));
+            }
+            if !taken.insert((id, scope)) {
+                return Err(problem(Refusal::ProfileEntryTwice, name, "is there twice"));
+            }
+            row.encode(value).map_err(|why| problem(Refusal::ProfileValueRefused, name, why))?;
+        }
+        Ok(())
+    }
+
+    fn check_custom(&self, catalogue: &Catalogue, vars: &Vars<'_>) -> Result<(), Problem> {
+        if self.custom.is_empty() {
+            return Ok(());
+        }
+        // Two ways to write one node would overwrite each other for ever.
+        let rows: BTreeMap<String, &str> = catalogue
+            .settings()
+            .flat_map(|row| row.scopes.iter().filter_map(|scope| Some((row.locuri(*scope, vars)?, row.id.as_str()))))
+            .filter_map(|(address, id)| Some((LocUri::parse(&address).ok()?.key().to_owned(), id)))
+            .collect();
+        let mut taken = BTreeSet::new();
+        for custom in &self.custom {
+            let at = custom.uri.as_str();
+            let address = LocUri::parse(at).map_err(|why| problem(Refusal::ProfileAddressRefused, at, why))?;
+            let root = address.segments().first().map(|s| s.to_ascii_lowercase()).unwrap_or_default();
+            if !["device", "user", "vendor"].contains(&root.as_str()) || address.segments().len() < 3 {
+                return Err(problem(Refusal::ProfileAddressRefused, at, "begins with ./Device/, ./User/ or ./Vendor/ and names a node"));
+            }
+            if let Some(id) = rows.get(address.key()) {
+                return Err(problem(Refusal::ProfileAddressRefused, at, format!("the catalogue has this node as the setting {id}")));
+            }
+            if !taken.insert(address.key().to_owned()) {
+                return Err(problem(Refusal::ProfileEntryTwice, at, "is there twice"));
+            }
+            custom.check_value().map_err(|why| problem(Refusal::ProfileValueRefused, at, why))?;
+        }
+        Ok(())
+    }
+
+    fn check_payloads(&self) -> Result<(), Problem> {
+        let mut taken = BTreeSet::new();
+        for payload in &self.payloads {
+            let at = payload.name.as_str();
+            if !known_payload(&payload.kind) {
+                return Err(problem(Refusal::ProfilePayloadRefused, at, format!("there is no payload of the type {}", payload.kind)));
+            }
+            let formed = !at.is_empty() && at.len() <= 64 && at.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+            if !formed {
+                return Err(problem(Refusal::ProfilePayloadRefused, at, "a name is made of 1 to 64 letters, digits and hyphens"));
+            }
+            if !taken.insert(at) {
+                return Err(problem(Refusal::ProfileEntryTwice, at, "is there twice"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Custom {
+    fn check_value(&self) -> Result<(), String> {
+        if self.value.len() > MAX_VALUE {
+            return Err(format!("longer than {MAX_VALUE} bytes"));
+        }
+        if self.value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
+            return Err("holds control characters, which XML cannot carry".into());
+        }
+        let format: Format = serde_json::from_value(Value::String(self.format.clone())).map_err(|_| FORMATS.to_owned())?;
+        let value = self.value.trim();
+        let holds = match format {
+            Format::Chr | Format::Xml | Format::Time => true,
+            Format::Int => value.parse::<i64>().is_ok(),
+            Format::Bool => matches!(value, "true" | "false"),
+            Format::B64 => {
+                use base64::Engine as _;
+                base64::engine::general_purpose::STANDARD.decode(value.split_whitespace().collect::<String>()).is_ok()
+            }
+            Format::Bin | Format::Null | Format::Node => return Err(FORMATS.into()),
+        };
+        if holds { Ok(()) } else { Err(format!("the value is not of the format {format}")) }
+    }
+}
+
+impl Compliance {
+    fn check(&self, platform: Platform, catalogue: &Catalogue) -> Result<(), Problem> {
+        if self.grace_hours > MAX_GRACE {
+            return Err(problem(Refusal::ProfileValueRefused, "grace_hours", format!("a whole number from 0 to {MAX_GRACE}")));
+        }
+        if platform != Platform::Windows && !self.rules.is_empty() {
+            return Err(problem(Refusal::ProfilePlatformUnsupported, "rules", format!("none for {platform}")));
+        }
+        for (id, wanted) in &self.rules {
+            let Some(rule) = catalogue.rule(id) else {
+                return Err(problem(Refusal::ProfileRuleUnknown, id, "the catalogue has no such rule"));
+            };
+            rule.validate(wanted).map_err(|why| problem(Refusal::ProfileValueRefused, id, why))?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;
