@@ -2,8 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use serde_json::Value;
-
 use super::{Compliance, Custom, Document, Kind, Scope, known_payload, split_scope};
 use crate::catalogue::{Catalogue, Format, Vars};
 use crate::domain::Refusal;
@@ -17,7 +15,7 @@ const MAX_PAYLOADS: usize = 100;
 const MAX_VALUE: usize = 256 * 1024;
 /// Longest grace, in hours: a year.
 const MAX_GRACE: u32 = 8_760;
-const FORMATS: &str = "the format is one of chr, int, bool, b64, xml, time";
+const FORMATS: &str = "the format is one of chr, int, bool, b64, xml, float, date, time";
 
 /// What is wrong with a document.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -145,11 +143,12 @@ impl Custom {
         if self.value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
             return Err("holds control characters, which XML cannot carry".into());
         }
-        let format: Format = serde_json::from_value(Value::String(self.format.clone())).map_err(|_| FORMATS.to_owned())?;
+        let format = Format::parse(&self.format).ok_or(FORMATS)?;
         let value = self.value.trim();
         let holds = match format {
-            Format::Chr | Format::Xml | Format::Time => true,
+            Format::Chr | Format::Xml | Format::Time | Format::Date => true,
             Format::Int => value.parse::<i64>().is_ok(),
+            Format::Float => value.parse::<f64>().is_ok_and(f64::is_finite),
             Format::Bool => matches!(value, "true" | "false"),
             Format::B64 => {
                 use base64::Engine as _;
@@ -157,7 +156,7 @@ impl Custom {
             }
             Format::Bin | Format::Null | Format::Node => return Err(FORMATS.into()),
         };
-        if holds { Ok(()) } else { Err(format!("the value is not of the format {format}")) }
+        if holds { Ok(()) } else { Err(format!("the value is not of the format {}", format.as_str())) }
     }
 }
 
