@@ -7,8 +7,48 @@ use tokio::sync::Notify;
 use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::ids::TenantId;
-use crate::secret::Sealer;
+use crate::secret::{SealError, Sealer};
 use crate::store::Store;
+
+/// The variable that may hold the master keys instead of a file.
+const KEYS_VARIABLE: &str = "MUSTER_MASTER_KEY";
+
+/// Why a server cannot be wired together.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The instance does not exist yet.
+    #[error("there is no organisation in this database yet: run `muster init` first")]
+    Empty,
+    /// The HTTP client cannot be built.
+    #[error("HTTP client: {0}")]
+    Http(#[from] reqwest::Error),
+    /// The master keys cannot be read.
+    #[error(transparent)]
+    Keys(#[from] SealError),
+    /// A use case failed.
+    #[error(transparent)]
+    Service(#[from] crate::service::Error),
+    /// The database does not open.
+    #[error(transparent)]
+    Store(#[from] crate::store::Error),
+}
+
+/// The master keys from the environment or the configured file.
+///
+/// # Errors
+/// [`SealError::KeyFile`] says what is wrong with the file.
+pub fn read_master_keys(config: &Config) -> Result<Sealer, SealError> {
+    match std::env::var(KEYS_VARIABLE) {
+        Ok(text) => Sealer::parse(&zeroize::Zeroizing::new(text)),
+        Err(_) => Sealer::read(&config.master_key_path()),
+    }
+}
+
+/// Whether the master keys come from the environment, so that no file is to be made.
+#[must_use]
+pub fn has_keys_in_environment() -> bool {
+    std::env::var_os(KEYS_VARIABLE).is_some()
+}
 
 /// The parts that use cases work with.
 pub struct App {
@@ -29,6 +69,17 @@ pub struct App {
 }
 
 impl App {
+    /// Opens the instance that `config` describes; it must exist.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is missing.
+    pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let sealer = read_master_keys(&config)?;
+        let store = Store::open(&config.location(), config.database_connections)?;
+        let tenant = crate::service::setup::find_tenant(&store, &sealer).await?.ok_or(OpenError::Empty)?;
+        Ok(Self::new(store, config, tenant, clock, sealer)?)
+    }
+
     /// Wires a server together.
     ///
     /// # Errors

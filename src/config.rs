@@ -1,149 +1,181 @@
-//! The configuration: one documented struct, read from a TOML file, the environment (`MUSTER_…`, two underscores between levels) and
-//! flags, in this order.
+//! The configuration: one documented table of settings, read from a TOML file, the environment (`MUSTER_…`, two underscores between
+//! levels) and flags; a later source wins.
+
+mod check;
+mod load;
+mod show;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-/// All settings of a server.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Config {
-    /// Folder of the database, the master key and the control socket.
-    pub data_dir: PathBuf,
-    /// `postgres://…`, or a SQLite file; default: `muster.db` in the data folder.
-    pub database: Option<String>,
-    /// Connections in the pool.
-    pub database_connections: u32,
-    /// File of master keys (mode 0600); default: `master.key` in the data folder. `MUSTER_MASTER_KEY` holds the keys themselves instead.
-    pub master_key_file: Option<PathBuf>,
-    /// Name of the organisation, shown to people and put into certificates.
-    pub organisation: String,
-    /// Threads that serve requests; 0 means one per core.
-    pub workers: usize,
-    /// One port for the faces `web` and `device`, told apart by the name that the client asks for (SNI); else a port each.
-    pub single_port: bool,
-    /// Addresses of reverse proxies whose `Client-Cert` header (RFC 9440) and `Forwarded` address are believed.
-    pub proxies: Vec<IpAddr>,
+pub use check::Wrong;
+pub use load::{Error, Sources};
+pub use show::Row;
+
+/// Declares a section: its settings with their documentation and defaults. The documentation serves rustdoc, `muster config print` and
+/// the table in `docs/configuration.md`.
+macro_rules! settings {
+    ($(#[doc = $about:literal])+ $name:ident { $($(#[doc = $doc:literal])+ $field:ident: $kind:ty = $default:expr;)+ }) => {
+        $(#[doc = $about])+
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct $name { $($(#[doc = $doc])+ pub $field: $kind,)+ }
+
+        impl Default for $name {
+            fn default() -> Self {
+                Self { $($field: $default,)+ }
+            }
+        }
+
+        impl show::Shown for $name {
+            fn show(&self, key: &str, doc: &str, rows: &mut Vec<Row>) {
+                rows.push(Row::section(key, doc));
+                $(show::Shown::show(&self.$field, &show::below(key, stringify!($field)), concat!($($doc),+), rows);)+
+            }
+        }
+    };
+}
+
+settings! {
+    /// All settings of a server.
+    Config {
+        /// Folder of the database, the master key and the control socket.
+        data_dir: PathBuf = PathBuf::from("data");
+        /// `postgres://…`, or a SQLite file; default: `muster.db` in the data folder.
+        database: Option<String> = None;
+        /// Connections in the pool.
+        database_connections: u32 = 8;
+        /// File of master keys (mode 0600); default: `master.key` in the data folder. `MUSTER_MASTER_KEY` holds the keys themselves instead.
+        master_key_file: Option<PathBuf> = None;
+        /// Name of the organisation, shown to people and put into certificates.
+        organisation: String = "Example Organisation".into();
+        /// Threads that serve requests; 0 means one per core.
+        workers: usize = 0;
+        /// One port for the faces `web` and `device`, told apart by the name that the client asks for (SNI); else a port each.
+        single_port: bool = false;
+        /// Addresses of reverse proxies whose `Client-Cert` header (RFC 9440) and `Forwarded` address are believed.
+        proxies: Vec<IpAddr> = Vec::new();
+        /// Bounds on what unauthenticated callers may do.
+        limits: Limits = Limits::default();
+        /// The face that never asks for a client certificate.
+        web: Face = face(8443);
+        /// The face that asks for a client certificate.
+        device: Face = face(8444);
+        /// The plain HTTP face of the CA.
+        pki: Face = face(8080);
+        /// Server certificate from elsewhere; default: one of our own CA.
+        tls: Tls = Tls::default();
+        /// The CA.
+        ca: Ca = Ca::default();
+        /// SCEP.
+        scep: Scep = Scep::default();
+        /// Windows.
+        windows: Windows = Windows::default();
+        /// Compliance of the whole organisation.
+        compliance: Compliance = Compliance::default();
+        /// Signals.
+        signals: Signals = Signals::default();
+    }
+}
+
+settings! {
     /// Bounds on what unauthenticated callers may do.
-    pub limits: Limits,
-    /// The face that never asks for a client certificate.
-    pub web: Face,
-    /// The face that asks for a client certificate.
-    pub device: Face,
-    /// The plain HTTP face of the CA.
-    pub pki: Face,
-    /// Server certificate from elsewhere; default: one of our own CA.
-    pub tls: Tls,
-    /// The CA.
-    pub ca: Ca,
+    Limits {
+        /// Requests per second that one address may send where no authentication is needed; 0 means any number.
+        anonymous_per_second: u32 = 50;
+        /// How many it may send at once after a pause.
+        anonymous_burst: u32 = 500;
+    }
+}
+
+settings! {
+    /// Where a face listens and what it is called.
+    Face {
+        /// Address and port; port 0 takes a free one.
+        listen: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+        /// Base URL as clients see it, without a slash at the end; default: made of the address.
+        url: Option<String> = None;
+    }
+}
+
+settings! {
+    /// Server certificate from elsewhere.
+    Tls {
+        /// PEM file: certificate and chain.
+        certificate_file: Option<PathBuf> = None;
+        /// PEM file: private key.
+        key_file: Option<PathBuf> = None;
+        /// More DNS names for our own server certificate (such as `enterpriseenrollment.example.org`).
+        extra_names: Vec<String> = Vec::new();
+    }
+}
+
+settings! {
+    /// The CA that `init` makes.
+    Ca {
+        /// Key of root and issuing CA: `rsa-2048`, `rsa-3072`, `rsa-4096`, `p-256`, `p-384`.
+        key_algorithm: String = "rsa-3072".into();
+        /// Life of the root, in days.
+        root_days: u32 = 7300;
+        /// Life of the issuing CA, in days.
+        issuing_days: u32 = 3650;
+        /// Life of a CRL, in hours.
+        crl_hours: u32 = 168;
+        /// How often a CRL is published even when nothing changed, in hours.
+        crl_refresh_hours: u32 = 84;
+        /// Life of an OCSP answer, in hours.
+        ocsp_hours: u32 = 24;
+        /// Life of the OCSP responder's certificate, in days.
+        ocsp_responder_days: u32 = 30;
+        /// Life of the SCEP registration authority's certificate, in days.
+        ra_days: u32 = 365;
+    }
+}
+
+settings! {
     /// SCEP.
-    pub scep: Scep,
+    Scep {
+        /// Accept SHA-1 signatures of clients that know no better.
+        allow_sha1: bool = false;
+        /// Accept 3DES envelopes.
+        allow_3des: bool = true;
+        /// Life of a challenge, in minutes.
+        challenge_minutes: u32 = 1440;
+        /// Serve SCEP on the plain HTTP face, too.
+        plain_http: bool = false;
+    }
+}
+
+settings! {
     /// Windows.
-    pub windows: Windows,
-    /// Compliance of the whole organisation.
-    pub compliance: Compliance,
-    /// Signals.
-    pub signals: Signals,
-}
-
-/// Bounds on what unauthenticated callers may do.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Limits {
-    /// Requests per second that one address may send where no authentication is needed; 0 means any number.
-    pub anonymous_per_second: u32,
-    /// How many it may send at once after a pause.
-    pub anonymous_burst: u32,
-}
-
-/// Where a face listens and what it is called.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Face {
-    /// Address and port; port 0 takes a free one.
-    pub listen: SocketAddr,
-    /// Base URL as clients see it, without a slash at the end; default: made of the address.
-    pub url: Option<String>,
-}
-
-/// Server certificate from elsewhere.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Tls {
-    /// PEM file: certificate and chain.
-    pub certificate_file: Option<PathBuf>,
-    /// PEM file: private key.
-    pub key_file: Option<PathBuf>,
-    /// More DNS names for our own server certificate (such as `enterpriseenrollment.example.org`).
-    pub extra_names: Vec<String>,
-}
-
-/// The CA that `init` makes.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Ca {
-    /// Key of root and issuing CA: `rsa-2048`, `rsa-3072`, `rsa-4096`, `p-256`, `p-384`.
-    pub key_algorithm: String,
-    /// Life of the root, in days.
-    pub root_days: u32,
-    /// Life of the issuing CA, in days.
-    pub issuing_days: u32,
-    /// Life of a CRL, in hours.
-    pub crl_hours: u32,
-    /// How often a CRL is published even when nothing changed, in hours.
-    pub crl_refresh_hours: u32,
-    /// Life of an OCSP answer, in hours.
-    pub ocsp_hours: u32,
-    /// Life of the OCSP responder's certificate, in days.
-    pub ocsp_responder_days: u32,
-    /// Life of the SCEP registration authority's certificate, in days.
-    pub ra_days: u32,
-}
-
-/// SCEP.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Scep {
-    /// Accept SHA-1 signatures of clients that know no better.
-    pub allow_sha1: bool,
-    /// Accept 3DES envelopes.
-    pub allow_3des: bool,
-    /// Life of a challenge, in minutes.
-    pub challenge_minutes: u32,
-    /// Serve SCEP on the plain HTTP face, too.
-    pub plain_http: bool,
-}
-
-/// Windows.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Windows {
-    /// The server's name in the device's tree (`DMClient/Provider/<id>`): never change it once devices are enrolled.
-    pub provider_id: String,
-    /// How many devices a user may enrol; 0 means any number.
-    pub devices_per_user: u32,
-    /// Oldest version that may enrol (`10.0.19041`); empty means any.
-    pub minimum_os_version: String,
-    /// Refuse enrolment for the time being.
-    pub maintenance: bool,
-    /// Life of a device's identity certificate, in days.
-    pub identity_days: u32,
-    /// How many days before its end a device renews it.
-    pub renewal_days: u32,
-    /// Minutes between sessions when nothing wakes the device.
-    pub poll_minutes: u32,
-    /// Ask for MD5 credentials beside the client certificate.
-    pub md5_authentication: bool,
-    /// How many commands one message carries at most.
-    pub commands_per_message: usize,
-    /// Hours between two reads of the values that were set, to find drift.
-    pub drift_hours: u32,
-    /// Organisations whose identity stays at Microsoft: whose tokens we accept for enrolment.
-    pub entra: Vec<EntraTenant>,
-    /// Push notifications.
-    pub wns: Wns,
+    Windows {
+        /// The server's name in the device's tree (`DMClient/Provider/<id>`): never change it once devices are enrolled.
+        provider_id: String = "Muster".into();
+        /// How many devices a user may enrol; 0 means any number.
+        devices_per_user: u32 = 0;
+        /// Oldest version that may enrol (`10.0.19041`); empty means any.
+        minimum_os_version: String = String::new();
+        /// Refuse enrolment for the time being.
+        maintenance: bool = false;
+        /// Life of a device's identity certificate, in days.
+        identity_days: u32 = 365;
+        /// How many days before its end a device renews it.
+        renewal_days: u32 = 60;
+        /// Minutes between sessions when nothing wakes the device.
+        poll_minutes: u32 = 480;
+        /// Ask for MD5 credentials beside the client certificate.
+        md5_authentication: bool = false;
+        /// How many commands one message carries at most.
+        commands_per_message: usize = 100;
+        /// Hours between two reads of the values that were set, to find drift.
+        drift_hours: u32 = 24;
+        /// Organisations whose identity stays at Microsoft: whose tokens we accept for enrolment.
+        entra: Vec<EntraTenant> = Vec::new();
+        /// Push notifications.
+        wns: Wns = Wns::default();
+    }
 }
 
 /// A tenant whose tokens are accepted.
@@ -160,144 +192,83 @@ pub struct EntraTenant {
     pub jwks_uri: String,
 }
 
-/// Windows Push Notification Services; off without a client id.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Wns {
-    /// Package family name that devices register a channel for.
-    pub package_family_name: String,
-    /// `ms-app://<SID>`.
-    pub client_id: String,
-    /// Secret of the app registration; better given as `MUSTER_WINDOWS__WNS__CLIENT_SECRET`.
-    pub client_secret: String,
-    /// Token endpoint.
-    pub token_url: String,
-    /// Host name endings that channel URIs may have.
-    pub channel_hosts: Vec<String>,
-}
-
-/// Compliance of the whole organisation.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Compliance {
-    /// A device without any compliance policy is not compliant.
-    pub secure_by_default: bool,
-    /// Days after its last check-in when a device stops being compliant, 1 to 120.
-    pub validity_days: u32,
-}
-
-/// Signals.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct Signals {
-    /// Hours for which an undeliverable signal is tried again.
-    pub retention_hours: u32,
-    /// Seconds that a receiver may take to answer.
-    pub timeout_seconds: u32,
-    /// Allow receivers on loopback and private addresses, and over plain HTTP on loopback: for demos and tests.
-    pub allow_private_receivers: bool,
-}
-
-impl Default for Config {
-    fn default() -> Self {
-        let face = |port| Face { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), url: None };
-        Self {
-            data_dir: PathBuf::from("data"),
-            database: None,
-            database_connections: 8,
-            master_key_file: None,
-            organisation: "Example Organisation".into(),
-            workers: 0,
-            single_port: false,
-            proxies: Vec::new(),
-            limits: Limits::default(),
-            web: face(8443),
-            device: face(8444),
-            pki: face(8080),
-            tls: Tls::default(),
-            ca: Ca::default(),
-            scep: Scep::default(),
-            windows: Windows::default(),
-            compliance: Compliance::default(),
-            signals: Signals::default(),
-        }
+settings! {
+    /// Windows Push Notification Services; off without a client id.
+    Wns {
+        /// Package family name that devices register a channel for.
+        package_family_name: String = String::new();
+        /// `ms-app://<SID>`.
+        client_id: String = String::new();
+        /// Secret of the app registration; better given as `MUSTER_WINDOWS__WNS__CLIENT_SECRET`.
+        client_secret: Hidden = Hidden::default();
+        /// Token endpoint.
+        token_url: String = "https://login.live.com/accesstoken.srf".into();
+        /// Host name endings that channel URIs may have.
+        channel_hosts: Vec<String> = vec![".notify.windows.com".into()];
     }
 }
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self { anonymous_per_second: 50, anonymous_burst: 500 }
+settings! {
+    /// Compliance of the whole organisation.
+    Compliance {
+        /// A device without any compliance policy is not compliant.
+        secure_by_default: bool = false;
+        /// Days after its last check-in when a device stops being compliant, 1 to 120.
+        validity_days: u32 = 30;
     }
 }
 
-impl Default for Face {
-    fn default() -> Self {
-        Self { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0), url: None }
+settings! {
+    /// Signals.
+    Signals {
+        /// Hours for which an undeliverable signal is tried again.
+        retention_hours: u32 = 72;
+        /// Seconds that a receiver may take to answer.
+        timeout_seconds: u32 = 10;
+        /// Allow receivers on loopback and private addresses, and over plain HTTP on loopback: for demos and tests.
+        allow_private_receivers: bool = false;
     }
 }
 
-impl Default for Ca {
-    fn default() -> Self {
-        Self {
-            key_algorithm: "rsa-3072".into(),
-            root_days: 7300,
-            issuing_days: 3650,
-            crl_hours: 168,
-            crl_refresh_hours: 84,
-            ocsp_hours: 24,
-            ocsp_responder_days: 30,
-            ra_days: 365,
-        }
+/// A setting that is never shown.
+#[derive(Clone, Default, PartialEq, Eq, Deserialize)]
+#[serde(transparent)]
+pub struct Hidden(String);
+
+impl Hidden {
+    /// The value: only where it is used.
+    #[must_use]
+    pub fn expose(&self) -> &str {
+        &self.0
     }
 }
 
-impl Default for Scep {
-    fn default() -> Self {
-        Self { allow_sha1: false, allow_3des: true, challenge_minutes: 1440, plain_http: false }
+impl From<String> for Hidden {
+    fn from(value: String) -> Self {
+        Self(value)
     }
 }
 
-impl Default for Windows {
-    fn default() -> Self {
-        Self {
-            provider_id: "Muster".into(),
-            devices_per_user: 0,
-            minimum_os_version: String::new(),
-            maintenance: false,
-            identity_days: 365,
-            renewal_days: 60,
-            poll_minutes: 480,
-            md5_authentication: false,
-            commands_per_message: 100,
-            drift_hours: 24,
-            entra: Vec::new(),
-            wns: Wns::default(),
-        }
+impl std::fmt::Debug for Hidden {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.mask())
     }
 }
 
-impl Default for Wns {
-    fn default() -> Self {
-        Self {
-            package_family_name: String::new(),
-            client_id: String::new(),
-            client_secret: String::new(),
-            token_url: "https://login.live.com/accesstoken.srf".into(),
-            channel_hosts: vec![".notify.windows.com".into()],
-        }
+impl Hidden {
+    fn mask(&self) -> &'static str {
+        if self.0.is_empty() { "" } else { "[secret]" }
     }
 }
 
-impl Default for Compliance {
-    fn default() -> Self {
-        Self { secure_by_default: false, validity_days: 30 }
+impl Serialize for Hidden {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.mask())
     }
 }
 
-impl Default for Signals {
-    fn default() -> Self {
-        Self { retention_hours: 72, timeout_seconds: 10, allow_private_receivers: false }
-    }
+fn face(port: u16) -> Face {
+    Face { listen: SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), port), url: None }
 }
 
 impl Config {
@@ -313,7 +284,7 @@ impl Config {
         self.device.base("https")
     }
 
-    /// Base URL of the CA's plain HTTP face.
+    /// Base URL of the CA's plain HTTP face, as certificates name it.
     #[must_use]
     pub fn pki_url(&self) -> String {
         self.pki.base("http")
@@ -355,6 +326,12 @@ impl Config {
         self.database
             .as_deref()
             .map_or_else(|| crate::store::Location::Sqlite(self.data_dir.join("muster.db")), crate::store::Location::parse)
+    }
+
+    /// The socket on which a running server takes orders of the command line.
+    #[must_use]
+    pub fn control_path(&self) -> PathBuf {
+        self.data_dir.join("control.sock")
     }
 
     /// The file of master keys.

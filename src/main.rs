@@ -1,2 +1,5 @@
-//! The `muster` program: parses the command line and hands over to the library.
-fn main() {}
+//! The `muster` program: hands over to the library.
+
+fn main() -> std::process::ExitCode {
+    muster::cli::main()
+}

@@ -1,1 +1,162 @@
-//! One file per subcommand.
+//! The command line: one file per subcommand.
+//!
+//! What works on an instance is an [`Order`]: when a server has the instance open, the order goes to it through its control socket, and
+//! else this process opens the instance itself. Files named in arguments are read before the order is sent.
+
+mod backup;
+mod config;
+mod control;
+mod doctor;
+mod init;
+mod output;
+mod serve;
+mod status;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+use serde::{Deserialize, Serialize};
+
+use crate::app::App;
+use crate::clock::SystemClock;
+use crate::config::{Config, Sources};
+use crate::{service, telemetry};
+
+/// Device management, passwordless sign-in and a certification authority in one program.
+#[derive(Debug, Parser)]
+#[command(name = "muster", version, propagate_version = true)]
+struct Line {
+    /// Configuration file; default: muster.toml where it exists
+    #[arg(long, global = true, env = "MUSTER_CONFIG", value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Folder of the database, the master key and the control socket
+    #[arg(long, global = true, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// Changes a setting, such as --set web.listen=0.0.0.0:443
+    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+    /// Answers in JSON
+    #[arg(long, global = true)]
+    json: bool,
+    /// What is logged, in the syntax of RUST_LOG
+    #[arg(long, global = true, env = "MUSTER_LOG", default_value = "info", value_name = "FILTER")]
+    log: String,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Shows the configuration
+    #[command(subcommand)]
+    Config(config::Command),
+    /// Checks names, certificates, clocks and the database, and says what to do
+    Doctor,
+    /// Makes an organisation: folder, master key, database, authorities, first administrator
+    Init(init::Arguments),
+    /// Puts a copy in the place of the database of a stopped server
+    Restore(backup::Restore),
+    /// Runs the server
+    Serve(serve::Arguments),
+    #[command(flatten)]
+    Order(Order),
+}
+
+/// What is done to an instance, by the server that has it open or by this process.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum Order {
+    /// Writes a copy of the SQLite database while it is in use
+    Backup(backup::Backup),
+    /// Shows what this instance is
+    Status,
+}
+
+impl Order {
+    /// Does it, in the name of `actor` (`cli:<user>`).
+    ///
+    /// # Errors
+    /// The use case's.
+    pub async fn run(self, app: &Arc<App>, actor: &str) -> service::Result<serde_json::Value> {
+        match self {
+            Self::Backup(arguments) => backup::run(app, arguments, actor).await,
+            Self::Status => status::run(app).await,
+        }
+    }
+}
+
+/// Runs the program.
+#[must_use]
+pub fn main() -> ExitCode {
+    let line = Line::parse();
+    let json = line.json;
+    let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(|r| r.block_on(run(line)));
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            if json {
+                eprintln!("{}", serde_json::json!({ "error": format!("{error:#}") }));
+            } else {
+                eprintln!("error: {error:#}");
+            }
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(line: Line) -> anyhow::Result<ExitCode> {
+    let mut set = line.set;
+    if let Some(folder) = &line.data_dir {
+        set.push(format!("data_dir={}", folder.display()));
+    }
+    let (config, ignored) = Sources::of_process(line.config, set).load()?;
+    let logs = matches!(line.command, Command::Serve(_));
+    telemetry::start_logging(if logs { &line.log } else { "warn" });
+    for name in ignored {
+        tracing::warn!("the environment variable {name} is no setting of muster and is not looked at");
+    }
+    let answer = match line.command {
+        Command::Config(command) => config::run(&config, &command),
+        Command::Doctor => return doctor::run(config, line.json).await,
+        Command::Init(arguments) => init::run(config, &arguments).await?,
+        Command::Restore(arguments) => backup::restore(&config, &arguments)?,
+        Command::Serve(arguments) => {
+            serve::run(config, &arguments).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Order(order) => give(config, order).await?,
+    };
+    output::print(&answer, line.json)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Has the order done by the server that has the instance open, or here.
+async fn give(config: Config, order: Order) -> anyhow::Result<serde_json::Value> {
+    let order = order.absolute()?;
+    if let Some(answer) = control::send(&config.control_path(), &order).await? {
+        return Ok(answer);
+    }
+    let app = Arc::new(App::open(config, Arc::new(SystemClock)).await?);
+    Ok(order.run(&app, &control::own_name()).await?)
+}
+
+impl Order {
+    /// The same with paths that mean the same file in another process.
+    fn absolute(self) -> anyhow::Result<Self> {
+        Ok(match self {
+            Self::Backup(arguments) => Self::Backup(arguments.absolute()?),
+            other => other,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        super::Line::command().debug_assert();
+    }
+}

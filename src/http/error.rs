@@ -54,12 +54,17 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has the reason under this trace id")
     }
 
+    /// With the seconds after which trying again makes sense.
+    #[must_use]
+    pub fn after(mut self, seconds: u64) -> Self {
+        self.retry_after = Some(seconds);
+        self
+    }
+
     /// Too many requests; how many seconds to wait.
     #[must_use]
     pub fn throttled(seconds: u64) -> Self {
-        let mut problem = Self::new(StatusCode::TOO_MANY_REQUESTS, "throttled", "too many requests; wait and try again");
-        problem.retry_after = Some(seconds);
-        problem
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "throttled", "too many requests; wait and try again").after(seconds)
     }
 }
 

@@ -1,5 +1,6 @@
 //! Thin faces: extract, decode, call, encode.
 
+mod drain;
 pub mod error;
 pub mod health;
 pub mod limits;

@@ -10,9 +10,11 @@ use actix_web::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
 };
 use actix_web::middleware::Next;
+use actix_web::web::Data;
 use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
+use super::drain::Drain;
 use super::error::{self, Problem};
 use super::peer::{Connection, Face, Peer};
 
@@ -48,7 +50,9 @@ pub(super) async fn observe<B: MessageBody>(request: ServiceRequest, next: Next<
             Err(_) => span.record("peer", "malformed"),
         };
     }
+    let drain = request.app_data::<Data<Drain>>().cloned();
     let answer = error::with_trace_id(trace_id, async {
+        let Some(_in_flight) = drain.as_ref().map(|d| d.enter()).transpose()? else { return Err(Problem::internal().into()) };
         // A handler that panics must cost its own request only.
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {
             Ok(Ok(response)) => Ok(response),

@@ -11,6 +11,7 @@ use actix_web::web::{Data, ServiceConfig, scope};
 use actix_web::{HttpResponse, HttpServer};
 use openssl::ssl::SslAcceptorBuilder;
 
+use super::drain::Drain;
 use super::error::Problem;
 use super::limits::Limiter;
 use super::observe::observe;
@@ -23,6 +24,8 @@ use crate::telemetry;
 
 /// Seconds that answers in flight have to finish when the server stops.
 const STOP_SECONDS: u64 = 30;
+/// Seconds after that in which finished answers leave the socket buffers; idle HTTP/2 connections are cut then.
+const FLUSH_SECONDS: u64 = 1;
 /// Threads per worker for what blocks (database reads, RSA).
 const BLOCKING_THREADS: usize = 64;
 /// Connections a worker holds at most; the rest wait in the listener's queue.
@@ -113,12 +116,17 @@ pub struct Running {
     pub pki: SocketAddr,
     /// The server certificate in force.
     pub certificate: Current,
+    drain: Arc<Drain>,
     faces: Vec<(ServerHandle, tokio::task::JoinHandle<std::io::Result<()>>)>,
 }
 
 impl Running {
-    /// Stops: takes no new connections, lets answers in flight finish, and returns when all is quiet.
+    /// Stops: begins no new answers, lets those in flight finish, and returns when all is quiet.
     pub async fn stop(mut self) {
+        let patience = Duration::from_secs(STOP_SECONDS);
+        if tokio::time::timeout(patience, self.drain.finish()).await.is_err() {
+            tracing::warn!("answers that took more than {STOP_SECONDS} s are broken off");
+        }
         let faces = std::mem::take(&mut self.faces);
         let stops = faces.iter().map(|(handle, _)| handle.stop(true));
         futures_util::future::join_all(stops).await;
@@ -145,10 +153,15 @@ pub fn start(app: &Arc<App>, listeners: Listeners, identity: Identity, routes: R
     telemetry::start_metrics();
     let config = Arc::clone(&app.config);
     let certificate = Current::new(identity);
-    let limiter = Data::new(Limiter::new(&config.limits));
+    let drain = Arc::new(Drain::default());
+    let shared = Shared {
+        app: Data::from(Arc::clone(app)),
+        limiter: Data::new(Limiter::new(&config.limits)),
+        drain: Data::from(Arc::clone(&drain)),
+    };
     let face = |ask: Ask, table, listener| {
         let acceptor = tls::acceptor(&certificate, ask.clone())?;
-        serve(app, &limiter, ask, table, listener, Some(acceptor)).map_err(Error::from)
+        serve(&shared, ask, table, listener, Some(acceptor)).map_err(Error::from)
     };
     let mut servers = Vec::new();
     if let Some(listener) = listeners.device {
@@ -157,9 +170,9 @@ pub fn start(app: &Arc<App>, listeners: Listeners, identity: Identity, routes: R
     } else {
         servers.push(face(Ask::Name(config.device_host()), Table::ByFace(routes), listeners.web)?);
     }
-    servers.push(serve(app, &limiter, Ask::Never, Table::One(routes.pki), listeners.pki, None)?);
+    servers.push(serve(&shared, Ask::Never, Table::One(routes.pki), listeners.pki, None)?);
     let faces = servers.into_iter().map(|server| (server.handle(), tokio::spawn(server))).collect();
-    Ok(Running { web: config.web.listen, device: config.device.listen, pki: config.pki.listen, certificate, faces })
+    Ok(Running { web: config.web.listen, device: config.device.listen, pki: config.pki.listen, certificate, drain, faces })
 }
 
 /// Which route table a port answers from.
@@ -191,31 +204,34 @@ async fn refuse_unknown() -> Result<HttpResponse, Problem> {
     Err(Problem::not_found())
 }
 
-fn serve(
-    app: &Arc<App>,
-    limiter: &Data<Limiter>,
-    ask: Ask,
-    table: Table,
-    listener: TcpListener,
-    acceptor: Option<SslAcceptorBuilder>,
-) -> std::io::Result<Server> {
-    let (data, limiter) = (Data::from(Arc::clone(app)), limiter.clone());
+/// What the handlers of all faces work with.
+#[derive(Clone)]
+struct Shared {
+    app: Data<App>,
+    limiter: Data<Limiter>,
+    drain: Data<Drain>,
+}
+
+fn serve(shared: &Shared, ask: Ask, table: Table, listener: TcpListener, acceptor: Option<SslAcceptorBuilder>) -> std::io::Result<Server> {
+    let workers = shared.app.config.workers;
+    let shared = shared.clone();
     let factory = move || {
         actix_web::App::new()
-            .app_data(data.clone())
-            .app_data(limiter.clone())
+            .app_data(shared.app.clone())
+            .app_data(shared.limiter.clone())
+            .app_data(shared.drain.clone())
             .wrap(from_fn(observe))
             .configure(|config| table.configure(config))
     };
     let mut server = HttpServer::new(factory)
         .on_connect(move |io, data| peer::remember(io, data, &ask))
         .disable_signals()
-        .shutdown_timeout(STOP_SECONDS)
+        .shutdown_timeout(FLUSH_SECONDS)
         .tls_handshake_timeout(Duration::from_secs(10))
         .worker_max_blocking_threads(BLOCKING_THREADS)
         .max_connections(CONNECTIONS_PER_WORKER);
-    if app.config.workers > 0 {
-        server = server.workers(app.config.workers);
+    if workers > 0 {
+        server = server.workers(workers);
     }
     match acceptor {
         Some(acceptor) => server.listen_openssl(listener, acceptor),

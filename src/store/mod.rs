@@ -6,6 +6,7 @@
 pub mod assignments;
 pub mod audit;
 pub mod authorities;
+pub mod backup;
 pub mod certificates;
 pub mod commands;
 pub mod compliance;
@@ -78,6 +79,8 @@ pub struct Store(Arc<Inner>);
 struct Inner {
     pool: Pool<conn::Manager>,
     writer: Option<writer::Writer>,
+    /// The SQLite file.
+    path: Option<String>,
     /// Held as long as the process writes: one process owns a SQLite file.
     _lock: Option<std::fs::File>,
 }
@@ -108,7 +111,7 @@ impl Store {
                     done?;
                 }
                 drop(first);
-                Ok(Self(Arc::new(Inner { pool, writer: None, _lock: None })))
+                Ok(Self(Arc::new(Inner { pool, writer: None, path: None, _lock: None })))
             }
             Location::Sqlite(path) => {
                 let lock = lock_file(path)?;
@@ -119,7 +122,7 @@ impl Store {
                 }
                 let pool = builder.build(conn::Manager::SqliteReader(text.to_owned())).map_err(unavailable)?;
                 let writer = writer::Writer::start(conn)?;
-                Ok(Self(Arc::new(Inner { pool, writer: Some(writer), _lock: Some(lock) })))
+                Ok(Self(Arc::new(Inner { pool, writer: Some(writer), path: Some(text.to_owned()), _lock: Some(lock) })))
             }
         }
     }
@@ -165,23 +168,16 @@ impl Store {
         answered.await.map_err(|_| Error::Unavailable("the write did not finish".into()))?
     }
 
-    /// Writes a consistent copy of a SQLite database to `target`, which must not exist.
+    /// Writes a consistent copy of a SQLite database to `target`, which must not exist; only its owner can read it.
     ///
     /// # Errors
     /// [`Error::Unavailable`] on PostgreSQL (use `pg_dump`) or when the copy fails.
     pub async fn backup(&self, target: &Path) -> Result<()> {
-        let target = target.to_str().map(str::to_owned).ok_or_else(|| Error::Unavailable("the path is not UTF-8".into()))?;
-        self.read(move |conn| {
-            use diesel::RunQueryDsl as _;
-            match conn {
-                Conn::Postgres(_) => Err(Error::Unavailable("this database is PostgreSQL: back it up with pg_dump".into())),
-                Conn::Sqlite(c) => {
-                    diesel::sql_query("VACUUM INTO ?").bind::<diesel::sql_types::Text, _>(target).execute(c)?;
-                    Ok(())
-                }
-            }
-        })
-        .await
+        let Some(source) = self.0.path.clone() else {
+            return Err(Error::Unavailable("this database is PostgreSQL: back it up with pg_dump".into()));
+        };
+        let target = target.to_owned();
+        tokio::task::spawn_blocking(move || backup::copy(&source, &target)).await.map_err(unavailable)?
     }
 }
 

@@ -100,7 +100,7 @@ impl WnsWake {
         let form = format!(
             "grant_type=client_credentials&client_id={}&client_secret={}&scope=notify.windows.com",
             encode(&wns.client_id),
-            encode(&wns.client_secret)
+            encode(wns.client_secret.expose())
         );
         let request = self.client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
         let mut response = request.send().await.map_err(|e| Error::Unavailable(format!("WNS token: {}", e.without_url())))?;

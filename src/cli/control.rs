@@ -1,0 +1,130 @@
+//! The control socket: how the command line reaches the server that has the instance open.
+//!
+//! A Unix socket in the data folder, mode 0600; only the server's own user and root are heard. One order at a time, as JSON, ended by
+//! closing the writing half; the answer likewise.
+
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{UnixListener, UnixStream};
+
+use super::Order;
+use crate::app::App;
+use crate::service;
+
+/// Largest order, in bytes (a profile or a certificate file may be in it).
+const LARGEST: u64 = 16 * 1024 * 1024;
+/// How long sending an order may take.
+const SEND: Duration = Duration::from_secs(10);
+/// How long an order may take.
+const WORK: Duration = Duration::from_secs(600);
+
+#[derive(Debug, Deserialize, Serialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Done(Value),
+    Failed { code: String, text: String },
+}
+
+/// Asks the server behind `path`; `None` when there is none.
+pub(super) async fn send(path: &Path, order: &Order) -> anyhow::Result<Option<Value>> {
+    let Ok(mut stream) = UnixStream::connect(path).await else { return Ok(None) };
+    stream.write_all(&serde_json::to_vec(order)?).await.context("sending the order to the server")?;
+    stream.shutdown().await?;
+    let mut text = Vec::new();
+    stream.read_to_end(&mut text).await.context("reading the server's answer")?;
+    match serde_json::from_slice(&text).context("the server closed the connection without an answer; its log may say why")? {
+        Answer::Done(value) => Ok(Some(value)),
+        Answer::Failed { code, text } if text.starts_with(&code) => anyhow::bail!("{text}"),
+        Answer::Failed { code, text } => anyhow::bail!("{code}: {text}"),
+    }
+}
+
+/// Starts listening; the task ends when it is aborted.
+pub(super) fn listen(app: Arc<App>) -> anyhow::Result<tokio::task::JoinHandle<()>> {
+    let path = app.config.control_path();
+    if std::os::unix::net::UnixStream::connect(&path).is_ok() {
+        anyhow::bail!("{}: another server listens here; give each node a data folder of its own", path.display());
+    }
+    drop(std::fs::remove_file(&path));
+    let listener = UnixListener::bind(&path).with_context(|| format!("{} (a socket's path may have 107 bytes)", path.display()))?;
+    std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
+    Ok(tokio::spawn(async move {
+        loop {
+            match listener.accept().await {
+                Ok((stream, _)) => {
+                    // One at a time: orders are few, and what they do to the instance is easier to follow in a row.
+                    if let Err(error) = answer(&app, stream).await {
+                        tracing::warn!(error = %format!("{error:#}"), "control socket");
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "control socket");
+                    tokio::time::sleep(Duration::from_secs(1)).await;
+                }
+            }
+        }
+    }))
+}
+
+async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
+    let uid = stream.peer_cred()?.uid();
+    anyhow::ensure!(uid == 0 || uid == own_uid(), "user id {uid} may not give orders");
+    let mut text = Vec::new();
+    tokio::time::timeout(SEND, (&mut stream).take(LARGEST).read_to_end(&mut text)).await.context("the order took too long")??;
+    let answer = match serde_json::from_slice::<Order>(&text) {
+        Err(error) => Answer::Failed { code: "order".into(), text: format!("this server is of another version: {error}") },
+        Ok(order) => {
+            let actor = format!("cli:{}", name_of(uid));
+            // In a task of its own, so that a panic costs the order and not the socket.
+            let app = Arc::clone(app);
+            match tokio::time::timeout(WORK, tokio::spawn(async move { order.run(&app, &actor).await })).await {
+                Ok(Ok(Ok(value))) => Answer::Done(value),
+                Ok(Ok(Err(error))) => failed(&error),
+                Ok(Err(_)) => Answer::Failed { code: "internal".into(), text: "the server failed; its log has the reason".into() },
+                Err(_) => Answer::Failed { code: "slow".into(), text: "the order takes too long; it goes on in the server".into() },
+            }
+        }
+    };
+    stream.write_all(&serde_json::to_vec(&answer)?).await?;
+    stream.shutdown().await?;
+    Ok(())
+}
+
+fn failed(error: &service::Error) -> Answer {
+    let code = match error {
+        service::Error::Refused(refusal) => refusal.code(),
+        service::Error::Internal(reason) => {
+            tracing::error!(error = ?reason, "an order failed");
+            "internal"
+        }
+        _ => "failed",
+    };
+    Answer::Failed { code: code.to_owned(), text: error.to_string() }
+}
+
+/// `cli:<user>` of this process.
+pub(super) fn own_name() -> String {
+    format!("cli:{}", name_of(own_uid()))
+}
+
+fn own_uid() -> u32 {
+    std::fs::metadata("/proc/self").map_or(u32::MAX, |m| m.uid())
+}
+
+/// The login name of a user id, or the number.
+fn name_of(uid: u32) -> String {
+    let users = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let name = users.lines().find_map(|line| {
+        let mut fields = line.split(':');
+        let name = fields.next()?;
+        (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
+    });
+    name.unwrap_or_else(|| uid.to_string())
+}

@@ -1,0 +1,181 @@
+//! `muster doctor`: what is wrong with this instance, and what to do about it.
+
+use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use openssl::asn1::Asn1Time;
+use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+use openssl::x509::X509;
+use serde::Serialize;
+
+use super::{Order, give, output};
+use crate::app::{has_keys_in_environment, read_master_keys};
+use crate::clock::{Clock as _, MINUTE, SystemClock, Time};
+use crate::config::Config;
+use crate::store::Location;
+
+/// How long a name server or a face may take.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// A server certificate with less life than this asks for attention.
+const RENEW_DAYS: u32 = 14;
+
+#[derive(Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum State {
+    Ok,
+    Warning,
+    Wrong,
+}
+
+#[derive(Serialize)]
+struct Finding {
+    check: String,
+    state: State,
+    finding: String,
+}
+
+#[derive(Default)]
+struct Findings(Vec<Finding>);
+
+impl Findings {
+    fn add(&mut self, check: impl Into<String>, state: State, finding: impl Into<String>) {
+        self.0.push(Finding { check: check.into(), state, finding: finding.into() });
+    }
+}
+
+/// Checks, prints the findings, and fails when something is wrong.
+pub(super) async fn run(config: Config, json: bool) -> anyhow::Result<ExitCode> {
+    let mut found = Findings::default();
+    check_files(&config, &mut found);
+    check_instance(&config, &mut found).await;
+    check_names(&config, &mut found).await;
+    for (key, host, address) in [("web", config.web_host(), config.web.listen), ("device", config.device_host(), config.device.listen)] {
+        check_certificate(key, host, address, &mut found).await;
+    }
+    output::print(&serde_json::to_value(&found.0)?, json)?;
+    Ok(if found.0.iter().any(|f| f.state == State::Wrong) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+fn check_files(config: &Config, found: &mut Findings) {
+    let folder = &config.data_dir;
+    match std::fs::metadata(folder) {
+        Err(error) => found.add("data folder", State::Wrong, format!("{}: {error}; run `muster init`", folder.display())),
+        Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
+            found.add("data folder", State::Warning, format!("{0} can be entered by others: run chmod 700 {0}", folder.display()));
+        }
+        Ok(_) => found.add("data folder", State::Ok, folder.display().to_string()),
+    }
+    match read_master_keys(config) {
+        Err(error) => found.add("master key", State::Wrong, error.to_string()),
+        Ok(keys) => {
+            let place = if has_keys_in_environment() { "environment".to_owned() } else { config.master_key_path().display().to_string() };
+            found.add("master key", State::Ok, format!("{keys:?} in {place}; keep a copy elsewhere"));
+        }
+    }
+    if let Location::Sqlite(path) = config.location()
+        && let Ok(written) = std::fs::metadata(&path).and_then(|m| m.modified())
+    {
+        let written = written.duration_since(std::time::UNIX_EPOCH).map_or(0, |d| i64::try_from(d.as_millis()).unwrap_or(i64::MAX));
+        if Time(written).since(SystemClock.now()) > MINUTE {
+            found.add("clock", State::Wrong, "the clock is behind the last write to the database: set it, and keep it by NTP");
+        }
+    }
+}
+
+async fn check_instance(config: &Config, found: &mut Findings) {
+    match give(config.clone(), Order::Status).await {
+        Err(error) => found.add("instance", State::Wrong, format!("{error:#}")),
+        Ok(status) => {
+            let text = |key: &str| status.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
+            found.add("instance", State::Ok, format!("{}, {}, tenant {}", text("organisation"), text("database"), text("tenant")));
+            if text("version") != env!("CARGO_PKG_VERSION") {
+                found.add("version", State::Warning, format!("the running server is {}: restart it", text("version")));
+            }
+            let drift = Time::parse(&text("time")).map_or(0, |at| SystemClock.now().since(at).abs());
+            let state = if drift > MINUTE { State::Wrong } else { State::Ok };
+            found.add("clock", state, format!("{}, {} s from the server's", SystemClock.now(), drift / 1000));
+        }
+    }
+}
+
+async fn check_names(config: &Config, found: &mut Findings) {
+    for (key, face, url) in [
+        ("web.url", &config.web, config.web_url()),
+        ("device.url", &config.device, config.device_url()),
+        ("pki.url", &config.pki, config.pki_url()),
+    ] {
+        if face.url.is_none() && !face.listen.ip().is_loopback() {
+            found.add(key, State::Warning, format!("not set: others are told {url}; set it to the name that devices use"));
+            continue;
+        }
+        let Some((host, port)) = reqwest::Url::parse(&url).ok().and_then(|u| Some((u.host_str()?.to_owned(), u.port_or_known_default()?)))
+        else {
+            continue;
+        };
+        let host = host.trim_matches(['[', ']']).to_owned();
+        let resolved = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await;
+        match resolved.map(|r| r.map(|addresses| addresses.map(|a| a.ip().to_string()).collect::<Vec<_>>())) {
+            Ok(Ok(addresses)) if !addresses.is_empty() => found.add(key, State::Ok, format!("{url} is at {}", addresses.join(", "))),
+            _ => found.add(key, State::Wrong, format!("{host} is not known to the name server: add an A or AAAA record")),
+        }
+    }
+}
+
+async fn check_certificate(key: &str, host: String, address: SocketAddr, found: &mut Findings) {
+    let check = format!("{key} certificate");
+    let name = host.clone();
+    let shown = tokio::task::spawn_blocking(move || handshake(&name, address)).await;
+    let certificate = match shown.map_err(anyhow::Error::from).and_then(|r| r) {
+        Ok(certificate) => certificate,
+        Err(error) => return found.add(check, State::Warning, format!("no server answers at {address}: {error:#}")),
+    };
+    let days = |n| Asn1Time::days_from_now(n).ok();
+    if !covers(&certificate, &host) {
+        found.add(
+            check,
+            State::Wrong,
+            format!("the server certificate is not good for {host}: add the name to tls.extra_names or replace the files"),
+        );
+    } else if days(0).is_some_and(|now| certificate.not_before() > now) {
+        found.add(check, State::Wrong, "the server certificate is not valid yet: check the clock");
+    } else if days(0).is_some_and(|now| certificate.not_after() < now) {
+        found.add(check, State::Wrong, format!("the server certificate has ended ({}): replace it", certificate.not_after()));
+    } else if days(RENEW_DAYS).is_some_and(|soon| certificate.not_after() < soon) {
+        found.add(check, State::Warning, format!("the server certificate ends {}: replace it soon", certificate.not_after()));
+    } else {
+        found.add(check, State::Ok, format!("good for {host} until {}", certificate.not_after()));
+    }
+}
+
+/// The certificate that the face shows.
+fn handshake(host: &str, mut address: SocketAddr) -> anyhow::Result<X509> {
+    if address.ip().is_unspecified() {
+        address.set_ip(std::net::Ipv4Addr::LOCALHOST.into());
+    }
+    let stream = std::net::TcpStream::connect_timeout(&address, PATIENCE)?;
+    stream.set_read_timeout(Some(PATIENCE))?;
+    let mut connector = SslConnector::builder(SslMethod::tls_client())?;
+    // What it shows is judged here, and nothing is sent over the connection.
+    connector.set_verify(SslVerifyMode::NONE);
+    let stream = connector.build().configure()?.verify_hostname(false).connect(host, stream)?;
+    stream.ssl().peer_certificate().ok_or_else(|| anyhow::anyhow!("it showed no certificate"))
+}
+
+fn covers(certificate: &X509, host: &str) -> bool {
+    let address: Option<std::net::IpAddr> = host.parse().ok();
+    let octets = address.map(|a| match a {
+        std::net::IpAddr::V4(v4) => v4.octets().to_vec(),
+        std::net::IpAddr::V6(v6) => v6.octets().to_vec(),
+    });
+    certificate.subject_alt_names().into_iter().flatten().any(|name| match (&octets, name.dnsname(), name.ipaddress()) {
+        (Some(octets), _, Some(shown)) => octets.as_slice() == shown,
+        (None, Some(shown), _) => {
+            let wild =
+                shown.strip_prefix("*.").zip(host.split_once('.')).is_some_and(|(ending, (_, rest))| ending.eq_ignore_ascii_case(rest));
+            wild || shown.eq_ignore_ascii_case(host)
+        }
+        _ => false,
+    })
+}

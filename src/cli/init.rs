@@ -1,0 +1,74 @@
+//! `muster init`.
+
+use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+
+use super::control;
+use crate::app::{App, has_keys_in_environment, read_master_keys};
+use crate::clock::{Clock, SystemClock};
+use crate::config::Config;
+use crate::secret::Sealer;
+use crate::service::setup;
+use crate::store::Store;
+
+/// What the new organisation starts with.
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// User name of the first administrator
+    #[arg(long, value_name = "UPN", default_value = "admin@localhost")]
+    admin: String,
+}
+
+/// Makes what is missing and leaves alone what is there: may be run again.
+pub(super) async fn run(config: Config, arguments: &Arguments) -> anyhow::Result<Value> {
+    let app = prepare(config).await?;
+    let welcome = setup::complete(&app, &arguments.admin, &control::own_name()).await?;
+    Ok(json!({
+        "organisation": app.config.organisation,
+        "tenant": app.tenant.as_str(),
+        "administrator": welcome.administrator,
+        "temporary_access_pass": welcome.pass,
+        "next": "muster serve",
+    }))
+}
+
+/// Makes authorities and administrator where they are missing, and says on standard output how to sign in.
+pub(super) async fn welcome(app: &Arc<App>, admin: &str) -> anyhow::Result<()> {
+    let welcome = setup::complete(app, admin, &control::own_name()).await?;
+    if let Some(pass) = welcome.pass {
+        println!("First administrator: {}\nTemporary Access Pass (one day, one use): {pass}", welcome.administrator);
+    }
+    Ok(())
+}
+
+/// Makes the folder, the master key, the database and the organisation where they are missing, and opens the instance.
+pub(super) async fn prepare(config: Config) -> anyhow::Result<Arc<App>> {
+    make_folder(&config.data_dir)?;
+    let key = config.master_key_path();
+    let fresh = !key.exists() && !has_keys_in_environment();
+    let sealer = if fresh { Sealer::generate()? } else { read_master_keys(&config)? };
+    let store = Store::open(&config.location(), config.database_connections)?;
+    if fresh {
+        // A key made for a database that has another would only hide what is wrong.
+        setup::find_tenant(&store, &sealer).await.with_context(|| format!("{} is missing", key.display()))?;
+        sealer.write(&key)?;
+    }
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let tenant = setup::create_tenant(&store, &sealer, &control::own_name(), clock.now()).await?;
+    Ok(Arc::new(App::new(store, config, tenant, clock, sealer)?))
+}
+
+/// Makes a folder that only its owner may enter; one that is there is told apart when others may write into it.
+pub(super) fn make_folder(folder: &Path) -> anyhow::Result<()> {
+    let shown = folder.display();
+    if !folder.exists() {
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).with_context(|| format!("{shown}"))?;
+    }
+    let mode = std::fs::metadata(folder).with_context(|| format!("{shown}"))?.permissions().mode();
+    anyhow::ensure!(mode & 0o002 == 0, "{shown} can be written by everybody: run chmod 700 on it, or choose another data_dir");
+    Ok(())
+}

@@ -1,0 +1,70 @@
+//! `muster serve`.
+
+use std::sync::Arc;
+
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::{control, init};
+use crate::app::App;
+use crate::clock::SystemClock;
+use crate::config::Config;
+use crate::http::server::{self, Routes, Running};
+use crate::http::tls::Identity;
+
+/// How the server starts.
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// Makes the organisation first when there is none, as `muster init` does
+    #[arg(long)]
+    init: bool,
+    /// User name of the first administrator, with --init
+    #[arg(long, value_name = "UPN", default_value = "admin@localhost")]
+    admin: String,
+}
+
+/// Serves until SIGINT or SIGTERM; SIGHUP reads the server certificate anew.
+pub(super) async fn run(mut config: Config, arguments: &Arguments) -> anyhow::Result<()> {
+    let listeners = server::bind(&mut config)?;
+    let app = if arguments.init {
+        let app = init::prepare(config).await?;
+        init::welcome(&app, &arguments.admin).await?;
+        app
+    } else {
+        Arc::new(App::open(config, Arc::new(SystemClock)).await?)
+    };
+    let (mut interrupt, mut terminate, mut hangup) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
+    let running = server::start(&app, listeners, identity(&app).await?, Routes::default())?;
+    let control = control::listen(Arc::clone(&app))?;
+    tracing::info!(web = app.config.web_url(), device = app.config.device_url(), pki = app.config.pki_url(), "serving");
+    loop {
+        tokio::select! {
+            _ = interrupt.recv() => break,
+            _ = terminate.recv() => break,
+            _ = hangup.recv() => reload(&app, &running).await,
+        }
+    }
+    tracing::info!("stopping");
+    control.abort();
+    drop(std::fs::remove_file(app.config.control_path()));
+    running.stop().await;
+    Ok(())
+}
+
+async fn reload(app: &Arc<App>, running: &Running) {
+    match identity(app).await {
+        Ok(identity) => {
+            running.certificate.replace(identity);
+            tracing::info!("the server certificate is read anew");
+        }
+        Err(error) => tracing::error!(error = %format!("{error:#}"), "the old server certificate stays in force"),
+    }
+}
+
+/// The server certificate: from the configured files, or one of our own CA.
+async fn identity(app: &Arc<App>) -> anyhow::Result<Identity> {
+    match (&app.config.tls.certificate_file, &app.config.tls.key_file) {
+        (Some(certificates), Some(key)) => Ok(Identity::read(certificates, key)?),
+        _ => anyhow::bail!("there is no server certificate: set tls.certificate_file and tls.key_file"),
+    }
+}

@@ -1,0 +1,192 @@
+//! Which values settings may have.
+
+use std::fmt;
+
+use super::Config;
+
+/// A value that is not allowed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// The setting's key.
+    pub key: String,
+    /// The value, when it may be shown.
+    pub found: Option<String>,
+    /// What is allowed.
+    pub allowed: String,
+}
+
+impl Wrong {
+    pub(super) fn new(key: &str, found: Option<String>, allowed: String) -> Self {
+        Self { key: key.to_owned(), found, allowed }
+    }
+}
+
+impl fmt::Display for Wrong {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.found {
+            Some(found) => write!(f, "{} = {found}: {}", self.key, self.allowed),
+            None => write!(f, "{}: {}", self.key, self.allowed),
+        }
+    }
+}
+
+/// Key algorithms that an authority may have.
+const KEY_ALGORITHMS: [&str; 5] = ["rsa-2048", "rsa-3072", "rsa-4096", "p-256", "p-384"];
+
+#[derive(Default)]
+struct Findings(Vec<Wrong>);
+
+impl Findings {
+    fn range(&mut self, key: &str, value: impl Into<u64>, least: u64, most: u64) {
+        let value = value.into();
+        if !(least..=most).contains(&value) {
+            self.0.push(Wrong::new(key, Some(value.to_string()), format!("must be {least} to {most}")));
+        }
+    }
+
+    fn require(&mut self, right: bool, key: &str, found: &str, allowed: &str) {
+        if !right {
+            self.0.push(Wrong::new(key, Some(found.to_owned()), allowed.to_owned()));
+        }
+    }
+}
+
+/// All values that are not allowed.
+pub(super) fn check(config: &Config) -> Vec<Wrong> {
+    let mut found = Findings::default();
+    check_base(config, &mut found);
+    check_faces(config, &mut found);
+    check_ca(config, &mut found);
+    check_windows(config, &mut found);
+    found.range("compliance.validity_days", config.compliance.validity_days, 1, 120);
+    found.range("signals.retention_hours", config.signals.retention_hours, 1, 720);
+    found.range("signals.timeout_seconds", config.signals.timeout_seconds, 1, 120);
+    found.0
+}
+
+fn check_base(config: &Config, found: &mut Findings) {
+    found.require(!config.data_dir.as_os_str().is_empty(), "data_dir", "", "must be a folder");
+    if let Some(database) = &config.database {
+        // The URL may hold a password: it is not shown.
+        let other = database.contains("://") && !["postgres://", "postgresql://", "sqlite://"].iter().any(|s| database.starts_with(s));
+        if other || database.is_empty() {
+            found.0.push(Wrong::new("database", None, "must be a postgres:// URL or the path of a SQLite file".into()));
+        }
+    }
+    found.range("database_connections", config.database_connections, 1, 500);
+    let length = config.organisation.chars().count();
+    found.require((1..=64).contains(&length), "organisation", &config.organisation, "must have 1 to 64 characters");
+    found.range("workers", u64::try_from(config.workers).unwrap_or(u64::MAX), 0, 1024);
+    found.range("limits.anonymous_burst", config.limits.anonymous_burst, u64::from(config.limits.anonymous_per_second > 0), 1_000_000);
+}
+
+fn check_faces(config: &Config, found: &mut Findings) {
+    for (key, face, scheme) in
+        [("web.url", &config.web, "https"), ("device.url", &config.device, "https"), ("pki.url", &config.pki, "http")]
+    {
+        let Some(url) = &face.url else { continue };
+        let right = reqwest::Url::parse(url).is_ok_and(|u| {
+            let bare = u.username().is_empty() && u.query().is_none() && u.fragment().is_none() && u.path() == "/";
+            u.scheme() == scheme && u.has_host() && bare
+        });
+        found.require(right, key, url, &format!("must be {scheme}://host or {scheme}://host:port, without a path"));
+    }
+    if config.single_port {
+        found.require(
+            config.web.url.is_some() && config.device.url.is_some() && !config.web_host().eq_ignore_ascii_case(&config.device_host()),
+            "single_port",
+            "true",
+            "needs web.url and device.url with different host names",
+        );
+    }
+    let both = config.tls.certificate_file.is_some() == config.tls.key_file.is_some();
+    found.require(both, "tls.key_file", "", "must be given together with tls.certificate_file");
+    for name in &config.tls.extra_names {
+        let label = |l: &str| (1..=63).contains(&l.len()) && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        found.require(name.len() <= 253 && name.split('.').all(label), "tls.extra_names", name, "must be DNS names");
+    }
+}
+
+fn check_ca(config: &Config, found: &mut Findings) {
+    let ca = &config.ca;
+    let known = KEY_ALGORITHMS.contains(&ca.key_algorithm.as_str());
+    found.require(known, "ca.key_algorithm", &ca.key_algorithm, &format!("must be one of {}", KEY_ALGORITHMS.join(", ")));
+    found.range("ca.root_days", ca.root_days, 30, 36_500);
+    found.range("ca.issuing_days", ca.issuing_days, 30, u64::from(ca.root_days.max(30)));
+    found.range("ca.crl_hours", ca.crl_hours, 1, 8760);
+    found.range("ca.crl_refresh_hours", ca.crl_refresh_hours, 1, u64::from(ca.crl_hours.max(1)));
+    found.range("ca.ocsp_hours", ca.ocsp_hours, 1, 720);
+    found.range("ca.ocsp_responder_days", ca.ocsp_responder_days, 1, 398);
+    found.range("ca.ra_days", ca.ra_days, 7, 1100);
+    found.range("scep.challenge_minutes", config.scep.challenge_minutes, 1, 525_600);
+}
+
+fn check_windows(config: &Config, found: &mut Findings) {
+    let windows = &config.windows;
+    let id = &windows.provider_id;
+    let plain = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
+    found.require(plain, "windows.provider_id", id, "must have 1 to 64 letters, digits, '-', '_' or '.'");
+    let version = &windows.minimum_os_version;
+    let parts = version.is_empty() || version.split('.').count() <= 4 && version.split('.').all(|p| p.parse::<u32>().is_ok());
+    found.require(parts, "windows.minimum_os_version", version, "must be empty or numbers with dots such as 10.0.19041");
+    found.range("windows.identity_days", windows.identity_days, 2, 3650);
+    found.range("windows.renewal_days", windows.renewal_days, 1, u64::from(windows.identity_days.max(2)) - 1);
+    found.range("windows.poll_minutes", windows.poll_minutes, 1, 44_640);
+    found.range("windows.commands_per_message", u64::try_from(windows.commands_per_message).unwrap_or(u64::MAX), 1, 1000);
+    found.range("windows.drift_hours", windows.drift_hours, 1, 8760);
+    for tenant in &windows.entra {
+        let named = ![&tenant.tenant_id, &tenant.issuer, &tenant.audience].iter().any(|t| t.is_empty());
+        found.require(named, "windows.entra", &tenant.tenant_id, "needs tenant_id, issuer and audience");
+        found.require(outside(&tenant.jwks_uri), "windows.entra.jwks_uri", &tenant.jwks_uri, "must be an https URL");
+    }
+    let wns = &windows.wns;
+    found.require(outside(&wns.token_url), "windows.wns.token_url", &wns.token_url, "must be an https URL");
+    if !wns.client_id.is_empty() {
+        found.require(!wns.package_family_name.is_empty(), "windows.wns.package_family_name", "", "is needed beside windows.wns.client_id");
+        if wns.client_secret.expose().is_empty() {
+            found.0.push(Wrong::new("windows.wns.client_secret", None, "is needed beside windows.wns.client_id".into()));
+        }
+    }
+    for ending in &wns.channel_hosts {
+        found.require(ending.len() > 1, "windows.wns.channel_hosts", ending, "must be endings of host names");
+    }
+}
+
+/// `https`, or `http` on this machine (local stand-ins of outside services).
+fn outside(url: &str) -> bool {
+    reqwest::Url::parse(url).is_ok_and(|u| match u.scheme() {
+        "https" => u.has_host(),
+        "http" => u.host_str().is_some_and(|h| matches!(h, "localhost" | "127.0.0.1" | "[::1]")),
+        _ => false,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_right() {
+        assert_eq!(check(&Config::default()), []);
+    }
+
+    #[test]
+    fn each_rule_names_its_key() {
+        let keys = |change: fn(&mut Config)| {
+            let mut config = Config::default();
+            change(&mut config);
+            check(&config).into_iter().map(|w| w.key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(|c| c.organisation.clear()), ["organisation"]);
+        assert_eq!(keys(|c| c.single_port = true), ["single_port"]);
+        assert_eq!(keys(|c| c.web.url = Some("http://x".into())), ["web.url"]);
+        assert_eq!(keys(|c| c.web.url = Some("https://x/path".into())), ["web.url"]);
+        assert_eq!(keys(|c| c.tls.key_file = Some("k".into())), ["tls.key_file"]);
+        assert_eq!(keys(|c| c.ca.issuing_days = c.ca.root_days + 1), ["ca.issuing_days"]);
+        assert_eq!(keys(|c| c.windows.renewal_days = c.windows.identity_days), ["windows.renewal_days"]);
+        assert_eq!(keys(|c| c.windows.provider_id = "a b".into()), ["windows.provider_id"]);
+        assert_eq!(keys(|c| c.windows.minimum_os_version = "ten".into()), ["windows.minimum_os_version"]);
+        assert_eq!(keys(|c| c.database = Some("mysql://x".into())), ["database"]);
+        assert_eq!(keys(|c| c.windows.wns.client_id = "ms-app://s".into()).len(), 2);
+    }
+}

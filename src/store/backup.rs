@@ -1,0 +1,78 @@
+//! Copies of a SQLite database, and the way back.
+
+use std::os::unix::fs::OpenOptionsExt as _;
+use std::path::{Path, PathBuf};
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query, sql_types};
+
+use super::{Error, Result, lock_file, unavailable};
+
+#[derive(QueryableByName)]
+struct Said {
+    #[diesel(sql_type = sql_types::Text)]
+    text: String,
+}
+
+/// Copies the database while it is in use, on a connection of its own (the pool's may only read, and the writer's is in a transaction).
+pub(super) fn copy(source: &str, target: &Path) -> Result<()> {
+    let text = target.to_str().ok_or_else(|| Error::Unavailable("the path is not UTF-8".into()))?;
+    let failed = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", target.display()));
+    // SQLite writes into a file that is there if it is empty; so it never exists with wider rights.
+    drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).map_err(failed)?);
+    let copied = SqliteConnection::establish(source).map_err(unavailable).and_then(|mut conn| {
+        conn.batch_execute("PRAGMA busy_timeout = 10000")?;
+        sql_query("VACUUM INTO $1").bind::<sql_types::Text, _>(text).execute(&mut conn)?;
+        Ok(())
+    });
+    if copied.is_err() {
+        drop(std::fs::remove_file(target));
+    }
+    copied
+}
+
+/// Puts a copy in the place of a database that no process has open. What was there is kept beside it; the answer is where.
+///
+/// # Errors
+/// [`Error::Unavailable`] when the copy is damaged or no database of ours, when a process has the database open, or when a file cannot be
+/// written.
+pub fn restore(copy: &Path, target: &Path, stamp: &str) -> Result<Option<PathBuf>> {
+    let _lock = lock_file(target)?;
+    check(copy)?;
+    let failed = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", target.display()));
+    let draft = target.with_extension("restoring");
+    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
+    std::io::copy(&mut std::fs::File::open(copy).map_err(failed)?, &mut file).map_err(failed)?;
+    file.sync_all().map_err(failed)?;
+    let kept = target.with_extension(format!("before-{stamp}"));
+    let had_one = target.is_file();
+    if had_one {
+        // What stands in the log belongs into the file before the file moves.
+        let text = target.to_str().ok_or_else(|| Error::Unavailable("the path is not UTF-8".into()))?;
+        SqliteConnection::establish(text).map_err(unavailable)?.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        std::fs::rename(target, &kept).map_err(failed)?;
+    }
+    for ending in ["-wal", "-shm"] {
+        let mut name = target.as_os_str().to_owned();
+        name.push(ending);
+        drop(std::fs::remove_file(PathBuf::from(name)));
+    }
+    std::fs::rename(&draft, target).map_err(failed)?;
+    Ok(had_one.then_some(kept))
+}
+
+/// The file is a whole database of ours.
+fn check(copy: &Path) -> Result<()> {
+    let shown = copy.display();
+    let text = copy.to_str().filter(|_| copy.is_file()).ok_or_else(|| Error::Unavailable(format!("{shown}: no such file")))?;
+    let mut conn = SqliteConnection::establish(text).map_err(unavailable)?;
+    let wrong = |why: String| Error::Unavailable(format!("{shown} is not a whole copy of a muster database: {why}"));
+    let said: Vec<Said> =
+        sql_query("SELECT integrity_check AS text FROM pragma_integrity_check").load(&mut conn).map_err(|e| wrong(e.to_string()))?;
+    if said.first().is_none_or(|s| s.text != "ok") {
+        return Err(wrong(said.into_iter().map(|s| s.text).collect()));
+    }
+    let tenant: Vec<Said> =
+        sql_query("SELECT value AS text FROM meta WHERE key = 'tenant'").load(&mut conn).map_err(|e| wrong(e.to_string()))?;
+    if tenant.is_empty() { Err(wrong("no organisation in it".into())) } else { Ok(()) }
+}

@@ -1,0 +1,161 @@
+//! The program as people run it.
+
+use std::io::{BufRead as _, BufReader};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+
+use serde_json::Value;
+
+use crate::support::ca::Ca;
+
+fn muster(folder: &Path) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
+    command.current_dir(folder).env_clear().env("RUST_LOG", "info").args(["--data-dir", "data", "--set", "ca.key_algorithm=p-256"]);
+    for face in ["web", "device", "pki"] {
+        command.args(["--set", &format!("{face}.listen=127.0.0.1:0")]);
+    }
+    command
+}
+
+fn run(folder: &Path, args: &[&str]) -> Output {
+    muster(folder).args(args).output().unwrap()
+}
+
+fn json(folder: &Path, args: &[&str]) -> Value {
+    let output = run(folder, &[args, &["--json"]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    serde_json::from_slice(&output.stdout).unwrap()
+}
+
+fn refused(folder: &Path, args: &[&str]) -> String {
+    let output = run(folder, args);
+    assert!(!output.status.success());
+    String::from_utf8(output.stderr).unwrap()
+}
+
+/// A server that runs until it is dropped, with where its web face is.
+struct Serving(Child, String);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Starts the server and waits until it says that it serves.
+fn serve(folder: &Path) -> Serving {
+    let leaf = Ca::new("Root").leaf("server", &["localhost".to_owned(), "127.0.0.1".to_owned()]);
+    std::fs::write(folder.join("server.pem"), leaf.certificate.to_pem().unwrap()).unwrap();
+    std::fs::write(folder.join("server.key"), leaf.key.private_key_to_pem_pkcs8().unwrap()).unwrap();
+    let mut child = muster(folder)
+        .args(["--set", "tls.certificate_file=server.pem", "--set", "tls.key_file=server.key", "serve"])
+        .stderr(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let web = loop {
+        let line = lines.next().expect("the server ended before it served").unwrap();
+        let said: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+        if said["message"] == "serving" {
+            break said["web"].as_str().unwrap().to_owned();
+        }
+    };
+    std::thread::spawn(move || lines.for_each(drop));
+    Serving(child, web)
+}
+
+#[test]
+fn a_wrong_setting_is_named_with_what_is_allowed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("muster.toml"), "[compliance]\nvalidity_days = 500\n").unwrap();
+    let said = refused(folder.path(), &["status"]);
+    assert!(said.contains("compliance.validity_days = 500: must be 1 to 120"), "{said}");
+}
+
+#[test]
+fn the_configuration_prints_as_a_file_that_reads_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let first = run(folder.path(), &["config", "print"]).stdout;
+    std::fs::write(folder.path().join("other.toml"), &first).unwrap();
+    let second = run(folder.path(), &["--config", "other.toml", "config", "print"]).stdout;
+    assert!(first.starts_with(b"# Folder of the database"));
+    assert_eq!(String::from_utf8(first).unwrap(), String::from_utf8(second).unwrap());
+}
+
+#[test]
+fn the_manual_lists_every_setting() {
+    let manual = std::fs::read_to_string("docs/configuration.md").unwrap();
+    let table = muster::config::Config::manual();
+    assert!(manual.contains(&table), "put the output of `cargo run -- config manual` into docs/configuration.md");
+}
+
+#[test]
+fn an_instance_is_made_once_and_again_without_harm() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let folder = tempfile::tempdir().unwrap();
+    assert!(refused(folder.path(), &["status"]).contains("master.key"));
+    let first = json(folder.path(), &["init", "--admin", "Anna@example.org"]);
+    assert_eq!(first["administrator"], "anna@example.org");
+    assert!(first["temporary_access_pass"].as_str().unwrap().len() >= 12);
+    let again = json(folder.path(), &["init", "--admin", "anna@example.org"]);
+    assert_eq!((&again["tenant"], &again["temporary_access_pass"]), (&first["tenant"], &Value::Null));
+    for (file, mode) in [("data", 0o700), ("data/master.key", 0o600)] {
+        let found = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(found, mode, "{file}");
+    }
+    assert_eq!(json(folder.path(), &["status"])["tenant"], first["tenant"]);
+    // With another master key nothing opens.
+    std::fs::remove_file(folder.path().join("data/master.key")).unwrap();
+    assert!(refused(folder.path(), &["init"]).contains("master.key is missing"));
+    assert!(!folder.path().join("data/master.key").exists());
+}
+
+#[test]
+fn orders_reach_a_running_server_and_a_second_server_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let made = json(path, &["init"]);
+    let serving = serve(path);
+    let status = json(path, &["status"]);
+    assert_eq!(status["tenant"], made["tenant"]);
+    assert_eq!(status["web"], serving.1.as_str(), "the running server answers, with its true port");
+    let said = refused(path, &["--set", "tls.certificate_file=server.pem", "--set", "tls.key_file=server.key", "serve"]);
+    assert!(said.contains("another muster process has"), "{said}");
+    let said = refused(path, &["restore", "whatever.db"]);
+    assert!(said.contains("another muster process has"), "{said}");
+    assert_eq!(json(path, &["backup", "copy.db"])["file"], path.canonicalize().unwrap().join("copy.db").to_str().unwrap());
+    assert!(refused(path, &["backup", "copy.db"]).contains("File exists"));
+    drop(serving);
+
+    // After a crash the socket is stale: the command line opens the instance itself.
+    assert_eq!(json(path, &["status"])["tenant"], made["tenant"]);
+    std::fs::write(path.join("broken.db"), b"no database").unwrap();
+    assert!(refused(path, &["restore", "broken.db"]).contains("not a whole copy"));
+    std::fs::remove_file(path.join("data/muster.db")).unwrap();
+    json(path, &["restore", "copy.db"]);
+    assert_eq!(json(path, &["status"])["tenant"], made["tenant"]);
+}
+
+#[test]
+fn a_server_that_is_asked_to_stop_ends_well_and_takes_its_socket_with_it() {
+    let folder = tempfile::tempdir().unwrap();
+    json(folder.path(), &["init"]);
+    let mut serving = serve(folder.path());
+    assert!(Command::new("kill").arg(serving.0.id().to_string()).status().unwrap().success());
+    assert!(serving.0.wait().unwrap().success());
+    assert!(!folder.path().join("data/control.sock").exists());
+}
+
+#[test]
+fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["doctor"]);
+    assert!(!output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("muster init"));
+    json(folder.path(), &["init"]);
+    let findings = json(folder.path(), &["doctor"]);
+    let state = |check: &str| findings.as_array().unwrap().iter().find(|f| f["check"] == check).unwrap()["state"].clone();
+    assert_eq!((state("instance"), state("master key"), state("clock")), ("ok".into(), "ok".into(), "ok".into()));
+}
