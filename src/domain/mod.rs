@@ -34,6 +34,7 @@ macro_rules! words {
 
 pub mod assignment;
 pub mod audit;
+pub mod authority;
 pub mod certificate;
 pub mod command;
 pub mod compliance;

@@ -1,1 +1,211 @@
-//! Certification authorities and the keys that serve them.
+//! Authorities and service keys.
+
+use diesel::prelude::*;
+
+use super::schema::{authorities, service_keys};
+use super::{Conn, Error, Result, Tx};
+use crate::clock::Time;
+use crate::domain::authority::{KeyRecord, Kind, Record, Status};
+use crate::domain::certificate::{KeyAlgorithm, Purpose};
+use crate::ids::{AuthorityId, CertificateId};
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = authorities)]
+struct Row {
+    id: String,
+    name: String,
+    kind: String,
+    status: String,
+    parent_id: Option<String>,
+    key_algorithm: String,
+    certificate: Vec<u8>,
+    sealed_key: Vec<u8>,
+    crl_number: i64,
+    crl_due_at: i64,
+    not_before: i64,
+    not_after: i64,
+    created_at: i64,
+}
+
+impl TryFrom<Row> for Record {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: AuthorityId::from_store(row.id),
+            name: row.name,
+            kind: Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("authorities.kind"))?,
+            status: Status::parse(&row.status).ok_or_else(|| Error::corrupt("authorities.status"))?,
+            parent_id: row.parent_id.map(AuthorityId::from_store),
+            key_algorithm: KeyAlgorithm::parse(&row.key_algorithm).ok_or_else(|| Error::corrupt("authorities.key_algorithm"))?,
+            certificate: row.certificate,
+            sealed_key: row.sealed_key,
+            crl_number: row.crl_number,
+            crl_due_at: Time(row.crl_due_at),
+            not_before: Time(row.not_before),
+            not_after: Time(row.not_after),
+            created_at: Time(row.created_at),
+        })
+    }
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = service_keys)]
+struct KeyRow {
+    id: String,
+    authority_id: String,
+    purpose: String,
+    certificate: Vec<u8>,
+    sealed_key: Vec<u8>,
+    not_before: i64,
+    not_after: i64,
+    created_at: i64,
+}
+
+impl TryFrom<KeyRow> for KeyRecord {
+    type Error = Error;
+
+    fn try_from(row: KeyRow) -> Result<Self> {
+        Ok(Self {
+            id: CertificateId::from_store(row.id),
+            authority_id: AuthorityId::from_store(row.authority_id),
+            purpose: Purpose::parse(&row.purpose).ok_or_else(|| Error::corrupt("service_keys.purpose"))?,
+            certificate: row.certificate,
+            sealed_key: row.sealed_key,
+            not_before: Time(row.not_before),
+            not_after: Time(row.not_after),
+            created_at: Time(row.created_at),
+        })
+    }
+}
+
+/// Inserts an authority.
+///
+/// # Errors
+/// [`Error::Conflict`] when the name is taken.
+pub fn insert_authority(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
+    let row = Row {
+        id: record.id.to_string(),
+        name: record.name.clone(),
+        kind: record.kind.to_string(),
+        status: record.status.to_string(),
+        parent_id: record.parent_id.as_ref().map(ToString::to_string),
+        key_algorithm: record.key_algorithm.to_string(),
+        certificate: record.certificate.clone(),
+        sealed_key: record.sealed_key.clone(),
+        crl_number: record.crl_number,
+        crl_due_at: record.crl_due_at.0,
+        not_before: record.not_before.0,
+        not_after: record.not_after.0,
+        created_at: record.created_at.0,
+    };
+    diesel::insert_into(authorities::table).values(row).execute(tx.conn())?;
+    Ok(())
+}
+
+/// All authorities, oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_authorities(conn: &mut Conn) -> Result<Vec<Record>> {
+    let rows = authorities::table.order((authorities::created_at, authorities::id)).select(Row::as_select()).load(conn)?;
+    rows.into_iter().map(Record::try_from).collect()
+}
+
+/// Changes the state of an authority; says whether it had the state `from`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_status(tx: &mut Tx<'_>, id: &AuthorityId, from: Status, to: Status) -> Result<bool> {
+    let changed = diesel::update(authorities::table.find(id.as_str()).filter(authorities::status.eq(from.as_str())))
+        .set(authorities::status.eq(to.as_str()))
+        .execute(tx.conn())?;
+    Ok(changed == 1)
+}
+
+/// Makes a CRL due at `at`, unless it is due before.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_crl_due(tx: &mut Tx<'_>, id: &AuthorityId, at: Time) -> Result<()> {
+    diesel::update(authorities::table.find(id.as_str()).filter(authorities::crl_due_at.gt(at.0)))
+        .set(authorities::crl_due_at.eq(at.0))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
+/// The authorities whose CRL is due.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_crl_due(conn: &mut Conn, now: Time) -> Result<Vec<AuthorityId>> {
+    let ids: Vec<String> = authorities::table.filter(authorities::crl_due_at.le(now.0)).select(authorities::id).load(conn)?;
+    Ok(ids.into_iter().map(AuthorityId::from_store).collect())
+}
+
+/// Takes the next CRL number of an authority, for good, and lets the CRL be due again at `retry_at` should publishing fail. With
+/// `only_due`, `None` when no CRL is due at that moment (another node has taken it).
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_crl_number(tx: &mut Tx<'_>, id: &AuthorityId, only_due: Option<Time>, retry_at: Time) -> Result<Option<i64>> {
+    let due = only_due.map_or(i64::MAX, |now| now.0);
+    let changed = diesel::update(authorities::table.find(id.as_str()).filter(authorities::crl_due_at.le(due)))
+        .set((authorities::crl_number.eq(authorities::crl_number + 1), authorities::crl_due_at.eq(retry_at.0)))
+        .execute(tx.conn())?;
+    if changed == 0 {
+        return Ok(None);
+    }
+    Ok(Some(authorities::table.find(id.as_str()).select(authorities::crl_number).first(tx.conn())?))
+}
+
+/// After publishing: the next CRL is due at `next`, unless something made it due earlier than `retry_at` meanwhile.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_crl_published(tx: &mut Tx<'_>, id: &AuthorityId, retry_at: Time, next: Time) -> Result<()> {
+    diesel::update(authorities::table.find(id.as_str()).filter(authorities::crl_due_at.eq(retry_at.0)))
+        .set(authorities::crl_due_at.eq(next.0))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
+/// Inserts a service key.
+///
+/// # Errors
+/// Only the database's own.
+pub fn insert_service_key(tx: &mut Tx<'_>, record: &KeyRecord) -> Result<()> {
+    let row = KeyRow {
+        id: record.id.to_string(),
+        authority_id: record.authority_id.to_string(),
+        purpose: record.purpose.to_string(),
+        certificate: record.certificate.clone(),
+        sealed_key: record.sealed_key.clone(),
+        not_before: record.not_before.0,
+        not_after: record.not_after.0,
+        created_at: record.created_at.0,
+    };
+    diesel::insert_into(service_keys::table).values(row).execute(tx.conn())?;
+    Ok(())
+}
+
+/// The service keys that have not ended by `now`, newest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_service_keys(conn: &mut Conn, now: Time) -> Result<Vec<KeyRecord>> {
+    let rows = service_keys::table
+        .filter(service_keys::not_after.gt(now.0))
+        .order((service_keys::created_at.desc(), service_keys::id.desc()))
+        .select(KeyRow::as_select())
+        .load(conn)?;
+    rows.into_iter().map(KeyRecord::try_from).collect()
+}
+
+/// Deletes the service keys that ended before `before`; says how many.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge_service_keys(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
+    Ok(diesel::delete(service_keys::table.filter(service_keys::not_after.lt(before.0))).execute(tx.conn())?)
+}

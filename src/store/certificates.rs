@@ -1,1 +1,296 @@
 //! Issued certificates.
+
+use diesel::prelude::*;
+
+use super::schema::certificates;
+use super::{Conn, Error, Result, Tx, authorities, ocsp_responses};
+use crate::clock::Time;
+use crate::domain::Refusal;
+use crate::domain::certificate::{Certificate, CertificateStatus, RevocationReason};
+use crate::ids::{AuthorityId, CertificateId, DeviceId, UserId};
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = certificates)]
+struct Row {
+    id: String,
+    authority_id: String,
+    serial: String,
+    sha1: String,
+    sha256: String,
+    subject: String,
+    purpose: String,
+    status: String,
+    not_before: i64,
+    not_after: i64,
+    revoked_at: Option<i64>,
+    revocation_reason: Option<i64>,
+    device_id: Option<String>,
+    user_id: Option<String>,
+    enrollment_id: Option<String>,
+    profile_id: Option<String>,
+    superseded_by: Option<String>,
+    grant_document: String,
+    certificate: Vec<u8>,
+    created_at: i64,
+}
+
+impl TryFrom<Row> for Certificate {
+    type Error = Error;
+
+    fn try_from(row: Row) -> Result<Self> {
+        Ok(Self {
+            id: CertificateId::from_store(row.id),
+            authority_id: AuthorityId::from_store(row.authority_id),
+            serial: row.serial,
+            sha1: row.sha1,
+            sha256: row.sha256,
+            subject: row.subject,
+            status: status(&row.status)?,
+            not_before: Time(row.not_before),
+            not_after: Time(row.not_after),
+            revoked_at: row.revoked_at.map(Time),
+            revocation_reason: row.revocation_reason.and_then(RevocationReason::from_code),
+            superseded_by: row.superseded_by.map(CertificateId::from_store),
+            grant: serde_json::from_str(&row.grant_document)?,
+            der: row.certificate,
+            created_at: Time(row.created_at),
+        })
+    }
+}
+
+fn status(word: &str) -> Result<CertificateStatus> {
+    CertificateStatus::parse(word).ok_or_else(|| Error::corrupt("certificates.status"))
+}
+
+/// Records an issued certificate. Commit it before the certificate leaves the process.
+///
+/// # Errors
+/// [`Error::Conflict`] when the authority has the serial number already.
+pub fn insert_certificate(tx: &mut Tx<'_>, certificate: &Certificate, now: Time) -> Result<()> {
+    let grant = &certificate.grant;
+    let row = Row {
+        id: certificate.id.to_string(),
+        authority_id: certificate.authority_id.to_string(),
+        serial: certificate.serial.clone(),
+        sha1: certificate.sha1.clone(),
+        sha256: certificate.sha256.clone(),
+        subject: certificate.subject.clone(),
+        purpose: grant.purpose.to_string(),
+        status: certificate.status.to_string(),
+        not_before: certificate.not_before.0,
+        not_after: certificate.not_after.0,
+        revoked_at: certificate.revoked_at.map(|at| at.0),
+        revocation_reason: certificate.revocation_reason.map(|reason| i64::from(reason.code())),
+        device_id: grant.device_id.as_ref().map(ToString::to_string),
+        user_id: grant.user_id.as_ref().map(ToString::to_string),
+        enrollment_id: grant.enrollment_id.as_ref().map(ToString::to_string),
+        profile_id: grant.profile_id.as_ref().map(ToString::to_string),
+        superseded_by: certificate.superseded_by.as_ref().map(ToString::to_string),
+        grant_document: serde_json::to_string(grant)?,
+        certificate: certificate.der.clone(),
+        created_at: now.0,
+    };
+    diesel::insert_into(certificates::table).values(row).execute(tx.conn())?;
+    Ok(())
+}
+
+/// The certificate, which must exist.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn load_certificate(conn: &mut Conn, id: &CertificateId) -> Result<Certificate> {
+    certificates::table.find(id.as_str()).select(Row::as_select()).first(conn)?.try_into()
+}
+
+/// The certificate of a serial number (lower-case hex) of an authority.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_certificate_by_serial(conn: &mut Conn, authority: &AuthorityId, serial: &str) -> Result<Option<Certificate>> {
+    let row = certificates::table
+        .filter(certificates::authority_id.eq(authority.as_str()))
+        .filter(certificates::serial.eq(serial))
+        .select(Row::as_select())
+        .first(conn)
+        .optional()?;
+    row.map(Certificate::try_from).transpose()
+}
+
+/// The certificate of a SHA-256 thumbprint (lower-case hex).
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_certificate_by_sha256(conn: &mut Conn, sha256: &str) -> Result<Option<Certificate>> {
+    let row = certificates::table.filter(certificates::sha256.eq(sha256)).select(Row::as_select()).first(conn).optional()?;
+    row.map(Certificate::try_from).transpose()
+}
+
+/// Whether a certificate was issued, and if so when and why it was revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Its state.
+    pub status: CertificateStatus,
+    /// When it was revoked or put on hold.
+    pub revoked_at: Option<Time>,
+    /// Why.
+    pub reason: Option<RevocationReason>,
+}
+
+/// The standing of a serial number (lower-case hex): what OCSP needs, in one indexed read.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_standing(conn: &mut Conn, authority: &AuthorityId, serial: &str) -> Result<Option<Standing>> {
+    let row: Option<(String, Option<i64>, Option<i64>)> = certificates::table
+        .filter(certificates::authority_id.eq(authority.as_str()))
+        .filter(certificates::serial.eq(serial))
+        .select((certificates::status, certificates::revoked_at, certificates::revocation_reason))
+        .first(conn)
+        .optional()?;
+    let Some((word, at, reason)) = row else { return Ok(None) };
+    Ok(Some(Standing { status: status(&word)?, revoked_at: at.map(Time), reason: reason.and_then(RevocationReason::from_code) }))
+}
+
+/// What to look for; every field that is set must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Search {
+    /// Issued by.
+    pub authority: Option<AuthorityId>,
+    /// Serial number, hex in any case.
+    pub serial: Option<String>,
+    /// Issued for this device.
+    pub device: Option<DeviceId>,
+    /// Issued for this user.
+    pub user: Option<UserId>,
+    /// In this state.
+    pub status: Option<CertificateStatus>,
+    /// After this identifier.
+    pub after: Option<CertificateId>,
+}
+
+/// A page of certificates, oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_certificates(conn: &mut Conn, search: &Search, limit: i64) -> Result<Vec<Certificate>> {
+    let mut query = certificates::table.into_boxed();
+    if let Some(authority) = &search.authority {
+        query = query.filter(certificates::authority_id.eq(authority.to_string()));
+    }
+    if let Some(serial) = &search.serial {
+        query = query.filter(certificates::serial.eq(serial.to_ascii_lowercase()));
+    }
+    if let Some(device) = &search.device {
+        query = query.filter(certificates::device_id.eq(device.to_string()));
+    }
+    if let Some(user) = &search.user {
+        query = query.filter(certificates::user_id.eq(user.to_string()));
+    }
+    if let Some(status) = search.status {
+        query = query.filter(certificates::status.eq(status.as_str()));
+    }
+    if let Some(after) = &search.after {
+        query = query.filter(certificates::id.gt(after.to_string()));
+    }
+    let rows = query.order(certificates::id).limit(limit).select(Row::as_select()).load(conn)?;
+    rows.into_iter().map(Certificate::try_from).collect()
+}
+
+/// Serial number (hex), moment and reason code of each certificate of an authority that is revoked or on hold and had not ended at
+/// `ended_before`: the entries of a CRL.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_revoked(conn: &mut Conn, authority: &AuthorityId, ended_before: Time) -> Result<Vec<(String, Time, u8)>> {
+    let rows: Vec<(String, Option<i64>, Option<i64>)> = certificates::table
+        .filter(certificates::authority_id.eq(authority.as_str()))
+        .filter(certificates::revoked_at.is_not_null())
+        .filter(certificates::not_after.ge(ended_before.0))
+        .order((certificates::revoked_at, certificates::serial))
+        .select((certificates::serial, certificates::revoked_at, certificates::revocation_reason))
+        .load(conn)?;
+    let entry = |(serial, at, reason): (String, Option<i64>, Option<i64>)| {
+        (serial, Time(at.unwrap_or_default()), reason.and_then(|code| u8::try_from(code).ok()).unwrap_or_default())
+    };
+    Ok(rows.into_iter().map(entry).collect())
+}
+
+/// Certificates that another one took the place of before `before`, and that are still relied upon.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_superseded(conn: &mut Conn, before: Time, now: Time, limit: i64) -> Result<Vec<CertificateId>> {
+    let newer = diesel::alias!(certificates as newer);
+    let ids: Vec<String> = certificates::table
+        .inner_join(newer.on(newer.field(certificates::id).nullable().eq(certificates::superseded_by)))
+        .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
+        .filter(certificates::not_after.gt(now.0))
+        .filter(newer.field(certificates::created_at).lt(before.0))
+        .order(certificates::id)
+        .limit(limit)
+        .select(certificates::id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(CertificateId::from_store).collect())
+}
+
+/// Revokes a certificate or puts it on hold; the CRL becomes due and what OCSP had signed about it is dropped, all in the caller's
+/// transaction.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Refusal::CertificateRevokedBefore`] when it is revoked, or is on hold and was to be put on hold.
+pub fn update_revoked(tx: &mut Tx<'_>, id: &CertificateId, reason: RevocationReason, now: Time) -> Result<()> {
+    let (status, mut from) = if reason == RevocationReason::CertificateHold {
+        (CertificateStatus::Held, vec![])
+    } else {
+        (CertificateStatus::Revoked, vec![CertificateStatus::Held.as_str()])
+    };
+    from.push(CertificateStatus::Active.as_str());
+    let changed = diesel::update(certificates::table.find(id.as_str()).filter(certificates::status.eq_any(from)))
+        .set((
+            certificates::status.eq(status.as_str()),
+            certificates::revoked_at.eq(Some(now.0)),
+            certificates::revocation_reason.eq(Some(i64::from(reason.code()))),
+        ))
+        .execute(tx.conn())?;
+    tell(tx, id, changed, Refusal::CertificateRevokedBefore, now)
+}
+
+/// Releases a certificate from hold.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Refusal::CertificateNotHeld`].
+pub fn update_released(tx: &mut Tx<'_>, id: &CertificateId, now: Time) -> Result<()> {
+    let held = certificates::status.eq(CertificateStatus::Held.as_str());
+    let changed = diesel::update(certificates::table.find(id.as_str()).filter(held))
+        .set((
+            certificates::status.eq(CertificateStatus::Active.as_str()),
+            certificates::revoked_at.eq(None::<i64>),
+            certificates::revocation_reason.eq(None::<i64>),
+        ))
+        .execute(tx.conn())?;
+    tell(tx, id, changed, Refusal::CertificateNotHeld, now)
+}
+
+/// Lets CRL and OCSP follow a change of standing.
+fn tell(tx: &mut Tx<'_>, id: &CertificateId, changed: usize, otherwise: Refusal, now: Time) -> Result<()> {
+    let (authority, serial): (String, String) =
+        certificates::table.find(id.as_str()).select((certificates::authority_id, certificates::serial)).first(tx.conn())?;
+    if changed == 0 {
+        return Err(otherwise.into());
+    }
+    let authority = AuthorityId::from_store(authority);
+    ocsp_responses::purge_answers(tx, &authority, &serial)?;
+    authorities::update_crl_due(tx, &authority, now)
+}
+
+/// Records that `newer` takes the place of `older`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_superseded(tx: &mut Tx<'_>, older: &CertificateId, newer: &CertificateId) -> Result<()> {
+    diesel::update(certificates::table.find(older.as_str()))
+        .set(certificates::superseded_by.eq(Some(newer.as_str())))
+        .execute(tx.conn())?;
+    Ok(())
+}

@@ -1,0 +1,85 @@
+//! Certification authorities and the keys that serve them, as they are recorded.
+
+use super::certificate::{KeyAlgorithm, Purpose};
+use crate::clock::Time;
+use crate::ids::AuthorityId;
+
+words! {
+    /// Where an authority stands in the hierarchy.
+    Kind {
+        /// Signs issuing authorities.
+        Root = "root",
+        /// Signs everything else.
+        Issuing = "issuing",
+    }
+}
+
+words! {
+    /// Whether an authority issues. CRL, OCSP and certificate downloads go on in every state.
+    Status {
+        /// Issues.
+        Active = "active",
+        /// Issues nothing for the time being.
+        Paused = "paused",
+        /// Issues nothing any more; its certificate is revoked.
+        Revoked = "revoked",
+    }
+}
+
+/// An authority.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// Identifier.
+    pub id: AuthorityId,
+    /// Name in addresses, unique: lower-case letters, digits and hyphens.
+    pub name: String,
+    /// Place in the hierarchy.
+    pub kind: Kind,
+    /// Whether it issues.
+    pub status: Status,
+    /// Who signed its certificate; `None` for a root.
+    pub parent_id: Option<AuthorityId>,
+    /// Its key.
+    pub key_algorithm: KeyAlgorithm,
+    /// Its certificate, DER.
+    pub certificate: Vec<u8>,
+    /// Its private key, PKCS#8, sealed.
+    pub sealed_key: Vec<u8>,
+    /// Number of the newest CRL that was begun.
+    pub crl_number: i64,
+    /// When the next CRL is due.
+    pub crl_due_at: Time,
+    /// First moment of validity.
+    pub not_before: Time,
+    /// Last moment of validity.
+    pub not_after: Time,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+/// A certificate with a key of ours: SCEP registration authority, OCSP responder or TLS server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KeyRecord {
+    /// The certificate's identifier.
+    pub id: crate::ids::CertificateId,
+    /// Who issued it.
+    pub authority_id: AuthorityId,
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The certificate, DER.
+    pub certificate: Vec<u8>,
+    /// The private key, PKCS#8, sealed.
+    pub sealed_key: Vec<u8>,
+    /// First moment of validity.
+    pub not_before: Time,
+    /// Last moment of validity.
+    pub not_after: Time,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+/// Whether a text can name an authority in addresses: 1 to 40 lower-case letters, digits and hyphens.
+#[must_use]
+pub fn is_name(text: &str) -> bool {
+    (1..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
