@@ -8,6 +8,7 @@ use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::ids::TenantId;
 use crate::secret::{SealError, Sealer};
+use crate::service::pki::keys::Keys;
 use crate::store::Store;
 
 /// The variable that may hold the master keys instead of a file.
@@ -64,6 +65,8 @@ pub struct App {
     pub http: reqwest::Client,
     /// Rung after a commit that put something into the outbox.
     pub outbox: Notify,
+    /// Authorities and their keys, as read from the store.
+    pub keys: Keys,
     clock: Arc<dyn Clock>,
     sealer: RwLock<Arc<Sealer>>,
 }
@@ -96,6 +99,7 @@ impl App {
             node: uuid::Uuid::now_v7().to_string(),
             http,
             outbox: Notify::new(),
+            keys: Keys::default(),
             clock,
             sealer: RwLock::new(Arc::new(sealer)),
         })

@@ -1,11 +1,9 @@
 //! OCSP (RFC 6960, nonce bounds of RFC 9654): requests are read, responses are built and, for tests and simulated devices, read back.
 
-use der::asn1::ObjectIdentifier;
-use openssl::sha::sha1;
-
 use super::Malformed;
 use super::asn1::{self, Reader, context, context_primitive, sequence, tlv};
 use super::x509::{Extension, SignatureAlgorithm};
+use der::asn1::ObjectIdentifier;
 
 const NONCE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.2");
 const BASIC_RESPONSE: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.1");
@@ -81,7 +79,7 @@ impl Request {
                 return Err(Malformed::new("too many certificates", "request"));
             }
             let mut single = list.expect(asn1::SEQUENCE, "no request")?.reader();
-            certificates.push(cert_id(&single.expect(asn1::SEQUENCE, "no CertID")?)?);
+            certificates.push(read_cert_id(&single.expect(asn1::SEQUENCE, "no CertID")?)?);
             single.optional(context(0))?;
             single.end()?;
         }
@@ -105,18 +103,18 @@ impl Request {
     }
 }
 
-/// A CertID by SHA-1: issuer's name (DER), bits of the issuer's key, serial number (big-endian).
+/// A CertID of digests of the issuer's name (DER) and key bits, and a serial number (big-endian).
 #[must_use]
-pub fn cert_id_sha1(issuer_name: &[u8], issuer_key_bits: &[u8], serial: &[u8]) -> Vec<u8> {
-    sequence(&[
-        &sequence(&[&asn1::oid(&SHA1), &[asn1::NULL, 0]]),
-        &asn1::octets(&sha1(issuer_name)),
-        &asn1::octets(&sha1(issuer_key_bits)),
-        &asn1::unsigned(serial),
-    ])
+pub fn cert_id(hash: Hash, name_hash: &[u8], key_hash: &[u8], serial: &[u8]) -> Vec<u8> {
+    let algorithm = match hash {
+        Hash::Sha1 => SHA1,
+        Hash::Sha256 => SHA256,
+    };
+    let algorithm = sequence(&[&asn1::oid(&algorithm), &[asn1::NULL, 0]]);
+    sequence(&[&algorithm, &asn1::octets(name_hash), &asn1::octets(key_hash), &asn1::unsigned(serial)])
 }
 
-fn cert_id(element: &asn1::Element<'_>) -> Result<CertId, Malformed> {
+fn read_cert_id(element: &asn1::Element<'_>) -> Result<CertId, Malformed> {
     let mut reader = element.reader();
     let algorithm = reader.expect(asn1::SEQUENCE, "no digest algorithm")?.reader().element()?.oid()?;
     let hash = match algorithm {
@@ -267,7 +265,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn id(serial: u8) -> Vec<u8> {
-        cert_id_sha1(b"name", b"key", &[serial])
+        cert_id(Hash::Sha1, &[1; 20], &[2; 20], &[serial])
     }
 
     #[test]

@@ -1,1 +1,474 @@
-//! Authorities: making, listing, exporting.
+//! Authorities: making a hierarchy, its states, and the service certificates that it needs.
+
+use std::sync::Arc;
+
+use openssl::sha::{sha1, sha256};
+use openssl::x509::X509;
+use serde_json::json;
+
+use super::issue::{self, Subject};
+use super::keys::{self, AUTHORITY_KEY, SERVICE_KEY, ServiceKey, SigningKey};
+use crate::app::App;
+use crate::clock::{DAY, Time};
+use crate::domain::Refusal;
+use crate::domain::audit::Entry;
+use crate::domain::authority::{KeyRecord, Kind, Record, Status, is_name};
+use crate::domain::certificate::{AttributeType, Grant, KeyAlgorithm, KeyRules, KeyUsage, Purpose, Rdn, RevocationReason, San, usage};
+use crate::ids::AuthorityId;
+use crate::secret::Sealer;
+use crate::service::{Error, Result};
+use crate::store::{authorities, certificates};
+use crate::wire::x509::Parts;
+
+/// Life of our own server certificates, in days (Apple accepts no more than 825).
+const SERVER_DAYS: u32 = 397;
+/// Names of the hierarchy that `init` makes.
+const ROOT: &str = "root";
+/// Name of its issuing authority.
+const ISSUING: &str = "issuing";
+
+/// An authority, ready for use: parsed once, kept in the cache.
+#[derive(Debug)]
+pub struct Authority {
+    /// Identifier.
+    pub id: AuthorityId,
+    /// Name in addresses.
+    pub name: String,
+    /// Place in the hierarchy.
+    pub kind: Kind,
+    /// Whether it issues.
+    pub status: Status,
+    /// Who signed its certificate.
+    pub parent_id: Option<AuthorityId>,
+    /// Its certificate, DER.
+    pub certificate: Vec<u8>,
+    /// Its certificate and those above it, to the root, DER.
+    pub chain: Vec<Vec<u8>>,
+    /// Its name, DER, byte for byte as its certificate has it.
+    pub subject: Vec<u8>,
+    /// Its subject key identifier, as its certificate states it.
+    pub key_identifier: Vec<u8>,
+    /// First moment of validity.
+    pub not_before: Time,
+    /// Last moment of validity.
+    pub not_after: Time,
+    /// Its key.
+    pub key: SigningKey,
+    /// Its service certificates that have not ended, newest first.
+    pub service_keys: Vec<Arc<ServiceKey>>,
+    pub(super) x509: X509,
+    pub(super) name_hashes: ([u8; 20], [u8; 32]),
+    pub(super) key_hashes: ([u8; 20], [u8; 32]),
+    base: String,
+}
+
+impl Authority {
+    pub(super) fn build(sealer: &Sealer, base: &str, record: &Record, keys: &[KeyRecord], chain: &[Vec<u8>]) -> Result<Self> {
+        let key = SigningKey::open(sealer, AUTHORITY_KEY, &record.sealed_key, record.key_algorithm)?;
+        let mut service_keys = Vec::with_capacity(keys.len());
+        for row in keys {
+            let algorithm = service_algorithm(row.purpose);
+            service_keys.push(Arc::new(ServiceKey {
+                purpose: row.purpose,
+                certificate: row.certificate.clone(),
+                key: SigningKey::open(sealer, SERVICE_KEY, &row.sealed_key, algorithm)?,
+                not_before: row.not_before,
+                not_after: row.not_after,
+            }));
+        }
+        Self::assemble(record, key, service_keys, chain, base)
+    }
+
+    fn assemble(record: &Record, key: SigningKey, service_keys: Vec<Arc<ServiceKey>>, chain: &[Vec<u8>], base: &str) -> Result<Self> {
+        let parts = Parts::parse(&record.certificate)?;
+        Ok(Self {
+            id: record.id.clone(),
+            name: record.name.clone(),
+            kind: record.kind,
+            status: record.status,
+            parent_id: record.parent_id.clone(),
+            certificate: record.certificate.clone(),
+            chain: chain.to_vec(),
+            subject: parts.subject.to_vec(),
+            key_identifier: parts.subject_key_identifier()?,
+            not_before: record.not_before,
+            not_after: record.not_after,
+            key,
+            service_keys,
+            x509: X509::from_der(&record.certificate)?,
+            name_hashes: (sha1(parts.subject), sha256(parts.subject)),
+            key_hashes: (sha1(parts.key_bits), sha256(parts.key_bits)),
+            base: base.to_owned(),
+        })
+    }
+
+    /// The newest service certificate of this kind that is valid at `now`.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when there is none.
+    pub fn service_key(&self, purpose: Purpose, now: Time) -> Result<&Arc<ServiceKey>> {
+        let found = self.service_keys.iter().find(|key| key.purpose == purpose && key.not_before <= now && now <= key.not_after);
+        found.ok_or_else(|| Error::Unavailable(format!("authority {} has no {purpose} certificate", self.name)))
+    }
+
+    /// Where its CRL is.
+    #[must_use]
+    pub fn crl_url(&self) -> String {
+        format!("{}/crl/{}.crl", self.base, self.name)
+    }
+
+    /// Where its certificate is.
+    #[must_use]
+    pub fn certificate_url(&self) -> String {
+        format!("{}/aia/{}.cer", self.base, self.name)
+    }
+
+    /// Where its OCSP responder is.
+    #[must_use]
+    pub fn ocsp_url(&self) -> String {
+        format!("{}/ocsp/{}", self.base, self.name)
+    }
+
+    /// Its subject for people.
+    #[must_use]
+    pub fn subject_text(&self) -> String {
+        let attributes = self.x509.subject_name().entries().map(|entry| {
+            let value = entry.data().to_string();
+            format!("{}={value}", entry.object().nid().short_name().unwrap_or("?"))
+        });
+        attributes.collect::<Vec<_>>().join(", ")
+    }
+}
+
+/// The key algorithm of service certificates: SCEP clients encrypt with RSA only; the others sign, and P-256 is the cheapest.
+fn service_algorithm(purpose: Purpose) -> KeyAlgorithm {
+    if purpose == Purpose::Registration { KeyAlgorithm::Rsa2048 } else { KeyAlgorithm::P256 }
+}
+
+/// All authorities, oldest first.
+///
+/// # Errors
+/// When the store fails or a key does not open under the master key.
+pub async fn list(app: &App) -> Result<Vec<Arc<Authority>>> {
+    Ok(keys::load(app).await?.authorities.clone())
+}
+
+/// The authority of that id.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn by_id(app: &App, id: &AuthorityId) -> Result<Arc<Authority>> {
+    let found = keys::load(app).await?.authorities.iter().find(|a| a.id == *id).map(Arc::clone);
+    found.ok_or(Error::NotFound("authority"))
+}
+
+/// The authority of that name.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn by_name(app: &App, name: &str) -> Result<Arc<Authority>> {
+    let found = keys::load(app).await?.authorities.iter().find(|a| a.name == name).map(Arc::clone);
+    found.ok_or(Error::NotFound("authority"))
+}
+
+/// The authority that issues to devices: the oldest active issuing authority.
+///
+/// # Errors
+/// [`Refusal::AuthorityNotActive`] when there is none.
+pub async fn issuing(app: &App) -> Result<Arc<Authority>> {
+    let (loaded, now) = (keys::load(app).await?, app.now());
+    let found = loaded.authorities.iter().find(|a| a.kind == Kind::Issuing && a.status == Status::Active && now < a.not_after);
+    found.map(Arc::clone).ok_or(Error::Refused(Refusal::AuthorityNotActive))
+}
+
+/// The root of the authority that issues to devices, DER: what devices must trust.
+///
+/// # Errors
+/// As [`issuing`].
+pub async fn root_certificate(app: &App) -> Result<Vec<u8>> {
+    issuing(app).await?.chain.last().cloned().ok_or(Error::NotFound("authority"))
+}
+
+/// An authority to be made.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct NewAuthority {
+    /// Name in addresses.
+    pub name: String,
+    /// Common name of its certificate.
+    pub common_name: String,
+    /// Who signs it; `None` makes a root.
+    pub parent: Option<String>,
+    /// Its key.
+    pub key_algorithm: KeyAlgorithm,
+    /// Its life, in days; ends no later than its parent's.
+    pub days: u32,
+}
+
+/// Makes an authority with a key of its own, its service certificates and its first CRL.
+///
+/// # Errors
+/// [`Refusal::AuthorityNameInvalid`], [`Refusal::CertificateNameInvalid`], [`Refusal::AuthorityNotActive`] (the parent issues nothing),
+/// [`Error::NotFound`] (no such parent), [`Error::Conflict`] (name taken).
+pub async fn create(app: &App, new: &NewAuthority, actor: &str, origin: &str) -> Result<Arc<Authority>> {
+    if !is_name(&new.name) {
+        return Err(Refusal::AuthorityNameInvalid.into());
+    }
+    let parent = match &new.parent {
+        Some(name) => Some(by_name(app, name).await?),
+        None => None,
+    };
+    if parent.as_ref().is_some_and(|p| p.status != Status::Active || p.kind != Kind::Root) {
+        return Err(Refusal::AuthorityNotActive.into());
+    }
+    let subject = vec![
+        Rdn::new(AttributeType::Organization, app.config.organisation.clone()),
+        Rdn::new(AttributeType::CommonName, new.common_name.clone()),
+    ];
+    let grant = Grant {
+        subject,
+        extended_key_usages: Vec::new(),
+        key_usages: Vec::new(),
+        ..Grant::client(Purpose::Authority, &new.common_name, new.days)
+    };
+    grant.check()?;
+    let (algorithm, now, sealer, id) = (new.key_algorithm, app.now(), app.sealer(), AuthorityId::new());
+    let (id_signed, parent_signing) = (id.clone(), parent.clone());
+    let (certificate, sealed_key) = tokio::task::spawn_blocking(move || -> Result<_> {
+        let key = SigningKey::generate(algorithm)?;
+        let issued = match &parent_signing {
+            Some(parent) => issue::sign(parent, &grant, &key.spki()?, Subject::Authority, now)?,
+            None => issue::sign_root(&id_signed, &key, &grant, now)?,
+        };
+        Ok((issued.certificate, key.seal(&sealer, AUTHORITY_KEY)?))
+    })
+    .await
+    .map_err(Error::internal)??;
+    let record = Record {
+        id,
+        name: new.name.clone(),
+        kind: if parent.is_some() { Kind::Issuing } else { Kind::Root },
+        status: Status::Active,
+        parent_id: parent.as_ref().map(|p| p.id.clone()),
+        key_algorithm: algorithm,
+        certificate: certificate.der.clone(),
+        sealed_key,
+        crl_number: 0,
+        crl_due_at: now,
+        not_before: certificate.not_before,
+        not_after: certificate.not_after,
+        created_at: now,
+    };
+    let audit = Entry::new(actor, "authority.create", format!("authority:{}", record.id), origin).after(&json!({
+        "name": record.name, "kind": record.kind, "subject": certificate.subject, "serial": certificate.serial,
+        "keyAlgorithm": record.key_algorithm, "notAfter": record.not_after.to_string(), "parent": new.parent,
+    }));
+    let stored = record.clone();
+    app.store
+        .write(move |tx| {
+            authorities::insert_authority(tx, &stored)?;
+            certificates::insert_certificate(tx, &certificate, now)?;
+            crate::store::audit::append(tx, &audit, now)
+        })
+        .await?;
+    app.keys.invalidate();
+    renew_service_keys(app).await?;
+    super::crl::publish(app, &record.id).await?;
+    by_id(app, &record.id).await
+}
+
+/// Makes the root and the issuing authority that the configuration describes; what is there already stays as it is.
+///
+/// # Errors
+/// As [`create`]; [`Error::Conflict`] when the configured key algorithm does not exist.
+pub async fn create_hierarchy(app: &App, actor: &str, origin: &str) -> Result<()> {
+    let ca = &app.config.ca;
+    let key_algorithm = KeyAlgorithm::parse(&ca.key_algorithm)
+        .ok_or_else(|| Error::Conflict("ca.key_algorithm must be rsa-2048, rsa-3072, rsa-4096, p-256 or p-384".into()))?;
+    let organisation = &app.config.organisation;
+    let wanted = [
+        (ROOT, format!("{organisation} Root CA"), None, ca.root_days),
+        (ISSUING, format!("{organisation} Issuing CA"), Some(ROOT.to_owned()), ca.issuing_days),
+    ];
+    for (name, common_name, parent, days) in wanted {
+        match by_name(app, name).await {
+            Ok(_) => {}
+            Err(Error::NotFound(_)) => {
+                // The name is shortened to what a certificate may hold.
+                let common_name = common_name.chars().rev().take(64).collect::<Vec<_>>().into_iter().rev().collect();
+                create(app, &NewAuthority { name: name.into(), common_name, parent, key_algorithm, days }, actor, origin).await?;
+            }
+            Err(other) => return Err(other),
+        }
+    }
+    renew_service_keys(app).await
+}
+
+/// Pauses or activates an authority. CRL, OCSP and downloads go on.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Refusal::AuthorityNotActive`] when it is revoked.
+pub async fn set_paused(app: &App, name: &str, paused: bool, actor: &str, origin: &str) -> Result<()> {
+    let authority = by_name(app, name).await?;
+    let (from, to) = if paused { (Status::Active, Status::Paused) } else { (Status::Paused, Status::Active) };
+    if authority.status == to {
+        return Ok(());
+    }
+    let action = if paused { "authority.pause" } else { "authority.activate" };
+    let audit = Entry::new(actor, action, format!("authority:{}", authority.id), origin);
+    let (id, now) = (authority.id.clone(), app.now());
+    let changed = app
+        .store
+        .write(move |tx| {
+            let changed = authorities::claim_status(tx, &id, from, to)?;
+            if changed {
+                crate::store::audit::append(tx, &audit, now)?;
+            }
+            Ok(changed)
+        })
+        .await;
+    app.keys.invalidate();
+    if changed? { Ok(()) } else { Err(Refusal::AuthorityNotActive.into()) }
+}
+
+/// Revokes an issuing authority: it issues nothing any more, and its parent's CRL names it.
+///
+/// # Errors
+/// [`Error::NotFound`] (also for a root, which nobody can revoke); [`Refusal::CertificateRevokedBefore`].
+pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str, origin: &str) -> Result<()> {
+    let authority = by_name(app, name).await?;
+    let parent = authority.parent_id.clone().ok_or(Error::NotFound("authority above it"))?;
+    let sha256 = hex::encode(sha256(&authority.certificate));
+    let audit = Entry::new(actor, "authority.revoke", format!("authority:{}", authority.id), origin).after(&json!({ "reason": reason }));
+    let (id, now) = (authority.id.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            let row = certificates::find_certificate_by_sha256(tx.conn(), &sha256)?.ok_or(crate::store::Error::NotFound)?;
+            certificates::update_revoked(tx, &row.id, reason, now)?;
+            for from in [Status::Active, Status::Paused] {
+                authorities::claim_status(tx, &id, from, Status::Revoked)?;
+            }
+            crate::store::audit::append(tx, &audit, now)
+        })
+        .await?;
+    app.keys.invalidate();
+    super::crl::publish(app, &parent).await
+}
+
+/// Makes the service certificates that are missing or come near their end: an OCSP responder for each authority, a SCEP registration
+/// authority for each issuing authority, and the server certificate. Old ones stay until they end, so that what was encrypted to them
+/// can be read. For a job, and for the start of a server.
+///
+/// # Errors
+/// When the store or OpenSSL fails.
+pub async fn renew_service_keys(app: &App) -> Result<()> {
+    let now = app.now();
+    let server_names = app.config.server_names();
+    let first_issuing = issuing(app).await.ok().map(|a| a.id.clone());
+    for authority in list(app).await? {
+        if now >= authority.not_after {
+            continue;
+        }
+        let config = &app.config.ca;
+        let mut wanted = vec![(Purpose::OcspResponder, config.ocsp_responder_days)];
+        if authority.kind == Kind::Issuing && authority.status != Status::Revoked {
+            wanted.push((Purpose::Registration, config.ra_days));
+        }
+        if first_issuing.as_ref() == Some(&authority.id) {
+            wanted.push((Purpose::Server, SERVER_DAYS));
+        }
+        for (purpose, days) in wanted {
+            let last = authority.service_key(purpose, now).ok();
+            // Renewed when a third of its life is left; at the end of the authority's own life there is no more to be had.
+            let lasting =
+                last.is_some_and(|key| key.not_after >= authority.not_after || now.plus(i64::from(days) * DAY / 3) < key.not_after);
+            let named = purpose != Purpose::Server || last.is_some_and(|key| has_names(&key.certificate, &server_names));
+            if !(lasting && named) {
+                create_service_key(app, &authority, purpose, days, &server_names).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn has_names(certificate: &[u8], names: &[String]) -> bool {
+    let Ok(certificate) = X509::from_der(certificate) else { return false };
+    let Some(found) = certificate.subject_alt_names() else { return false };
+    let found: Vec<String> = found
+        .iter()
+        .filter_map(|name| {
+            let ip = name.ipaddress().and_then(|bytes| match bytes.len() {
+                4 => <[u8; 4]>::try_from(bytes).ok().map(|b| std::net::IpAddr::from(b).to_string()),
+                16 => <[u8; 16]>::try_from(bytes).ok().map(|b| std::net::IpAddr::from(b).to_string()),
+                _ => None,
+            });
+            name.dnsname().map(str::to_owned).or(ip)
+        })
+        .collect();
+    names.iter().all(|name| found.contains(name))
+}
+
+async fn create_service_key(app: &App, authority: &Arc<Authority>, purpose: Purpose, days: u32, names: &[String]) -> Result<()> {
+    let organisation = &app.config.organisation;
+    let common_name = match purpose {
+        Purpose::Server => names.first().cloned().unwrap_or_else(|| organisation.clone()),
+        Purpose::Registration => format!("SCEP registration authority of {}", authority.name),
+        _ => format!("OCSP responder of {}", authority.name),
+    };
+    let common_name: String = common_name.chars().take(64).collect();
+    let mut grant = Grant::client(purpose, &common_name, days);
+    grant.subject.insert(0, Rdn::new(AttributeType::Organization, organisation.clone()));
+    grant.key_rules = KeyRules::default();
+    match purpose {
+        Purpose::Server => {
+            grant.extended_key_usages = vec![usage::SERVER_AUTH.to_owned()];
+            let san = |name: &String| if name.parse::<std::net::IpAddr>().is_ok() { San::Ip(name.clone()) } else { San::Dns(name.clone()) };
+            grant.sans = names.iter().map(san).collect();
+        }
+        Purpose::Registration => {
+            grant.extended_key_usages = Vec::new();
+        }
+        _ => {
+            grant.extended_key_usages = vec![usage::OCSP_SIGNING.to_owned()];
+            grant.key_usages = vec![KeyUsage::DigitalSignature];
+        }
+    }
+    let (signing, sealer, now) = (Arc::clone(authority), app.sealer(), app.now());
+    let (certificate, sealed_key) = tokio::task::spawn_blocking(move || -> Result<_> {
+        let key = SigningKey::generate(service_algorithm(purpose))?;
+        let issued = issue::sign(&signing, &grant, &key.spki()?, Subject::EndEntity, now)?;
+        Ok((issued.certificate, key.seal(&sealer, SERVICE_KEY)?))
+    })
+    .await
+    .map_err(Error::internal)??;
+    let record = KeyRecord {
+        id: certificate.id.clone(),
+        authority_id: authority.id.clone(),
+        purpose,
+        certificate: certificate.der.clone(),
+        sealed_key,
+        not_before: certificate.not_before,
+        not_after: certificate.not_after,
+        created_at: now,
+    };
+    let audit = issue::audit(&certificate, "system", "local");
+    app.store
+        .write(move |tx| {
+            certificates::insert_certificate(tx, &certificate, now)?;
+            authorities::insert_service_key(tx, &record)?;
+            crate::store::audit::append(tx, &audit, now)
+        })
+        .await?;
+    app.keys.invalidate();
+    Ok(())
+}
+
+/// The certificate that our TLS faces show, with the chain without the root.
+///
+/// # Errors
+/// [`Error::Unavailable`] when there is none yet.
+pub async fn server_identity(app: &App) -> Result<(Arc<ServiceKey>, Vec<Vec<u8>>)> {
+    let authority = issuing(app).await?;
+    let key = Arc::clone(authority.service_key(Purpose::Server, app.now())?);
+    let without_root = authority.chain.len().saturating_sub(1);
+    Ok((key, authority.chain.iter().take(without_root).cloned().collect()))
+}
