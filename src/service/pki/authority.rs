@@ -133,7 +133,7 @@ impl Authority {
     #[must_use]
     pub fn subject_text(&self) -> String {
         let attributes = self.x509.subject_name().entries().map(|entry| {
-            let value = entry.data().to_string();
+            let value = entry.data().to_string().unwrap_or_default();
             format!("{}={value}", entry.object().nid().short_name().unwrap_or("?"))
         });
         attributes.collect::<Vec<_>>().join(", ")

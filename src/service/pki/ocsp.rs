@@ -81,10 +81,10 @@ async fn from_store(app: &App, authority: &Arc<Authority>, id: &CertId) -> Resul
             Ok((kept, standing))
         })
         .await?;
-    if let (Some(kept), _) = &found {
-        if now < kept.next_update.plus(-life(app) / 4) {
-            return Ok(Reply { der: kept.der.clone(), cacheable: Some((kept.this_update, kept.next_update)) });
-        }
+    if let (Some(kept), _) = &found
+        && now < kept.next_update.plus(-life(app) / 4)
+    {
+        return Ok(Reply { der: kept.der.clone(), cacheable: Some((kept.this_update, kept.next_update)) });
     }
     let standing = match found {
         (Some(_), _) => read_standing(app, &authority.id, &serial).await?,
