@@ -1,8 +1,8 @@
 //! What each face answers: one table per face, and nothing is reachable that is not in it.
 
-use actix_web::web::{ServiceConfig, get, resource};
+use actix_web::web::{ServiceConfig, get, post, resource};
 
-use super::{health, signals};
+use super::{health, pki, signals};
 use crate::service::signals::JWKS_PATH;
 
 /// The face that never asks for a client certificate.
@@ -23,6 +23,11 @@ pub fn device(table: &mut ServiceConfig) {
 /// The plain HTTP face of the CA.
 pub fn pki(table: &mut ServiceConfig) {
     table
+        .service(resource("/aia/{name}.cer").route(get().to(pki::show_certificate)))
+        .service(resource("/aia/{name}.pem").route(get().to(pki::show_chain)))
+        .service(resource("/crl/{name}.crl").route(get().to(pki::show_crl)))
+        .service(resource("/ocsp/{name}").route(post().to(pki::answer_posted)))
+        .service(resource("/ocsp/{name}/{request:.*}").route(get().to(pki::answer_got)))
         .service(resource("/healthz").route(get().to(health::show_alive)))
         .service(resource("/metrics").route(get().to(health::show_metrics)))
         .service(resource("/readyz").route(get().to(health::show_ready)));

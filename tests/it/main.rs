@@ -5,6 +5,8 @@
 mod cli;
 mod faces;
 mod identity_tap;
+mod pki;
+mod store_certificates;
 mod store_outbox;
 mod store_writer;
 mod support;

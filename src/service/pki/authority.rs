@@ -145,6 +145,19 @@ fn service_algorithm(purpose: Purpose) -> KeyAlgorithm {
     if purpose == Purpose::Registration { KeyAlgorithm::Rsa2048 } else { KeyAlgorithm::P256 }
 }
 
+/// A certificate as PEM text.
+#[must_use]
+pub fn pem(certificate: &[u8]) -> String {
+    let text = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, certificate);
+    let mut pem = String::from("-----BEGIN CERTIFICATE-----\n");
+    for line in text.as_bytes().chunks(64) {
+        pem.push_str(&String::from_utf8_lossy(line));
+        pem.push('\n');
+    }
+    pem.push_str("-----END CERTIFICATE-----\n");
+    pem
+}
+
 /// All authorities, oldest first.
 ///
 /// # Errors

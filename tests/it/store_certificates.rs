@@ -1,0 +1,145 @@
+//! Rows of authorities, certificates, revocation lists and OCSP answers, on both databases.
+
+use muster::clock::Time;
+use muster::domain::authority::{Kind, Record, Status};
+use muster::domain::certificate::{Certificate, CertificateStatus, Grant, KeyAlgorithm, Purpose, RevocationReason};
+use muster::ids::{AuthorityId, CertificateId};
+use muster::store::certificates::{self, Search};
+use muster::store::crls::{self, Crl};
+use muster::store::ocsp_responses::{self, Answer};
+use muster::store::{Error, authorities};
+
+use crate::both_backends;
+
+fn authority() -> Record {
+    Record {
+        id: AuthorityId::new(),
+        name: "issuing".into(),
+        kind: Kind::Issuing,
+        status: Status::Active,
+        parent_id: None,
+        key_algorithm: KeyAlgorithm::P256,
+        certificate: vec![1],
+        sealed_key: vec![2],
+        crl_number: 0,
+        crl_due_at: Time(1_000),
+        not_before: Time(0),
+        not_after: Time(1_000_000),
+        created_at: Time(5),
+    }
+}
+
+fn certificate(authority: &AuthorityId, serial: &str) -> Certificate {
+    Certificate {
+        id: CertificateId::new(),
+        authority_id: authority.clone(),
+        serial: serial.into(),
+        sha1: format!("sha1 {serial}"),
+        sha256: format!("sha256 {serial}"),
+        subject: "CN=a".into(),
+        status: CertificateStatus::Active,
+        not_before: Time(0),
+        not_after: Time(500_000),
+        revoked_at: None,
+        revocation_reason: None,
+        superseded_by: None,
+        grant: Grant::client(Purpose::Authentication, "a", 30),
+        der: vec![3],
+        created_at: Time(10),
+    }
+}
+
+both_backends! {
+    async fn a_serial_number_is_there_once_per_authority(store: Store) {
+        let record = authority();
+        let (first, second) = (certificate(&record.id, "41"), Certificate { sha256: "other".into(), ..certificate(&record.id, "41") });
+        let kept = first.clone();
+        store.write(move |tx| {
+            authorities::insert_authority(tx, &record)?;
+            certificates::insert_certificate(tx, &first, Time(10))
+        }).await.unwrap();
+        let again = store.write(move |tx| certificates::insert_certificate(tx, &second, Time(10))).await;
+        assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
+        let id = kept.id.clone();
+        assert_eq!(store.read(move |c| certificates::load_certificate(c, &id)).await.unwrap(), kept);
+    }
+
+    async fn revoking_makes_the_list_due_and_drops_what_ocsp_had_signed(store: Store) {
+        let record = authority();
+        let (leaf, id) = (certificate(&record.id, "41"), record.id.clone());
+        let kept = leaf.clone();
+        store.write(move |tx| {
+            authorities::insert_authority(tx, &record)?;
+            certificates::insert_certificate(tx, &leaf, Time(10))?;
+            for hash in ["sha1", "sha1", "sha256"] {
+                let answer = Answer { serial: "41".into(), hash: hash.into(), der: vec![9], this_update: Time(1), next_update: Time(99) };
+                ocsp_responses::upsert_answer(tx, &record.id, &answer)?;
+            }
+            Ok(())
+        }).await.unwrap();
+        let due = |at| store.read(move |c| authorities::list_crl_due(c, Time(at)));
+        assert!(due(600).await.unwrap().is_empty());
+        let leaf = kept.id.clone();
+        store.write(move |tx| certificates::update_revoked(tx, &leaf, RevocationReason::Superseded, Time(600))).await.unwrap();
+        assert_eq!(due(600).await.unwrap(), [id.clone()]);
+        let answer = { let id = id.clone(); store.read(move |c| ocsp_responses::find_answer(c, &id, "41", "sha1")).await.unwrap() };
+        assert_eq!(answer, None);
+        let revoked = { let id = id.clone(); store.read(move |c| certificates::list_revoked(c, &id, Time(500_000))).await.unwrap() };
+        assert_eq!(revoked, [("41".to_owned(), Time(600), 4)]);
+        let ended = { let id = id.clone(); store.read(move |c| certificates::list_revoked(c, &id, Time(500_001))).await.unwrap() };
+        assert!(ended.is_empty());
+        let unknown = store.write(|tx| certificates::update_revoked(tx, &CertificateId::new(), RevocationReason::Superseded, Time(1))).await;
+        assert!(matches!(unknown, Err(Error::NotFound)), "{unknown:?}");
+    }
+
+    async fn a_list_number_is_taken_once_and_an_older_list_never_replaces_a_newer(store: Store) {
+        let record = authority();
+        let id = record.id.clone();
+        store.write(move |tx| authorities::insert_authority(tx, &record)).await.unwrap();
+        let claim = |due: Option<i64>| {
+            let id = id.clone();
+            store.write(move |tx| authorities::claim_crl_number(tx, &id, due.map(Time), Time(5_000)))
+        };
+        assert_eq!(claim(Some(999)).await.unwrap(), None);
+        assert_eq!(claim(Some(1_000)).await.unwrap(), Some(1));
+        assert_eq!(claim(Some(1_000)).await.unwrap(), None, "another node has it");
+        assert_eq!(claim(None).await.unwrap(), Some(2));
+        let publish = |number| {
+            let id = id.clone();
+            let list = Crl { number, der: vec![u8::try_from(number).unwrap()], this_update: Time(1), next_update: Time(2) };
+            store.write(move |tx| crls::upsert_crl(tx, &id, &list))
+        };
+        assert!(publish(2).await.unwrap());
+        assert!(!publish(1).await.unwrap());
+        let found = { let id = id.clone(); store.read(move |c| crls::find_crl(c, &id)).await.unwrap() };
+        assert_eq!(found.unwrap().number, 2);
+        // A revocation between claim and publishing keeps the list due.
+        let marked = id.clone();
+        store.write(move |tx| {
+            authorities::update_crl_due(tx, &marked, Time(3_000))?;
+            authorities::claim_crl_published(tx, &marked, Time(5_000), Time(90_000))
+        }).await.unwrap();
+        assert_eq!(store.read(|c| authorities::list_crl_due(c, Time(3_000))).await.unwrap(), [id]);
+    }
+
+    async fn search_matches_every_field_that_is_set(store: Store) {
+        let record = authority();
+        let id = record.id.clone();
+        let leaves = [certificate(&id, "aa"), certificate(&id, "bb")];
+        let (older, newer) = (leaves[0].id.clone(), leaves[1].id.clone());
+        store.write(move |tx| {
+            authorities::insert_authority(tx, &record)?;
+            for leaf in &leaves {
+                certificates::insert_certificate(tx, leaf, Time(10))?;
+            }
+            certificates::update_superseded(tx, &leaves[0].id, &leaves[1].id)
+        }).await.unwrap();
+        let found = |search: Search| store.read(move |c| certificates::list_certificates(c, &search, 10));
+        assert_eq!(found(Search::default()).await.unwrap().len(), 2);
+        assert_eq!(found(Search { serial: Some("BB".into()), ..Search::default() }).await.unwrap()[0].id, newer);
+        assert_eq!(found(Search { after: Some(older.clone()), ..Search::default() }).await.unwrap().len(), 1);
+        assert!(found(Search { status: Some(CertificateStatus::Revoked), ..Search::default() }).await.unwrap().is_empty());
+        assert_eq!(store.read(|c| certificates::list_superseded(c, Time(11), Time(11), 10)).await.unwrap(), [older]);
+        assert!(store.read(|c| certificates::list_superseded(c, Time(10), Time(11), 10)).await.unwrap().is_empty());
+    }
+}
