@@ -81,7 +81,7 @@ both_backends! {
         assert!(due(600).await.unwrap().is_empty());
         let leaf = kept.id.clone();
         store.write(move |tx| certificates::update_revoked(tx, &leaf, RevocationReason::Superseded, Time(600))).await.unwrap();
-        assert_eq!(due(600).await.unwrap(), [id.clone()]);
+        assert_eq!(due(600).await.unwrap(), std::slice::from_ref(&id));
         let answer = { let id = id.clone(); store.read(move |c| ocsp_responses::find_answer(c, &id, "41", "sha1")).await.unwrap() };
         assert_eq!(answer, None);
         let revoked = { let id = id.clone(); store.read(move |c| certificates::list_revoked(c, &id, Time(500_000))).await.unwrap() };
