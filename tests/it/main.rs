@@ -10,3 +10,4 @@ mod store_certificates;
 mod store_outbox;
 mod store_writer;
 mod support;
+mod windows_ddf;

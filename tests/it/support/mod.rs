@@ -4,5 +4,6 @@
 
 pub mod ca;
 pub mod db;
+pub mod ddf;
 pub mod server;
 pub mod tools;
