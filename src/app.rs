@@ -1,13 +1,13 @@
 //! What a running server is made of. Built here and nowhere else; use cases receive `&App`.
 
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::Notify;
 
 use crate::clock::{Clock, Time};
 use crate::config::Config;
 use crate::ids::TenantId;
-use crate::secret::{SealError, Sealer};
+use crate::secret::{SealError, Sealer, Secret};
 use crate::service::pki::keys::Keys;
 use crate::store::Store;
 
@@ -67,6 +67,8 @@ pub struct App {
     pub outbox: Notify,
     /// Authorities and their keys, as read from the store.
     pub keys: Keys,
+    /// The key that marks SCEP challenges as ours, once it was asked for: garbage is refused without asking the database.
+    pub challenge_key: OnceLock<Secret>,
     clock: Arc<dyn Clock>,
     sealer: RwLock<Arc<Sealer>>,
 }
@@ -100,6 +102,7 @@ impl App {
             http,
             outbox: Notify::new(),
             keys: Keys::default(),
+            challenge_key: OnceLock::new(),
             clock,
             sealer: RwLock::new(Arc::new(sealer)),
         })

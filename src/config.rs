@@ -145,6 +145,8 @@ settings! {
         challenge_minutes: u32 = 1440;
         /// Serve SCEP on the plain HTTP face, too.
         plain_http: bool = false;
+        /// Hand out the root with the other CA certificates. Windows wants it; where a client does not, it asks with `includeRoot=false`.
+        include_root: bool = true;
     }
 }
 

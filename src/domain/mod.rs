@@ -46,6 +46,7 @@ pub mod fact;
 pub mod group;
 pub mod profile;
 pub mod refusal;
+pub mod scep;
 pub mod signal;
 pub mod tap;
 pub mod throttle;

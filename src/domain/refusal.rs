@@ -83,6 +83,7 @@ refusals! {
     RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";
     RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
     RenewalTooEarly = "ENR0012", "the certificate is not due for renewal yet";
+    ScepTransactionDecided = "SCP0001", "the request was decided before; nothing is left to decide";
     SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";

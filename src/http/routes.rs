@@ -2,7 +2,7 @@
 
 use actix_web::web::{ServiceConfig, get, post, resource};
 
-use super::{health, pki, signals};
+use super::{health, pki, scep, signals};
 use crate::service::signals::JWKS_PATH;
 
 /// The face that never asks for a client certificate.
@@ -12,7 +12,8 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource("/healthz").route(get().to(health::show_alive)))
         .service(resource("/metrics").route(get().to(health::show_metrics)))
         .service(resource("/readyz").route(get().to(health::show_ready)))
-        .service(resource(JWKS_PATH).route(get().to(signals::show_keys)));
+        .service(resource(JWKS_PATH).route(get().to(signals::show_keys)))
+        .configure(scep::routes);
 }
 
 /// The face that asks for a client certificate.
@@ -30,5 +31,6 @@ pub fn pki(table: &mut ServiceConfig) {
         .service(resource("/ocsp/{name}/{request:.*}").route(get().to(pki::answer_got)))
         .service(resource("/healthz").route(get().to(health::show_alive)))
         .service(resource("/metrics").route(get().to(health::show_metrics)))
-        .service(resource("/readyz").route(get().to(health::show_ready)));
+        .service(resource("/readyz").route(get().to(health::show_ready)))
+        .configure(scep::routes);
 }

@@ -1,1 +1,237 @@
 //! SCEP challenges and transactions.
+
+use diesel::prelude::*;
+
+use super::schema::{scep_challenges, scep_transactions};
+use super::{Conn, Error, Result, Tx};
+use crate::clock::Time;
+use crate::domain::scep::{Challenge, State, Transaction};
+use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, ProfileId, UserId};
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = scep_challenges)]
+struct ChallengeRow {
+    id: String,
+    authority_id: String,
+    profile_id: Option<String>,
+    enrollment_id: Option<String>,
+    device_id: Option<String>,
+    user_id: Option<String>,
+    grant_document: String,
+    needs_approval: bool,
+    expires_at: i64,
+    consumed_at: Option<i64>,
+    created_at: i64,
+}
+
+impl TryFrom<ChallengeRow> for Challenge {
+    type Error = Error;
+
+    fn try_from(row: ChallengeRow) -> Result<Self> {
+        Ok(Self {
+            id: row.id,
+            authority_id: AuthorityId::from_store(row.authority_id),
+            profile_id: row.profile_id.map(ProfileId::from_store),
+            enrollment_id: row.enrollment_id.map(EnrollmentId::from_store),
+            device_id: row.device_id.map(DeviceId::from_store),
+            user_id: row.user_id.map(UserId::from_store),
+            grant: serde_json::from_str(&row.grant_document)?,
+            needs_approval: row.needs_approval,
+            expires_at: Time(row.expires_at),
+            consumed_at: row.consumed_at.map(Time),
+        })
+    }
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = scep_transactions)]
+struct TransactionRow {
+    authority_id: String,
+    transaction_id: String,
+    signer_hash: String,
+    request_hash: String,
+    challenge_id: Option<String>,
+    state: String,
+    request: Vec<u8>,
+    grant_document: String,
+    certificate_id: Option<String>,
+    created_at: i64,
+    decided_at: Option<i64>,
+    decided_by: Option<String>,
+}
+
+impl TryFrom<TransactionRow> for Transaction {
+    type Error = Error;
+
+    fn try_from(row: TransactionRow) -> Result<Self> {
+        Ok(Self {
+            authority_id: AuthorityId::from_store(row.authority_id),
+            transaction_id: row.transaction_id,
+            signer_hash: row.signer_hash,
+            request_hash: row.request_hash,
+            challenge_id: row.challenge_id,
+            state: State::parse(&row.state).ok_or_else(|| Error::corrupt("scep_transactions.state"))?,
+            request: row.request,
+            grant: serde_json::from_str(&row.grant_document)?,
+            certificate_id: row.certificate_id.map(CertificateId::from_store),
+            created_at: Time(row.created_at),
+            decided_at: row.decided_at.map(Time),
+            decided_by: row.decided_by,
+        })
+    }
+}
+
+/// Inserts a fresh challenge.
+///
+/// # Errors
+/// [`Error::Conflict`] when the identifier is taken or the authority does not exist.
+pub fn insert_challenge(tx: &mut Tx<'_>, challenge: &Challenge, now: Time) -> Result<()> {
+    let text = |id: &str| id.to_owned();
+    let row = ChallengeRow {
+        id: challenge.id.clone(),
+        authority_id: challenge.authority_id.to_string(),
+        profile_id: challenge.profile_id.as_ref().map(|id| text(id.as_str())),
+        enrollment_id: challenge.enrollment_id.as_ref().map(|id| text(id.as_str())),
+        device_id: challenge.device_id.as_ref().map(|id| text(id.as_str())),
+        user_id: challenge.user_id.as_ref().map(|id| text(id.as_str())),
+        grant_document: serde_json::to_string(&challenge.grant)?,
+        needs_approval: challenge.needs_approval,
+        expires_at: challenge.expires_at.0,
+        consumed_at: challenge.consumed_at.map(|at| at.0),
+        created_at: now.0,
+    };
+    diesel::insert_into(scep_challenges::table).values(row).execute(tx.conn())?;
+    Ok(())
+}
+
+/// The challenge, if it exists.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_challenge(conn: &mut Conn, id: &str) -> Result<Option<Challenge>> {
+    let row = scep_challenges::table.find(id).select(ChallengeRow::as_select()).first(conn).optional()?;
+    row.map(Challenge::try_from).transpose()
+}
+
+/// Uses a challenge up; false when somebody else did, or it is over.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_challenge(tx: &mut Tx<'_>, id: &str, now: Time) -> Result<bool> {
+    let open = scep_challenges::table
+        .filter(scep_challenges::id.eq(id))
+        .filter(scep_challenges::consumed_at.is_null())
+        .filter(scep_challenges::expires_at.gt(now.0));
+    Ok(diesel::update(open).set(scep_challenges::consumed_at.eq(now.0)).execute(tx.conn())? == 1)
+}
+
+/// Withdraws the unused challenges of a device's profile, because new ones were made or the profile is gone.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_open_challenges(tx: &mut Tx<'_>, device: &DeviceId, profile: &ProfileId) -> Result<usize> {
+    let open = scep_challenges::table
+        .filter(scep_challenges::device_id.eq(device.as_str()))
+        .filter(scep_challenges::profile_id.eq(profile.as_str()))
+        .filter(scep_challenges::consumed_at.is_null());
+    Ok(diesel::delete(open).execute(tx.conn())?)
+}
+
+/// Withdraws every unused challenge of a device, because it left.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_device_challenges(tx: &mut Tx<'_>, device: &DeviceId) -> Result<usize> {
+    let open = scep_challenges::table.filter(scep_challenges::device_id.eq(device.as_str())).filter(scep_challenges::consumed_at.is_null());
+    Ok(diesel::delete(open).execute(tx.conn())?)
+}
+
+/// Inserts a transaction, in place of one of that name that no longer answers for it.
+///
+/// # Errors
+/// [`Error::Conflict`] when the name is taken.
+pub fn insert_transaction(tx: &mut Tx<'_>, transaction: &Transaction, now: Time) -> Result<()> {
+    let over = find_transaction(tx.conn(), &transaction.authority_id, &transaction.transaction_id)?.is_some_and(|old| !old.is_live(now));
+    if over {
+        let old = scep_transactions::table.find((transaction.authority_id.as_str(), transaction.transaction_id.as_str()));
+        diesel::delete(old).execute(tx.conn())?;
+    }
+    let row = TransactionRow {
+        authority_id: transaction.authority_id.to_string(),
+        transaction_id: transaction.transaction_id.clone(),
+        signer_hash: transaction.signer_hash.clone(),
+        request_hash: transaction.request_hash.clone(),
+        challenge_id: transaction.challenge_id.clone(),
+        state: transaction.state.to_string(),
+        request: transaction.request.clone(),
+        grant_document: serde_json::to_string(&transaction.grant)?,
+        certificate_id: transaction.certificate_id.as_ref().map(ToString::to_string),
+        created_at: transaction.created_at.0,
+        decided_at: transaction.decided_at.map(|at| at.0),
+        decided_by: transaction.decided_by.clone(),
+    };
+    diesel::insert_into(scep_transactions::table).values(row).execute(tx.conn())?;
+    Ok(())
+}
+
+/// The transaction of that name, if it exists.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_transaction(conn: &mut Conn, authority: &AuthorityId, id: &str) -> Result<Option<Transaction>> {
+    let row = scep_transactions::table.find((authority.as_str(), id)).select(TransactionRow::as_select()).first(conn).optional()?;
+    row.map(Transaction::try_from).transpose()
+}
+
+/// The undecided transactions, oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_pending(conn: &mut Conn, limit: i64) -> Result<Vec<Transaction>> {
+    let rows = scep_transactions::table
+        .filter(scep_transactions::state.eq(State::Pending.as_str()))
+        .order((scep_transactions::created_at, scep_transactions::transaction_id))
+        .limit(limit)
+        .select(TransactionRow::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Transaction::try_from).collect()
+}
+
+/// Decides an undecided transaction: with a certificate it is issued, without it is refused. False when it was decided before.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_decision(
+    tx: &mut Tx<'_>,
+    authority: &AuthorityId,
+    id: &str,
+    certificate: Option<&CertificateId>,
+    by: &str,
+    now: Time,
+) -> Result<bool> {
+    let state = if certificate.is_some() { State::Issued } else { State::Refused };
+    let open = scep_transactions::table
+        .filter(scep_transactions::authority_id.eq(authority.as_str()))
+        .filter(scep_transactions::transaction_id.eq(id))
+        .filter(scep_transactions::state.eq(State::Pending.as_str()));
+    let changed = diesel::update(open)
+        .set((
+            scep_transactions::state.eq(state.as_str()),
+            scep_transactions::certificate_id.eq(certificate.map(CertificateId::as_str)),
+            scep_transactions::decided_at.eq(now.0),
+            scep_transactions::decided_by.eq(by),
+        ))
+        .execute(tx.conn())?;
+    Ok(changed == 1)
+}
+
+/// Removes challenges that ended and transactions that came before `before`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
+    let challenges = scep_challenges::table.filter(scep_challenges::expires_at.lt(before.0));
+    let transactions = scep_transactions::table.filter(scep_transactions::created_at.lt(before.0));
+    let removed = diesel::delete(challenges).execute(tx.conn())?;
+    Ok(removed + diesel::delete(transactions).execute(tx.conn())?)
+}

@@ -1,0 +1,78 @@
+//! Requests that wait for an administrator.
+
+use serde_json::json;
+
+use crate::app::App;
+use crate::domain::Refusal;
+use crate::domain::audit::Entry;
+use crate::domain::scep::{State, Transaction};
+use crate::ids::CertificateId;
+use crate::service::pki::issue;
+use crate::service::{Error, Result};
+use crate::store::{audit, certificates, scep};
+use crate::wire::pkcs10::Request;
+
+/// The undecided requests of all authorities, oldest first.
+///
+/// # Errors
+/// Only our own.
+pub async fn list_pending(app: &App, limit: i64) -> Result<Vec<Transaction>> {
+    Ok(app.store.read(move |c| scep::list_pending(c, limit)).await?)
+}
+
+/// Grants a waiting request: the certificate is issued now and handed out at the next poll.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Refusal::ScepTransactionDecided`]; what the issuing core refuses.
+pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &str, origin: &str) -> Result<CertificateId> {
+    let transaction = load(app, authority, transaction_id).await?;
+    let request = Request::parse(&transaction.request)?;
+    let issued = issue::prepare(app, &transaction.authority_id, &transaction.grant, &request.spki).await?;
+    let (certificate, now) = (issued.certificate, app.now());
+    let id = certificate.id.clone();
+    let mut entry = issue::audit(&certificate, actor, origin);
+    entry.before = Some(json!({ "front": "scep", "transaction": transaction.transaction_id, "approved": true }).to_string());
+    let by = actor.to_owned();
+    app.store
+        .write(move |tx| {
+            // The certificate's row comes first: the transaction names it.
+            certificates::insert_certificate(tx, &certificate, now)?;
+            let (authority, name) = (&transaction.authority_id, &transaction.transaction_id);
+            if !scep::claim_decision(tx, authority, name, Some(&certificate.id), &by, now)? {
+                return Err(Refusal::ScepTransactionDecided.into());
+            }
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(id)
+}
+
+/// Refuses a waiting request.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Refusal::ScepTransactionDecided`].
+pub async fn refuse(app: &App, authority: &str, transaction_id: &str, actor: &str, origin: &str) -> Result<()> {
+    let transaction = load(app, authority, transaction_id).await?;
+    let (by, now) = (actor.to_owned(), app.now());
+    let entry = Entry::new(actor, "scep.refused", format!("scep-transaction:{transaction_id}"), origin)
+        .after(&json!({ "reason": crate::domain::scep::Reason::RefusedByAdministrator, "authority": transaction.authority_id }));
+    app.store
+        .write(move |tx| {
+            if !scep::claim_decision(tx, &transaction.authority_id, &transaction.transaction_id, None, &by, now)? {
+                return Err(Refusal::ScepTransactionDecided.into());
+            }
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(())
+}
+
+async fn load(app: &App, authority: &str, transaction_id: &str) -> Result<Transaction> {
+    let (authority, id) = (super::resolve(app, authority).await?.id.clone(), transaction_id.to_owned());
+    let found = app.store.read(move |c| scep::find_transaction(c, &authority, &id)).await?;
+    let transaction = found.ok_or(Error::NotFound("SCEP transaction"))?;
+    if transaction.state != State::Pending {
+        return Err(Refusal::ScepTransactionDecided.into());
+    }
+    Ok(transaction)
+}
