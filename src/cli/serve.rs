@@ -1,6 +1,7 @@
 //! `muster serve`.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -10,6 +11,8 @@ use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::http::server::{self, Routes, Running};
 use crate::http::tls::Identity;
+use crate::service;
+use crate::service::pki::authority;
 
 /// How the server starts.
 #[derive(clap::Args, Debug)]
@@ -21,6 +24,9 @@ pub(super) struct Arguments {
     #[arg(long, value_name = "UPN", default_value = "admin@localhost")]
     admin: String,
 }
+
+/// How often the server certificate in force is compared with the one to be shown: a job renews ours long before it ends.
+const LOOK: Duration = Duration::from_secs(600);
 
 /// Serves until SIGINT or SIGTERM; SIGHUP reads the server certificate anew.
 pub(super) async fn run(mut config: Config, arguments: &Arguments) -> anyhow::Result<()> {
@@ -36,26 +42,34 @@ pub(super) async fn run(mut config: Config, arguments: &Arguments) -> anyhow::Re
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let running = server::start(&app, listeners, identity(&app).await?, Routes::default())?;
     let control = control::listen(Arc::clone(&app))?;
+    let outbox = service::outbox::start(Arc::clone(&app))?;
+    let jobs = service::jobs::start(Arc::clone(&app));
     tracing::info!(web = app.config.web_url(), device = app.config.device_url(), pki = app.config.pki_url(), "serving");
+    let mut look = tokio::time::interval(LOOK);
     loop {
         tokio::select! {
             _ = interrupt.recv() => break,
             _ = terminate.recv() => break,
             _ = hangup.recv() => reload(&app, &running).await,
+            _ = look.tick() => reload(&app, &running).await,
         }
     }
     tracing::info!("stopping");
     control.abort();
     drop(std::fs::remove_file(app.config.control_path()));
+    // First the requests, which may leave effects behind; then those who carry them out.
     running.stop().await;
+    jobs.stop().await;
+    outbox.stop().await;
     Ok(())
 }
 
 async fn reload(app: &Arc<App>, running: &Running) {
     match identity(app).await {
+        Ok(identity) if identity.certificate == running.certificate.get().certificate => {}
         Ok(identity) => {
             running.certificate.replace(identity);
-            tracing::info!("the server certificate is read anew");
+            tracing::info!("another server certificate is in force");
         }
         Err(error) => tracing::error!(error = %format!("{error:#}"), "the old server certificate stays in force"),
     }
@@ -63,8 +77,10 @@ async fn reload(app: &Arc<App>, running: &Running) {
 
 /// The server certificate: from the configured files, or one of our own CA.
 async fn identity(app: &Arc<App>) -> anyhow::Result<Identity> {
-    match (&app.config.tls.certificate_file, &app.config.tls.key_file) {
-        (Some(certificates), Some(key)) => Ok(Identity::read(certificates, key)?),
-        _ => anyhow::bail!("there is no server certificate: set tls.certificate_file and tls.key_file"),
+    if let (Some(certificates), Some(key)) = (&app.config.tls.certificate_file, &app.config.tls.key_file) {
+        return Ok(Identity::read(certificates, key)?);
     }
+    authority::renew_service_keys(app).await?;
+    let (own, chain) = authority::server_identity(app).await?;
+    Ok(Identity::from_der(&own.certificate, &chain, own.key.pkey().clone())?)
 }

@@ -59,6 +59,15 @@ impl Identity {
         Ok(Self { certificate, chain, key })
     }
 
+    /// An identity of DER certificates: the server's own, and the chain without the root.
+    ///
+    /// # Errors
+    /// When a certificate cannot be read.
+    pub fn from_der(certificate: &[u8], chain: &[Vec<u8>], key: PKey<Private>) -> Result<Self, Error> {
+        let chain = chain.iter().map(|der| X509::from_der(der)).collect::<Result<_, _>>()?;
+        Ok(Self { certificate: X509::from_der(certificate)?, chain, key })
+    }
+
     fn install(&self, ssl: &mut SslRef) -> Result<(), ErrorStack> {
         ssl.set_certificate(&self.certificate)?;
         ssl.set_private_key(&self.key)?;

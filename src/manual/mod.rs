@@ -2,3 +2,23 @@
 
 #[doc = include_str!("architecture.md")]
 pub mod architecture {}
+
+/// Why things are as they are: one record per decision.
+pub mod decisions {
+    #[doc = include_str!("decisions/0001-tls-stack.md")]
+    pub mod tls_stack {}
+    #[doc = include_str!("decisions/0002-store-and-write-path.md")]
+    pub mod store_and_write_path {}
+    #[doc = include_str!("decisions/0003-layout.md")]
+    pub mod layout {}
+    #[doc = include_str!("decisions/0004-ids-and-time.md")]
+    pub mod ids_and_time {}
+    #[doc = include_str!("decisions/0005-error-faces.md")]
+    pub mod error_faces {}
+    #[doc = include_str!("decisions/0006-sealed-secrets.md")]
+    pub mod sealed_secrets {}
+    #[doc = include_str!("decisions/0007-catalogue-above-wire.md")]
+    pub mod catalogue_above_wire {}
+    #[doc = include_str!("decisions/0008-certificate-hierarchy.md")]
+    pub mod certificate_hierarchy {}
+}

@@ -9,58 +9,39 @@ use crate::ids::{TenantId, UserId};
 use crate::secret::Sealer;
 use crate::store::{self, Store};
 
-use super::{Error, Result, identity};
+use super::{Error, Result, identity, pki, reseal};
 
 /// Where the tenant's id is kept.
 const TENANT: &str = "tenant";
-/// Where a sealed known value is kept, by which wrong master keys are noticed before they do harm.
-const CANARY: &str = "canary";
-/// What the sealed value is sealed for.
-const CANARY_PURPOSE: &str = "meta.canary";
 
 /// The organisation of this database, when it has one; the master keys are tried on the way.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the master keys are not this database's.
 pub async fn find_tenant(store: &Store, sealer: &Sealer) -> Result<Option<TenantId>> {
-    let read = |conn: &mut store::Conn| Ok((store::meta::find_value(conn, TENANT)?, store::meta::find_value(conn, CANARY)?));
-    let (Some(tenant), canary) = store.read(read).await? else { return Ok(None) };
-    let sealed = canary.and_then(|text| hex::decode(text).ok()).ok_or_else(|| Error::internal(anyhow::anyhow!("no sealed test value")))?;
-    sealer
-        .open(CANARY_PURPOSE, &sealed)
-        .map_err(|e| Error::Unavailable(format!("the master keys are not those of this database ({e}); bring the right master.key")))?;
-    let tenant = TenantId::parse(&tenant).ok_or_else(|| Error::internal(anyhow::anyhow!("the tenant id is damaged")))?;
-    Ok(Some(tenant))
+    let Some(tenant) = store.read(|conn| store::meta::find_value(conn, TENANT)).await? else { return Ok(None) };
+    reseal::check_master_key(store, sealer).await?;
+    TenantId::parse(&tenant).ok_or_else(|| Error::internal(anyhow::anyhow!("the tenant id is damaged"))).map(Some)
 }
 
 /// Makes the organisation of an empty database; of two that try at once one wins, and both learn the same id.
 ///
 /// # Errors
-/// Only the database's own.
+/// [`Error::Unavailable`] when the master keys are not this database's.
 pub async fn create_tenant(store: &Store, sealer: &Sealer, actor: &str, now: Time) -> Result<TenantId> {
+    reseal::check_master_key(store, sealer).await?;
     let (fresh, actor) = (TenantId::new(), actor.to_owned());
-    let canary = hex::encode(sealer.seal(CANARY_PURPOSE, b"muster")?);
     store
         .write(move |tx| {
             if store::meta::find_value(tx.conn(), TENANT)?.is_some() {
                 return Ok(());
             }
             store::meta::upsert_value(tx, TENANT, fresh.as_str())?;
-            store::meta::upsert_value(tx, CANARY, &canary)?;
             store::audit::append(tx, &Entry::new(actor.clone(), "tenant.create", format!("tenant:{fresh}"), "local"), now)?;
             Ok(())
         })
         .await?;
     find_tenant(store, sealer).await?.ok_or_else(|| Error::internal(anyhow::anyhow!("the tenant did not stay")))
-}
-
-/// Seals the known value anew, so that retired master keys can be removed.
-///
-/// # Errors
-/// Only the database's own.
-pub async fn reseal_canary(store: &Store, sealer: &Sealer) -> Result<()> {
-    let canary = hex::encode(sealer.seal(CANARY_PURPOSE, b"muster")?);
-    Ok(store.write(move |tx| store::meta::upsert_value(tx, CANARY, &canary)).await?)
 }
 
 /// Who can sign in after the first start.
@@ -72,11 +53,12 @@ pub struct Welcome {
     pub pass: Option<String>,
 }
 
-/// Makes what an organisation needs and does not have yet: the first administrator. May be run again.
+/// Makes what an organisation needs and does not have yet: authorities and the first administrator. May be run again.
 ///
 /// # Errors
 /// Those of its steps.
 pub async fn complete(app: &App, administrator: &str, actor: &str) -> Result<Welcome> {
+    pki::authority::create_hierarchy(app, actor, "local").await?;
     let upn = administrator.trim().to_lowercase();
     let wanted = upn.clone();
     if app.store.read(move |conn| store::users::find_user_by_upn(conn, &wanted)).await?.is_some() {

@@ -6,8 +6,6 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::support::ca::Ca;
-
 fn muster(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
     command.current_dir(folder).env_clear().env("RUST_LOG", "info").args(["--data-dir", "data", "--set", "ca.key_algorithm=p-256"]);
@@ -45,15 +43,7 @@ impl Drop for Serving {
 
 /// Starts the server and waits until it says that it serves.
 fn serve(folder: &Path) -> Serving {
-    let leaf = Ca::new("Root").leaf("server", &["localhost".to_owned(), "127.0.0.1".to_owned()]);
-    std::fs::write(folder.join("server.pem"), leaf.certificate.to_pem().unwrap()).unwrap();
-    std::fs::write(folder.join("server.key"), leaf.key.private_key_to_pem_pkcs8().unwrap()).unwrap();
-    let mut child = muster(folder)
-        .args(["--set", "tls.certificate_file=server.pem", "--set", "tls.key_file=server.key", "serve"])
-        .stderr(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .unwrap();
+    let mut child = muster(folder).arg("serve").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let web = loop {
         let line = lines.next().expect("the server ended before it served").unwrap();
@@ -121,7 +111,7 @@ fn orders_reach_a_running_server_and_a_second_server_is_refused() {
     let status = json(path, &["status"]);
     assert_eq!(status["tenant"], made["tenant"]);
     assert_eq!(status["web"], serving.1.as_str(), "the running server answers, with its true port");
-    let said = refused(path, &["--set", "tls.certificate_file=server.pem", "--set", "tls.key_file=server.key", "serve"]);
+    let said = refused(path, &["serve"]);
     assert!(said.contains("another muster process has"), "{said}");
     let said = refused(path, &["restore", "whatever.db"]);
     assert!(said.contains("another muster process has"), "{said}");

@@ -82,7 +82,7 @@ fn with_probes() -> Routes {
 }
 
 async fn server(tweak: impl FnOnce(&mut muster::config::Config) + Send + 'static) -> Server {
-    Server::with(Options { tweak: Box::new(tweak), routes: with_probes(), ..Options::default() }).await
+    Server::with(Options { tweak: Box::new(tweak), authorities: false, routes: with_probes(), ..Options::default() }).await
 }
 
 async fn peer(client: &Client, base: &str) -> Value {

@@ -5,6 +5,7 @@
 mod cli;
 mod faces;
 mod identity_tap;
+mod layers;
 mod pki;
 mod scep;
 mod store_certificates;

@@ -7,8 +7,9 @@ use muster::clock::{Clock, ManualClock, SystemClock};
 use muster::config::Config;
 use muster::http::server::{self, Routes, Running};
 use muster::http::tls::Identity;
-use muster::ids::TenantId;
 use muster::secret::Sealer;
+use muster::service::pki::authority;
+use muster::service::setup;
 use muster::store::Store;
 
 use super::ca::{Ca, Leaf};
@@ -22,13 +23,17 @@ pub struct Options {
     pub system_clock: bool,
     /// The database; default: a fresh SQLite file.
     pub store: Option<Store>,
+    /// The master keys, for a second node on the same database (`Sealer::parse(&first.app.sealer().to_text())`).
+    pub sealer: Option<Sealer>,
+    /// Make the authorities and show a server certificate of ours; else a stranger's.
+    pub authorities: bool,
     /// The route tables; default: the product's.
     pub routes: Routes,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tweak: Box::new(|_| ()), system_clock: false, store: None, routes: Routes::default() }
+        Self { tweak: Box::new(|_| ()), system_clock: false, store: None, sealer: None, authorities: true, routes: Routes::default() }
     }
 }
 
@@ -77,16 +82,25 @@ impl Server {
         let clock = ManualClock::new(SystemClock.now());
         let seen: Arc<dyn Clock> = if options.system_clock { Arc::new(SystemClock) } else { Arc::new(clock.clone()) };
         let store = options.store.unwrap_or_else(|| db::sqlite(folder.path()));
-        let app = Arc::new(App::new(store, config, TenantId::new(), seen, Sealer::generate().unwrap()).unwrap());
-        let ca = Ca::new("Test root");
-        let Leaf { certificate, key } = ca.leaf("Test server", &app.config.server_names());
-        let identity = Identity { certificate, chain: Vec::new(), key };
+        let sealer = options.sealer.unwrap_or_else(|| Sealer::generate().unwrap());
+        let tenant = setup::create_tenant(&store, &sealer, "cli:test", seen.now()).await.unwrap();
+        let app = Arc::new(App::new(store, config, tenant, seen, sealer).unwrap());
+        let (identity, root_pem) = if options.authorities {
+            authority::create_hierarchy(&app, "cli:test", "local").await.unwrap();
+            let (own, chain) = authority::server_identity(&app).await.unwrap();
+            let root = authority::root_certificate(&app).await.unwrap();
+            (Identity::from_der(&own.certificate, &chain, own.key.pkey().clone()).unwrap(), authority::pem(&root).into_bytes())
+        } else {
+            let ca = Ca::new("Test root");
+            let Leaf { certificate, key } = ca.leaf("Test server", &app.config.server_names());
+            (Identity { certificate, chain: Vec::new(), key }, ca.root.to_pem().unwrap())
+        };
         let running = server::start(&app, listeners, identity, options.routes).unwrap();
         Self {
             web: app.config.web_url(),
             device: app.config.device_url(),
             pki: app.config.pki_url(),
-            root_pem: ca.root.to_pem().unwrap(),
+            root_pem,
             running: Some(running),
             app,
             clock,
