@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::ids::TenantId;
 use crate::secret::{SealError, Sealer, Secret};
 use crate::service::pki::keys::Keys;
+use crate::service::windows::entra::KeyCache;
 use crate::store::Store;
 
 /// The variable that may hold the master keys instead of a file.
@@ -69,6 +70,8 @@ pub struct App {
     pub keys: Keys,
     /// The key that marks SCEP challenges as ours, once it was asked for: garbage is refused without asking the database.
     pub challenge_key: OnceLock<Secret>,
+    /// Published keys of the organisations whose tokens are accepted for enrolment.
+    pub entra_keys: KeyCache,
     clock: Arc<dyn Clock>,
     sealer: RwLock<Arc<Sealer>>,
 }
@@ -103,6 +106,7 @@ impl App {
             outbox: Notify::new(),
             keys: Keys::default(),
             challenge_key: OnceLock::new(),
+            entra_keys: KeyCache::default(),
             clock,
             sealer: RwLock::new(Arc::new(sealer)),
         })

@@ -7,6 +7,7 @@ mod backup;
 mod config;
 mod control;
 mod doctor;
+mod enroll;
 mod init;
 mod output;
 mod serve;
@@ -69,6 +70,9 @@ enum Command {
 pub enum Order {
     /// Writes a copy of the SQLite database while it is in use
     Backup(backup::Backup),
+    /// Shows how a device is enrolled
+    #[command(subcommand)]
+    Enroll(enroll::Command),
     /// Shows what this instance is
     Status,
 }
@@ -81,6 +85,7 @@ impl Order {
     pub async fn run(self, app: &Arc<App>, actor: &str) -> service::Result<serde_json::Value> {
         match self {
             Self::Backup(arguments) => backup::run(app, arguments, actor).await,
+            Self::Enroll(command) => enroll::run(app, command, actor).await,
             Self::Status => status::run(app).await,
         }
     }

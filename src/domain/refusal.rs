@@ -79,6 +79,8 @@ refusals! {
     ProfileSettingUnknown = "PRF0008", "the catalogue has no such setting in this scope";
     ProfileTooLarge = "PRF0009", "the profile has too many entries; make two of it";
     ProfileValueRefused = "PRF0010", "a value is not one of those that are allowed";
+    ProtocolTooOld = "ENR0014", "the device speaks a version of the enrolment protocol before 3.0; update it first";
+    RedirectRefused = "ENR0015", "the answer would go to an address that is no Windows application; start the enrolment from Windows";
     RenewalCertificateExpired = "ENR0009", "the certificate to renew has expired or is not valid yet; enrol the device again";
     RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";
     RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
@@ -95,6 +97,7 @@ refusals! {
     TokenInvalid = "AUT0006", "the token is wrong, expired, used or of another organisation; sign in again";
     UserInUse = "USR0010", "the user still has devices or certificates, which must stay accounted for; disable the user instead";
     UserNameInvalid = "USR0012", "a user principal name looks like name@domain and is at most 256 characters long";
+    UserUnknown = "ENR0016", "the person is not in the directory of this server; an administrator can add the user";
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ pub mod error;
 pub mod health;
 pub mod limits;
 mod observe;
+pub mod page;
 pub mod peer;
 pub mod pki;
 pub mod routes;

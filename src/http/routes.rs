@@ -2,13 +2,25 @@
 
 use actix_web::web::{ServiceConfig, get, post, resource};
 
-use super::{health, pki, scep, signals};
+use super::windows::enroll;
+use super::{health, pki, scep, signals, signin};
 use crate::service::signals::JWKS_PATH;
+
+// Windows writes these paths in capitals at times.
+const DISCOVERY: &str = r"/{path:(?i:EnrollmentServer/Discovery\.svc)}";
+const AUTHENTICATE: &str = "/{path:(?i:EnrollmentServer/Authenticate)}";
+const TERMS: &str = "/{path:(?i:EnrollmentServer/TermsOfUse)}";
+const POLICY: &str = r"/{path:(?i:EnrollmentServer/Policy\.svc)}";
+const ENROLLMENT: &str = r"/{path:(?i:EnrollmentServer/Enrollment\.svc)}";
 
 /// The face that never asks for a client certificate.
 pub fn web(table: &mut ServiceConfig) {
     table
         .service(resource("/.well-known/ssf-configuration").route(get().to(signals::show_configuration)))
+        .service(resource(AUTHENTICATE).route(get().to(signin::show)).route(post().to(signin::sign_in)))
+        .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
+        .service(resource(TERMS).route(get().to(enroll::show_terms)).route(post().to(enroll::decide_terms)))
+        .service(resource("/enroll/windows").route(get().to(enroll::show_guide)))
         .service(resource("/healthz").route(get().to(health::show_alive)))
         .service(resource("/metrics").route(get().to(health::show_metrics)))
         .service(resource("/readyz").route(get().to(health::show_ready)))
@@ -18,7 +30,11 @@ pub fn web(table: &mut ServiceConfig) {
 
 /// The face that asks for a client certificate.
 pub fn device(table: &mut ServiceConfig) {
-    table.service(resource("/healthz").route(get().to(health::show_alive)));
+    table
+        .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
+        .service(resource(ENROLLMENT).route(post().to(enroll::request_token)))
+        .service(resource(POLICY).route(post().to(enroll::get_policies)))
+        .service(resource("/healthz").route(get().to(health::show_alive)));
 }
 
 /// The plain HTTP face of the CA.

@@ -1,1 +1,177 @@
-//! Devices: listing, retiring.
+//! Devices: listing, retiring, and the end of an enrolment, whoever ends it.
+
+use crate::app::App;
+use crate::clock::Time;
+use crate::domain::audit::Entry;
+use crate::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
+use crate::domain::command::{Command, Operation, State as CommandState, Verb};
+use crate::domain::device::{Device, State as DeviceState};
+use crate::domain::enrollment::{Enrollment, State};
+use crate::domain::profile::Scope;
+use crate::ids::{CommandId, DeviceId, EnrollmentId};
+use crate::service::Result;
+use crate::service::pki::revoke;
+use crate::service::push::wns;
+use crate::store::certificates::Search;
+use crate::store::devices::Filter;
+use crate::store::{self, Tx, audit, certificates, commands, desired_items, devices, enrollments};
+
+/// The order that makes a device leave; its kind in the store.
+pub const UNENROLL: &str = "unenroll";
+/// Most certificates of one device.
+const MANY: i64 = 1000;
+
+/// A page of devices, by creation.
+///
+/// # Errors
+/// When the store fails.
+pub async fn list(app: &App, filter: Filter, after: String, limit: i64) -> Result<Vec<Device>> {
+    Ok(app.store.read(move |c| devices::list_devices(c, &filter, &after, limit)).await?)
+}
+
+/// Tells a device to leave: its certificates are revoked at once, all but the one that it needs to hear the order; that one follows when
+/// the device has left ([`ended_by_order`]) or when nobody waits any longer ([`give_up`]). A device without enrolment is retired at once.
+///
+/// # Errors
+/// [`NotFound`](crate::service::Error::NotFound) without such a device.
+pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> Result<()> {
+    let (id, actor, origin, now) = (device.clone(), actor.to_owned(), origin.to_owned(), app.now());
+    let provider_id = app.config.windows.provider_id.clone();
+    app.store
+        .write(move |tx| {
+            let mut device = devices::load_device(tx.conn(), &id)?;
+            let before = device.state;
+            let current = enrollments::find_current_enrollment(tx.conn(), &id)?;
+            device.state = if current.is_some() { DeviceState::Retiring } else { DeviceState::Retired };
+            if before == device.state || before == DeviceState::Retired {
+                return Ok(());
+            }
+            devices::update_device(tx, &device, now)?;
+            let all = current.is_none();
+            revoke_where(tx, &id, RevocationReason::CessationOfOperation, &actor, &origin, now, |purpose| {
+                all || purpose != Purpose::MdmIdentity
+            })?;
+            if let Some(mut enrollment) = current {
+                enrollment.state = State::Unenrolling;
+                enrollments::claim_update(tx, &enrollment)?;
+                commands::cancel_open(tx, &enrollment.id, now)?;
+                commands::insert_command(tx, &unenroll(&enrollment.id, &provider_id, &actor, now), now)?;
+                wns::enqueue_wake(tx, &enrollment.id, now)?;
+            }
+            desired_items::recompute_device(tx, &id, now)?;
+            let entry = Entry::new(&actor, "device.retire", format!("device:{id}"), &origin);
+            let entry = entry.before(&serde_json::json!({ "state": before })).after(&serde_json::json!({ "state": device.state }));
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    app.outbox.notify_waiters();
+    Ok(())
+}
+
+fn unenroll(enrollment: &EnrollmentId, provider_id: &str, actor: &str, now: Time) -> Command {
+    Command {
+        id: CommandId::new(),
+        enrollment_id: enrollment.clone(),
+        kind: UNENROLL.into(),
+        scope: Scope::Device,
+        operation: Operation {
+            verb: Verb::Exec,
+            uri: "./Device/Vendor/MSFT/DMClient/Unenroll".into(),
+            format: Some("chr".into()),
+            data: Some(provider_id.to_owned()),
+        },
+        state: CommandState::Queued,
+        attempts: 0,
+        result: None,
+        not_before: now,
+        created_by: actor.to_owned(),
+        version: 1,
+    }
+}
+
+/// The user unenrolled the device (alert 1226 `com.microsoft:mdm.unenrollment.userrequest`).
+///
+/// # Errors
+/// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
+pub async fn ended_by_user(app: &App, enrollment: &EnrollmentId, origin: &str) -> Result<()> {
+    end(app, enrollment, "enrollment.end-by-user", None, origin).await
+}
+
+/// The device obeyed the order to leave.
+///
+/// # Errors
+/// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
+pub async fn ended_by_order(app: &App, enrollment: &EnrollmentId, origin: &str) -> Result<()> {
+    end(app, enrollment, "enrollment.end-by-order", None, origin).await
+}
+
+/// Nobody waits for the device any longer: it is lost, broken or wiped.
+///
+/// # Errors
+/// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
+pub async fn give_up(app: &App, enrollment: &EnrollmentId, actor: &str, origin: &str) -> Result<()> {
+    end(app, enrollment, "enrollment.give-up", Some(actor), origin).await
+}
+
+async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, origin: &str) -> Result<()> {
+    let (id, actor, origin, now) = (id.clone(), actor.map(str::to_owned), origin.to_owned(), app.now());
+    app.store
+        .write(move |tx| {
+            let enrollment = enrollments::load_enrollment(tx.conn(), &id)?;
+            if enrollment.state == State::Ended {
+                return Ok(());
+            }
+            let actor = actor.clone().unwrap_or_else(|| format!("device:{}", enrollment.device_id));
+            end_in(tx, &enrollment, RevocationReason::CessationOfOperation, &actor, &origin, now)?;
+            let mut device = devices::load_device(tx.conn(), &enrollment.device_id)?;
+            device.state = DeviceState::Retired;
+            devices::update_device(tx, &device, now)?;
+            desired_items::recompute_device(tx, &device.id, now)?;
+            let entry = Entry::new(&actor, action, format!("enrollment:{id}"), &origin);
+            let entry =
+                entry.before(&serde_json::json!({ "state": enrollment.state })).after(&serde_json::json!({ "state": State::Ended }));
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Ends an enrolment in the caller's transaction: its queue is dropped and every certificate of the device is revoked, the identity last.
+/// The device's own state is the caller's.
+///
+/// # Errors
+/// [`Busy`](store::Error::Busy) when somebody changed the enrolment since it was read.
+pub fn end_in(
+    tx: &mut Tx<'_>,
+    enrollment: &Enrollment,
+    reason: RevocationReason,
+    actor: &str,
+    origin: &str,
+    now: Time,
+) -> store::Result<()> {
+    let ended = Enrollment { state: State::Ended, ended_at: Some(now), channel_uri: None, ..enrollment.clone() };
+    enrollments::claim_update(tx, &ended)?;
+    enrollments::update_work_at(tx, &enrollment.id, None)?;
+    commands::cancel_open(tx, &enrollment.id, now)?;
+    revoke_where(tx, &enrollment.device_id, reason, actor, origin, now, |purpose| purpose != Purpose::MdmIdentity)?;
+    revoke_where(tx, &enrollment.device_id, reason, actor, origin, now, |purpose| purpose == Purpose::MdmIdentity)
+}
+
+fn revoke_where(
+    tx: &mut Tx<'_>,
+    device: &DeviceId,
+    reason: RevocationReason,
+    actor: &str,
+    origin: &str,
+    now: Time,
+    which: impl Fn(Purpose) -> bool,
+) -> store::Result<()> {
+    let search = Search { device: Some(device.clone()), ..Search::default() };
+    for certificate in certificates::list_certificates(tx.conn(), &search, MANY)? {
+        let open = certificate.status != CertificateStatus::Revoked && now < certificate.not_after;
+        if open && which(certificate.grant.purpose) {
+            revoke::revoke_in(tx, &certificate.id, reason, actor, origin, now)?;
+        }
+    }
+    Ok(())
+}

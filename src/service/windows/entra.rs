@@ -1,1 +1,210 @@
-//! Enrolment tokens of an organisation whose identity stays at Microsoft: verification of the JWT.
+//! Enrolment tokens of organisations whose identity stays at Microsoft: a JWT of a configured tenant, verified against the keys that
+//! the tenant publishes. Nothing in a token is believed before its signature, issuer, audience, tenant and times are right.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use josekit::jwk::Jwk;
+use josekit::jws::{JwsHeader, RS256, deserialize_compact};
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::clock::{DAY, MINUTE, SECOND, Time};
+use crate::config::EntraTenant;
+use crate::domain::Refusal;
+use crate::service::{Error, Result};
+
+/// Longest token.
+const LONGEST: usize = 16 * 1024;
+/// Largest key set.
+const LARGEST_KEY_SET: usize = 256 * 1024;
+/// How long published keys are used without asking again.
+const FRESH: i64 = DAY;
+/// How soon an unknown key makes us ask again.
+const REFRESH_AFTER: i64 = 5 * MINUTE;
+/// How far clocks may differ.
+const SKEW: i64 = 5 * MINUTE;
+/// The scope that a token for enrolment has.
+const SCOPE: &str = "mdm_delegation";
+
+/// The published keys of each tenant, as they were last fetched.
+#[derive(Debug, Default)]
+pub struct KeyCache(Mutex<HashMap<String, Fetched>>);
+
+#[derive(Clone, Debug)]
+struct Fetched {
+    keys: Arc<Vec<Jwk>>,
+    at: Time,
+}
+
+/// What a verified token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Claims {
+    /// The tenant (`tid`).
+    pub tenant_id: String,
+    /// The user's object id (`oid`).
+    pub object_id: String,
+    /// The user principal name (`upn`).
+    pub upn: String,
+    /// The device's id at Microsoft (`deviceid`); not yet there on the terms-of-use page.
+    pub device_id: Option<String>,
+}
+
+/// Which token it has to be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Use {
+    /// For the terms-of-use page.
+    Terms,
+    /// For enrolment: it must carry the scope `mdm_delegation`.
+    Enrollment,
+}
+
+/// Verifies a JWT in compact form.
+///
+/// # Errors
+/// [`Refusal::TokenInvalid`] whatever is wrong with it; [`Error::Unavailable`] when the tenant's keys cannot be had.
+pub async fn verify(app: &App, jwt: &str, purpose: Use) -> Result<Claims> {
+    let jwt = jwt.trim();
+    let invalid = || Error::Refused(Refusal::TokenInvalid);
+    if jwt.len() > LONGEST || app.config.windows.entra.is_empty() {
+        return Err(invalid());
+    }
+    // The unverified claims only choose whose keys to try.
+    let unverified = peek(jwt).ok_or_else(invalid)?;
+    let tenant = unverified.get("tid").and_then(Value::as_str).and_then(|tid| tenant(app, tid)).ok_or_else(invalid)?;
+    let header = josekit::jwt::decode_header(jwt).map_err(|_| invalid())?;
+    if header.claim("alg").and_then(Value::as_str) != Some("RS256") || header.claim("crit").is_some() {
+        return Err(invalid());
+    }
+    let kid = header.claim("kid").and_then(Value::as_str).ok_or_else(invalid)?;
+    let key = find_key(app, tenant, kid).await?.ok_or_else(invalid)?;
+    let payload = verify_signature(jwt, &key).ok_or_else(invalid)?;
+    judge(&payload, tenant, purpose, app.now()).ok_or_else(invalid)
+}
+
+fn tenant<'a>(app: &'a App, id: &str) -> Option<&'a EntraTenant> {
+    app.config.windows.entra.iter().find(|tenant| tenant.tenant_id.eq_ignore_ascii_case(id))
+}
+
+fn peek(jwt: &str) -> Option<Map<String, Value>> {
+    use base64::Engine as _;
+    let mut parts = jwt.split('.');
+    let (_, payload, _, None) = (parts.next()?, parts.next()?, parts.next()?, parts.next()) else { return None };
+    serde_json::from_slice(&base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(payload).ok()?).ok()
+}
+
+fn verify_signature(jwt: &str, key: &Jwk) -> Option<Map<String, Value>> {
+    let verifier = RS256.verifier_from_jwk(key).ok()?;
+    let (payload, header): (Vec<u8>, JwsHeader) = deserialize_compact(jwt, &verifier).ok()?;
+    (header.algorithm() == Some("RS256")).then_some(())?;
+    serde_json::from_slice(&payload).ok()
+}
+
+fn judge(claims: &Map<String, Value>, tenant: &EntraTenant, purpose: Use, now: Time) -> Option<Claims> {
+    let text = |name: &str| claims.get(name).and_then(Value::as_str).filter(|text| !text.is_empty());
+    let time = |name: &str| claims.get(name).and_then(Value::as_i64).map(|seconds| Time(seconds.saturating_mul(SECOND)));
+    let audience = match claims.get("aud")? {
+        Value::String(one) => *one == tenant.audience,
+        Value::Array(many) => many.iter().any(|one| one.as_str() == Some(tenant.audience.as_str())),
+        _ => false,
+    };
+    let in_time = time("exp")?.plus(SKEW) > now && time("nbf").is_none_or(|start| start <= now.plus(SKEW));
+    let scope = purpose == Use::Terms || text("scp").is_some_and(|scopes| scopes.split(' ').any(|scope| scope == SCOPE));
+    let tenant_id = text("tid").filter(|tid| tid.eq_ignore_ascii_case(&tenant.tenant_id))?;
+    if text("iss")? != tenant.issuer || !(audience && in_time && scope) {
+        return None;
+    }
+    Some(Claims {
+        tenant_id: tenant_id.to_owned(),
+        object_id: text("oid")?.to_owned(),
+        upn: text("upn")?.to_lowercase(),
+        device_id: text("deviceid").map(str::to_owned),
+    })
+}
+
+/// The key called `kid`: from the cache, or fetched when the cache is old, or when the key is new and the last question is some minutes
+/// ago, so that invented key names cannot make us ask all the time.
+async fn find_key(app: &App, tenant: &EntraTenant, kid: &str) -> Result<Option<Jwk>> {
+    let now = app.now();
+    let named = |fetched: &Fetched| fetched.keys.iter().find(|key| key.key_id() == Some(kid)).cloned();
+    let known = app.entra_keys.0.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant.tenant_id).cloned();
+    if let Some(known) = &known {
+        let found = named(known);
+        let age = now.since(known.at);
+        if (found.is_some() && age < FRESH) || (found.is_none() && age < REFRESH_AFTER) {
+            return Ok(found);
+        }
+    }
+    match fetch(app, tenant).await {
+        Ok(keys) => {
+            let fetched = Fetched { keys: Arc::new(keys), at: now };
+            let found = named(&fetched);
+            app.entra_keys.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.tenant_id.clone(), fetched);
+            Ok(found)
+        }
+        // Old keys are better than none while the publisher is away.
+        Err(error) => known.as_ref().and_then(named).map(Some).ok_or(error),
+    }
+}
+
+async fn fetch(app: &App, tenant: &EntraTenant) -> Result<Vec<Jwk>> {
+    let away = |why: String| Error::Unavailable(format!("{}: {why}", tenant.jwks_uri));
+    let mut answer = app.http.get(&tenant.jwks_uri).send().await.map_err(|e| away(e.to_string()))?;
+    if !answer.status().is_success() {
+        return Err(away(format!("HTTP {}", answer.status().as_u16())));
+    }
+    let mut body = Vec::new();
+    while let Some(chunk) = answer.chunk().await.map_err(|e| away(e.to_string()))? {
+        if body.len() + chunk.len() > LARGEST_KEY_SET {
+            return Err(away("the key set is too large".into()));
+        }
+        body.extend_from_slice(&chunk);
+    }
+    let set: Map<String, Value> = serde_json::from_slice(&body).map_err(|e| away(e.to_string()))?;
+    let keys = set.get("keys").and_then(Value::as_array).ok_or_else(|| away("no keys in it".into()))?;
+    let keys = keys.iter().filter_map(Value::as_object).cloned().filter_map(|key| Jwk::from_map(key).ok());
+    Ok(keys.filter(|key| key.key_type() == "RSA" && key.key_use().is_none_or(|purpose| purpose == "sig")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tenant() -> EntraTenant {
+        EntraTenant { tenant_id: "T".into(), issuer: "https://sts/T/".into(), audience: "api://muster".into(), jwks_uri: String::new() }
+    }
+
+    fn claims() -> Value {
+        serde_json::json!({
+            "tid": "t", "iss": "https://sts/T/", "aud": "api://muster", "exp": 2000, "nbf": 1000, "scp": "a mdm_delegation",
+            "oid": "o", "upn": "Ana@Example.org", "deviceid": "d",
+        })
+    }
+
+    fn verdict(change: impl FnOnce(&mut Value), purpose: Use) -> Option<Claims> {
+        let mut claims = claims();
+        change(&mut claims);
+        judge(claims.as_object().unwrap(), &tenant(), purpose, Time(1_500_000))
+    }
+
+    #[test]
+    fn only_a_token_for_us_from_the_tenant_in_its_time_is_good() {
+        let good = verdict(|_| (), Use::Enrollment).unwrap();
+        assert_eq!((good.upn.as_str(), good.device_id.as_deref()), ("ana@example.org", Some("d")));
+        assert!(verdict(|c| c["aud"] = serde_json::json!(["x", "api://muster"]), Use::Enrollment).is_some());
+        for (name, value) in [
+            ("aud", serde_json::json!("api://other")),
+            ("iss", serde_json::json!("https://sts/U/")),
+            ("tid", serde_json::json!("u")),
+            ("exp", serde_json::json!(1000)),
+            ("exp", Value::Null),
+            ("nbf", serde_json::json!(1900)),
+            ("scp", serde_json::json!("user_impersonation")),
+            ("upn", Value::Null),
+            ("oid", serde_json::json!("")),
+        ] {
+            assert!(verdict(|c| c[name] = value.clone(), Use::Enrollment).is_none(), "{name} {value}");
+        }
+        assert!(verdict(|c| c["scp"] = Value::Null, Use::Terms).is_some());
+    }
+}

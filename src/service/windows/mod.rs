@@ -4,3 +4,4 @@ pub mod csp;
 pub mod enroll;
 pub mod entra;
 pub mod session;
+pub mod terms;

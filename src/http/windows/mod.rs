@@ -1,1 +1,3 @@
 //! Windows enrolment and management.
+
+pub mod enroll;

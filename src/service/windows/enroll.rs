@@ -1,1 +1,0 @@
-//! Windows enrolment (MS-MDE2): discovery, policy, request token, renewal.

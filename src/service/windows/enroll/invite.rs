@@ -1,0 +1,78 @@
+//! What a person types or opens to enrol a PC.
+
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
+
+use super::{DISCOVERY_PATH, ENROLLMENT_PATH, POLICY_PATH};
+use crate::app::App;
+use crate::config::Config;
+use crate::domain::tap::Policy;
+use crate::domain::user::User;
+use crate::service::identity::tap::{self, NewTap};
+use crate::service::{Error, Result};
+use crate::store::users;
+
+const QUERY: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~').remove(b'@');
+
+/// Everything that enrolling a PC takes.
+#[derive(Debug)]
+pub struct Invitation {
+    /// For whom.
+    pub user: User,
+    /// A fresh pass.
+    pub tap: NewTap,
+    /// What to type where Windows asks for a server.
+    pub discovery_url: String,
+    /// Opens the enrolment on a PC.
+    pub deep_link: String,
+    /// The page that explains it.
+    pub page_url: String,
+    /// Settings of a provisioning package (Runtime settings, Workplace, Enrollments): name and value. `Secret` is the pass.
+    pub package: Vec<(&'static str, String)>,
+}
+
+/// Invites a user to enrol a PC: makes a pass and says where to go.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a user; what [`tap::create`] says.
+pub async fn invite(app: &App, upn: &str, policy: Policy, actor: &str, origin: &str) -> Result<Invitation> {
+    let name = upn.to_owned();
+    let user = app.store.read(move |c| users::find_user_by_upn(c, &name)).await?.ok_or(Error::NotFound("user"))?;
+    let tap = tap::create(app, &user.id, policy, None, actor, origin).await?;
+    let discovery_url = format!("{}{DISCOVERY_PATH}", app.config.web_url());
+    let device = app.config.device_url();
+    let package = vec![
+        ("UPN", user.upn.clone()),
+        ("AuthPolicy", "OnPremise".to_owned()),
+        ("DiscoveryServiceFullUrl", discovery_url.clone()),
+        ("PolicyServiceFullUrl", format!("{device}{POLICY_PATH}")),
+        ("EnrollmentServiceFullUrl", format!("{device}{ENROLLMENT_PATH}")),
+    ];
+    let deep_link = deep_link(&app.config, &user.upn);
+    let page_url = format!("{}/enroll/windows?username={}", app.config.web_url(), utf8_percent_encode(&user.upn, QUERY));
+    Ok(Invitation { user, tap, discovery_url, deep_link, page_url, package })
+}
+
+/// The link that opens Windows's enrolment with our server filled in.
+#[must_use]
+pub fn deep_link(config: &Config, username: &str) -> String {
+    let server = format!("{}{DISCOVERY_PATH}", config.web_url());
+    let mut link = format!("ms-device-enrollment:?mode=mdm&servername={}", utf8_percent_encode(&server, QUERY));
+    if !username.is_empty() {
+        link.push_str(&format!("&username={}", utf8_percent_encode(username, QUERY)));
+    }
+    link
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_carry_server_and_user_encoded() {
+        let config = Config::default();
+        let link = deep_link(&config, "a&b@example.org");
+        assert!(link.starts_with("ms-device-enrollment:?mode=mdm&servername=https%3A%2F%2F"), "{link}");
+        assert!(link.ends_with("&username=a%26b@example.org"), "{link}");
+        assert!(!deep_link(&config, "").contains("username"));
+    }
+}

@@ -1,0 +1,381 @@
+//! A first certificate: judges the request, issues, and commits device, enrolment, certificate and audit rows before it answers.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use openssl::hash::{MessageDigest, hash};
+
+use super::super::terms;
+use super::authenticate::{Authenticated, Method};
+use super::{Caller, MANAGEMENT_PATH, csr};
+use crate::app::App;
+use crate::clock::Time;
+use crate::domain::Refusal;
+use crate::domain::audit::Entry;
+use crate::domain::certificate::{AttributeType, Certificate, Grant, Purpose, Rdn, RevocationReason};
+use crate::domain::device::{Device, Platform, State as DeviceState};
+use crate::domain::enrollment::{Enrollment, Kind, State};
+use crate::ids::{DeviceId, EnrollmentId};
+use crate::secret::random;
+use crate::service::pki::authority::{self, Authority};
+use crate::service::pki::issue as pki;
+use crate::service::{Result, device};
+use crate::store::sealed::ENROLLMENT_MD5;
+use crate::store::{self, Conn, Tx, audit, certificates, desired_items, devices, enrollments, facts};
+use crate::wire::Malformed;
+use crate::wire::mde::wstep::{Csr, RequestToken};
+use crate::wire::provisioning::{Credential, Document, Management, Poll, PollSet, Renewal, Store as CertificateStore};
+
+/// Longest device id and hardware id.
+const LONGEST_ID: usize = 256;
+/// Longest other text that becomes a column.
+const LONGEST_TEXT: usize = 256;
+/// Days between two tries of a renewal.
+const RETRY_DAYS: u32 = 4;
+
+/// Enrols a device.
+pub(super) async fn issue(app: &App, request: &RequestToken, who: Authenticated, caller: &Caller) -> Result<Vec<u8>> {
+    if app.config.windows.maintenance {
+        return Err(Refusal::EnrollmentMaintenance.into());
+    }
+    let seen = Seen::read(request)?;
+    seen.check_version(&app.config.windows.minimum_os_version)?;
+    if let Method::Entra(claims) = &who.method
+        && let Some(blob) = request.item("EnrollmentData").filter(|blob| *blob != "null")
+    {
+        terms::check(app, blob, claims).await?;
+    }
+    let Csr::Pkcs10(csr) = &request.csr else {
+        return Err(Malformed::new("a first request is PKCS10", "BinarySecurityToken/@ValueType").into());
+    };
+    let key = csr::public_key(csr.clone()).await?;
+    let (find, user_id, cap) = (seen.clone(), who.user.id.clone(), i64::from(app.config.windows.devices_per_user));
+    let known = app
+        .store
+        .read(move |c| {
+            check_cap(c, &user_id, &find, cap)?;
+            find_known(c, &find)
+        })
+        .await?;
+    // The same hardware in other hands becomes another device: what was known of it was known under somebody else's name.
+    let (same, left) = match known {
+        Some(known) if known.user_id.as_ref() == Some(&who.user.id) => (Some(known), None),
+        other => (None, other),
+    };
+    let plan = Plan::new(app, &who, seen, same, left, request, caller);
+    let authority = authority::issuing(app).await?;
+    let issued = pki::prepare(app, &authority.id, &plan.grant(), &key).await?;
+    let digest = Digest::make(app, &plan.device.id)?;
+    let document = document(app, &authority, &plan, &issued.der, &digest)?;
+    plan.commit(app, issued.certificate, digest.sealed, who, cap).await?;
+    Ok(document.encode())
+}
+
+/// What the device says of itself, as far as we use it.
+#[derive(Clone, Debug)]
+struct Seen {
+    mdm_id: String,
+    kind: Kind,
+    hardware_id: Option<String>,
+    name: Option<String>,
+    os_version: Option<String>,
+    os_edition: Option<String>,
+    serial_number: Option<String>,
+    manufacturer: Option<String>,
+    model: Option<String>,
+}
+
+impl Seen {
+    fn read(request: &RequestToken) -> Result<Self> {
+        let text = |name: &str| request.item(name).map(|text| text.chars().take(LONGEST_TEXT).collect::<String>());
+        let id = request.item("DeviceID").ok_or_else(|| Malformed::new("missing", "ContextItem DeviceID"))?;
+        let hardware_id = request.item("HWDevID");
+        if id.len() > LONGEST_ID || hardware_id.is_some_and(|id| id.len() > LONGEST_ID) {
+            return Err(Malformed::new("too long", "ContextItem").into());
+        }
+        let kind = match request.item("EnrollmentType") {
+            Some("Device") => Kind::Device,
+            _ => Kind::Full,
+        };
+        Ok(Self {
+            mdm_id: id.to_owned(),
+            kind,
+            hardware_id: hardware_id.map(str::to_ascii_lowercase),
+            name: text("DeviceName"),
+            os_version: text("OSVersion").or_else(|| text("ApplicationVersion")),
+            os_edition: text("OSEdition"),
+            serial_number: text("SerialNumber"),
+            manufacturer: text("Manufacturer"),
+            model: text("DeviceModel"),
+        })
+    }
+
+    fn check_version(&self, least: &str) -> Result<()> {
+        let numbers = |text: &str| text.split('.').map(|part| part.trim().parse::<u64>().unwrap_or(0)).collect::<Vec<_>>();
+        let reported = self.os_version.as_deref().map(numbers).unwrap_or_default();
+        if !least.is_empty() && reported < numbers(least) { Err(Refusal::OsTooOld.into()) } else { Ok(()) }
+    }
+}
+
+fn find_known(conn: &mut Conn, seen: &Seen) -> store::Result<Option<Device>> {
+    match &seen.hardware_id {
+        Some(id) => devices::find_device_by_hardware_id(conn, id),
+        None => Ok(None),
+    }
+}
+
+fn check_cap(conn: &mut Conn, user: &crate::ids::UserId, seen: &Seen, cap: i64) -> store::Result<()> {
+    if cap > 0 && devices::count_devices_of_user(conn, user, seen.hardware_id.as_deref())? >= cap {
+        return Err(Refusal::DeviceCapReached.into());
+    }
+    Ok(())
+}
+
+/// Everything that will be written.
+#[derive(Clone)]
+struct Plan {
+    device: Device,
+    is_new: bool,
+    /// The device that had this hardware under another user.
+    left: Option<Device>,
+    enrollment: Enrollment,
+    provider_id: String,
+    identity_days: u32,
+    upn: String,
+    origin: String,
+    now: Time,
+}
+
+impl Plan {
+    fn new(
+        app: &App,
+        who: &Authenticated,
+        seen: Seen,
+        known: Option<Device>,
+        left: Option<Device>,
+        request: &RequestToken,
+        caller: &Caller,
+    ) -> Self {
+        let now = app.now();
+        let is_new = known.is_none();
+        let entra_device_id = match &who.method {
+            Method::Entra(claims) => claims.device_id.clone(),
+            _ => None,
+        };
+        let old = known.unwrap_or_else(|| Device {
+            id: DeviceId::new(),
+            display_name: String::new(),
+            platform: Platform::Windows,
+            user_id: None,
+            hardware_id: None,
+            entra_device_id: None,
+            serial_number: None,
+            manufacturer: None,
+            model: None,
+            os_version: None,
+            os_edition: None,
+            state: DeviceState::Managed,
+        });
+        let device = Device {
+            display_name: seen.name.unwrap_or_else(|| seen.mdm_id.clone()),
+            user_id: Some(who.user.id.clone()),
+            hardware_id: seen.hardware_id.or(old.hardware_id),
+            entra_device_id: entra_device_id.or(old.entra_device_id),
+            serial_number: seen.serial_number.or(old.serial_number),
+            manufacturer: seen.manufacturer.or(old.manufacturer),
+            model: seen.model.or(old.model),
+            os_version: seen.os_version.or(old.os_version),
+            os_edition: seen.os_edition.or(old.os_edition),
+            state: DeviceState::Managed,
+            ..old
+        };
+        let enrollment = Enrollment {
+            id: EnrollmentId::new(),
+            device_id: device.id.clone(),
+            platform: Platform::Windows,
+            kind: seen.kind,
+            state: State::Provisioned,
+            mdm_id: seen.mdm_id,
+            user_id: Some(who.user.id.clone()),
+            context: serde_json::json!(request.multimap()).to_string(),
+            channel_uri: None,
+            certificate_id: None,
+            work_at: Some(now),
+            last_seen_at: None,
+            enrolled_at: now,
+            ended_at: None,
+            version: 1,
+        };
+        Self {
+            device,
+            is_new,
+            left,
+            enrollment,
+            provider_id: app.config.windows.provider_id.clone(),
+            identity_days: app.config.windows.identity_days,
+            upn: who.user.upn.clone(),
+            origin: caller.origin(),
+            now,
+        }
+    }
+
+    fn grant(&self) -> Grant {
+        identity_grant(&self.device.id, &self.provider_id, self.identity_days, &self.enrollment)
+    }
+
+    /// The row first, then the answer: one transaction for all of it.
+    async fn commit(self, app: &App, certificate: Certificate, digest: Vec<u8>, who: Authenticated, cap: i64) -> Result<()> {
+        let mut enrollment = self.enrollment.clone();
+        enrollment.certificate_id = Some(certificate.id.clone());
+        let entry = self.entry(&enrollment, &certificate, &who);
+        let issued = pki::audit(&certificate, &format!("user:{}", who.user.id), &self.origin);
+        let now = self.now;
+        app.store
+            .write(move |tx| {
+                who.method.burn(tx, now)?;
+                self.put_device(tx, &who, cap)?;
+                enrollments::insert_enrollment(tx, &enrollment)?;
+                certificates::insert_certificate(tx, &certificate, now)?;
+                enrollments::update_digest(tx, &enrollment.id, &digest)?;
+                desired_items::update_as_new(tx, &self.device.id, now)?;
+                desired_items::recompute_device(tx, &self.device.id, now)?;
+                facts::update_all_due(tx, &self.device.id, now)?;
+                audit::append(tx, &issued, now)?;
+                audit::append(tx, &entry, now)
+            })
+            .await?;
+        Ok(())
+    }
+
+    fn put_device(&self, tx: &mut Tx<'_>, who: &Authenticated, cap: i64) -> store::Result<()> {
+        let now = self.now;
+        if cap > 0 && devices::count_devices_of_user(tx.conn(), &who.user.id, self.device.hardware_id.as_deref())? >= cap {
+            return Err(Refusal::DeviceCapReached.into());
+        }
+        let actor = format!("user:{}", who.user.id);
+        if let Some(left) = &self.left {
+            if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &left.id)? {
+                device::end_in(tx, &old, RevocationReason::Superseded, &actor, &self.origin, now)?;
+            }
+            let gone = Device { hardware_id: None, state: DeviceState::Retired, ..left.clone() };
+            devices::update_device(tx, &gone, now)?;
+            desired_items::recompute_device(tx, &left.id, now)?;
+        }
+        if self.is_new {
+            return devices::insert_device(tx, &self.device, now);
+        }
+        if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &self.device.id)? {
+            device::end_in(tx, &old, RevocationReason::Superseded, &actor, &self.origin, now)?;
+        }
+        devices::update_device(tx, &self.device, now)
+    }
+
+    fn entry(&self, enrollment: &Enrollment, certificate: &Certificate, who: &Authenticated) -> Entry {
+        let state = serde_json::json!({
+            "device": self.device.id, "name": self.device.display_name, "user": who.user.id, "method": who.method.as_str(),
+            "kind": enrollment.kind, "mdm_id": enrollment.mdm_id, "hardware_id": self.device.hardware_id,
+            "os_version": self.device.os_version, "certificate": certificate.id, "again": !self.is_new,
+            "took_over_from": self.left.as_ref().map(|left| &left.id),
+        });
+        Entry::new(format!("user:{}", who.user.id), "enrollment.create", format!("enrollment:{}", enrollment.id), &self.origin)
+            .after(&state)
+    }
+}
+
+/// What the identity certificate of a device may be.
+pub(super) fn identity_grant(device: &DeviceId, provider_id: &str, days: u32, enrollment: &Enrollment) -> Grant {
+    let mut grant = Grant::client(Purpose::MdmIdentity, device.as_str(), days);
+    grant.subject.push(Rdn::new(AttributeType::OrganizationalUnit, provider_id));
+    grant.device_id = Some(device.clone());
+    grant.user_id.clone_from(&enrollment.user_id);
+    grant.enrollment_id = Some(enrollment.id.clone());
+    grant
+}
+
+/// Where the certificate of an enrolment goes.
+pub(super) fn certificate_store(kind: Kind) -> CertificateStore {
+    match kind {
+        Kind::Full => CertificateStore::User,
+        Kind::Device => CertificateStore::System,
+    }
+}
+
+/// Root and issuing certificate, as the document carries them: none twice when the root issues.
+pub(super) fn trust(authority: &Authority) -> (Option<Vec<u8>>, Option<Vec<u8>>) {
+    let root = authority.chain.last().cloned();
+    let intermediate = (authority.chain.len() > 1).then(|| authority.certificate.clone());
+    (root, intermediate)
+}
+
+/// The secrets of MD5 authentication (OMA-DM 1.2 security): the device keeps the clear ones, we keep the digest.
+struct Digest {
+    server: Credential,
+    client: Credential,
+    sealed: Vec<u8>,
+}
+
+impl Digest {
+    fn make(app: &App, device: &DeviceId) -> Result<Self> {
+        let secret = || random::<24>().map(|bytes| STANDARD.encode(bytes));
+        let client = Credential { name: Some(device.to_string()), secret: secret()?, nonce: random::<16>()?.to_vec() };
+        let server = Credential { name: None, secret: secret()?, nonce: random::<16>()?.to_vec() };
+        let md5 = hash(MessageDigest::md5(), format!("{device}:{}", client.secret).as_bytes())?;
+        let sealed = app.sealer().seal(ENROLLMENT_MD5, &md5)?;
+        Ok(Self { server, client, sealed })
+    }
+}
+
+fn document(app: &App, authority: &Authority, plan: &Plan, certificate: &[u8], digest: &Digest) -> Result<Document> {
+    let windows = &app.config.windows;
+    let (root, intermediate) = trust(authority);
+    let push = Some(windows.wns.package_family_name.clone()).filter(|name| !name.is_empty());
+    let set = |retries, interval_minutes| PollSet { retries, interval_minutes };
+    let subject = vec![("CN".to_owned(), plan.device.id.to_string()), ("OU".to_owned(), plan.provider_id.clone())];
+    Ok(Document {
+        root,
+        intermediate,
+        certificate: certificate.to_vec(),
+        store: certificate_store(plan.enrollment.kind),
+        provider_id: plan.provider_id.clone(),
+        management: Some(Management {
+            name: app.config.organisation.clone(),
+            address: format!("{}{MANAGEMENT_PATH}", app.config.device_url()),
+            subject,
+            server: digest.server.clone(),
+            client: digest.client.clone(),
+            upn: Some(plan.upn.clone()),
+            entity_id: plan.device.id.to_string(),
+            push_package: push,
+            poll: Poll { first: set(5, 3), second: set(8, 15), remaining: set(0, windows.poll_minutes), on_login: true },
+            renewal: Renewal { period_days: windows.renewal_days, retry_days: RETRY_DAYS },
+        }),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::service::Error;
+    use crate::wire::mde::wstep::RequestType;
+
+    fn seen(items: &[(&str, &str)]) -> Result<Seen> {
+        let context = items.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        Seen::read(&RequestToken { request_type: RequestType::Issue, csr: Csr::Pkcs10(Vec::new()), context })
+    }
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        let version = |text: &str| seen(&[("DeviceID", "d"), ("OSVersion", text)]).unwrap();
+        assert!(version("10.0.9999.1").check_version("10.0.19041").is_err());
+        assert!(version("10.0.19041.1").check_version("10.0.19041").is_ok());
+        assert!(version("10.0.26100.1").check_version("").is_ok());
+        assert!(seen(&[("DeviceID", "d")]).unwrap().check_version("10.0").is_err(), "unknown counts as old");
+    }
+
+    #[test]
+    fn only_the_device_id_must_be_there() {
+        assert!(matches!(seen(&[]), Err(Error::Malformed(_))));
+        assert!(seen(&[("DeviceID", &"x".repeat(300))]).is_err());
+        let seen = seen(&[("DeviceID", "d"), ("EnrollmentType", "Device"), ("HWDevID", "AB")]).unwrap();
+        assert_eq!((seen.kind, seen.hardware_id.as_deref()), (Kind::Device, Some("ab")));
+    }
+}

@@ -1,0 +1,148 @@
+//! Renewal (ROBO, MS-MDE2 3.4.4.1.1.2): the device proves itself with the certificate that it renews, on the connection and in the
+//! request. The old certificate stays good until the new one is used for the first time: the answer may have been lost.
+
+use openssl::sha::sha256;
+
+use super::issue::{certificate_store, identity_grant, trust};
+use super::{Caller, csr};
+use crate::app::App;
+use crate::clock::DAY;
+use crate::domain::Refusal;
+use crate::domain::audit::Entry;
+use crate::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
+use crate::domain::enrollment::State;
+use crate::service::pki::{authority, issue as pki, revoke};
+use crate::service::{Error, Result};
+use crate::store::certificates::Search;
+use crate::store::enrollments::Identity;
+use crate::store::{audit, certificates, enrollments};
+use crate::wire::Malformed;
+use crate::wire::cms::SignedData;
+use crate::wire::mde::wstep::{Csr, RequestToken};
+use crate::wire::provisioning::Document;
+
+/// Most certificates of a device that are looked through.
+const MANY: i64 = 1000;
+
+/// The enrolment that the connection's certificate belongs to, when both are good.
+///
+/// # Errors
+/// [`Refusal::TokenInvalid`] without a certificate; [`Refusal::CertificateNotOurs`], [`Refusal::CertificateRevoked`],
+/// [`Refusal::RenewalCertificateExpired`], [`Refusal::EnrollmentEnded`], [`Refusal::AccountDisabled`].
+pub(super) async fn identify(app: &App, caller: &Caller) -> Result<Identity> {
+    let der = caller.certificate.as_ref().ok_or(Refusal::TokenInvalid)?;
+    let sha256 = hex::encode(sha256(der));
+    let identity = app.store.read(move |c| enrollments::find_identity(c, &sha256)).await?.ok_or(Refusal::CertificateNotOurs)?;
+    let now = app.now();
+    if identity.certificate.revoked_at.is_some() {
+        return Err(Refusal::CertificateRevoked.into());
+    }
+    if now < identity.certificate.not_before || now > identity.certificate.not_after {
+        return Err(Refusal::RenewalCertificateExpired.into());
+    }
+    if !matches!(identity.enrollment.state, State::Provisioned | State::Active) {
+        return Err(Refusal::EnrollmentEnded.into());
+    }
+    if identity.user.as_ref().is_some_and(|user| !user.enabled) {
+        return Err(Refusal::AccountDisabled.into());
+    }
+    Ok(identity)
+}
+
+/// Renews a certificate.
+pub(super) async fn renew(app: &App, request: &RequestToken, caller: &Caller) -> Result<Vec<u8>> {
+    let Csr::Pkcs7(signed) = &request.csr else {
+        return Err(Malformed::new("a renewal is PKCS7", "BinarySecurityToken/@ValueType").into());
+    };
+    let identity = identify(app, caller).await?;
+    let csr = inner_request(signed.clone(), caller.certificate.clone().unwrap_or_default()).await?;
+    let window = i64::from(app.config.windows.renewal_days) * DAY;
+    let now = app.now();
+    if identity.certificate.not_after.since(now) > window {
+        return Err(Refusal::RenewalTooEarly.into());
+    }
+    let key = csr::public_key(csr).await?;
+    let windows = &app.config.windows;
+    let enrollment = &identity.enrollment;
+    let grant = identity_grant(&enrollment.device_id, &windows.provider_id, windows.identity_days, enrollment);
+    let authority = authority::issuing(app).await?;
+    let issued = pki::prepare(app, &authority.id, &grant, &key).await?;
+    let (root, intermediate) = trust(&authority);
+    let document = Document {
+        root,
+        intermediate,
+        certificate: issued.der,
+        store: certificate_store(enrollment.kind),
+        provider_id: windows.provider_id.clone(),
+        management: None,
+    };
+    let actor = format!("device:{}", enrollment.device_id);
+    let issued_entry = pki::audit(&issued.certificate, &actor, &caller.origin());
+    let state = serde_json::json!({ "old": identity.certificate.id, "new": issued.certificate.id });
+    let entry = Entry::new(actor, "enrollment.renew", format!("enrollment:{}", enrollment.id), caller.origin()).after(&state);
+    let certificate = issued.certificate;
+    app.store
+        .write(move |tx| {
+            certificates::insert_certificate(tx, &certificate, now)?;
+            audit::append(tx, &issued_entry, now)?;
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(document.encode())
+}
+
+/// The PKCS#10 request inside, once the signature is right and is the connection's certificate's.
+async fn inner_request(signed: Vec<u8>, connection: Vec<u8>) -> Result<Vec<u8>> {
+    let judge = move || -> Result<Vec<u8>> {
+        let signed = SignedData::parse(&signed)?;
+        let [signer] = signed.signers.as_slice() else {
+            return Err(Malformed::new("not exactly one signer", "PKCS7").into());
+        };
+        let certificate = signed.signer_certificate(signer).ok_or(Refusal::RenewalSignerForeign)?;
+        if certificate.raw != connection {
+            return Err(Refusal::RenewalSignerMismatch.into());
+        }
+        signed.verify(signer).map_err(|_| Refusal::RenewalSignerForeign)?;
+        let content = signed.content.ok_or_else(|| Malformed::new("no content", "PKCS7"))?;
+        Ok(content.to_vec())
+    };
+    tokio::task::spawn_blocking(judge).await.map_err(Error::internal)?
+}
+
+/// A renewed certificate is seen for the first time: from now on it is the enrolment's, and the ones before it are revoked. To be
+/// called when a session's certificate is another than `enrollment.certificate_id`; an older one changes nothing.
+///
+/// # Errors
+/// When the store fails.
+pub async fn confirm_renewal(app: &App, identity: &Identity, origin: &str) -> Result<()> {
+    if identity.enrollment.certificate_id.as_ref() == Some(&identity.certificate.id) {
+        return Ok(());
+    }
+    let (identity, origin, now) = (identity.clone(), origin.to_owned(), app.now());
+    app.store
+        .write(move |tx| {
+            let mut enrollment = enrollments::load_enrollment(tx.conn(), &identity.enrollment.id)?;
+            let current = match &enrollment.certificate_id {
+                Some(id) => Some(certificates::load_certificate(tx.conn(), id)?),
+                None => None,
+            };
+            let fresh = certificates::load_certificate(tx.conn(), &identity.certificate.id)?;
+            if current.is_some_and(|current| current.id == fresh.id || current.created_at > fresh.created_at) {
+                return Ok(());
+            }
+            let actor = format!("device:{}", enrollment.device_id);
+            let search =
+                Search { device: Some(enrollment.device_id.clone()), status: Some(CertificateStatus::Active), ..Search::default() };
+            for old in certificates::list_certificates(tx.conn(), &search, MANY)? {
+                let same_line = old.grant.purpose == Purpose::MdmIdentity && old.grant.enrollment_id.as_ref() == Some(&enrollment.id);
+                if same_line && old.id != fresh.id && old.created_at <= fresh.created_at {
+                    certificates::update_superseded(tx, &old.id, &fresh.id)?;
+                    revoke::revoke_in(tx, &old.id, RevocationReason::Superseded, &actor, &origin, now)?;
+                }
+            }
+            enrollment.certificate_id = Some(fresh.id);
+            enrollments::claim_update(tx, &enrollment)
+        })
+        .await?;
+    Ok(())
+}
