@@ -1,9 +1,9 @@
-//! Deletes what has run out: passes, enrolment tokens, throttles and sessions.
+//! Deletes what has run out: passes, enrolment tokens, throttles, sessions, SCEP challenges and transactions.
 
 use crate::app::App;
 use crate::clock::{DAY, HOUR};
 use crate::service::Result;
-use crate::store::{dm_sessions, enrollment_tokens, taps, throttles};
+use crate::store::{dm_sessions, enrollment_tokens, scep, taps, throttles};
 
 pub(super) const SCHEDULE: &str = "0 27 * * * *";
 
@@ -15,6 +15,7 @@ pub(super) async fn run(app: &App) -> Result<()> {
             taps::purge_taps(tx, now.plus(-30 * DAY))?;
             throttles::purge_throttles(tx, now.plus(-DAY))?;
             dm_sessions::purge_sessions(tx, now.plus(-DAY))?;
+            scep::purge(tx, now.plus(-30 * DAY))?;
             Ok(())
         })
         .await?;

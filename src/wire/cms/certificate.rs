@@ -5,6 +5,7 @@ use openssl::pkey::{PKey, Public};
 
 use super::super::Malformed;
 use super::super::tlv;
+use super::{Algorithm, RSA_ENCRYPTION};
 
 /// Contents of the OBJECT IDENTIFIER `id-ce-subjectKeyIdentifier`.
 const SUBJECT_KEY_IDENTIFIER: &[u8] = &[0x55, 0x1d, 0x0e];
@@ -57,6 +58,21 @@ impl<'a> CertificateView<'a> {
     /// [`Malformed`] when OpenSSL does not know it.
     pub fn public_key(&self) -> Result<PKey<Public>, Malformed> {
         PKey::public_key_from_der(self.spki).map_err(|_| Malformed::new("unusable public key", "Certificate"))
+    }
+
+    /// The length of the key's modulus in bits, when it is an RSA key: read off the bytes, which costs far less than building the key.
+    #[must_use]
+    pub fn rsa_bits(&self) -> Option<u32> {
+        let mut fields = tlv::single(self.spki, tlv::SEQUENCE, "subjectPublicKeyInfo").ok()?.reader();
+        if Algorithm::read(&mut fields).ok()?.oid != RSA_ENCRYPTION {
+            return None;
+        }
+        let bits = fields.expect(tlv::BIT_STRING, "subjectPublicKey").ok()?.value;
+        let mut key = tlv::single(bits.strip_prefix(&[0])?, tlv::SEQUENCE, "RSAPublicKey").ok()?.reader();
+        let modulus = key.expect(tlv::INTEGER, "modulus").ok()?.value;
+        let zeros = modulus.iter().take_while(|octet| **octet == 0).count();
+        let first = modulus.get(zeros)?;
+        u32::try_from((modulus.len() - zeros) * 8).ok()?.checked_sub(first.leading_zeros())
     }
 
     /// The certificate's `IssuerAndSerialNumber`.

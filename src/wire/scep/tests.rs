@@ -65,6 +65,7 @@ fn a_request_reads_as_it_was_signed_even_with_a_serial_of_33_octets() {
     let verified = message.verify().unwrap();
     assert_eq!(verified.message_type, MessageType::PkcsReq);
     assert_eq!(verified.signer.raw, CLIENT.certificate);
+    assert_eq!(verified.signer.rsa_bits(), Some(2048));
     assert_eq!(open(verified.content.unwrap()), b"payload");
 }
 

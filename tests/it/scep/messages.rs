@@ -268,6 +268,18 @@ async fn row_12_only_a_valid_challenge_of_this_authority_is_accepted() {
     let late = mint(app, grant("PC"), false).await;
     server.clock.advance(24 * HOUR);
     assert_eq!(refused(Some(late)).await, "ChallengeExpired");
+    let gone = muster::service::pki::authorize::scep_challenge::NewChallenge {
+        authority: scep::resolve(app, "default").await.unwrap().id.clone(),
+        grant: grant("PC"),
+        device: None,
+        user: None,
+        enrollment: Some(muster::ids::EnrollmentId::new()),
+        profile: None,
+        needs_approval: false,
+        expires: None,
+    };
+    let gone = muster::service::pki::authorize::scep_challenge::mint(app, gone, "test", "local").await.unwrap();
+    assert_eq!(refused(Some(String::from_utf8(gone.expose().to_vec()).unwrap())).await, "BadDeviceIdInChallenge");
     let once = mint(app, grant("PC"), false).await;
     let device = Device::new(app);
     device.send(app, &device.csr("PC", &once)).await.unwrap();
@@ -561,4 +573,44 @@ async fn certificates_and_revocation_lists_are_handed_out() {
     assert_eq!(crl.issuer_name().to_der().unwrap(), view.issuer);
     let foreign = CertificateView::parse(&asks.certificate).unwrap().issuer_and_serial();
     assert_eq!(asks.send(app, &foreign).await, BAD_CERT_ID);
+}
+
+/// CPU time of a request beside that of its private-key operations, as ratios: run with `--ignored --nocapture`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a measurement, for a machine with nothing else to do"]
+async fn what_a_request_costs() {
+    const ROUNDS: u32 = 100;
+    let tweak = Box::new(|config: &mut muster::config::Config| config.ca.key_algorithm = "rsa-3072".into());
+    let server = start(Options { tweak, ..Options::default() }).await;
+    let app = &server.app;
+    let mut messages = Vec::new();
+    for _ in 0..ROUNDS {
+        let device = Device::new(app);
+        let challenge = mint(app, grant("PC"), false).await;
+        messages.push(device.message(app, &device.csr("PC", &challenge)).await);
+    }
+    let before = cpu_ticks();
+    for message in messages {
+        scep::receive(app, "default", message, "test").await.unwrap();
+    }
+    let used = cpu_ticks() - before;
+    assert_eq!(issued(app).await, usize::try_from(ROUNDS).unwrap());
+    let issuing = authority::issuing(app).await.unwrap();
+    let own = issuing.service_key(muster::domain::certificate::Purpose::Registration, app.now()).unwrap();
+    let (unwrapping, mut plain) = (own.key.pkey().rsa().unwrap(), vec![0; 256]);
+    let before = cpu_ticks();
+    for _ in 0..ROUNDS {
+        unwrapping.private_decrypt(&[1; 256], &mut plain, openssl::rsa::Padding::NONE).unwrap();
+        own.key.sign(b"x").unwrap();
+        issuing.key.sign(b"x").unwrap();
+    }
+    let floor = cpu_ticks() - before;
+    eprintln!("{ROUNDS} requests: {used} ticks, their private-key operations: {floor} ticks");
+}
+
+/// Ticks of CPU time that this process has used.
+fn cpu_ticks() -> u64 {
+    let text = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let fields: Vec<_> = text.rsplit(')').next().unwrap().split_whitespace().collect();
+    fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
 }

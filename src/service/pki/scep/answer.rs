@@ -4,7 +4,7 @@ use super::open::Echo;
 use crate::secret;
 use crate::service::pki::keys::ServiceKey;
 use crate::service::{Error, Result};
-use crate::wire::cms::{CertificateView, Signer, degenerate, seal};
+use crate::wire::cms::{CertificateView, RSA_KEY_BITS, Signer, degenerate, seal};
 use crate::wire::scep::{CertRep, FailInfo, Status};
 
 /// What an answer carries.
@@ -44,6 +44,6 @@ fn envelope(echo: &Echo, content: &[u8]) -> Result<Vec<u8>> {
 
 /// Whether an answer can be sealed for the signer.
 pub(super) fn can_seal(echo: &Echo) -> bool {
-    let key = CertificateView::parse(&echo.signer).and_then(|view| view.public_key());
-    key.is_ok_and(|key| key.id() == openssl::pkey::Id::RSA && crate::wire::cms::RSA_KEY_BITS.contains(&key.bits()))
+    let bits = CertificateView::parse(&echo.signer).ok().and_then(|view| view.rsa_bits());
+    bits.is_some_and(|bits| RSA_KEY_BITS.contains(&bits))
 }

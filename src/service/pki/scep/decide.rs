@@ -135,7 +135,11 @@ fn read_known(
         None => None,
     };
     let enrolled = match challenge.as_ref().and_then(|c| c.enrollment_id.clone()) {
-        Some(id) => enrollments::load_enrollment(c, &id)?.ended_at.is_none(),
+        Some(id) => match enrollments::load_enrollment(c, &id) {
+            Ok(enrollment) => enrollment.ended_at.is_none(),
+            Err(store::Error::NotFound) => false,
+            Err(other) => return Err(other),
+        },
         None => true,
     };
     let signer = match signer {
