@@ -225,3 +225,29 @@ fn wrong_rows_are_refused_by_name() {
     assert!(refuse(&row("uri = \"A\"\nformat = \"bool\"\ncolour = 1")).contains("colour"));
     assert!(refuse(&format!("{0}\n{0}", row("uri = \"A\"\nformat = \"bool\"").replace("area = \"X\"", ""))).contains("x.y"));
 }
+
+proptest::proptest! {
+    #[test]
+    fn texts_from_devices_never_panic_and_match_only_themselves(text in "[<>/a-z\"'=& 0-9.\u{f000}-]{0,60}") {
+        let _ = OsVersion::parse(&text);
+        for id in ["bitlocker.encryption-method-by-drive-type", "passport-for-work.pin-complexity.history", "authentication.configure-web-sign-in-allowed-urls"] {
+            let row = setting(id);
+            let wanted = Value::String(text.clone());
+            if let Ok(encoded) = row.encode(&wanted) {
+                proptest::prop_assert!(row.matches(&encoded, &wanted));
+            }
+        }
+        for rule in catalogue().rules() {
+            let _ = rule.judge(&json!(true), |_| Reading::Value(&text));
+        }
+    }
+
+    #[test]
+    fn group_policy_elements_come_back_as_they_were(id in "[A-Za-z_]{1,12}", value in "[ -~]{0,20}") {
+        let row = setting("kerberos.allow-forest-search-order");
+        let wanted = json!({ (id): value });
+        let text = row.encode(&wanted).unwrap();
+        proptest::prop_assert!(row.matches(&text, &wanted));
+        proptest::prop_assert_eq!(row.encode(&json!(text)).unwrap(), text);
+    }
+}

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
+mod catalogue_baselines;
 mod cli;
 mod faces;
 mod identity_tap;

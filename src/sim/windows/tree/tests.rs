@@ -261,3 +261,23 @@ fn a_trusted_certificate_must_be_the_one_that_its_address_names() {
     assert_eq!(ask(&mut tree, Verb::Delete, &format!("{store}/{hash}"), None, None), 200);
     assert_eq!(get(&mut tree, &format!("{store}/{hash}/ValidTo")).0, 404);
 }
+
+proptest::proptest! {
+    #[test]
+    fn no_request_panics_or_leaves_an_atomic_half_done(
+        uris in proptest::collection::vec("\\./(Device|User|Vendor|DevInfo)(/(Vendor|MSFT|PassportForWork|SCEP|ClientCertificateInstall|Install|X|%7B)){0,6}", 1..6),
+        verb in 0usize..5,
+        data in proptest::option::of("[ -~]{0,10}"),
+    ) {
+        let verb = [Verb::Add, Verb::Delete, Verb::Get, Verb::Replace, Verb::Exec][verb];
+        let mut tree = tree();
+        let before = tree.leaves("./Device");
+        let request = |uri| Part::Request(Request { verb, uri, format: None, data: data.as_deref() });
+        let parts: Vec<Part<'_>> = uris.iter().map(|uri| request(uri.as_str())).collect();
+        let (status, answers) = tree.atomic(&parts);
+        proptest::prop_assert_eq!(answers.len(), parts.len());
+        if status == 507 {
+            proptest::prop_assert_eq!(tree.leaves("./Device"), before);
+        }
+    }
+}
