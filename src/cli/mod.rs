@@ -4,6 +4,7 @@
 //! else this process opens the instance itself. Files named in arguments are read before the order is sent.
 
 mod backup;
+mod ca;
 mod config;
 mod control;
 mod doctor;
@@ -73,6 +74,9 @@ pub enum Order {
     /// Shows how a device is enrolled
     #[command(subcommand)]
     Enroll(enroll::Command),
+    /// Looks after authorities and certificates
+    #[command(subcommand)]
+    Ca(ca::Command),
     /// Shows what this instance is
     Status,
 }
@@ -86,6 +90,7 @@ impl Order {
         match self {
             Self::Backup(arguments) => backup::run(app, arguments, actor).await,
             Self::Enroll(command) => enroll::run(app, command, actor).await,
+            Self::Ca(command) => ca::run(app, command, actor).await,
             Self::Status => status::run(app).await,
         }
     }

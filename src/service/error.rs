@@ -59,6 +59,12 @@ impl From<openssl::error::ErrorStack> for Error {
     }
 }
 
+impl From<crate::domain::certificate::Unresolved> for Error {
+    fn from(unresolved: crate::domain::certificate::Unresolved) -> Self {
+        Self::Refused(unresolved.refusal)
+    }
+}
+
 impl From<crate::secret::SealError> for Error {
     fn from(error: crate::secret::SealError) -> Self {
         Self::Internal(error.into())

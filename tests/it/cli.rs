@@ -149,3 +149,56 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let state = |check: &str| findings.as_array().unwrap().iter().find(|f| f["check"] == check).unwrap()["state"].clone();
     assert_eq!((state("instance"), state("master key"), state("clock")), ("ok".into(), "ok".into(), "ok".into()));
 }
+
+#[test]
+fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
+    let Some(openssl) = crate::support::tools::find("openssl", "openssl") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    json(path, &["init", "--admin", "ana@example.org"]);
+    let names: Vec<Value> = json(path, &["ca", "list"]).as_array().unwrap().iter().map(|a| a["name"].clone()).collect();
+    assert_eq!(names, ["root", "issuing"]);
+    let request = path.join("request.pem");
+    let made = Command::new(openssl)
+        .args(["req", "-new", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=evil", "-addext", "basicConstraints=CA:TRUE", "-keyout"])
+        .arg(path.join("key.pem"))
+        .arg("-out")
+        .arg(&request)
+        .output()
+        .unwrap();
+    assert!(made.status.success());
+    let request = request.to_str().unwrap();
+    let issue = [
+        "ca",
+        "issue",
+        "--csr",
+        request,
+        "--subject",
+        "CN={{UserPrincipalName}}",
+        "--upn",
+        "{{UserPrincipalName}}",
+        "--user",
+        "ana@example.org",
+    ];
+    let pem = json(path, &issue);
+    let certificate = openssl::x509::X509::from_pem(pem.as_str().unwrap().as_bytes()).unwrap();
+    let text = String::from_utf8(certificate.to_text().unwrap()).unwrap();
+    assert!(text.contains("ana@example.org") && text.contains("CA:FALSE") && !text.contains("evil"), "{text}");
+    assert!(refused(path, &["ca", "issue", "--csr", request, "--subject", "CN={{DeviceId}}"]).contains("CRT0021"));
+    let chain = json(path, &["ca", "export", "issuing", "--chain"]);
+    let chain = openssl::x509::X509::stack_from_pem(chain.as_str().unwrap().as_bytes()).unwrap();
+    assert!(certificate.verify(&chain[0].public_key().unwrap()).unwrap());
+    let serial = certificate.serial_number().to_bn().unwrap().to_hex_str().unwrap().to_string();
+    assert_eq!(json(path, &["ca", "show", &serial])["status"], "active");
+    json(path, &["ca", "revoke", &serial, "--reason", "superseded"]);
+    assert!(refused(path, &["ca", "revoke", &serial]).contains("CRT0019"));
+    assert_eq!(json(path, &["ca", "certificates", "--status", "revoked"])[0]["reason"], "superseded");
+    assert_eq!(json(path, &["ca", "crl"])["number"], 2);
+    assert_eq!(json(path, &["ca", "pause", "issuing"])["status"], "paused");
+    assert!(refused(path, &issue).contains("CRT0011"));
+    assert_eq!(
+        json(path, &["ca", "create", "second", "--common-name", "Second CA", "--parent", "root", "--key", "p-256"])["kind"],
+        "issuing"
+    );
+    assert!(!refused(path, &["ca", "revoke"]).is_empty());
+}

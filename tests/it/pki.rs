@@ -13,9 +13,10 @@ use muster::domain::certificate::{
 use muster::ids::AuthorityId;
 use muster::service::Error;
 use muster::service::pki::authority::{self, Authority, NewAuthority};
-use muster::service::pki::keys::{AUTHORITY_KEY, SigningKey};
+use muster::service::pki::keys::SigningKey;
 use muster::service::pki::{crl, issue, ocsp, revoke};
 use muster::store::certificates::Search;
+use muster::store::sealed::AUTHORITY_KEY;
 use muster::store::{audit, authorities};
 use muster::wire::crl::List;
 use muster::wire::ocsp::{Hash, Request, cert_id};

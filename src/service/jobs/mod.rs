@@ -46,6 +46,8 @@ macro_rules! jobs {
 
 jobs! {
     audit = "audit",
+    certificates = "certificates",
+    crl = "crl",
     outbox = "outbox",
     purge = "purge",
     signing_keys = "signing-keys",

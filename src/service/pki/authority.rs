@@ -7,7 +7,7 @@ use openssl::x509::X509;
 use serde_json::json;
 
 use super::issue::{self, Subject};
-use super::keys::{self, AUTHORITY_KEY, SERVICE_KEY, ServiceKey, SigningKey};
+use super::keys::{self, ServiceKey, SigningKey};
 use crate::app::App;
 use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
@@ -17,6 +17,7 @@ use crate::domain::certificate::{AttributeType, Grant, KeyAlgorithm, KeyRules, K
 use crate::ids::AuthorityId;
 use crate::secret::Sealer;
 use crate::service::{Error, Result};
+use crate::store::sealed::{AUTHORITY_KEY, SERVICE_KEY};
 use crate::store::{authorities, certificates};
 use crate::wire::x509::Parts;
 

@@ -10,7 +10,7 @@ use openssl::pkey::{Id, PKey};
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
-use openssl::x509::{X509, X509PurposeId, X509StoreContext};
+use openssl::x509::{X509, X509PurposeId, X509Req, X509StoreContext};
 use serde_json::json;
 
 use super::authority::{self, Authority};
@@ -98,6 +98,20 @@ pub fn audit(certificate: &Certificate, actor: &str, origin: &str) -> Entry {
         "purpose": certificate.grant.purpose, "authority": certificate.authority_id, "notAfter": certificate.not_after.to_string(),
         "device": certificate.grant.device_id, "user": certificate.grant.user_id, "profile": certificate.grant.profile_id,
     }))
+}
+
+/// The key of a certificate request (PKCS#10, PEM or DER) whose signature shows that the asker holds the private key.
+///
+/// # Errors
+/// [`Refusal::CertificateKeyRefused`] when it is no such request.
+pub fn request_key(request: &[u8]) -> Result<Vec<u8>> {
+    let refused = || Error::Refused(Refusal::CertificateKeyRefused);
+    let request = X509Req::from_pem(request).or_else(|_| X509Req::from_der(request)).map_err(|_| refused())?;
+    let key = request.public_key().map_err(|_| refused())?;
+    if !request.verify(&key).unwrap_or(false) {
+        return Err(refused());
+    }
+    Ok(key.public_key_to_der()?)
 }
 
 /// A holder's key, judged and encoded anew so that nothing of the request's own encoding gets into the certificate.

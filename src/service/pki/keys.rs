@@ -21,10 +21,6 @@ use crate::service::{Error, Result};
 use crate::store::authorities;
 use crate::wire::x509::SignatureAlgorithm;
 
-/// Purpose under which authorities' keys are sealed.
-pub const AUTHORITY_KEY: &str = "authorities.sealed_key";
-/// Purpose under which service keys are sealed.
-pub const SERVICE_KEY: &str = "service_keys.sealed_key";
 /// For how long the cache is believed before the store is asked again: another node may have changed something.
 const CACHE: i64 = 10 * SECOND;
 

@@ -1,0 +1,334 @@
+//! `muster ca`.
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::domain::certificate::{
+    Certificate, CertificateStatus, KeyAlgorithm, KeyRules, KeyUsage, Purpose, RevocationReason, San, Template, Variables, usage,
+};
+use crate::domain::profile::Scope;
+use crate::ids::{CertificateId, DeviceId};
+use crate::service::pki::authority::{self, Authority, NewAuthority};
+use crate::service::pki::{crl, issue, revoke};
+use crate::service::{Error, Result};
+use crate::store::certificates::Search;
+use crate::store::{devices, users};
+
+/// Where orders from the command line come from.
+const ORIGIN: &str = "local";
+
+/// What is done to authorities and certificates.
+#[derive(Debug, Subcommand, Serialize, Deserialize)]
+pub enum Command {
+    /// Shows the authorities
+    List,
+    /// Makes an authority with a key of its own
+    Create {
+        /// Name in addresses: lower-case letters, digits and hyphens
+        name: String,
+        /// Common name of its certificate
+        #[arg(long)]
+        common_name: String,
+        /// The root that signs it; without one it is a root itself
+        #[arg(long)]
+        parent: Option<String>,
+        /// rsa-2048, rsa-3072, rsa-4096, p-256 or p-384
+        #[arg(long, default_value = "rsa-3072", value_parser = read_algorithm)]
+        key: KeyAlgorithm,
+        /// Life in days
+        #[arg(long, default_value_t = 3650)]
+        days: u32,
+    },
+    /// Shows one authority, or one certificate by its id or serial number
+    Show {
+        /// Name of an authority, or id or serial number of a certificate
+        what: String,
+    },
+    /// Shows issued certificates
+    Certificates {
+        /// Of this device
+        #[arg(long)]
+        device: Option<String>,
+        /// Of this user
+        #[arg(long, value_name = "UPN")]
+        user: Option<String>,
+        /// active, held or revoked
+        #[arg(long, value_parser = read_status)]
+        status: Option<CertificateStatus>,
+        /// How many at most
+        #[arg(long, default_value_t = 100)]
+        limit: i64,
+    },
+    /// Issues a certificate for the key of a request file; nothing else is taken from the request
+    Issue(Box<Issue>),
+    /// Revokes a certificate, all certificates of a device or user, or an authority
+    Revoke {
+        /// Id or serial number of a certificate, or name of an authority
+        what: Option<String>,
+        /// All of this device
+        #[arg(long, conflicts_with_all = ["what", "user"], required_unless_present_any = ["what", "user"])]
+        device: Option<String>,
+        /// All of this user
+        #[arg(long, value_name = "UPN", conflicts_with = "what")]
+        user: Option<String>,
+        /// unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation, certificate-hold, privilege-withdrawn
+        #[arg(long, default_value = "unspecified", value_parser = read_reason)]
+        reason: RevocationReason,
+    },
+    /// Releases a certificate from hold
+    Release {
+        /// Id or serial number
+        what: String,
+    },
+    /// Pauses an authority: it issues nothing, and answers as before
+    Pause {
+        /// Its name
+        name: String,
+    },
+    /// Lets a paused authority issue again
+    Activate {
+        /// Its name
+        name: String,
+    },
+    /// Publishes a revocation list now
+    Crl {
+        /// Name of the authority
+        #[arg(default_value = "issuing")]
+        name: String,
+    },
+    /// Prints the certificate of an authority, PEM
+    Export {
+        /// Name of the authority
+        #[arg(default_value = "root")]
+        name: String,
+        /// With those above it, to the root
+        #[arg(long)]
+        chain: bool,
+    },
+}
+
+/// What the certificate is to be like.
+#[derive(Debug, clap::Args, Serialize, Deserialize)]
+pub struct Issue {
+    /// File with the request (PKCS#10, PEM)
+    #[arg(long, value_parser = read_file)]
+    csr: String,
+    /// Subject, such as CN={{UserPrincipalName}},O=Example
+    #[arg(long, default_value = "")]
+    subject: String,
+    /// Alternative name: host name
+    #[arg(long)]
+    dns: Vec<String>,
+    /// Alternative name: mail address
+    #[arg(long)]
+    email: Vec<String>,
+    /// Alternative name: user principal name
+    #[arg(long)]
+    upn: Vec<String>,
+    /// Alternative name: URI
+    #[arg(long)]
+    uri: Vec<String>,
+    /// Alternative name: address
+    #[arg(long)]
+    ip: Vec<String>,
+    /// Extended key usage, dotted; default: client authentication
+    #[arg(long, value_name = "OID")]
+    eku: Vec<String>,
+    /// Life in days
+    #[arg(long, default_value_t = 365)]
+    days: u32,
+    /// Fills variables of a user, whom the certificate is then for
+    #[arg(long, value_name = "UPN")]
+    user: Option<String>,
+    /// Fills variables of a device, which the certificate is then for
+    #[arg(long, value_name = "ID")]
+    device: Option<String>,
+    /// Puts the user's SID into the security extension
+    #[arg(long, requires = "user")]
+    sid: bool,
+    /// Who issues; default: the authority that issues to devices
+    #[arg(long)]
+    authority: Option<String>,
+}
+
+fn read_algorithm(text: &str) -> std::result::Result<KeyAlgorithm, String> {
+    KeyAlgorithm::parse(text).ok_or_else(|| "use rsa-2048, rsa-3072, rsa-4096, p-256 or p-384".into())
+}
+
+fn read_reason(text: &str) -> std::result::Result<RevocationReason, String> {
+    RevocationReason::parse(text)
+        .ok_or_else(|| format!("use one of {}", RevocationReason::ALL.iter().map(|r| r.as_str()).collect::<Vec<_>>().join(", ")))
+}
+
+fn read_status(text: &str) -> std::result::Result<CertificateStatus, String> {
+    CertificateStatus::parse(text).ok_or_else(|| "use active, held or revoked".into())
+}
+
+/// The file is read here, because the order may be carried out by another process.
+fn read_file(path: &str) -> std::result::Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
+    if text.len() > 64 * 1024 { Err(format!("{path} is no certificate request: it is too long")) } else { Ok(text) }
+}
+
+pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+    match command {
+        Command::List => Ok(Value::Array(authority::list(app).await?.iter().map(|a| show_authority(a)).collect())),
+        Command::Create { name, common_name, parent, key, days } => {
+            let new = NewAuthority { name, common_name, parent, key_algorithm: key, days };
+            Ok(show_authority(&*authority::create(app, &new, actor, ORIGIN).await?))
+        }
+        Command::Show { what } => match authority::by_name(app, &what).await {
+            Ok(authority) => Ok(show_authority(&authority)),
+            Err(Error::NotFound(_)) => {
+                let certificate = find(app, &what).await?;
+                let mut shown = show_certificate(&certificate);
+                if let Some(fields) = shown.as_object_mut() {
+                    fields.insert("pem".into(), authority::pem(&certificate.der).into());
+                }
+                Ok(shown)
+            }
+            Err(other) => Err(other),
+        },
+        Command::Certificates { device, user, status, limit } => {
+            let search = Search {
+                device: device_of(device.as_deref())?,
+                user: user_of(app, user).await?.map(|u| u.id),
+                status,
+                ..Search::default()
+            };
+            let found = revoke::search(app, search, limit).await?;
+            Ok(Value::Array(found.iter().map(show_certificate).collect()))
+        }
+        Command::Issue(order) => issue_from(app, *order, actor).await,
+        Command::Revoke { what, device, user, reason } => {
+            if let Some(device) = device_of(device.as_deref())? {
+                return Ok(json!({ "revoked": revoke::revoke_of_device(app, &device, reason, actor, ORIGIN).await? }));
+            }
+            if let Some(user) = user_of(app, user).await? {
+                return Ok(json!({ "revoked": revoke::revoke_of_user(app, &user.id, reason, actor, ORIGIN).await? }));
+            }
+            let what = what.ok_or(Error::NotFound("certificate"))?;
+            match authority::revoke(app, &what, reason, actor, ORIGIN).await {
+                Err(Error::NotFound("authority")) => revoke::revoke(app, &find(app, &what).await?.id, reason, actor, ORIGIN).await?,
+                other => other?,
+            }
+            Ok(json!({ "revoked": 1 }))
+        }
+        Command::Release { what } => {
+            revoke::release(app, &find(app, &what).await?.id, actor, ORIGIN).await?;
+            Ok(json!({ "released": 1 }))
+        }
+        Command::Pause { name } => set_paused(app, &name, true, actor).await,
+        Command::Activate { name } => set_paused(app, &name, false, actor).await,
+        Command::Crl { name } => {
+            let authority = authority::by_name(app, &name).await?;
+            crl::publish(app, &authority.id).await?;
+            let list = crl::find(app, &name).await?;
+            Ok(
+                json!({ "number": list.number, "this_update": list.this_update.to_string(), "next_update": list.next_update.to_string(), "url": authority.crl_url() }),
+            )
+        }
+        Command::Export { name, chain } => {
+            let authority = authority::by_name(app, &name).await?;
+            let count = if chain { authority.chain.len() } else { 1 };
+            Ok(authority.chain.iter().take(count).map(|der| authority::pem(der)).collect::<String>().into())
+        }
+    }
+}
+
+async fn set_paused(app: &App, name: &str, paused: bool, actor: &str) -> Result<Value> {
+    authority::set_paused(app, name, paused, actor, ORIGIN).await?;
+    Ok(show_authority(&*authority::by_name(app, name).await?))
+}
+
+async fn issue_from(app: &App, order: Issue, actor: &str) -> Result<Value> {
+    let spki = issue::request_key(order.csr.as_bytes())?;
+    let user = user_of(app, order.user).await?;
+    let device = match device_of(order.device.as_deref())? {
+        Some(id) => Some(app.store.read(move |c| devices::load_device(c, &id)).await?),
+        None => None,
+    };
+    let names = [
+        order.dns.into_iter().map(San::Dns).collect::<Vec<_>>(),
+        order.email.into_iter().map(San::Email).collect(),
+        order.upn.into_iter().map(San::Upn).collect(),
+        order.uri.into_iter().map(San::Uri).collect(),
+        order.ip.into_iter().map(San::Ip).collect(),
+    ];
+    let template = Template {
+        scope: if user.is_some() { Scope::User } else { Scope::Device },
+        subject: order.subject,
+        sans: names.concat(),
+        extended_key_usages: if order.eku.is_empty() { vec![usage::CLIENT_AUTH.to_owned()] } else { order.eku },
+        key_usages: vec![KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment],
+        days: order.days,
+        sid_extension: order.sid,
+        long_names: false,
+        key_rules: KeyRules::default(),
+    };
+    let mut grant = template.resolve(&Variables::of(user.as_ref(), device.as_ref()))?;
+    grant.purpose = Purpose::Manual;
+    grant.user_id = user.map(|u| u.id);
+    grant.device_id = device.map(|d| d.id);
+    let authority = match order.authority {
+        Some(name) => authority::by_name(app, &name).await?,
+        None => authority::issuing(app).await?,
+    };
+    let issued = issue::issue(app, &authority.id, &grant, &spki, actor, ORIGIN).await?;
+    Ok(authority::pem(&issued.der).into())
+}
+
+fn device_of(text: Option<&str>) -> Result<Option<DeviceId>> {
+    text.map(|text| DeviceId::parse(text).ok_or(Error::NotFound("device"))).transpose()
+}
+
+async fn user_of(app: &App, upn: Option<String>) -> Result<Option<crate::domain::user::User>> {
+    let Some(upn) = upn else { return Ok(None) };
+    let found = app.store.read(move |c| users::find_user_by_upn(c, &upn)).await?;
+    found.map(Some).ok_or(Error::NotFound("user"))
+}
+
+/// The certificate of an id or a serial number.
+async fn find(app: &App, what: &str) -> Result<Certificate> {
+    let serial: String = what.chars().filter(char::is_ascii_hexdigit).collect();
+    let search = Search { serial: Some(serial.to_ascii_lowercase()), ..Search::default() };
+    if let Some(id) = CertificateId::parse(what) {
+        match app.store.read(move |c| crate::store::certificates::load_certificate(c, &id)).await {
+            Err(crate::store::Error::NotFound) => {}
+            other => return Ok(other?),
+        }
+    }
+    revoke::search(app, search, 1).await?.pop().ok_or(Error::NotFound("certificate"))
+}
+
+fn show_authority(authority: &Authority) -> Value {
+    json!({
+        "name": authority.name,
+        "kind": authority.kind,
+        "status": authority.status,
+        "subject": authority.subject_text(),
+        "key": authority.key.algorithm(),
+        "not_after": authority.not_after.to_string(),
+        "sha1": hex::encode(openssl::sha::sha1(&authority.certificate)),
+        "crl": authority.crl_url(),
+        "ocsp": authority.ocsp_url(),
+        "certificate": authority.certificate_url(),
+    })
+}
+
+fn show_certificate(certificate: &Certificate) -> Value {
+    json!({
+        "id": certificate.id,
+        "serial": certificate.serial,
+        "subject": certificate.subject,
+        "purpose": certificate.grant.purpose,
+        "status": certificate.status,
+        "reason": certificate.revocation_reason,
+        "not_after": certificate.not_after.to_string(),
+        "device": certificate.grant.device_id,
+        "user": certificate.grant.user_id,
+        "sha1": certificate.sha1,
+    })
+}
