@@ -1,1 +1,237 @@
-//! Profiles and assignments.
+//! Profiles and policies: content, versions, and whom they are for. Each change recomputes what the devices should have.
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::directory::{By, check_name};
+use super::{Error, Result};
+use crate::app::App;
+use crate::catalogue::{Baseline, Vars, baselines, catalogue};
+use crate::domain::assignment::{Assignment, Mode, Target};
+use crate::domain::device::Platform;
+use crate::domain::profile::{Change, Document, Kind, Profile, diff};
+use crate::ids::{AssignmentId, ProfileId};
+use crate::store::{assignments, audit, desired_items, profiles};
+
+/// A profile as files and callers write it: the shape of `profiles/baselines/*.toml`.
+#[derive(Clone, Debug, PartialEq, Deserialize, serde::Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Draft {
+    /// Name for people, unique.
+    pub display_name: String,
+    /// What it does.
+    pub kind: Kind,
+    /// For which devices.
+    pub platform: Platform,
+    /// Its content.
+    pub document: Document,
+}
+
+impl Draft {
+    /// Reads a TOML or JSON text.
+    ///
+    /// # Errors
+    /// [`Error::Conflict`] that says what does not parse.
+    pub fn parse(text: &str) -> Result<Self> {
+        let text = text.trim_start_matches('\u{feff}');
+        let parsed = if text.trim_start().starts_with('{') {
+            serde_json::from_str(text).map_err(|e| e.to_string())
+        } else {
+            toml::from_str(text).map_err(|e| e.to_string())
+        };
+        parsed.map_err(|why| Error::Conflict(format!("the profile does not parse: {why}")))
+    }
+}
+
+impl TryFrom<Baseline> for Draft {
+    type Error = Error;
+
+    fn try_from(baseline: Baseline) -> Result<Self> {
+        let parts = json!({
+            "display_name": baseline.display_name, "kind": baseline.kind, "platform": baseline.platform, "document": baseline.document,
+        });
+        serde_json::from_value(parts).map_err(Error::internal)
+    }
+}
+
+/// The ready profiles that come with the program, by file name.
+///
+/// # Errors
+/// [`Error::Internal`] when one does not parse.
+pub fn ready() -> Result<Vec<(String, Draft)>> {
+    let all = baselines().map_err(|why| Error::internal(anyhow::anyhow!(why)))?;
+    all.into_iter().map(|baseline| Ok((baseline.file.clone(), baseline.try_into()?))).collect()
+}
+
+/// What applying a draft came to.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Applied {
+    /// The profile as it is now.
+    pub profile: Profile,
+    /// Whether it is new.
+    pub created: bool,
+    /// What became different; empty when nothing did, and then there is no new version.
+    pub changes: Vec<Change>,
+}
+
+fn check(app: &App, draft: &Draft) -> Result<()> {
+    check_name(&draft.display_name)?;
+    let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
+    draft.document.check(draft.kind, draft.platform, catalogue(), &vars).map_err(|problem| Error::Invalid(problem.refusal, problem.detail))
+}
+
+fn shown(profile: &Profile) -> Value {
+    json!({
+        "display_name": profile.display_name, "kind": profile.kind, "platform": profile.platform, "version": profile.version,
+        "document": redacted(&profile.document),
+    })
+}
+
+/// The document without the values of secret settings: for the audit log.
+fn redacted(document: &Document) -> Value {
+    let mut document = document.clone();
+    for (name, value) in &mut document.settings {
+        let (id, _) = crate::domain::profile::split_scope(name);
+        if catalogue().setting(id).is_some_and(|row| row.secret) {
+            *value = json!("(secret)");
+        }
+    }
+    // What a custom node means is not known, so neither is whether it is a secret.
+    for custom in &mut document.custom {
+        custom.value = format!("({} characters)", custom.value.chars().count());
+    }
+    serde_json::to_value(document).unwrap_or_default()
+}
+
+/// Makes the profile of that name what the draft says: creates it, gives it a new version, or does nothing when it says so already.
+///
+/// # Errors
+/// A `PRF` refusal that names the place; [`Error::Conflict`] when a profile of that name is of another kind or platform.
+pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
+    check(app, &draft)?;
+    let (by, now) = (by.clone(), app.now());
+    let applied = app
+        .store
+        .write(move |tx| {
+            let Some(before) = profiles::find_profile_by_name(tx.conn(), &draft.display_name)? else {
+                let profile = Profile {
+                    id: ProfileId::new(),
+                    display_name: draft.display_name.clone(),
+                    kind: draft.kind,
+                    platform: draft.platform,
+                    version: 1,
+                    document: draft.document.clone(),
+                };
+                profiles::insert_profile(tx, &profile, now)?;
+                audit::append(tx, &by.entry("profile.create", format!("profile:{}", profile.id)).after(&shown(&profile)), now)?;
+                let changes = diff(&Document::default(), &profile.document);
+                return Ok(Applied { profile, created: true, changes });
+            };
+            if before.kind != draft.kind || before.platform != draft.platform {
+                let what = format!("{} exists and is a {} profile for {}", before.display_name, before.kind, before.platform);
+                return Err(crate::store::Error::Conflict(what));
+            }
+            let changes = diff(&before.document, &draft.document);
+            if changes.is_empty() {
+                return Ok(Applied { profile: before, created: false, changes });
+            }
+            let mut profile = Profile { document: draft.document.clone(), ..before.clone() };
+            profile.version = profiles::update_profile(tx, &profile, now)?;
+            desired_items::recompute_profile(tx, &profile.id, now)?;
+            let entry = by.entry("profile.update", format!("profile:{}", profile.id)).before(&shown(&before)).after(&shown(&profile));
+            audit::append(tx, &entry, now)?;
+            Ok(Applied { profile, created: false, changes })
+        })
+        .await?;
+    Ok(applied)
+}
+
+/// Gives a profile another name.
+///
+/// # Errors
+/// `PRF0004`; [`Error::Conflict`] when the name is taken or somebody else changed the profile first.
+pub async fn rename(app: &App, id: &ProfileId, display_name: &str, by: &By) -> Result<()> {
+    check_name(display_name)?;
+    let (id, name, by, now) = (id.clone(), display_name.to_owned(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            let before = profiles::load_profile(tx.conn(), &id)?;
+            profiles::update_name(tx, &id, &name, now)?;
+            let entry = by.entry("profile.rename", format!("profile:{id}")).before(&json!(before.display_name)).after(&json!(name));
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Deletes a profile; devices that have it are told to drop it.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn delete(app: &App, id: &ProfileId, by: &By) -> Result<()> {
+    let (id, by, now) = (id.clone(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            let before = profiles::load_profile(tx.conn(), &id)?;
+            profiles::delete_profile(tx, &id)?;
+            desired_items::recompute_profile(tx, &id, now)?;
+            audit::append(tx, &by.entry("profile.delete", format!("profile:{id}")).before(&shown(&before)), now)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Assigns a profile; an assignment that is there already is returned as it is.
+///
+/// # Errors
+/// [`Error::NotFound`] when the profile does not exist; [`Error::Conflict`] when the group does not.
+pub async fn assign(app: &App, profile: &ProfileId, mode: Mode, target: Target, by: &By) -> Result<Assignment> {
+    let assignment = Assignment { id: AssignmentId::new(), profile_id: profile.clone(), mode, target };
+    let (by, now) = (by.clone(), app.now());
+    let stored = app
+        .store
+        .write(move |tx| {
+            let profile = &assignment.profile_id;
+            profiles::load_profile(tx.conn(), profile)?;
+            let known = assignments::list_assignments(tx.conn(), profile)?;
+            if let Some(same) = known.into_iter().find(|a| a.mode == assignment.mode && a.target == assignment.target) {
+                return Ok(same);
+            }
+            assignments::insert_assignment(tx, &assignment, now)?;
+            desired_items::recompute_profile(tx, profile, now)?;
+            audit::append(tx, &by.entry("profile.assign", format!("profile:{profile}")).after(&json!(assignment)), now)?;
+            Ok(assignment.clone())
+        })
+        .await?;
+    Ok(stored)
+}
+
+/// Takes an assignment back.
+///
+/// # Errors
+/// [`Error::NotFound`] when the profile has no such assignment.
+pub async fn unassign(app: &App, profile: &ProfileId, mode: Mode, target: Target, by: &By) -> Result<()> {
+    let (profile, by, now) = (profile.clone(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            let known = assignments::list_assignments(tx.conn(), &profile)?;
+            let found = known.into_iter().find(|a| a.mode == mode && a.target == target).ok_or(crate::store::Error::NotFound)?;
+            assignments::delete_assignment(tx, &found.id)?;
+            desired_items::recompute_profile(tx, &profile, now)?;
+            audit::append(tx, &by.entry("profile.unassign", format!("profile:{profile}")).before(&json!(found)), now)
+        })
+        .await?;
+    Ok(())
+}
+
+/// The profile in the form that [`Draft::parse`] reads, as TOML.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn export(app: &App, id: &ProfileId) -> Result<String> {
+    let id = id.clone();
+    let profile = app.store.read(move |conn| profiles::load_profile(conn, &id)).await?;
+    let draft = Draft { display_name: profile.display_name, kind: profile.kind, platform: profile.platform, document: profile.document };
+    // TOML has no null: through JSON, where absent and null are told apart before they get here.
+    toml::to_string_pretty(&draft).map_err(Error::internal)
+}

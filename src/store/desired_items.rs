@@ -4,13 +4,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
 use super::dialect::each_backend;
-use super::schema::{desired_items, enrollments, profile_versions, profiles};
+use super::schema::{desired_items, profile_versions, profiles};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::assignment::Mode;
 use crate::domain::desired::{Detail, Item, Loaded, State};
 use crate::domain::profile::{Document, Kind};
-use crate::ids::{DeviceId, EnrollmentId, GroupId, ProfileId, UserId};
+use crate::ids::{DeviceId, GroupId, ProfileId, UserId};
 
 /// What a recomputation looks at. Everything outside keeps its rows.
 #[derive(Clone, Copy)]
@@ -363,15 +363,13 @@ pub fn find_next_due(conn: &mut Conn, device: &DeviceId) -> Result<Option<Time>>
     Ok(at.map(Time))
 }
 
-/// When the server next has something for the device: the earliest of its items, facts and the time that the caller knows of (commands).
-/// Stored as the enrolment's `work_at`.
+/// When the server next has something for the device: its items and its facts. The caller adds what else it knows of (commands) and stores
+/// the earliest as the enrolment's `work_at`.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn update_work_at(tx: &mut Tx<'_>, enrollment: &EnrollmentId, device: &DeviceId, other: Option<Time>) -> Result<Option<Time>> {
-    let items = find_next_due(tx.conn(), device)?;
-    let facts = super::facts::find_next_due(tx.conn(), device)?;
-    let at = [items, facts, other].into_iter().flatten().min();
-    diesel::update(enrollments::table.find(enrollment.as_str())).set(enrollments::work_at.eq(at.map(|at| at.0))).execute(tx.conn())?;
-    Ok(at)
+pub fn find_next_work(conn: &mut Conn, device: &DeviceId) -> Result<Option<Time>> {
+    let items = find_next_due(conn, device)?;
+    let facts = super::facts::find_next_due(conn, device)?;
+    Ok([items, facts].into_iter().flatten().min())
 }

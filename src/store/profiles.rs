@@ -79,6 +79,17 @@ pub fn update_profile(tx: &mut Tx<'_>, profile: &Profile, now: Time) -> Result<i
     Ok(version)
 }
 
+/// Gives a profile another name; its content and version stay.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] when the name is taken.
+pub fn update_name(tx: &mut Tx<'_>, id: &ProfileId, display_name: &str, now: Time) -> Result<()> {
+    let changed = diesel::update(profiles::table.find(id.as_str()))
+        .set((profiles::display_name.eq(display_name), profiles::updated_at.eq(now.0)))
+        .execute(tx.conn())?;
+    if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
 fn insert_version(tx: &mut Tx<'_>, id: &ProfileId, version: i64, document: &str) -> Result<()> {
     diesel::insert_into(profile_versions::table)
         .values((

@@ -89,3 +89,33 @@ pub fn list_users(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<User>>
     let rows = users::table.filter(users::upn.gt(after)).order(users::upn).limit(limit).select(Row::as_select()).load(conn)?;
     rows.into_iter().map(User::try_from).collect()
 }
+
+/// Stores what is known of the user, over what was.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] when the UPN is taken.
+pub fn update_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
+    let changed = diesel::update(users::table.find(user.id.as_str()))
+        .set((
+            users::upn.eq(user.upn.to_lowercase()),
+            users::display_name.eq(&user.display_name),
+            users::mail.eq(&user.mail),
+            users::sam_account_name.eq(&user.sam_account_name),
+            users::security_identifier.eq(&user.security_identifier),
+            users::distinguished_name.eq(&user.distinguished_name),
+            users::role.eq(user.role.as_str()),
+            users::enabled.eq(user.enabled),
+            users::updated_at.eq(now.0),
+        ))
+        .execute(tx.conn())?;
+    if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Deletes a user.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] while devices, enrolments or certificates name the user.
+pub fn delete_user(tx: &mut Tx<'_>, id: &UserId) -> Result<()> {
+    let gone = diesel::delete(users::table.find(id.as_str())).execute(tx.conn())?;
+    if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
+}

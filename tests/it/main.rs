@@ -4,6 +4,8 @@
 
 mod catalogue_baselines;
 mod cli;
+mod compliance;
+mod desired;
 mod faces;
 mod identity_tap;
 mod layers;

@@ -123,3 +123,6 @@ impl Item {
         Some(self)
     }
 }
+
+#[cfg(test)]
+mod tests;

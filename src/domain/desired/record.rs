@@ -228,7 +228,8 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Unwanted => return None,
         Input::Beaten(winner) => Record { winner: Some(winner), tries: 0, beaten: Vec::new(), ..record }.to(State::Conflict, None, now),
         Input::Sent if removing => record.to(State::Removing, Some(now.plus(ANSWER)), now),
-        Input::Sent => record.to(State::Sent, Some(now.plus(ANSWER)), now),
+        Input::Sent if matches!(record.state, State::Pending | State::Sent) => record.to(State::Sent, Some(now.plus(ANSWER)), now),
+        Input::Sent => record,
         Input::Taken { .. } if removing => return None,
         Input::Taken { status } => record.with(status, None).to(State::Delivered, Some(now), now),
         Input::Deferred { until } if removing => record.to(State::Removing, Some(until), now),
@@ -243,7 +244,8 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         }
         Input::Differs { .. } => record.again(State::Pending, now),
         Input::Removed if removing => return None,
-        Input::Removed => Record { memory: Map::new(), ..record }.to(State::Pending, Some(now), now),
+        // Gone although it is wanted.
+        Input::Removed => return step(Record { memory: Map::new(), ..record }, Input::Differs { found: None }, timing, now),
         Input::Retry { status, original_error } => {
             record.with(status, original_error).again(if removing { State::Removing } else { State::Pending }, now)
         }

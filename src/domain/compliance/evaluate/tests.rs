@@ -1,1 +1,274 @@
+use std::collections::BTreeMap;
 
+use proptest::prelude::*;
+
+use super::*;
+use crate::catalogue::catalogue;
+
+const START: Time = Time(1_790_000_000_000);
+const TPM: &str = "device-status.tpm-specification-version";
+const FIREWALL: &str = "device-status.firewall-status";
+const VERSION: &str = "dev-detail.os-version";
+
+fn policy(id: &str, grace_hours: u32, rules: Value) -> Policy {
+    let rules: BTreeMap<String, Value> = serde_json::from_value(rules).unwrap();
+    Policy { id: id.into(), version: 1, platform: Platform::Windows, content: Compliance { rules, grace_hours } }
+}
+
+fn fact(facts: &mut Facts, name: &str, value: Option<&str>, status: i64) {
+    let fact =
+        Fact { name: name.into(), value: value.map(str::to_owned), status, source: "test".into(), observed_at: START, next_at: None };
+    facts.insert(name.into(), fact);
+}
+
+/// A device over time.
+struct Device {
+    facts: Facts,
+    policies: Vec<Policy>,
+    person: Person,
+    last_seen_at: Time,
+    rules: Rules,
+    verdict: Option<Verdict>,
+}
+
+impl Device {
+    fn new(policies: Vec<Policy>) -> Self {
+        let mut facts = Facts::new();
+        fact(&mut facts, TPM, Some("2.0"), 200);
+        fact(&mut facts, FIREWALL, Some("0"), 200);
+        fact(&mut facts, VERSION, Some("10.0.22631.4317"), 200);
+        let rules = Rules { secure_by_default: false, validity_days: 30 };
+        Self { facts, policies, person: Person::Present, last_seen_at: START, rules, verdict: None }
+    }
+
+    fn says(&mut self, name: &str, value: &str) {
+        fact(&mut self.facts, name, Some(value), 200);
+    }
+
+    fn answers(&mut self, name: &str, status: i64) {
+        fact(&mut self.facts, name, None, status);
+    }
+
+    /// The verdict `millis` after the start: state and collapsed.
+    fn at(&mut self, millis: i64) -> (State, bool) {
+        let verdict = evaluate(&Input {
+            platform: Platform::Windows,
+            facts: &self.facts,
+            policies: &self.policies,
+            person: self.person,
+            last_seen_at: self.last_seen_at,
+            previous: self.verdict.as_ref(),
+            rules: self.rules,
+            catalogue: catalogue(),
+            now: START.plus(millis),
+        });
+        let shown = (verdict.state, verdict.compliant);
+        self.verdict = Some(verdict);
+        shown
+    }
+
+    fn setting(&self, rule: &str) -> &SettingResult {
+        self.verdict.as_ref().unwrap().policies.iter().flat_map(|p| &p.settings).find(|s| s.rule == rule).unwrap()
+    }
+}
+
+fn tpm(grace: u32) -> Policy {
+    policy("tpm", grace, json!({"tpmRequired": true}))
+}
+
+fn firewall() -> Policy {
+    policy("firewall", 0, json!({"activeFirewallRequired": true}))
+}
+
+#[test]
+fn c1_a_definite_failure_decides_although_another_policy_is_on_hold() {
+    let os = policy("os", 0, json!({"osMinimumVersion": "10.0.19045"}));
+    let mut device = Device::new(vec![os, tpm(0), firewall()]);
+    assert_eq!(device.at(0), (State::Compliant, true));
+    device.says(FIREWALL, "3");
+    assert_eq!(device.at(1), (State::Error, true));
+    device.answers(TPM, 404);
+    assert_eq!(device.at(DAY), (State::Noncompliant, false));
+    // The failure heals: the error of another setting holds what was in force when it began.
+    device.says(TPM, "2.0");
+    assert_eq!(device.at(2 * DAY), (State::Error, true));
+}
+
+#[test]
+fn c2_an_error_holds_the_verdict_for_seven_days() {
+    let mut device = Device::new(vec![firewall()]);
+    device.at(0);
+    device.answers(FIREWALL, 500);
+    assert_eq!(device.at(0), (State::Error, true));
+    assert_eq!(device.verdict.as_ref().unwrap().reevaluate_at, Some(START.plus(7 * DAY)));
+    assert_eq!(device.at(6 * DAY + 23 * HOUR), (State::Error, true));
+    assert_eq!(device.at(7 * DAY + 1000), (State::Noncompliant, false));
+    device.says(FIREWALL, "0");
+    assert_eq!(device.at(7 * DAY + 2000), (State::Compliant, true));
+}
+
+#[test]
+fn c3_a_failure_inside_the_grace_is_forgiven_until_it_ends() {
+    let mut device = Device::new(vec![tpm(72)]);
+    device.at(0);
+    device.answers(TPM, 404);
+    assert_eq!(device.at(HOUR), (State::InGracePeriod, true));
+    let verdict = device.verdict.clone().unwrap();
+    assert_eq!(verdict.grace_expires_at, Some(START.plus(73 * HOUR)));
+    assert_eq!(verdict.reevaluate_at, Some(START.plus(73 * HOUR)));
+    assert_eq!(device.at(73 * HOUR - 1), (State::InGracePeriod, true));
+    assert_eq!(device.at(73 * HOUR), (State::Noncompliant, false));
+}
+
+#[test]
+fn c4_the_grace_starts_anew_after_the_policy_was_followed() {
+    let mut device = Device::new(vec![tpm(72)]);
+    device.answers(TPM, 404);
+    device.at(0);
+    device.says(TPM, "2.0");
+    assert_eq!(device.at(10 * HOUR), (State::Compliant, true));
+    device.answers(TPM, 404);
+    device.at(20 * HOUR);
+    assert_eq!(device.verdict.as_ref().unwrap().grace_expires_at, Some(START.plus(92 * HOUR)));
+}
+
+#[test]
+fn an_edit_of_the_policy_does_not_start_the_grace_anew() {
+    let mut device = Device::new(vec![tpm(72)]);
+    device.answers(TPM, 404);
+    device.at(0);
+    device.policies[0].version = 2;
+    device.at(10 * HOUR);
+    assert_eq!(device.verdict.as_ref().unwrap().grace_expires_at, Some(START.plus(72 * HOUR)));
+}
+
+#[test]
+fn c5_without_a_policy_the_organisations_default_decides() {
+    let mut device = Device::new(Vec::new());
+    assert_eq!(device.at(0), (State::Compliant, true));
+    device.rules.secure_by_default = true;
+    assert_eq!(device.at(1), (State::Noncompliant, false));
+    assert_eq!(device.setting("hasPolicy").status, Status::NonCompliant);
+}
+
+#[test]
+fn c6_a_silent_device_fails_after_the_validity_period() {
+    let mut device = Device::new(vec![tpm(0)]);
+    assert_eq!(device.at(30 * DAY), (State::Compliant, true));
+    assert_eq!(device.at(30 * DAY + 1000), (State::Noncompliant, false));
+    assert_eq!(device.setting("isActive").status, Status::NonCompliant);
+}
+
+#[test]
+fn c7_a_policy_for_another_platform_is_no_policy() {
+    let mut device = Device::new(vec![Policy { platform: Platform::Ios, ..tpm(0) }]);
+    assert_eq!(device.at(0), (State::Compliant, true));
+    device.rules.secure_by_default = true;
+    assert_eq!(device.at(1), (State::Noncompliant, false));
+    let verdict = device.verdict.as_ref().unwrap();
+    assert_eq!(verdict.policies[1].status, Status::NotApplicable);
+    assert_eq!(device.setting("hasPolicy").got.as_deref(), Some("0 applicable of 1 assigned"));
+}
+
+#[test]
+fn c10_versions_are_compared_as_numbers() {
+    let mut device = Device::new(vec![policy("os", 0, json!({"osMinimumVersion": "10.0.22631.4317"}))]);
+    assert_eq!(device.at(0), (State::Compliant, true));
+    device.says(VERSION, "10.0.22631.999");
+    assert_eq!(device.at(1), (State::Noncompliant, false));
+    assert_eq!(device.setting("osMinimumVersion").got.as_deref(), Some("10.0.22631.999"));
+}
+
+#[test]
+fn c11_a_firewall_that_is_still_starting_never_fails_the_device() {
+    let mut device = Device::new(vec![firewall()]);
+    device.says(FIREWALL, "3");
+    assert_eq!(device.at(0), (State::Error, true));
+    device.says(FIREWALL, "0");
+    assert_eq!(device.at(1), (State::Compliant, true));
+    assert_eq!(device.verdict.as_ref().unwrap().held, None);
+}
+
+#[test]
+fn c12_a_missing_tpm_fails_and_an_unsupported_node_does_not_apply() {
+    let mut device = Device::new(vec![tpm(0)]);
+    device.answers(TPM, 404);
+    assert_eq!(device.at(0), (State::Noncompliant, false));
+    device.answers(TPM, 405);
+    assert_eq!(device.at(1), (State::Compliant, true));
+    assert_eq!(device.setting("tpmRequired").status, Status::NotApplicable);
+    assert_eq!(device.setting("tpmRequired").code, Some(405));
+}
+
+#[test]
+fn a_new_device_is_unknown_until_it_reports() {
+    let mut device = Device::new(vec![tpm(0)]);
+    device.facts.clear();
+    assert_eq!(device.at(0), (State::Unknown, true));
+    device.verdict = None;
+    device.rules.secure_by_default = true;
+    assert_eq!(device.at(0), (State::Unknown, false));
+}
+
+#[test]
+fn a_disabled_user_fails_the_device() {
+    let mut device = Device::new(vec![tpm(0)]);
+    device.person = Person::Missing;
+    assert_eq!(device.at(0), (State::Noncompliant, false));
+    device.person = Person::Nobody;
+    assert_eq!(device.at(1), (State::Compliant, true));
+}
+
+#[test]
+fn the_words_are_those_of_the_interface() {
+    let states: Vec<_> = State::ALL.iter().map(|s| s.as_str()).collect();
+    assert_eq!(states, ["unknown", "compliant", "noncompliant", "conflict", "error", "inGracePeriod", "configManager"]);
+    assert_eq!(Status::NonCompliant.as_str(), "nonCompliant");
+}
+
+fn reports() -> impl Strategy<Value = Vec<(i64, u8, u8)>> {
+    proptest::collection::vec((1..48_i64, 0..6_u8, 0..6_u8), 1..20)
+}
+
+fn report(device: &mut Device, name: &str, choice: u8, good: &str, bad: &str) {
+    match choice {
+        0 | 1 => device.says(name, good),
+        2 => device.says(name, bad),
+        3 => device.answers(name, 404),
+        4 => device.answers(name, 500),
+        _ => device.answers(name, 406),
+    }
+}
+
+proptest! {
+    #[test]
+    fn the_worst_wins_and_time_never_heals(steps in reports(), grace in 0..100_u32) {
+        let mut device = Device::new(vec![tpm(grace), firewall()]);
+        let mut at = 0;
+        for (hours, tpm, firewall) in steps {
+            at += hours * HOUR;
+            device.last_seen_at = START.plus(at);
+            report(&mut device, TPM, tpm, "2.0", "Not available");
+            report(&mut device, FIREWALL, firewall, "0", "1");
+            let (state, compliant) = device.at(at);
+            let verdict = device.verdict.clone().unwrap();
+            // A definite failure without grace is never covered by anything.
+            let failed = verdict.policies.iter().any(|p| p.fails_now() && p.grace_expires_at.is_none());
+            prop_assert_eq!(failed && state != State::Noncompliant, false);
+            prop_assert_eq!(state == State::Noncompliant && compliant, false);
+            prop_assert_eq!(state == State::Compliant && !compliant, false);
+            // The grace never ends later than its length after now.
+            if let Some(ends) = verdict.grace_expires_at {
+                prop_assert!(ends.since(START.plus(at)) <= i64::from(grace) * HOUR);
+            }
+            // Nothing changes before the time that was announced, and judging twice changes nothing.
+            let next = verdict.reevaluate_at.unwrap();
+            prop_assert!(next > START.plus(at));
+            device.at(next.since(START) - 1);
+            prop_assert_eq!(device.verdict.as_ref().map(|v| (v.state, v.compliant)), Some((state, compliant)));
+            device.verdict = Some(verdict.clone());
+            device.at(at);
+            prop_assert_eq!(device.verdict.as_ref(), Some(&verdict));
+        }
+    }
+}

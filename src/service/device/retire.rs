@@ -1,33 +1,25 @@
-//! Devices: listing, retiring, and the end of an enrolment, whoever ends it.
+//! Retiring a device, and the end of an enrolment, whoever ends it.
 
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
 use crate::domain::command::{Command, Operation, State as CommandState, Verb};
-use crate::domain::device::{Device, State as DeviceState};
+use crate::domain::device::State as DeviceState;
 use crate::domain::enrollment::{Enrollment, State};
 use crate::domain::profile::Scope;
+use crate::domain::signal::Initiator;
 use crate::ids::{CommandId, DeviceId, EnrollmentId};
-use crate::service::Result;
 use crate::service::pki::revoke;
 use crate::service::push::wns;
+use crate::service::{Result, compliance};
 use crate::store::certificates::Search;
-use crate::store::devices::Filter;
 use crate::store::{self, Tx, audit, certificates, commands, desired_items, devices, enrollments};
 
 /// The order that makes a device leave; its kind in the store.
 pub const UNENROLL: &str = "unenroll";
 /// Most certificates of one device.
 const MANY: i64 = 1000;
-
-/// A page of devices, by creation.
-///
-/// # Errors
-/// When the store fails.
-pub async fn list(app: &App, filter: Filter, after: String, limit: i64) -> Result<Vec<Device>> {
-    Ok(app.store.read(move |c| devices::list_devices(c, &filter, &after, limit)).await?)
-}
 
 /// Tells a device to leave: its certificates are revoked at once, all but the one that it needs to hear the order; that one follows when
 /// the device has left ([`ended_by_order`]) or when nobody waits any longer ([`give_up`]). A device without enrolment is retired at once.
@@ -37,6 +29,7 @@ pub async fn list(app: &App, filter: Filter, after: String, limit: i64) -> Resul
 pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> Result<()> {
     let (id, actor, origin, now) = (device.clone(), actor.to_owned(), origin.to_owned(), app.now());
     let provider_id = app.config.windows.provider_id.clone();
+    let rules = compliance::rules(&app.config);
     app.store
         .write(move |tx| {
             let mut device = devices::load_device(tx.conn(), &id)?;
@@ -59,6 +52,7 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
                 wns::enqueue_wake(tx, &enrollment.id, now)?;
             }
             desired_items::recompute_device(tx, &id, now)?;
+            compliance::retire_in(tx, &id, rules, Initiator::Admin, now)?;
             let entry = Entry::new(&actor, "device.retire", format!("device:{id}"), &origin);
             let entry = entry.before(&serde_json::json!({ "state": before })).after(&serde_json::json!({ "state": device.state }));
             audit::append(tx, &entry, now)
@@ -94,7 +88,7 @@ fn unenroll(enrollment: &EnrollmentId, provider_id: &str, actor: &str, now: Time
 /// # Errors
 /// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
 pub async fn ended_by_user(app: &App, enrollment: &EnrollmentId, origin: &str) -> Result<()> {
-    end(app, enrollment, "enrollment.end-by-user", None, origin).await
+    end(app, enrollment, "enrollment.end-by-user", None, Initiator::User, origin).await
 }
 
 /// The device obeyed the order to leave.
@@ -102,7 +96,7 @@ pub async fn ended_by_user(app: &App, enrollment: &EnrollmentId, origin: &str) -
 /// # Errors
 /// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
 pub async fn ended_by_order(app: &App, enrollment: &EnrollmentId, origin: &str) -> Result<()> {
-    end(app, enrollment, "enrollment.end-by-order", None, origin).await
+    end(app, enrollment, "enrollment.end-by-order", None, Initiator::Admin, origin).await
 }
 
 /// Nobody waits for the device any longer: it is lost, broken or wiped.
@@ -110,11 +104,12 @@ pub async fn ended_by_order(app: &App, enrollment: &EnrollmentId, origin: &str) 
 /// # Errors
 /// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
 pub async fn give_up(app: &App, enrollment: &EnrollmentId, actor: &str, origin: &str) -> Result<()> {
-    end(app, enrollment, "enrollment.give-up", Some(actor), origin).await
+    end(app, enrollment, "enrollment.give-up", Some(actor), Initiator::Admin, origin).await
 }
 
-async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, origin: &str) -> Result<()> {
+async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, initiator: Initiator, origin: &str) -> Result<()> {
     let (id, actor, origin, now) = (id.clone(), actor.map(str::to_owned), origin.to_owned(), app.now());
+    let rules = compliance::rules(&app.config);
     app.store
         .write(move |tx| {
             let enrollment = enrollments::load_enrollment(tx.conn(), &id)?;
@@ -127,12 +122,14 @@ async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&
             device.state = DeviceState::Retired;
             devices::update_device(tx, &device, now)?;
             desired_items::recompute_device(tx, &device.id, now)?;
+            compliance::retire_in(tx, &device.id, rules, initiator, now)?;
             let entry = Entry::new(&actor, action, format!("enrollment:{id}"), &origin);
             let entry =
                 entry.before(&serde_json::json!({ "state": enrollment.state })).after(&serde_json::json!({ "state": State::Ended }));
             audit::append(tx, &entry, now)
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(())
 }
 

@@ -1,0 +1,206 @@
+//! What is known of devices, and why they are judged as they are.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::app::App;
+use crate::catalogue::catalogue;
+use crate::clock::Time;
+use crate::domain::compliance::{BUILT_IN, State, Status};
+use crate::domain::desired::{self, Record};
+use crate::domain::device::Device;
+use crate::domain::fact::Fact;
+use crate::domain::profile::Kind;
+use crate::ids::{DeviceId, ProfileId};
+use crate::service::Result;
+use crate::store::{self, compliance, desired_items, devices, facts};
+
+/// A device with its verdict.
+#[derive(Clone, Debug, Serialize)]
+pub struct Overview {
+    /// The device.
+    #[serde(flatten)]
+    pub device: Device,
+    /// Its compliance state.
+    pub compliance: State,
+    /// The verdict as consumers see it; `None`: never judged.
+    pub compliant: Option<bool>,
+    /// When it was last heard of.
+    pub last_seen_at: Time,
+}
+
+/// A page of devices, after `after`.
+///
+/// # Errors
+/// [`crate::service::Error::Unavailable`].
+pub async fn list(app: &App, filter: devices::Filter, after: &str, limit: i64) -> Result<Vec<Overview>> {
+    let after = after.to_owned();
+    let page = app
+        .store
+        .read(move |conn| {
+            let found = devices::list_devices(conn, &filter, &after, limit.clamp(1, 1000))?;
+            found.into_iter().map(|device| overview(conn, device)).collect::<store::Result<Vec<_>>>()
+        })
+        .await?;
+    Ok(page)
+}
+
+fn overview(conn: &mut store::Conn, device: Device) -> store::Result<Overview> {
+    let stored = compliance::find_verdict(conn, &device.id)?;
+    let subject = compliance::load_subject(conn, &device.id)?;
+    Ok(Overview {
+        device,
+        compliance: stored.as_ref().map_or(State::Unknown, |s| s.verdict.state),
+        compliant: stored.map(|s| s.verdict.compliant),
+        last_seen_at: subject.last_seen_at,
+    })
+}
+
+/// How far one profile has got on a device.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProfileState {
+    /// The profile.
+    pub id: ProfileId,
+    /// Its name.
+    pub name: String,
+    /// Its kind.
+    pub kind: Kind,
+    /// The version that the device should have.
+    pub desired_version: Option<i64>,
+    /// The version that it was given in full.
+    pub applied_version: Option<i64>,
+    /// How far.
+    pub state: desired::State,
+    /// When the server looks at it again.
+    pub due_at: Option<Time>,
+    /// Setting by setting.
+    pub records: std::collections::BTreeMap<String, Record>,
+}
+
+/// All that is known of a device.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    /// The device.
+    #[serde(flatten)]
+    pub overview: Overview,
+    /// Until when failures are forgiven.
+    pub grace_expires_at: Option<Time>,
+    /// When the passing of time alone can change the verdict.
+    pub reevaluate_at: Option<Time>,
+    /// Why it is judged as it is.
+    pub reasons: Vec<Reason>,
+    /// Its profiles.
+    pub profiles: Vec<ProfileState>,
+    /// What it reported.
+    pub facts: Vec<Fact>,
+}
+
+/// What one rule says of a device.
+#[derive(Clone, Debug, Serialize)]
+pub struct Reason {
+    /// The policy's profile, or `built-in`.
+    pub policy: String,
+    /// The policy's name.
+    pub policy_name: String,
+    /// The rule.
+    pub rule: String,
+    /// Its name.
+    pub title: String,
+    /// What it is.
+    pub status: Status,
+    /// What the policy asks for.
+    pub expected: Value,
+    /// What the device reported.
+    pub got: Option<String>,
+    /// The protocol status that it reported instead of a value.
+    pub code: Option<i64>,
+    /// Where the report comes from.
+    pub source: Option<String>,
+    /// When the device said so.
+    pub observed_at: Option<Time>,
+    /// The device says it of itself, without attestation by hardware.
+    pub self_reported: bool,
+    /// What its user has to do, when it fails.
+    pub advice: Option<String>,
+}
+
+/// The device with its profiles, facts and verdict.
+///
+/// # Errors
+/// [`crate::service::Error::NotFound`].
+pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
+    let id = id.clone();
+    let explanation = app
+        .store
+        .read(move |conn| {
+            let device = devices::load_device(conn, &id)?;
+            let items = desired_items::list_for_device(conn, &id)?;
+            let verdict = compliance::find_verdict(conn, &id)?.map(|stored| stored.verdict);
+            let facts = facts::list_for_device(conn, &id)?.into_values().collect();
+            let name = |policy: &str| {
+                let named = items.iter().find(|loaded| loaded.item.profile_id.as_str() == policy).map(|loaded| loaded.name.clone());
+                named.unwrap_or_else(|| if policy == BUILT_IN { "Built-in device policy".into() } else { policy.to_owned() })
+            };
+            let mut reasons = Vec::new();
+            for policy in verdict.iter().flat_map(|verdict| &verdict.policies) {
+                for setting in &policy.settings {
+                    let row = catalogue().rule(&setting.rule);
+                    let failed = matches!(setting.status, Status::NonCompliant | Status::Error);
+                    reasons.push(Reason {
+                        policy: policy.policy.clone(),
+                        policy_name: name(&policy.policy),
+                        rule: setting.rule.clone(),
+                        title: row.map_or_else(|| built_in_title(&setting.rule).to_owned(), |row| row.title.clone()),
+                        status: setting.status,
+                        expected: setting.expected.clone(),
+                        got: setting.got.clone(),
+                        code: setting.code,
+                        source: setting.source.clone(),
+                        observed_at: setting.observed_at,
+                        self_reported: setting.self_reported,
+                        advice: row.filter(|_| failed).map(|row| row.reason_user.clone()),
+                    });
+                }
+            }
+            let profiles = items
+                .into_iter()
+                .map(|loaded| ProfileState {
+                    id: loaded.item.profile_id,
+                    name: loaded.name,
+                    kind: loaded.item.kind,
+                    desired_version: loaded.item.desired_version,
+                    applied_version: loaded.item.applied_version,
+                    state: loaded.item.state,
+                    due_at: loaded.item.due_at,
+                    records: loaded.item.detail.records,
+                })
+                .collect();
+            Ok(Explanation {
+                overview: overview(conn, device)?,
+                grace_expires_at: verdict.as_ref().and_then(|v| v.grace_expires_at),
+                reevaluate_at: verdict.and_then(|v| v.reevaluate_at),
+                reasons,
+                profiles,
+                facts,
+            })
+        })
+        .await?;
+    Ok(explanation)
+}
+
+/// Why the device is judged as it is, rule by rule.
+///
+/// # Errors
+/// [`crate::service::Error::NotFound`].
+pub async fn explain(app: &App, id: &DeviceId) -> Result<Vec<Reason>> {
+    Ok(show(app, id).await?.reasons)
+}
+
+fn built_in_title(rule: &str) -> &str {
+    match rule {
+        "isActive" => "Is active",
+        "hasPolicy" => "Has a compliance policy assigned",
+        "userExists" => "Enrolled user exists",
+        other => other,
+    }
+}
