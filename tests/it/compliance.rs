@@ -102,7 +102,7 @@ both_backends! {
         let due = |now: Time| store.read(move |c| compliance::list_due(c, now, 10));
         let ends = START.plus(72 * HOUR);
         assert!(due(ends.plus(-1)).await.unwrap().is_empty());
-        assert_eq!(due(ends).await.unwrap(), [pc.clone()]);
+        assert_eq!(due(ends).await.unwrap(), std::slice::from_ref(&pc));
         assert_eq!(report(&store, &pc, None, ends).await, (State::Noncompliant, false, true));
         assert!(due(ends).await.unwrap().is_empty());
     }
@@ -116,7 +116,7 @@ both_backends! {
             profiles::delete_profile(tx, &policy.id)?;
             desired_items::recompute_profile(tx, &policy.id, now)
         }).await.unwrap();
-        assert_eq!(store.read(move |c| compliance::list_due(c, now, 10)).await.unwrap(), [pc.clone()]);
+        assert_eq!(store.read(move |c| compliance::list_due(c, now, 10)).await.unwrap(), std::slice::from_ref(&pc));
         assert_eq!(report(&store, &pc, None, now).await, (State::Compliant, true, true));
     }
 
@@ -130,7 +130,7 @@ both_backends! {
             users::update_user(tx, &owner, now)?;
             compliance::update_due_of_user(tx, &owner.id, now)
         }).await.unwrap();
-        assert_eq!(store.read(move |c| compliance::list_due(c, now, 10)).await.unwrap(), [pc.clone()]);
+        assert_eq!(store.read(move |c| compliance::list_due(c, now, 10)).await.unwrap(), std::slice::from_ref(&pc));
         assert_eq!(report(&store, &pc, None, now).await, (State::Noncompliant, false, true));
     }
 

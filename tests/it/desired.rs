@@ -98,8 +98,8 @@ struct World {
 
 impl World {
     fn new(dice: &mut Dice, count: usize) -> Self {
-        let mut world = Self::default();
-        world.users = (0..count / 2).map(|n| user(&format!("user{n}@example.org"))).collect();
+        let users = (0..count / 2).map(|n| user(&format!("user{n}@example.org"))).collect();
+        let mut world = Self { users, ..Self::default() };
         for n in 0..count {
             let platform = if dice.roll(5) == 0 { Platform::MacOs } else { Platform::Windows };
             let owner = (dice.roll(4) > 0).then(|| world.users[dice.roll(world.users.len() as u64) as usize].id.clone());
