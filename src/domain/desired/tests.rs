@@ -172,7 +172,7 @@ fn failures_are_tried_again_with_longer_pauses_and_then_given_up() {
 #[test]
 fn a_lost_session_sends_again_and_a_removal_is_not_forgotten() {
     let sent = step(Record::wanted("h".into(), NOW), Input::Sent, TIMING, NOW).unwrap();
-    let lost = step(sent.clone(), Input::Lost, TIMING, NOW).unwrap();
+    let lost = step(sent, Input::Lost, TIMING, NOW).unwrap();
     assert_eq!((lost.state, lost.due_at), (State::Pending, Some(NOW)));
     assert!(lost.may_be_on_device());
     let removing = step(lost, Input::Unwanted, TIMING, NOW).unwrap();
