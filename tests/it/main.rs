@@ -17,3 +17,4 @@ mod store_scep;
 mod store_writer;
 mod support;
 mod windows_ddf;
+mod windows_enroll;
