@@ -63,6 +63,10 @@ refusals! {
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
     GroupMemberUnknown = "USR0011", "the member does not exist; create the user, or enrol the device, first";
+    ManagementMessageOutOfOrder = "MGT0001", "the message does not follow the last one of its session; the device has to start a new session";
+    ManagementProtocolUnsupported = "MGT0002", "the message is written for another protocol than OMA-DM 1.x";
+    ManagementSessionUnknown = "MGT0003", "the message belongs to a session that is not known; the device has to start a new session";
+    ManagementSourceMismatch = "MGT0004", "the message names another device than its certificate; look for a copied certificate, or enrol the device again";
     MasterKeyInUse = "KEY0001", "something is still sealed under an old master key; run the command again";
     MasterKeyNotInFile = "KEY0002", "the master keys come from MUSTER_MASTER_KEY; put the new key in front there and restart, or move them to a file";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";

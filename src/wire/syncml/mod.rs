@@ -4,6 +4,7 @@
 //! commands is kept, because answers are matched by it. What Windows is known to write oddly (prefixes, CDATA, a `Type` beside an
 //! empty `Meta`, missing `CmdID`s) is read; what the protocol needs and is absent is [`Malformed`](super::Malformed).
 
+pub mod auth;
 mod decode;
 mod encode;
 mod types;

@@ -1,1 +1,0 @@
-//! The OMA-DM session as a pure state machine.
