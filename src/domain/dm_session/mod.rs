@@ -14,6 +14,7 @@ mod digest;
 mod inbound;
 mod outbound;
 mod plan;
+mod settle;
 mod upload;
 mod verdict;
 

@@ -5,6 +5,8 @@ use serde::{Deserialize, Serialize};
 use crate::wire::locuri::{LocUri, Scope};
 use crate::wire::syncml::{Format, Verb};
 
+use super::verdict::{Judged, is_guilty, judge};
+
 /// One piece of work: commands that succeed or fail together in the caller's eyes.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Planned {
@@ -256,6 +258,13 @@ impl Unit {
         self.planned.atomic && op.verb != Verb::Get
     }
 
+    /// What the answer means when it is this operation that spoilt the whole, rather than one that fell with it.
+    pub(super) fn guilt(&self, op: &OpState, planned: &Op) -> Option<Judged> {
+        let code = op.answer.as_ref().map_or(0, |answer| answer.code);
+        let judged = judge(op.verb, planned.format, self.scope, op.switched, code);
+        (is_guilty(code) && judged != Judged::Settled(Verdict::Done)).then_some(judged)
+    }
+
     /// The outcome, once every operation is decided.
     pub(super) fn outcome(&mut self) -> Option<Outcome> {
         let mut verdict = Verdict::Done;
@@ -273,11 +282,14 @@ impl Unit {
         }
         // In an Atomic the others only fell with the one that failed.
         if self.planned.atomic && verdict != Verdict::Done {
-            let guilty = |op: &OpState| op.answer.as_ref().is_some_and(|answer| super::verdict::is_guilty(answer.code));
-            culprit = self.ops.iter().position(guilty).or(culprit.filter(|_| self.atomic_answer.is_none()));
+            let guilty = self.ops.iter().zip(&self.planned.ops).position(|(op, planned)| self.guilt(op, planned).is_some());
+            culprit = guilty.or(culprit.filter(|_| self.atomic_answer.is_none()));
         }
+        // A child without an answer of its own shares that of the whole.
+        let shared = self.atomic_answer.as_ref().filter(|_| self.planned.atomic);
         let ops = self.ops.iter_mut().map(|op| {
-            let (status, original_error) = op.answer.take().map_or((0, None), |answer| (answer.code, answer.original_error));
+            let answer = op.answer.take().or_else(|| shared.filter(|_| op.verb != Verb::Get).cloned());
+            let (status, original_error) = answer.map_or((0, None), |answer| (answer.code, answer.original_error));
             OpOutcome { status, original_error, value: op.value.take() }
         });
         Some(Outcome { key: self.planned.key.clone(), verdict, ops: ops.collect(), culprit })
