@@ -166,6 +166,12 @@ impl Sealer {
         self.keys.first().map_or(0, |(id, _)| *id)
     }
 
+    /// How many keys there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.keys.len()
+    }
+
     /// Whether a sealed value is already under the key that seals.
     #[must_use]
     pub fn is_current(&self, sealed: &[u8]) -> bool {

@@ -98,6 +98,9 @@ pub enum Command {
         #[arg(default_value = "issuing")]
         name: String,
     },
+    /// Decides on requests that wait for an administrator
+    #[command(subcommand)]
+    Scep(super::scep::Command),
     /// Prints the certificate of an authority, PEM
     Export {
         /// Name of the authority
@@ -230,6 +233,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 json!({ "number": list.number, "this_update": list.this_update.to_string(), "next_update": list.next_update.to_string(), "url": authority.crl_url() }),
             )
         }
+        Command::Scep(command) => super::scep::run(app, command, actor).await,
         Command::Export { name, chain } => {
             let authority = authority::by_name(app, &name).await?;
             let count = if chain { authority.chain.len() } else { 1 };

@@ -3,16 +3,25 @@
 //! What works on an instance is an [`Order`]: when a server has the instance open, the order goes to it through its control socket, and
 //! else this process opens the instance itself. Files named in arguments are read before the order is sent.
 
+mod audit;
 mod backup;
 mod ca;
 mod config;
 mod control;
+mod device;
 mod doctor;
 mod enroll;
+mod find;
+mod group;
 mod init;
+mod keys;
 mod output;
+mod profile;
+mod scep;
 mod serve;
+mod signals;
 mod status;
+mod user;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,6 +33,7 @@ use serde::{Deserialize, Serialize};
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::{Config, Sources};
+use crate::domain::profile::Kind;
 use crate::{service, telemetry};
 
 /// Device management, passwordless sign-in and a certification authority in one program.
@@ -69,6 +79,9 @@ enum Command {
 /// What is done to an instance, by the server that has it open or by this process.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
 pub enum Order {
+    /// Reads and checks the audit log
+    #[command(subcommand)]
+    Audit(audit::Command),
     /// Writes a copy of the SQLite database while it is in use
     Backup(backup::Backup),
     /// Shows how a device is enrolled
@@ -77,8 +90,29 @@ pub enum Order {
     /// Looks after authorities and certificates
     #[command(subcommand)]
     Ca(ca::Command),
+    /// Looks after devices
+    #[command(subcommand)]
+    Device(device::Command),
+    /// Looks after groups of users and devices
+    #[command(subcommand)]
+    Group(group::Command),
+    /// Looks after the master keys
+    #[command(subcommand)]
+    Keys(keys::Command),
+    /// Looks after compliance policies: what a device has to be like
+    #[command(subcommand)]
+    Policy(profile::Command),
+    /// Looks after configuration profiles: what a device is given
+    #[command(subcommand)]
+    Profile(profile::Command),
+    /// Looks after signals to other systems
+    #[command(subcommand)]
+    Signals(signals::Command),
     /// Shows what this instance is
     Status,
+    /// Looks after users
+    #[command(subcommand)]
+    User(user::Command),
 }
 
 impl Order {
@@ -88,10 +122,18 @@ impl Order {
     /// The use case's.
     pub async fn run(self, app: &Arc<App>, actor: &str) -> service::Result<serde_json::Value> {
         match self {
+            Self::Audit(command) => audit::run(app, command).await,
             Self::Backup(arguments) => backup::run(app, arguments, actor).await,
-            Self::Enroll(command) => enroll::run(app, command, actor).await,
             Self::Ca(command) => ca::run(app, command, actor).await,
+            Self::Device(command) => device::run(app, command, actor).await,
+            Self::Enroll(command) => enroll::run(app, command, actor).await,
+            Self::Group(command) => group::run(app, command, actor).await,
+            Self::Keys(command) => keys::run(app, command, actor).await,
+            Self::Policy(command) => profile::run(app, Kind::Compliance, command, actor).await,
+            Self::Profile(command) => profile::run(app, Kind::Configuration, command, actor).await,
+            Self::Signals(command) => signals::run(app, command, actor).await,
             Self::Status => status::run(app).await,
+            Self::User(command) => user::run(app, command, actor).await,
         }
     }
 }

@@ -13,14 +13,23 @@ pub(super) fn print(answer: &Value, json: bool) -> anyhow::Result<()> {
     }
 }
 
-/// The answer for people: a list of objects as a table, an object as `key  value` lines.
+/// A list of objects.
+fn is_table(value: &Value) -> bool {
+    value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_object))
+}
+
+/// The answer for people: a list of objects as a table, an object as `key  value` lines with the tables in it after them.
 fn render(answer: &Value) -> String {
     match answer {
         Value::Null => String::new(),
         Value::String(text) => format!("{}\n", text.trim_end()),
         Value::Object(fields) => {
-            let rows = fields.iter().map(|(name, value)| vec![name.clone(), cell(value)]).collect();
-            align(rows)
+            let (tables, lines): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_table(value));
+            let mut text = align(lines.into_iter().map(|(name, value)| vec![name.clone(), cell(value)]).collect());
+            for (name, value) in tables {
+                text.push_str(&format!("\n{name}\n{}", render(value)));
+            }
+            text
         }
         Value::Array(items) if items.is_empty() => "nothing\n".to_owned(),
         Value::Array(items) => match items.iter().map(Value::as_object).collect::<Option<Vec<_>>>() {
@@ -80,5 +89,6 @@ mod tests {
         assert_eq!(text, "ID   LONG NAME\na    x y\nbbb  -\n");
         assert_eq!(render(&json!({"a": [1, 2], "bc": true})), "a   1, 2\nbc  true\n");
         assert_eq!(render(&json!([])), "nothing\n");
+        assert_eq!(render(&json!({"a": 1, "b": [{"x": 1}], "c": []})), "a  1\nc\n\nb\nX\n1\n");
     }
 }

@@ -37,7 +37,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: AUT sign-in and tokens, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
+// Areas: AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
@@ -59,6 +59,7 @@ refusals! {
     CsrWeakKey = "ENR0003", "the certificate request's key is too weak; use RSA with at least 2048 bits";
     DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject has been delivered; sending the old one now would mislead";
     DeviceCapReached = "ENR0004", "the user has as many devices as allowed; retire one first";
+    DeviceNotManaged = "CMD0004", "the device is leaving or has left; enrol it again";
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
@@ -70,11 +71,15 @@ refusals! {
     MasterKeyInUse = "KEY0001", "something is still sealed under an old master key; run the command again";
     MasterKeyNotInFile = "KEY0002", "the master keys come from MUSTER_MASTER_KEY; put the new key in front there and restart, or move them to a file";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
+    OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
+    OrderOver = "CMD0005", "the order is over; nothing is left to take back";
+    OrderUnknown = "CMD0001", "the catalogue has no such order; muster device orders --known shows them";
+    OrderUnsupported = "CMD0003", "the device's version of the operating system does not know the order";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
     OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";
     PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";
-    ProfileAddressRefused = "PRF0001", "the address of a custom setting is not one that may be written";
+    ProfileAddressRefused = "PRF0001", "the address is not one of a node that may be used: begin with ./Device/, ./User/ or ./Vendor/";
     ProfileEntryTwice = "PRF0002", "the profile has the same entry twice; keep one";
     ProfileKindMixed = "PRF0003", "rules and settings do not go into one profile; make a compliance policy and a configuration profile";
     ProfilePayloadRefused = "PRF0005", "a payload is of a type that does not exist, or has a wrong name";

@@ -288,6 +288,32 @@ fn system_random() -> u64 {
     crate::secret::random::<8>().map_or(u64::MAX, u64::from_be_bytes)
 }
 
+/// A page of rows of a state (`queued`, `done`, `dead`) after `after`, oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn list(app: &App, state: &str, after: i64, limit: i64) -> Result<Vec<store::outbox::Row>> {
+    let state = state.to_owned();
+    Ok(app.store.read(move |conn| store::outbox::list_rows(conn, &state, after, limit.clamp(1, 1000))).await?)
+}
+
+/// Puts in again what was given up.
+///
+/// # Errors
+/// [`Refusal::DeadLetterSuperseded`](crate::domain::Refusal::DeadLetterSuperseded); [`NotFound`](super::Error::NotFound) when there is no
+/// such row that was given up.
+pub async fn retry(app: &App, seq: i64, actor: &str, origin: &str) -> Result<()> {
+    let (entry, now) = (Entry::new(actor, "outbox.retry", format!("outbox:{seq}"), origin), app.now());
+    app.store
+        .write(move |tx| {
+            store::outbox::update_requeued(tx, seq, now)?;
+            store::audit::append(tx, &entry, now)
+        })
+        .await?;
+    app.outbox.notify_waiters();
+    Ok(())
+}
+
 /// A worker at work.
 pub struct Running {
     stop: watch::Sender<bool>,

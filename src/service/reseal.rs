@@ -59,6 +59,46 @@ fn key_file(app: &App) -> Result<PathBuf> {
     Ok(app.config.master_key_file.clone().unwrap_or_else(|| app.config.data_dir.join("master.key")))
 }
 
+/// How the master keys stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Status {
+    /// The key that seals.
+    pub current: u32,
+    /// How many keys there are, with the old ones.
+    pub keys: usize,
+    /// Values under the key that seals.
+    pub sealed_under_it: u64,
+    /// Values under old keys.
+    pub sealed_under_old_ones: u64,
+}
+
+/// Counts what is sealed under which key.
+///
+/// # Errors
+/// When the database fails.
+pub async fn status(app: &App) -> Result<Status> {
+    let sealer = app.sealer();
+    let mut status = Status { current: sealer.current(), keys: sealer.count(), sealed_under_it: 0, sealed_under_old_ones: 0 };
+    let mut count = |value: &[u8]| {
+        let place = if sealer.is_current(value) { &mut status.sealed_under_it } else { &mut status.sealed_under_old_ones };
+        *place += 1;
+    };
+    for column in sealed::COLUMNS {
+        let mut after = String::new();
+        loop {
+            let from = after.clone();
+            let page = app.store.read(move |c| sealed::list_values(c, *column, &from, BATCH)).await?;
+            let Some(last) = page.last() else { break };
+            after.clone_from(&last.key);
+            page.iter().for_each(|value| count(&value.sealed));
+        }
+    }
+    for (_, text) in app.store.read(sealed::list_meta).await? {
+        count(&hex::decode(&text).map_err(Error::internal)?);
+    }
+    Ok(status)
+}
+
 /// Makes a new master key, keeps the old ones for opening, and seals everything again.
 ///
 /// # Errors

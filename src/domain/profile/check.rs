@@ -100,18 +100,14 @@ impl Document {
         let mut taken = BTreeSet::new();
         for custom in &self.custom {
             let at = custom.uri.as_str();
-            let address = LocUri::parse(at).map_err(|why| problem(Refusal::ProfileAddressRefused, at, why))?;
-            let root = address.segments().first().map(|s| s.to_ascii_lowercase()).unwrap_or_default();
-            if !["device", "user", "vendor"].contains(&root.as_str()) || address.segments().len() < 3 {
-                return Err(problem(Refusal::ProfileAddressRefused, at, "begins with ./Device/, ./User/ or ./Vendor/ and names a node"));
-            }
+            let address = Custom::check_address(at)?;
             if let Some(id) = rows.get(address.key()) {
                 return Err(problem(Refusal::ProfileAddressRefused, at, format!("the catalogue has this node as the setting {id}")));
             }
             if !taken.insert(address.key().to_owned()) {
                 return Err(problem(Refusal::ProfileEntryTwice, at, "is there twice"));
             }
-            custom.check_value().map_err(|why| problem(Refusal::ProfileValueRefused, at, why))?;
+            custom.check()?;
         }
         Ok(())
     }
@@ -136,6 +132,27 @@ impl Document {
 }
 
 impl Custom {
+    /// Reads the address of a node that settings and orders may name.
+    ///
+    /// # Errors
+    /// `PRF0001`.
+    pub fn check_address(uri: &str) -> Result<LocUri, Problem> {
+        let address = LocUri::parse(uri).map_err(|why| problem(Refusal::ProfileAddressRefused, uri, why))?;
+        let root = address.segments().first().map(|s| s.to_ascii_lowercase()).unwrap_or_default();
+        if !["device", "user", "vendor"].contains(&root.as_str()) || address.segments().len() < 3 {
+            return Err(problem(Refusal::ProfileAddressRefused, uri, "begins with ./Device/, ./User/ or ./Vendor/ and names a node"));
+        }
+        Ok(address)
+    }
+
+    /// Checks that the value is of its format.
+    ///
+    /// # Errors
+    /// `PRF0010`.
+    pub fn check(&self) -> Result<(), Problem> {
+        self.check_value().map_err(|why| problem(Refusal::ProfileValueRefused, &self.uri, why))
+    }
+
     fn check_value(&self) -> Result<(), String> {
         if self.value.len() > MAX_VALUE {
             return Err(format!("longer than {MAX_VALUE} bytes"));

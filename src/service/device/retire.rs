@@ -10,6 +10,7 @@ use crate::domain::enrollment::{Enrollment, State};
 use crate::domain::profile::Scope;
 use crate::domain::signal::Initiator;
 use crate::ids::{CommandId, DeviceId, EnrollmentId};
+use crate::service::directory::By;
 use crate::service::pki::revoke;
 use crate::service::push::wns;
 use crate::service::{Result, compliance};
@@ -29,6 +30,7 @@ const MANY: i64 = 1000;
 pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> Result<()> {
     let (id, actor, origin, now) = (device.clone(), actor.to_owned(), origin.to_owned(), app.now());
     let provider_id = app.config.windows.provider_id.clone();
+    let push = wns::enabled(&app.config);
     let rules = compliance::rules(&app.config);
     app.store
         .write(move |tx| {
@@ -49,7 +51,9 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
                 enrollments::claim_update(tx, &enrollment)?;
                 commands::cancel_open(tx, &enrollment.id, now)?;
                 commands::insert_command(tx, &unenroll(&enrollment.id, &provider_id, &actor, now), now)?;
-                wns::enqueue_wake(tx, &enrollment.id, now)?;
+                if push {
+                    wns::enqueue_wake(tx, &enrollment.id, now)?;
+                }
             }
             desired_items::recompute_device(tx, &id, now)?;
             compliance::retire_in(tx, &id, rules, Initiator::Admin, now)?;
@@ -105,6 +109,18 @@ pub async fn ended_by_order(app: &App, enrollment: &EnrollmentId, origin: &str) 
 /// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
 pub async fn give_up(app: &App, enrollment: &EnrollmentId, actor: &str, origin: &str) -> Result<()> {
     end(app, enrollment, "enrollment.give-up", Some(actor), Initiator::Admin, origin).await
+}
+
+/// The same for a device; nothing happens when it has no enrolment any more.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn give_up_device(app: &App, device: &DeviceId, by: &By) -> Result<()> {
+    let id = device.clone();
+    match app.store.read(move |conn| enrollments::find_current_enrollment(conn, &id)).await? {
+        Some(enrollment) => give_up(app, &enrollment.id, &by.actor, &by.origin).await,
+        None => Ok(()),
+    }
 }
 
 async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, initiator: Initiator, origin: &str) -> Result<()> {

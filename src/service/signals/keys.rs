@@ -87,6 +87,38 @@ pub async fn jwks(app: &App) -> Result<Value> {
     Ok(json!({ "keys": keys }))
 }
 
+/// A key as receivers find it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// Names it in tokens.
+    pub kid: String,
+    /// Its JWS algorithm.
+    pub algorithm: String,
+    /// From when it signs.
+    pub signs_from: Time,
+    /// Since when another one signs.
+    pub retired_at: Option<Time>,
+    /// Whether it signs at this moment.
+    pub signs_now: bool,
+}
+
+/// The published keys, oldest first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(app: &App) -> Result<Vec<Published>> {
+    let keys = app.store.read(signing_keys::list_signing_keys).await?;
+    let now = signing_now(&keys, app.now()).map(|key| key.kid.clone());
+    let show = |key: SigningKey| Published {
+        signs_now: now.as_deref() == Some(key.kid.as_str()),
+        kid: key.kid,
+        algorithm: key.algorithm,
+        signs_from: key.active_from,
+        retired_at: key.retired_at,
+    };
+    Ok(keys.into_iter().map(show).collect())
+}
+
 /// Makes the next key when it is time, retires those that a newer one replaced, and deletes those that no receiver needs any more.
 ///
 /// # Errors

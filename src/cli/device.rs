@@ -1,0 +1,238 @@
+//! `muster device`.
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::find;
+use crate::app::App;
+use crate::catalogue::catalogue;
+use crate::domain::command::{self, Verb};
+use crate::domain::compliance::Status;
+use crate::domain::device::State;
+use crate::service::Result;
+use crate::service::device::{self, Custom, Order, Overview, Reason};
+use crate::service::directory::By;
+use crate::store::devices::Filter;
+use crate::store::users;
+
+/// What is done to devices.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum Command {
+    /// Shows the devices
+    List(Box<List>),
+    /// Shows all that is known of a device
+    Show {
+        /// Id, name or serial number
+        device: String,
+    },
+    /// Says rule by rule why a device is judged as it is
+    Explain {
+        /// Id, name or serial number
+        device: String,
+        /// Only what is not met
+        #[arg(long)]
+        failed: bool,
+    },
+    /// Has a device report everything again, now if it can be woken
+    Sync {
+        /// Id, name or serial number
+        device: String,
+    },
+    /// Gives a device an order: one of the catalogue (see orders --known), or any node operation
+    #[command(name = "command")]
+    Give(Box<Give>),
+    /// Shows the orders that a device was given, newest first
+    Orders {
+        /// Id, name or serial number
+        #[arg(required_unless_present = "known")]
+        device: Option<String>,
+        /// Shows the orders that there are
+        #[arg(long, conflicts_with = "device")]
+        known: bool,
+        /// How many at most
+        #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Takes an order back that was not sent yet, or one that nobody knows the end of
+    Cancel {
+        /// Its id
+        order: String,
+    },
+    /// Tells a device to leave: its profiles and certificates go, its owner's data stay
+    Retire {
+        /// Id, name or serial number
+        device: String,
+        /// Do not wait for it: it is lost, broken or wiped
+        #[arg(long)]
+        give_up: bool,
+    },
+}
+
+/// Which devices.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub struct List {
+    /// Of this user
+    #[arg(long, value_name = "UPN")]
+    user: Option<String>,
+    /// managed, retiring or retired
+    #[arg(long, value_parser = read_state)]
+    state: Option<State>,
+    /// Of this name
+    #[arg(long)]
+    name: Option<String>,
+    /// Of this serial number
+    #[arg(long)]
+    serial: Option<String>,
+    /// Those that come after this id
+    #[arg(long, default_value = "", value_name = "ID")]
+    after: String,
+    /// How many at most
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1000))]
+    limit: i64,
+}
+
+/// What a device is told to do.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub struct Give {
+    /// Id, name or serial number
+    device: String,
+    /// An order of the catalogue
+    #[arg(required_unless_present = "uri", conflicts_with = "uri")]
+    order: Option<String>,
+    /// Any node instead
+    #[arg(long)]
+    uri: Option<String>,
+    /// get, add, replace, delete or exec
+    #[arg(long, default_value = "get", value_parser = read_verb, requires = "uri")]
+    verb: Verb,
+    /// chr, int, bool, b64, xml, float, date or time
+    #[arg(long, requires = "data")]
+    format: Option<String>,
+    /// What is written to the node or given to it
+    #[arg(long, requires = "uri")]
+    data: Option<String>,
+    /// Yes, although it takes something away
+    #[arg(long)]
+    yes: bool,
+}
+
+fn read_state(text: &str) -> std::result::Result<State, String> {
+    State::parse(text).ok_or_else(|| "use managed, retiring or retired".into())
+}
+
+fn read_verb(text: &str) -> std::result::Result<Verb, String> {
+    Verb::parse(text).ok_or_else(|| "use get, add, replace, delete or exec".into())
+}
+
+pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+    let by = By::local(actor);
+    match command {
+        Command::List(list) => {
+            let user_id = match &list.user {
+                Some(user) => Some(find::user(app, user).await?.id),
+                None => None,
+            };
+            let filter = Filter { user_id, state: list.state, display_name: list.name, serial_number: list.serial };
+            Ok(Value::Array(device::list(app, filter, &list.after, list.limit).await?.iter().map(row).collect()))
+        }
+        Command::Show { device } => show(app, &device).await,
+        Command::Explain { device, failed } => {
+            let reasons = device::explain(app, &find::device(app, &device).await?.id).await?;
+            let wanted = reasons.iter().filter(|r| !failed || matches!(r.status, Status::NonCompliant | Status::Error | Status::Conflict));
+            Ok(Value::Array(wanted.map(reason).collect()))
+        }
+        Command::Sync { device } => {
+            let found = find::device(app, &device).await?;
+            let woken = device::sync(app, &found.id, &by).await?;
+            let when = if woken { "the device is being woken" } else { "the device reports at its next poll" };
+            Ok(json!({ "device": found.display_name, "when": when }))
+        }
+        Command::Give(give) => {
+            let found = find::device(app, &give.device).await?;
+            let order = match (give.order, give.uri) {
+                (Some(id), _) => Order::Known(id),
+                (None, uri) => {
+                    Order::Custom(Custom { verb: give.verb, uri: uri.unwrap_or_default(), format: give.format, data: give.data })
+                }
+            };
+            Ok(show_order(&device::command(app, &found.id, order, give.yes, &by).await?))
+        }
+        Command::Orders { known: true, .. } | Command::Orders { device: None, .. } => {
+            let row =
+                |c: &crate::catalogue::CommandRow| json!({ "order": c.id, "title": c.title, "needs_yes": c.destructive, "help": c.help });
+            Ok(Value::Array(catalogue().commands().map(row).collect()))
+        }
+        Command::Orders { device: Some(device), limit, .. } => {
+            let found = find::device(app, &device).await?;
+            Ok(Value::Array(device::orders(app, &found.id, limit).await?.iter().map(show_order).collect()))
+        }
+        Command::Cancel { order } => Ok(show_order(&device::cancel(app, &order, &by).await?)),
+        Command::Retire { device, give_up } => {
+            let found = find::device(app, &device).await?;
+            device::retire(app, &found.id, actor, &by.origin).await?;
+            if give_up {
+                device::give_up_device(app, &found.id, &by).await?;
+            }
+            show(app, found.id.as_str()).await
+        }
+    }
+}
+
+/// A device on one line.
+pub(super) fn row(overview: &Overview) -> Value {
+    let device = &overview.device;
+    json!({
+        "id": device.id, "name": device.display_name, "platform": device.platform, "os_version": device.os_version, "state": device.state,
+        "compliance": overview.compliance, "compliant": overview.compliant, "last_seen": overview.last_seen_at.to_string(),
+    })
+}
+
+fn reason(reason: &Reason) -> Value {
+    json!({
+        "policy": reason.policy_name, "rule": reason.rule, "title": reason.title, "status": reason.status, "expected": reason.expected,
+        "got": reason.got, "code": reason.code, "source": reason.source, "observed": reason.observed_at.map(|at| at.to_string()),
+        "self_reported": reason.self_reported, "advice": reason.advice,
+    })
+}
+
+fn show_order(order: &command::Command) -> Value {
+    json!({
+        "id": order.id, "order": order.kind, "verb": order.operation.verb, "uri": order.operation.uri, "state": order.state,
+        "attempts": order.attempts, "result": order.result, "not_before": order.not_before.to_string(), "by": order.created_by,
+    })
+}
+
+async fn show(app: &App, device: &str) -> Result<Value> {
+    let id = find::device(app, device).await?.id;
+    let known = device::show(app, &id).await?;
+    let device = &known.overview.device;
+    let owner = device.user_id.clone();
+    let upn = app.store.read(move |conn| owner.map(|id| users::load_user(conn, &id)).transpose()).await?.map(|user| user.upn);
+    let profiles: Vec<Value> = known
+        .profiles
+        .iter()
+        .map(|profile| {
+            json!({
+                "profile": profile.name, "kind": profile.kind, "wanted": profile.desired_version, "given": profile.applied_version,
+                "state": profile.state, "due": profile.due_at.map(|at| at.to_string()),
+                "settings": profile.records.iter().map(|(name, record)| json!({ "setting": name, "record": record })).collect::<Vec<_>>(),
+            })
+        })
+        .collect();
+    let facts: Vec<Value> = known
+        .facts
+        .iter()
+        .map(|fact| json!({ "fact": fact.name, "value": fact.value, "status": fact.status, "observed": fact.observed_at.to_string() }))
+        .collect();
+    let reasons: Vec<Value> = known.reasons.iter().map(reason).collect();
+    Ok(json!({
+        "id": device.id, "name": device.display_name, "platform": device.platform, "user": upn, "state": device.state,
+        "serial_number": device.serial_number, "manufacturer": device.manufacturer, "model": device.model,
+        "os_version": device.os_version, "os_edition": device.os_edition, "hardware_id": device.hardware_id,
+        "entra_device_id": device.entra_device_id, "last_seen": known.overview.last_seen_at.to_string(),
+        "compliance": known.overview.compliance, "compliant": known.overview.compliant,
+        "grace_until": known.grace_expires_at.map(|at| at.to_string()), "judged_again": known.reevaluate_at.map(|at| at.to_string()),
+        "profiles": profiles, "facts": facts, "reasons": reasons,
+    }))
+}

@@ -1,0 +1,127 @@
+//! `muster group`.
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::find;
+use crate::app::App;
+use crate::domain::group::Member;
+use crate::service::directory::{self, By};
+use crate::service::{Error, Result};
+use crate::store::{self, devices, groups, users};
+
+/// How many members are shown at most.
+const MANY: i64 = 1000;
+
+/// What is done to groups.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum Command {
+    /// Shows the groups
+    List {
+        /// Those that come after this name
+        #[arg(long, default_value = "", value_name = "NAME")]
+        after: String,
+        /// How many at most
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Shows a group and its members
+    Show {
+        /// Name or id
+        group: String,
+    },
+    /// Makes a group
+    Create {
+        /// Its name
+        name: String,
+        /// What it is for
+        #[arg(long, default_value = "")]
+        description: String,
+    },
+    /// Deletes a group and the assignments to it
+    Delete {
+        /// Name or id
+        group: String,
+    },
+    /// Adds members
+    Add(Members),
+    /// Takes members out
+    Remove(Members),
+}
+
+/// Who is to be added or taken out.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub struct Members {
+    /// Name or id of the group
+    group: String,
+    /// A user
+    #[arg(long, value_name = "UPN", required_unless_present = "device")]
+    user: Vec<String>,
+    /// A device: id, name or serial number
+    #[arg(long, value_name = "DEVICE")]
+    device: Vec<String>,
+}
+
+impl Members {
+    async fn find(&self, app: &App) -> Result<Vec<Member>> {
+        let mut members = Vec::new();
+        for user in &self.user {
+            members.push(Member::User(find::user(app, user).await?.id));
+        }
+        for device in &self.device {
+            members.push(Member::Device(find::device(app, device).await?.id));
+        }
+        Ok(members)
+    }
+}
+
+pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+    let by = By::local(actor);
+    match command {
+        Command::List { after, limit } => Ok(json!(app.store.read(move |conn| groups::list_groups(conn, &after, limit)).await?)),
+        Command::Show { group } => show(app, &group).await,
+        Command::Create { name, description } => {
+            if crate::ids::GroupId::parse(&name).is_some() {
+                return Err(Error::Conflict("a name that looks like an id would name another group".into()));
+            }
+            Ok(json!(directory::create_group(app, &name, &description, &by).await?))
+        }
+        Command::Delete { group } => {
+            let group = find::group(app, &group).await?;
+            directory::delete_group(app, &group.id, &by).await?;
+            Ok(json!({ "deleted": group.display_name }))
+        }
+        Command::Add(members) => {
+            let group = find::group(app, &members.group).await?;
+            let added = directory::add_members(app, &group.id, members.find(app).await?, &by).await?;
+            Ok(json!({ "group": group.display_name, "added": added }))
+        }
+        Command::Remove(members) => {
+            let group = find::group(app, &members.group).await?;
+            let removed = directory::remove_members(app, &group.id, members.find(app).await?, &by).await?;
+            Ok(json!({ "group": group.display_name, "removed": removed }))
+        }
+    }
+}
+
+async fn show(app: &App, group: &str) -> Result<Value> {
+    let group = find::group(app, group).await?;
+    let id = group.id.clone();
+    let members = app
+        .store
+        .read(move |conn| {
+            let members = groups::list_members(conn, &id, ("", ""), MANY)?;
+            members.iter().map(|member| show_member(conn, member)).collect::<store::Result<Vec<_>>>()
+        })
+        .await?;
+    Ok(json!({ "id": group.id, "name": group.display_name, "description": group.description, "members": members }))
+}
+
+fn show_member(conn: &mut store::Conn, member: &Member) -> store::Result<Value> {
+    let (kind, id, name) = match member {
+        Member::User(id) => ("user", id.as_str(), users::load_user(conn, id)?.upn),
+        Member::Device(id) => ("device", id.as_str(), devices::load_device(conn, id)?.display_name),
+    };
+    Ok(json!({ "kind": kind, "name": name, "id": id }))
+}

@@ -1,0 +1,227 @@
+//! `muster profile` and `muster policy`: configuration profiles and compliance policies are handled alike.
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::find;
+use crate::app::App;
+use crate::domain::assignment::{Assignment, Mode, Target};
+use crate::domain::profile::{Kind, Profile};
+use crate::service::directory::By;
+use crate::service::profile::{self, Draft};
+use crate::service::{Error, Result};
+use crate::store::{self, assignments, desired_items, groups, profiles};
+
+/// Largest file that is read, in bytes.
+const LARGEST: u64 = 4 * 1024 * 1024;
+
+/// What is done to profiles.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum Command {
+    /// Shows them
+    List {
+        /// Those that come after this name
+        #[arg(long, default_value = "", value_name = "NAME")]
+        after: String,
+        /// How many at most
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Shows the ready ones that come with the program
+    Ready,
+    /// Shows one: whom it is for, and how far the devices have got
+    Show {
+        /// Name or id
+        profile: String,
+    },
+    /// Makes one, or changes the one of that name, from a TOML or JSON file or a ready one
+    Apply {
+        /// A file, or the name of a ready one
+        #[arg(value_name = "FILE|READY", value_parser = read_draft)]
+        draft: Box<Draft>,
+    },
+    /// Gives one another name
+    Rename {
+        /// Name or id
+        profile: String,
+        /// The other name
+        name: String,
+    },
+    /// Says for whom one is
+    Assign(Assign),
+    /// Takes an assignment back
+    Unassign(Assign),
+    /// Prints one as the file that apply reads
+    Export {
+        /// Name or id
+        profile: String,
+    },
+    /// Deletes one; devices that have it are told to drop it
+    Delete {
+        /// Name or id
+        profile: String,
+    },
+}
+
+/// For whom.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub struct Assign {
+    /// Name or id
+    profile: String,
+    /// The members of this group: its devices, and the devices of its users
+    #[arg(long, required_unless_present_any = ["all_devices", "all_users"])]
+    group: Option<String>,
+    /// Every device
+    #[arg(long, conflicts_with_all = ["group", "all_users"])]
+    all_devices: bool,
+    /// Every device that has a user
+    #[arg(long, conflicts_with = "group")]
+    all_users: bool,
+    /// Not for them, whatever else is assigned
+    #[arg(long)]
+    exclude: bool,
+}
+
+impl Assign {
+    async fn find(&self, app: &App) -> Result<(Mode, Target)> {
+        let target = match &self.group {
+            Some(group) => Target::Group(find::group(app, group).await?.id),
+            None if self.all_users => Target::AllUsers,
+            None => Target::AllDevices,
+        };
+        Ok((if self.exclude { Mode::Exclude } else { Mode::Include }, target))
+    }
+}
+
+/// The file is read here, because the order may be carried out by another process.
+fn read_draft(name: &str) -> std::result::Result<Box<Draft>, String> {
+    let path = std::path::Path::new(name);
+    if !path.exists() {
+        let mut ready = profile::ready().map_err(|e| e.to_string())?;
+        if let Some(at) = ready.iter().position(|(file, _)| stem(file) == name) {
+            return Ok(Box::new(ready.swap_remove(at).1));
+        }
+        let names: Vec<&str> = ready.iter().map(|(file, _)| stem(file)).collect();
+        return Err(format!("neither a file nor one of {}", names.join(", ")));
+    }
+    let length = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
+    if length > LARGEST {
+        return Err(format!("longer than {LARGEST} bytes"));
+    }
+    let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
+    Draft::parse(&text).map(Box::new).map_err(|e| e.to_string())
+}
+
+fn stem(file: &str) -> &str {
+    let name = file.rsplit('/').next().unwrap_or(file);
+    name.strip_suffix(".toml").unwrap_or(name)
+}
+
+pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) -> Result<Value> {
+    let by = By::local(actor);
+    match command {
+        Command::List { after, limit } => list(app, kind, after, limit).await,
+        Command::Ready => {
+            let ready = profile::ready()?.into_iter().filter(|(_, draft)| draft.kind == kind);
+            let row = |(file, draft): (String, Draft)| {
+                let (name, platform, description) = (draft.display_name, draft.platform, draft.document.description);
+                json!({ "ready": stem(&file), "name": name, "platform": platform, "description": description })
+            };
+            Ok(Value::Array(ready.map(row).collect()))
+        }
+        Command::Show { profile } => show(app, &find::profile(app, &profile, kind).await?).await,
+        Command::Apply { draft } => {
+            if draft.kind != kind {
+                let (is, by) =
+                    if draft.kind == Kind::Compliance { ("compliance policy", "policy") } else { ("configuration profile", "profile") };
+                return Err(Error::Conflict(format!("{} is a {is}: use muster {by} apply", draft.display_name)));
+            }
+            let applied = profile::apply(app, *draft, &by).await?;
+            let changes: Vec<&str> = applied.changes.iter().map(|change| change.at.as_str()).collect();
+            Ok(json!({
+                "id": applied.profile.id,
+                "name": applied.profile.display_name,
+                "version": applied.profile.version,
+                "created": applied.created,
+                "changed": changes,
+            }))
+        }
+        Command::Rename { profile, name } => {
+            let found = find::profile(app, &profile, kind).await?;
+            profile::rename(app, &found.id, &name, &by).await?;
+            Ok(json!({ "id": found.id, "name": name }))
+        }
+        Command::Assign(to) => {
+            let found = find::profile(app, &to.profile, kind).await?;
+            let (mode, target) = to.find(app).await?;
+            profile::assign(app, &found.id, mode, target, &by).await?;
+            show(app, &found).await
+        }
+        Command::Unassign(to) => {
+            let found = find::profile(app, &to.profile, kind).await?;
+            let (mode, target) = to.find(app).await?;
+            profile::unassign(app, &found.id, mode, target, &by).await.map_err(|error| match error {
+                Error::NotFound(_) => Error::NotFound("assignment"),
+                other => other,
+            })?;
+            show(app, &found).await
+        }
+        Command::Export { profile } => Ok(profile::export(app, &find::profile(app, &profile, kind).await?.id).await?.into()),
+        Command::Delete { profile } => {
+            let found = find::profile(app, &profile, kind).await?;
+            profile::delete(app, &found.id, &by).await?;
+            Ok(json!({ "deleted": found.display_name }))
+        }
+    }
+}
+
+async fn list(app: &App, kind: Kind, mut after: String, limit: i64) -> Result<Value> {
+    let mut rows = Vec::new();
+    let wanted = usize::try_from(limit).unwrap_or_default();
+    loop {
+        let from = after.clone();
+        let page = app.store.read(move |conn| profiles::list_profiles(conn, &from, limit)).await?;
+        let Some(last) = page.last() else { break };
+        after.clone_from(&last.display_name);
+        let of_kind = page.iter().filter(|profile| profile.kind == kind);
+        rows.extend(of_kind.map(|p| json!({ "id": p.id, "name": p.display_name, "platform": p.platform, "version": p.version })));
+        if rows.len() >= wanted {
+            rows.truncate(wanted);
+            break;
+        }
+    }
+    Ok(Value::Array(rows))
+}
+
+async fn show(app: &App, profile: &Profile) -> Result<Value> {
+    let id = profile.id.clone();
+    let (assigned, counts) = app
+        .store
+        .read(move |conn| {
+            let assigned = assignments::list_assignments(conn, &id)?;
+            let assigned = assigned.iter().map(|a| show_assignment(conn, a)).collect::<store::Result<Vec<_>>>()?;
+            Ok((assigned, desired_items::count_by_state(conn, &id)?))
+        })
+        .await?;
+    let devices: Vec<Value> = counts.iter().map(|(state, count)| json!({ "state": state, "devices": count })).collect();
+    Ok(json!({
+        "id": profile.id,
+        "name": profile.display_name,
+        "kind": profile.kind,
+        "platform": profile.platform,
+        "version": profile.version,
+        "description": profile.document.description,
+        "assignments": assigned,
+        "devices": devices,
+    }))
+}
+
+fn show_assignment(conn: &mut store::Conn, assignment: &Assignment) -> store::Result<Value> {
+    let target = match &assignment.target {
+        Target::AllDevices => "all devices".to_owned(),
+        Target::AllUsers => "all users".to_owned(),
+        Target::Group(id) => format!("group {}", groups::load_group(conn, id)?.display_name),
+    };
+    Ok(json!({ "mode": assignment.mode, "target": target }))
+}

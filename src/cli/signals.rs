@@ -1,0 +1,193 @@
+//! `muster signals`.
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::clock::Time;
+use crate::domain::signal::{Receiver, ReceiverStatus};
+use crate::secret::Secret;
+use crate::service::Result;
+use crate::service::outbox;
+use crate::service::signals::receiver::{self, NewReceiver};
+use crate::service::signals::{self, keys};
+use crate::store::receivers;
+
+/// What is done with signals to other systems.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum Command {
+    /// Looks after those who get signals
+    #[command(subcommand)]
+    Receiver(ReceiverCommand),
+    /// Looks after the keys that sign
+    #[command(subcommand)]
+    Keys(KeysCommand),
+    /// Shows what waits to be sent, or what was given up
+    Outbox {
+        /// queued, done or dead
+        #[arg(long, default_value = "queued", value_parser = ["queued", "done", "dead"])]
+        state: String,
+        /// Those that come after this number
+        #[arg(long, default_value_t = 0, value_name = "NUMBER")]
+        after: i64,
+        /// How many at most
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Puts what was given up in again
+    Retry {
+        /// Its number
+        number: i64,
+    },
+}
+
+/// What is done to receivers.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum ReceiverCommand {
+    /// Shows them
+    List,
+    /// Adds one, which gets every change of compliance from now on
+    Add(Box<Add>),
+    /// Sends one a verification event
+    Test {
+        /// Name or id
+        receiver: String,
+    },
+    /// Holds signals back; they wait
+    Pause {
+        /// Name or id
+        receiver: String,
+        /// Why
+        #[arg(long)]
+        reason: Option<String>,
+    },
+    /// Lets signals go again
+    Resume {
+        /// Name or id
+        receiver: String,
+    },
+    /// Removes one, and gives up what waits for it
+    Remove {
+        /// Name or id
+        receiver: String,
+    },
+}
+
+/// A receiver to be.
+#[derive(clap::Args, Deserialize, Serialize)]
+pub struct Add {
+    /// Name for people
+    name: String,
+    /// Where signals are pushed to (RFC 8935)
+    url: String,
+    /// The audience claim; default: the URL
+    #[arg(long)]
+    audience: Option<String>,
+    /// File with the value of the Authorization header, such as Bearer and a token
+    #[arg(long, value_name = "FILE", value_parser = read_authorization)]
+    authorization_file: Option<String>,
+}
+
+impl std::fmt::Debug for Add {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Add").field("name", &self.name).field("url", &self.url).finish_non_exhaustive()
+    }
+}
+
+/// What is done to the keys that sign.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum KeysCommand {
+    /// Shows the published keys
+    List,
+    /// For an emergency: a new key signs at once, and all others are no longer published
+    Replace,
+}
+
+/// The file is read here, because the order may be carried out by another process.
+fn read_authorization(path: &str) -> std::result::Result<String, String> {
+    let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
+    let value = text.trim_end();
+    if value.is_empty() || value.len() > 8 * 1024 { Err(format!("{path} holds no header value")) } else { Ok(value.to_owned()) }
+}
+
+pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+    match command {
+        Command::Receiver(command) => run_receiver(app, command, actor).await,
+        Command::Keys(KeysCommand::List) => Ok(Value::Array(keys::list(app).await?.iter().map(show_key).collect())),
+        Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, actor).await? })),
+        Command::Outbox { state, after, limit } => {
+            let rows = outbox::list(app, &state, after, limit).await?;
+            let show = |row: &crate::store::outbox::Row| {
+                json!({
+                    "number": row.seq, "topic": row.topic, "lane": row.order_key, "state": row.state, "attempts": row.attempts,
+                    "since": Time(row.queued_at).to_string(), "settled": row.settled_at.map(|at| Time(at).to_string()),
+                    "last_error": row.last_error,
+                })
+            };
+            Ok(Value::Array(rows.iter().map(show).collect()))
+        }
+        Command::Retry { number } => {
+            outbox::retry(app, number, actor, "local").await?;
+            Ok(json!({ "number": number, "state": "queued" }))
+        }
+    }
+}
+
+async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Result<Value> {
+    match command {
+        ReceiverCommand::List => {
+            let all = app.store.read(receivers::list_receivers).await?;
+            Ok(Value::Array(all.iter().map(show_receiver).collect()))
+        }
+        ReceiverCommand::Add(add) => {
+            let new = NewReceiver {
+                name: add.name,
+                endpoint_url: add.url,
+                audience: add.audience,
+                authorization: add.authorization_file.map(|text| Secret::new(text.into_bytes())),
+            };
+            let added = receiver::add(app, new, actor).await?;
+            let mut shown = show_receiver(&added);
+            if let Some(fields) = shown.as_object_mut() {
+                fields.insert("issuer".into(), signals::issuer(&app.config).into());
+                fields.insert("keys".into(), format!("{}{}", signals::issuer(&app.config), signals::JWKS_PATH).into());
+            }
+            Ok(shown)
+        }
+        ReceiverCommand::Test { receiver } => Ok(json!({ "jti": receiver::test(app, &receiver).await? })),
+        ReceiverCommand::Pause { receiver, reason } => set_status(app, &receiver, ReceiverStatus::Paused, reason, actor).await,
+        ReceiverCommand::Resume { receiver } => set_status(app, &receiver, ReceiverStatus::Enabled, None, actor).await,
+        ReceiverCommand::Remove { receiver } => {
+            let found = receiver::load(app, &receiver).await?;
+            receiver::remove(app, found.id.as_str(), actor).await?;
+            Ok(json!({ "removed": found.name }))
+        }
+    }
+}
+
+async fn set_status(app: &App, name: &str, status: ReceiverStatus, reason: Option<String>, actor: &str) -> Result<Value> {
+    let found = receiver::load(app, name).await?;
+    receiver::set_status(app, &found.id, status, reason, actor).await?;
+    Ok(show_receiver(&receiver::load(app, found.id.as_str()).await?))
+}
+
+fn show_receiver(receiver: &Receiver) -> Value {
+    json!({
+        "id": receiver.id,
+        "name": receiver.name,
+        "url": receiver.endpoint_url,
+        "audience": receiver.audience,
+        "authorization": receiver.sealed_authorization.is_some(),
+        "status": receiver.status,
+        "reason": receiver.status_reason,
+        "since": receiver.created_at.to_string(),
+    })
+}
+
+fn show_key(key: &keys::Published) -> Value {
+    json!({
+        "kid": key.kid, "algorithm": key.algorithm, "signs_from": key.signs_from.to_string(),
+        "retired": key.retired_at.map(|at| at.to_string()), "signs_now": key.signs_now,
+    })
+}

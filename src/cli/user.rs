@@ -1,0 +1,213 @@
+//! `muster user`.
+
+use clap::Subcommand;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::find;
+use crate::app::App;
+use crate::clock::MINUTE;
+use crate::domain::tap::Policy;
+use crate::domain::user::{Role, User};
+use crate::ids::UserId;
+use crate::service::directory::{self, By};
+use crate::service::identity::tap;
+use crate::service::{Result, device};
+use crate::store::{devices::Filter, users};
+
+/// What is done to users.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum Command {
+    /// Shows the users
+    List {
+        /// Those that come after this user name
+        #[arg(long, default_value = "", value_name = "UPN")]
+        after: String,
+        /// How many at most
+        #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1000))]
+        limit: i64,
+    },
+    /// Shows a user and the user's devices
+    Show {
+        /// User principal name or id
+        user: String,
+    },
+    /// Adds a user
+    Create(Box<Create>),
+    /// Changes what is known of a user; what is not named stays
+    Change(Box<Change>),
+    /// Lets a user sign in again
+    Enable {
+        /// User principal name or id
+        user: String,
+    },
+    /// Lets a user sign in no more; the user's devices stop being compliant
+    Disable {
+        /// User principal name or id
+        user: String,
+    },
+    /// Deletes a user who has neither devices nor certificates
+    Delete {
+        /// User principal name or id
+        user: String,
+    },
+    /// Makes a Temporary Access Pass, and shows it once
+    Tap {
+        /// User principal name or id
+        user: String,
+        /// How long it is good, in minutes
+        #[arg(long, default_value_t = 60)]
+        minutes: u32,
+        /// How many letters it has
+        #[arg(long, default_value_t = 12)]
+        length: usize,
+        /// It may be used any number of times while it is good
+        #[arg(long)]
+        reusable: bool,
+    },
+}
+
+/// A user to be.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub struct Create {
+    /// User principal name: name@domain
+    upn: String,
+    /// Name for people; default: the user principal name
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    details: Details,
+    /// May administer
+    #[arg(long)]
+    administrator: bool,
+}
+
+/// What is to be different.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub struct Change {
+    /// User principal name or id
+    user: String,
+    /// Another user principal name
+    #[arg(long)]
+    upn: Option<String>,
+    /// Another name for people
+    #[arg(long)]
+    name: Option<String>,
+    #[command(flatten)]
+    details: Details,
+    /// user or administrator
+    #[arg(long, value_parser = read_role)]
+    role: Option<Role>,
+}
+
+/// What else a directory knows; an empty text takes a value away.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub(super) struct Details {
+    /// Mail address
+    #[arg(long)]
+    mail: Option<String>,
+    /// Account name in Active Directory, which certificates may name
+    #[arg(long, value_name = "NAME")]
+    sam: Option<String>,
+    /// Security identifier in Active Directory, which certificates may carry
+    #[arg(long, value_name = "SID")]
+    sid: Option<String>,
+    /// Distinguished name in Active Directory
+    #[arg(long, value_name = "DN")]
+    dn: Option<String>,
+}
+
+impl Details {
+    fn apply(self, user: &mut User) {
+        let places = [
+            (&mut user.mail, self.mail),
+            (&mut user.sam_account_name, self.sam),
+            (&mut user.security_identifier, self.sid),
+            (&mut user.distinguished_name, self.dn),
+        ];
+        for (place, value) in places {
+            if let Some(value) = value {
+                *place = Some(value).filter(|text| !text.is_empty());
+            }
+        }
+    }
+}
+
+fn read_role(text: &str) -> std::result::Result<Role, String> {
+    Role::parse(text).ok_or_else(|| "use user or administrator".into())
+}
+
+pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+    let by = By::local(actor);
+    match command {
+        Command::List { after, limit } => {
+            let page = app.store.read(move |conn| users::list_users(conn, &after.to_lowercase(), limit)).await?;
+            Ok(Value::Array(page.iter().map(row).collect()))
+        }
+        Command::Show { user } => show(app, &user).await,
+        Command::Create(new) => {
+            let mut user = User {
+                id: UserId::new(),
+                display_name: new.name.unwrap_or_else(|| new.upn.clone()),
+                upn: new.upn,
+                mail: None,
+                sam_account_name: None,
+                security_identifier: None,
+                distinguished_name: None,
+                role: if new.administrator { Role::Administrator } else { Role::User },
+                enabled: true,
+            };
+            new.details.apply(&mut user);
+            Ok(json!(directory::create_user(app, user, &by).await?))
+        }
+        Command::Change(change) => {
+            let mut user = find::user(app, &change.user).await?;
+            user.upn = change.upn.unwrap_or(user.upn);
+            user.display_name = change.name.unwrap_or(user.display_name);
+            user.role = change.role.unwrap_or(user.role);
+            change.details.apply(&mut user);
+            let id = user.id.clone();
+            directory::update_user(app, user, &by).await?;
+            show(app, id.as_str()).await
+        }
+        Command::Enable { user } => set_enabled(app, &user, true, &by).await,
+        Command::Disable { user } => set_enabled(app, &user, false, &by).await,
+        Command::Delete { user } => {
+            let user = find::user(app, &user).await?;
+            directory::delete_user(app, &user.id, &by).await?;
+            Ok(json!({ "deleted": user.upn }))
+        }
+        Command::Tap { user, minutes, length, reusable } => {
+            let user = find::user(app, &user).await?;
+            let policy = Policy { length, lifetime: i64::from(minutes).saturating_mul(MINUTE), one_time: !reusable };
+            let pass = tap::create(app, &user.id, policy, None, actor, &by.origin).await?;
+            Ok(json!({
+                "user": user.upn,
+                "temporary_access_pass": pass.show(),
+                "good_until": pass.expires_at.to_string(),
+                "one_time": policy.one_time,
+            }))
+        }
+    }
+}
+
+async fn set_enabled(app: &App, user: &str, enabled: bool, by: &By) -> Result<Value> {
+    let user = find::user(app, user).await?;
+    directory::enable_user(app, &user.id, enabled, by).await?;
+    Ok(json!({ "user": user.upn, "enabled": enabled }))
+}
+
+async fn show(app: &App, user: &str) -> Result<Value> {
+    let user = find::user(app, user).await?;
+    let filter = Filter { user_id: Some(user.id.clone()), ..Filter::default() };
+    let devices = device::list(app, filter, "", 1000).await?;
+    let mut shown = json!(user);
+    if let Some(fields) = shown.as_object_mut() {
+        fields.insert("devices".into(), Value::Array(devices.iter().map(super::device::row).collect()));
+    }
+    Ok(shown)
+}
+
+fn row(user: &User) -> Value {
+    json!({ "id": user.id, "upn": user.upn, "name": user.display_name, "role": user.role, "enabled": user.enabled })
+}

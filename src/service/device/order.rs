@@ -1,0 +1,224 @@
+//! Orders that an administrator gives to a device.
+
+use serde_json::json;
+
+use crate::app::App;
+use crate::catalogue::{CommandRow, Format, Vars, catalogue};
+use crate::clock::Time;
+use crate::domain::Refusal;
+use crate::domain::command::{Command, Input, Operation, State, Verb};
+use crate::domain::device::State as DeviceState;
+use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
+use crate::domain::profile::{Custom as Node, Scope};
+use crate::ids::{CommandId, DeviceId};
+use crate::service::directory::By;
+use crate::service::push::wns;
+use crate::service::{Error, Result};
+use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts};
+
+/// The kind of an order that is not of the catalogue; in the store.
+const CUSTOM: &str = "custom";
+
+/// What a device is to do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// A command of the catalogue, by its id.
+    Known(String),
+    /// An operation on any node.
+    Custom(Custom),
+}
+
+/// An operation on any node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Custom {
+    /// What to do.
+    pub verb: Verb,
+    /// The node's address.
+    pub uri: String,
+    /// OMA-DM format word; default, where there is data: `chr`.
+    pub format: Option<String>,
+    /// The data, as text.
+    pub data: Option<String>,
+}
+
+/// An order as it will be sent.
+struct Ready {
+    kind: String,
+    scope: Scope,
+    operation: Operation,
+    destructive: bool,
+    row: Option<&'static CommandRow>,
+}
+
+impl Order {
+    fn prepare(self, app: &App) -> Result<Ready> {
+        match self {
+            Self::Known(id) => {
+                let row = catalogue().command(&id).ok_or_else(|| Error::Invalid(Refusal::OrderUnknown, id.chars().take(64).collect()))?;
+                let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
+                let data = row.data(&vars);
+                let format = (row.format != Format::Null).then(|| row.format.as_str().to_owned());
+                let operation = Operation { verb: Verb::Exec, uri: row.locuri(&vars), format, data };
+                Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row) })
+            }
+            Self::Custom(custom) => custom.prepare(),
+        }
+    }
+}
+
+impl Custom {
+    fn prepare(self) -> Result<Ready> {
+        let refuse = |problem: crate::domain::profile::Problem| Error::Invalid(problem.refusal, problem.detail);
+        let address = Node::check_address(&self.uri).map_err(refuse)?;
+        let wants_data = matches!(self.verb, Verb::Add | Verb::Replace);
+        let may_have_data = wants_data || self.verb == Verb::Exec;
+        if (wants_data && self.data.is_none()) || (!may_have_data && self.data.is_some()) {
+            let what = if wants_data { "needs data" } else { "has no data" };
+            return Err(Error::Invalid(Refusal::ProfileValueRefused, format!("{}: {what}", self.verb)));
+        }
+        let mut format = None;
+        if let Some(value) = &self.data {
+            let word = self.format.unwrap_or_else(|| "chr".into());
+            let node = Node { name: String::new(), uri: self.uri.clone(), format: word.clone(), value: value.clone() };
+            node.check().map_err(refuse)?;
+            format = Some(word);
+        }
+        let scope = address.scope();
+        let operation = Operation { verb: self.verb, uri: self.uri, format, data: self.data };
+        // Nobody knows what it does: running and deleting may take something away.
+        let destructive = matches!(self.verb, Verb::Exec | Verb::Delete);
+        Ok(Ready { kind: CUSTOM.into(), scope, operation, destructive, row: None })
+    }
+}
+
+/// The enrolment through which a managed device can be reached.
+fn reachable(conn: &mut Conn, device: &DeviceId) -> store::Result<Enrollment> {
+    let known = devices::load_device(conn, device)?;
+    let current = enrollments::find_current_enrollment(conn, device)?;
+    current
+        .filter(|enrollment| known.state == DeviceState::Managed && enrollment.state != EnrollmentState::Unenrolling)
+        .ok_or_else(|| Refusal::DeviceNotManaged.into())
+}
+
+/// Wakes the device, where that is set up and it has a channel; whether it was.
+fn wake(tx: &mut Tx<'_>, enrollment: &Enrollment, push: bool, now: Time) -> store::Result<bool> {
+    let woken = push && enrollment.channel_uri.is_some();
+    if woken {
+        wns::enqueue_wake(tx, &enrollment.id, now)?;
+    }
+    Ok(woken)
+}
+
+/// Queues an order for the device's next contact, and wakes it where that is set up. An order that takes something away has to be
+/// confirmed.
+///
+/// # Errors
+/// `CMD0001` to `CMD0004`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
+pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool, by: &By) -> Result<Command> {
+    let ready = order.prepare(app)?;
+    if ready.destructive && !confirmed {
+        return Err(Refusal::OrderNotConfirmed.into());
+    }
+    let (device, by, now, push) = (device.clone(), by.clone(), app.now(), wns::enabled(&app.config));
+    let id = CommandId::new();
+    let queued = app
+        .store
+        .write(move |tx| {
+            let enrollment = reachable(tx.conn(), &device)?;
+            let version = devices::load_device(tx.conn(), &device)?.os_version;
+            if let (Some(row), Some(version)) = (ready.row, &version)
+                && !row.supports(version)
+            {
+                return Err(Refusal::OrderUnsupported.into());
+            }
+            let command = Command {
+                id: id.clone(),
+                enrollment_id: enrollment.id.clone(),
+                kind: ready.kind.clone(),
+                scope: ready.scope,
+                operation: ready.operation.clone(),
+                state: State::Queued,
+                attempts: 0,
+                result: None,
+                not_before: now,
+                created_by: by.actor.clone(),
+                version: 1,
+            };
+            commands::insert_command(tx, &command, now)?;
+            wake(tx, &enrollment, push, now)?;
+            // What a custom order writes may be a secret.
+            let data = command.operation.data.as_ref().map(|data| format!("({} characters)", data.chars().count()));
+            let after = json!({
+                "order": command.kind, "device": device, "verb": command.operation.verb, "uri": command.operation.uri, "data": data,
+            });
+            audit::append(tx, &by.entry("device.command", format!("command:{}", command.id)).after(&after), now)?;
+            Ok(command)
+        })
+        .await?;
+    app.outbox.notify_waiters();
+    Ok(queued)
+}
+
+/// Has the device report everything again at its next contact, and wakes it where that is set up; whether it is being woken.
+///
+/// # Errors
+/// `CMD0004`; [`Error::NotFound`] without such a device.
+pub async fn sync(app: &App, device: &DeviceId, by: &By) -> Result<bool> {
+    let (device, by, now, push) = (device.clone(), by.clone(), app.now(), wns::enabled(&app.config));
+    let woken = app
+        .store
+        .write(move |tx| {
+            let enrollment = reachable(tx.conn(), &device)?;
+            facts::update_all_due(tx, &device, now)?;
+            if enrollment.work_at.is_none_or(|at| at > now) {
+                enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
+            }
+            let woken = wake(tx, &enrollment, push, now)?;
+            audit::append(tx, &by.entry("device.sync", format!("device:{device}")).after(&json!({ "woken": woken })), now)?;
+            Ok(woken)
+        })
+        .await?;
+    app.outbox.notify_waiters();
+    Ok(woken)
+}
+
+/// The orders that a device was given, newest first: of its present enrolment, or of its last.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a device.
+pub async fn orders(app: &App, device: &DeviceId, limit: i64) -> Result<Vec<Command>> {
+    let device = device.clone();
+    let found = app
+        .store
+        .read(move |conn| {
+            devices::load_device(conn, &device)?;
+            match enrollments::list_enrollments(conn, &device, 1)?.first() {
+                Some(enrollment) => commands::list_commands(conn, &enrollment.id, limit.clamp(1, 1000)),
+                None => Ok(Vec::new()),
+            }
+        })
+        .await?;
+    Ok(found)
+}
+
+/// Takes an order back.
+///
+/// # Errors
+/// `CMD0005` when it is over; [`Error::NotFound`].
+pub async fn cancel(app: &App, order: &str, by: &By) -> Result<Command> {
+    let id = CommandId::parse(order).ok_or(Error::NotFound("order"))?;
+    let (by, now) = (by.clone(), app.now());
+    let cancelled = app
+        .store
+        .write(move |tx| {
+            let before = commands::load_command(tx.conn(), &id)?;
+            let was = before.state;
+            let after = before.step(Input::Cancel, now).ok_or(Refusal::OrderOver)?;
+            commands::update_command(tx, &after, now)?;
+            let entry = by.entry("device.command-cancel", format!("command:{id}"));
+            audit::append(tx, &entry.before(&json!({ "state": was })).after(&json!({ "state": after.state })), now)?;
+            Ok(after)
+        })
+        .await?;
+    Ok(cancelled)
+}
