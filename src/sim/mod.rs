@@ -3,6 +3,7 @@
 
 pub mod fleet;
 pub mod http;
+pub mod listener;
 pub mod receiver;
 pub mod scep;
 pub mod windows;

@@ -11,6 +11,7 @@ mod identity_tap;
 mod layers;
 mod pki;
 mod scep;
+mod signals;
 mod store_certificates;
 mod store_outbox;
 mod store_scep;
