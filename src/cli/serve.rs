@@ -42,6 +42,7 @@ pub(super) async fn run(mut config: Config, arguments: &Arguments) -> anyhow::Re
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let running = server::start(&app, listeners, identity(&app).await?, Routes::default())?;
     let control = control::listen(Arc::clone(&app))?;
+    service::compliance::settings_in_force(&app).await?;
     let outbox = service::outbox::start(Arc::clone(&app))?;
     let jobs = service::jobs::start(Arc::clone(&app));
     tracing::info!(web = app.config.web_url(), device = app.config.device_url(), pki = app.config.pki_url(), "serving");

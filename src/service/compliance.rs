@@ -5,7 +5,7 @@ use serde_json::json;
 use super::signals::caep;
 use crate::app::App;
 use crate::catalogue::catalogue;
-use crate::clock::Time;
+use crate::clock::{HOUR, Time};
 use crate::config::Config;
 use crate::domain::audit::Entry;
 use crate::domain::compliance::{Input, Rules, State, Verdict, evaluate};
@@ -16,6 +16,8 @@ use crate::store::{self, Tx, audit, facts, meta};
 
 /// How many devices share a transaction when time is due.
 const BATCH: i64 = 50;
+/// When a device is tried again that cannot be judged, in milliseconds.
+const RETRY: i64 = HOUR;
 /// Where the settings are kept that the stored verdicts were made with.
 const SETTINGS_KEY: &str = "compliance.settings";
 
@@ -175,20 +177,46 @@ pub async fn run_due(app: &App) -> super::Result<usize> {
             return Ok(judged);
         }
         judged += due.len();
-        let flipped = app
-            .store
-            .write(move |tx| {
-                let mut flipped = false;
-                for device in &due {
-                    flipped |= reevaluate_in(tx, device, rules, Initiator::System, now)?.flipped;
-                }
-                Ok(flipped)
-            })
-            .await?;
-        if flipped {
-            app.outbox.notify_waiters();
+        match judge_all(app, due.clone(), rules, now).await {
+            Ok(()) => {}
+            Err(error @ (store::Error::Unavailable(_) | store::Error::Busy)) => return Err(error.into()),
+            Err(_) => judge_each(app, due, rules, now).await?,
         }
     }
+}
+
+/// Judges devices in one transaction.
+async fn judge_all(app: &App, due: Vec<DeviceId>, rules: Rules, now: Time) -> store::Result<()> {
+    let flipped = app
+        .store
+        .write(move |tx| {
+            let mut flipped = false;
+            for device in &due {
+                flipped |= reevaluate_in(tx, device, rules, Initiator::System, now)?.flipped;
+            }
+            Ok(flipped)
+        })
+        .await?;
+    if flipped {
+        app.outbox.notify_waiters();
+    }
+    Ok(())
+}
+
+/// Judges devices one by one, so that one that cannot be judged does not keep the others from it; it is tried again in an hour.
+async fn judge_each(app: &App, due: Vec<DeviceId>, rules: Rules, now: Time) -> super::Result<()> {
+    for device in due {
+        match judge_all(app, vec![device.clone()], rules, now).await {
+            Ok(()) => {}
+            Err(error @ (store::Error::Unavailable(_) | store::Error::Busy)) => return Err(error.into()),
+            Err(error) => {
+                tracing::error!(%device, %error, "a device cannot be judged");
+                metrics::counter!("muster_compliance_failed_total").increment(1);
+                app.store.write(move |tx| store::compliance::update_due(tx, &device, now.plus(RETRY))).await?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Lets all devices be judged anew when the organisation's settings are not those of the stored verdicts. Called at the start.

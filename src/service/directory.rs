@@ -2,14 +2,15 @@
 
 use serde_json::json;
 
-use super::{Error, Result};
+use super::desired::{Changed, recompute_in};
+use super::{Error, Result, push};
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::group::{Group, Member};
 use crate::domain::user::User;
 use crate::ids::{GroupId, UserId};
-use crate::store::{self, assignments, audit, compliance, desired_items, devices, groups, users};
+use crate::store::{self, assignments, audit, compliance, devices, groups, users};
 
 /// On whose behalf something is done, for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -161,18 +162,19 @@ pub async fn update_group(app: &App, group: Group, by: &By) -> Result<()> {
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn delete_group(app: &App, id: &GroupId, by: &By) -> Result<()> {
-    let (id, by, now) = (id.clone(), by.clone(), app.now());
+    let (id, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
             let before = groups::load_group(tx.conn(), &id)?;
             let profiles = assignments::list_profiles_of_group(tx.conn(), &id)?;
             groups::delete_group(tx, &id)?;
             for profile in &profiles {
-                desired_items::recompute_profile(tx, profile, now)?;
+                recompute_in(tx, Changed::Profile(profile), push, now)?;
             }
             audit::append(tx, &by.entry("group.delete", format!("group:{id}")).before(&json!(before)), now)
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(())
 }
 
@@ -196,7 +198,7 @@ pub async fn remove_members(app: &App, group: &GroupId, members: Vec<Member>, by
 const MANY: usize = 20;
 
 async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &By, add: bool) -> Result<usize> {
-    let (group, by, now) = (group.clone(), by.clone(), app.now());
+    let (group, by, now, push) = (group.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     let changed = app
         .store
         .write(move |tx| {
@@ -224,13 +226,14 @@ async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &B
                 return Ok(0);
             }
             if changed.len() > MANY {
-                desired_items::recompute_group(tx, &group, now)?;
+                recompute_in(tx, Changed::Group(&group), push, now)?;
             } else {
                 for member in &changed {
-                    match member {
-                        Member::User(id) => desired_items::recompute_user(tx, id, now)?,
-                        Member::Device(id) => desired_items::recompute_device(tx, id, now)?,
-                    }
+                    let member = match member {
+                        Member::User(id) => Changed::User(id),
+                        Member::Device(id) => Changed::Device(id),
+                    };
+                    recompute_in(tx, member, push, now)?;
                 }
             }
             let action = if add { "group.add-members" } else { "group.remove-members" };
@@ -238,5 +241,6 @@ async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &B
             Ok(changed.len())
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(changed)
 }

@@ -67,7 +67,11 @@ pub trait Deliverer: Send + Sync {
 /// Every topic's deliverer.
 fn deliverers(app: &App) -> Result<Vec<Box<dyn Deliverer>>> {
     let client = super::outbound::client(&app.config).map_err(super::Error::internal)?;
-    Ok(vec![Box::new(signals::push::SignalPush::new(client.clone())), Box::new(push::wns::WnsWake::new(client))])
+    Ok(vec![
+        Box::new(signals::push::SignalPush::new(client.clone())),
+        Box::new(push::due::WakeDue),
+        Box::new(push::wns::WnsWake::new(client)),
+    ])
 }
 
 #[derive(Default)]

@@ -3,15 +3,16 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::desired::{Changed, recompute_in};
 use super::directory::{By, check_name};
-use super::{Error, Result};
+use super::{Error, Result, push};
 use crate::app::App;
 use crate::catalogue::{Baseline, Vars, baselines, catalogue};
 use crate::domain::assignment::{Assignment, Mode, Target};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Change, Document, Kind, Profile, diff};
 use crate::ids::{AssignmentId, ProfileId};
-use crate::store::{assignments, audit, desired_items, profiles};
+use crate::store::{assignments, audit, profiles};
 
 /// A profile as files and callers write it: the shape of `profiles/baselines/*.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize, serde::Serialize)]
@@ -109,7 +110,7 @@ fn redacted(document: &Document) -> Value {
 /// A `PRF` refusal that names the place; [`Error::Conflict`] when a profile of that name is of another kind or platform.
 pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
     check(app, &draft)?;
-    let (by, now) = (by.clone(), app.now());
+    let (by, now, push) = (by.clone(), app.now(), push::wns::enabled(&app.config));
     let applied = app
         .store
         .write(move |tx| {
@@ -137,12 +138,13 @@ pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
             }
             let mut profile = Profile { document: draft.document.clone(), ..before.clone() };
             profile.version = profiles::update_profile(tx, &profile, now)?;
-            desired_items::recompute_profile(tx, &profile.id, now)?;
+            recompute_in(tx, Changed::Profile(&profile.id), push, now)?;
             let entry = by.entry("profile.update", format!("profile:{}", profile.id)).before(&shown(&before)).after(&shown(&profile));
             audit::append(tx, &entry, now)?;
             Ok(Applied { profile, created: false, changes })
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(applied)
 }
 
@@ -169,15 +171,16 @@ pub async fn rename(app: &App, id: &ProfileId, display_name: &str, by: &By) -> R
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn delete(app: &App, id: &ProfileId, by: &By) -> Result<()> {
-    let (id, by, now) = (id.clone(), by.clone(), app.now());
+    let (id, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
             let before = profiles::load_profile(tx.conn(), &id)?;
             profiles::delete_profile(tx, &id)?;
-            desired_items::recompute_profile(tx, &id, now)?;
+            recompute_in(tx, Changed::Profile(&id), push, now)?;
             audit::append(tx, &by.entry("profile.delete", format!("profile:{id}")).before(&shown(&before)), now)
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(())
 }
 
@@ -187,7 +190,7 @@ pub async fn delete(app: &App, id: &ProfileId, by: &By) -> Result<()> {
 /// [`Error::NotFound`] when the profile does not exist; [`Error::Conflict`] when the group does not.
 pub async fn assign(app: &App, profile: &ProfileId, mode: Mode, target: Target, by: &By) -> Result<Assignment> {
     let assignment = Assignment { id: AssignmentId::new(), profile_id: profile.clone(), mode, target };
-    let (by, now) = (by.clone(), app.now());
+    let (by, now, push) = (by.clone(), app.now(), push::wns::enabled(&app.config));
     let stored = app
         .store
         .write(move |tx| {
@@ -198,11 +201,12 @@ pub async fn assign(app: &App, profile: &ProfileId, mode: Mode, target: Target, 
                 return Ok(same);
             }
             assignments::insert_assignment(tx, &assignment, now)?;
-            desired_items::recompute_profile(tx, profile, now)?;
+            recompute_in(tx, Changed::Profile(profile), push, now)?;
             audit::append(tx, &by.entry("profile.assign", format!("profile:{profile}")).after(&json!(assignment)), now)?;
             Ok(assignment.clone())
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(stored)
 }
 
@@ -211,16 +215,17 @@ pub async fn assign(app: &App, profile: &ProfileId, mode: Mode, target: Target, 
 /// # Errors
 /// [`Error::NotFound`] when the profile has no such assignment.
 pub async fn unassign(app: &App, profile: &ProfileId, mode: Mode, target: Target, by: &By) -> Result<()> {
-    let (profile, by, now) = (profile.clone(), by.clone(), app.now());
+    let (profile, by, now, push) = (profile.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
             let known = assignments::list_assignments(tx.conn(), &profile)?;
             let found = known.into_iter().find(|a| a.mode == mode && a.target == target).ok_or(crate::store::Error::NotFound)?;
             assignments::delete_assignment(tx, &found.id)?;
-            desired_items::recompute_profile(tx, &profile, now)?;
+            recompute_in(tx, Changed::Profile(&profile), push, now)?;
             audit::append(tx, &by.entry("profile.unassign", format!("profile:{profile}")).before(&json!(found)), now)
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(())
 }
 

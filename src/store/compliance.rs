@@ -169,6 +169,15 @@ pub fn list_due(conn: &mut Conn, now: Time, limit: i64) -> Result<Vec<DeviceId>>
     Ok(ids.into_iter().map(DeviceId::from_store).collect())
 }
 
+/// Lets a device be judged anew at `at`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_due(tx: &mut Tx<'_>, device: &DeviceId, at: Time) -> Result<()> {
+    diesel::update(compliance_states::table.find(device.as_str())).set(compliance_states::reevaluate_at.eq(at.0)).execute(tx.conn())?;
+    Ok(())
+}
+
 /// Lets the devices of a user be judged anew, after the user was disabled or enabled.
 ///
 /// # Errors

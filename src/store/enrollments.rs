@@ -346,3 +346,22 @@ pub fn update_channel_dropped(tx: &mut Tx<'_>, id: &EnrollmentId, uri: &str) -> 
         .execute(tx.conn())?;
     Ok(dropped > 0)
 }
+
+/// A page of enrolments with a push channel that got something to do between `since` and `until` and were not heard of after it, after
+/// `after`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_to_wake(conn: &mut Conn, since: Time, until: Time, after: &str, limit: i64) -> Result<Vec<EnrollmentId>> {
+    let ids: Vec<String> = enrollments::table
+        .filter(enrollments::work_at.between(since.0, until.0))
+        .filter(enrollments::channel_uri.is_not_null())
+        .filter(enrollments::ended_at.is_null())
+        .filter(enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.le(enrollments::work_at)))
+        .filter(enrollments::id.gt(after))
+        .order(enrollments::id)
+        .limit(limit)
+        .select(enrollments::id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(EnrollmentId::from_store).collect())
+}

@@ -6,7 +6,7 @@ use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 
-fn muster(folder: &Path) -> Command {
+pub fn muster(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
     command.current_dir(folder).env_clear().env("RUST_LOG", "info").args(["--data-dir", "data", "--set", "ca.key_algorithm=p-256"]);
     for face in ["web", "device", "pki"] {
@@ -15,17 +15,17 @@ fn muster(folder: &Path) -> Command {
     command
 }
 
-fn run(folder: &Path, args: &[&str]) -> Output {
+pub fn run(folder: &Path, args: &[&str]) -> Output {
     muster(folder).args(args).output().unwrap()
 }
 
-fn json(folder: &Path, args: &[&str]) -> Value {
+pub fn json(folder: &Path, args: &[&str]) -> Value {
     let output = run(folder, &[args, &["--json"]].concat());
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
 
-fn refused(folder: &Path, args: &[&str]) -> String {
+pub fn refused(folder: &Path, args: &[&str]) -> String {
     let output = run(folder, args);
     assert!(!output.status.success());
     String::from_utf8(output.stderr).unwrap()

@@ -4,15 +4,18 @@
 
 mod catalogue_baselines;
 mod cli;
+mod cli_orders;
 mod compliance;
 mod desired;
 mod faces;
 mod identity_tap;
 mod layers;
 mod pki;
+mod refusals;
 mod scep;
 mod signals;
 mod store_certificates;
+mod store_enrollment;
 mod store_outbox;
 mod store_scep;
 mod store_writer;

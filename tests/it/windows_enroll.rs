@@ -107,6 +107,16 @@ impl House {
         rows.into_iter().map(|row| (row.action, row.after.unwrap_or_default())).collect()
     }
 
+    /// Whether an enrolment was refused with that code.
+    async fn refused(&self, code: &str) -> bool {
+        self.audit().await.iter().any(|(action, after)| action == "enrollment.refused" && after.contains(code))
+    }
+
+    async fn enable(&self, enabled: bool) {
+        let by = muster::service::directory::By::local("cli:test");
+        muster::service::directory::enable_user(&self.server.app, &self.user, enabled, &by).await.unwrap();
+    }
+
     async fn devices(&self) -> usize {
         self.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 100)).await.unwrap().len()
     }
@@ -225,6 +235,16 @@ async fn e4_what_is_no_request_is_a_format_fault_and_what_is_too_large_is_413() 
     }
     let (status, fault) = post(&house, &house.url("/EnrollmentServer/Policy.svc"), &good).await;
     assert_eq!((status, fault.unwrap().code), (200, Code::MessageFormat), "the action of another service");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e4_a_security_header_that_cannot_be_read_has_its_own_fault() {
+    let house = house().await;
+    let request = muster::wire::mde::xcep::GetPolicies::default().encode("m", "t", &Security::Token(b"abc".to_vec()));
+    let broken = String::from_utf8(request).unwrap().replace("YWJj", "***");
+    let (status, fault) = post(&house, &house.url("/EnrollmentServer/Policy.svc"), broken.as_bytes()).await;
+    assert_eq!((status, fault.map(|f| f.code)), (200, Some(Code::InvalidSecurity)));
+    assert!(house.refused("ENR0013").await);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -414,6 +434,11 @@ async fn hardware_in_other_hands_becomes_another_device() {
     let all = house.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 10)).await.unwrap();
     let states: Vec<_> = all.iter().map(|device| (device.state, device.hardware_id.is_some())).collect();
     assert_eq!(states, [(DeviceState::Retired, false), (DeviceState::Managed, true)]);
+    let ids: Vec<_> = all.into_iter().map(|device| device.id).collect();
+    let verdicts = house.server.app.store.read(move |c| ids.iter().map(|id| muster::store::compliance::find_verdict(c, id)).collect());
+    let verdicts: Result<Vec<_>, _> = verdicts.await;
+    let verdicts: Vec<_> = verdicts.unwrap().into_iter().map(|stored| stored.unwrap().verdict.compliant).collect();
+    assert_eq!(verdicts, [false, true], "the device that was left is not compliant, the new one is judged");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -422,6 +447,7 @@ async fn r1_a_renewal_in_its_window_keeps_the_old_certificate_until_the_new_one_
     let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
     let mut client = identity.client(&house.roots()).unwrap();
     assert_eq!(fault(enroll::renew(&mut client, &identity, &key(), false).await).1, Some(ErrorType::NotEligibleToRenew), "too early");
+    assert!(house.refused("ENR0012").await);
     house.server.clock.advance(310 * DAY);
     let lost = enroll::renew(&mut client, &identity, &key(), true).await.unwrap();
     let renewed = enroll::renew(&mut client, &identity, &key(), false).await.expect("the answer may have been lost");
@@ -505,6 +531,10 @@ async fn a_retired_device_keeps_only_its_identity_until_it_has_left() {
     let id = told.enrollment.id.clone();
     let orders = house.server.app.store.read(move |c| muster::store::commands::list_open(c, &id, 10)).await.unwrap();
     assert_eq!(orders.len(), 1);
+    house.server.clock.advance(310 * DAY);
+    let mut client = identity.client(&house.roots()).unwrap();
+    assert_eq!(fault(enroll::renew(&mut client, &identity, &key(), false).await).0, Code::Authentication, "it is leaving");
+    assert!(house.refused("ENR0001").await);
     device::ended_by_user(&house.server.app, &told.enrollment.id, "192.0.2.1").await.unwrap();
     let gone = find().await;
     assert!(gone.certificate.revoked_at.is_some() && gone.enrollment.ended_at.is_some());
@@ -588,6 +618,13 @@ async fn e7_only_a_sound_token_of_the_tenant_enrols() {
     let stranger = Security::Jwt(stranger.into_bytes());
     let refused = enroll::policy(&mut house.client(), &house.url("/EnrollmentServer/Policy.svc"), &stranger).await;
     assert_eq!(fault(refused).0, Code::Authorization);
+    assert!(house.refused("ENR0016").await);
+    house.enable(false).await;
+    let disabled = Security::Jwt(good.clone().into_bytes());
+    let refused = enroll::policy(&mut house.client(), &house.url("/EnrollmentServer/Policy.svc"), &disabled).await;
+    assert_eq!(fault(refused).0, Code::Authorization);
+    assert!(house.refused("AUT0001").await);
+    house.enable(true).await;
     let machine = Machine::windows_11(1);
     enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(good), &key()).await.unwrap();
     let all = house.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 10)).await.unwrap();
@@ -610,7 +647,9 @@ async fn e14_the_terms_are_answered_with_exactly_the_parameters_that_windows_exp
         assert_eq!(answer.status(), 302);
         answer.headers()["location"].to_str().unwrap().to_owned()
     };
-    assert_eq!(visit("https://x", "1.0", "", &token).await.unwrap().status(), 400);
+    let elsewhere = visit("https://x", "1.0", "", &token).await.unwrap();
+    assert_eq!(elsewhere.status(), 400);
+    assert!(elsewhere.text().await.unwrap().contains("ENR0015"));
     let wrong = location(&visit(home, "2.0", "", &token).await.unwrap());
     assert!(wrong.starts_with(&format!("{home}?error=invalid_request&error_description=")) && wrong.ends_with("&client-request-id=crid-1"));
     let wrong = location(&visit(home, "1.0", "", "bad").await.unwrap());
@@ -633,6 +672,7 @@ async fn e14_the_terms_are_answered_with_exactly_the_parameters_that_windows_exp
     machine.more.push(("EnrollmentData".into(), "forged".into()));
     let refused = enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(jwt.clone()), &key()).await;
     assert_eq!(fault(refused).1, Some(ErrorType::InvalidEnrollmentData));
+    assert!(house.refused("ENR0005").await);
     machine.more.pop();
     machine.more.push(("EnrollmentData".into(), blob));
     enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(jwt), &key()).await.unwrap();

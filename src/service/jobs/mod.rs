@@ -47,6 +47,7 @@ macro_rules! jobs {
 jobs! {
     audit = "audit",
     certificates = "certificates",
+    compliance = "compliance",
     crl = "crl",
     outbox = "outbox",
     purge = "purge",

@@ -1,3 +1,4 @@
 //! Waking devices.
 
+pub mod due;
 pub mod wns;

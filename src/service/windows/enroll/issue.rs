@@ -12,13 +12,15 @@ use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{AttributeType, Certificate, Grant, Purpose, Rdn, RevocationReason};
+use crate::domain::compliance::Rules;
 use crate::domain::device::{Device, Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, Kind, State};
+use crate::domain::signal::Initiator;
 use crate::ids::{DeviceId, EnrollmentId};
 use crate::secret::random;
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::issue as pki;
-use crate::service::{Result, device};
+use crate::service::{Result, compliance, device};
 use crate::store::sealed::ENROLLMENT_MD5;
 use crate::store::{self, Conn, Tx, audit, certificates, desired_items, devices, enrollments, facts};
 use crate::wire::Malformed;
@@ -228,25 +230,27 @@ impl Plan {
         enrollment.certificate_id = Some(certificate.id.clone());
         let entry = self.entry(&enrollment, &certificate, &who);
         let issued = pki::audit(&certificate, &format!("user:{}", who.user.id), &self.origin);
-        let now = self.now;
+        let (now, rules) = (self.now, compliance::rules(&app.config));
         app.store
             .write(move |tx| {
                 who.method.burn(tx, now)?;
-                self.put_device(tx, &who, cap)?;
+                self.put_device(tx, &who, cap, rules)?;
                 enrollments::insert_enrollment(tx, &enrollment)?;
                 certificates::insert_certificate(tx, &certificate, now)?;
                 enrollments::update_digest(tx, &enrollment.id, &digest)?;
                 desired_items::update_as_new(tx, &self.device.id, now)?;
                 desired_items::recompute_device(tx, &self.device.id, now)?;
                 facts::update_all_due(tx, &self.device.id, now)?;
+                compliance::reevaluate_in(tx, &self.device.id, rules, Initiator::User, now)?;
                 audit::append(tx, &issued, now)?;
                 audit::append(tx, &entry, now)
             })
             .await?;
+        app.outbox.notify_waiters();
         Ok(())
     }
 
-    fn put_device(&self, tx: &mut Tx<'_>, who: &Authenticated, cap: i64) -> store::Result<()> {
+    fn put_device(&self, tx: &mut Tx<'_>, who: &Authenticated, cap: i64, rules: Rules) -> store::Result<()> {
         let now = self.now;
         if cap > 0 && devices::count_devices_of_user(tx.conn(), &who.user.id, self.device.hardware_id.as_deref())? >= cap {
             return Err(Refusal::DeviceCapReached.into());
@@ -259,6 +263,7 @@ impl Plan {
             let gone = Device { hardware_id: None, state: DeviceState::Retired, ..left.clone() };
             devices::update_device(tx, &gone, now)?;
             desired_items::recompute_device(tx, &left.id, now)?;
+            compliance::retire_in(tx, &left.id, rules, Initiator::User, now)?;
         }
         if self.is_new {
             return devices::insert_device(tx, &self.device, now);

@@ -1,0 +1,290 @@
+//! One walk for each subcommand that gives orders, through the program itself.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use muster::app::App;
+use muster::cli::Order;
+use muster::clock::{Clock, SystemClock};
+use muster::config::Config;
+use muster::domain::device::Platform;
+use muster::store::{devices, enrollments, users};
+use serde_json::{Value, json as value};
+
+use crate::cli::{json, refused, run};
+use crate::desired::{device, enrollment};
+
+fn made() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    json(folder.path(), &["init", "--admin", "ana@example.org"]);
+    folder
+}
+
+fn column(rows: &Value, name: &str) -> Vec<String> {
+    rows.as_array().unwrap().iter().map(|row| row[name].as_str().unwrap_or_default().to_owned()).collect()
+}
+
+/// Puts an enrolled device of `ana@example.org` into the instance.
+fn put_device(folder: &Path, name: &str, os_version: &str) {
+    let config = Config { data_dir: folder.join("data"), ..Config::default() };
+    let (name, version) = (name.to_owned(), os_version.to_owned());
+    tokio::runtime::Runtime::new().unwrap().block_on(async move {
+        let app = App::open(config, Arc::new(SystemClock)).await.unwrap();
+        let put = app.store.write(move |tx| {
+            let now = SystemClock.now();
+            let ana = users::find_user_by_upn(tx.conn(), "ana@example.org")?.unwrap();
+            let mut pc = device(&name, Platform::Windows, Some(&ana.id));
+            (pc.os_version, pc.serial_number) = (Some(version.clone()), Some(format!("S-{name}")));
+            devices::insert_device(tx, &pc, now)?;
+            enrollments::insert_enrollment(tx, &enrollment(&pc, now))
+        });
+        put.await.unwrap();
+    });
+}
+
+#[test]
+fn users_are_made_changed_and_deleted() {
+    let folder = made();
+    let path = folder.path();
+    let ben = json(path, &["user", "create", "Ben@Example.org", "--name", "Ben", "--mail", "ben@example.org", "--sam", "ben"]);
+    assert_eq!((ben["upn"].as_str(), ben["role"].as_str(), ben["enabled"].as_bool()), (Some("ben@example.org"), Some("user"), Some(true)));
+    assert!(refused(path, &["user", "create", "ben@example.org"]).contains("conflict"));
+    assert!(refused(path, &["user", "create", "ben"]).contains("USR0012"));
+    assert_eq!(column(&json(path, &["user", "list"]), "upn"), ["ana@example.org", "ben@example.org"]);
+    assert_eq!(column(&json(path, &["user", "list", "--after", "ana@example.org", "--limit", "1"]), "upn"), ["ben@example.org"]);
+    let changed = json(path, &["user", "change", "ben@example.org", "--mail", "", "--sid", "S-1-5-21-1", "--role", "administrator"]);
+    assert_eq!((&changed["mail"], &changed["security_identifier"]), (&Value::Null, &value!("S-1-5-21-1")));
+    assert_eq!((&changed["sam_account_name"], &changed["role"]), (&value!("ben"), &value!("administrator")));
+    assert_eq!(json(path, &["user", "disable", "BEN@example.org"])["enabled"], false);
+    assert_eq!(json(path, &["user", "show", ben["id"].as_str().unwrap()])["enabled"], false);
+    assert_eq!(json(path, &["user", "enable", "ben@example.org"])["enabled"], true);
+    let pass = json(path, &["user", "tap", "ben@example.org", "--minutes", "30", "--length", "16", "--reusable"]);
+    assert_eq!((pass["temporary_access_pass"].as_str().unwrap().len(), &pass["one_time"]), (19, &value!(false)));
+    assert!(refused(path, &["user", "tap", "ben@example.org", "--length", "4"]).contains("AUT0004"));
+    assert!(refused(path, &["user", "tap", "ben@example.org", "--minutes", "1"]).contains("AUT0005"));
+    assert_eq!(json(path, &["user", "delete", "ben@example.org"])["deleted"], "ben@example.org");
+    assert!(refused(path, &["user", "show", "ben@example.org"]).contains("not found: user"));
+    put_device(path, "PC-1", "10.0.22631.1");
+    assert!(refused(path, &["user", "delete", "ana@example.org"]).contains("USR0010"));
+    assert_eq!(column(&json(path, &["user", "show", "ana@example.org"])["devices"], "name"), ["PC-1"]);
+}
+
+#[test]
+fn groups_hold_users_and_devices() {
+    let folder = made();
+    let path = folder.path();
+    put_device(path, "PC-1", "10.0.22631.1");
+    json(path, &["group", "create", "Sales", "--description", "those who sell"]);
+    assert!(refused(path, &["group", "create", "Sales"]).contains("conflict"));
+    assert!(refused(path, &["group", "create", " Sales"]).contains("PRF0004"));
+    assert!(refused(path, &["group", "create", "019a0000-0000-7000-8000-000000000000"]).contains("conflict"));
+    assert!(!refused(path, &["group", "add", "Sales"]).is_empty(), "nobody to add");
+    assert_eq!(json(path, &["group", "add", "Sales", "--user", "ana@example.org", "--device", "PC-1"])["added"], 2);
+    assert_eq!(json(path, &["group", "add", "Sales", "--device", "S-PC-1"])["added"], 0);
+    assert!(refused(path, &["group", "add", "Sales", "--user", "nobody@example.org"]).contains("not found: user"));
+    assert_eq!(column(&json(path, &["group", "show", "Sales"])["members"], "name"), ["PC-1", "ana@example.org"]);
+    assert_eq!(json(path, &["group", "remove", "Sales", "--user", "ana@example.org"])["removed"], 1);
+    assert_eq!(column(&json(path, &["group", "list"]), "display_name"), ["Sales"]);
+    assert_eq!(json(path, &["group", "delete", "Sales"])["deleted"], "Sales");
+    assert!(refused(path, &["group", "show", "Sales"]).contains("not found: group"));
+}
+
+#[test]
+fn profiles_are_applied_assigned_exported_and_deleted() {
+    let folder = made();
+    let path = folder.path();
+    put_device(path, "PC-1", "10.0.22631.1");
+    let ready = column(&json(path, &["profile", "ready"]), "ready");
+    assert!(ready.contains(&"bitlocker".to_owned()) && !ready.contains(&"windows-compliance".to_owned()), "{ready:?}");
+    let first = json(path, &["profile", "apply", "bitlocker"]);
+    assert_eq!((&first["created"], &first["version"], &first["name"]), (&value!(true), &value!(1), &value!("BitLocker")));
+    assert_eq!(json(path, &["profile", "apply", "bitlocker"])["changed"], value!([]), "the same again changes nothing");
+    assert!(refused(path, &["profile", "apply", "no-such"]).contains("neither a file nor one of"));
+    assert!(refused(path, &["profile", "apply", "windows-compliance"]).contains("muster policy apply"));
+
+    json(path, &["group", "create", "Sales"]);
+    json(path, &["group", "add", "Sales", "--user", "ana@example.org"]);
+    let assigned = json(path, &["profile", "assign", "BitLocker", "--group", "Sales"]);
+    assert_eq!(column(&assigned["assignments"], "target"), ["group Sales"]);
+    assert_eq!(assigned["devices"], value!([{ "state": "pending", "devices": 1 }]));
+    assert!(!refused(path, &["profile", "assign", "BitLocker"]).is_empty(), "to whom");
+    json(path, &["profile", "assign", "BitLocker", "--all-devices", "--exclude"]);
+    let shown = json(path, &["device", "show", "PC-1"]);
+    assert_eq!(shown["profiles"], value!([]), "the exclusion wins");
+    json(path, &["profile", "unassign", "BitLocker", "--all-devices", "--exclude"]);
+    assert!(refused(path, &["profile", "unassign", "BitLocker", "--all-users"]).contains("not found: assignment"));
+    assert_eq!(column(&json(path, &["device", "show", "PC-1"])["profiles"], "profile"), ["BitLocker"]);
+
+    let exported = run(path, &["profile", "export", "BitLocker"]).stdout;
+    std::fs::write(path.join("mine.toml"), &exported).unwrap();
+    assert_eq!(json(path, &["profile", "apply", "mine.toml"])["changed"], value!([]));
+    let other = String::from_utf8(exported)
+        .unwrap()
+        .replace("bitlocker.allow-standard-user-encryption\" = 1", "bitlocker.allow-standard-user-encryption\" = 0");
+    std::fs::write(path.join("mine.toml"), other).unwrap();
+    let again = json(path, &["profile", "apply", "mine.toml"]);
+    assert_eq!((&again["version"], &again["changed"]), (&value!(2), &value!(["/settings/bitlocker.allow-standard-user-encryption"])));
+    std::fs::write(path.join("mine.toml"), "display_name = 5").unwrap();
+    assert!(refused(path, &["profile", "apply", "mine.toml"]).contains("does not parse"));
+    json(path, &["profile", "rename", "BitLocker", "Drives"]);
+    assert_eq!(column(&json(path, &["profile", "list"]), "name"), ["Drives"]);
+    assert_eq!(json(path, &["profile", "delete", "Drives"])["deleted"], "Drives");
+    assert!(refused(path, &["profile", "show", "Drives"]).contains("not found: configuration profile"));
+}
+
+#[test]
+fn policies_are_their_own_and_judge_devices() {
+    let folder = made();
+    let path = folder.path();
+    put_device(path, "PC-1", "10.0.22631.1");
+    assert_eq!(column(&json(path, &["policy", "ready"]), "ready"), ["windows-compliance"]);
+    let name = json(path, &["policy", "apply", "windows-compliance"])["name"].as_str().unwrap().to_owned();
+    assert!(refused(path, &["profile", "show", &name]).contains("not found"), "a policy is no profile");
+    assert_eq!(column(&json(path, &["profile", "list"]), "name"), Vec::<String>::new());
+    assert_eq!(column(&json(path, &["policy", "list"]), "name"), [name.as_str()]);
+    let assigned = json(path, &["policy", "assign", &name, "--all-users"]);
+    assert_eq!(assigned["devices"], value!([{ "state": "assigned", "devices": 1 }]));
+    json(path, &["policy", "delete", &name]);
+}
+
+#[test]
+fn devices_are_listed_explained_ordered_and_retired() {
+    let folder = made();
+    let path = folder.path();
+    put_device(path, "PC-1", "10.0.22631.1");
+    put_device(path, "PC-2", "10.0.10240.0");
+    put_device(path, "PC-2", "10.0.22631.1");
+    assert_eq!(column(&json(path, &["device", "list", "--user", "ana@example.org"]), "name"), ["PC-1", "PC-2", "PC-2"]);
+    assert_eq!(column(&json(path, &["device", "list", "--state", "retired"]), "name"), Vec::<String>::new());
+    let old = json(path, &["device", "list", "--name", "PC-2", "--limit", "1"])[0]["id"].as_str().unwrap().to_owned();
+    let shown = json(path, &["device", "show", "S-PC-1"]);
+    assert_eq!((&shown["user"], &shown["state"]), (&value!("ana@example.org"), &value!("managed")));
+    assert!(refused(path, &["device", "show", "PC-2"]).contains("several devices"));
+    assert!(refused(path, &["device", "show", "PC-3"]).contains("not found: device"));
+    assert_eq!(json(path, &["device", "explain", "PC-1"]), value!([]), "never judged");
+
+    let known = column(&json(path, &["device", "orders", "--known"]), "order");
+    assert!(known.contains(&"reboot".to_owned()) && known.contains(&"wipe".to_owned()), "{known:?}");
+    let order = json(path, &["device", "command", "PC-1", "reboot"]);
+    assert_eq!((&order["state"], &order["verb"]), (&value!("queued"), &value!("exec")));
+    assert!(refused(path, &["device", "command", "PC-1", "explode"]).contains("CMD0001"));
+    assert!(refused(path, &["device", "command", "PC-1", "wipe"]).contains("CMD0002"));
+    assert!(refused(path, &["device", "command", &old, "wipe-cloud", "--yes"]).contains("CMD0003"));
+    let read = ["device", "command", "PC-1", "--uri", "./DevDetail/SwV"];
+    assert!(refused(path, &read).contains("PRF0001"), "not below ./Device, ./User or ./Vendor");
+    let uri = "./Device/Vendor/MSFT/NodeCache/Probe";
+    assert_eq!(json(path, &["device", "command", "PC-1", "--uri", uri])["verb"], "get");
+    assert!(refused(path, &["device", "command", "PC-1", "--uri", uri, "--data", "x"]).contains("PRF0010"), "reading takes no data");
+    assert!(refused(path, &["device", "command", "PC-1", "--uri", uri, "--verb", "replace"]).contains("PRF0010"));
+    assert!(
+        refused(path, &["device", "command", "PC-1", "--uri", uri, "--verb", "replace", "--format", "int", "--data", "x"])
+            .contains("PRF0010")
+    );
+    assert!(refused(path, &["device", "command", "PC-1", "--uri", uri, "--verb", "delete"]).contains("CMD0002"));
+    json(path, &["device", "command", "PC-1", "--uri", uri, "--verb", "replace", "--format", "int", "--data", "5"]);
+    let orders = json(path, &["device", "orders", "PC-1"]);
+    assert_eq!(column(&orders, "order"), ["custom", "custom", "reboot"]);
+    let id = order["id"].as_str().unwrap();
+    assert_eq!(json(path, &["device", "cancel", id])["state"], "cancelled");
+    assert!(refused(path, &["device", "cancel", id]).contains("CMD0005"));
+    assert_eq!(json(path, &["device", "sync", "PC-1"])["when"], "the device reports at its next poll");
+    let log = run(path, &["audit", "list", "--full"]).stdout;
+    let log = String::from_utf8(log).unwrap();
+    assert!(log.contains("device.command") && log.contains("device.sync") && log.contains("(1 characters)"), "{log}");
+
+    assert_eq!(json(path, &["device", "retire", "PC-1"])["state"], "retiring");
+    assert!(refused(path, &["device", "command", "PC-1", "reboot"]).contains("CMD0004"));
+    assert!(refused(path, &["device", "sync", "PC-1"]).contains("CMD0004"));
+    assert_eq!(json(path, &["device", "retire", "PC-1", "--give-up"])["state"], "retired");
+}
+
+#[test]
+fn receivers_keys_and_what_waits_are_looked_after() {
+    let folder = made();
+    let path = folder.path();
+    let add = ["signals", "receiver", "add", "ids", "http://127.0.0.1:9/events"];
+    assert!(refused(path, &add).contains("SIG0003"));
+    assert!(refused(path, &["signals", "receiver", "add", "ids", "https://127.0.0.1:9/"]).contains("SIG0002"));
+    std::fs::write(path.join("authorization"), "Bearer hunter2\n").unwrap();
+    let private = ["--set", "signals.allow_private_receivers=true"];
+    let added = json(path, &[&add[..], &["--authorization-file", "authorization"], &private].concat());
+    assert_eq!((&added["authorization"], &added["audience"]), (&value!(true), &value!("http://127.0.0.1:9/events")));
+    assert!(refused(path, &[&add[..], &private].concat()).contains("conflict"));
+    assert!(json(path, &["signals", "receiver", "test", "ids"])["jti"].is_string());
+    assert_eq!(json(path, &["signals", "receiver", "pause", "ids", "--reason", "moving"])["reason"], "moving");
+    assert_eq!(json(path, &["signals", "receiver", "resume", "ids"])["status"], "enabled");
+    let queued = json(path, &["signals", "outbox"]);
+    assert_eq!(column(&queued, "topic"), ["signal.push"]);
+    let number = queued[0]["number"].to_string();
+    assert!(refused(path, &["signals", "retry", &number]).contains("not found"), "it was not given up");
+    assert_eq!(column(&json(path, &["signals", "receiver", "list"]), "name"), ["ids"]);
+    json(path, &["signals", "receiver", "remove", "ids"]);
+    assert_eq!(json(path, &["signals", "outbox", "--state", "dead"])[0]["last_error"], "the receiver was removed");
+    assert_eq!(json(path, &["signals", "retry", &number])["state"], "queued");
+    let kid = json(path, &["signals", "keys", "replace"])["kid"].clone();
+    assert_eq!(json(path, &["signals", "keys", "list"])[0]["kid"], kid);
+    let log = String::from_utf8(run(path, &["audit", "list", "--full"]).stdout).unwrap();
+    assert!(log.contains("receiver.create") && log.contains("outbox.retry") && !log.contains("hunter2"));
+}
+
+#[test]
+fn the_audit_log_is_read_and_checked() {
+    let folder = made();
+    let path = folder.path();
+    json(path, &["group", "create", "Sales"]);
+    let rows = json(path, &["audit", "list"]);
+    assert_eq!(column(&rows, "action").last().map(String::as_str), Some("group.create"));
+    assert!(column(&rows, "actor").last().is_some_and(|actor| actor.starts_with("cli:")), "{rows}");
+    let count = rows.as_array().unwrap().len();
+    assert_eq!(json(path, &["audit", "verify"])["sound"], count);
+    let last = json(path, &["audit", "list", "--after", &(count - 1).to_string(), "--full"]);
+    assert!(last[0]["after"].as_str().unwrap().contains("Sales"));
+    // As a table, for people.
+    let shown = String::from_utf8(run(path, &["audit", "list"]).stdout).unwrap();
+    assert!(shown.starts_with("SEQ  AT"), "{shown}");
+}
+
+#[test]
+fn the_master_key_is_rotated_and_the_old_one_retired() {
+    let folder = made();
+    let path = folder.path();
+    let before = json(path, &["keys", "status"]);
+    let after = json(path, &["keys", "rotate"]);
+    assert_eq!((&after["keys"], &after["sealed_under_old_ones"]), (&value!(2), &value!(0)));
+    assert_ne!(after["current"], before["current"]);
+    assert_eq!(json(path, &["keys", "retire"])["keys"], 1);
+    assert_eq!(json(path, &["status"])["database"].as_str().map(str::is_empty), Some(false), "the instance opens");
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_muster"))
+        .current_dir(path)
+        .env_clear()
+        .env("MUSTER_MASTER_KEY", std::fs::read_to_string(path.join("data/master.key")).unwrap())
+        .args(["--data-dir", "data", "keys", "rotate"])
+        .output()
+        .unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains("KEY0002"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_scep_requests_are_decided() {
+    use crate::scep::{Answer, Device, grant, mint, start};
+    let server = start(crate::support::server::Options::default()).await;
+    let app = &server.app;
+    let order = async |command: Value| {
+        let order: Order = serde_json::from_value(value!({ "Ca": { "Scep": command } })).unwrap();
+        order.run(app, "cli:test").await
+    };
+    assert_eq!(order(value!({ "Pending": { "limit": 10 } })).await.unwrap(), value!([]));
+    for (decision, done) in [("Approve", "certificate"), ("Refuse", "refused")] {
+        let device = Device::new(app);
+        let challenge = mint(app, grant("PC"), true).await;
+        assert_eq!(device.send(app, &device.csr("PC", &challenge)).await, Err(Answer::Pending));
+        let pending = order(value!({ "Pending": { "limit": 10 } })).await.unwrap();
+        assert_eq!(column(&pending, "transaction"), [device.transaction.as_str()]);
+        assert_eq!(column(&pending, "authority"), ["issuing"]);
+        let which = value!({ decision: { "transaction": device.transaction, "authority": null } });
+        assert!(!order(which.clone()).await.unwrap()[done].is_null());
+        let again = order(which).await.unwrap_err().to_string();
+        assert!(again.contains("not found"), "{again}");
+    }
+}
