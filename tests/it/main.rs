@@ -8,6 +8,7 @@ mod cli_orders;
 mod compliance;
 mod desired;
 mod faces;
+mod golden;
 mod identity_tap;
 mod layers;
 mod pki;

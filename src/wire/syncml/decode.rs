@@ -70,7 +70,11 @@ impl SyncMl {
             return Err(decoder.reader.malformed("SyncHdr or SyncBody is missing"));
         }
         match decoder.reader.next()? {
-            Token::End => Ok(message),
+            Token::End => {
+                // Original errors are read under any prefix, and written under ours.
+                message.microsoft |= message.body.iter().any(Command::carries_original_error);
+                Ok(message)
+            }
             Token::Open(_) | Token::Text(_) | Token::Close => Err(decoder.reader.malformed("the message goes on after its end")),
         }
     }

@@ -13,7 +13,7 @@ impl SyncMl {
         w.declaration().open("SyncML").attribute("xmlns", self.dtd.namespace());
         header(&mut w, &self.header);
         w.open("SyncBody");
-        if self.microsoft || self.body.iter().any(carries_original_error) {
+        if self.microsoft || self.body.iter().any(Command::carries_original_error) {
             w.attribute("xmlns:msft", MICROSOFT);
         }
         for one in &self.body {
@@ -34,10 +34,10 @@ impl Command {
         command(&mut w, self);
         w.len()
     }
-}
 
-fn carries_original_error(one: &Command) -> bool {
-    matches!(one, Command::Status(Status { original_error: Some(_), .. }))
+    pub(super) fn carries_original_error(&self) -> bool {
+        matches!(self, Self::Status(Status { original_error: Some(_), .. }))
+    }
 }
 
 fn header(w: &mut Writer<'static>, header: &Header) {

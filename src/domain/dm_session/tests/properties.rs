@@ -98,3 +98,101 @@ proptest! {
         prop_assert!(ended.values().all(|times| *times == 1), "{:?}", ended);
     }
 }
+
+/// What a device may say without being asked, sense or nonsense.
+fn said() -> impl Strategy<Value = Command> {
+    let id = || proptest::option::weighted(0.9, "[1-9][0-9]{0,2}|[a-f0-9]{8}");
+    let uri = || {
+        proptest::sample::select(vec!["./DevInfo/Man", "./Device/Vendor/MSFT/X/1", "./vendor/msft/x/2", "./User/Vendor/MSFT/X", "/x", ""])
+    };
+    let item = (uri(), "[a-z<&]{0,20}", proptest::option::of(0..40u64), any::<bool>(), any::<bool>()).prop_map(
+        |(uri, text, size, more, target)| {
+            let address = Some(Address::new(uri));
+            let (target, source) = if target { (address, None) } else { (None, address) };
+            Item { target, source, meta: Meta { size, ..Meta::default() }, data: Some(Data::Text(text)), more }
+        },
+    );
+    let items = proptest::collection::vec(item, 0..3);
+    let code = proptest::sample::select(vec![0u16, 101, 200, 212, 213, 214, 215, 216, 404, 405, 418, 500, 507, 516]);
+    let kinds = vec!["com.microsoft/MDM/LoginStatus", "com.microsoft.mdm.synctype", "com.microsoft:mdm.unenrollment.userrequest", "x"];
+    let words = proptest::sample::select(vec!["user", "none", "others", "device", "mixed", "1", ""]);
+    let alerts = proptest::sample::select(vec![0u16, 1200, 1201, 1222, 1222, 1223, 1224, 1224, 1224, 1225, 1226, 9999]);
+    prop_oneof![
+        (0..6u32, 0..30u32, code).prop_map(|(message, command, code)| status(message, &command.to_string(), "Get", code)),
+        (id(), 0..6u32, 0..30u32, items.clone()).prop_map(|(id, msg_ref, command, items)| {
+            Command::Results(Results { id, msg_ref, cmd_ref: command.to_string(), items, ..Results::default() })
+        }),
+        (id(), alerts, proptest::option::of(proptest::sample::select(kinds)), words).prop_map(|(id, code, kind, word)| {
+            let Command::Alert(said) = alert("1", code, kind, word) else { unreachable!("an alert") };
+            Command::Alert(Alert { id, ..said })
+        }),
+        (id(), proptest::sample::select(Verb::ALL), items)
+            .prop_map(|(id, verb, items)| { Command::Operation(Operation { id, verb, meta: Meta::default(), correlator: None, items }) }),
+        id().prop_map(|id| Command::Atomic(Group { id, ..Group::default() })),
+        id().prop_map(|id| Command::Unsupported(crate::wire::syncml::Unsupported::Put, id)),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_device_says_the_session_keeps_its_rules(
+        work in work(), most in 1..10usize,
+        choices in proptest::collection::vec(proptest::sample::select(vec![1u16, 1, 101, 200, 200, 202, 213, 214, 404, 418, 507]), 0..60),
+        messages in proptest::collection::vec(
+            (proptest::collection::vec(said(), 0..6), any::<bool>(), any::<bool>(), proptest::bool::weighted(0.8)), 1..8),
+    ) {
+        let mut choices = choices.into_iter();
+        let mut keys: BTreeMap<String, u32> = work.iter().map(|planned| (planned.key.clone(), 0)).collect();
+        let first = message(1, vec![login("user")]);
+        let (mut session, _) = Session::start(&first).receive(first, &context()).unwrap();
+        let mut count = |outcomes: &[Outcome]| for outcome in outcomes {
+            *keys.get_mut(&outcome.key).unwrap() += 1;
+        };
+        count(&session.enqueue(work));
+        let manners = Manners { commands: most, ..Manners::default() };
+        let mut stopped = false;
+        let mut quiet = false;
+        let mut expected = vec!["SyncHdr".to_owned(), "Alert".to_owned()];
+        for (number, (extra, answers, backwards, last)) in (2..).zip(messages) {
+            let (after, answer, failed) = session.respond(&manners);
+            count(&failed);
+            prop_assert_eq!(&SyncMl::decode(&answer.encode()).unwrap(), &answer);
+            // Each command is answered once, in its order; results only where a large object needs it.
+            let statuses: Vec<_> = codes(&answer).into_iter().map(|(name, _)| name).filter(|name| name != "Results").collect();
+            prop_assert_eq!(&statuses, &expected);
+            let sent = names(&answer).iter().any(|name| *name != "Alert");
+            prop_assert!(!sent || !(stopped || quiet), "commands after the end or in the middle of something");
+            prop_assert!(!after.is_over() || (names(&answer).is_empty() && answer.last));
+            let mut all = vec![];
+            ids(&answer.body, &mut all);
+            let unique: std::collections::BTreeSet<_> = all.iter().collect();
+            prop_assert!(unique.len() == all.len() && all.iter().all(|id| id != "0"));
+
+            let mut body = if answers { react(&answer, &mut choices) } else { vec![] };
+            body.extend(extra);
+            if backwards {
+                body.reverse();
+            }
+            expected = vec!["SyncHdr".to_owned()];
+            expected.extend(body.iter().filter(|c| !matches!(c, Command::Status(_) | Command::Results(_))).map(|c| c.name().to_owned()));
+            let next_message = SyncMl { last, ..message(number, body) };
+            let stored = serde_json::to_string(&after).unwrap();
+            prop_assert_eq!(&serde_json::from_str::<Session>(&stored).unwrap(), &after);
+            let (after, received) = after.receive(next_message, &context()).unwrap();
+            count(&received.outcomes);
+            stopped |= received.unenrolled || received.aborted;
+            quiet = received.keep_alive || !last;
+            prop_assert_eq!(stopped, stopped && after.phase() != Phase::Managing);
+            session = after;
+        }
+        let pending: Vec<String> = session.pending().map(str::to_owned).collect();
+        let left = session.abandon();
+        let abandoned: Vec<_> = [left.unsent, left.resend, left.uncertain].concat();
+        prop_assert_eq!(abandoned.len(), pending.len());
+        for planned in abandoned {
+            prop_assert!(pending.contains(&planned.key));
+            *keys.get_mut(&planned.key).unwrap() += 1;
+        }
+        prop_assert!(keys.values().all(|times| *times == 1), "{:?}", keys);
+    }
+}
