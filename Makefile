@@ -20,6 +20,7 @@ fmt:
 	cargo fmt
 
 lint:
+	scripts/components
 	cargo fmt --check
 	cargo clippy --all-targets -- -D warnings
 	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --quiet

@@ -1,5 +1,5 @@
 //! How errors look to callers of our own HTTP interfaces: `application/problem+json` (RFC 9457) with a stable code and the trace id.
-//! Faces with a protocol of their own (SOAP, SyncML, SCEP) render [`service::Error`](crate::service::Error) themselves.
+//! Faces with a protocol of their own (SOAP, SyncML, SCEP) render [`service::Error`] themselves.
 
 use std::borrow::Cow;
 use std::fmt;

@@ -6,7 +6,7 @@ use diesel::{Connection as _, MultiConnection, PgConnection, SqliteConnection};
 
 use super::{Error, Result};
 
-/// A connection to either database. Queries are written once; see [`dialect`](super::dialect) for the few that differ.
+/// A connection to either database. Queries are written once; see `store::dialect` for the few that differ.
 #[derive(MultiConnection)]
 pub enum Conn {
     /// PostgreSQL, for more than one node.

@@ -16,7 +16,8 @@ fn folder() -> Option<PathBuf> {
     if folder.is_dir() {
         return Some(folder);
     }
-    super::tools::missing("the device description files (../shared/data/windows-ddf)");
+    // Others' data, which cannot be installed: said, and no failure.
+    super::tools::say(&format!("not checked: the device description files are not at {}", folder.display()));
     None
 }
 

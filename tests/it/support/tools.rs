@@ -1,5 +1,6 @@
 //! Programs from outside that tests run.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 
 /// The path of an installed program, or `None` after saying what is missing; fails when `REQUIRE_ALL=1`.
@@ -16,5 +17,10 @@ pub fn find(program: &str, package: &str) -> Option<PathBuf> {
 /// Says what is missing; fails when `REQUIRE_ALL=1`.
 pub fn missing(what: &str) {
     assert!(std::env::var_os("REQUIRE_ALL").is_none_or(|v| v != "1"), "missing: {what}");
-    eprintln!("skipped: {what} is not installed");
+    say(&format!("skipped: {what} is not installed"));
+}
+
+/// Says something aloud: `eprintln!` is swallowed in a test that passes.
+pub fn say(what: &str) {
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
