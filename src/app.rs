@@ -9,6 +9,7 @@ use crate::config::Config;
 use crate::ids::TenantId;
 use crate::secret::{SealError, Sealer, Secret};
 use crate::service::pki::keys::Keys;
+use crate::service::presence::Presence;
 use crate::service::windows::entra::KeyCache;
 use crate::store::Store;
 
@@ -72,6 +73,8 @@ pub struct App {
     pub challenge_key: OnceLock<Secret>,
     /// Published keys of the organisations whose tokens are accepted for enrolment.
     pub entra_keys: KeyCache,
+    /// When devices were last heard of, not written yet.
+    pub presence: Presence,
     clock: Arc<dyn Clock>,
     sealer: RwLock<Arc<Sealer>>,
 }
@@ -107,6 +110,7 @@ impl App {
             keys: Keys::default(),
             challenge_key: OnceLock::new(),
             entra_keys: KeyCache::default(),
+            presence: Presence::default(),
             clock,
             sealer: RwLock::new(Arc::new(sealer)),
         })

@@ -43,8 +43,7 @@ pub(super) async fn run(mut config: Config, arguments: &Arguments) -> anyhow::Re
     let running = server::start(&app, listeners, identity(&app).await?, Routes::default())?;
     let control = control::listen(Arc::clone(&app))?;
     service::compliance::settings_in_force(&app).await?;
-    let outbox = service::outbox::start(Arc::clone(&app))?;
-    let jobs = service::jobs::start(Arc::clone(&app));
+    let background = service::background::start(&app)?;
     tracing::info!(web = app.config.web_url(), device = app.config.device_url(), pki = app.config.pki_url(), "serving");
     let mut look = tokio::time::interval(LOOK);
     loop {
@@ -60,8 +59,7 @@ pub(super) async fn run(mut config: Config, arguments: &Arguments) -> anyhow::Re
     drop(std::fs::remove_file(app.config.control_path()));
     // First the requests, which may leave effects behind; then those who carry them out.
     running.stop().await;
-    jobs.stop().await;
-    outbox.stop().await;
+    background.stop().await;
     Ok(())
 }
 

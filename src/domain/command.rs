@@ -11,6 +11,8 @@ use crate::ids::{CommandId, EnrollmentId};
 
 /// How often an order is tried when the device answers "failed, for now".
 pub const MAX_ATTEMPTS: i64 = 3;
+/// The kind of the order to leave management.
+pub const UNENROLL: &str = "unenroll";
 
 words! {
     /// Where an order is.
@@ -110,7 +112,8 @@ impl Command {
     /// Whether sending it twice does no more than sending it once.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
-        self.operation.verb != Verb::Exec
+        // A device that comes back after it was told to leave has not left.
+        self.operation.verb != Verb::Exec || self.kind == UNENROLL
     }
 
     /// Moves the order. `None` for an input that does not fit its state: a late or doubled answer, which changes nothing.

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{HOUR, Time};
+use crate::clock::{HOUR, MINUTE, Time};
 
 /// One reported value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,10 +61,13 @@ pub fn due<'a>(rows: &[Cadence<'a>], known: &Facts, now: Time) -> Vec<&'a str> {
     rows.iter().filter(|row| known.get(row.name).is_none_or(|fact| fact.next_at.is_none_or(|at| at <= now))).map(|row| row.name).collect()
 }
 
+/// The shortest time between two reads: a fact of "each session" (0 hours) is not read again by a device that calls again at once.
+const SHORTEST: i64 = 15 * MINUTE;
+
 /// When a fact that was read at `now` is read again.
 #[must_use]
 pub fn next_read(every_hours: u32, now: Time) -> Time {
-    now.plus(i64::from(every_hours).saturating_mul(HOUR))
+    now.plus(i64::from(every_hours).saturating_mul(HOUR).max(SHORTEST))
 }
 
 #[cfg(test)]

@@ -45,6 +45,7 @@ refusals! {
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
     AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";
     AuthorizationNotSendable = "SIG0004", "the authorization value holds characters that an HTTP header cannot carry";
+    CertificateExpired = "CRT0028", "the client certificate is not in its validity; renew it or enrol the device again";
     CertificateKeyRefused = "CRT0013", "the key is too short, of a kind that is not accepted, or malformed; make an RSA key of 2048 bits or more, or a P-256 or P-384 key, as the profile allows";
     CertificateNameInvalid = "CRT0015", "a name for the certificate is malformed; correct the value in the directory or the profile";
     CertificateNameMissing = "CRT0016", "the certificate would have no name; give the profile a subject or a subject alternative name";

@@ -2,7 +2,7 @@
 
 use actix_web::web::{ServiceConfig, get, post, resource};
 
-use super::windows::enroll;
+use super::windows::{enroll, manage};
 use super::{health, pki, scep, signals, signin};
 use crate::service::signals::JWKS_PATH;
 
@@ -11,6 +11,7 @@ const DISCOVERY: &str = r"/{path:(?i:EnrollmentServer/Discovery\.svc)}";
 const AUTHENTICATE: &str = "/{path:(?i:EnrollmentServer/Authenticate)}";
 const TERMS: &str = "/{path:(?i:EnrollmentServer/TermsOfUse)}";
 const POLICY: &str = r"/{path:(?i:EnrollmentServer/Policy\.svc)}";
+const MANAGEMENT: &str = r"/{path:(?i:ManagementServer/MDM\.svc)}";
 const ENROLLMENT: &str = r"/{path:(?i:EnrollmentServer/Enrollment\.svc)}";
 
 /// The face that never asks for a client certificate.
@@ -33,6 +34,7 @@ pub fn device(table: &mut ServiceConfig) {
     table
         .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
         .service(resource(ENROLLMENT).route(post().to(enroll::request_token)))
+        .service(resource(MANAGEMENT).route(post().to(manage::receive)))
         .service(resource(POLICY).route(post().to(enroll::get_policies)))
         .service(resource("/healthz").route(get().to(health::show_alive)));
 }

@@ -2,6 +2,7 @@
 //! and leaves effects in the outbox; it knows nothing of HTTP.
 
 pub mod audit;
+pub mod background;
 pub mod compliance;
 pub mod desired;
 pub mod device;
@@ -13,6 +14,7 @@ pub mod jobs;
 pub mod outbound;
 pub mod outbox;
 pub mod pki;
+pub mod presence;
 pub mod profile;
 pub mod push;
 pub mod reseal;

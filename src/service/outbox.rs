@@ -319,6 +319,7 @@ pub async fn retry(app: &App, seq: i64, actor: &str, origin: &str) -> Result<()>
 }
 
 /// A worker at work.
+#[derive(Debug)]
 pub struct Running {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,

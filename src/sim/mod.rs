@@ -4,6 +4,7 @@
 pub mod fleet;
 pub mod http;
 pub mod listener;
+pub mod measure;
 pub mod receiver;
 pub mod scep;
 pub mod windows;

@@ -88,6 +88,8 @@ pub struct Identity {
     pub serial_number: Option<String>,
     /// Version of the operating system, when known.
     pub os_version: Option<String>,
+    /// Hash of what the device last said of itself.
+    pub report_hash: Option<String>,
     /// Who enrolled, when somebody did.
     pub user: Option<IdentityUser>,
 }
@@ -128,7 +130,7 @@ struct CertificateRow {
     created_at: i64,
 }
 
-type DeviceColumns = (String, Option<String>, Option<String>);
+type DeviceColumns = (String, Option<String>, Option<String>, Option<String>);
 type UserColumns = (String, String, bool);
 
 /// The enrolment whose identity certificate has that SHA-256 (lower-case hex of the DER), with all that a session needs to begin: one
@@ -146,12 +148,12 @@ pub fn find_identity(conn: &mut Conn, certificate_sha256: &str) -> Result<Option
         .select((
             CertificateRow::as_select(),
             Row::as_select(),
-            (devices::display_name, devices::serial_number, devices::os_version),
+            (devices::display_name, devices::serial_number, devices::os_version, enrollments::report_hash),
             (users::id, users::upn, users::enabled).nullable(),
         ))
         .first(conn)
         .optional()?;
-    let Some((certificate, enrollment, (device_name, serial_number, os_version), user)) = found else { return Ok(None) };
+    let Some((certificate, enrollment, (device_name, serial_number, os_version, report_hash), user)) = found else { return Ok(None) };
     Ok(Some(Identity {
         certificate: IdentityCertificate {
             id: CertificateId::from_store(certificate.id),
@@ -164,6 +166,7 @@ pub fn find_identity(conn: &mut Conn, certificate_sha256: &str) -> Result<Option
         device_name,
         serial_number,
         os_version,
+        report_hash,
         user: user.map(|(id, upn, enabled)| IdentityUser { id: UserId::from_store(id), upn, enabled }),
     }))
 }
@@ -250,6 +253,15 @@ pub fn update_last_seen(tx: &mut Tx<'_>, seen: &[(EnrollmentId, Time)]) -> Resul
         .set(enrollments::last_seen_at.eq(at.0))
         .execute(tx.conn())?;
     }
+    Ok(())
+}
+
+/// Keeps the hash of what the device says of itself in each first message.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_report_hash(tx: &mut Tx<'_>, id: &EnrollmentId, hash: &str) -> Result<()> {
+    diesel::update(enrollments::table.find(id.as_str())).set(enrollments::report_hash.eq(Some(hash))).execute(tx.conn())?;
     Ok(())
 }
 

@@ -110,6 +110,7 @@ diesel::table! {
         nonce -> Nullable<Binary>,
         nonce_expires_at -> Nullable<BigInt>,
         certificate_id -> Nullable<Text>,
+        report_hash -> Nullable<Text>,
         work_at -> Nullable<BigInt>,
         last_seen_at -> Nullable<BigInt>,
         enrolled_at -> BigInt,

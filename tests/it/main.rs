@@ -23,3 +23,4 @@ mod store_writer;
 mod support;
 mod windows_ddf;
 mod windows_enroll;
+mod windows_session;

@@ -104,6 +104,8 @@ CREATE TABLE enrollments (
     nonce BLOB,
     nonce_expires_at BIGINT,
     certificate_id TEXT,
+    -- Hash of what the device says of itself in each first message.
+    report_hash TEXT,
     -- The earliest moment at which the server has something to ask or tell; NULL while there is nothing.
     work_at BIGINT,
     last_seen_at BIGINT,

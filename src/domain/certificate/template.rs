@@ -66,6 +66,23 @@ impl Variables {
         values
     }
 
+    /// A made-up value for each variable: shows what is wrong with a template itself.
+    #[must_use]
+    pub fn samples() -> Self {
+        let mut values = Self::default();
+        for (names, _) in VARIABLES {
+            let Some(name) = names.first() else { continue };
+            let sample = match *name {
+                DISTINGUISHED_NAME => "CN=Sample,DC=example,DC=org",
+                SID => "S-1-5-21-1-2-3-1001",
+                "UserPrincipalName" | "EmailAddress" => "sample@example.org",
+                _ => "sample",
+            };
+            values.put(name, Some(sample));
+        }
+        values
+    }
+
     /// Adds a value that the device reported, such as `IMEI`; names that are no variable are ignored.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {

@@ -84,6 +84,11 @@ pub enum Input {
         /// When.
         until: Time,
     },
+    /// It could not be sent: the user whose it is was not there. No failure.
+    Postponed {
+        /// When to try again.
+        until: Time,
+    },
     /// The device holds what we want.
     Matches,
     /// The device holds something else, or nothing.
@@ -234,6 +239,13 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Taken { status } => record.with(status, None).to(State::Delivered, Some(now), now),
         Input::Deferred { until } if removing => record.to(State::Removing, Some(until), now),
         Input::Deferred { until } => record.to(State::Delivered, Some(until), now),
+        Input::Postponed { until } if removing => record.to(State::Removing, Some(until), now),
+        Input::Postponed { until } => match record.state {
+            State::Delivered | State::Verified => Record { due_at: Some(until), ..record },
+            State::Assigned | State::Pending | State::Sent | State::Failed | State::Conflict | State::NotApplicable | State::Removing => {
+                record.to(State::Pending, Some(until), now)
+            }
+        },
         Input::Matches if removing => record.again(State::Removing, now),
         Input::Matches => Record { tries: 0, original_error: None, ..record }.to(State::Verified, Some(now.plus(timing.drift_check)), now),
         Input::Differs { .. } if removing => record.again(State::Removing, now),

@@ -1,3 +1,4 @@
 //! Windows enrolment and management.
 
 pub mod enroll;
+pub mod manage;

@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::clock::Time;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
-use crate::domain::command::{Command, Operation, State as CommandState, Verb};
+use crate::domain::command::{Command, Operation, State as CommandState, UNENROLL, Verb};
 use crate::domain::device::State as DeviceState;
 use crate::domain::enrollment::{Enrollment, State};
 use crate::domain::profile::Scope;
@@ -17,8 +17,6 @@ use crate::service::{Result, compliance};
 use crate::store::certificates::Search;
 use crate::store::{self, Tx, audit, certificates, commands, desired_items, devices, enrollments};
 
-/// The order that makes a device leave; its kind in the store.
-pub const UNENROLL: &str = "unenroll";
 /// Most certificates of one device.
 const MANY: i64 = 1000;
 

@@ -124,6 +124,7 @@ async fn run_one(app: &App, job: &'static Job) -> Result<Option<Ended>> {
 }
 
 /// The node's job runner at work.
+#[derive(Debug)]
 pub struct Running {
     stop: watch::Sender<bool>,
     task: JoinHandle<()>,

@@ -3,5 +3,6 @@
 pub mod csp;
 pub mod enroll;
 pub mod entra;
+mod plan;
 pub mod session;
 pub mod terms;

@@ -3,3 +3,395 @@
 pub mod enroll;
 pub mod session;
 pub mod tree;
+
+use std::collections::BTreeMap;
+use std::io;
+
+use openssl::hash::MessageDigest;
+use openssl::pkey::{PKey, Private};
+use openssl::x509::X509;
+use reqwest::Url;
+
+use super::http::Client;
+use super::scep;
+use crate::catalogue::Scope;
+use crate::clock::{Clock, SystemClock};
+use crate::wire::Malformed;
+use crate::wire::pkcs10::{GeneralName, NamePart, Wish};
+use crate::wire::syncml::MEDIA_TYPE;
+use enroll::{Failure, Identity, Machine, SignIn};
+use session::{Login, Md5, Session, Start};
+use tree::{Effect, Tree};
+
+/// Alert type with which Windows tells that a SCEP enrolment has ended.
+const SCEP_RESULT: &str = "com.microsoft:mdm.SCEPcertinstall.result";
+/// Alert type with which Windows tells that it leaves.
+const UNENROLL: &str = "com.microsoft:mdm.unenrollment.userrequest";
+/// HRESULT of an enrolment that the server refused.
+const REFUSED: i32 = 0x8018_0004_u32.cast_signed();
+/// Sessions that [`Device::settle`] holds at most.
+const SETTLE: usize = 12;
+
+/// Why a session failed on the device's side.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The network or TLS.
+    #[error("connection: {0}")]
+    Connection(#[from] io::Error),
+    /// The server answered with that status.
+    #[error("HTTP status {0}")]
+    Http(u16),
+    /// The answer is no SyncML.
+    #[error(transparent)]
+    Malformed(#[from] Malformed),
+    /// Enrolment or renewal.
+    #[error(transparent)]
+    Enrollment(#[from] Failure),
+    /// The session was dropped on purpose.
+    #[error("dropped")]
+    Dropped,
+}
+
+/// How a device misbehaves in its sessions.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Faults {
+    /// Drops the connection after that many answers, and forgets the session.
+    pub drop_after: Option<u32>,
+    /// Sends each message twice and expects the same bytes.
+    pub resend: bool,
+}
+
+/// A certificate that the device got by SCEP.
+#[derive(Clone, Debug)]
+pub struct Held {
+    /// Certificate and key.
+    pub identity: scep::Identity,
+    /// Machine or user store.
+    pub scope: Scope,
+    /// The issuing CA and what else the server named.
+    pub chain: Vec<Vec<u8>>,
+}
+
+/// What a session was like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Report {
+    /// Messages sent.
+    pub messages: u32,
+    /// Commands carried out.
+    pub commands: usize,
+    /// Answers that differed although the same message was sent twice.
+    pub unequal: u32,
+}
+
+/// An enrolled device.
+#[derive(Debug)]
+pub struct Device {
+    /// What it got when it enrolled.
+    pub identity: Identity,
+    /// The machine.
+    pub machine: Machine,
+    /// Its management tree.
+    pub tree: Tree,
+    /// Who sits there.
+    pub login: Login,
+    /// How it misbehaves.
+    pub faults: Faults,
+    /// Certificates by request.
+    pub certificates: BTreeMap<String, Held>,
+    /// Whether it has left management.
+    pub left: bool,
+    /// Every answer of the management server, when it is to be kept.
+    pub heard: Option<Vec<Vec<u8>>>,
+    /// Management addresses that it calls in turn; empty: the one it was given.
+    pub nodes: Vec<Url>,
+    roots: Vec<X509>,
+    management: Client,
+    web: Client,
+    sessions: u32,
+    calls: usize,
+    alerts: Vec<(String, String)>,
+    waiting: Vec<(Scope, String, BTreeMap<String, String>)>,
+}
+
+impl Device {
+    /// Enrols a machine at the discovery address. `roots` is what the machine trusts beforehand.
+    ///
+    /// # Errors
+    /// [`Error::Enrollment`].
+    pub async fn enroll(roots: &[X509], discovery: &Url, machine: Machine, sign_in: &SignIn, key: &PKey<Private>) -> Result<Self, Error> {
+        let mut client = Client::new(roots, None)?;
+        let identity = enroll::enroll(&mut client, discovery, &machine, sign_in, key).await?;
+        Self::with(roots, machine, identity)
+    }
+
+    /// A device that has enrolled.
+    ///
+    /// # Errors
+    /// When OpenSSL refuses the identity.
+    pub fn with(roots: &[X509], machine: Machine, identity: Identity) -> Result<Self, Error> {
+        let mut roots = roots.to_vec();
+        roots.extend(identity.root.clone());
+        let mut tree = Tree::new(&identity.provider_id);
+        tree.set("./DevInfo/DevId", &identity.device_id);
+        tree.set("./DevDetail/SwV", &machine.os_version);
+        tree.set("./DevDetail/Ext/Microsoft/DeviceName", &machine.name);
+        let serial = format!("SIM{}", machine.hardware_id.get(..10).unwrap_or_default().to_uppercase());
+        tree.set("./DevDetail/Ext/Microsoft/SMBIOSSerialNumber", &serial);
+        Ok(Self {
+            management: identity.client(&roots)?,
+            web: Client::new(&roots, None)?,
+            identity,
+            machine,
+            tree,
+            login: Login::User,
+            faults: Faults::default(),
+            certificates: BTreeMap::new(),
+            left: false,
+            heard: None,
+            nodes: Vec::new(),
+            roots,
+            sessions: 0,
+            calls: 0,
+            alerts: Vec::new(),
+            waiting: Vec::new(),
+        })
+    }
+
+    /// Closes the connection to the management server: the next session makes a new one.
+    pub fn disconnect(&mut self) {
+        self.management.disconnect();
+    }
+
+    /// Asks to leave: the next session brings the alert.
+    pub fn ask_to_leave(&mut self) {
+        self.alerts.push((UNENROLL.to_owned(), "1".to_owned()));
+    }
+
+    /// Whether something waits for another session: a finished enrolment to report.
+    #[must_use]
+    pub fn has_news(&self) -> bool {
+        !self.alerts.is_empty() || !self.waiting.is_empty()
+    }
+
+    /// Holds a session, from package 1 to its end.
+    ///
+    /// # Errors
+    /// [`Error`]; the session is then dead, as it is for a device that lost its network.
+    pub async fn session(&mut self) -> Result<Report, Error> {
+        self.sessions += 1;
+        // Windows numbers sessions in hexadecimal and starts over.
+        let id = format!("{:X}", self.sessions % 0xFFFF);
+        let alerts = self.alerts.clone();
+        let start = Start { login: self.login, alerts, ..Start::default() };
+        self.tree.faults.user_present = self.login == Login::User;
+        let client = &self.identity.management.client;
+        let md5 = client.name.clone().map(|user| Md5 { user, secret: client.secret.clone() });
+        let target = self.identity.management.address.clone();
+        let mut session = Session::new(&id, &self.identity.device_id, &target, start, md5);
+        let mut report = Report::default();
+        let mut message = Some(session.first(&self.tree));
+        while let Some(body) = message {
+            let answer = self.call(&body).await?;
+            if let Some(heard) = &mut self.heard {
+                heard.push(answer.clone());
+            }
+            if self.faults.resend && self.call(&body).await? != answer {
+                report.unequal += 1;
+            }
+            if self.faults.drop_after.is_some_and(|after| session.messages() >= after) {
+                self.management.disconnect();
+                return Err(Error::Dropped);
+            }
+            message = session.answer(&answer, &mut self.tree)?;
+        }
+        report.messages = session.messages();
+        report.commands = session.commands;
+        // The alerts have been heard.
+        self.alerts.clear();
+        for effect in std::mem::take(&mut session.effects) {
+            match effect {
+                Effect::ScepEnroll { scope, id, install } => self.waiting.push((scope, id, install)),
+                Effect::Command("unenroll") => self.left = true,
+                Effect::Command(_) => {}
+            }
+        }
+        Ok(report)
+    }
+
+    async fn call(&mut self, body: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut url = self.identity.management_url()?;
+        if !self.nodes.is_empty() {
+            if let Some(node) = self.nodes.get(self.calls % self.nodes.len()) {
+                url = node.clone();
+            }
+            self.calls += 1;
+        }
+        url.query_pairs_mut().append_pair("mode", "Maintenance").append_pair("Platform", "WoA");
+        let headers = [("Content-Type", MEDIA_TYPE), ("User-Agent", "MSFT OMA DM Client/1.2.0.1")];
+        let response = self.management.send("POST", &url, &headers, body).await?;
+        if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status)) }
+    }
+
+    /// Does what sessions started and what goes on outside of them: SCEP enrolments. Their end is reported in the next session.
+    pub async fn work(&mut self) {
+        for (scope, id, install) in std::mem::take(&mut self.waiting) {
+            match self.scep(&install).await {
+                Ok((identity, chain)) => {
+                    let thumbprint = openssl::hash::hash(MessageDigest::sha1(), &identity.certificate);
+                    let thumbprint = thumbprint.map(hex::encode_upper).unwrap_or_default();
+                    let server = install.get("ServerURL").cloned().unwrap_or_default();
+                    self.tree.scep_done(scope, &id, &thumbprint, &server);
+                    self.certificates.insert(id, Held { identity, scope, chain });
+                }
+                Err(error) => {
+                    tracing::debug!(%error, "simulated SCEP enrolment failed");
+                    self.tree.scep_failed(scope, &id, REFUSED);
+                }
+            }
+            self.alerts.push((SCEP_RESULT.to_owned(), "0".to_owned()));
+        }
+    }
+
+    async fn scep(&mut self, install: &BTreeMap<String, String>) -> Result<(scep::Identity, Vec<Vec<u8>>), scep::Error> {
+        let value = |name: &str| install.get(name).map(String::as_str).unwrap_or_default();
+        let usage: u16 = value("KeyUsage").parse().unwrap_or_default();
+        // The CSP's 0x80 and 0x20 are the first octet of the DER bit string; the request counts bits from the first one on.
+        let mut key_usage = 0;
+        if usage & 0x80 != 0 {
+            key_usage |= 1;
+        }
+        if usage & 0x20 != 0 {
+            key_usage |= 1 << 2;
+        }
+        let wish = Wish {
+            subject: parse_name(value("SubjectName")),
+            san: value("SubjectAlternativeNames").split(';').filter_map(alternative).collect(),
+            ext_key_usage: value("EKUMapping").split('+').filter(|oid| !oid.is_empty()).map(str::to_owned).collect(),
+            key_usage: Some(key_usage),
+            challenge: Some(value("Challenge").to_owned()),
+            ..Wish::default()
+        };
+        let server = scep::Server::discover(&mut self.web, value("ServerURL"), scep::Options::default()).await?;
+        let thumbprint = |der: &[u8]| openssl::hash::hash(MessageDigest::sha1(), der).map(hex::encode_upper).unwrap_or_default();
+        if !server.certificates.iter().any(|der| thumbprint(der).eq_ignore_ascii_case(value("CAThumbprint"))) {
+            return Err(scep::Error::Foreign);
+        }
+        match server.enroll(&mut self.web, &wish, SystemClock.now()).await? {
+            scep::Outcome::Issued(identity) => Ok((identity, server.certificates.clone())),
+            scep::Outcome::Pending(waiting) => match server.poll(&mut self.web, &waiting).await? {
+                scep::Outcome::Issued(identity) => Ok((identity, server.certificates.clone())),
+                scep::Outcome::Pending(_) => Err(scep::Error::Foreign),
+            },
+        }
+    }
+
+    /// Holds sessions until nothing is left to do on the device's side. Gives the sum of all of them.
+    ///
+    /// # Errors
+    /// That of the session which failed.
+    pub async fn settle(&mut self) -> Result<Report, Error> {
+        let mut sum = Report::default();
+        for _ in 0..SETTLE {
+            let report = self.session().await?;
+            sum.messages += report.messages;
+            sum.commands += report.commands;
+            sum.unequal += report.unequal;
+            if self.left {
+                break;
+            }
+            self.work().await;
+            if !self.has_news() {
+                break;
+            }
+        }
+        Ok(sum)
+    }
+
+    /// Renews the identity with the current one (ROBO).
+    ///
+    /// # Errors
+    /// [`Error::Enrollment`].
+    pub async fn renew(&mut self) -> Result<(), Error> {
+        let key = enroll::new_key().map_err(io::Error::from)?;
+        self.identity = enroll::renew(&mut self.management, &self.identity, &key, false).await?;
+        self.management = self.identity.client(&self.roots)?;
+        Ok(())
+    }
+}
+
+/// Reads a name as Windows does (CertStrToName): `,` and `;` end an RDN, `+` joins attributes, values may be quoted.
+fn parse_name(text: &str) -> Vec<NamePart> {
+    let mut parts = Vec::new();
+    let (mut rdn, mut piece, mut quoted) = (0, String::new(), false);
+    let mut letters = text.chars().peekable();
+    let mut push = |piece: &mut String, rdn: usize| {
+        if let Some((name, value)) = piece.split_once('=')
+            && let Some(oid) = attribute(name.trim())
+        {
+            parts.push(NamePart { rdn, oid: oid.to_owned(), value: value.trim().to_owned() });
+        }
+        piece.clear();
+    };
+    while let Some(letter) = letters.next() {
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                piece.push('"');
+            }
+            '"' => quoted = !quoted,
+            ',' | ';' if !quoted => {
+                push(&mut piece, rdn);
+                rdn += 1;
+            }
+            '+' if !quoted => push(&mut piece, rdn),
+            other => piece.push(other),
+        }
+    }
+    push(&mut piece, rdn);
+    parts
+}
+
+fn attribute(name: &str) -> Option<&'static str> {
+    let names = [
+        ("CN", "2.5.4.3"),
+        ("SN", "2.5.4.4"),
+        ("SERIALNUMBER", "2.5.4.5"),
+        ("C", "2.5.4.6"),
+        ("L", "2.5.4.7"),
+        ("ST", "2.5.4.8"),
+        ("STREET", "2.5.4.9"),
+        ("O", "2.5.4.10"),
+        ("OU", "2.5.4.11"),
+        ("T", "2.5.4.12"),
+        ("G", "2.5.4.42"),
+        ("UID", "0.9.2342.19200300.100.1.1"),
+        ("DC", "0.9.2342.19200300.100.1.25"),
+        ("E", "1.2.840.113549.1.9.1"),
+    ];
+    names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, oid)| *oid)
+}
+
+/// `type+value` in the numbers of `CERT_ALT_NAME`.
+fn alternative(text: &str) -> Option<GeneralName> {
+    let (kind, value) = text.split_once('+')?;
+    let value = value.to_owned();
+    match kind {
+        "2" => Some(GeneralName::Email(value)),
+        "3" => Some(GeneralName::Dns(value)),
+        "7" => Some(GeneralName::Uri(value)),
+        "11" => Some(GeneralName::Upn(value)),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_as_windows_reads_them() {
+        let parts = parse_name("CN=\"Test User (Company, \"\"LLC\"\")\",OU=Sales+O=X");
+        let shown: Vec<(usize, &str, &str)> = parts.iter().map(|p| (p.rdn, p.oid.as_str(), p.value.as_str())).collect();
+        assert_eq!(shown, [(0, "2.5.4.3", "Test User (Company, \"LLC\")"), (1, "2.5.4.11", "Sales"), (1, "2.5.4.10", "X")]);
+    }
+}

@@ -7,3 +7,4 @@ pub mod db;
 pub mod ddf;
 pub mod server;
 pub mod tools;
+pub mod windows;

@@ -1,1 +1,153 @@
-//! Configuration service providers with behaviour of their own.
+//! Configuration service providers with behaviour of their own: what a catalogue row cannot say.
+//!
+//! A payload of a profile is one *part*. When it is due the session asks its provider what to send ([`Csp::begin`]) and hands it the
+//! device's answers ([`Csp::answered`]); the provider says how the part's record moves and what else has to happen.
+
+use futures_util::future::BoxFuture;
+use serde_json::{Map, Value};
+
+use crate::app::App;
+use crate::clock::Time;
+use crate::domain::certificate::{Certificate, RevocationReason};
+use crate::domain::desired::{Input, Record};
+use crate::domain::device::Device;
+use crate::domain::dm_session::{Op, Outcome};
+use crate::domain::enrollment::Enrollment;
+use crate::domain::profile::Payload;
+use crate::domain::scep::Challenge;
+use crate::domain::user::User;
+use crate::ids::{CertificateId, ProfileId};
+use crate::service::Result;
+use crate::service::pki::authority::Authority;
+
+/// Declares the providers: the module, and its place in the list.
+macro_rules! csps {
+    ($($module:ident :: $provider:ident),+ $(,)?) => {
+        $(mod $module;)+
+
+        /// The provider of a payload type.
+        #[must_use]
+        pub fn find(kind: &str) -> Option<&'static dyn Csp> {
+            const ALL: &[&dyn Csp] = &[$(&$module::$provider),+];
+            ALL.iter().copied().find(|csp| csp.kind() == kind)
+        }
+    };
+}
+
+csps! { scep::Scep, trusted_certificate::TrustedCertificate }
+
+/// Whom a part is for, and what providers draw on.
+#[derive(Clone, Copy)]
+pub struct Context<'a> {
+    /// The server.
+    pub app: &'a App,
+    /// The present moment.
+    pub now: Time,
+    /// The device.
+    pub device: &'a Device,
+    /// Its enrolment.
+    pub enrollment: &'a Enrollment,
+    /// Who enrolled.
+    pub user: Option<&'a User>,
+    /// Certificates that the device holds or held.
+    pub certificates: &'a [Certificate],
+    /// The issuing authority.
+    pub authority: &'a Authority,
+}
+
+/// One payload of one profile on one device.
+#[derive(Clone, Copy)]
+pub struct Part<'a> {
+    /// The profile.
+    pub profile: &'a ProfileId,
+    /// The payload's name in the profile.
+    pub name: &'a str,
+    /// What is wanted; `None` when it is to be taken away.
+    pub payload: Option<&'a Payload>,
+    /// How far it has got.
+    pub record: &'a Record,
+}
+
+impl Part<'_> {
+    /// A text that the provider remembers of this part.
+    fn memory(&self, key: &str) -> Option<&str> {
+        self.record.memory.get(key).and_then(Value::as_str)
+    }
+}
+
+/// Operations that are answered together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Step {
+    /// The provider's own name for it; comes back with the answer.
+    pub phase: &'static str,
+    /// What to send.
+    pub ops: Vec<Op>,
+    /// All or nothing.
+    pub atomic: bool,
+}
+
+/// What has to be stored beside the part's record, in the same transaction.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// A new SCEP challenge.
+    Challenge(Box<Challenge>),
+    /// A certificate that is not needed any more.
+    Revoke(CertificateId, RevocationReason),
+}
+
+/// What a provider wants to happen.
+#[derive(Debug, Default)]
+pub struct Turn {
+    /// What to send next.
+    pub steps: Vec<Step>,
+    /// How the record moves, in order.
+    pub inputs: Vec<Input>,
+    /// What to remember from now on; `None` leaves it as it is.
+    pub memory: Option<Map<String, Value>>,
+    /// What else to store.
+    pub effects: Vec<Effect>,
+}
+
+impl Turn {
+    fn moved(input: Input) -> Self {
+        Self { inputs: vec![input], ..Self::default() }
+    }
+
+    fn send(phase: &'static str, ops: Vec<Op>) -> Self {
+        Self { steps: vec![Step { phase, ops, atomic: false }], ..Self::default() }
+    }
+}
+
+/// A provider.
+pub trait Csp: Sync {
+    /// Which payload type it serves.
+    fn kind(&self) -> &'static str;
+
+    /// Judges a payload's fields.
+    ///
+    /// # Errors
+    /// What is wrong, for the person who wrote the profile.
+    fn check(&self, body: &Map<String, Value>) -> std::result::Result<(), String>;
+
+    /// The type of the alert (1226) with which a device says that something of this provider has ended: then it is looked at at once.
+    fn alert(&self) -> Option<&'static str> {
+        None
+    }
+
+    /// What to send for a part that is due.
+    ///
+    /// # Errors
+    /// When the server itself cannot prepare it.
+    fn begin<'a>(&'a self, context: &'a Context<'_>, part: &'a Part<'_>) -> BoxFuture<'a, Result<Turn>>;
+
+    /// What follows from the device's answer to the step of that phase.
+    ///
+    /// # Errors
+    /// When the server itself cannot go on.
+    fn answered(&self, context: &Context<'_>, part: &Part<'_>, phase: &str, outcome: &Outcome) -> Result<Turn>;
+}
+
+/// A payload's fields as the provider's own type.
+fn fields<T: serde::de::DeserializeOwned>(body: &Map<String, Value>) -> std::result::Result<T, String> {
+    serde_json::from_value(Value::Object(body.clone())).map_err(|error| error.to_string())
+}

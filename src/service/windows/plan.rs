@@ -1,0 +1,188 @@
+//! From desired state to the commands of a session, and from the device's answers back to records.
+//!
+//! The key of a piece of work says what it is: `set|<record>`, `check|<record>`, `remove|<record>` for settings and custom nodes,
+//! `part|<phase>|<record>` for payloads, `fact|<name>`, `order|<command id>`.
+
+use serde_json::Value;
+
+use crate::catalogue::{Catalogue, FactRow, Setting, Vars, Withdraw};
+use crate::clock::{HOUR, Time};
+use crate::domain::desired::{Content, Input, Removal, Winner};
+use crate::domain::dm_session::{Op, Outcome, Planned, Verdict};
+use crate::wire::locuri;
+use crate::wire::syncml::Format;
+
+/// How long something for a user who is not there waits before it makes a session worth its while.
+const USER_WAIT: i64 = HOUR;
+
+/// What a key stands for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key<'a> {
+    Set(&'a str),
+    Check(&'a str),
+    Remove(&'a str),
+    Part { phase: &'a str, record: &'a str },
+    Fact(&'a str),
+    Order(&'a str),
+}
+
+impl<'a> Key<'a> {
+    /// Reads a key back.
+    pub(super) fn parse(text: &'a str) -> Option<Self> {
+        let (kind, rest) = text.split_once('|')?;
+        match kind {
+            "set" => Some(Self::Set(rest)),
+            "check" => Some(Self::Check(rest)),
+            "remove" => Some(Self::Remove(rest)),
+            "part" => rest.split_once('|').map(|(phase, record)| Self::Part { phase, record }),
+            "fact" => Some(Self::Fact(rest)),
+            "order" => Some(Self::Order(rest)),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Set(record) => write!(f, "set|{record}"),
+            Self::Check(record) => write!(f, "check|{record}"),
+            Self::Remove(record) => write!(f, "remove|{record}"),
+            Self::Part { phase, record } => write!(f, "part|{phase}|{record}"),
+            Self::Fact(name) => write!(f, "fact|{name}"),
+            Self::Order(id) => write!(f, "order|{id}"),
+        }
+    }
+}
+
+/// The status of the operation that decided.
+pub(super) fn status(outcome: &Outcome) -> i64 {
+    let decisive = outcome.culprit.and_then(|at| outcome.ops.get(at)).or_else(|| outcome.ops.last());
+    decisive.map_or(0, |op| i64::from(op.status))
+}
+
+/// The value that the operation at `place` brought.
+pub(super) fn value(outcome: &Outcome, place: usize) -> Option<&str> {
+    outcome.ops.get(place)?.value.as_ref().map(|value| value.text.as_str())
+}
+
+/// How a record moves when the device did not do what it was asked.
+pub(super) fn input(verdict: Verdict, outcome: &Outcome, now: Time) -> Input {
+    let status = status(outcome);
+    let original_error = outcome.culprit.and_then(|at| outcome.ops.get(at)).and_then(|op| op.original_error.clone());
+    match verdict {
+        Verdict::Done => Input::Taken { status },
+        Verdict::NotApplicable => Input::NotApplicable { status },
+        Verdict::Deferred => Input::Postponed { until: now.plus(USER_WAIT) },
+        Verdict::Retry => Input::Retry { status, original_error },
+        Verdict::Failed => Input::Refused { status, original_error },
+    }
+}
+
+/// Where a record's value goes: the node and how to write it.
+pub(super) struct Target<'a> {
+    uri: String,
+    setting: Option<&'a Setting>,
+    format: Format,
+}
+
+/// What the server's own names are on a device.
+pub(super) fn target<'a>(content: &Content, catalogue: &'a Catalogue, vars: &Vars<'_>) -> Option<Target<'a>> {
+    match content {
+        Content::Setting { id, scope, .. } => {
+            let setting = catalogue.setting(id)?;
+            Some(Target { uri: setting.locuri(*scope, vars)?, setting: Some(setting), format: setting.format })
+        }
+        Content::Custom(custom) => Some(Target { uri: custom.uri.clone(), setting: None, format: Format::parse(&custom.format)? }),
+        Content::Payload(_) => None,
+    }
+}
+
+/// Sets a setting or a custom node; the error says why it cannot be sent.
+pub(super) fn set(key: &str, winner: &Winner, catalogue: &Catalogue, vars: &Vars<'_>) -> Result<(String, Planned), String> {
+    let target = target(&winner.content, catalogue, vars).ok_or("the setting does not exist in this scope")?;
+    let data = match &winner.content {
+        Content::Setting { value, .. } => target.setting.ok_or("no such setting")?.encode(value)?,
+        Content::Custom(custom) => custom.value.clone(),
+        Content::Payload(_) => return Err("a payload is not a setting".into()),
+    };
+    let op = Op::replace(target.uri.as_str(), target.format, data);
+    Ok((target.uri, work(Key::Set(key), vec![op])))
+}
+
+/// Reads a setting or a custom node back.
+pub(super) fn check(key: &str, winner: &Winner, catalogue: &Catalogue, vars: &Vars<'_>) -> Option<Planned> {
+    Some(work(Key::Check(key), vec![Op::get(target(&winner.content, catalogue, vars)?.uri)]))
+}
+
+/// Whether the device holds what we want.
+pub(super) fn holds(winner: &Winner, catalogue: &Catalogue, found: Option<&str>) -> bool {
+    let Some(found) = found else { return false };
+    match &winner.content {
+        Content::Setting { id, value, .. } => catalogue.setting(id).is_some_and(|row| row.matches(found, value)),
+        Content::Custom(custom) if custom.format == "bool" || custom.format == "int" => found.trim() == custom.value.trim(),
+        // The device may write markup and text anew: white space tells nothing.
+        Content::Custom(custom) => found.split_whitespace().eq(custom.value.split_whitespace()),
+        Content::Payload(_) => false,
+    }
+}
+
+/// Takes a setting or a custom node away. The address is the one that was sent, which the record keeps.
+pub(super) fn remove(removal: &Removal, catalogue: &Catalogue) -> Option<Planned> {
+    let uri = removal.record.address.as_deref()?;
+    let setting = removal.key.strip_prefix("setting:").and_then(|key| key.rsplit_once('@')).and_then(|(id, _)| catalogue.setting(id));
+    let op = match setting.map(Setting::withdraw) {
+        // A node that cannot be deleted is put back to its default.
+        Some(Withdraw::Default) => {
+            let row = setting?;
+            Op::replace(uri, row.format, row.default.clone()?)
+        }
+        Some(Withdraw::Delete) | None => Op::delete(uri),
+        Some(Withdraw::Keep) => return None,
+    };
+    Some(work(Key::Remove(&removal.key), vec![op]))
+}
+
+/// Asks for a fact.
+pub(super) fn fact(row: &FactRow, vars: &Vars<'_>) -> Planned {
+    work(Key::Fact(&row.name), vec![Op::get(row.locuri(vars))])
+}
+
+/// Work that is not atomic; an address under `./User` makes it the user's.
+pub(super) fn work(key: Key<'_>, ops: Vec<Op>) -> Planned {
+    let user = ops.iter().any(|op| op.uri.get(..6).is_some_and(|head| head.eq_ignore_ascii_case("./User")));
+    let scope = if user { locuri::Scope::User } else { locuri::Scope::Device };
+    Planned { key: key.to_string(), scope, ops, atomic: false }
+}
+
+/// The value of a setting as people read it, for logs and explanations: never a secret one.
+pub(super) fn shown(content: &Content, catalogue: &Catalogue) -> String {
+    match content {
+        Content::Setting { id, value, .. } if catalogue.setting(id).is_none_or(|row| !row.secret) => match value {
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        },
+        Content::Setting { .. } | Content::Payload(_) => "(not shown)".into(),
+        Content::Custom(custom) => custom.value.clone(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back() {
+        for key in [
+            Key::Set("setting:passport-for-work.use@device"),
+            Key::Check("custom:./Device/Vendor/MSFT/X|Y"),
+            Key::Remove("a"),
+            Key::Part { phase: "enroll", record: "payload:p/n" },
+            Key::Fact("bitlocker.status"),
+            Key::Order("018f"),
+        ] {
+            assert_eq!(Key::parse(&key.to_string()), Some(key));
+        }
+        assert_eq!(Key::parse("nonsense"), None);
+    }
+}

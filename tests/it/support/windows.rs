@@ -1,0 +1,109 @@
+//! Windows devices against a test server: a directory with one user, and PCs that enrol.
+
+use muster::domain::assignment::{Mode, Target};
+use muster::domain::desired::Loaded;
+use muster::domain::tap::Policy;
+use muster::domain::user::{Role, User};
+use muster::ids::{DeviceId, ProfileId, UserId};
+use muster::service::directory::{self, By};
+use muster::service::identity::tap;
+use muster::service::profile::{self, Draft};
+use muster::sim::windows::Device;
+use muster::sim::windows::enroll::{Machine, SignIn, new_key};
+use muster::store::devices::Filter;
+use muster::store::{desired_items, devices};
+use openssl::pkey::{PKey, Private};
+use openssl::x509::X509;
+use reqwest::Url;
+
+use super::server::{Options, Server};
+
+/// A server with one user.
+pub struct House {
+    pub server: Server,
+    pub user: UserId,
+}
+
+pub const UPN: &str = "ana@example.org";
+
+impl House {
+    pub async fn new() -> Self {
+        Self::on(Server::start().await).await
+    }
+
+    /// With the machine's clock, for what simulated devices sign with their own time.
+    pub async fn with(options: Options) -> Self {
+        Self::on(Server::with(options).await).await
+    }
+
+    pub async fn on(server: Server) -> Self {
+        let user = User {
+            id: UserId::new(),
+            upn: UPN.into(),
+            display_name: "Ana".into(),
+            mail: None,
+            sam_account_name: None,
+            security_identifier: None,
+            distinguished_name: None,
+            role: Role::User,
+            enabled: true,
+        };
+        let user = directory::create_user(&server.app, user, &by()).await.unwrap().id;
+        Self { server, user }
+    }
+
+    pub fn roots(&self) -> Vec<X509> {
+        X509::stack_from_pem(&self.server.root_pem).unwrap()
+    }
+
+    pub fn discovery(&self) -> Url {
+        Url::parse(&format!("{}/EnrollmentServer/Discovery.svc", self.server.web)).unwrap()
+    }
+
+    pub async fn sign_in(&self) -> SignIn {
+        let policy = Policy { one_time: false, ..Policy::default() };
+        let pass = tap::create(&self.server.app, &self.user, policy, None, "cli:test", "local").await.unwrap();
+        SignIn::Pass { user: UPN.into(), pass: pass.show().to_owned() }
+    }
+
+    pub async fn enroll(&self, number: u64) -> Device {
+        let sign_in = self.sign_in().await;
+        let machine = Machine::windows_11(number);
+        Device::enroll(&self.roots(), &self.discovery(), machine, &sign_in, &key()).await.unwrap()
+    }
+
+    /// Applies a baseline and assigns it to all devices.
+    pub async fn assign_baseline(&self, file: &str) -> ProfileId {
+        let draft = profile::ready().unwrap().into_iter().find(|(name, _)| name == file).unwrap().1;
+        self.assign(draft).await
+    }
+
+    pub async fn assign(&self, draft: Draft) -> ProfileId {
+        let applied = profile::apply(&self.server.app, draft, &by()).await.unwrap();
+        let id = applied.profile.id;
+        profile::assign(&self.server.app, &id, Mode::Include, Target::AllDevices, &by()).await.unwrap();
+        id
+    }
+
+    pub async fn device_ids(&self) -> Vec<DeviceId> {
+        let all = self.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 1000)).await.unwrap();
+        all.into_iter().map(|device| device.id).collect()
+    }
+
+    pub async fn items(&self, device: &DeviceId) -> Vec<Loaded> {
+        let device = device.clone();
+        self.server.app.store.read(move |c| desired_items::list_for_device(c, &device)).await.unwrap()
+    }
+}
+
+pub fn by() -> By {
+    By::local("cli:test")
+}
+
+/// One of a few RSA keys: making one takes long.
+pub fn key() -> PKey<Private> {
+    static KEYS: std::sync::OnceLock<Vec<PKey<Private>>> = std::sync::OnceLock::new();
+    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let keys = KEYS.get_or_init(|| (0..4).map(|_| new_key().unwrap()).collect());
+    keys[NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % keys.len()].clone()
+}
