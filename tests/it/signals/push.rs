@@ -220,8 +220,8 @@ async fn a_crash_before_or_after_the_push_loses_nothing_and_repeats_the_same_tok
     assert_eq!((rig.receiver.duplicates(), rig.receiver.complaints()), (1, Vec::new()));
     // Whoever lost the lane sends nothing more.
     let late = push.deliver(app, &lease, &claims[0]).await;
-    assert!(matches!(late, Outcome::Done | Outcome::Retry { .. }), "{late:?}");
-    assert_eq!(rig.receiver.complaints(), [""; 0]);
+    assert!(matches!(&late, Outcome::Retry { reason, .. } if reason == "the lease was lost"), "{late:?}");
+    assert_eq!(rig.receiver.requests().len(), 4);
 }
 
 #[tokio::test(flavor = "multi_thread")]
