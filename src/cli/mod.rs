@@ -8,6 +8,7 @@ mod backup;
 mod ca;
 mod config;
 mod control;
+mod demo;
 mod device;
 mod doctor;
 mod enroll;
@@ -64,6 +65,8 @@ enum Command {
     /// Shows the configuration
     #[command(subcommand)]
     Config(config::Command),
+    /// Shows the product: a server, a sample organisation and simulated devices, on loopback, in a throw-away folder
+    Demo(demo::Arguments),
     /// Checks names, certificates, clocks and the database, and says what to do
     Doctor,
     /// Makes an organisation: folder, master key, database, authorities, first administrator
@@ -170,6 +173,10 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
     }
     let answer = match line.command {
         Command::Config(command) => config::run(&config, &command),
+        Command::Demo(arguments) => {
+            demo::run(&arguments).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
         Command::Doctor => return doctor::run(config, line.json).await,
         Command::Init(arguments) => init::run(config, &arguments).await?,
         Command::Restore(arguments) => backup::restore(&config, &arguments)?,

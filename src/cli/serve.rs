@@ -75,7 +75,7 @@ async fn reload(app: &Arc<App>, running: &Running) {
 }
 
 /// The server certificate: from the configured files, or one of our own CA.
-async fn identity(app: &Arc<App>) -> anyhow::Result<Identity> {
+pub(super) async fn identity(app: &Arc<App>) -> anyhow::Result<Identity> {
     if let (Some(certificates), Some(key)) = (&app.config.tls.certificate_file, &app.config.tls.key_file) {
         return Ok(Identity::read(certificates, key)?);
     }

@@ -202,3 +202,13 @@ fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
     );
     assert!(!refused(path, &["ca", "revoke"]).is_empty());
 }
+
+/// The whole main job in one process tree: enrolment, policies, certificates, compliance, a signal, and a retired device.
+#[test]
+fn the_demo_verifies_every_step_from_the_outside() {
+    let out = Command::new(env!("CARGO_BIN_EXE_muster")).args(["demo", "--once", "--devices", "3"]).output().unwrap();
+    let text = String::from_utf8_lossy(&out.stdout);
+    assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
+    assert!(text.contains("3/3 devices hold a certificate that chains to the root"), "{text}");
+    assert!(!text.contains("FAIL"), "{text}");
+}
