@@ -11,6 +11,7 @@ mod control;
 mod demo;
 mod device;
 mod doctor;
+mod echo;
 mod enroll;
 mod find;
 mod group;
@@ -21,6 +22,7 @@ mod profile;
 mod scep;
 mod serve;
 mod signals;
+mod simulate;
 mod status;
 mod user;
 
@@ -75,6 +77,11 @@ enum Command {
     Restore(backup::Restore),
     /// Runs the server
     Serve(serve::Arguments),
+    /// Simulates devices against a server, or measures what this machine can serve
+    Simulate(Box<simulate::Arguments>),
+    /// Serves faces that only give back what they are sent
+    #[command(hide = true)]
+    Echo,
     #[command(flatten)]
     Order(Order),
 }
@@ -166,7 +173,7 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
         set.push(format!("data_dir={}", folder.display()));
     }
     let (config, ignored) = Sources::of_process(line.config, set).load()?;
-    let logs = matches!(line.command, Command::Serve(_));
+    let logs = matches!(line.command, Command::Serve(_) | Command::Echo);
     telemetry::start_logging(if logs { &line.log } else { "warn" });
     for name in ignored {
         tracing::warn!("the environment variable {name} is no setting of muster and is not looked at");
@@ -184,6 +191,11 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
             serve::run(config, &arguments).await?;
             return Ok(ExitCode::SUCCESS);
         }
+        Command::Echo => {
+            echo::run(config).await?;
+            return Ok(ExitCode::SUCCESS);
+        }
+        Command::Simulate(arguments) => simulate::run(&config, &arguments, line.json).await?,
         Command::Order(order) => give(config, order).await?,
     };
     output::print(&answer, line.json)?;

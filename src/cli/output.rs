@@ -64,7 +64,8 @@ fn cell(value: &Value) -> String {
     }
 }
 
-fn align(rows: Vec<Vec<String>>) -> String {
+/// Columns under each other.
+pub(super) fn align(rows: Vec<Vec<String>>) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
     let widths: Vec<usize> =
         (0..columns).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0)).collect();

@@ -1,6 +1,7 @@
 //! Thin faces: extract, decode, call, encode.
 
 mod drain;
+pub mod echo;
 pub mod error;
 pub mod health;
 pub mod limits;

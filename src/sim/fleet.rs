@@ -1,1 +1,301 @@
 //! Many simulated devices at once, and what they measured.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use openssl::pkey::{PKey, Private};
+use openssl::x509::X509;
+use reqwest::Url;
+
+use super::http::Client;
+use super::measure::Latencies;
+use super::windows::enroll::{Machine, SignIn, new_key};
+use super::windows::{Device, Error};
+
+/// How many keys the devices share: making one for each would be most of the work.
+const KEYS: usize = 4;
+
+/// Where devices enrol, and as whom.
+#[derive(Clone, Debug)]
+pub struct Site {
+    /// What the machines trust beforehand.
+    pub roots: Vec<X509>,
+    /// The discovery address.
+    pub discovery: Url,
+    /// The user of all of them; the pass must be reusable.
+    pub sign_in: SignIn,
+    keys: Arc<[PKey<Private>]>,
+}
+
+impl Site {
+    /// A server by its base URL, with the root certificates in PEM. Makes the keys that the devices share.
+    ///
+    /// # Errors
+    /// When the URL or the certificates cannot be read.
+    pub async fn new(server: &Url, roots: &[u8], sign_in: SignIn) -> io::Result<Self> {
+        let roots = X509::stack_from_pem(roots)?;
+        let discovery = server.join("/EnrollmentServer/Discovery.svc").map_err(io::Error::other)?;
+        let made = tokio::task::spawn_blocking(|| (0..KEYS).map(|_| new_key()).collect::<Result<Arc<[_]>, _>>());
+        Ok(Self { roots, discovery, sign_in, keys: made.await.map_err(io::Error::other)?? })
+    }
+
+    async fn enroll(&self, number: u64) -> Result<Device, Error> {
+        let at = usize::try_from(number).unwrap_or(0) % self.keys.len().max(1);
+        let key = self.keys.get(at).ok_or_else(|| io::Error::other("no key"))?;
+        let mut device = Device::enroll(&self.roots, &self.discovery, Machine::windows_11(number), &self.sign_in, key).await?;
+        device.scep_key = Some(key.clone());
+        Ok(device)
+    }
+}
+
+/// What a run tells whoever watches it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Event {
+    /// A phase of that many operations begins.
+    Begin(&'static str, usize),
+    /// One of them is over.
+    Step,
+    /// The phase is over.
+    End,
+}
+
+/// What one phase was like.
+#[derive(Debug)]
+pub struct Measured {
+    /// Its name.
+    pub name: &'static str,
+    /// Operations that went well, each with its time.
+    pub latencies: Latencies,
+    /// Operations that went well.
+    pub done: usize,
+    /// Operations that did not.
+    pub failures: usize,
+    /// The first reason.
+    pub first_error: Option<String>,
+    /// How long the phase took.
+    pub took: Duration,
+}
+
+impl Measured {
+    fn new(name: &'static str) -> Self {
+        Self { name, latencies: Latencies::default(), done: 0, failures: 0, first_error: None, took: Duration::ZERO }
+    }
+
+    fn add(&mut self, result: Result<(), String>, took: Duration) {
+        match result {
+            Ok(()) => {
+                self.latencies.add(took);
+                self.done += 1;
+            }
+            Err(why) => {
+                self.failures += 1;
+                self.first_error.get_or_insert(why);
+            }
+        }
+    }
+
+    /// Adds another round of the same phase.
+    fn merge(&mut self, other: Self) {
+        self.latencies.merge(other.latencies);
+        self.done += other.done;
+        self.failures += other.failures;
+        self.first_error = self.first_error.take().or(other.first_error);
+        self.took += other.took;
+    }
+
+    /// Operations per second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        if self.took.is_zero() { 0.0 } else { self.done as f64 / self.took.as_secs_f64() }
+    }
+}
+
+/// Something to ask again and again on a connection of its own.
+#[derive(Debug)]
+pub struct Caller {
+    /// The connection.
+    pub client: Client,
+    /// Whom.
+    pub url: Url,
+    /// With which body.
+    pub body: Vec<u8>,
+    /// Of which type.
+    pub media_type: &'static str,
+}
+
+/// Whether a connection is kept between two operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Connection {
+    /// Kept.
+    Kept,
+    /// Made anew, with a whole handshake.
+    New,
+}
+
+/// Who does the work: so many operations at the same time.
+#[derive(Clone)]
+pub struct Crew {
+    concurrency: usize,
+    watch: Arc<dyn Fn(Event) + Send + Sync>,
+}
+
+impl std::fmt::Debug for Crew {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Crew").field("concurrency", &self.concurrency).finish_non_exhaustive()
+    }
+}
+
+impl Crew {
+    /// A crew of that size (at least one), watched.
+    pub fn new(concurrency: usize, watch: impl Fn(Event) + Send + Sync + 'static) -> Self {
+        Self { concurrency: concurrency.max(1), watch: Arc::new(watch) }
+    }
+
+    /// Does `work` with each item. What it gives back is kept.
+    async fn each<T, U, F, W>(&self, name: &'static str, items: Vec<T>, work: F) -> (Vec<U>, Measured)
+    where
+        T: Send + 'static,
+        U: Send + 'static,
+        F: Fn(T) -> W + Clone + Send + Sync + 'static,
+        W: Future<Output = (Option<U>, Result<(), String>)> + Send,
+    {
+        (self.watch)(Event::Begin(name, items.len()));
+        let begun = Instant::now();
+        let waiting = Arc::new(Mutex::new(VecDeque::from(items)));
+        let workers: Vec<_> = (0..self.concurrency)
+            .map(|_| {
+                let (waiting, watch, work) = (Arc::clone(&waiting), Arc::clone(&self.watch), work.clone());
+                tokio::spawn(async move {
+                    let (mut kept, mut measured) = (Vec::new(), Measured::new(name));
+                    loop {
+                        let next = waiting.lock().unwrap_or_else(PoisonError::into_inner).pop_front();
+                        let Some(item) = next else { break };
+                        let begun = Instant::now();
+                        let (back, result) = work(item).await;
+                        measured.add(result, begun.elapsed());
+                        kept.extend(back);
+                        watch(Event::Step);
+                    }
+                    (kept, measured)
+                })
+            })
+            .collect();
+        let (mut all, mut sum) = (Vec::new(), Measured::new(name));
+        for worker in workers {
+            match worker.await {
+                Ok((kept, measured)) => {
+                    all.extend(kept);
+                    sum.merge(measured);
+                }
+                Err(error) => sum.add(Err(error.to_string()), Duration::ZERO),
+            }
+        }
+        sum.took = begun.elapsed();
+        (self.watch)(Event::End);
+        (all, sum)
+    }
+
+    /// Enrols the machines with these numbers: the same number is the same hardware.
+    pub async fn enroll(&self, site: &Site, numbers: std::ops::Range<u64>) -> (Vec<Device>, Measured) {
+        let site = site.clone();
+        let work = move |number| {
+            let site = site.clone();
+            async move {
+                match site.enroll(number).await {
+                    Ok(device) => (Some(device), Ok(())),
+                    Err(error) => (None, Err(format!("PC {number}: {error}"))),
+                }
+            }
+        };
+        self.each("enrolment", numbers.collect(), work).await
+    }
+
+    /// Holds one session with each device, whatever it brings.
+    pub async fn sessions(&self, name: &'static str, devices: Vec<Device>) -> (Vec<Device>, Measured) {
+        let work = |mut device: Device| async move {
+            let result = device.session().await.map(drop).map_err(|e| e.to_string());
+            (Some(device), result)
+        };
+        self.each(name, devices, work).await
+    }
+
+    /// Holds sessions with each device until nothing is left to do.
+    pub async fn settle(&self, name: &'static str, devices: Vec<Device>) -> (Vec<Device>, Measured) {
+        let work = |mut device: Device| async move {
+            let result = device.settle().await.map(drop).map_err(|e| e.to_string());
+            (Some(device), result)
+        };
+        self.each(name, devices, work).await
+    }
+
+    /// Does what sessions started: one SCEP enrolment with each device.
+    pub async fn scep(&self, devices: Vec<Device>) -> (Vec<Device>, Measured) {
+        let work = |mut device: Device| async move {
+            let before = device.certificates.len();
+            device.work().await;
+            let grown = device.certificates.len() > before;
+            (Some(device), if grown { Ok(()) } else { Err("no certificate by SCEP".to_owned()) })
+        };
+        self.each("SCEP", devices, work).await
+    }
+
+    /// Holds sessions in which nothing is left to do, `rounds` with each device.
+    pub async fn idle(
+        &self,
+        name: &'static str,
+        mut devices: Vec<Device>,
+        connection: Connection,
+        rounds: usize,
+    ) -> (Vec<Device>, Measured) {
+        let mut sum = Measured::new(name);
+        for _ in 0..rounds {
+            let work = move |mut device: Device| async move {
+                if connection == Connection::New {
+                    device.disconnect();
+                }
+                let result = match device.session().await {
+                    Ok(report) if report.messages == 1 && report.commands == 0 => Ok(()),
+                    Ok(report) => Err(format!("not idle: {} messages, {} commands", report.messages, report.commands)),
+                    Err(error) => Err(error.to_string()),
+                };
+                (Some(device), result)
+            };
+            let measured;
+            (devices, measured) = self.each(name, devices, work).await;
+            sum.merge(measured);
+        }
+        (devices, sum)
+    }
+
+    /// Sends each caller's body, `rounds` times; every answer must be 200.
+    pub async fn call(
+        &self,
+        name: &'static str,
+        mut callers: Vec<Caller>,
+        connection: Connection,
+        rounds: usize,
+    ) -> (Vec<Caller>, Measured) {
+        let mut sum = Measured::new(name);
+        for _ in 0..rounds {
+            let work = move |mut caller: Caller| async move {
+                if connection == Connection::New {
+                    caller.client.disconnect();
+                }
+                let headers = [("Content-Type", caller.media_type)];
+                let result = match caller.client.send("POST", &caller.url, &headers, &caller.body).await {
+                    Ok(response) if response.status == 200 => Ok(()),
+                    Ok(response) => Err(format!("HTTP status {}", response.status)),
+                    Err(error) => Err(error.to_string()),
+                };
+                (Some(caller), result)
+            };
+            let measured;
+            (callers, measured) = self.each(name, callers, work).await;
+            sum.merge(measured);
+        }
+        (callers, sum)
+    }
+}

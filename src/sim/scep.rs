@@ -144,11 +144,32 @@ impl Server {
     /// # Errors
     /// [`Error`] says what went wrong.
     pub async fn enroll(&self, http: &mut Client, wish: &Wish, now: Time) -> Result<Outcome, Error> {
-        let key = new_key().await?;
+        self.first(http, wish, new_key().await?, None, now).await
+    }
+
+    /// The same with a key that may have been used before: many devices of a load run share a few.
+    ///
+    /// # Errors
+    /// [`Error`] says what went wrong.
+    pub async fn enroll_with(&self, http: &mut Client, wish: &Wish, key: &PKey<Private>, now: Time) -> Result<Outcome, Error> {
+        // The hash of the key would not tell the requests apart.
+        let mut random = [0u8; 32];
+        rand_bytes(&mut random)?;
+        self.first(http, wish, key.clone(), Some(&hex::encode_upper(random)), now).await
+    }
+
+    async fn first(
+        &self,
+        http: &mut Client,
+        wish: &Wish,
+        key: PKey<Private>,
+        transaction_id: Option<&str>,
+        now: Time,
+    ) -> Result<Outcome, Error> {
         let wrapper = self_signed(&key, now)?;
         let csr = build(wish, &key, self.options.digest)?;
         let signer = Identity { certificate: wrapper, key: key.clone() };
-        self.ask(http, MessageType::PkcsReq, &csr, &signer, key, None).await
+        self.ask(http, MessageType::PkcsReq, &csr, &signer, key, transaction_id).await
     }
 
     /// Asks for a certificate with a fresh key in place of the one the device has (RenewalReq).

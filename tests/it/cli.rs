@@ -32,7 +32,7 @@ pub fn refused(folder: &Path, args: &[&str]) -> String {
 }
 
 /// A server that runs until it is dropped, with where its web face is.
-struct Serving(Child, String);
+pub struct Serving(Child, pub String);
 
 impl Drop for Serving {
     fn drop(&mut self) {
@@ -42,7 +42,7 @@ impl Drop for Serving {
 }
 
 /// Starts the server and waits until it says that it serves.
-fn serve(folder: &Path) -> Serving {
+pub fn serve(folder: &Path) -> Serving {
     let mut child = muster(folder).arg("serve").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let web = loop {

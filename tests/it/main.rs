@@ -5,6 +5,7 @@
 mod catalogue_baselines;
 mod cli;
 mod cli_orders;
+mod cli_simulate;
 mod compliance;
 mod desired;
 mod faces;

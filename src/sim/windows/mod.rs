@@ -104,6 +104,8 @@ pub struct Device {
     pub heard: Option<Vec<Vec<u8>>>,
     /// Management addresses that it calls in turn; empty: the one it was given.
     pub nodes: Vec<Url>,
+    /// The key of its SCEP requests; none: a fresh one for each, which takes long.
+    pub scep_key: Option<PKey<Private>>,
     roots: Vec<X509>,
     management: Client,
     web: Client,
@@ -149,6 +151,7 @@ impl Device {
             left: false,
             heard: None,
             nodes: Vec::new(),
+            scep_key: None,
             roots,
             sessions: 0,
             calls: 0,
@@ -276,7 +279,12 @@ impl Device {
         if !server.certificates.iter().any(|der| thumbprint(der).eq_ignore_ascii_case(value("CAThumbprint"))) {
             return Err(scep::Error::Foreign);
         }
-        match server.enroll(&mut self.web, &wish, SystemClock.now()).await? {
+        let now = SystemClock.now();
+        let outcome = match &self.scep_key {
+            Some(key) => server.enroll_with(&mut self.web, &wish, key, now).await?,
+            None => server.enroll(&mut self.web, &wish, now).await?,
+        };
+        match outcome {
             scep::Outcome::Issued(identity) => Ok((identity, server.certificates.clone())),
             scep::Outcome::Pending(waiting) => match server.poll(&mut self.web, &waiting).await? {
                 scep::Outcome::Issued(identity) => Ok((identity, server.certificates.clone())),

@@ -1,0 +1,146 @@
+//! `muster simulate`: a fleet of devices that are not there, against any server or against one of its own.
+
+mod child;
+mod prefill;
+mod report;
+
+use std::io::IsTerminal as _;
+use std::path::PathBuf;
+use std::sync::Mutex;
+
+use anyhow::Context as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use reqwest::Url;
+use serde_json::{Value, json};
+
+use crate::config::Config;
+use crate::sim::fleet::{Connection, Crew, Event, Measured, Site};
+use crate::sim::windows::enroll::SignIn;
+
+/// What is simulated, and against what.
+#[derive(clap::Args, Debug)]
+pub(super) struct Arguments {
+    /// What the devices are
+    #[arg(long, value_enum)]
+    platform: Platform,
+    /// How many devices
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    devices: u64,
+    /// How many do something at the same time
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    concurrency: u16,
+    /// Number of the first device: the same number is the same hardware, which enrols again
+    #[arg(long, default_value_t = 1)]
+    first: u64,
+    /// How many sessions without work each device holds, per kind of connection
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Base URL of the server's web face
+    #[arg(long, requires_all = ["root", "user", "pass"], required_unless_present = "report")]
+    server: Option<Url>,
+    /// PEM file of the root certificates that the devices trust
+    #[arg(long, value_name = "FILE", requires = "server")]
+    root: Option<PathBuf>,
+    /// User principal name of the one whose devices these are
+    #[arg(long, value_name = "UPN", requires = "server")]
+    user: Option<String>,
+    /// A reusable Temporary Access Pass of the user
+    #[arg(long, requires = "server")]
+    pass: Option<String>,
+    /// Starts a server in a throw-away folder and measures it beside its own limits on this machine
+    #[arg(long, conflicts_with = "server")]
+    report: bool,
+    /// With --report: how many enrolled devices the database has beforehand
+    #[arg(long, default_value_t = 0, requires = "report", value_name = "DEVICES")]
+    prefill: usize,
+}
+
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+enum Platform {
+    /// Windows 11 PCs
+    Windows,
+}
+
+pub(super) async fn run(config: &Config, arguments: &Arguments, json: bool) -> anyhow::Result<Value> {
+    let Platform::Windows = arguments.platform;
+    if arguments.report {
+        let report = report::run(config, arguments).await?;
+        return if json { Ok(serde_json::to_value(&report)?) } else { Ok(Value::String(report.table())) };
+    }
+    drive(arguments).await
+}
+
+/// Enrols the devices, lets them settle, and has them hold sessions without work.
+async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
+    let (Some(server), Some(root), Some(user), Some(pass)) = (&arguments.server, &arguments.root, &arguments.user, &arguments.pass) else {
+        anyhow::bail!("name --server, --root, --user and --pass");
+    };
+    let roots = std::fs::read(root).with_context(|| root.display().to_string())?;
+    let sign_in = SignIn::Pass { user: user.clone(), pass: pass.clone() };
+    let site = Site::new(server, &roots, sign_in).await.context("the roots cannot be read")?;
+    let crew = arguments.crew();
+    let (devices, enrolled) = crew.enroll(&site, arguments.numbers()).await;
+    let (devices, settled) = crew.settle("first sessions", devices).await;
+    let (devices, kept) = crew.idle("sessions, kept connection", devices, Connection::Kept, arguments.rounds).await;
+    let certificates: usize = devices.iter().map(|device| device.certificates.len()).sum();
+    let phases = [enrolled, settled, kept];
+    let failures: usize = phases.iter().map(|phase| phase.failures).sum();
+    if let Some(why) = phases.iter().find_map(|phase| phase.first_error.as_ref()) {
+        // Sessions that bring work are no error of the server that the devices were sent to: it is told, and the run has failed.
+        anyhow::bail!("{failures} operations failed, the first with: {why}");
+    }
+    Ok(json!({
+        "devices": devices.len(),
+        "certificates_by_scep": certificates,
+        "phases": phases.into_iter().map(show).collect::<Vec<_>>(),
+    }))
+}
+
+fn show(phase: Measured) -> Value {
+    let (name, done, rate) = (phase.name, phase.done, phase.per_second());
+    let took = phase.latencies.percentiles();
+    json!({
+        "phase": name, "done": done, "per_second": round(rate), "p50_ms": round(took.p50), "p95_ms": round(took.p95), "p99_ms": round(took.p99),
+    })
+}
+
+/// Three digits behind the point: more would pretend to know.
+fn round(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+impl Arguments {
+    fn numbers(&self) -> std::ops::Range<u64> {
+        self.first..self.first.saturating_add(self.devices)
+    }
+
+    /// A crew with a progress bar, where somebody watches.
+    fn crew(&self) -> Crew {
+        let bar: Mutex<Option<ProgressBar>> = Mutex::new(None);
+        let watched = std::io::stderr().is_terminal();
+        Crew::new(usize::from(self.concurrency), move |event| {
+            let mut bar = bar.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            match event {
+                Event::Begin(name, count) if watched => {
+                    let new = ProgressBar::new(u64::try_from(count).unwrap_or(u64::MAX)).with_message(name);
+                    let style = ProgressStyle::with_template("{msg:32} {wide_bar} {pos}/{len} {per_sec}");
+                    *bar = Some(match style {
+                        Ok(style) => new.with_style(style),
+                        Err(_) => new,
+                    });
+                }
+                Event::Begin(..) => {}
+                Event::Step => {
+                    if let Some(bar) = &*bar {
+                        bar.inc(1);
+                    }
+                }
+                Event::End => {
+                    if let Some(bar) = bar.take() {
+                        bar.finish_and_clear();
+                    }
+                }
+            }
+        })
+    }
+}

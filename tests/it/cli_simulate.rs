@@ -1,0 +1,47 @@
+//! Simulated fleets, through the program itself.
+
+use crate::cli::{json, refused, run, serve};
+
+#[test]
+fn a_fleet_enrols_settles_and_holds_sessions_without_work() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    json(path, &["init"]);
+    let serving = serve(path);
+    json(path, &["user", "create", "ana@example.org"]);
+    let pass = json(path, &["user", "tap", "ana@example.org", "--reusable"]);
+    let pass = pass["temporary_access_pass"].as_str().unwrap();
+    std::fs::write(path.join("root.pem"), run(path, &["ca", "export", "root"]).stdout).unwrap();
+    let against = |pass: &str| {
+        let fixed = ["simulate", "--platform", "windows", "--devices", "3", "--concurrency", "2", "--rounds", "2", "--root", "root.pem"];
+        let more = ["--server", &serving.1, "--user", "ana@example.org", "--pass", pass];
+        [&fixed[..], &more[..]].concat().into_iter().map(str::to_owned).collect::<Vec<_>>()
+    };
+    let given = against(pass);
+    let report = json(path, &given.iter().map(String::as_str).collect::<Vec<_>>());
+    assert_eq!(report["devices"], 3, "{report}");
+    let done: Vec<_> = report["phases"].as_array().unwrap().iter().map(|phase| phase["done"].as_u64().unwrap()).collect();
+    assert_eq!(done, [3, 3, 6], "enrolments, first sessions, sessions without work");
+    assert_eq!(json(path, &["device", "list"]).as_array().unwrap().len(), 3);
+    let wrong = against("ABCDEFGHJKLM");
+    let said = refused(path, &wrong.iter().map(String::as_str).collect::<Vec<_>>());
+    assert!(said.contains("3 operations failed"), "{said}");
+}
+
+#[test]
+fn a_report_measures_a_server_of_its_own_and_leaves_the_instance_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let given = ["simulate", "--platform", "windows", "--devices", "2", "--rounds", "1", "--report", "--prefill", "3"];
+    let report = json(path, &given);
+    let phases = report["phases"].as_array().unwrap();
+    for phase in phases {
+        assert_eq!(phase["failures"], 0, "{phase}");
+        assert_eq!(phase["done"], 2, "{phase}");
+    }
+    let named = |name: &str| phases.iter().find(|phase| phase["phase"] == name).unwrap_or_else(|| panic!("{name}"));
+    assert_eq!(named("idle sessions, kept connections")["limit"], "echo, kept connections");
+    assert!(named("idle sessions, new handshakes")["rate_ratio"].as_f64().unwrap() > 0.0);
+    assert!(named("SCEP")["p50_ms"].as_f64().unwrap() > 0.0);
+    assert!(!path.join("data").exists(), "nothing is made here");
+}
