@@ -25,7 +25,7 @@ const PROFILES: [&str; 3] = ["trusted-root", "windows-hello-for-business", "scep
 /// Octets of a device's first message without news, about.
 const MESSAGE: usize = 2000;
 /// What an order of the command round asks for.
-const ASKED: &str = "./DevDetail/SwV";
+const ASKED: &str = "./Vendor/MSFT/DeviceStatus/TPM/SpecificationVersion";
 
 /// The best that could be, for one operation.
 #[derive(Clone, Debug)]
