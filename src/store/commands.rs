@@ -68,6 +68,10 @@ pub fn insert_command(tx: &mut Tx<'_>, command: &Command, now: Time) -> Result<(
         updated_at: now.0,
         version: 1,
     };
+    // The enrolment's row is taken first: a session that ends meanwhile works out its next moment before the order or after it.
+    diesel::update(enrollments::table.find(command.enrollment_id.as_str()))
+        .set(enrollments::work_at.eq(enrollments::work_at))
+        .execute(tx.conn())?;
     diesel::insert_into(commands::table).values(row).execute(tx.conn())?;
     diesel::update(enrollments::table.find(command.enrollment_id.as_str()))
         .set(enrollments::work_at.eq(Some(command.not_before.0)))
@@ -97,6 +101,19 @@ pub fn list_open(conn: &mut Conn, enrollment: &EnrollmentId, limit: i64) -> Resu
         .select(Row::as_select())
         .load(conn)?;
     rows.into_iter().map(Command::try_from).collect()
+}
+
+/// When the next queued order of an enrolment may be sent; `None` when none is queued.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_next_due(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Option<Time>> {
+    let at: Option<i64> = commands::table
+        .filter(commands::enrollment_id.eq(enrollment.as_str()))
+        .filter(commands::state.eq(State::Queued.as_str()))
+        .select(diesel::dsl::min(commands::not_before))
+        .first(conn)?;
+    Ok(at.map(Time))
 }
 
 /// All orders of an enrolment, newest first.

@@ -164,8 +164,9 @@ fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<()> {
     );
     execute(tx, &remove, Parameters::IdThenNow, id, now)?;
 
+    // Rows that are due already are written as well: a session that ends meanwhile waits for us, or we for it.
     let wake = format!(
-        "UPDATE enrollments SET work_at = $1 WHERE state IN ('provisioned', 'active') AND (work_at IS NULL OR work_at > $1)
+        "UPDATE enrollments SET work_at = CASE WHEN work_at < $1 THEN work_at ELSE $1 END WHERE state IN ('provisioned', 'active')
          AND device_id IN (SELECT device_id FROM desired_items WHERE {} AND updated_at = $1 AND due_at = $1)",
         scope.on_items("$2")
     );

@@ -100,9 +100,11 @@ pub struct Device {
     pub certificates: BTreeMap<String, Held>,
     /// Whether it has left management.
     pub left: bool,
+    /// How often it ran which command of the catalogue.
+    pub ran: BTreeMap<&'static str, u32>,
     /// Every answer of the management server, when it is to be kept.
     pub heard: Option<Vec<Vec<u8>>>,
-    /// Management addresses that it calls in turn; empty: the one it was given.
+    /// Management addresses that it calls in turn, passing over those that cannot be reached; empty: the one it was given.
     pub nodes: Vec<Url>,
     /// The key of its SCEP requests; none: a fresh one for each, which takes long.
     pub scep_key: Option<PKey<Private>>,
@@ -149,6 +151,7 @@ impl Device {
             faults: Faults::default(),
             certificates: BTreeMap::new(),
             left: false,
+            ran: BTreeMap::new(),
             heard: None,
             nodes: Vec::new(),
             scep_key: None,
@@ -191,7 +194,29 @@ impl Device {
         let md5 = client.name.clone().map(|user| Md5 { user, secret: client.secret.clone() });
         let target = self.identity.management.address.clone();
         let mut session = Session::new(&id, &self.identity.device_id, &target, start, md5);
-        let mut report = Report::default();
+        let ended = self.converse(&mut session).await;
+        // What the device has begun goes on, however the session ended.
+        for effect in std::mem::take(&mut session.effects) {
+            match effect {
+                Effect::ScepEnroll { scope, id, install } => {
+                    self.waiting.retain(|(_, known, _)| *known != id);
+                    self.waiting.push((scope, id, install));
+                }
+                Effect::Command(name) => {
+                    *self.ran.entry(name).or_default() += 1;
+                    self.left |= name == "unenroll";
+                }
+            }
+        }
+        let unequal = ended?;
+        // The alerts have been heard.
+        self.alerts.clear();
+        Ok(Report { messages: session.messages(), commands: session.commands, unequal })
+    }
+
+    /// Exchanges messages until the session is over; how many answers differed from the first to the same message.
+    async fn converse(&mut self, session: &mut Session) -> Result<u32, Error> {
+        let mut unequal = 0;
         let mut message = Some(session.first(&self.tree));
         while let Some(body) = message {
             let answer = self.call(&body).await?;
@@ -199,7 +224,7 @@ impl Device {
                 heard.push(answer.clone());
             }
             if self.faults.resend && self.call(&body).await? != answer {
-                report.unequal += 1;
+                unequal += 1;
             }
             if self.faults.drop_after.is_some_and(|after| session.messages() >= after) {
                 self.management.disconnect();
@@ -207,32 +232,27 @@ impl Device {
             }
             message = session.answer(&answer, &mut self.tree)?;
         }
-        report.messages = session.messages();
-        report.commands = session.commands;
-        // The alerts have been heard.
-        self.alerts.clear();
-        for effect in std::mem::take(&mut session.effects) {
-            match effect {
-                Effect::ScepEnroll { scope, id, install } => self.waiting.push((scope, id, install)),
-                Effect::Command("unenroll") => self.left = true,
-                Effect::Command(_) => {}
-            }
-        }
-        Ok(report)
+        Ok(unequal)
     }
 
     async fn call(&mut self, body: &[u8]) -> Result<Vec<u8>, Error> {
-        let mut url = self.identity.management_url()?;
+        let mut urls = vec![self.identity.management_url()?];
         if !self.nodes.is_empty() {
-            if let Some(node) = self.nodes.get(self.calls % self.nodes.len()) {
-                url = node.clone();
-            }
+            urls.clone_from(&self.nodes);
+            urls.rotate_left(self.calls % self.nodes.len());
             self.calls += 1;
         }
-        url.query_pairs_mut().append_pair("mode", "Maintenance").append_pair("Platform", "WoA");
         let headers = [("Content-Type", MEDIA_TYPE), ("User-Agent", "MSFT OMA DM Client/1.2.0.1")];
-        let response = self.management.send("POST", &url, &headers, body).await?;
-        if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status)) }
+        let mut failed = Error::Dropped;
+        for mut url in urls {
+            url.query_pairs_mut().append_pair("mode", "Maintenance").append_pair("Platform", "WoA");
+            match self.management.send("POST", &url, &headers, body).await {
+                Ok(response) if response.status == 200 => return Ok(response.body),
+                Ok(response) => return Err(Error::Http(response.status)),
+                Err(error) => failed = error.into(),
+            }
+        }
+        Err(failed)
     }
 
     /// Does what sessions started and what goes on outside of them: SCEP enrolments. Their end is reported in the next session.

@@ -575,7 +575,6 @@ impl<'a> Turn<'a> {
             enrollment.state = enrollment::State::Active;
         }
         let stale = enrollment != self.before;
-        let next_order = self.loaded.orders.iter().filter(|o| o.state == OrderState::Queued).map(|o| o.not_before).min();
         let (now, origin) = (self.now, self.origin.to_owned());
         let rules = compliance::rules(&self.app.config);
         let (effects, entries, report_hash) = (self.effects, self.entries, self.report_hash);
@@ -620,11 +619,12 @@ impl<'a> Turn<'a> {
                     let initiator = Initiator::Policy;
                     Some(compliance::reevaluate_in(tx, &device_id, rules, initiator, now)?)
                 };
+                // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.
+                enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
                 if over_now {
-                    let next = [desired_items::find_next_work(tx.conn(), &device_id)?, next_order].into_iter().flatten().min();
-                    enrollments::update_work_at(tx, &enrollment.id, next)?;
-                } else {
-                    enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
+                    let items = desired_items::find_next_work(tx.conn(), &device_id)?;
+                    let orders = commands::find_next_due(tx.conn(), &enrollment.id)?;
+                    enrollments::update_work_at(tx, &enrollment.id, [items, orders].into_iter().flatten().min())?;
                 }
                 for entry in &entries {
                     audit::append(tx, entry, now)?;

@@ -1,0 +1,384 @@
+//! The server is killed without warning, again and again, while devices enrol and hold sessions. What it has acknowledged is there
+//! afterwards.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
+
+use muster::app::App;
+use muster::catalogue::{Vars, catalogue};
+use muster::clock::{Clock as _, SystemClock};
+use muster::config::Config;
+use muster::domain::command::{State, Verb as OrderVerb};
+use muster::domain::tap::Policy;
+use muster::service::audit;
+use muster::service::device::{self, Custom, Order};
+use muster::service::identity::tap;
+use muster::service::pki::authority;
+use muster::service::profile;
+use muster::sim::windows::enroll::{Failure, Machine, SignIn};
+use muster::sim::windows::{Device, Error};
+use muster::store::{certificates, commands, enrollments, facts, users};
+use muster::wire::syncml::{Command as Message, SyncMl, Verb};
+use openssl::x509::X509;
+use reqwest::Url;
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::cli::muster;
+use crate::support::tools;
+use crate::support::windows::{UPN, by, key};
+
+/// How often a server that serves is killed; beside them some are killed before they do.
+const KILLS: u64 = 50;
+/// Devices at once.
+const SLOTS: u64 = 4;
+/// Sessions of a device before another one enrols in its place.
+const SESSIONS: u32 = 4;
+/// Where the orders of this test look: no device has such a node, and says so.
+const NOWHERE: &str = "./Device/Vendor/MSFT/Nowhere/";
+/// Longer than all of it takes.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// xorshift64.
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % bound
+    }
+
+    fn millis(&mut self, bound: u64) -> Duration {
+        Duration::from_millis(self.below(bound))
+    }
+}
+
+/// What devices were told.
+#[derive(Default)]
+struct Ledger {
+    /// The certificate of each enrolment and the protocol's device id, oldest first.
+    enrolled: Vec<(String, String)>,
+    /// Every certificate that a device holds.
+    certificates: BTreeSet<String>,
+    /// Commands whose answers were taken: certificate of the enrolment, verb, address.
+    answered: Vec<(String, Verb, String)>,
+}
+
+struct World {
+    folder: tempfile::TempDir,
+    config: Config,
+    roots: Vec<X509>,
+    sign_in: SignIn,
+    ledger: Mutex<Ledger>,
+    /// How many acknowledgements there were.
+    acknowledged: watch::Sender<u64>,
+    /// How often the server has come up.
+    starts: watch::Sender<u64>,
+    over: AtomicBool,
+}
+
+/// A server that runs until it is killed.
+struct Serving(Child);
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn sha256(der: &[u8]) -> String {
+    hex::encode(openssl::sha::sha256(der))
+}
+
+fn fingerprint(certificate: &X509) -> String {
+    sha256(&certificate.to_der().unwrap())
+}
+
+/// Ports below the range from which the system takes any: nobody else gets them while the server is down.
+fn ports() -> Vec<u16> {
+    let from = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
+    (from..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(3).collect()
+}
+
+impl World {
+    async fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut config = Config { data_dir: folder.path().join("data"), ..Config::default() };
+        for (face, port) in [&mut config.web, &mut config.device, &mut config.pki].into_iter().zip(ports()) {
+            face.listen.set_ip("127.0.0.1".parse().unwrap());
+            face.listen.set_port(port);
+        }
+        let mut world = Self {
+            folder,
+            config,
+            roots: Vec::new(),
+            sign_in: SignIn::Jwt(String::new()),
+            ledger: Mutex::default(),
+            acknowledged: watch::Sender::new(0),
+            starts: watch::Sender::new(0),
+            over: AtomicBool::new(false),
+        };
+        let made = world.command().args(["init", "--admin", UPN]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        let app = world.open().await;
+        for baseline in ["windows-hello-for-business", "trusted-root", "scep-device-certificate", "windows-compliance"] {
+            let draft = profile::ready().unwrap().into_iter().find(|(name, _)| name == baseline).unwrap().1;
+            let id = profile::apply(&app, draft, &by()).await.unwrap().profile.id;
+            let all = muster::domain::assignment::Target::AllDevices;
+            profile::assign(&app, &id, muster::domain::assignment::Mode::Include, all, &by()).await.unwrap();
+        }
+        let user = app.store.read(|c| users::find_user_by_upn(c, UPN)).await.unwrap().unwrap();
+        let policy = Policy { one_time: false, ..Policy::default() };
+        let pass = tap::create(&app, &user.id, policy, None, "cli:test", "local").await.unwrap();
+        world.sign_in = SignIn::Pass { user: UPN.into(), pass: pass.show().to_owned() };
+        world.roots = X509::stack_from_pem(authority::pem(&authority::root_certificate(&app).await.unwrap()).as_bytes()).unwrap();
+        world
+    }
+
+    fn command(&self) -> Command {
+        let mut command = muster(self.folder.path());
+        for (name, face) in [("web", &self.config.web), ("device", &self.config.device), ("pki", &self.config.pki)] {
+            command.args(["--set", &format!("{name}.listen={}", face.listen)]);
+        }
+        command.args(["--set", "limits.anonymous_per_second=0", "--set", "workers=2"]);
+        command
+    }
+
+    /// Starts a server and waits until it serves.
+    fn serve(&self) -> Serving {
+        let mut child = self.command().arg("serve").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let serving = Serving(child);
+        let mut said = Vec::new();
+        loop {
+            let Some(line) = lines.next() else { panic!("the server ended before it served: {said:#?}") };
+            let line = line.unwrap();
+            if serde_json::from_str::<Value>(&line).is_ok_and(|line| line["message"] == "serving") {
+                break;
+            }
+            said.push(line);
+        }
+        std::thread::spawn(move || lines.for_each(drop));
+        self.starts.send_modify(|starts| *starts += 1);
+        serving
+    }
+
+    /// The instance, while no server has it.
+    async fn open(&self) -> App {
+        App::open(self.config.clone(), Arc::new(SystemClock)).await.unwrap()
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap()
+    }
+
+    fn acknowledge(&self) {
+        self.acknowledged.send_modify(|count| *count += 1);
+    }
+
+    /// What came of it; `None` when the server broke off, after it has come up again.
+    async fn outcome<T>(&self, started: u64, result: Result<T, Error>) -> Option<T> {
+        match result {
+            Ok(value) => Some(value),
+            Err(Error::Connection(_) | Error::Enrollment(Failure::Connection(_))) => {
+                self.starts.subscribe().wait_for(|starts| *starts > started).await.unwrap();
+                None
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+
+    async fn enroll(&self, number: u64) -> Device {
+        let discovery = Url::parse(&format!("{}/EnrollmentServer/Discovery.svc", self.config.web_url())).unwrap();
+        loop {
+            let started = *self.starts.borrow();
+            let enrolled = Device::enroll(&self.roots, &discovery, Machine::windows_11(number), &self.sign_in, &key()).await;
+            let Some(device) = self.outcome(started, enrolled).await else { continue };
+            let id = device.identity.device_id.clone();
+            self.ledger().enrolled.push((fingerprint(&device.identity.certificate), id));
+            self.acknowledge();
+            return device;
+        }
+    }
+
+    /// A session, as far as it gets, and what it started. `enrolled` is the certificate with which the device enrolled.
+    async fn session(&self, device: &mut Device, enrolled: &str) -> bool {
+        let started = *self.starts.borrow();
+        device.heard = Some(Vec::new());
+        let held = device.session().await;
+        let heard: Vec<SyncMl> = device.heard.take().unwrap().iter().map(|body| SyncMl::decode(body).unwrap()).collect();
+        // The answers to what a message asks come with the next one, which is acknowledged by the message after it.
+        for pair in heard.windows(2) {
+            for command in &pair[0].body {
+                if let Message::Operation(operation) = command {
+                    for uri in operation.items.iter().filter_map(|item| item.target.as_ref()) {
+                        self.ledger().answered.push((enrolled.to_owned(), operation.verb, uri.uri.clone()));
+                    }
+                }
+            }
+            self.acknowledge();
+        }
+        let held = self.outcome(started, held).await.is_some();
+        device.work().await;
+        for held in device.certificates.values() {
+            if self.ledger().certificates.insert(sha256(&held.identity.certificate)) {
+                self.acknowledge();
+            }
+        }
+        held
+    }
+
+    /// Devices, one after the other, until it is over; all of them.
+    async fn live(self: Arc<Self>, slot: u64) -> Vec<(String, Device)> {
+        let mut devices = Vec::new();
+        for number in slot * 1000.. {
+            if self.over.load(Ordering::SeqCst) {
+                break;
+            }
+            let mut device = self.enroll(number).await;
+            let enrolled = fingerprint(&device.identity.certificate);
+            for _ in 0..SESSIONS {
+                self.session(&mut device, &enrolled).await;
+            }
+            devices.push((enrolled, device));
+        }
+        devices
+    }
+
+    /// Gives the youngest devices orders: one that only asks, and one that may run once only.
+    async fn order(&self, round: u64) {
+        let app = self.open().await;
+        let count = usize::try_from(2 * SLOTS).unwrap();
+        let youngest: Vec<String> = self.ledger().enrolled.iter().rev().take(count).map(|(sha256, _)| sha256.clone()).collect();
+        for enrolled in youngest {
+            let found = app.store.read(move |c| enrollments::find_identity(c, &enrolled)).await.unwrap().unwrap().enrollment;
+            let uri = format!("{NOWHERE}{round}");
+            let ask = Order::Custom(Custom { verb: OrderVerb::Get, uri, format: None, data: None });
+            for order in [ask, Order::Known("reboot".into())] {
+                device::command(&app, &found.device_id, order, true, &by()).await.unwrap();
+            }
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn what_was_acknowledged_outlives_fifty_kills() {
+    let seed = std::env::var("MUSTER_TEST_SEED").ok().and_then(|text| text.parse().ok()).unwrap_or(SystemClock.now().0.unsigned_abs());
+    tools::say(&format!("MUSTER_TEST_SEED={seed}"));
+    tokio::time::timeout(PATIENCE, kill(Random(seed | 1))).await.expect("in time");
+}
+
+async fn kill(mut random: Random) {
+    let world = Arc::new(World::new().await);
+    let living: Vec<_> = (0..SLOTS).map(|slot| tokio::spawn(Arc::clone(&world).live(slot))).collect();
+    let (mut starting, mut early) = (Duration::ZERO, 0);
+    for round in 0..KILLS {
+        if random.below(6) == 0 {
+            let mut child = Serving(world.command().arg("serve").stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap());
+            let _ = tokio::time::timeout(random.millis(150), std::future::pending::<()>()).await;
+            child.0.kill().unwrap();
+            early += 1;
+        }
+        let began = Instant::now();
+        let own = Arc::clone(&world);
+        let serving = tokio::task::spawn_blocking(move || own.serve()).await.unwrap();
+        starting += began.elapsed();
+        let wanted = *world.acknowledged.borrow() + random.below(24);
+        let mut acknowledged = world.acknowledged.subscribe();
+        let _ = tokio::time::timeout(random.millis(1500), acknowledged.wait_for(|count| *count >= wanted)).await;
+        // SIGKILL.
+        drop(serving);
+        if round % 4 == 3 {
+            world.order(round).await;
+        }
+    }
+    let own = Arc::clone(&world);
+    let mut serving = tokio::task::spawn_blocking(move || own.serve()).await.unwrap();
+    world.over.store(true, Ordering::SeqCst);
+    let mut devices = Vec::new();
+    for slot in living {
+        devices.extend(slot.await.unwrap());
+    }
+    // Everybody gets along with the server that is left.
+    for (enrolled, device) in &mut devices {
+        assert!(world.session(device, enrolled).await);
+    }
+    assert!(Command::new("kill").arg(serving.0.id().to_string()).status().unwrap().success());
+    assert!(serving.0.wait().unwrap().success());
+    prove(&world, &devices).await;
+    let ledger = world.ledger();
+    tools::say(&format!(
+        "{KILLS} kills and {early} before serving; a start takes {} ms; {} enrolments, {} certificates, {} answers",
+        starting.as_millis() / u128::from(KILLS),
+        ledger.enrolled.len(),
+        ledger.certificates.len(),
+        ledger.answered.len()
+    ));
+    assert!(ledger.enrolled.len() >= 4 && ledger.certificates.len() >= 4 && ledger.answered.len() >= 100, "too little happened");
+}
+
+/// Holds the database against the ledger.
+async fn prove(world: &World, devices: &[(String, Device)]) {
+    let app = world.open().await;
+    let report = audit::verify(&app).await.unwrap();
+    assert_eq!(report.broken, None);
+    let written: BTreeSet<(String, String)> =
+        app.store.read(|c| muster::store::audit::list(c, 0, 1_000_000)).await.unwrap().into_iter().map(|r| (r.action, r.target)).collect();
+    let was_written = |action: &str, target: String| assert!(written.contains(&(action.to_owned(), target.clone())), "{action} {target}");
+    let (enrolled, held, answered) = {
+        let ledger = world.ledger();
+        (ledger.enrolled.clone(), ledger.certificates.clone(), ledger.answered.clone())
+    };
+    for shown in held.iter().chain(enrolled.iter().map(|(sha256, _)| sha256)) {
+        let sha256 = shown.clone();
+        let row = app.store.read(move |c| certificates::find_certificate_by_sha256(c, &sha256)).await.unwrap();
+        let row = row.unwrap_or_else(|| panic!("a device holds the certificate {shown}, which nobody knows"));
+        was_written("certificate.issue", format!("certificate:{}", row.id));
+    }
+    let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
+    let asked: BTreeSet<String> = catalogue().facts().map(|row| row.locuri(&vars)).collect();
+    for (sha256, mdm_id) in enrolled {
+        let own = sha256.clone();
+        let found = app.store.read(move |c| enrollments::find_identity(c, &own)).await.unwrap();
+        let enrollment = found.unwrap_or_else(|| panic!("the enrolment of {mdm_id} is gone")).enrollment;
+        assert_eq!(enrollment.mdm_id, mdm_id);
+        was_written("enrollment.create", format!("enrollment:{}", enrollment.id));
+        let (facts, orders) = app
+            .store
+            .read(move |c| Ok((facts::list_for_device(c, &enrollment.device_id)?, commands::list_commands(c, &enrollment.id, 1000)?)))
+            .await
+            .unwrap();
+        let sources: BTreeSet<&str> = facts.values().map(|fact| fact.source.as_str()).collect();
+        let over = |uri: &str| {
+            let over = |state| matches!(state, State::Done | State::Failed);
+            orders.iter().filter(|o| o.operation.uri == uri && over(o.state) && o.result.is_some()).count()
+        };
+        let mut reboots: BTreeMap<&str, usize> = BTreeMap::new();
+        for (_, verb, uri) in answered.iter().filter(|(of, _, _)| *of == sha256) {
+            if *verb == Verb::Get && uri.starts_with(NOWHERE) {
+                assert_eq!(over(uri), 1, "the answer to {uri}");
+            } else if *verb == Verb::Get && asked.contains(uri) {
+                assert!(sources.contains(uri.as_str()), "the answer to {uri}");
+            } else if *verb == Verb::Exec && uri.ends_with("/RebootNow") {
+                *reboots.entry(uri).or_default() += 1;
+            }
+        }
+        for (uri, count) in &reboots {
+            assert!(over(uri) >= *count, "reboots of {mdm_id}");
+        }
+        let given = orders.iter().filter(|o| o.kind == "reboot").count();
+        if let Some((_, device)) = devices.iter().find(|(of, _)| *of == sha256) {
+            let ran = device.ran.get("reboot").copied().unwrap_or_default();
+            assert!(ran as usize <= given, "{mdm_id} ran {ran} of {given} reboots");
+            assert!(reboots.values().sum::<usize>() <= ran as usize);
+        }
+    }
+}
