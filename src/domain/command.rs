@@ -100,6 +100,8 @@ pub enum Input {
     Answered(String),
     /// The device cannot now (no user, busy); try later.
     NotNow(String),
+    /// The device failed in a way that does not say whether it ran.
+    Unclear(String),
     /// The device refused it.
     Refused(String),
     /// Its session died before an answer.
@@ -128,13 +130,17 @@ impl Command {
                 self.state = State::Done;
                 self.result = Some(what);
             }
-            (State::Sent, Input::NotNow(why)) if self.attempts < MAX_ATTEMPTS || self.scope == Scope::User => {
+            (State::Sent, Input::Unclear(why)) if !self.is_repeatable() => {
+                self.state = State::Uncertain;
+                self.result = Some(why);
+            }
+            (State::Sent, Input::NotNow(why) | Input::Unclear(why)) if self.attempts < MAX_ATTEMPTS || self.scope == Scope::User => {
                 self.state = State::Queued;
                 self.result = Some(why);
                 // 2, 4, 8 … 64 minutes: a user who is not there comes back some time.
                 self.not_before = now.plus(MINUTE << self.attempts.clamp(1, 6));
             }
-            (State::Sent | State::Uncertain, Input::NotNow(why) | Input::Refused(why)) => {
+            (State::Sent | State::Uncertain, Input::NotNow(why) | Input::Unclear(why) | Input::Refused(why)) => {
                 self.state = State::Failed;
                 self.result = Some(why);
             }
@@ -144,12 +150,18 @@ impl Command {
                 self.result = Some("the session ended before the device answered".into());
             }
             (State::Queued | State::Sent | State::Uncertain, Input::Cancel) => self.state = State::Cancelled,
-            (State::Queued, Input::Answered(_) | Input::NotNow(_) | Input::Refused(_) | Input::SessionLost)
+            (State::Queued, Input::Answered(_) | Input::NotNow(_) | Input::Unclear(_) | Input::Refused(_) | Input::SessionLost)
             | (State::Sent, Input::Deliver)
             | (State::Uncertain, Input::Deliver | Input::SessionLost)
             | (
                 State::Done | State::Failed | State::Cancelled,
-                Input::Deliver | Input::Answered(_) | Input::NotNow(_) | Input::Refused(_) | Input::SessionLost | Input::Cancel,
+                Input::Deliver
+                | Input::Answered(_)
+                | Input::NotNow(_)
+                | Input::Unclear(_)
+                | Input::Refused(_)
+                | Input::SessionLost
+                | Input::Cancel,
             ) => return None,
         }
         Some(self)
@@ -187,6 +199,12 @@ mod tests {
     }
 
     #[test]
+    fn an_exec_that_failed_in_the_dark_is_not_sent_again() {
+        let sent = order(Verb::Exec, Scope::Device).step(Input::Deliver, Time(1)).unwrap();
+        assert_eq!(sent.step(Input::Unclear("500".into()), Time(2)).unwrap().state, State::Uncertain);
+    }
+
+    #[test]
     fn a_replace_whose_session_died_waits_for_the_next() {
         let sent = order(Verb::Replace, Scope::Device).step(Input::Deliver, Time(1)).unwrap();
         assert_eq!(sent.step(Input::SessionLost, Time(2)).unwrap().state, State::Queued);
@@ -206,6 +224,7 @@ mod tests {
             Just(Input::Deliver),
             Just(Input::Answered("200".into())),
             Just(Input::NotNow("500".into())),
+            Just(Input::Unclear("500".into())),
             Just(Input::Refused("403".into())),
             Just(Input::SessionLost),
             Just(Input::Cancel),

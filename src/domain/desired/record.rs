@@ -235,7 +235,8 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Sent if removing => record.to(State::Removing, Some(now.plus(ANSWER)), now),
         Input::Sent if matches!(record.state, State::Pending | State::Sent) => record.to(State::Sent, Some(now.plus(ANSWER)), now),
         Input::Sent => record,
-        Input::Taken { .. } if removing => return None,
+        // The answer to what was sent before the removal: now it is surely there.
+        Input::Taken { status } if removing => record.with(status, None).to(State::Removing, Some(now), now),
         Input::Taken { status } => record.with(status, None).to(State::Delivered, Some(now), now),
         Input::Deferred { until } if removing => record.to(State::Removing, Some(until), now),
         Input::Deferred { until } => record.to(State::Delivered, Some(until), now),
@@ -286,4 +287,20 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
             | State::NotApplicable => record,
         },
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_late_answer_does_not_stand_for_a_removal() {
+        let timing = Timing::hours(24);
+        let at = |input, record| step(record, input, timing, Time(1));
+        let sent = at(Input::Sent, Record::wanted("h".into(), Time(0))).unwrap();
+        let removing = at(Input::Unwanted, sent).unwrap();
+        let after = at(Input::Taken { status: 200 }, removing).unwrap();
+        assert_eq!(after.state, State::Removing);
+        assert!(at(Input::Removed, after).is_none());
+    }
 }

@@ -48,6 +48,7 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
                 enrollment.state = State::Unenrolling;
                 enrollments::claim_update(tx, &enrollment)?;
                 commands::cancel_open(tx, &enrollment.id, now)?;
+                store::scep::delete_device_challenges(tx, &id)?;
                 commands::insert_command(tx, &unenroll(&enrollment.id, &provider_id, &actor, now), now)?;
                 if push {
                     wns::enqueue_wake(tx, &enrollment.id, now)?;

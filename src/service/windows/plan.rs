@@ -163,7 +163,8 @@ pub(super) fn shown(content: &Content, catalogue: &Catalogue) -> String {
             other => other.to_string(),
         },
         Content::Setting { .. } | Content::Payload(_) => "(not shown)".into(),
-        Content::Custom(custom) => custom.value.clone(),
+        // What it means is not known: it may be a secret.
+        Content::Custom(custom) => format!("({} characters)", custom.value.chars().count()),
     }
 }
 

@@ -6,6 +6,7 @@
 //! refused and the message is looked at again: then it is a repetition.
 
 mod apply;
+mod due;
 mod load;
 mod proof;
 
@@ -41,16 +42,16 @@ const TRIES: usize = 5;
 /// [`Error::Malformed`] when it is no SyncML; [`Error::Refused`] when the certificate is not that of a live enrolment or the message
 /// speaks for another device.
 pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) -> Result<Vec<u8>> {
-    let message = SyncMl::decode(body)?;
     let now = app.now();
     let fingerprint = certificate.to_owned();
     let identity = app.store.read(move |conn| enrollments::find_identity(conn, &fingerprint)).await?;
     let identity = match judge(identity, now) {
         Ok(identity) => identity,
-        Err(refusal) => return Err(refused(app, refusal, &message, certificate, origin).await),
+        Err(refusal) => return Err(refused(app, refusal, "", certificate, origin).await),
     };
+    let message = SyncMl::decode(body)?;
     if !message.header.source.uri.eq_ignore_ascii_case(&identity.enrollment.mdm_id) {
-        return Err(refused(app, Refusal::ManagementSourceMismatch, &message, certificate, origin).await);
+        return Err(refused(app, Refusal::ManagementSourceMismatch, &message.header.source.uri, certificate, origin).await);
     }
     app.presence.seen(&identity.enrollment.id, now);
     if let Some(answer) = idle(app, &identity, message, now)? {
@@ -86,10 +87,10 @@ fn judge(identity: Option<Identity>, now: Time) -> std::result::Result<Identity,
     }
 }
 
-async fn refused(app: &App, refusal: Refusal, message: &SyncMl, certificate: &str, origin: &str) -> Error {
+async fn refused(app: &App, refusal: Refusal, source: &str, certificate: &str, origin: &str) -> Error {
     let entry = Entry::new("anonymous", "management.refused", format!("certificate:{certificate}"), origin).after(&json!({
         "code": refusal.code(),
-        "source": message.header.source.uri.chars().take(200).collect::<String>(),
+        "source": source.chars().take(200).collect::<String>(),
     }));
     let now = app.now();
     match app.store.write(move |tx| audit::append(tx, &entry, now)).await {

@@ -325,7 +325,8 @@ proptest! {
             if let Ok(verified) = message.verify() {
                 // What was not signed may change (versions, the list of digests, the certificate's own signature); what was may not.
                 prop_assert_eq!(verified.content, original.content);
-                prop_assert_eq!(verified.signer.spki, original.signer.spki);
+                let key = |spki: &[u8]| PKey::public_key_from_der(spki).unwrap().rsa().unwrap().n().to_vec();
+                prop_assert_eq!(key(verified.signer.spki), key(original.signer.spki));
                 prop_assert_eq!(&message.transaction_id, "AB 01");
             }
         }

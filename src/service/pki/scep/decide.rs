@@ -8,6 +8,7 @@ use super::open::{Asked, Enrolment};
 use crate::clock::Time;
 use crate::domain::authority::Status;
 use crate::domain::certificate::{Certificate, CertificateStatus, Grant, Purpose};
+use crate::domain::enrollment;
 use crate::domain::scep::{Challenge, Reason, State, Transaction, compare};
 use crate::ids::{AuthorityId, CertificateId};
 use crate::service::Result;
@@ -136,7 +137,7 @@ fn read_known(
     };
     let enrolled = match challenge.as_ref().and_then(|c| c.enrollment_id.clone()) {
         Some(id) => match enrollments::load_enrollment(c, &id) {
-            Ok(enrollment) => enrollment.ended_at.is_none(),
+            Ok(enrollment) => matches!(enrollment.state, enrollment::State::Provisioned | enrollment::State::Active),
             Err(store::Error::NotFound) => false,
             Err(other) => return Err(other),
         },

@@ -9,15 +9,15 @@ use super::super::plan::{self, Key};
 use super::load::Loaded;
 use super::{manners, seal};
 use crate::app::App;
-use crate::catalogue::{Catalogue, FactRow, Inventory, Vars, catalogue};
+use crate::catalogue::{Catalogue, Inventory, Vars, catalogue};
 use crate::clock::Time;
 use crate::domain::audit::Entry;
-use crate::domain::command::{Command, Input as OrderInput, State as OrderState, UNENROLL, Verb as OrderVerb};
-use crate::domain::desired::{self, Candidate, Content, Effective, Input, Item, Plan, Record, State, Timing};
+use crate::domain::command::{Command, Input as OrderInput, State as OrderState, UNENROLL};
+use crate::domain::desired::{self, Candidate, Content, Effective, Input, Item, Record, State, Timing};
 use crate::domain::device::Device;
-use crate::domain::dm_session::{Notice, Op, Outcome, Phase, Planned, Received, Session, Verdict};
+use crate::domain::dm_session::{Notice, Outcome, Phase, Planned, Received, Session, Verdict};
 use crate::domain::enrollment;
-use crate::domain::fact::{self, Cadence, Fact};
+use crate::domain::fact::{self, Fact};
 use crate::domain::signal::Initiator;
 use crate::ids::{CommandId, ProfileId};
 use crate::service::pki::revoke;
@@ -25,31 +25,27 @@ use crate::service::push::wns;
 use crate::service::{Result, compliance};
 use crate::store::dm_sessions::Stored;
 use crate::store::{self, audit, commands, desired_items, devices, dm_sessions, enrollments, facts, scep};
-use crate::wire::syncml::{Format, Verb};
-
-/// How often handling answers may make new work that is answered at once (a user who is not there, nothing to send).
-const ROUNDS: usize = 4;
 
 /// What is being done for one message.
 pub(super) struct Turn<'a> {
-    app: &'a App,
-    origin: &'a str,
-    now: Time,
-    timing: Timing,
-    catalogue: &'static Catalogue,
-    loaded: Loaded,
-    before: enrollment::Enrollment,
-    items: Vec<Item>,
-    effective: Effective,
-    device: Device,
-    reported: BTreeMap<String, Fact>,
-    moved_orders: BTreeMap<CommandId, Command>,
-    effects: Vec<Effect>,
-    entries: Vec<Entry>,
-    followups: Vec<Planned>,
-    report_hash: Option<String>,
+    pub(super) app: &'a App,
+    pub(super) origin: &'a str,
+    pub(super) now: Time,
+    pub(super) timing: Timing,
+    pub(super) catalogue: &'static Catalogue,
+    pub(super) loaded: Loaded,
+    pub(super) before: enrollment::Enrollment,
+    pub(super) items: Vec<Item>,
+    pub(super) effective: Effective,
+    pub(super) device: Device,
+    pub(super) reported: BTreeMap<String, Fact>,
+    pub(super) moved_orders: BTreeMap<CommandId, Command>,
+    pub(super) effects: Vec<Effect>,
+    pub(super) entries: Vec<Entry>,
+    pub(super) followups: Vec<Planned>,
+    pub(super) report_hash: Option<String>,
     /// The device obeyed the order to leave.
-    left: bool,
+    pub(super) left: bool,
 }
 
 impl<'a> Turn<'a> {
@@ -166,11 +162,11 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn order(&self, id: &CommandId) -> Option<&Command> {
+    pub(super) fn order(&self, id: &CommandId) -> Option<&Command> {
         self.moved_orders.get(id).or_else(|| self.loaded.orders.iter().find(|order| order.id == *id))
     }
 
-    fn move_order(&mut self, id: &CommandId, input: OrderInput) {
+    pub(super) fn move_order(&mut self, id: &CommandId, input: OrderInput) {
         let Some(order) = self.order(id).cloned() else { return };
         if let Some(next) = order.step(input, self.now) {
             if matches!(next.state, OrderState::Done | OrderState::Failed | OrderState::Uncertain) {
@@ -252,7 +248,7 @@ impl<'a> Turn<'a> {
     }
 
     /// Moves whatever the answer is about.
-    fn take(&mut self, outcome: &Outcome) -> Result<()> {
+    pub(super) fn take(&mut self, outcome: &Outcome) -> Result<()> {
         match Key::parse(&outcome.key) {
             Some(Key::Set(record)) => self.apply(record, plan::input(outcome.verdict, outcome, self.now)),
             Some(Key::Check(record)) => self.take_check(record, outcome),
@@ -271,11 +267,11 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    fn apply(&mut self, record: &str, input: Input) {
+    pub(super) fn apply(&mut self, record: &str, input: Input) {
         desired::apply(&mut self.items, record, input, self.timing, self.now);
     }
 
-    fn record(&self, key: &str) -> Option<(&ProfileId, &Record)> {
+    pub(super) fn record(&self, key: &str) -> Option<(&ProfileId, &Record)> {
         let holders = self.items.iter().filter_map(|item| Some((&item.profile_id, item.detail.records.get(key)?)));
         holders.into_iter().find(|(_, record)| record.winner.is_none())
     }
@@ -321,7 +317,7 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    fn context(&self) -> csp::Context<'_> {
+    pub(super) fn context(&self) -> csp::Context<'_> {
         csp::Context {
             app: self.app,
             now: self.now,
@@ -333,7 +329,7 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn payload(&self, key: &str) -> Option<crate::domain::profile::Payload> {
+    pub(super) fn payload(&self, key: &str) -> Option<crate::domain::profile::Payload> {
         match &self.effective.winners.get(key)?.content {
             Content::Payload(payload) => Some(payload.clone()),
             Content::Setting { .. } | Content::Custom(_) => None,
@@ -341,12 +337,12 @@ impl<'a> Turn<'a> {
     }
 
     /// Which provider serves a part: of one that is not wanted any more only the record knows.
-    fn kind_of(&self, key: &str, record: &Record) -> Option<String> {
+    pub(super) fn kind_of(&self, key: &str, record: &Record) -> Option<String> {
         self.payload(key).map(|payload| payload.kind).or_else(|| record.memory.get("type")?.as_str().map(str::to_owned))
     }
 
     /// Does what a provider wants.
-    fn turn(&mut self, key: &str, kind: &str, turn: csp::Turn) {
+    pub(super) fn turn(&mut self, key: &str, kind: &str, turn: csp::Turn) {
         if let Some(mut memory) = turn.memory {
             memory.insert("type".into(), kind.into());
             for item in &mut self.items {
@@ -405,161 +401,12 @@ impl<'a> Turn<'a> {
         };
         let input = match outcome.verdict {
             Verdict::Done => OrderInput::Answered(said),
-            Verdict::Deferred | Verdict::Retry => OrderInput::NotNow(said),
+            Verdict::Deferred => OrderInput::NotNow(said),
+            Verdict::Retry => OrderInput::Unclear(said),
             Verdict::NotApplicable | Verdict::Failed => OrderInput::Refused(said),
         };
         self.left |= matches!(input, OrderInput::Answered(_)) && self.order(&id).is_some_and(|order| order.kind == UNENROLL);
         self.move_order(&id, input);
-    }
-
-    /// Puts what is due into the session.
-    async fn plan(&mut self, session: &mut Session, first: bool) -> Result<()> {
-        let mut facts = first;
-        for _ in 0..ROUNDS {
-            let mut work = std::mem::take(&mut self.followups);
-            let busy: BTreeSet<String> = session.pending().map(str::to_owned).collect();
-            if facts {
-                self.plan_facts(&mut work);
-            }
-            facts = false;
-            self.plan_items(&busy, &mut work).await?;
-            self.plan_orders(&busy, &mut work);
-            work.append(&mut self.followups);
-            if work.is_empty() {
-                break;
-            }
-            for outcome in session.enqueue(work) {
-                self.take(&outcome)?;
-            }
-        }
-        Ok(())
-    }
-
-    fn plan_facts(&self, work: &mut Vec<Planned>) {
-        let version = self.device.os_version.as_deref().unwrap_or_default();
-        let vars = vars(self.app);
-        let rows: BTreeMap<&str, &FactRow> = self
-            .catalogue
-            .facts()
-            .filter(|row| !row.volunteered && (version.is_empty() || row.supports(version)))
-            .map(|row| (row.name.as_str(), row))
-            .collect();
-        let cadences: Vec<Cadence<'_>> = rows.values().map(|row| Cadence { name: &row.name, every_hours: row.every_hours }).collect();
-        for name in fact::due(&cadences, &self.loaded.facts, self.now) {
-            if let Some(row) = rows.get(name) {
-                work.push(plan::fact(row, &vars));
-            }
-        }
-    }
-
-    async fn plan_items(&mut self, busy: &BTreeSet<String>, work: &mut Vec<Planned>) -> Result<()> {
-        let records: BTreeSet<String> = busy
-            .iter()
-            .chain(work.iter().map(|planned| &planned.key))
-            .filter_map(|key| match Key::parse(key)? {
-                Key::Set(record) | Key::Check(record) | Key::Remove(record) | Key::Part { record, .. } => Some(record.to_owned()),
-                Key::Fact(_) | Key::Order(_) => None,
-            })
-            .collect();
-        let effective = self.effective.clone();
-        let due: Plan<'_> = desired::plan(&self.items, &effective, self.now);
-        let vars_owned = self.app.tenant.to_string();
-        let vars = Vars { tenant: &vars_owned, provider: &self.app.config.windows.provider_id };
-        for removal in due.remove.iter().filter(|removal| !records.contains(&removal.key)) {
-            if removal.key.starts_with("payload:") {
-                self.begin_part(&removal.key).await?;
-            } else if let Some(planned) = plan::remove(removal, self.catalogue) {
-                self.apply(&removal.key, Input::Sent);
-                work.push(planned);
-            } else {
-                self.apply(&removal.key, Input::Removed);
-            }
-        }
-        for planned in due.set.iter().filter(|planned| !records.contains(&planned.key)) {
-            if matches!(planned.winner.content, Content::Payload(_)) {
-                self.begin_part(&planned.key).await?;
-                work.append(&mut self.followups);
-                continue;
-            }
-            match plan::set(&planned.key, planned.winner, self.catalogue, &vars) {
-                Ok((address, command)) => {
-                    self.remember_address(&planned.key, address);
-                    self.apply(&planned.key, Input::Sent);
-                    work.push(command);
-                }
-                Err(why) => self.apply(&planned.key, Input::Refused { status: 0, original_error: Some(why) }),
-            }
-        }
-        for planned in due.check.iter().filter(|planned| !records.contains(&planned.key)) {
-            if matches!(planned.winner.content, Content::Payload(_)) {
-                self.begin_part(&planned.key).await?;
-                work.append(&mut self.followups);
-            } else if let Some(command) = plan::check(&planned.key, planned.winner, self.catalogue, &vars) {
-                work.push(command);
-            }
-        }
-        Ok(())
-    }
-
-    fn remember_address(&mut self, key: &str, address: String) {
-        for item in &mut self.items {
-            if let Some(record) = item.detail.records.get_mut(key).filter(|record| record.winner.is_none()) {
-                record.address = Some(address);
-                return;
-            }
-        }
-    }
-
-    async fn begin_part(&mut self, key: &str) -> Result<()> {
-        let Some((profile, record)) = self.record(key).map(|(profile, record)| (profile.clone(), record.clone())) else { return Ok(()) };
-        let Some(kind) = self.kind_of(key, &record) else {
-            // Never begun: nothing is on the device.
-            self.apply(key, Input::Removed);
-            return Ok(());
-        };
-        let Some(csp) = csp::find(&kind) else {
-            self.apply(key, Input::Refused { status: 0, original_error: Some(format!("no provider for {kind}")) });
-            return Ok(());
-        };
-        let payload = if record.state == State::Removing { None } else { self.payload(key) };
-        let part = Part { profile: &profile, name: part_name(key), payload: payload.as_ref(), record: &record };
-        let turn = csp.begin(&self.context(), &part).await?;
-        self.turn(key, &kind, turn);
-        Ok(())
-    }
-
-    fn plan_orders(&mut self, busy: &BTreeSet<String>, work: &mut Vec<Planned>) {
-        let due: Vec<CommandId> = self
-            .loaded
-            .orders
-            .iter()
-            .filter(|order| order.state == OrderState::Queued && order.not_before <= self.now)
-            .filter(|order| !self.moved_orders.contains_key(&order.id))
-            .map(|order| order.id.clone())
-            .collect();
-        for id in due {
-            let key = Key::Order(id.as_str());
-            if busy.contains(&key.to_string()) {
-                continue;
-            }
-            let Some(order) = self.order(&id) else { continue };
-            let operation = &order.operation;
-            let op = Op {
-                verb: match operation.verb {
-                    OrderVerb::Add => Verb::Add,
-                    OrderVerb::Replace => Verb::Replace,
-                    OrderVerb::Delete => Verb::Delete,
-                    OrderVerb::Get => Verb::Get,
-                    OrderVerb::Exec => Verb::Exec,
-                },
-                uri: operation.uri.clone(),
-                format: operation.format.as_deref().and_then(Format::parse),
-                mime: None,
-                data: operation.data.clone(),
-            };
-            work.push(plan::work(key, vec![op]));
-            self.move_order(&id, OrderInput::Deliver);
-        }
     }
 
     /// Stores everything that the message changed, in one transaction.
@@ -575,7 +422,7 @@ impl<'a> Turn<'a> {
             enrollment.state = enrollment::State::Active;
         }
         let stale = enrollment != self.before;
-        let (now, origin) = (self.now, self.origin.to_owned());
+        let (now, origin, read_state) = (self.now, self.origin.to_owned(), self.before.state);
         let rules = compliance::rules(&self.app.config);
         let (effects, entries, report_hash) = (self.effects, self.entries, self.report_hash);
         let device_id = self.device.id.clone();
@@ -583,6 +430,11 @@ impl<'a> Turn<'a> {
             .app
             .store
             .write(move |tx| {
+                // Somebody may have retired or re-enrolled the device meanwhile: then the message is looked at again.
+                let current = enrollments::load_enrollment(tx.conn(), &enrollment.id)?;
+                if current.version != enrollment.version || current.state != read_state {
+                    return Err(store::Error::Busy);
+                }
                 dm_sessions::upsert_session(tx, &stored, now)?;
                 for item in &changed {
                     desired_items::update_item(tx, item, now)?;
@@ -639,11 +491,11 @@ impl<'a> Turn<'a> {
     }
 }
 
-fn vars(app: &App) -> Vars<'_> {
+pub(super) fn vars(app: &App) -> Vars<'_> {
     Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id }
 }
 
 /// The payload's name in its profile: what follows the profile's id in the key.
-fn part_name(key: &str) -> &str {
+pub(super) fn part_name(key: &str) -> &str {
     key.rsplit_once('/').map_or(key, |(_, name)| name)
 }
