@@ -136,17 +136,37 @@ pub struct Standing {
     pub reason: Option<RevocationReason>,
 }
 
+/// The row of a standing; its type depends on the database, hence no function.
+macro_rules! standing_row {
+    ($authority:expr, $serial:expr) => {
+        certificates::table
+            .filter(certificates::authority_id.eq($authority.as_str()))
+            .filter(certificates::serial.eq($serial))
+            .select((certificates::status, certificates::revoked_at, certificates::revocation_reason))
+    };
+}
+
 /// The standing of a serial number (lower-case hex): what OCSP needs, in one indexed read.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn find_standing(conn: &mut Conn, authority: &AuthorityId, serial: &str) -> Result<Option<Standing>> {
-    let row: Option<(String, Option<i64>, Option<i64>)> = certificates::table
-        .filter(certificates::authority_id.eq(authority.as_str()))
-        .filter(certificates::serial.eq(serial))
-        .select((certificates::status, certificates::revoked_at, certificates::revocation_reason))
-        .first(conn)
-        .optional()?;
+    standing(standing_row!(authority, serial).first(conn).optional()?)
+}
+
+/// [`find_standing`], and until the end of the transaction nobody changes it.
+///
+/// # Errors
+/// Only the database's own.
+pub fn lock_standing(tx: &mut Tx<'_>, authority: &AuthorityId, serial: &str) -> Result<Option<Standing>> {
+    standing(match tx.conn() {
+        Conn::Postgres(c) => standing_row!(authority, serial).for_share().first(c).optional()?,
+        // On SQLite there is one transaction that writes at a time.
+        Conn::Sqlite(c) => standing_row!(authority, serial).first(c).optional()?,
+    })
+}
+
+fn standing(row: Option<(String, Option<i64>, Option<i64>)>) -> Result<Option<Standing>> {
     let Some((word, at, reason)) = row else { return Ok(None) };
     Ok(Some(Standing { status: status(&word)?, revoked_at: at.map(Time), reason: reason.and_then(RevocationReason::from_code) }))
 }

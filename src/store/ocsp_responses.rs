@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::dialect::each_backend;
 use super::schema::ocsp_responses;
-use super::{Conn, Result, Tx};
+use super::{Conn, Result, Tx, certificates};
 use crate::clock::Time;
 use crate::ids::AuthorityId;
 
@@ -29,11 +29,22 @@ fn answer((serial, hash, der, this_update, next_update): Row) -> Answer {
     Answer { serial, hash, der, this_update: Time(this_update), next_update: Time(next_update) }
 }
 
-/// Keeps an answer, over an older one.
+/// Keeps an answer, over an older one, if the certificate still stands as it did when the answer was signed; says whether.
+///
+/// The certificate's row is held against revocation until the end of the transaction: another node that revokes it either came before, and
+/// the answer is not kept, or waits, and drops the answer.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn upsert_answer(tx: &mut Tx<'_>, authority: &AuthorityId, answer: &Answer) -> Result<()> {
+pub fn claim_answer(tx: &mut Tx<'_>, authority: &AuthorityId, answer: &Answer, signed: certificates::Standing) -> Result<bool> {
+    let stands = certificates::lock_standing(tx, authority, &answer.serial)? == Some(signed);
+    if stands {
+        upsert_answer(tx, authority, answer)?;
+    }
+    Ok(stands)
+}
+
+fn upsert_answer(tx: &mut Tx<'_>, authority: &AuthorityId, answer: &Answer) -> Result<()> {
     let values = (
         ocsp_responses::der.eq(&answer.der),
         ocsp_responses::this_update.eq(answer.this_update.0),

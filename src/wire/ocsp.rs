@@ -45,10 +45,20 @@ pub struct CertId {
     pub issuer_name_hash: Vec<u8>,
     /// Digest of the issuer's key bits.
     pub issuer_key_hash: Vec<u8>,
-    /// Serial number: contents of the INTEGER.
+    /// Serial number: contents of the INTEGER, minimal and not negative.
     pub serial: Vec<u8>,
-    /// The whole CertID as it stands in the request: the answer repeats it.
+    /// The whole CertID as it stands in the request: the answer repeats it. Besides what the other fields say it holds only whether the
+    /// digest's parameters are NULL or absent, and only in DER.
     pub raw: Vec<u8>,
+}
+
+impl CertId {
+    /// Whether it is written as [`cert_id`] writes it (parameters NULL, as nearly all clients do), so that an answer to one asker can be
+    /// kept for all.
+    #[must_use]
+    pub fn is_canonical(&self) -> bool {
+        self.hash.is_some_and(|hash| cert_id(hash, &self.issuer_name_hash, &self.issuer_key_hash, &self.serial) == self.raw)
+    }
 }
 
 /// A request.
@@ -116,16 +126,28 @@ pub fn cert_id(hash: Hash, name_hash: &[u8], key_hash: &[u8], serial: &[u8]) -> 
 
 fn read_cert_id(element: &asn1::Element<'_>) -> Result<CertId, Malformed> {
     let mut reader = element.reader();
-    let algorithm = reader.expect(asn1::SEQUENCE, "no digest algorithm")?.reader().element()?.oid()?;
-    let hash = match algorithm {
+    let mut algorithm = reader.expect(asn1::SEQUENCE, "no digest algorithm")?.reader();
+    let digest = algorithm.element()?.oid()?;
+    if let Some(parameters) = algorithm.optional(asn1::NULL)?
+        && !parameters.value.is_empty()
+    {
+        return Err(Malformed::new("parameters of a digest that are not NULL", "CertID"));
+    }
+    algorithm.end()?;
+    let hash = match digest {
         SHA1 => Some(Hash::Sha1),
         SHA256 => Some(Hash::Sha256),
         _ => None,
     };
     let issuer_name_hash = reader.expect(asn1::OCTET_STRING, "no issuer name digest")?.value.to_vec();
     let issuer_key_hash = reader.expect(asn1::OCTET_STRING, "no issuer key digest")?.value.to_vec();
-    let serial = reader.expect(asn1::INTEGER, "no serial number")?.value.to_vec();
+    let serial = reader.expect(asn1::INTEGER, "no serial number")?;
     reader.end()?;
+    // Any longer spelling of a number would be another CertID that means the same certificate; and nobody issues negative ones.
+    if serial.value.first().is_none_or(|first| first & 0x80 != 0) || asn1::unsigned(serial.value) != serial.raw {
+        return Err(Malformed::new("a serial number that is negative or not minimal", "CertID"));
+    }
+    let serial = serial.value.to_vec();
     Ok(CertId { hash, issuer_name_hash, issuer_key_hash, serial, raw: element.raw.to_vec() })
 }
 
@@ -295,6 +317,25 @@ mod tests {
         let whole = Request::der(&[id(1)], Some(&[1]));
         for cut in 0..whole.len() {
             assert!(Request::parse(&whole[..cut]).is_err());
+        }
+    }
+
+    #[test]
+    fn a_certificate_is_named_in_one_way_only() {
+        let with = |algorithm: &[u8], serial: &[u8]| {
+            let algorithm = sequence(&[&asn1::oid(&SHA1), algorithm]);
+            let id = sequence(&[&algorithm, &asn1::octets(&[1; 20]), &asn1::octets(&[2; 20]), &tlv(asn1::INTEGER, serial)]);
+            Request::parse(&Request::der(&[id], None)).map(|request| request.certificates[0].is_canonical())
+        };
+        assert_eq!(with(&[asn1::NULL, 0], &[0x41]), Ok(true));
+        assert_eq!(with(&[asn1::NULL, 0], &[0, 0x81]), Ok(true));
+        assert_eq!(with(&[asn1::NULL, 0], &[0]), Ok(true));
+        assert_eq!(with(&[], &[0x41]), Ok(false), "RFC 5754 leaves the parameters out");
+        for serial in [&[][..], &[0, 0x41], &[0, 0, 0x81], &[0x81], &[0xff, 0x41]] {
+            assert!(with(&[asn1::NULL, 0], serial).is_err(), "{serial:02x?}");
+        }
+        for parameters in [&[asn1::NULL, 1, 0][..], &[asn1::OCTET_STRING, 0], &[asn1::NULL, 0, asn1::NULL, 0]] {
+            assert!(with(parameters, &[0x41]).is_err(), "{parameters:02x?}");
         }
     }
 

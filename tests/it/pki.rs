@@ -275,6 +275,26 @@ async fn ocsp_answers_every_kind_of_request_in_its_own_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_one_asker_writes_is_not_signed_for_the_next() {
+    let house = House::new(KeyAlgorithm::P256).await;
+    let leaf = house.issue(&device()).await;
+    let serial = hex::decode(&leaf.certificate.serial).unwrap();
+    let (id, _) = ids_of(&house.issuing, &serial);
+    let der = |tag: u8, parts: &[&[u8]]| muster::wire::asn1::wrap(tag, parts);
+    let digest = |parameters: &[u8]| der(0x30, &[&[6, 5, 0x2b, 14, 3, 2, 26], parameters]);
+    // The same certificate named without the digest's parameters, and by a serial number with a zero in front.
+    let (rest, padded) = (&id[13..], der(2, &[&[0], &serial]));
+    let (bare, long) = (der(0x30, &[&digest(&[]), rest]), der(0x30, &[&digest(&[5, 0]), &rest[..44], &padded]));
+    assert_eq!(der(0x30, &[&digest(&[5, 0]), rest]), id, "the pieces are right");
+    assert_eq!(house.post_ocsp(Request::der(&[long], None)).await, [0x30, 3, 0x0a, 1, 1]);
+    let holds = |answer: &[u8], id: &[u8]| answer.windows(id.len()).any(|w| w == id);
+    let odd = house.post_ocsp(Request::der(std::slice::from_ref(&bare), None)).await;
+    assert!(holds(&odd, &bare), "who leaves the parameters out finds his own question in the answer");
+    let usual = house.post_ocsp(Request::der(std::slice::from_ref(&id), None)).await;
+    assert!(holds(&usual, &id) && !holds(&usual, &bare));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_or_revoked_authority_issues_nothing_and_still_answers() {
     let Some(_) = tools::find("openssl", "openssl") else { return };
     let house = House::new(KeyAlgorithm::P256).await;

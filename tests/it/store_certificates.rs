@@ -1,13 +1,15 @@
 //! Rows of authorities, certificates, revocation lists and OCSP answers, on both databases.
 
+use std::time::Duration;
+
 use muster::clock::Time;
 use muster::domain::authority::{Kind, Record, Status};
 use muster::domain::certificate::{Certificate, CertificateStatus, Grant, KeyAlgorithm, Purpose, RevocationReason};
 use muster::ids::{AuthorityId, CertificateId};
-use muster::store::certificates::{self, Search};
+use muster::store::certificates::{self, Search, Standing};
 use muster::store::crls::{self, Crl};
 use muster::store::ocsp_responses::{self, Answer};
-use muster::store::{Error, authorities};
+use muster::store::{Error, Store, Tx, authorities};
 
 use crate::both_backends;
 
@@ -49,7 +51,70 @@ fn certificate(authority: &AuthorityId, serial: &str) -> Certificate {
     }
 }
 
+const GOOD: Standing = Standing { status: CertificateStatus::Active, revoked_at: None, reason: None };
+
+fn answer(hash: &str) -> Answer {
+    Answer { serial: "41".into(), hash: hash.into(), der: vec![9], this_update: Time(1), next_update: Time(99) }
+}
+
+/// How long one of two transactions stays open for the other one to get in its way.
+const OPEN: Duration = Duration::from_millis(300);
+
+/// A store with one certificate, of which "good" was signed, and two transactions: the first says when it has written and stays open until
+/// the second is through, or clearly waits. Says what is kept in the end.
+async fn raced<A, B>(store: Store, first: A, second: B) -> Option<Answer>
+where
+    A: Fn(&mut Tx<'_>, &Certificate) -> muster::store::Result<()> + Send + 'static,
+    B: Fn(&mut Tx<'_>, &Certificate) -> muster::store::Result<()> + Send + 'static,
+{
+    let record = authority();
+    let (leaf, id) = (certificate(&record.id, "41"), record.id.clone());
+    let kept = leaf.clone();
+    store
+        .write(move |tx| {
+            authorities::insert_authority(tx, &record)?;
+            certificates::insert_certificate(tx, &kept, Time(10))
+        })
+        .await
+        .unwrap();
+    let (written, has_written) = std::sync::mpsc::channel();
+    let (through, is_through) = std::sync::mpsc::channel::<()>();
+    let (one, other) = (leaf.clone(), leaf);
+    let early = store.clone();
+    let early = tokio::spawn(async move {
+        early
+            .write(move |tx| {
+                first(tx, &one)?;
+                written.send(()).unwrap();
+                let _ = is_through.recv_timeout(OPEN);
+                Ok(())
+            })
+            .await
+    });
+    tokio::task::spawn_blocking(move || has_written.recv().unwrap()).await.unwrap();
+    store.write(move |tx| second(tx, &other)).await.unwrap();
+    let _ = through.send(());
+    early.await.unwrap().unwrap();
+    store.read(move |c| ocsp_responses::find_answer(c, &id, "41", "sha1")).await.unwrap()
+}
+
+fn revoke(tx: &mut Tx<'_>, leaf: &Certificate) -> muster::store::Result<()> {
+    certificates::update_revoked(tx, &leaf.id, RevocationReason::KeyCompromise, Time(600))
+}
+
+fn keep(tx: &mut Tx<'_>, leaf: &Certificate) -> muster::store::Result<()> {
+    ocsp_responses::claim_answer(tx, &leaf.authority_id, &answer("sha1"), GOOD).map(|_| ())
+}
+
 both_backends! {
+    async fn an_answer_is_not_kept_over_a_revocation_that_another_node_is_about_to_commit(store: Store) {
+        assert_eq!(raced(store, revoke, keep).await, None);
+    }
+
+    async fn a_revocation_drops_the_answer_that_another_node_is_about_to_keep(store: Store) {
+        assert_eq!(raced(store, keep, revoke).await, None);
+    }
+
     async fn a_serial_number_is_there_once_per_authority(store: Store) {
         let record = authority();
         let (first, second) = (certificate(&record.id, "41"), Certificate { sha256: "other".into(), ..certificate(&record.id, "41") });
@@ -72,8 +137,7 @@ both_backends! {
             authorities::insert_authority(tx, &record)?;
             certificates::insert_certificate(tx, &leaf, Time(10))?;
             for hash in ["sha1", "sha1", "sha256"] {
-                let answer = Answer { serial: "41".into(), hash: hash.into(), der: vec![9], this_update: Time(1), next_update: Time(99) };
-                ocsp_responses::upsert_answer(tx, &record.id, &answer)?;
+                assert!(ocsp_responses::claim_answer(tx, &record.id, &answer(hash), GOOD)?);
             }
             Ok(())
         }).await.unwrap();
@@ -82,8 +146,8 @@ both_backends! {
         let leaf = kept.id.clone();
         store.write(move |tx| certificates::update_revoked(tx, &leaf, RevocationReason::Superseded, Time(600))).await.unwrap();
         assert_eq!(due(600).await.unwrap(), std::slice::from_ref(&id));
-        let answer = { let id = id.clone(); store.read(move |c| ocsp_responses::find_answer(c, &id, "41", "sha1")).await.unwrap() };
-        assert_eq!(answer, None);
+        let kept = { let id = id.clone(); store.read(move |c| ocsp_responses::find_answer(c, &id, "41", "sha1")).await.unwrap() };
+        assert_eq!(kept, None);
         let revoked = { let id = id.clone(); store.read(move |c| certificates::list_revoked(c, &id, Time(500_000))).await.unwrap() };
         assert_eq!(revoked, [("41".to_owned(), Time(600), 4)]);
         let ended = { let id = id.clone(); store.read(move |c| certificates::list_revoked(c, &id, Time(500_001))).await.unwrap() };

@@ -44,7 +44,7 @@ pub async fn answer(app: &App, name: &str, request: &[u8]) -> Result<Reply> {
         return Ok(Failure::Unauthorized.into());
     }
     let kept = match (request.certificates.as_slice(), &request.nonce) {
-        ([id], None) => from_store(app, &authority, id).await,
+        ([id], None) if id.is_canonical() => from_store(app, &authority, id).await,
         _ => freshly(app, &authority, request).await,
     };
     Ok(kept.unwrap_or_else(|error| {
@@ -108,13 +108,8 @@ async fn read_standing(app: &App, authority: &AuthorityId, serial: &str) -> Resu
 /// Keeps an answer, unless the certificate's standing has changed since it was looked up.
 async fn keep(app: &App, authority: &AuthorityId, standing: Standing, answer: Answer) -> Result<()> {
     let authority = authority.clone();
-    let write = move |tx: &mut crate::store::Tx<'_>| {
-        if certificates::find_standing(tx.conn(), &authority, &answer.serial)? == Some(standing) {
-            ocsp_responses::upsert_answer(tx, &authority, &answer)?;
-        }
-        Ok(())
-    };
-    Ok(app.store.write(write).await?)
+    app.store.write(move |tx| ocsp_responses::claim_answer(tx, &authority, &answer, standing)).await?;
+    Ok(())
 }
 
 async fn freshly(app: &App, authority: &Arc<Authority>, request: Request) -> Result<Reply> {
