@@ -75,6 +75,8 @@ pub struct App {
     pub entra_keys: KeyCache,
     /// When devices were last heard of, not written yet.
     pub presence: Presence,
+    /// Held while the master keys change.
+    pub rotation: tokio::sync::Mutex<()>,
     clock: Arc<dyn Clock>,
     sealer: RwLock<Arc<Sealer>>,
 }
@@ -88,7 +90,9 @@ impl App {
         let sealer = read_master_keys(&config)?;
         let store = Store::open(&config.location(), config.database_connections)?;
         let tenant = crate::service::setup::find_tenant(&store, &sealer).await?.ok_or(OpenError::Empty)?;
-        Ok(Self::new(store, config, tenant, clock, sealer)?)
+        let app = Self::new(store, config, tenant, clock, sealer)?;
+        crate::service::reseal::follow(&app).await?;
+        Ok(app)
     }
 
     /// Wires a server together.
@@ -111,6 +115,7 @@ impl App {
             challenge_key: OnceLock::new(),
             entra_keys: KeyCache::default(),
             presence: Presence::default(),
+            rotation: tokio::sync::Mutex::new(()),
             clock,
             sealer: RwLock::new(Arc::new(sealer)),
         })

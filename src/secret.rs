@@ -58,14 +58,23 @@ pub enum SealError {
     Crypto(#[from] openssl::error::ErrorStack),
 }
 
+/// One master key.
+#[derive(Clone)]
+struct MasterKey {
+    id: u32,
+    bytes: Zeroizing<[u8; 32]>,
+    /// Made to seal next, once every node holds it.
+    prepared: bool,
+}
+
 /// The master keys of a server: the first seals, all open.
 pub struct Sealer {
-    keys: Vec<(u32, Zeroizing<[u8; 32]>)>,
+    keys: Vec<MasterKey>,
 }
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.keys.iter().map(|(id, _)| format!("{id:08x}"))).finish()
+        f.debug_list().entries(self.keys.iter().map(|key| format!("{:08x}", key.id))).finish()
     }
 }
 
@@ -79,25 +88,30 @@ impl Sealer {
         rand_bytes(key.as_mut())?;
         let mut id = [0u8; 4];
         rand_bytes(&mut id)?;
-        Ok(Self { keys: vec![(u32::from_be_bytes(id), key)] })
+        Ok(Self { keys: vec![MasterKey { id: u32::from_be_bytes(id), bytes: key, prepared: false }] })
     }
 
-    /// Reads keys from text: a line each, `8 hex digits of id, space, 64 hex digits of key`; the first line seals. `#` starts a comment.
+    /// Reads keys from text: a line each, `8 hex digits of id, space, 64 hex digits of key`; the first line seals, and a line that ends in
+    /// ` next` is the key to seal with next. `#` starts a comment.
     ///
     /// # Errors
     /// [`SealError::KeyFile`] names the line that is wrong.
     pub fn parse(text: &str) -> Result<Self, SealError> {
-        let mut keys: Vec<(u32, Zeroizing<[u8; 32]>)> = Vec::new();
+        let mut keys: Vec<MasterKey> = Vec::new();
         for (at, line) in text.lines().map(str::trim).enumerate().filter(|(_, l)| !l.is_empty() && !l.starts_with('#')) {
             let wrong = || SealError::KeyFile(format!("line {}: expected an id of 8 and a key of 64 hex digits", at + 1));
             let (id, key) = line.split_once(' ').ok_or_else(wrong)?;
             let id = u32::from_str_radix(id, 16).map_err(|_| wrong())?;
+            let (key, prepared) = key.strip_suffix(" next").map_or((key, false), |key| (key, true));
+            if prepared && (keys.is_empty() || keys.iter().any(|key| key.prepared)) {
+                return Err(SealError::KeyFile(format!("line {}: there is one next key at most, and it is not the first", at + 1)));
+            }
             let mut bytes = Zeroizing::new([0u8; 32]);
             hex::decode_to_slice(key.trim(), bytes.as_mut()).map_err(|_| wrong())?;
-            if keys.iter().any(|(known, _)| *known == id) {
+            if keys.iter().any(|known| known.id == id) {
                 return Err(SealError::KeyFile(format!("line {}: id {id:08x} appears twice", at + 1)));
             }
-            keys.push((id, bytes));
+            keys.push(MasterKey { id, bytes, prepared });
         }
         if keys.is_empty() {
             return Err(SealError::KeyFile("no key in it".into()));
@@ -109,8 +123,9 @@ impl Sealer {
     #[must_use]
     pub fn to_text(&self) -> Zeroizing<String> {
         let mut text = String::new();
-        for (id, key) in &self.keys {
-            text.push_str(&format!("{id:08x} {}\n", hex::encode(key.as_ref())));
+        for key in &self.keys {
+            let digits = Zeroizing::new(hex::encode(key.bytes.as_ref()));
+            text.push_str(&format!("{:08x} {}{}\n", key.id, digits.as_str(), if key.prepared { " next" } else { "" }));
         }
         Zeroizing::new(text)
     }
@@ -144,26 +159,64 @@ impl Sealer {
         std::fs::rename(&draft, path).map_err(fail)
     }
 
-    /// The same keys with a fresh one in front, which seals from now on.
+    /// The same keys with the prepared one (else a fresh one) in front, which seals from now on.
     ///
     /// # Errors
     /// When the system has no randomness.
     pub fn rotated(&self) -> Result<Self, SealError> {
+        if let Some(sealer) = self.prepared().and_then(|id| self.promoted(id)) {
+            return Ok(sealer);
+        }
         let mut keys = Self::generate()?.keys;
         keys.extend(self.keys.iter().cloned());
         Ok(Self { keys })
     }
 
+    /// The same keys with one more behind them that is to seal next; unchanged when there is one already.
+    ///
+    /// # Errors
+    /// When the system has no randomness.
+    pub fn with_prepared(&self) -> Result<Self, SealError> {
+        let mut keys = self.keys.clone();
+        if self.prepared().is_none() {
+            keys.extend(Self::generate()?.keys.into_iter().map(|key| MasterKey { prepared: true, ..key }));
+        }
+        Ok(Self { keys })
+    }
+
+    /// The id of the key that is to seal next.
+    #[must_use]
+    pub fn prepared(&self) -> Option<u32> {
+        self.keys.iter().find(|key| key.prepared).map(|key| key.id)
+    }
+
+    /// The same keys with that one in front; `None` when it is not among them.
+    #[must_use]
+    pub fn promoted(&self, id: u32) -> Option<Self> {
+        let first = self.keys.iter().find(|key| key.id == id)?;
+        let mut keys = vec![MasterKey { prepared: false, ..first.clone() }];
+        keys.extend(self.keys.iter().filter(|key| key.id != id).cloned());
+        Some(Self { keys })
+    }
+
+    /// These keys, and behind them those of `other` that are not among them.
+    #[must_use]
+    pub fn joined(&self, other: &Self) -> Self {
+        let mut keys = self.keys.clone();
+        keys.extend(other.keys.iter().filter(|key| self.keys.iter().all(|own| own.id != key.id)).cloned());
+        Self { keys }
+    }
+
     /// The same sealer without the old keys.
     #[must_use]
     pub fn only_current(&self) -> Self {
-        Self { keys: self.keys.first().cloned().into_iter().collect() }
+        Self { keys: self.keys.iter().enumerate().filter(|(at, key)| *at == 0 || key.prepared).map(|(_, key)| key.clone()).collect() }
     }
 
     /// The id of the key that seals.
     #[must_use]
     pub fn current(&self) -> u32 {
-        self.keys.first().map_or(0, |(id, _)| *id)
+        self.keys.first().map_or(0, |key| key.id)
     }
 
     /// How many keys there are.
@@ -175,7 +228,7 @@ impl Sealer {
     /// Whether a sealed value is already under the key that seals.
     #[must_use]
     pub fn is_current(&self, sealed: &[u8]) -> bool {
-        sealed.get(..4).is_some_and(|id| id == self.current().to_be_bytes())
+        key_id(sealed) == Some(self.current())
     }
 
     /// Seals `plain` for `purpose` (a short constant such as `"authority.key"`).
@@ -183,7 +236,7 @@ impl Sealer {
     /// # Errors
     /// When OpenSSL fails.
     pub fn seal(&self, purpose: &'static str, plain: &[u8]) -> Result<Vec<u8>, SealError> {
-        let (id, key) = self.keys.first().ok_or(SealError::UnknownKey(0))?;
+        let MasterKey { id, bytes: key, .. } = self.keys.first().ok_or(SealError::UnknownKey(0))?;
         let mut iv = [0u8; IV];
         rand_bytes(&mut iv)?;
         let mut tag = [0u8; TAG];
@@ -202,13 +255,19 @@ impl Sealer {
     /// [`SealError::UnknownKey`] or [`SealError::Broken`].
     pub fn open(&self, purpose: &'static str, sealed: &[u8]) -> Result<Secret, SealError> {
         let broken = || SealError::Broken(purpose);
-        let id = u32::from_be_bytes(sealed.get(..4).and_then(|b| b.try_into().ok()).ok_or_else(broken)?);
-        let (_, key) = self.keys.iter().find(|(known, _)| *known == id).ok_or(SealError::UnknownKey(id))?;
+        let id = key_id(sealed).ok_or_else(broken)?;
+        let MasterKey { bytes: key, .. } = self.keys.iter().find(|known| known.id == id).ok_or(SealError::UnknownKey(id))?;
         let iv = sealed.get(4..4 + IV).ok_or_else(broken)?;
         let tag = sealed.get(4 + IV..HEAD).ok_or_else(broken)?;
         let cipher = sealed.get(HEAD..).ok_or_else(broken)?;
         decrypt_aead(Cipher::aes_256_gcm(), key.as_ref(), Some(iv), purpose.as_bytes(), cipher, tag).map(Secret::new).map_err(|_| broken())
     }
+}
+
+/// The id of the key that a value is sealed under.
+#[must_use]
+pub fn key_id(sealed: &[u8]) -> Option<u32> {
+    sealed.get(..4).and_then(|id| id.try_into().ok()).map(u32::from_be_bytes)
 }
 
 /// HMAC-SHA-256.
@@ -267,6 +326,26 @@ mod tests {
         let again = new.seal("a", b"x").unwrap();
         assert!(new.is_current(&again));
         assert!(matches!(old.open("a", &again), Err(SealError::UnknownKey(_))));
+    }
+
+    #[test]
+    fn a_prepared_key_opens_and_seals_only_after_the_rotation() {
+        let old = Sealer::generate().unwrap();
+        let ready = Sealer::parse(&old.with_prepared().unwrap().to_text()).unwrap();
+        let next = ready.prepared().unwrap();
+        assert_eq!((ready.current(), ready.count(), ready.with_prepared().unwrap().prepared()), (old.current(), 2, Some(next)));
+        let new = Sealer::parse(&ready.rotated().unwrap().to_text()).unwrap();
+        assert_eq!((new.current(), new.prepared(), new.count()), (next, None, 2));
+        let sealed = new.seal("a", b"x").unwrap();
+        assert_eq!(ready.open("a", &sealed).unwrap().expose(), b"x");
+        assert_eq!(old.joined(&ready).promoted(next).unwrap().current(), next);
+        assert!(old.promoted(next).is_none());
+        assert_eq!(new.only_current().count(), 1);
+        assert_eq!(ready.only_current().count(), 2, "a prepared key is no old one");
+        let twice = format!("{}{}", ready.to_text().as_str(), Sealer::generate().unwrap().to_text().trim_end().to_owned() + " next");
+        for bad in [twice, Sealer::generate().unwrap().to_text().trim_end().to_owned() + " next"] {
+            assert!(Sealer::parse(&bad).unwrap_err().to_string().contains("next key"), "{bad}");
+        }
     }
 
     #[test]

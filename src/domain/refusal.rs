@@ -69,8 +69,9 @@ refusals! {
     ManagementProtocolUnsupported = "MGT0002", "the message is written for another protocol than OMA-DM 1.x";
     ManagementSessionUnknown = "MGT0003", "the message belongs to a session that is not known; the device has to start a new session";
     ManagementSourceMismatch = "MGT0004", "the message names another device than its certificate; look for a copied certificate, or enrol the device again";
-    MasterKeyInUse = "KEY0001", "something is still sealed under an old master key; run the command again";
-    MasterKeyNotInFile = "KEY0002", "the master keys come from MUSTER_MASTER_KEY; put the new key in front there and restart, or move them to a file";
+    MasterKeyInUse = "KEY0001", "something is, or may yet be, sealed under an old master key; wait a minute and run the command again";
+    MasterKeyNotInFile = "KEY0002", "the master keys come from MUSTER_MASTER_KEY; add a line ending in ` next` with the new key there on every node, restart each, then rotate; or move them to a file";
+    MasterKeyNotPrepared = "KEY0003", "there may be other nodes, which would be cut off; run `muster keys prepare`, copy the key file to every node, then rotate";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
     OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";

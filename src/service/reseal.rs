@@ -1,21 +1,28 @@
-//! Master keys: recognising the right one, and moving to a new one while the server runs.
+//! Master keys: recognising the right one, and moving to a new one while servers run.
 //!
-//! `rotate` puts a new key in front of the key file and seals everything again under it; the old key still opens. `retire` drops the old
-//! keys once nothing is sealed under them. The order makes a crash harmless: the file has the new key before the first value uses it.
+//! Which key is in force is written in the database: it is the one that the canary is sealed under. `prepare` puts the next key into the key
+//! file, where it opens and does not seal yet, so that it can be carried to the other nodes. `rotate` writes it in front, seals the canary
+//! under it, then everything else; the other nodes [`follow`] within seconds. `retire` drops the old keys once nothing is sealed under them.
+//! The order makes a crash harmless: the file has the new key before the first value uses it.
 
 use std::path::PathBuf;
 
 use serde_json::json;
 
-use crate::app::App;
+use crate::app::{App, has_keys_in_environment, read_master_keys};
+use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
-use crate::secret::{SealError, Sealer};
+use crate::secret::{SealError, Sealer, key_id};
 use crate::service::{Error, Result};
 use crate::store::{self, Store, meta, sealed};
 
 /// How many values are sealed again between two looks at the database.
 const BATCH: i64 = 200;
+/// How long after a rotation the old keys stay: every node has followed by then.
+const SETTLE: i64 = MINUTE;
+/// Where the moment of the last rotation is kept.
+const ROTATED_AT: &str = "master_key.rotated_at";
 
 /// What re-sealing did.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -53,10 +60,52 @@ pub async fn check_master_key(store: &Store, sealer: &Sealer) -> Result<()> {
 
 /// The key file; refused when the keys come from the environment, which this process cannot change.
 fn key_file(app: &App) -> Result<PathBuf> {
-    if std::env::var_os("MUSTER_MASTER_KEY").is_some() {
-        return Err(Refusal::MasterKeyNotInFile.into());
+    if has_keys_in_environment() { Err(Refusal::MasterKeyNotInFile.into()) } else { Ok(app.config.master_key_path()) }
+}
+
+/// Puts the key in force that the database is sealed under, when another node has changed it: from the keys at hand, else from the key file
+/// or the environment. What is in use already goes on when the key is nowhere to be found.
+///
+/// # Errors
+/// [`Error::Unavailable`] with what to do when this node does not hold the key; else only the database's own.
+pub async fn follow(app: &App) -> Result<()> {
+    let _alone = app.rotation.lock().await;
+    let Some(canary) = app.store.read(|c| meta::find_value(c, sealed::CANARY)).await? else { return Ok(()) };
+    let canary = hex::decode(&canary).map_err(Error::internal)?;
+    let sealer = app.sealer();
+    if sealer.is_current(&canary) {
+        return Ok(());
     }
-    Ok(app.config.master_key_file.clone().unwrap_or_else(|| app.config.data_dir.join("master.key")))
+    let id = key_id(&canary).unwrap_or_default();
+    let held = || read_master_keys(&app.config).ok().and_then(|read| sealer.joined(&read).promoted(id));
+    let Some(new) = sealer.promoted(id).or_else(held) else {
+        return Err(Error::Unavailable(format!(
+            "another node seals with master key {id:08x}, which this node does not hold; copy that node's key file to {}",
+            app.config.master_key_path().display()
+        )));
+    };
+    new.open(sealed::META_VALUE, &canary)?;
+    app.replace_sealer(new);
+    tracing::info!(key = format!("{id:08x}"), "another node has changed the master key");
+    Ok(())
+}
+
+/// Makes the next master key and puts it into the key file, to be copied to every node before [`rotate`]; does nothing when there is one.
+///
+/// # Errors
+/// [`Refusal::MasterKeyNotInFile`], or when the file or the database fails.
+pub async fn prepare(app: &App, actor: &str) -> Result<()> {
+    let _alone = app.rotation.lock().await;
+    let path = key_file(app)?;
+    let sealer = app.sealer();
+    if sealer.prepared().is_some() {
+        return Ok(());
+    }
+    let fresh = sealer.with_prepared()?;
+    fresh.write(&path)?;
+    let id = fresh.prepared().unwrap_or_default();
+    app.replace_sealer(fresh);
+    record(app, actor, "master_key.prepare", id, &json!({})).await
 }
 
 /// How the master keys stand.
@@ -64,6 +113,8 @@ fn key_file(app: &App) -> Result<PathBuf> {
 pub struct Status {
     /// The key that seals.
     pub current: u32,
+    /// The key that is to seal next.
+    pub prepared: Option<u32>,
     /// How many keys there are, with the old ones.
     pub keys: usize,
     /// Values under the key that seals.
@@ -78,7 +129,13 @@ pub struct Status {
 /// When the database fails.
 pub async fn status(app: &App) -> Result<Status> {
     let sealer = app.sealer();
-    let mut status = Status { current: sealer.current(), keys: sealer.count(), sealed_under_it: 0, sealed_under_old_ones: 0 };
+    let mut status = Status {
+        current: sealer.current(),
+        prepared: sealer.prepared(),
+        keys: sealer.count(),
+        sealed_under_it: 0,
+        sealed_under_old_ones: 0,
+    };
     let mut count = |value: &[u8]| {
         let place = if sealer.is_current(value) { &mut status.sealed_under_it } else { &mut status.sealed_under_old_ones };
         *place += 1;
@@ -99,32 +156,82 @@ pub async fn status(app: &App) -> Result<Status> {
     Ok(status)
 }
 
-/// Makes a new master key, keeps the old ones for opening, and seals everything again.
+/// Puts the prepared master key (else, where there is one node, a new one) in force, keeps the old ones for opening, and seals everything
+/// again.
 ///
 /// # Errors
-/// [`Refusal::MasterKeyNotInFile`], or when the file or the database fails; then run it again.
+/// [`Refusal::MasterKeyNotPrepared`] when there may be other nodes; [`Refusal::MasterKeyNotInFile`]; [`Error::Conflict`] when another node
+/// rotates; or when the file or the database fails: then run it again.
 pub async fn rotate(app: &App, actor: &str) -> Result<Report> {
-    let path = key_file(app)?;
-    let fresh = app.sealer().rotated()?;
-    fresh.write(&path)?;
-    let id = fresh.current();
-    app.replace_sealer(fresh);
-    let report = reseal(app).await?;
-    record(app, actor, "master_key.rotate", id, &json!({ "resealed": report.resealed })).await?;
+    let fresh = {
+        let _alone = app.rotation.lock().await;
+        let sealer = app.sealer();
+        let prepared = sealer.prepared().is_some();
+        if app.store.is_shared() && !prepared {
+            return Err(Refusal::MasterKeyNotPrepared.into());
+        }
+        let path = match key_file(app) {
+            Ok(path) => Some(path),
+            // The environment of every node has the key already, and the database says that it is in force.
+            Err(_) if prepared => None,
+            Err(refused) => return Err(refused),
+        };
+        check_master_key(&app.store, &sealer).await?;
+        let fresh = sealer.rotated()?;
+        if let Some(path) = path {
+            fresh.write(&path)?;
+        }
+        move_canary(app, &fresh).await?;
+        app.replace_sealer(fresh);
+        app.sealer()
+    };
+    let mut report = reseal(app).await?;
+    // The canary went first.
+    report.resealed += 1;
+    report.current = report.current.saturating_sub(1);
+    record(app, actor, "master_key.rotate", fresh.current(), &json!({ "resealed": report.resealed })).await?;
     Ok(report)
+}
+
+/// Seals the canary under the new key: from here on all nodes seal with it.
+async fn move_canary(app: &App, fresh: &Sealer) -> Result<()> {
+    let old = app.store.read(|c| meta::find_value(c, sealed::CANARY)).await?.unwrap_or_default();
+    let bytes = hex::decode(&old).map_err(Error::internal)?;
+    let plain = fresh.open(sealed::META_VALUE, &bytes)?;
+    let (new, now) = (hex::encode(fresh.seal(sealed::META_VALUE, plain.expose())?), app.now());
+    let moved = app
+        .store
+        .write(move |tx| {
+            let moved = sealed::claim_meta(tx, sealed::CANARY, &old, &new)?;
+            if moved {
+                meta::upsert_value(tx, ROTATED_AT, &now.0.to_string())?;
+            }
+            Ok(moved)
+        })
+        .await?;
+    if moved {
+        Ok(())
+    } else {
+        Err(Error::Conflict("another node changes the master key at this moment; look at `muster keys status`".into()))
+    }
 }
 
 /// Drops the old master keys.
 ///
 /// # Errors
-/// [`Refusal::MasterKeyInUse`] while something is sealed under one of them.
+/// [`Refusal::MasterKeyInUse`] while something is sealed under one of them, or another node may still seal with one.
 pub async fn retire(app: &App, actor: &str) -> Result<()> {
     let path = key_file(app)?;
+    let rotated = app.store.read(|c| meta::find_value(c, ROTATED_AT)).await?.and_then(|at| at.parse().ok()).map(Time);
+    if app.store.is_shared() && rotated.is_some_and(|at| app.now().since(at) < SETTLE) {
+        return Err(Refusal::MasterKeyInUse.into());
+    }
     let report = reseal(app).await?;
     let again = reseal(app).await?;
     if again.resealed > 0 {
         return Err(Refusal::MasterKeyInUse.into());
     }
+    let _alone = app.rotation.lock().await;
     let only = app.sealer().only_current();
     only.write(&path)?;
     let id = only.current();

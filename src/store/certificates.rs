@@ -139,10 +139,11 @@ pub struct Standing {
 /// The row of a standing; its type depends on the database, hence no function.
 macro_rules! standing_row {
     ($authority:expr, $serial:expr) => {
-        certificates::table
-            .filter(certificates::authority_id.eq($authority.as_str()))
-            .filter(certificates::serial.eq($serial))
-            .select((certificates::status, certificates::revoked_at, certificates::revocation_reason))
+        certificates::table.filter(certificates::authority_id.eq($authority.as_str())).filter(certificates::serial.eq($serial)).select((
+            certificates::status,
+            certificates::revoked_at,
+            certificates::revocation_reason,
+        ))
     };
 }
 

@@ -127,6 +127,12 @@ impl Store {
         }
     }
 
+    /// Whether other processes may work on this database at the same time.
+    #[must_use]
+    pub fn is_shared(&self) -> bool {
+        self.0.writer.is_none()
+    }
+
     /// Runs `job` on a reading connection, off the async threads.
     ///
     /// # Errors

@@ -1,21 +1,27 @@
 //! Sealed values: none is missing from the list, and all move to a new master key while others work.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::sync::Arc;
 
 use diesel::RunQueryDsl as _;
 use diesel::sql_types::Text;
 use muster::app::App;
-use muster::clock::{ManualClock, Time};
+use muster::clock::{MINUTE, ManualClock, Time};
 use muster::config::Config;
+use muster::domain::certificate::{Grant, KeyAlgorithm, Purpose};
 use muster::domain::signal::{Receiver, ReceiverStatus};
 use muster::ids::{ReceiverId, TenantId};
 use muster::secret::Sealer;
-use muster::service::reseal;
+use muster::service::pki::authority::NewAuthority;
+use muster::service::pki::keys::SigningKey;
+use muster::service::pki::{authority, issue};
 use muster::service::signals::keys;
+use muster::service::{Error, Result, reseal};
 use muster::store::{Conn, Store, receivers, sealed};
 
 use crate::both_backends;
+use crate::support::server::{Options, Server};
 
 #[derive(diesel::QueryableByName)]
 struct Found {
@@ -25,11 +31,32 @@ struct Found {
     column_name: String,
 }
 
-fn app(store: Store, folder: &std::path::Path) -> App {
+fn app(store: Store, folder: &Path) -> (App, ManualClock) {
+    let clock = ManualClock::new(Time(1));
+    (node(store, folder, &clock, Sealer::generate().unwrap()), clock)
+}
+
+fn node(store: Store, folder: &Path, clock: &ManualClock, sealer: Sealer) -> App {
     let config = Config { data_dir: folder.to_owned(), ..Config::default() };
-    let sealer = Sealer::generate().unwrap();
     sealer.write(&folder.join("master.key")).unwrap();
-    App::new(store, config, TenantId::new(), Arc::new(ManualClock::new(Time(1))), sealer).unwrap()
+    App::new(store, config, TenantId::new(), Arc::new(clock.clone()), sealer).unwrap()
+}
+
+async fn rotate(app: &App) -> Result<reseal::Report> {
+    reseal::prepare(app, "cli:test").await.unwrap();
+    reseal::rotate(app, "cli:test").await
+}
+
+async fn add(app: &App, name: &str) {
+    let row = receiver(name, app.sealer().seal(sealed::RECEIVER_AUTHORIZATION, name.as_bytes()).unwrap());
+    app.store.write(move |tx| receivers::insert_receiver(tx, &row)).await.unwrap();
+}
+
+fn code(result: Result<impl std::fmt::Debug>) -> &'static str {
+    match result {
+        Err(Error::Refused(refusal)) => refusal.code(),
+        other => panic!("{other:?}"),
+    }
 }
 
 fn receiver(name: &str, sealed_authorization: Vec<u8>) -> Receiver {
@@ -77,7 +104,7 @@ both_backends! {
 
     async fn everything_moves_to_a_new_master_key_and_the_old_one_goes(store: Store) {
         let folder = tempfile::tempdir().unwrap();
-        let app = app(store, folder.path());
+        let (app, clock) = app(store, folder.path());
         let first = app.sealer();
         reseal::check_master_key(&app.store, &first).await.unwrap();
         keys::refresh(&app).await.unwrap();
@@ -89,13 +116,14 @@ both_backends! {
             let row = receiver(&name, first.seal(sealed::RECEIVER_AUTHORIZATION, name.as_bytes()).unwrap());
             app.store.write(move |tx| receivers::insert_receiver(tx, &row)).await.unwrap();
         }
-        let report = reseal::rotate(&app, "cli:test").await.unwrap();
+        let report = rotate(&app).await.unwrap();
         assert_eq!((report.resealed, report.current), (452, 0));
         assert_ne!(app.sealer().current(), first.current());
         assert_eq!(authorizations(&app).await, expected);
         // The file holds both, so that a restart in between opens everything.
         let restarted = Sealer::read(&folder.path().join("master.key")).unwrap();
         assert_eq!(restarted.count(), 2);
+        clock.advance(MINUTE);
         reseal::retire(&app, "cli:test").await.unwrap();
         let only = Sealer::read(&folder.path().join("master.key")).unwrap();
         assert_eq!((only.count(), only.current()), (1, app.sealer().current()));
@@ -108,11 +136,12 @@ both_backends! {
 
     async fn a_value_that_comes_under_the_old_key_meanwhile_is_moved_before_that_key_goes(store: Store) {
         let folder = tempfile::tempdir().unwrap();
-        let app = app(store, folder.path());
+        let (app, clock) = app(store, folder.path());
         let old = app.sealer();
-        reseal::rotate(&app, "cli:test").await.unwrap();
+        rotate(&app).await.unwrap();
         let late = receiver("late", old.seal(sealed::RECEIVER_AUTHORIZATION, b"late").unwrap());
         app.store.write(move |tx| receivers::insert_receiver(tx, &late)).await.unwrap();
+        clock.advance(MINUTE);
         reseal::retire(&app, "cli:test").await.unwrap();
         assert_eq!(authorizations(&app).await, [b"late"]);
         assert_eq!(app.sealer().count(), 1);
@@ -120,19 +149,19 @@ both_backends! {
 
     async fn a_value_that_does_not_open_stops_the_move_and_keeps_the_old_key(store: Store) {
         let folder = tempfile::tempdir().unwrap();
-        let app = app(store, folder.path());
+        let (app, _) = app(store, folder.path());
         let mut broken = app.sealer().seal(sealed::RECEIVER_AUTHORIZATION, b"x").unwrap();
         *broken.last_mut().unwrap() ^= 1;
         let row = receiver("broken", broken);
         app.store.write(move |tx| receivers::insert_receiver(tx, &row)).await.unwrap();
-        assert!(reseal::rotate(&app, "cli:test").await.is_err());
+        assert!(rotate(&app).await.is_err());
         assert!(reseal::retire(&app, "cli:test").await.is_err());
         assert_eq!(Sealer::read(&folder.path().join("master.key")).unwrap().count(), 2);
     }
 
     async fn a_changed_value_is_not_overwritten_by_the_move(store: Store) {
         let folder = tempfile::tempdir().unwrap();
-        let app = app(store, folder.path());
+        let (app, _) = app(store, folder.path());
         let row = receiver("r", app.sealer().seal(sealed::RECEIVER_AUTHORIZATION, b"new").unwrap());
         app.store.write(move |tx| receivers::insert_receiver(tx, &row)).await.unwrap();
         let column = *sealed::COLUMNS.iter().find(|c| c.table == "receivers").unwrap();
@@ -140,5 +169,74 @@ both_backends! {
         stale.sealed = b"before".to_vec();
         assert!(!app.store.write(move |tx| sealed::claim_value(tx, column, &stale, b"stale")).await.unwrap());
         assert_eq!(authorizations(&app).await, [b"new"]);
+    }
+
+    async fn other_nodes_follow_to_the_prepared_key(store: Store) {
+        let (here, there) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let (one, clock) = app(store.clone(), here.path());
+        let other = node(store.clone(), there.path(), &clock, Sealer::parse(&one.sealer().to_text()).unwrap());
+        reseal::check_master_key(&store, &one.sealer()).await.unwrap();
+        if store.is_shared() {
+            assert_eq!(code(reseal::rotate(&one, "cli:test").await), "KEY0003");
+        }
+        reseal::prepare(&one, "cli:test").await.unwrap();
+        reseal::prepare(&one, "cli:test").await.unwrap();
+        let next = reseal::status(&one).await.unwrap().prepared.unwrap();
+        assert_eq!(one.sealer().count(), 2, "once");
+        std::fs::copy(here.path().join("master.key"), there.path().join("master.key")).unwrap();
+        add(&one, "before").await;
+        reseal::rotate(&one, "cli:test").await.unwrap();
+        assert_eq!(one.sealer().current(), next);
+        // The other node has not looked yet and seals under the old key.
+        assert_ne!(other.sealer().current(), next);
+        add(&other, "between").await;
+        reseal::follow(&other).await.unwrap();
+        assert_eq!(other.sealer().current(), next);
+        assert_eq!(authorizations(&other).await, [&b"before"[..], b"between"]);
+        reseal::follow(&one).await.unwrap();
+        assert_eq!(one.sealer().current(), next, "who rotated stays");
+        if store.is_shared() {
+            assert_eq!(code(reseal::retire(&one, "cli:test").await), "KEY0001");
+        }
+        clock.advance(MINUTE);
+        reseal::retire(&one, "cli:test").await.unwrap();
+        assert_eq!(authorizations(&one).await, [&b"before"[..], b"between"]);
+        // Its own file still has the old key in front: the database says which one is in force.
+        let again = Sealer::read(&there.path().join("master.key")).unwrap();
+        assert_ne!(again.current(), next);
+        let restarted = node(store, there.path(), &clock, again);
+        reseal::follow(&restarted).await.unwrap();
+        assert_eq!(restarted.sealer().current(), next);
+    }
+
+    async fn a_node_without_the_new_key_goes_on_with_what_is_open_until_the_file_arrives(store: Store) {
+        let options = |sealer| Options { store: Some(store.clone()), sealer, ..Options::default() };
+        let one = Server::with(options(None)).await;
+        let other = Server::with(options(Some(Sealer::parse(&one.app.sealer().to_text()).unwrap()))).await;
+        let file = |server: &Server| server.app.config.master_key_path();
+        let issuing = authority::issuing(&other.app).await.unwrap();
+        reseal::prepare(&one.app, "cli:test").await.unwrap();
+        reseal::rotate(&one.app, "cli:test").await.unwrap();
+        let new = NewAuthority {
+            name: "second".into(),
+            common_name: "Second CA".into(),
+            parent: Some("root".into()),
+            key_algorithm: KeyAlgorithm::P256,
+            days: 30,
+        };
+        authority::create(&one.app, &new, "cli:test", "local").await.unwrap();
+        one.clock.advance(MINUTE);
+        other.clock.advance(MINUTE);
+        let missing = reseal::follow(&other.app).await.unwrap_err().to_string();
+        assert!(missing.contains("does not hold") && missing.contains("master.key"), "{missing}");
+        let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();
+        let grant = Grant::client(Purpose::Authentication, "Device 7", 30);
+        issue::issue(&other.app, &issuing.id, &grant, &spki, "cli:test", "local").await.unwrap();
+        assert!(authority::by_name(&other.app, "second").await.is_err(), "its key is sealed under a key that is not here");
+        std::fs::copy(file(&one), file(&other)).unwrap();
+        reseal::follow(&other.app).await.unwrap();
+        other.clock.advance(MINUTE);
+        let second = authority::by_name(&other.app, "second").await.unwrap();
+        issue::issue(&other.app, &second.id, &grant, &spki, "cli:test", "local").await.unwrap();
     }
 }

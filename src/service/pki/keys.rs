@@ -197,17 +197,36 @@ fn build(now: Time, sealer: &Sealer, base: &str, records: &[Record], keys: &[Key
     let mut loaded = Loaded { at: now, authorities: Vec::new(), sources: Vec::new() };
     for record in records {
         let own: Vec<KeyRecord> = keys.iter().filter(|key| key.authority_id == record.id).cloned().collect();
-        // A CRL that was published changes nothing that is kept here.
-        let source = (Record { crl_number: 0, crl_due_at: Time(0), ..record.clone() }, own);
-        let known = previous.and_then(|p| p.sources.iter().zip(&p.authorities).find(|(s, _)| **s == source).map(|(_, a)| Arc::clone(a)));
-        let authority = match known {
-            Some(authority) => authority,
-            None => Arc::new(Authority::build(sealer, base, record, &source.1, &chain(records, record))?),
+        let source = source(record, &own);
+        let known = previous.into_iter().flat_map(|p| p.sources.iter().zip(&p.authorities)).find(|(_, a)| a.id == record.id);
+        let (source, authority) = match known {
+            Some((before, authority)) if *before == source => (source, Arc::clone(authority)),
+            _ => match Authority::build(sealer, base, record, &own, &chain(records, record)) {
+                Ok(built) => (source, Arc::new(built)),
+                // Another node has moved on to a master key that is not here yet: what is open stays in use.
+                Err(Error::Internal(why)) if previous.is_some() && is_unknown_key(&why) => {
+                    tracing::error!(authority = record.name, error = %why, "a key does not open on this node");
+                    let Some((before, authority)) = known else { continue };
+                    (before.clone(), Arc::clone(authority))
+                }
+                Err(error) => return Err(error),
+            },
         };
         loaded.authorities.push(authority);
         loaded.sources.push(source);
     }
     Ok(loaded)
+}
+
+fn is_unknown_key(why: &anyhow::Error) -> bool {
+    matches!(why.downcast_ref::<SealError>(), Some(SealError::UnknownKey(_)))
+}
+
+/// What an authority in the cache was made of, without what changes nothing in it: the CRL's number, and how the keys are sealed (a
+/// certificate has one key for ever).
+fn source(record: &Record, own: &[KeyRecord]) -> (Record, Vec<KeyRecord>) {
+    let own = own.iter().map(|key| KeyRecord { sealed_key: Vec::new(), ..key.clone() }).collect();
+    (Record { crl_number: 0, crl_due_at: Time(0), sealed_key: Vec::new(), ..record.clone() }, own)
 }
 
 /// The certificates from an authority's own up to the root's.
