@@ -167,6 +167,13 @@ settings! {
         renewal_days: u32 = 60;
         /// Minutes between sessions when nothing wakes the device.
         poll_minutes: u32 = 480;
+        /// A device that was told to leave, and heard it, has left when it is silent for that many polls.
+        unenroll_polls: u32 = 2;
+        /// Days after the order to leave when a device has left in any case: its certificate is revoked even if it never heard it.
+        unenroll_days: u32 = 30;
+        /// Have devices that enrol from now on sign their messages, and take the signature for the client certificate where a reverse
+        /// proxy (`proxies`) ends TLS and passes none on.
+        sign_messages: bool = false;
         /// Ask for MD5 credentials beside the client certificate.
         md5_authentication: bool = false;
         /// How many commands one message carries at most.

@@ -90,6 +90,12 @@ async fn check_instance(config: &Config, found: &mut Findings) {
         Ok(status) => {
             let text = |key: &str| status.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();
             found.add("instance", State::Ok, format!("{}, {}, tenant {}", text("organisation"), text("database"), text("tenant")));
+            for contested in status.get("contested_hardware").and_then(|v| v.as_array()).into_iter().flatten() {
+                let ids = contested.get("devices").and_then(|v| v.as_array()).into_iter().flatten().filter_map(|id| id.as_str());
+                let ids: Vec<_> = ids.collect();
+                let text = format!("{} say they are the same PC: find out which one is, and retire the others", ids.join(" and "));
+                found.add("same hardware", State::Warning, text);
+            }
             if text("version") != env!("CARGO_PKG_VERSION") {
                 found.add("version", State::Warning, format!("the running server is {}: restart it", text("version")));
             }

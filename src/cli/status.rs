@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::service::{self, health};
+use crate::service::{self, device, health};
 
 pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
     health::check_ready(app).await?;
@@ -18,5 +18,6 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "device": app.config.device_url(),
         "pki": app.config.pki_url(),
         "time": app.now().to_string(),
+        "contested_hardware": device::contested(app).await?,
     }))
 }

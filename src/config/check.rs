@@ -138,6 +138,8 @@ fn check_windows(config: &Config, found: &mut Findings) {
     found.range("windows.identity_days", windows.identity_days, 2, 3650);
     found.range("windows.renewal_days", windows.renewal_days, 1, u64::from(windows.identity_days.max(2)) - 1);
     found.range("windows.poll_minutes", windows.poll_minutes, 1, 44_640);
+    found.range("windows.unenroll_polls", windows.unenroll_polls, 1, 1000);
+    found.range("windows.unenroll_days", windows.unenroll_days, 1, 3650);
     found.range("windows.commands_per_message", u64::try_from(windows.commands_per_message).unwrap_or(u64::MAX), 1, 1000);
     found.range("windows.drift_hours", windows.drift_hours, 1, 8760);
     for tenant in &windows.entra {

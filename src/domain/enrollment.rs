@@ -23,7 +23,7 @@ words! {
         Active = "active",
         /// The server wants the device to leave; the order is on its way.
         Unenrolling = "unenrolling",
-        /// Over: by the user, by an administrator, or superseded by a new enrolment of the same hardware.
+        /// Over: by the user, by an administrator, by silence after an order to leave, or superseded by a new enrolment of the same hardware.
         Ended = "ended",
     }
 }

@@ -72,6 +72,10 @@ refusals! {
     MasterKeyInUse = "KEY0001", "something is, or may yet be, sealed under an old master key; wait a minute and run the command again";
     MasterKeyNotInFile = "KEY0002", "the master keys come from MUSTER_MASTER_KEY; add a line ending in ` next` with the new key there on every node, restart each, then rotate; or move them to a file";
     MasterKeyNotPrepared = "KEY0003", "there may be other nodes, which would be cut off; run `muster keys prepare`, copy the key file to every node, then rotate";
+    MessageSignatureForeign = "MGT0021", "the message is signed by another certificate than the connection's; look for a copied device, or enrol it again";
+    MessageSignatureInvalid = "MGT0020", "the message's signature cannot be read or does not fit the message; something between the device and the server changes messages";
+    MessageSignatureOld = "MGT0022", "the message was signed too long ago or in the future; set the device's clock";
+    MessageSignatureUsed = "MGT0023", "the signed message was received before; the device has to sign it again";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
     OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";

@@ -83,7 +83,7 @@ pub struct Filter {
 /// Inserts a device.
 ///
 /// # Errors
-/// [`Error::Conflict`] when the hardware id is taken.
+/// [`Error::Conflict`] when the user has another device with that hardware id.
 pub fn insert_device(tx: &mut Tx<'_>, device: &Device, now: Time) -> Result<()> {
     diesel::insert_into(devices::table).values((Row::of(device, now), devices::created_at.eq(now.0))).execute(tx.conn())?;
     Ok(())
@@ -92,7 +92,7 @@ pub fn insert_device(tx: &mut Tx<'_>, device: &Device, now: Time) -> Result<()> 
 /// Writes all fields of a device that exists.
 ///
 /// # Errors
-/// [`Error::NotFound`], or [`Error::Conflict`] when the hardware id is taken.
+/// [`Error::NotFound`], or [`Error::Conflict`] when the user has another device with that hardware id.
 pub fn update_device(tx: &mut Tx<'_>, device: &Device, now: Time) -> Result<()> {
     match diesel::update(devices::table.find(device.id.as_str())).set(Row::of(device, now)).execute(tx.conn())? {
         0 => Err(Error::NotFound),
@@ -117,13 +117,39 @@ pub fn load_device(conn: &mut Conn, id: &DeviceId) -> Result<Device> {
     find_device(conn, id)?.ok_or(Error::NotFound)
 }
 
-/// The device with that hardware id.
+/// The devices that have that hardware id or that id of the identity provider, oldest first: of several people who claim the same
+/// hardware, each has one.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_device_by_hardware_id(conn: &mut Conn, hardware_id: &str) -> Result<Option<Device>> {
-    let row = devices::table.filter(devices::hardware_id.eq(hardware_id)).select(Row::as_select()).first(conn).optional()?;
-    row.map(Device::try_from).transpose()
+pub fn list_same_hardware(conn: &mut Conn, hardware_id: Option<&str>, entra_device_id: Option<&str>, limit: i64) -> Result<Vec<Device>> {
+    if hardware_id.is_none() && entra_device_id.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut query = devices::table.order(devices::id).limit(limit).select(Row::as_select()).into_boxed();
+    if let Some(id) = hardware_id {
+        query = query.or_filter(devices::hardware_id.eq(id));
+    }
+    if let Some(id) = entra_device_id {
+        query = query.or_filter(devices::entra_device_id.eq(id));
+    }
+    query.load(conn)?.into_iter().map(Device::try_from).collect()
+}
+
+/// Hardware ids that more than one device claims which is not retired.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_contested_hardware(conn: &mut Conn, limit: i64) -> Result<Vec<String>> {
+    let ids: Vec<Option<String>> = devices::table
+        .filter(devices::hardware_id.is_not_null())
+        .filter(devices::state.ne(State::Retired.as_str()))
+        .group_by(devices::hardware_id)
+        .having(diesel::dsl::count_star().gt(1))
+        .select(devices::hardware_id)
+        .limit(limit)
+        .load(conn)?;
+    Ok(ids.into_iter().flatten().collect())
 }
 
 /// How many devices of the user are managed or on their way out, leaving out the one with `hardware_id`.

@@ -2,9 +2,10 @@
 
 use diesel::prelude::*;
 
-use super::schema::{certificates, devices, enrollments, users};
+use super::schema::{certificates, commands, devices, enrollments, users};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
+use crate::domain::command;
 use crate::domain::device::Platform;
 use crate::domain::enrollment::{Enrollment, Kind, State};
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, UserId};
@@ -371,6 +372,30 @@ pub fn list_to_wake(conn: &mut Conn, since: Time, until: Time, after: &str, limi
         .filter(enrollments::ended_at.is_null())
         .filter(enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.le(enrollments::work_at)))
         .filter(enrollments::id.gt(after))
+        .order(enrollments::id)
+        .limit(limit)
+        .select(enrollments::id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(EnrollmentId::from_store).collect())
+}
+
+/// Enrolments whose device was told to leave and will not answer any more: it has been silent since `silent_since`, when the order had
+/// reached it, or it was told before `told_before`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_silent_leavers(conn: &mut Conn, silent_since: Time, told_before: Time, limit: i64) -> Result<Vec<EnrollmentId>> {
+    let reached =
+        [command::State::Sent, command::State::Done, command::State::Failed, command::State::Uncertain].map(command::State::as_str);
+    let silent = commands::state
+        .eq_any(reached)
+        .and(commands::updated_at.le(silent_since.0))
+        .and(enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.assume_not_null().le(silent_since.0)));
+    let ids: Vec<String> = enrollments::table
+        .inner_join(commands::table.on(commands::enrollment_id.eq(enrollments::id)))
+        .filter(enrollments::state.eq(State::Unenrolling.as_str()))
+        .filter(commands::kind.eq(command::UNENROLL))
+        .filter(commands::created_at.le(told_before.0).or(silent))
         .order(enrollments::id)
         .limit(limit)
         .select(enrollments::id)

@@ -22,6 +22,7 @@ mod error;
 pub mod facts;
 pub mod groups;
 pub mod jobs;
+pub mod message_signatures;
 pub mod meta;
 pub mod ocsp_responses;
 pub mod outbox;

@@ -120,6 +120,13 @@ diesel::table! {
 }
 
 diesel::table! {
+    message_signatures (hash) {
+        hash -> Binary,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
     dm_sessions (enrollment_id, login_user) {
         enrollment_id -> Text,
         login_user -> Text,
@@ -431,6 +438,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     enrollment_tokens,
     devices,
     enrollments,
+    message_signatures,
     dm_sessions,
     commands,
     facts,

@@ -96,6 +96,8 @@ pub struct Management {
     pub upn: Option<String>,
     /// Our id of the device: it comes back as `client-request-id`.
     pub entity_id: String,
+    /// Whether it signs its messages (`RequireMessageSigning`).
+    pub sign_messages: bool,
     /// Package family name for push.
     pub push_package: Option<String>,
     /// When the device calls by itself.
@@ -201,6 +203,9 @@ impl Document {
         typed(w, "EntDMID", &management.entity_id, "string");
         typed(w, "EnableOmaDmKeepAliveMessage", "true", "boolean");
         typed(w, "SyncApplicationVersion", "5.0", "string");
+        if management.sign_messages {
+            typed(w, "RequireMessageSigning", "true", "boolean");
+        }
         open(w, "Poll");
         let poll = &management.poll;
         let sets = [
@@ -284,6 +289,7 @@ impl Management {
             client: Credential::read(application, "APPSRV")?,
             upn: parm_of(client, "UPN").and_then(|p| p.attribute("", "value")).map(str::to_owned),
             entity_id: typed_value(client, "EntDMID", "string")?.to_owned(),
+            sign_messages: parm_of(client, "RequireMessageSigning").is_some_and(|p| p.attribute("", "value") == Some("true")),
             push_package,
             poll: Poll {
                 first: set("NumberOfFirstRetries", "IntervalForFirstSetOfRetries")?,
@@ -415,7 +421,7 @@ mod tests {
         fn managements()(
             server in credentials(false), client in credentials(true), upn in proptest::option::of("[!-~]{1,20}"),
             cn in "[ -+\\--<>-~]{1,30}", numbers in proptest::array::uniform6(any::<u32>()), on_login in any::<bool>(),
-            push_package in proptest::option::of("[!-~]{1,20}"),
+            push_package in proptest::option::of("[!-~]{1,20}"), sign_messages in any::<bool>(),
         ) -> Management {
             let set = |at: usize| PollSet { retries: numbers[at], interval_minutes: numbers[at + 1] };
             Management {
@@ -426,6 +432,7 @@ mod tests {
                 client,
                 upn,
                 entity_id: "e".into(),
+                sign_messages,
                 push_package,
                 poll: Poll { first: set(0), second: set(2), remaining: set(4), on_login },
                 renewal: Renewal { period_days: numbers[0], retry_days: numbers[5] },

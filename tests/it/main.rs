@@ -29,4 +29,6 @@ mod store_writer;
 mod support;
 mod windows_ddf;
 mod windows_enroll;
+mod windows_leaving;
 mod windows_session;
+mod windows_signature;

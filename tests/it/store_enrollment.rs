@@ -126,17 +126,34 @@ both_backends! {
         third.state = DeviceState::Retired;
         let all = [first.clone(), second.clone(), third];
         store.write(move |tx| all.iter().try_for_each(|device| devices::insert_device(tx, device, NOW))).await.unwrap();
-        let mut twin = device("twin", Platform::Windows, None);
+        let mut twin = device("twin", Platform::Windows, Some(&ana));
         twin.hardware_id = Some("hw1".into());
         let refused = store.write(move |tx| devices::insert_device(tx, &twin, NOW)).await;
         assert!(matches!(refused, Err(Error::Conflict(_))), "{refused:?}");
-        assert_eq!(store.read(|c| devices::find_device_by_hardware_id(c, "hw1")).await.unwrap(), Some(first.clone()));
+        assert_eq!(store.read(|c| devices::list_same_hardware(c, Some("hw1"), None, 9)).await.unwrap(), [first.clone()]);
+        assert_eq!(store.read(|c| devices::list_same_hardware(c, None, None, 9)).await.unwrap(), [], "no id is not the same id");
+        assert_eq!(store.read(|c| devices::list_contested_hardware(c, 9)).await.unwrap(), [""; 0]);
+        let ben = user("ben@example.org");
+        let (mut other, mut known) = (device("other", Platform::Windows, Some(&ben.id)), device("known", Platform::Windows, Some(&ben.id)));
+        (other.hardware_id, known.entra_device_id) = (Some("hw1".into()), Some("e1".into()));
+        let rows = [other.clone(), known.clone()];
+        store.write(move |tx| {
+            users::insert_user(tx, &ben, NOW)?;
+            rows.iter().try_for_each(|device| devices::insert_device(tx, device, NOW))
+        }).await.unwrap();
+        let same = store.read(|c| devices::list_same_hardware(c, Some("hw1"), Some("e1"), 9)).await.unwrap();
+        assert_eq!(same, [first.clone(), other.clone(), known.clone()]);
+        assert_eq!(store.read(|c| devices::list_contested_hardware(c, 9)).await.unwrap(), ["hw1"]);
+        (other.state, other.hardware_id, known.state) = (DeviceState::Retired, Some("hw1".into()), DeviceState::Retired);
+        let rows = [other, known];
+        store.write(move |tx| rows.iter().try_for_each(|device| devices::update_device(tx, device, NOW))).await.unwrap();
+        assert_eq!(store.read(|c| devices::list_contested_hardware(c, 9)).await.unwrap(), [""; 0], "who is retired claims nothing");
         let list = async |filter: Filter| {
             let found = store.read(move |c| devices::list_devices(c, &filter, "", 10)).await.unwrap();
             found.into_iter().map(|device| device.display_name).collect::<Vec<_>>()
         };
         assert_eq!(list(Filter { user_id: Some(ana.clone()), ..Filter::default() }).await, ["PC 1", "PC 2"]);
-        assert_eq!(list(Filter { state: Some(DeviceState::Retired), ..Filter::default() }).await, ["PC 3"]);
+        assert_eq!(list(Filter { state: Some(DeviceState::Retired), ..Filter::default() }).await, ["PC 3", "other", "known"]);
         assert_eq!(list(Filter { display_name: Some("PC 2".into()), ..Filter::default() }).await, ["PC 2"]);
         assert_eq!(list(Filter { serial_number: Some("S1".into()), ..Filter::default() }).await, ["PC 1"]);
         let after = first.id.to_string();

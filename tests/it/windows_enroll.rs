@@ -411,13 +411,13 @@ async fn e13_the_same_hardware_again_supersedes_its_old_enrolment() {
     assert_eq!(second.management.subject, first.management.subject);
 }
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hardware_in_other_hands_becomes_another_device() {
-    let house = house().await;
-    house.enroll(&Machine::windows_11(7)).await.unwrap();
+const BEN: &str = "ben@example.org";
+
+/// Lets Ben enrol that PC, over a connection with or without a client certificate.
+async fn ben_enrolls(house: &House, machine: &Machine, client: &mut Client) -> Identity {
     let ben = User {
         id: UserId::new(),
-        upn: "ben@example.org".into(),
+        upn: BEN.into(),
         display_name: "Ben".into(),
         mail: None,
         sam_account_name: None,
@@ -429,11 +429,74 @@ async fn hardware_in_other_hands_becomes_another_device() {
     let id = ben.id.clone();
     house.server.app.store.write(move |tx| users::insert_user(tx, &ben, Time(1))).await.unwrap();
     let pass = tap::create(&house.server.app, &id, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();
-    let sign_in = SignIn::Pass { user: "ben@example.org".into(), pass };
-    enroll::enroll(&mut house.client(), &house.discovery, &Machine::windows_11(7), &sign_in, &key()).await.unwrap();
+    enroll::enroll(client, &house.discovery, machine, &SignIn::Pass { user: BEN.into(), pass }, &key()).await.unwrap()
+}
+
+async fn state_of_devices(house: &House) -> Vec<(DeviceState, bool, bool)> {
+    let all = house.server.app.store.read(|c| {
+        let all = devices::list_devices(c, &Filter::default(), "", 10)?;
+        all.into_iter()
+            .map(|device| {
+                let current = enrollments::find_current_enrollment(c, &device.id)?.is_some();
+                Ok((device.state, device.hardware_id.is_some(), current))
+            })
+            .collect::<Result<Vec<_>, _>>()
+    });
+    all.await.unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_ends_somebody_elses_enrolment_by_claiming_to_be_the_same_hardware() {
+    let house = house().await;
+    let victim = house.enroll(&Machine::windows_11(7)).await.unwrap();
+    let claimant = ben_enrolls(&house, &Machine::windows_11(7), &mut house.client()).await;
+    assert_eq!(state_of_devices(&house).await, [(DeviceState::Managed, true, true), (DeviceState::Managed, true, true)]);
+    let hash = hex::encode(sha256(&victim.certificate.to_der().unwrap()));
+    let old = house.server.app.store.read(move |c| enrollments::find_identity(c, &hash)).await.unwrap().unwrap();
+    assert!(old.certificate.revoked_at.is_none() && old.enrollment.ended_at.is_none(), "the victim's device goes on");
+    let (old, new) = (old.enrollment.device_id, claimant.management.entity_id.clone());
+    let rows = house.server.app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
+    let alert = rows.into_iter().find(|row| row.action == "device.hardware-contested").expect("an alert");
+    let text = alert.after.unwrap_or_default();
+    assert_eq!(alert.target, format!("device:{old}"));
+    assert!(text.contains(old.as_str()) && text.contains(&new), "{text}");
+    let shown = muster::service::device::show(&house.server.app, &old).await.unwrap();
+    assert_eq!(shown.same_hardware_as.iter().map(ToString::to_string).collect::<Vec<_>>(), std::slice::from_ref(&new));
+    let contested = muster::service::device::contested(&house.server.app).await.unwrap();
+    assert_eq!(contested.len(), 1);
+    assert_eq!(contested[0].devices.iter().map(ToString::to_string).collect::<Vec<_>>(), [old.to_string(), new.clone()]);
+    // Each of the two enrols again as itself.
+    house.enroll(&Machine::windows_11(7)).await.unwrap();
+    assert_eq!(house.devices().await, 2);
+    // An administrator decides, and nothing is contested any more.
+    let new = muster::ids::DeviceId::parse(&new).unwrap();
+    muster::service::device::retire(&house.server.app, &new, "cli:test", "local").await.unwrap();
+    muster::service::device::give_up_device(&house.server.app, &new, &muster::service::directory::By::local("cli:test")).await.unwrap();
+    assert_eq!(muster::service::device::contested(&house.server.app).await.unwrap().len(), 0);
+    house.enroll(&Machine::windows_11(7)).await.unwrap();
+    let states = state_of_devices(&house).await;
+    assert_eq!(states, [(DeviceState::Managed, true, true), (DeviceState::Retired, false, false)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hardware_in_other_hands_becomes_another_device_once_an_administrator_has_retired_it() {
+    let house = house().await;
+    let first = house.enroll(&Machine::windows_11(7)).await.unwrap();
+    let id = muster::ids::DeviceId::parse(&first.management.entity_id).unwrap();
+    muster::service::device::retire(&house.server.app, &id, "cli:test", "local").await.unwrap();
+    ben_enrolls(&house, &Machine::windows_11(7), &mut house.client()).await;
+    assert_eq!(state_of_devices(&house).await, [(DeviceState::Retired, false, false), (DeviceState::Managed, true, true)]);
+    assert!(!house.audit().await.iter().any(|(action, _)| action == "device.hardware-contested"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hardware_in_other_hands_becomes_another_device_when_it_shows_its_certificate() {
+    let house = house().await;
+    let first = house.enroll(&Machine::windows_11(7)).await.unwrap();
+    let mut client = first.client(&house.roots()).unwrap();
+    ben_enrolls(&house, &Machine::windows_11(7), &mut client).await;
+    assert_eq!(state_of_devices(&house).await, [(DeviceState::Retired, false, false), (DeviceState::Managed, true, true)]);
     let all = house.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 10)).await.unwrap();
-    let states: Vec<_> = all.iter().map(|device| (device.state, device.hardware_id.is_some())).collect();
-    assert_eq!(states, [(DeviceState::Retired, false), (DeviceState::Managed, true)]);
     let ids: Vec<_> = all.into_iter().map(|device| device.id).collect();
     let verdicts = house.server.app.store.read(move |c| ids.iter().map(|id| muster::store::compliance::find_verdict(c, id)).collect());
     let verdicts: Result<Vec<_>, _> = verdicts.await;

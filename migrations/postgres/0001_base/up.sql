@@ -76,7 +76,7 @@ CREATE TABLE devices (
     display_name TEXT NOT NULL,
     platform TEXT NOT NULL,
     user_id TEXT REFERENCES users (id),
-    hardware_id TEXT UNIQUE,
+    hardware_id TEXT,
     entra_device_id TEXT,
     serial_number TEXT,
     manufacturer TEXT,
@@ -89,6 +89,9 @@ CREATE TABLE devices (
 );
 CREATE INDEX devices_by_user ON devices (user_id);
 CREATE INDEX devices_by_serial ON devices (serial_number);
+-- Hardware says of itself which it is: of several people who claim the same, each has a device.
+CREATE UNIQUE INDEX devices_by_hardware ON devices (hardware_id, user_id);
+CREATE INDEX devices_by_entra_id ON devices (entra_device_id);
 
 CREATE TABLE enrollments (
     id TEXT NOT NULL PRIMARY KEY,
@@ -117,6 +120,14 @@ CREATE INDEX enrollments_by_device ON enrollments (device_id, state);
 -- A device has one enrolment at a time.
 CREATE UNIQUE INDEX enrollments_current ON enrollments (device_id) WHERE ended_at IS NULL;
 CREATE INDEX enrollments_by_mdm_id ON enrollments (mdm_id);
+CREATE INDEX enrollments_leaving ON enrollments (id) WHERE state = 'unenrolling';
+
+-- Signatures that stood for a client certificate, until they are too old to be taken anyway: each is good once.
+CREATE TABLE message_signatures (
+    hash BYTEA NOT NULL PRIMARY KEY,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX message_signatures_by_expiry ON message_signatures (expires_at);
 
 CREATE TABLE dm_sessions (
     enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,

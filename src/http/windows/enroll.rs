@@ -45,6 +45,7 @@ async fn soap(app: &App, operation: Operation, peer: &Peer, body: &[u8]) -> Http
     let caller = Caller {
         address: peer.address,
         certificate: peer.certificate.as_ref().map(|certificate| certificate.der.clone()),
+        signs: peer.certificate.is_none() && peer.via_proxy && app.config.windows.sign_messages,
         trace_id: trace_id(),
     };
     let answer = enroll::answer(app, operation, body, &caller).await;

@@ -1,17 +1,16 @@
 //! Windows management: OMA-DM over mutual TLS.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::CONTENT_TYPE;
+use actix_web::http::header::{CONTENT_TYPE, HeaderValue};
 use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::app::App;
-use crate::domain::Refusal;
 use crate::http::error::Problem;
 use crate::http::limits::Body;
 use crate::http::peer::Peer;
-use crate::service;
 use crate::service::windows::session;
+use crate::service::windows::signature::{self, Presented};
 use crate::wire::syncml::{MAX_BYTES, MEDIA_TYPE};
 
 /// A message of a device. Whoever has no certificate, or one that is not good, gets 403 without another word: known and unknown devices
@@ -23,7 +22,15 @@ pub async fn receive(app: Data<App>, peer: Peer, request: HttpRequest, body: Bod
         let text = "messages are application/vnd.syncml.dm+xml";
         return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported-media-type", text));
     }
-    let Some(certificate) = &peer.certificate else { return Err(service::Error::from(Refusal::CertificateNotOurs).into()) };
-    let answer = session::receive(&app, &certificate.sha256, &body, &peer.origin()).await?;
+    let headers = request.headers();
+    // The CSP calls it so, MS-MDM otherwise.
+    let signature = headers.get("MDM-Signature").or_else(|| headers.get("MS-Signature"));
+    let presented = Presented {
+        certificate: peer.certificate.as_ref().map(|certificate| (certificate.der.as_slice(), certificate.sha256.as_str())),
+        via_proxy: peer.via_proxy,
+        signature: signature.map(HeaderValue::as_bytes),
+    };
+    let certificate = signature::identify(&app, &presented, &body, &peer.origin()).await?;
+    let answer = session::receive(&app, &certificate, &body, &peer.origin()).await?;
     Ok(HttpResponse::Ok().content_type(MEDIA_TYPE).body(answer))
 }

@@ -8,7 +8,7 @@ use crate::catalogue::catalogue;
 use crate::clock::Time;
 use crate::domain::compliance::{BUILT_IN, State, Status};
 use crate::domain::desired::{self, Record};
-use crate::domain::device::Device;
+use crate::domain::device::{self, Device};
 use crate::domain::fact::Fact;
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId};
@@ -83,6 +83,8 @@ pub struct Explanation {
     /// The device.
     #[serde(flatten)]
     pub overview: Overview,
+    /// Other devices that say they are the same hardware and are not retired.
+    pub same_hardware_as: Vec<DeviceId>,
     /// Until when failures are forgiven.
     pub grace_expires_at: Option<Time>,
     /// When the passing of time alone can change the verdict.
@@ -134,6 +136,9 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
         .store
         .read(move |conn| {
             let device = devices::load_device(conn, &id)?;
+            let same_hardware = devices::list_same_hardware(conn, device.hardware_id.as_deref(), None, 100)?;
+            let others = same_hardware.into_iter().filter(|other| other.id != device.id && other.state != device::State::Retired);
+            let same_hardware_as = others.map(|other| other.id).collect();
             let items = desired_items::list_for_device(conn, &id)?;
             let verdict = compliance::find_verdict(conn, &id)?.map(|stored| stored.verdict);
             let facts = facts::list_for_device(conn, &id)?.into_values().collect();
@@ -177,6 +182,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                 .collect();
             Ok(Explanation {
                 overview: overview(conn, device)?,
+                same_hardware_as,
                 grace_expires_at: verdict.as_ref().and_then(|v| v.grace_expires_at),
                 reevaluate_at: verdict.and_then(|v| v.reevaluate_at),
                 reasons,
@@ -186,6 +192,32 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
         })
         .await?;
     Ok(explanation)
+}
+
+/// Devices that say they are the same hardware.
+#[derive(Clone, Debug, Serialize)]
+pub struct Contested {
+    /// What they say they are.
+    pub hardware_id: String,
+    /// Who says so, without the retired.
+    pub devices: Vec<DeviceId>,
+}
+
+/// Which hardware more than one device claims to be, some hundred at most: somebody has to look.
+///
+/// # Errors
+/// [`crate::service::Error::Unavailable`].
+pub async fn contested(app: &App) -> Result<Vec<Contested>> {
+    let found = app.store.read(|conn| {
+        let ids = devices::list_contested_hardware(conn, 100)?;
+        let claims = ids.into_iter().map(|hardware_id| {
+            let all = devices::list_same_hardware(conn, Some(&hardware_id), None, 100)?;
+            let devices = all.into_iter().filter(|device| device.state != device::State::Retired).map(|device| device.id).collect();
+            Ok(Contested { hardware_id, devices })
+        });
+        claims.collect::<store::Result<Vec<_>>>()
+    });
+    Ok(found.await?)
 }
 
 /// Why the device is judged as it is, rule by rule.

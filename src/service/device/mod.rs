@@ -4,6 +4,6 @@ mod list;
 mod order;
 mod retire;
 
-pub use list::{Explanation, Overview, ProfileState, Reason, explain, list, show};
+pub use list::{Contested, Explanation, Overview, ProfileState, Reason, contested, explain, list, show};
 pub use order::{Custom, Order, cancel, command, orders, sync};
-pub use retire::{end_in, ended_by_order, ended_by_user, give_up, give_up_device, retire};
+pub use retire::{end_in, end_silent, ended_by_order, ended_by_user, give_up, give_up_device, retire};

@@ -1,7 +1,7 @@
 //! Retiring a device, and the end of an enrolment, whoever ends it.
 
 use crate::app::App;
-use crate::clock::Time;
+use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
 use crate::domain::command::{Command, Operation, State as CommandState, UNENROLL, Verb};
@@ -17,11 +17,13 @@ use crate::service::{Result, compliance};
 use crate::store::certificates::Search;
 use crate::store::{self, Tx, audit, certificates, commands, desired_items, devices, enrollments};
 
+/// How many enrolments one look at the silent ends at most; the next look ends more.
+const BATCH: i64 = 200;
 /// Most certificates of one device.
 const MANY: i64 = 1000;
 
 /// Tells a device to leave: its certificates are revoked at once, all but the one that it needs to hear the order; that one follows when
-/// the device has left ([`ended_by_order`]) or when nobody waits any longer ([`give_up`]). A device without enrolment is retired at once.
+/// the device has left ([`ended_by_order`]) or when nobody waits any longer ([`give_up`], [`end_silent`]). A device without enrolment is retired at once.
 ///
 /// # Errors
 /// [`NotFound`](crate::service::Error::NotFound) without such a device.
@@ -120,6 +122,23 @@ pub async fn give_up_device(app: &App, device: &DeviceId, by: &By) -> Result<()>
         Some(enrollment) => give_up(app, &enrollment.id, &by.actor, &by.origin).await,
         None => Ok(()),
     }
+}
+
+/// Ends the enrolments of devices that were told to leave and do not answer: the order reached them and they have been silent for
+/// `windows.unenroll_polls` polls, which is how an obedient device behaves whose last word got lost; or `windows.unenroll_days` have
+/// passed since the order was given, whatever they did. Says how many.
+///
+/// # Errors
+/// Only the database's own. Those before the failing one have ended.
+pub async fn end_silent(app: &App) -> Result<usize> {
+    let (windows, now) = (&app.config.windows, app.now());
+    let silence = i64::from(windows.unenroll_polls) * i64::from(windows.poll_minutes) * MINUTE;
+    let (silent_since, told_before) = (now.plus(-silence), now.plus(-i64::from(windows.unenroll_days) * DAY));
+    let found = app.store.read(move |conn| enrollments::list_silent_leavers(conn, silent_since, told_before, BATCH)).await?;
+    for enrollment in &found {
+        end(app, enrollment, "enrollment.end-by-silence", Some("system"), Initiator::Admin, "job").await?;
+    }
+    Ok(found.len())
 }
 
 async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, initiator: Initiator, origin: &str) -> Result<()> {

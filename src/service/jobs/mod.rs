@@ -49,6 +49,7 @@ jobs! {
     certificates = "certificates",
     compliance = "compliance",
     crl = "crl",
+    leaving = "leaving",
     outbox = "outbox",
     purge = "purge",
     signing_keys = "signing-keys",

@@ -5,4 +5,5 @@ pub mod enroll;
 pub mod entra;
 mod plan;
 pub mod session;
+pub mod signature;
 pub mod terms;

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use openssl::asn1::{Asn1Object, Asn1OctetString, Asn1Type};
 use openssl::error::ErrorStack;
 use openssl::hash::MessageDigest;
@@ -14,8 +16,8 @@ use openssl::x509::{X509, X509Extension, X509Name, X509Req};
 use reqwest::Url;
 use uuid::Uuid;
 
+use crate::clock::Time;
 use crate::sim::http::{Client, Response};
-use crate::wire::Malformed;
 use crate::wire::cms::{self, Digest};
 use crate::wire::mde::discovery::{AuthPolicy, Discover, DiscoverResult, Version};
 use crate::wire::mde::encode_base64;
@@ -25,6 +27,7 @@ use crate::wire::mde::wstep::{self, Csr, RequestToken, RequestType};
 use crate::wire::mde::xcep::{GetPolicies, Policy};
 use crate::wire::provisioning::{Document, Management, Store};
 use crate::wire::xml::Element;
+use crate::wire::{Malformed, asn1};
 
 const SOAP: (&str, &str) = ("Content-Type", "application/soap+xml; charset=utf-8");
 const FORM: (&str, &str) = ("Content-Type", "application/x-www-form-urlencoded");
@@ -180,6 +183,17 @@ impl Identity {
     /// When OpenSSL refuses the certificate or the key.
     pub fn client(&self, roots: &[X509]) -> io::Result<Client> {
         Client::new(roots, Some((&self.certificate, &self.chain, &self.key)))
+    }
+
+    /// The `MDM-Signature` header of a message.
+    ///
+    /// # Errors
+    /// When OpenSSL cannot sign.
+    pub fn sign_message(&self, body: &[u8], now: Time) -> Result<String, Failure> {
+        let certificate = self.certificate.to_der()?;
+        let signer = cms::Signer { certificate: &certificate, key: &self.key, digest: Digest::Sha256 };
+        let time = asn1::time(now.0.div_euclid(1000));
+        Ok(STANDARD.encode(cms::sign_detached(body, &[(cms::SIGNING_TIME, time)], &signer)?))
     }
 
     /// Where management sessions go.

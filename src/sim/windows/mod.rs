@@ -242,7 +242,10 @@ impl Device {
             urls.rotate_left(self.calls % self.nodes.len());
             self.calls += 1;
         }
-        let headers = [("Content-Type", MEDIA_TYPE), ("User-Agent", "MSFT OMA DM Client/1.2.0.1")];
+        let mut headers = vec![("Content-Type", MEDIA_TYPE), ("User-Agent", "MSFT OMA DM Client/1.2.0.1")];
+        let signature =
+            if self.identity.management.sign_messages { Some(self.identity.sign_message(body, SystemClock.now())?) } else { None };
+        headers.extend(signature.as_deref().map(|signature| ("MDM-Signature", signature)));
         let mut failed = Error::Dropped;
         for mut url in urls {
             url.query_pairs_mut().append_pair("mode", "Maintenance").append_pair("Platform", "WoA");

@@ -10,6 +10,8 @@ use super::{Algorithm, CertificateView, DATA, Digest, Identifier, RSA_ENCRYPTION
 const CONTENT_TYPE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 3];
 /// Contents of the OBJECT IDENTIFIER `id-messageDigest`, 1.2.840.113549.1.9.4.
 const MESSAGE_DIGEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 4];
+/// Contents of the OBJECT IDENTIFIER `id-signingTime`, 1.2.840.113549.1.9.5.
+pub const SIGNING_TIME: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 5];
 /// How many certificates, revocation lists, signers or attributes a message may have.
 const LIST: usize = 64;
 
@@ -235,13 +237,26 @@ pub struct Signer<'a> {
 /// # Errors
 /// [`Malformed`] when the certificate cannot be read or OpenSSL cannot sign.
 pub fn sign(content: Option<&[u8]>, attributes: &[(&[u8], Vec<u8>)], signer: &Signer<'_>) -> Result<Vec<u8>, Malformed> {
+    let carried = content.map(|bytes| tlv::element(tlv::context(0), &tlv::element(tlv::OCTET_STRING, bytes))).unwrap_or_default();
+    sign_carrying(&carried, content.unwrap_or_default(), attributes, signer)
+}
+
+/// The same for content that travels by itself.
+///
+/// # Errors
+/// Those of [`sign`].
+pub fn sign_detached(content: &[u8], attributes: &[(&[u8], Vec<u8>)], signer: &Signer<'_>) -> Result<Vec<u8>, Malformed> {
+    sign_carrying(&[], content, attributes, signer)
+}
+
+fn sign_carrying(carried: &[u8], content: &[u8], attributes: &[(&[u8], Vec<u8>)], signer: &Signer<'_>) -> Result<Vec<u8>, Malformed> {
     let certificate = CertificateView::parse(signer.certificate)?;
     let digest = signer.digest;
     let attribute =
         |oid: &[u8], value: &[u8]| tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, oid), &tlv::element(tlv::SET, value)]);
     let mut list: Vec<Vec<u8>> = attributes.iter().map(|(oid, value)| attribute(oid, value)).collect();
     list.push(attribute(CONTENT_TYPE, &tlv::element(tlv::OID, DATA)));
-    list.push(attribute(MESSAGE_DIGEST, &tlv::element(tlv::OCTET_STRING, &digest.of(content.unwrap_or_default()))));
+    list.push(attribute(MESSAGE_DIGEST, &tlv::element(tlv::OCTET_STRING, &digest.of(content))));
     list.sort();
     let list = list.concat();
     let failed = |_| Malformed::new("OpenSSL does not sign", "SignerInfo");
@@ -262,8 +277,7 @@ pub fn sign(content: Option<&[u8]>, attributes: &[(&[u8], Vec<u8>)], signer: &Si
             &tlv::element(tlv::OCTET_STRING, &signature),
         ],
     );
-    let content = content.map(|bytes| tlv::element(tlv::context(0), &tlv::element(tlv::OCTET_STRING, bytes))).unwrap_or_default();
-    Ok(signed_data(&digest.identifier(), &content, &tlv::element(tlv::context(0), signer.certificate), &[], &info))
+    Ok(signed_data(&digest.identifier(), carried, &tlv::element(tlv::context(0), signer.certificate), &[], &info))
 }
 
 /// A SignedData that nobody signed: a way to carry certificates and revocation lists (RFC 5652 5.2).

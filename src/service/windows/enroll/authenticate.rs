@@ -46,6 +46,14 @@ impl Method {
         }
     }
 
+    /// The identity provider's own id for the device, which its signed token names.
+    pub(super) fn entra_device_id(&self) -> Option<&str> {
+        match self {
+            Self::Entra(claims) => claims.device_id.as_deref(),
+            Self::Token { .. } | Self::Tap(_) => None,
+        }
+    }
+
     /// Uses the proof up, in the transaction of the enrolment that it was good for.
     pub(super) fn burn(&self, tx: &mut Tx<'_>, now: Time) -> store::Result<()> {
         let fresh = match self {

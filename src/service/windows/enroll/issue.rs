@@ -6,7 +6,8 @@ use openssl::hash::{MessageDigest, hash};
 
 use super::super::terms;
 use super::authenticate::{Authenticated, Method};
-use super::{Caller, MANAGEMENT_PATH, csr};
+use super::hardware::{self, Claim};
+use super::{Caller, MANAGEMENT_PATH, csr, renew};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
@@ -31,6 +32,8 @@ use crate::wire::provisioning::{Credential, Document, Management, Poll, PollSet,
 const LONGEST_ID: usize = 256;
 /// Longest other text that becomes a column.
 const LONGEST_TEXT: usize = 256;
+/// Most devices with the same hardware id that are looked at.
+const MANY: i64 = 1000;
 /// Days between two tries of a renewal.
 const RETRY_DAYS: u32 = 4;
 
@@ -51,19 +54,21 @@ pub(super) async fn issue(app: &App, request: &RequestToken, who: Authenticated,
     };
     let key = csr::public_key(csr.clone()).await?;
     let (find, user_id, cap) = (seen.clone(), who.user.id.clone(), i64::from(app.config.windows.devices_per_user));
+    let entra_device_id = who.method.entra_device_id().map(str::to_owned);
     let known = app
         .store
         .read(move |c| {
             check_cap(c, &user_id, &find, cap)?;
-            find_known(c, &find)
+            devices::list_same_hardware(c, find.hardware_id.as_deref(), entra_device_id.as_deref(), MANY)
         })
         .await?;
-    // The same hardware in other hands becomes another device: what was known of it was known under somebody else's name.
-    let (same, left) = match known {
-        Some(known) if known.user_id.as_ref() == Some(&who.user.id) => (Some(known), None),
-        other => (None, other),
+    let holds = match caller.certificate {
+        Some(_) if !known.is_empty() => renew::identify(app, caller).await.ok().map(|identity| identity.enrollment.device_id),
+        _ => None,
     };
-    let plan = Plan::new(app, &who, seen, same, left, request, caller);
+    let proof = hardware::Proof { user: &who.user.id, holds: holds.as_ref(), entra_device_id: who.method.entra_device_id() };
+    let claim = hardware::judge(known, seen.hardware_id.as_deref(), &proof);
+    let plan = Plan::new(app, &who, seen, claim, request, caller);
     let authority = authority::issuing(app).await?;
     let issued = pki::prepare(app, &authority.id, &plan.grant(), &key).await?;
     let digest = Digest::make(app, &plan.device.id)?;
@@ -118,13 +123,6 @@ impl Seen {
     }
 }
 
-fn find_known(conn: &mut Conn, seen: &Seen) -> store::Result<Option<Device>> {
-    match &seen.hardware_id {
-        Some(id) => devices::find_device_by_hardware_id(conn, id),
-        None => Ok(None),
-    }
-}
-
 fn check_cap(conn: &mut Conn, user: &crate::ids::UserId, seen: &Seen, cap: i64) -> store::Result<()> {
     if cap > 0 && devices::count_devices_of_user(conn, user, seen.hardware_id.as_deref())? >= cap {
         return Err(Refusal::DeviceCapReached.into());
@@ -137,8 +135,10 @@ fn check_cap(conn: &mut Conn, user: &crate::ids::UserId, seen: &Seen, cap: i64) 
 struct Plan {
     device: Device,
     is_new: bool,
-    /// The device that had this hardware under another user.
-    left: Option<Device>,
+    /// Devices that were this hardware, and are not any more.
+    left: Vec<Device>,
+    /// Devices that say they are this hardware, too: nobody has proven that they are the same.
+    contested: Vec<Device>,
     enrollment: Enrollment,
     provider_id: String,
     identity_days: u32,
@@ -148,22 +148,12 @@ struct Plan {
 }
 
 impl Plan {
-    fn new(
-        app: &App,
-        who: &Authenticated,
-        seen: Seen,
-        known: Option<Device>,
-        left: Option<Device>,
-        request: &RequestToken,
-        caller: &Caller,
-    ) -> Self {
+    fn new(app: &App, who: &Authenticated, seen: Seen, claim: Claim, request: &RequestToken, caller: &Caller) -> Self {
         let now = app.now();
-        let is_new = known.is_none();
-        let entra_device_id = match &who.method {
-            Method::Entra(claims) => claims.device_id.clone(),
-            _ => None,
-        };
-        let old = known.unwrap_or_else(|| Device {
+        let Claim { own, left, contested } = claim;
+        let is_new = own.is_none();
+        let entra_device_id = who.method.entra_device_id().map(str::to_owned);
+        let old = own.unwrap_or_else(|| Device {
             id: DeviceId::new(),
             display_name: String::new(),
             platform: Platform::Windows,
@@ -211,6 +201,7 @@ impl Plan {
             device,
             is_new,
             left,
+            contested,
             enrollment,
             provider_id: app.config.windows.provider_id.clone(),
             identity_days: app.config.windows.identity_days,
@@ -231,6 +222,7 @@ impl Plan {
         let entry = self.entry(&enrollment, &certificate, &who);
         let issued = pki::audit(&certificate, &format!("user:{}", who.user.id), &self.origin);
         let (now, rules) = (self.now, compliance::rules(&app.config));
+        hardware::warn(&self.device, &self.contested);
         app.store
             .write(move |tx| {
                 who.method.burn(tx, now)?;
@@ -243,6 +235,9 @@ impl Plan {
                 facts::update_all_due(tx, &self.device.id, now)?;
                 compliance::reevaluate_in(tx, &self.device.id, rules, Initiator::User, now)?;
                 audit::append(tx, &issued, now)?;
+                for alert in hardware::alerts(&self.device, &self.contested, &self.origin) {
+                    audit::append(tx, &alert, now)?;
+                }
                 audit::append(tx, &entry, now)
             })
             .await?;
@@ -256,11 +251,11 @@ impl Plan {
             return Err(Refusal::DeviceCapReached.into());
         }
         let actor = format!("user:{}", who.user.id);
-        if let Some(left) = &self.left {
+        for left in &self.left {
             if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &left.id)? {
                 device::end_in(tx, &old, RevocationReason::Superseded, &actor, &self.origin, now)?;
             }
-            let gone = Device { hardware_id: None, state: DeviceState::Retired, ..left.clone() };
+            let gone = Device { hardware_id: None, entra_device_id: None, state: DeviceState::Retired, ..left.clone() };
             devices::update_device(tx, &gone, now)?;
             desired_items::recompute_device(tx, &left.id, now)?;
             compliance::retire_in(tx, &left.id, rules, Initiator::User, now)?;
@@ -279,7 +274,8 @@ impl Plan {
             "device": self.device.id, "name": self.device.display_name, "user": who.user.id, "method": who.method.as_str(),
             "kind": enrollment.kind, "mdm_id": enrollment.mdm_id, "hardware_id": self.device.hardware_id,
             "os_version": self.device.os_version, "certificate": certificate.id, "again": !self.is_new,
-            "took_over_from": self.left.as_ref().map(|left| &left.id),
+            "took_over_from": self.left.iter().map(|left| &left.id).collect::<Vec<_>>(),
+            "same_hardware_as": self.contested.iter().map(|other| &other.id).collect::<Vec<_>>(),
         });
         Entry::new(format!("user:{}", who.user.id), "enrollment.create", format!("enrollment:{}", enrollment.id), &self.origin)
             .after(&state)
@@ -349,6 +345,7 @@ fn document(app: &App, authority: &Authority, plan: &Plan, certificate: &[u8], d
             client: digest.client.clone(),
             upn: Some(plan.upn.clone()),
             entity_id: plan.device.id.to_string(),
+            sign_messages: windows.sign_messages,
             push_package: push,
             poll: Poll { first: set(5, 3), second: set(8, 15), remaining: set(0, windows.poll_minutes), on_login: true },
             renewal: Renewal { period_days: windows.renewal_days, retry_days: RETRY_DAYS },

@@ -1,5 +1,6 @@
 //! Renewal (ROBO, MS-MDE2 3.4.4.1.1.2): the device proves itself with the certificate that it renews, on the connection and in the
-//! request. The old certificate stays good until the new one is used for the first time: the answer may have been lost.
+//! request; where a proxy passes no certificates on, in the request alone, if the configuration says so. The old certificate stays good
+//! until the new one is used for the first time: the answer may have been lost.
 
 use openssl::sha::sha256;
 
@@ -54,6 +55,8 @@ pub(super) async fn renew(app: &App, request: &RequestToken, caller: &Caller) ->
     let Csr::Pkcs7(signed) = &request.csr else {
         return Err(Malformed::new("a renewal is PKCS7", "BinarySecurityToken/@ValueType").into());
     };
+    let certificate = if caller.signs { signer_certificate(signed) } else { caller.certificate.clone() };
+    let caller = &Caller { certificate, ..caller.clone() };
     let identity = identify(app, caller).await?;
     let csr = inner_request(signed.clone(), caller.certificate.clone().unwrap_or_default()).await?;
     let window = i64::from(app.config.windows.renewal_days) * DAY;
@@ -89,6 +92,13 @@ pub(super) async fn renew(app: &App, request: &RequestToken, caller: &Caller) ->
         })
         .await?;
     Ok(document.encode())
+}
+
+/// The certificate that the signer names, unchecked.
+fn signer_certificate(signed: &[u8]) -> Option<Vec<u8>> {
+    let signed = SignedData::parse(signed).ok()?;
+    let [signer] = signed.signers.as_slice() else { return None };
+    signed.signer_certificate(signer).map(|certificate| certificate.raw.to_vec())
 }
 
 /// The PKCS#10 request inside, once the signature is right and is the connection's certificate's.

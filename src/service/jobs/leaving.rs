@@ -1,0 +1,12 @@
+//! Ends the enrolment of devices that were told to leave and fell silent.
+
+use crate::app::App;
+use crate::service::{Result, device};
+
+pub(super) const SCHEDULE: &str = "0 */5 * * * *";
+
+pub(super) async fn run(app: &App) -> Result<()> {
+    let ended = device::end_silent(app).await?;
+    metrics::counter!("muster_enrollments_ended_by_silence_total").increment(ended as u64);
+    Ok(())
+}
