@@ -4,11 +4,12 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::output::align;
 use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::tap::Policy;
 use crate::service;
-use crate::service::windows::enroll;
+use crate::service::windows::enroll::{self, Invitation};
 
 /// What kind of device is to be enrolled.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -45,9 +46,77 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Re
         "temporary_access_pass": invitation.tap.show(),
         "good_until": invitation.tap.expires_at.to_string(),
         "one_time": policy.one_time,
-        "open_on_the_pc": invitation.deep_link,
         "explained_at": invitation.page_url,
+        "open_on_the_pc": invitation.deep_link,
         "server_to_type": invitation.discovery_url,
         "provisioning_package": package,
+        "before": before(app, &invitation),
     }))
+}
+
+/// What has to be so before a PC can enrol, as far as the configuration leaves it open.
+fn before(app: &App, invitation: &Invitation) -> Vec<String> {
+    let config = &app.config;
+    let mut notes = Vec::new();
+    if config.web.url.is_none() || config.device.url.is_none() {
+        notes.push(format!("set web.url and device.url: a PC is told {} and {}", config.web_url(), config.device_url()));
+    }
+    if config.tls.certificate_file.is_none() {
+        let root = format!("{}/aia/root.cer", config.pki_url());
+        notes.push(format!("the PC must trust this server: install {root} as a trusted root of the machine, or set tls.certificate_file"));
+    }
+    if let Some((_, domain)) = invitation.user.upn.split_once('@') {
+        notes.push(format!("without the name enterpriseenrollment.{domain} pointing here, Windows asks for the server"));
+    }
+    notes
+}
+
+/// The answer for people.
+pub(super) fn render(answer: &Value) -> String {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let row = |name: &str, value: String| vec![format!("  {name}"), value];
+    let once = answer.get("one_time").and_then(Value::as_bool).unwrap_or(true);
+    let good = format!("for {} until {}", if once { "one PC," } else { "any number of PCs," }, text("good_until"));
+    let mut shown = format!("Enrol a Windows PC for {}\n\n", text("user"));
+    shown.push_str(&align(vec![row("Temporary Access Pass", text("temporary_access_pass")), row("good", good)]));
+    shown.push_str("\nOn the PC, one of these:\n");
+    shown.push_str(&align(vec![
+        row("open in the browser", text("explained_at")),
+        row("open by Win+R", text("open_on_the_pc")),
+        row("by hand", "Settings, Accounts, Access work or school, Enroll only in device management".into()),
+        row("  user name", text("user")),
+        row("  server, if asked", text("server_to_type")),
+    ]));
+    shown.push_str("\nOr in a provisioning package (Windows Configuration Designer: Runtime settings, Workplace, Enrollments):\n");
+    let package = answer.get("provisioning_package").and_then(Value::as_object);
+    let package = package.into_iter().flatten().map(|(name, value)| row(name, value.as_str().unwrap_or_default().to_owned()));
+    shown.push_str(&align(package.collect()));
+    if once {
+        shown.push_str("  The pass is used up by the first PC: --reusable makes one for several.\n");
+    }
+    let notes: Vec<&str> = answer.get("before").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    if !notes.is_empty() {
+        shown.push_str(&format!("\nBefore that:\n{}", notes.iter().map(|note| format!("  - {note}\n")).collect::<String>()));
+    }
+    shown
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_person_types_is_on_lines_of_its_own() {
+        let answer = json!({
+            "user": "ana@example.org", "temporary_access_pass": "aaaa-bbbb", "good_until": "2026-11-24T04:10:00Z", "one_time": true,
+            "explained_at": "https://m/enroll", "open_on_the_pc": "ms-device-enrollment:?x", "server_to_type": "https://m/D.svc",
+            "provisioning_package": { "AuthPolicy": "OnPremise", "Secret": "aaaa-bbbb" }, "before": ["do this"],
+        });
+        let text = render(&answer);
+        for part in ["aaaa-bbbb\n", "https://m/enroll\n", "https://m/D.svc\n", "AuthPolicy", "  - do this\n", "--reusable", "one PC"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let text = render(&json!({ "one_time": false }));
+        assert!(!text.contains("--reusable") && !text.contains("Before"), "{text}");
+    }
 }

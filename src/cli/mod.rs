@@ -196,7 +196,11 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
             return Ok(ExitCode::SUCCESS);
         }
         Command::Simulate(arguments) => simulate::run(&config, &arguments, line.json).await?,
-        Command::Order(order) => give(config, order).await?,
+        Command::Order(order) => {
+            let enrolling = matches!(order, Order::Enroll(_));
+            let answer = give(config, order).await?;
+            if enrolling && !line.json { enroll::render(&answer).into() } else { answer }
+        }
     };
     output::print(&answer, line.json)?;
     Ok(ExitCode::SUCCESS)

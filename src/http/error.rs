@@ -1,4 +1,5 @@
-//! How errors look to callers of our own HTTP interfaces: `application/problem+json` (RFC 9457) with a stable code and the trace id.
+//! How errors look to callers of our own HTTP interfaces: `application/problem+json` (RFC 9457) with a stable code and the trace id, and
+//! the same as a page for browsers.
 //! Faces with a protocol of their own (SOAP, SyncML, SCEP) render [`service::Error`] themselves.
 
 use std::borrow::Cow;
@@ -7,22 +8,44 @@ use std::fmt;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER};
 use actix_web::{HttpResponse, ResponseError};
+use askama::Template;
 
+use super::page::Page;
 use crate::service;
 
 tokio::task_local! {
-    static TRACE_ID: String;
+    static CURRENT: Current;
+}
+
+/// The request that is being answered.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Current {
+    /// Its id in the log.
+    pub(super) trace_id: String,
+    /// Whether a person looks at the answer in a browser.
+    pub(super) in_browser: bool,
 }
 
 /// The id of the request that is being answered; empty outside of one.
 #[must_use]
 pub fn trace_id() -> String {
-    TRACE_ID.try_with(Clone::clone).unwrap_or_default()
+    CURRENT.try_with(|current| current.trace_id.clone()).unwrap_or_default()
 }
 
-/// Runs `answer` as the request of that trace id.
-pub(super) async fn with_trace_id<F: Future>(id: String, answer: F) -> F::Output {
-    TRACE_ID.scope(id, answer).await
+/// Runs `answer` as that request.
+pub(super) async fn within<F: Future>(current: Current, answer: F) -> F::Output {
+    CURRENT.scope(current, answer).await
+}
+
+#[derive(Template)]
+#[template(path = "problem.html")]
+struct ProblemPage<'a> {
+    nonce: &'a str,
+    title: &'a str,
+    detail: String,
+    status: u16,
+    code: &'a str,
+    trace_id: &'a str,
 }
 
 /// An error on its way to the caller.
@@ -68,6 +91,22 @@ impl Problem {
     }
 }
 
+impl Problem {
+    /// The problem for a person.
+    fn page(&self) -> Result<HttpResponse, Self> {
+        let title = match self.status.as_u16() {
+            404 => "This page does not exist",
+            429 => "Too many requests",
+            500.. => "The server could not do this",
+            _ => "This does not work",
+        };
+        let mut letters = self.detail.chars();
+        let detail = letters.next().into_iter().flat_map(char::to_uppercase).chain(letters).chain(['.']).collect::<String>();
+        let (status, code, trace_id) = (self.status.as_u16(), self.code, self.trace_id.as_str());
+        Page::new()?.show_as(self.status, |nonce| ProblemPage { nonce, title, detail, status, code, trace_id })
+    }
+}
+
 impl From<service::Error> for Problem {
     fn from(error: service::Error) -> Self {
         use service::Error;
@@ -105,6 +144,14 @@ impl ResponseError for Problem {
     }
 
     fn error_response(&self) -> HttpResponse {
+        if CURRENT.try_with(|current| current.in_browser).unwrap_or_default()
+            && let Ok(mut page) = self.page()
+        {
+            if let Some(seconds) = self.retry_after {
+                page.headers_mut().insert(RETRY_AFTER, seconds.into());
+            }
+            return page;
+        }
         let mut response = HttpResponse::build(self.status);
         response.content_type("application/problem+json").insert_header((CACHE_CONTROL, "no-store"));
         if let Some(seconds) = self.retry_after {

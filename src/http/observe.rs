@@ -7,7 +7,8 @@ use actix_web::HttpMessage as _;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::header::{
-    CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS, X_FRAME_OPTIONS,
+    ACCEPT, CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderMap, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
+    X_FRAME_OPTIONS,
 };
 use actix_web::middleware::Next;
 use actix_web::web::Data;
@@ -15,7 +16,7 @@ use futures_util::FutureExt as _;
 use tracing::Instrument as _;
 
 use super::drain::Drain;
-use super::error::{self, Problem};
+use super::error::{self, Current, Problem};
 use super::peer::{Connection, Face, Peer};
 
 /// Headers of every answer of the web face, unless the handler chose its own.
@@ -51,7 +52,9 @@ pub(super) async fn observe<B: MessageBody>(request: ServiceRequest, next: Next<
         };
     }
     let drain = request.app_data::<Data<Drain>>().cloned();
-    let answer = error::with_trace_id(trace_id, async {
+    let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let in_browser = face == Face::Web && accept.contains("text/html");
+    let answer = error::within(Current { trace_id, in_browser }, async {
         let Some(_in_flight) = drain.as_ref().map(|d| d.enter()).transpose()? else { return Err(Problem::internal().into()) };
         // A handler that panics must cost its own request only.
         match AssertUnwindSafe(next.call(request)).catch_unwind().await {

@@ -38,13 +38,21 @@ impl Page {
     /// # Errors
     /// When the template fails.
     pub fn show<'a, T: Template>(&'a self, make: impl FnOnce(&'a str) -> T) -> Result<HttpResponse, Problem> {
+        self.show_as(StatusCode::OK, make)
+    }
+
+    /// The same with another status.
+    ///
+    /// # Errors
+    /// When the template fails.
+    pub fn show_as<'a, T: Template>(&'a self, status: StatusCode, make: impl FnOnce(&'a str) -> T) -> Result<HttpResponse, Problem> {
         let html = make(&self.nonce).render().map_err(|_| Problem::internal())?;
         let policy = format!(
             "default-src 'none'; style-src 'nonce-{0}'; script-src 'nonce-{0}'; form-action 'self' {1}; frame-ancestors 'none'; \
              base-uri 'none'",
             self.nonce, self.form_targets
         );
-        Ok(HttpResponse::Ok()
+        Ok(HttpResponse::build(status)
             .content_type("text/html; charset=UTF-8")
             .insert_header((CONTENT_SECURITY_POLICY, policy))
             .insert_header((CACHE_CONTROL, "no-store"))

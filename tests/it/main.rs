@@ -14,6 +14,7 @@ mod identity_tap;
 mod kill;
 mod layers;
 mod nodes;
+mod pages;
 mod pki;
 mod refusals;
 mod scep;

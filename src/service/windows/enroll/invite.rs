@@ -5,6 +5,7 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use super::{DISCOVERY_PATH, ENROLLMENT_PATH, POLICY_PATH};
 use crate::app::App;
 use crate::config::Config;
+use crate::domain::Refusal;
 use crate::domain::tap::Policy;
 use crate::domain::user::User;
 use crate::service::identity::tap::{self, NewTap};
@@ -33,10 +34,13 @@ pub struct Invitation {
 /// Invites a user to enrol a PC: makes a pass and says where to go.
 ///
 /// # Errors
-/// [`Error::NotFound`] without such a user; what [`tap::create`] says.
+/// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`]; what [`tap::create`] says.
 pub async fn invite(app: &App, upn: &str, policy: Policy, actor: &str, origin: &str) -> Result<Invitation> {
     let name = upn.to_owned();
     let user = app.store.read(move |c| users::find_user_by_upn(c, &name)).await?.ok_or(Error::NotFound("user"))?;
+    if !user.enabled {
+        return Err(Refusal::AccountDisabled.into());
+    }
     let tap = tap::create(app, &user.id, policy, None, actor, origin).await?;
     let discovery_url = format!("{}{DISCOVERY_PATH}", app.config.web_url());
     let device = app.config.device_url();
@@ -46,6 +50,7 @@ pub async fn invite(app: &App, upn: &str, policy: Policy, actor: &str, origin: &
         ("DiscoveryServiceFullUrl", discovery_url.clone()),
         ("PolicyServiceFullUrl", format!("{device}{POLICY_PATH}")),
         ("EnrollmentServiceFullUrl", format!("{device}{ENROLLMENT_PATH}")),
+        ("Secret", tap.show().to_owned()),
     ];
     let deep_link = deep_link(&app.config, &user.upn);
     let page_url = format!("{}/enroll/windows?username={}", app.config.web_url(), utf8_percent_encode(&user.upn, QUERY));

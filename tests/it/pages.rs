@@ -1,0 +1,93 @@
+//! What people see: the pages as HTML, and driven by a browser as Windows drives its embedded one.
+
+use std::process::Command;
+
+use muster::domain::tap::Policy;
+use muster::service::identity::tap;
+use reqwest::Url;
+
+use crate::support::tools;
+use crate::support::windows::{House, UPN};
+
+async fn get(house: &House, path: &str, accept: &str) -> (u16, String, String) {
+    let answer = house.server.client().get(format!("{}{path}", house.server.web)).header("Accept", accept).send().await.unwrap();
+    let kind = answer.headers()["content-type"].to_str().unwrap().to_owned();
+    let policy = answer.headers()["content-security-policy"].to_str().unwrap().to_owned();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert_eq!(answer.headers()["cache-control"], "no-store");
+    (answer.status().as_u16(), kind, answer.text().await.unwrap())
+}
+
+const BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_page_has_a_language_a_title_a_heading_and_labelled_fields() {
+    let house = House::new().await;
+    for path in ["/enroll/windows?username=ana@example.org", "/EnrollmentServer/Authenticate?appru=ms-app://x&login_hint=ana@example.org"] {
+        let (status, kind, html) = get(&house, path, BROWSER).await;
+        assert_eq!((status, kind.as_str()), (200, "text/html; charset=UTF-8"), "{path}");
+        assert!(html.contains("<html lang=\"en\">") && html.contains("name=\"viewport\""), "{path}");
+        let title = html.split_once("<title>").and_then(|(_, rest)| rest.split_once("</title>")).unwrap().0;
+        assert!(!title.trim().is_empty() && html.matches("<h1>").count() == 1, "{path}: {title}");
+        for field in html.split("<input ").skip(1).filter(|field| !field.starts_with("type=\"hidden\"")) {
+            let id = field.split_once("id=\"").and_then(|(_, rest)| rest.split_once('"')).unwrap().0;
+            assert!(html.contains(&format!("<label for=\"{id}\">")), "{path}: {id}");
+        }
+        // Without scripts a form still goes: it has an address and a button.
+        assert!(html.matches("<form").count() == html.matches("type=\"submit\"").count(), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_error_is_a_page_for_people_and_json_for_programs() {
+    let house = House::new().await;
+    for (path, status, code) in [("/nothing", 404, "not-found"), ("/EnrollmentServer/Authenticate?appru=https://evil", 400, "appru")] {
+        let (got, kind, html) = get(&house, path, BROWSER).await;
+        assert_eq!((got, kind.as_str()), (status, "text/html; charset=UTF-8"), "{path}");
+        assert!(html.contains("<h1>") && html.contains(code) && !html.contains("evil"), "{html}");
+        let (got, kind, json) = get(&house, path, "*/*").await;
+        assert_eq!((got, kind.as_str()), (status, "application/problem+json"), "{path}");
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["code"], code);
+    }
+}
+
+/// What a browser makes of a sign-in with that pass: the document at the end, and what its console says.
+fn browse(chromium: &std::path::Path, house_web: &str, pass: &str) -> (String, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let page = folder.path().join("form.html");
+    let form = format!(
+        "<!doctype html><form method=post action=\"{house_web}/EnrollmentServer/Authenticate\">\
+         <input name=appru value=\"ms-app://s-1-15-2-1\"><input name=user_name value=\"{UPN}\"><input name=pass value=\"{pass}\">\
+         </form><script>document.forms[0].submit()</script>"
+    );
+    std::fs::write(&page, form).unwrap();
+    let out = Command::new("timeout")
+        .arg("60")
+        .arg(chromium)
+        .args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage", "--no-first-run"])
+        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync", "--ignore-certificate-errors"])
+        .args(["--enable-logging=stderr", "--virtual-time-budget=5000", "--dump-dom"])
+        .arg(format!("--user-data-dir={}", folder.path().join("profile").display()))
+        .arg(Url::from_file_path(&page).unwrap().as_str())
+        .output()
+        .unwrap();
+    let console = String::from_utf8_lossy(&out.stderr).lines().filter(|line| line.contains("CONSOLE")).collect::<Vec<_>>().join("\n");
+    (String::from_utf8_lossy(&out.stdout).into_owned(), console)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_browser_signs_in_and_hands_the_token_to_the_application_by_itself() {
+    let Some(chromium) = tools::find("chromium", "chromium") else { return };
+    let house = House::new().await;
+    let pass = tap::create(&house.server.app, &house.user, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();
+    let web = house.server.web.clone();
+    let runs = tokio::task::spawn_blocking(move || (browse(&chromium, &web, "wrong-pass-word"), browse(&chromium, &web, &pass)));
+    let ((wrong, complaints), (_, console)) = runs.await.unwrap();
+    assert!(wrong.contains("role=\"alert\"") && wrong.contains("That did not work") && wrong.contains(UPN), "{wrong}\n{complaints}");
+    // The browser does not know the application; what counts is that the page's own script sent the form off, and that nothing was
+    // held back by the page's policy.
+    assert!(console.contains("EnrollmentServer/Authenticate") && console.contains("'ms-app://s-1-15-2-1'"), "{console}");
+    for said in [complaints, console] {
+        assert!(!said.contains("Content Security Policy") && !said.contains("Refused"), "{said}");
+    }
+}
