@@ -1,21 +1,21 @@
 //! `muster demo`: a server, a sample organisation, simulated devices and a signal receiver, on loopback in a throw-away folder. What it
 //! claims at the end was looked at from the outside: by the devices, by the receiver, and with certificates and answers as published.
 
-mod table;
+mod board;
 mod verify;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::StreamExt as _;
-use indicatif::{ProgressBar, ProgressStyle};
 use openssl::x509::X509;
 use reqwest::Url;
 
-use super::init;
+use super::{control, init};
 use crate::app::App;
 use crate::clock::SystemClock;
 use crate::config::Config;
@@ -35,6 +35,9 @@ use crate::sim::receiver::{Expect, Receiver};
 use crate::sim::windows::Device;
 use crate::sim::windows::enroll::{Machine, SignIn, new_key};
 
+use board::Board;
+use verify::Check;
+
 /// How the demo runs.
 #[derive(clap::Args, Debug)]
 pub(super) struct Arguments {
@@ -51,6 +54,8 @@ pub(super) struct Arguments {
 
 /// How long the receiver may take to hear of a flip.
 const PATIENCE: Duration = Duration::from_secs(30);
+/// How often devices call in once everything is shown.
+const CALL: Duration = Duration::from_secs(3);
 /// Rounds of sessions after which a device must have everything.
 const ROUNDS: usize = 4;
 /// The profiles of the demo, by file name.
@@ -69,9 +74,13 @@ struct Placed {
 struct Stages(Vec<(&'static str, Duration)>);
 
 impl Stages {
-    fn done(&mut self, what: &'static str, since: Instant) {
+    fn done(&mut self, what: &'static str, since: Instant, board: Option<&Board>) {
         let took = since.elapsed();
-        println!("  {what:<34} {:>8.2} s", took.as_secs_f64());
+        let line = format!("  done: {what} ({:.1} s)", took.as_secs_f64());
+        match board {
+            Some(board) => board.say(&line),
+            None => println!("{line}"),
+        }
         self.0.push((what, took));
     }
 }
@@ -79,6 +88,20 @@ impl Stages {
 /// Runs it.
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let folder = Folder::new()?;
+    let shown = AtomicBool::new(false);
+    let mut play = std::pin::pin!(play(arguments, &folder, &shown));
+    tokio::select! {
+        done = &mut play => done,
+        // The folder goes, whenever one has seen enough.
+        pressed = tokio::signal::ctrl_c() => {
+            pressed?;
+            ensure!(shown.load(Ordering::Relaxed), "interrupted before everything was verified");
+            play.await
+        }
+    }
+}
+
+async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> anyhow::Result<()> {
     let mut config = settings(&folder.0);
     let listeners = server::bind(&mut config)?;
     let mut stages = Stages::default();
@@ -89,52 +112,85 @@ pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let by = By::local("cli:demo");
     crate::service::setup::complete(&app, "admin@demo.example", &by.actor).await?;
     let running = server::start(&app, listeners, super::serve::identity(&app).await?, Routes::default())?;
+    let control = control::listen(Arc::clone(&app))?;
     let background = background::start(&app)?;
     let root = X509::from_der(&authority::root_certificate(&app).await?)?;
-    stages.done("authorities and server", began);
+    stages.done("authorities and server", began, None);
 
     let began = Instant::now();
     let (users, group) = people(&app, arguments.devices.div_ceil(SHARE), &by).await?;
     profiles(&app, &group, &by).await?;
-    let receiver = listen(&app, &root, &by).await?;
-    stages.done("people, profiles, receiver", began);
+    let receiver = Arc::new(listen(&app, &root, &by).await?);
+    stages.done("people, profiles, receiver", began, None);
+    let board = Board::start(&app, &receiver);
 
     let began = Instant::now();
-    let mut fleet = enroll(&app, arguments, &users, &root, &by).await?;
-    stages.done("devices enrolled", began);
+    let mut fleet = enroll(&app, arguments, &users, &root, &by, &board).await?;
+    stages.done("devices enrolled", began, Some(&board));
     let began = Instant::now();
-    settle(&mut fleet, arguments).await?;
-    stages.done("policies, certificates, verified", began);
+    settle(&mut fleet, arguments, &board).await?;
+    stages.done("policies and certificates delivered", began, Some(&board));
 
-    let began = Instant::now();
     let (outlaw, leaver) = (0, fleet.len() - 1);
+    let began = Instant::now();
+    board.begin("BitLocker goes off", 1);
     let flip = fall(&app, &mut fleet, outlaw, &receiver, &by).await?;
-    stages.done("BitLocker off, signal received", began);
+    stages.done("BitLocker off, signal received", began, Some(&board));
     let began = Instant::now();
+    board.begin("a device is retired", 1);
     leave(&app, &mut fleet, leaver, &by).await?;
-    stages.done("device retired", began);
+    stages.done("device retired", began, Some(&board));
 
     let began = Instant::now();
-    let checks = verify::all(&app, &fleet, outlaw, leaver, &receiver, &flip, &root).await?;
-    stages.done("verified from the outside", began);
-
-    println!();
-    table::print(&app, &fleet, &receiver).await?;
-    println!();
-    for check in &checks {
-        println!("  {} {}", if check.passed { "ok  " } else { "FAIL" }, check.what);
-    }
-    let total: Duration = stages.0.iter().map(|(_, took)| *took).sum();
-    println!("\n{} devices, {} checks, {:.1} s", fleet.len(), checks.len(), total.as_secs_f64());
+    board.begin("verifying", fleet.len() as u64);
+    let checks = verify::all(&app, &fleet, (outlaw, leaver), &receiver, &flip, &root, || board.step()).await?;
+    board.end();
+    stages.done("verified from the outside", began, Some(&board));
     let failed = checks.iter().filter(|check| !check.passed).count();
-    if !arguments.once {
-        guide(&app);
-        tokio::signal::ctrl_c().await?;
+    if !arguments.once && failed == 0 {
+        shown.store(true, Ordering::Relaxed);
+        board.say(&format!("\n{}\n{}\n{}", told(&checks), summary(&stages, fleet.len(), &checks), guide(&app)));
+        tokio::select! {
+            () = live_on(&mut fleet) => {}
+            pressed = tokio::signal::ctrl_c() => pressed?,
+        }
+        board.finish().await;
+    } else {
+        board.finish().await;
+        println!("\n{}\n{}", told(&checks), summary(&stages, fleet.len(), &checks));
     }
+    control.abort();
     running.stop().await;
     background.stop().await;
     ensure!(failed == 0, "{failed} of {} checks failed", checks.len());
     Ok(())
+}
+
+/// What was looked at.
+fn told(checks: &[Check]) -> String {
+    checks.iter().map(|check| format!("  {} {}\n", if check.passed { "ok  " } else { "FAIL" }, check.what)).collect()
+}
+
+/// How long each stage took.
+fn summary(stages: &Stages, devices: usize, checks: &[Check]) -> String {
+    let seconds = |took: &Duration| format!("{:>7.1} s", took.as_secs_f64());
+    let mut text: String = stages.0.iter().map(|(what, took)| format!("  {what:<36} {}\n", seconds(took))).collect();
+    let total: Duration = stages.0.iter().map(|(_, took)| *took).sum();
+    let passed = checks.iter().filter(|check| check.passed).count();
+    text.push_str(&format!("  {:<36} {}\n\n{devices} devices, {passed} of {} checks passed\n", "all", seconds(&total), checks.len()));
+    text
+}
+
+/// The devices call in now and then, so that orders reach them.
+async fn live_on(fleet: &mut [Placed]) {
+    loop {
+        for placed in fleet.iter_mut().filter(|placed| !placed.device.left) {
+            if let Err(error) = placed.device.settle().await {
+                tracing::debug!(%error, "a session of the demo failed");
+            }
+        }
+        tokio::time::sleep(CALL).await;
+    }
 }
 
 fn settings(folder: &std::path::Path) -> Config {
@@ -209,8 +265,15 @@ async fn listen(app: &App, root: &X509, by: &By) -> anyhow::Result<Receiver> {
 }
 
 /// Enrols the fleet, a few at a time.
-async fn enroll(app: &Arc<App>, arguments: &Arguments, users: &[(UserId, String)], root: &X509, by: &By) -> anyhow::Result<Vec<Placed>> {
-    let bar = progress("enrolling", u64::from(arguments.devices));
+async fn enroll(
+    app: &Arc<App>,
+    arguments: &Arguments,
+    users: &[(UserId, String)],
+    root: &X509,
+    by: &By,
+    board: &Board,
+) -> anyhow::Result<Vec<Placed>> {
+    board.begin("enrolling", u64::from(arguments.devices));
     let policy = Policy { one_time: false, ..Policy::default() };
     let mut sign_ins = Vec::new();
     for (id, upn) in users {
@@ -219,41 +282,43 @@ async fn enroll(app: &Arc<App>, arguments: &Arguments, users: &[(UserId, String)
     }
     let discovery = Url::parse(&format!("{}/EnrollmentServer/Discovery.svc", app.config.web_url()))?;
     let jobs = (0..arguments.devices).map(|number| {
-        let (discovery, root, bar) = (discovery.clone(), root.clone(), bar.clone());
+        let (discovery, root) = (discovery.clone(), root.clone());
         let sign_in = sign_ins.get((number / SHARE) as usize).cloned();
         async move {
             let sign_in = sign_in.context("no user for the device")?;
             let key = tokio::task::spawn_blocking(new_key).await??;
             let machine = Machine::windows_11(u64::from(number) + 1);
             let device = Device::enroll(&[root], &discovery, machine, &sign_in, &key).await?;
-            bar.inc(1);
             let id = DeviceId::parse(&device.identity.management.entity_id).context("the server gave no device id")?;
+            board.enrolled(number, &device.machine.name, &id);
+            board.step();
             anyhow::Ok(Placed { id, device })
         }
     });
     let all: Vec<anyhow::Result<Placed>> = futures_util::stream::iter(jobs).buffered(arguments.concurrency as usize).collect().await;
-    bar.finish_and_clear();
+    board.end();
     all.into_iter().collect()
 }
 
 /// Holds sessions until every device has what it should.
-async fn settle(fleet: &mut [Placed], arguments: &Arguments) -> anyhow::Result<()> {
-    let bar = progress("management sessions", fleet.len() as u64);
-    let jobs = fleet.iter_mut().map(|placed| {
-        let bar = bar.clone();
-        async move {
-            for _ in 0..ROUNDS {
-                let report = placed.device.settle().await?;
-                if report.commands == 0 {
-                    break;
-                }
+async fn settle(fleet: &mut [Placed], arguments: &Arguments, board: &Board) -> anyhow::Result<()> {
+    board.begin("management sessions", fleet.len() as u64);
+    let jobs = (0..).zip(fleet.iter_mut()).map(|(number, placed)| async move {
+        for _ in 0..ROUNDS {
+            let report = placed.device.settle().await?;
+            if report.commands == 0 {
+                break;
             }
-            bar.inc(1);
-            anyhow::Ok(())
         }
+        if let Some(held) = placed.device.certificates.values().next() {
+            let number_of = X509::from_der(&held.identity.certificate)?.serial_number().to_bn()?.to_hex_str()?;
+            board.holds(number, &number_of);
+        }
+        board.step();
+        anyhow::Ok(())
     });
     let all: Vec<anyhow::Result<()>> = futures_util::stream::iter(jobs).buffered(arguments.concurrency as usize).collect().await;
-    bar.finish_and_clear();
+    board.end();
     all.into_iter().collect()
 }
 
@@ -281,18 +346,19 @@ async fn leave(app: &App, fleet: &mut [Placed], at: usize, by: &By) -> anyhow::R
     Ok(())
 }
 
-fn guide(app: &App) {
-    println!("\nThe server keeps running until you press Ctrl-C.");
-    println!("  enrolment page   {}/enroll/windows", app.config.web_url());
-    println!("  signal metadata  {}/.well-known/ssf-configuration", app.config.web_url());
-    println!("  CA certificate   {}/aia/issuing.pem", app.config.pki_url());
-    println!("  command line     muster --data-dir {} device list", app.config.data_dir.display());
-    println!("For keeps: muster init, then muster serve; docs/getting-started.md says more.");
-}
-
-fn progress(what: &'static str, total: u64) -> ProgressBar {
-    let style = ProgressStyle::with_template("  {msg:<22} {bar:30} {pos}/{len}").unwrap_or_else(|_| ProgressStyle::default_bar());
-    ProgressBar::new(total).with_style(style).with_message(what)
+fn guide(app: &App) -> String {
+    let (web, folder) = (app.config.web_url(), app.config.data_dir.display());
+    format!(
+        "Where to go next, until you press Ctrl-C:\n  \
+         enrolment page   {web}/enroll/windows\n  \
+         signal metadata  {web}/.well-known/ssf-configuration\n  \
+         CA certificate   {}/aia/issuing.pem\n  \
+         devices          muster --data-dir {folder} device list\n  \
+         one of them      muster --data-dir {folder} device explain PC-00001\n  \
+         give an order    muster --data-dir {folder} device command PC-00002 reboot --yes\n\
+         For keeps: muster init, then muster serve; docs/getting-started.md says more.\n",
+        app.config.pki_url()
+    )
 }
 
 /// A folder that is removed at the end.

@@ -32,11 +32,11 @@ fn check(what: impl Into<String>, passed: bool) -> Check {
 pub(super) async fn all(
     app: &App,
     fleet: &[Placed],
-    outlaw: usize,
-    leaver: usize,
+    (outlaw, leaver): (usize, usize),
     receiver: &Receiver,
     flip: &Option<String>,
     root: &X509,
+    step: impl Fn(),
 ) -> anyhow::Result<Vec<Check>> {
     let mut checks = Vec::new();
     let mut published = Published::new(root)?;
@@ -53,6 +53,7 @@ pub(super) async fn all(
             good += usize::from(published.status(&leaf, &issuer).await? == Some(OcspCertStatus::GOOD));
         }
         let tree = &placed.device.tree;
+        step();
         hello += usize::from(expected.iter().all(|(uri, value)| tree.get(uri) == Some(value.as_str())));
     }
     let (count, live) = (fleet.len(), fleet.len() - 1);
