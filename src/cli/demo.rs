@@ -353,9 +353,11 @@ fn guide(app: &App) -> String {
          enrolment page   {web}/enroll/windows\n  \
          signal metadata  {web}/.well-known/ssf-configuration\n  \
          CA certificate   {}/aia/issuing.pem\n  \
-         devices          muster --data-dir {folder} device list\n  \
-         one of them      muster --data-dir {folder} device explain PC-00001\n  \
-         give an order    muster --data-dir {folder} device command PC-00002 reboot --yes\n\
+         another shell    export MUSTER_DATA_DIR={folder}\n  \
+         devices          muster device list\n  \
+         one of them      muster device explain PC-00001\n  \
+         give an order    muster device command PC-00002 reboot --yes\n  \
+         one more PC      muster enroll windows --user ana0@demo.example\n\
          For keeps: muster init, then muster serve; docs/getting-started.md says more.\n",
         app.config.pki_url()
     )
@@ -366,7 +368,8 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new() -> anyhow::Result<Self> {
-        let path = std::env::temp_dir().join(format!("muster-demo-{}", uuid::Uuid::new_v4().simple()));
+        let name: [u8; 4] = crate::secret::random()?;
+        let path = std::env::temp_dir().join(format!("muster-demo-{}", hex::encode(name)));
         init::make_folder(&path)?;
         Ok(Self(path))
     }

@@ -179,7 +179,7 @@ impl Shared {
             if let Some(row) = self.state().rows.get_mut(&number) {
                 known.overview.device.state.as_str().clone_into(&mut row.state);
                 known.overview.compliance.as_str().clone_into(&mut row.verdict);
-                row.profiles = format!("{done}/{}", known.profiles.len());
+                row.profiles = if known.profiles.is_empty() { String::new() } else { format!("{done}/{}", known.profiles.len()) };
                 row.signal = heard.get(id.as_str()).cloned().unwrap_or_default();
             }
         }

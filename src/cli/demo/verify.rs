@@ -64,7 +64,7 @@ pub(super) async fn all(
     let fallen = fleet.get(outlaw).context("no device")?.id.to_string();
     let events = receiver.events();
     let told = events.iter().any(|event| Some(&event.jti) == flip.as_ref() && event.device.as_deref() == Some(&fallen));
-    checks.push(check("the receiver holds a valid event for the device that switched BitLocker off", told));
+    checks.push(check("the receiver holds a valid event for the device without BitLocker", told));
     checks.push(check("the receiver has nothing to complain about", receiver.complaints().is_empty()));
 
     let gone = fleet.get(leaver).context("no device")?;
