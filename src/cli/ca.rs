@@ -10,7 +10,9 @@ use crate::domain::certificate::{
 };
 use crate::domain::profile::Scope;
 use crate::ids::{CertificateId, DeviceId};
+use crate::secret::Secret;
 use crate::service::pki::authority::{self, Authority, NewAuthority};
+use crate::service::pki::external::{self, Import};
 use crate::service::pki::{crl, issue, revoke};
 use crate::service::{Error, Result};
 use crate::store::certificates::Search;
@@ -40,6 +42,37 @@ pub enum Command {
         /// Life in days
         #[arg(long, default_value_t = 3650)]
         days: u32,
+        /// Only makes the key, and prints a request (PKCS#10, PEM) for an outside authority to sign; go on with `import-certificate`
+        #[arg(long, conflicts_with_all = ["parent", "days"])]
+        csr: bool,
+    },
+    /// Puts an authority that was made with --csr to work with the certificate that an outside authority made
+    ImportCertificate {
+        /// Name that it was made with
+        name: String,
+        /// File with its certificate, PEM
+        #[arg(long, value_parser = read_file)]
+        certificate: String,
+        /// Files with the certificates above it, to the root, PEM, in any order
+        #[arg(long, value_parser = read_file)]
+        chain: Vec<String>,
+    },
+    /// Puts an authority that exists elsewhere to work here, with its private key
+    Import {
+        /// Name in addresses: lower-case letters, digits and hyphens
+        name: String,
+        /// File with its certificate, PEM
+        #[arg(long, value_parser = read_file)]
+        certificate: String,
+        /// File with its private key, PEM, not encrypted
+        #[arg(long, value_parser = read_key)]
+        key: KeyText,
+        /// Files with the certificates above it, to the root, PEM, in any order; none for a root
+        #[arg(long, value_parser = read_file)]
+        chain: Vec<String>,
+        /// Number of the last CRL that it published elsewhere
+        #[arg(long, default_value_t = 0)]
+        crl_number: u32,
     },
     /// Shows one authority, or one certificate by its id or serial number
     Show {
@@ -112,6 +145,20 @@ pub enum Command {
     },
 }
 
+/// A private key on its way to the server: never shown.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct KeyText(String);
+
+impl std::fmt::Debug for KeyText {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+fn read_key(path: &str) -> std::result::Result<KeyText, String> {
+    read_file(path).map(KeyText)
+}
+
 /// What the certificate is to be like.
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
 pub struct Issue {
@@ -172,13 +219,32 @@ fn read_status(text: &str) -> std::result::Result<CertificateStatus, String> {
 /// The file is read here, because the order may be carried out by another process.
 fn read_file(path: &str) -> std::result::Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
-    if text.len() > 64 * 1024 { Err(format!("{path} is no certificate request: it is too long")) } else { Ok(text) }
+    if text.len() > 64 * 1024 { Err(format!("{path} is too long")) } else { Ok(text) }
 }
 
 pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
     match command {
-        Command::List => Ok(Value::Array(authority::list(app).await?.iter().map(|a| show_authority(a)).collect())),
-        Command::Create { name, common_name, parent, key, days } => {
+        Command::List => {
+            let waiting = external::list_pending(app).await?;
+            let waiting = waiting
+                .iter()
+                .map(|p| json!({ "name": p.name, "status": "signing-pending", "subject": p.common_name, "key": p.key_algorithm }));
+            Ok(authority::list(app).await?.iter().map(|a| show_authority(a)).chain(waiting).collect())
+        }
+        Command::Create { name, common_name, key, csr: true, .. } => {
+            let request = external::request(app, &name, &common_name, key, actor, ORIGIN).await?;
+            Ok(String::from_utf8(openssl::x509::X509Req::from_der(&request)?.to_pem()?).map_err(Error::internal)?.into())
+        }
+        Command::ImportCertificate { name, certificate, chain } => {
+            let import = Import { name, certificate, chain: chain.concat() };
+            Ok(show_authority(&*external::import_certificate(app, import, actor, ORIGIN).await?))
+        }
+        Command::Import { name, certificate, key, chain, crl_number } => {
+            let import = Import { name, certificate, chain: chain.concat() };
+            let key = Secret::new(key.0.as_bytes().to_vec());
+            Ok(show_authority(&*external::import_with_key(app, import, &key, crl_number, actor, ORIGIN).await?))
+        }
+        Command::Create { name, common_name, parent, key, days, csr: false } => {
             let new = NewAuthority { name, common_name, parent, key_algorithm: key, days };
             Ok(show_authority(&*authority::create(app, &new, actor, ORIGIN).await?))
         }

@@ -55,6 +55,27 @@ pub struct Record {
     pub not_after: Time,
     /// When it was made.
     pub created_at: Time,
+    /// The certificates above it that belong to others, nearest first, to the root, DER; empty when all above it is ours.
+    pub upper_chain: Vec<Vec<u8>>,
+}
+
+/// An authority that waits for an outside authority to sign its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pending {
+    /// Identifier, which it keeps.
+    pub id: AuthorityId,
+    /// Name in addresses, unique among all authorities.
+    pub name: String,
+    /// Common name that was asked for.
+    pub common_name: String,
+    /// Its key.
+    pub key_algorithm: KeyAlgorithm,
+    /// Its private key, PKCS#8, sealed.
+    pub sealed_key: Vec<u8>,
+    /// The request, PKCS#10, DER.
+    pub request: Vec<u8>,
+    /// When it was made.
+    pub created_at: Time,
 }
 
 /// A certificate with a key of ours: SCEP registration authority, OCSP responder or TLS server.

@@ -41,6 +41,7 @@ impl std::error::Error for Refusal {}
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
+    AuthorityCertificateRefused = "CRT0040", "the certificate or its chain does not fit the authority; the reason says what to ask the outside authority for";
     AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
     AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";
@@ -49,6 +50,7 @@ refusals! {
     CertificateKeyRefused = "CRT0013", "the key is too short, of a kind that is not accepted, or malformed; make an RSA key of 2048 bits or more, or a P-256 or P-384 key, as the profile allows";
     CertificateNameInvalid = "CRT0015", "a name for the certificate is malformed; correct the value in the directory or the profile";
     CertificateNameMissing = "CRT0016", "the certificate would have no name; give the profile a subject or a subject alternative name";
+    CertificateNameNotPermitted = "CRT0041", "the name constraints of the authority forbid a name of the certificate; take it out of the profile, or use another authority";
     CertificateNameTooLong = "CRT0017", "a name is longer than certificates allow; shorten it, or allow long names in the profile";
     CertificateNotHeld = "CRT0018", "only a certificate on hold can be released";
     CertificateNotOurs = "CRT0001", "the client certificate was not issued by this server's authority for a device";

@@ -2,12 +2,13 @@
 
 use diesel::prelude::*;
 
-use super::schema::{authorities, service_keys};
+use super::schema::{authorities, authority_requests, service_keys};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
-use crate::domain::authority::{KeyRecord, Kind, Record, Status};
+use crate::domain::authority::{KeyRecord, Kind, Pending, Record, Status};
 use crate::domain::certificate::{KeyAlgorithm, Purpose};
 use crate::ids::{AuthorityId, CertificateId};
+use crate::wire::asn1::Reader;
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = authorities)]
@@ -25,6 +26,17 @@ struct Row {
     not_before: i64,
     not_after: i64,
     created_at: i64,
+    upper_chain: Vec<u8>,
+}
+
+/// Certificates that were stored one behind the other.
+fn certificates(bytes: &[u8]) -> Result<Vec<Vec<u8>>> {
+    let mut reader = Reader::new(bytes);
+    let mut found = Vec::new();
+    while !reader.is_empty() {
+        found.push(reader.element().map_err(|_| Error::corrupt("authorities.upper_chain"))?.raw.to_vec());
+    }
+    Ok(found)
 }
 
 impl TryFrom<Row> for Record {
@@ -44,6 +56,35 @@ impl TryFrom<Row> for Record {
             crl_due_at: Time(row.crl_due_at),
             not_before: Time(row.not_before),
             not_after: Time(row.not_after),
+            created_at: Time(row.created_at),
+            upper_chain: certificates(&row.upper_chain)?,
+        })
+    }
+}
+
+#[derive(Queryable, Selectable, Insertable)]
+#[diesel(table_name = authority_requests)]
+struct PendingRow {
+    id: String,
+    name: String,
+    common_name: String,
+    key_algorithm: String,
+    sealed_key: Vec<u8>,
+    request: Vec<u8>,
+    created_at: i64,
+}
+
+impl TryFrom<PendingRow> for Pending {
+    type Error = Error;
+
+    fn try_from(row: PendingRow) -> Result<Self> {
+        Ok(Self {
+            id: AuthorityId::from_store(row.id),
+            name: row.name,
+            common_name: row.common_name,
+            key_algorithm: KeyAlgorithm::parse(&row.key_algorithm).ok_or_else(|| Error::corrupt("authority_requests.key_algorithm"))?,
+            sealed_key: row.sealed_key,
+            request: row.request,
             created_at: Time(row.created_at),
         })
     }
@@ -84,6 +125,9 @@ impl TryFrom<KeyRow> for KeyRecord {
 /// # Errors
 /// [`Error::Conflict`] when the name is taken.
 pub fn insert_authority(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
+    if find_pending(tx.conn(), &record.name)?.is_some() {
+        return Err(taken(&record.name));
+    }
     let row = Row {
         id: record.id.to_string(),
         name: record.name.clone(),
@@ -98,8 +142,65 @@ pub fn insert_authority(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
         not_before: record.not_before.0,
         not_after: record.not_after.0,
         created_at: record.created_at.0,
+        upper_chain: record.upper_chain.concat(),
     };
     diesel::insert_into(authorities::table).values(row).execute(tx.conn())?;
+    Ok(())
+}
+
+fn taken(name: &str) -> Error {
+    Error::Conflict(format!("there is an authority called {name} already"))
+}
+
+/// Inserts an authority that waits for its certificate.
+///
+/// # Errors
+/// [`Error::Conflict`] when the name is taken.
+pub fn insert_pending(tx: &mut Tx<'_>, pending: &Pending) -> Result<()> {
+    let used: i64 = authorities::table.filter(authorities::name.eq(&pending.name)).count().get_result(tx.conn())?;
+    if used > 0 {
+        return Err(taken(&pending.name));
+    }
+    let row = PendingRow {
+        id: pending.id.to_string(),
+        name: pending.name.clone(),
+        common_name: pending.common_name.clone(),
+        key_algorithm: pending.key_algorithm.to_string(),
+        sealed_key: pending.sealed_key.clone(),
+        request: pending.request.clone(),
+        created_at: pending.created_at.0,
+    };
+    diesel::insert_into(authority_requests::table).values(row).execute(tx.conn())?;
+    Ok(())
+}
+
+/// The authority of that name that waits for its certificate.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_pending(conn: &mut Conn, name: &str) -> Result<Option<Pending>> {
+    let row = authority_requests::table.filter(authority_requests::name.eq(name)).select(PendingRow::as_select()).first(conn).optional()?;
+    row.map(Pending::try_from).transpose()
+}
+
+/// All authorities that wait for their certificate, oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_pending(conn: &mut Conn) -> Result<Vec<Pending>> {
+    let rows = authority_requests::table
+        .order((authority_requests::created_at, authority_requests::id))
+        .select(PendingRow::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Pending::try_from).collect()
+}
+
+/// Forgets that an authority waits.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge_pending(tx: &mut Tx<'_>, id: &AuthorityId) -> Result<()> {
+    diesel::delete(authority_requests::table.find(id.as_str())).execute(tx.conn())?;
     Ok(())
 }
 

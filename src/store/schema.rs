@@ -247,6 +247,19 @@ diesel::table! {
         not_before -> BigInt,
         not_after -> BigInt,
         created_at -> BigInt,
+        upper_chain -> Binary,
+    }
+}
+
+diesel::table! {
+    authority_requests (id) {
+        id -> Text,
+        name -> Text,
+        common_name -> Text,
+        key_algorithm -> Text,
+        sealed_key -> Binary,
+        request -> Binary,
+        created_at -> BigInt,
     }
 }
 
@@ -450,6 +463,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     authorities,
     service_keys,
     certificates,
+    authority_requests,
     crls,
     ocsp_responses,
     scep_challenges,

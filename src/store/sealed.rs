@@ -13,6 +13,8 @@ pub const SIGNING_KEY: &str = "signing_keys.sealed_key";
 pub const RECEIVER_AUTHORIZATION: &str = "receivers.sealed_authorization";
 /// Purpose of sealed private keys of authorities.
 pub const AUTHORITY_KEY: &str = "authorities.sealed_key";
+/// Purpose of sealed private keys of authorities that wait for their certificate.
+pub const REQUEST_KEY: &str = "authority_requests.sealed_key";
 /// Purpose of sealed private keys of service certificates.
 pub const SERVICE_KEY: &str = "service_keys.sealed_key";
 /// Purpose of sealed MD5 credentials of enrolments.
@@ -40,6 +42,7 @@ pub struct Column {
 /// All sealed columns; a test compares them with the schema.
 pub const COLUMNS: &[Column] = &[
     Column { table: "authorities", key: "id", column: "sealed_key", purpose: AUTHORITY_KEY },
+    Column { table: "authority_requests", key: "id", column: "sealed_key", purpose: REQUEST_KEY },
     Column { table: "enrollments", key: "id", column: "sealed_md5", purpose: ENROLLMENT_MD5 },
     Column { table: "receivers", key: "id", column: "sealed_authorization", purpose: RECEIVER_AUTHORIZATION },
     Column { table: "service_keys", key: "id", column: "sealed_key", purpose: SERVICE_KEY },

@@ -21,6 +21,7 @@ impl Malformed {
 
 pub mod asn1;
 pub mod cms;
+pub mod constraints;
 pub mod crl;
 pub mod locuri;
 pub mod mde;

@@ -13,11 +13,14 @@ const fn oid(text: &str) -> ObjectIdentifier {
 }
 
 const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.14");
-const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
+/// Type of the keyUsage extension.
+pub const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
 const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
 const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
 const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
+/// Type of the nameConstraints extension.
+pub const NAME_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.30");
 const EXTENDED_KEY_USAGE: ObjectIdentifier = oid("2.5.29.37");
 const AUTHORITY_INFO_ACCESS: ObjectIdentifier = oid("1.3.6.1.5.5.7.1.1");
 const ACCESS_OCSP: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1");
@@ -25,7 +28,8 @@ const ACCESS_CA_ISSUERS: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.2");
 const OCSP_NO_CHECK: ObjectIdentifier = oid("1.3.6.1.5.5.7.48.1.5");
 const SID_EXTENSION: ObjectIdentifier = oid("1.3.6.1.4.1.311.25.2");
 const SID_VALUE: ObjectIdentifier = oid("1.3.6.1.4.1.311.25.2.1");
-const UPN: ObjectIdentifier = oid("1.3.6.1.4.1.311.20.2.3");
+/// Type of the otherName that is a user principal name.
+pub const UPN: ObjectIdentifier = oid("1.3.6.1.4.1.311.20.2.3");
 const APPLICATION_POLICIES: ObjectIdentifier = oid("1.3.6.1.4.1.311.21.10");
 
 const COUNTRY: &str = "2.5.4.6";

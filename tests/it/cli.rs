@@ -201,6 +201,19 @@ fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
         "issuing"
     );
     assert!(!refused(path, &["ca", "revoke"]).is_empty());
+    let request = json(path, &["ca", "create", "outer", "--common-name", "Outer CA", "--key", "p-256", "--csr"]);
+    let request = openssl::x509::X509Req::from_pem(request.as_str().unwrap().as_bytes()).unwrap();
+    assert!(request.verify(&request.public_key().unwrap()).unwrap());
+    let waiting = json(path, &["ca", "list"]).as_array().unwrap().iter().find(|a| a["name"] == "outer").unwrap().clone();
+    assert_eq!(waiting["status"], "signing-pending");
+    let chain = path.join("chain.pem");
+    std::fs::write(&chain, json(path, &["ca", "export", "issuing", "--chain"]).as_str().unwrap()).unwrap();
+    let chain = chain.to_str().unwrap();
+    let said = refused(path, &["ca", "import-certificate", "outer", "--certificate", chain, "--chain", chain]);
+    assert!(said.contains("CRT0040") && said.contains("exactly one certificate"), "{said}");
+    let key = path.join("key.pem");
+    let said = refused(path, &["ca", "import", "other", "--certificate", chain, "--chain", chain, "--key", key.to_str().unwrap()]);
+    assert!(said.contains("CRT0040"), "{said}");
 }
 
 /// The whole main job in one process tree: enrolment, policies, certificates, compliance, a signal, and a retired device.

@@ -28,6 +28,7 @@ fn authority() -> Record {
         not_before: Time(0),
         not_after: Time(1_000_000),
         created_at: Time(5),
+        upper_chain: vec![vec![0x30, 1, 7], vec![0x30, 0]],
     }
 }
 

@@ -24,6 +24,7 @@ async fn authority(store: &Store) -> AuthorityId {
         not_before: Time(0),
         not_after: Time(1),
         created_at: Time(0),
+        upper_chain: Vec::new(),
     };
     let id = record.id.clone();
     store.write(move |tx| authorities::insert_authority(tx, &record)).await.unwrap();

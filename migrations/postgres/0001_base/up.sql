@@ -252,6 +252,18 @@ CREATE TABLE authorities (
     crl_due_at BIGINT NOT NULL,
     not_before BIGINT NOT NULL,
     not_after BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    upper_chain BYTEA NOT NULL
+);
+
+-- Authorities that wait for an outside authority to sign their certificate.
+CREATE TABLE authority_requests (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    common_name TEXT NOT NULL,
+    key_algorithm TEXT NOT NULL,
+    sealed_key BYTEA NOT NULL,
+    request BYTEA NOT NULL,
     created_at BIGINT NOT NULL
 );
 

@@ -19,7 +19,8 @@ use crate::secret::Sealer;
 use crate::service::{Error, Result};
 use crate::store::sealed::{AUTHORITY_KEY, SERVICE_KEY};
 use crate::store::{authorities, certificates};
-use crate::wire::x509::Parts;
+use crate::wire::constraints::Constraints;
+use crate::wire::x509::{NAME_CONSTRAINTS, Parts};
 
 /// Life of our own server certificates, in days (Apple accepts no more than 825).
 const SERVER_DAYS: u32 = 397;
@@ -57,6 +58,8 @@ pub struct Authority {
     pub key: SigningKey,
     /// Its service certificates that have not ended, newest first.
     pub service_keys: Vec<Arc<ServiceKey>>,
+    /// What it and those above it may certify.
+    pub(super) constraints: Vec<Constraints>,
     pub(super) x509: X509,
     pub(super) name_hashes: ([u8; 20], [u8; 32]),
     pub(super) key_hashes: ([u8; 20], [u8; 32]),
@@ -82,7 +85,14 @@ impl Authority {
 
     fn assemble(record: &Record, key: SigningKey, service_keys: Vec<Arc<ServiceKey>>, chain: &[Vec<u8>], base: &str) -> Result<Self> {
         let parts = Parts::parse(&record.certificate)?;
+        let mut constraints = Vec::new();
+        for tier in chain {
+            if let Some(value) = Parts::parse(tier)?.extension(&NAME_CONSTRAINTS)? {
+                constraints.push(Constraints::parse(value)?);
+            }
+        }
         Ok(Self {
+            constraints,
             id: record.id.clone(),
             name: record.name.clone(),
             kind: record.kind,
@@ -271,6 +281,7 @@ pub async fn create(app: &App, new: &NewAuthority, actor: &str, origin: &str) ->
         not_before: certificate.not_before,
         not_after: certificate.not_after,
         created_at: now,
+        upper_chain: Vec::new(),
     };
     let audit = Entry::new(actor, "authority.create", format!("authority:{}", record.id), origin).after(&json!({
         "name": record.name, "kind": record.kind, "subject": certificate.subject, "serial": certificate.serial,
@@ -344,20 +355,24 @@ pub async fn set_paused(app: &App, name: &str, paused: bool, actor: &str, origin
     if changed? { Ok(()) } else { Err(Refusal::AuthorityNotActive.into()) }
 }
 
-/// Revokes an issuing authority: it issues nothing any more, and its parent's CRL names it.
+/// Revokes an issuing authority: it issues nothing any more, and its parent's CRL names it. Where the parent is an outside authority, its
+/// CRL is not ours: ask there, too.
 ///
 /// # Errors
 /// [`Error::NotFound`] (also for a root, which nobody can revoke); [`Refusal::CertificateRevokedBefore`].
 pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str, origin: &str) -> Result<()> {
     let authority = by_name(app, name).await?;
-    let parent = authority.parent_id.clone().ok_or(Error::NotFound("authority above it"))?;
+    if authority.kind == Kind::Root {
+        return Err(Error::NotFound("authority above it"));
+    }
     let sha256 = hex::encode(sha256(&authority.certificate));
     let audit = Entry::new(actor, "authority.revoke", format!("authority:{}", authority.id), origin).after(&json!({ "reason": reason }));
     let (id, now) = (authority.id.clone(), app.now());
     app.store
         .write(move |tx| {
-            let row = certificates::find_certificate_by_sha256(tx.conn(), &sha256)?.ok_or(crate::store::Error::NotFound)?;
-            certificates::update_revoked(tx, &row.id, reason, now)?;
+            if let Some(row) = certificates::find_certificate_by_sha256(tx.conn(), &sha256)? {
+                certificates::update_revoked(tx, &row.id, reason, now)?;
+            }
             for from in [Status::Active, Status::Paused] {
                 authorities::claim_status(tx, &id, from, Status::Revoked)?;
             }
@@ -365,7 +380,10 @@ pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str
         })
         .await?;
     app.keys.invalidate();
-    super::crl::publish(app, &parent).await
+    match &authority.parent_id {
+        Some(parent) => super::crl::publish(app, parent).await,
+        None => Ok(()),
+    }
 }
 
 /// Makes the service certificates that are missing or come near their end: an OCSP responder for each authority, a SCEP registration
@@ -421,16 +439,16 @@ fn has_names(certificate: &[u8], names: &[String]) -> bool {
     names.iter().all(|name| found.contains(name))
 }
 
-async fn create_service_key(app: &App, authority: &Arc<Authority>, purpose: Purpose, days: u32, names: &[String]) -> Result<()> {
-    let organisation = &app.config.organisation;
+/// What a service certificate is to be like.
+pub(super) fn service_grant(authority: &str, organisation: &str, purpose: Purpose, days: u32, names: &[String]) -> Grant {
     let common_name = match purpose {
-        Purpose::Server => names.first().cloned().unwrap_or_else(|| organisation.clone()),
-        Purpose::Registration => format!("SCEP registration authority of {}", authority.name),
-        _ => format!("OCSP responder of {}", authority.name),
+        Purpose::Server => names.first().cloned().unwrap_or_else(|| organisation.to_owned()),
+        Purpose::Registration => format!("SCEP registration authority of {authority}"),
+        _ => format!("OCSP responder of {authority}"),
     };
     let common_name: String = common_name.chars().take(64).collect();
     let mut grant = Grant::client(purpose, &common_name, days);
-    grant.subject.insert(0, Rdn::new(AttributeType::Organization, organisation.clone()));
+    grant.subject.insert(0, Rdn::new(AttributeType::Organization, organisation.to_owned()));
     grant.key_rules = KeyRules::default();
     match purpose {
         Purpose::Server => {
@@ -446,6 +464,11 @@ async fn create_service_key(app: &App, authority: &Arc<Authority>, purpose: Purp
             grant.key_usages = vec![KeyUsage::DigitalSignature];
         }
     }
+    grant
+}
+
+async fn create_service_key(app: &App, authority: &Arc<Authority>, purpose: Purpose, days: u32, names: &[String]) -> Result<()> {
+    let grant = service_grant(&authority.name, &app.config.organisation, purpose, days, names);
     let (signing, sealer, now) = (Arc::clone(authority), app.sealer(), app.now());
     let (certificate, sealed_key) = tokio::task::spawn_blocking(move || -> Result<_> {
         let key = SigningKey::generate(service_algorithm(purpose))?;

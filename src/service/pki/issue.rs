@@ -120,6 +120,14 @@ struct HolderKey {
     spki: Vec<u8>,
 }
 
+/// What kind of key it is.
+///
+/// # Errors
+/// [`Refusal::CertificateKeyRefused`] for kinds that are not accepted.
+pub(super) fn key_algorithm(spki: &[u8]) -> Result<KeyAlgorithm> {
+    holder_key(spki).map(|key| key.algorithm)
+}
+
 fn holder_key(spki: &[u8]) -> Result<HolderKey> {
     let refused = || Error::Refused(Refusal::CertificateKeyRefused);
     let key = PKey::public_key_from_der(spki).map_err(|_| refused())?;
@@ -168,6 +176,7 @@ pub(super) fn sign(authority: &Authority, grant: &Grant, spki: &[u8], subject: S
     if not_after <= now {
         return Err(Refusal::AuthorityTooShort.into());
     }
+    check_constraints(authority, grant)?;
     let mut extensions = base_extensions(grant, &key, subject)?;
     extensions.push(Extension::authority_key_identifier(&authority.key_identifier));
     extensions.push(Extension::crl_distribution_point(&authority.crl_url()));
@@ -177,6 +186,21 @@ pub(super) fn sign(authority: &Authority, grant: &Grant, spki: &[u8], subject: S
     }
     let issuer = Issuer { id: &authority.id, name: &authority.subject, key: &authority.key, certificate: Some(&authority.x509) };
     finish(&issuer, grant, &key, &extensions, not_before, not_after, now)
+}
+
+/// Judges the names by what the authority and those above it may certify.
+fn check_constraints(authority: &Authority, grant: &Grant) -> Result<()> {
+    if authority.constraints.is_empty() {
+        return Ok(());
+    }
+    let subject = encode_name(grant)?;
+    let names: Vec<GeneralName<'_>> = grant.sans.iter().filter_map(general_name).collect();
+    for constraints in &authority.constraints {
+        if !constraints.permit(&subject, &names)? {
+            return Err(Refusal::CertificateNameNotPermitted.into());
+        }
+    }
+    Ok(())
 }
 
 /// Signs the certificate of a new root by its own key.

@@ -51,6 +51,13 @@ impl SigningKey {
         Ok(Self { key, algorithm })
     }
 
+    /// A key made elsewhere; `None` when it is of a kind that authorities do not have.
+    #[must_use]
+    pub fn of(key: PKey<Private>) -> Option<Self> {
+        let algorithm = super::issue::key_algorithm(&key.public_key_to_der().ok()?).ok()?;
+        Some(Self { key, algorithm })
+    }
+
     /// The key, sealed for the store.
     ///
     /// # Errors
@@ -237,5 +244,6 @@ fn chain(records: &[Record], record: &Record) -> Vec<Vec<u8>> {
         chain.push(above.certificate.clone());
         parent = above.parent_id.as_ref();
     }
+    chain.extend(record.upper_chain.iter().cloned());
     chain
 }

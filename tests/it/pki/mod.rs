@@ -5,26 +5,25 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use muster::clock::{DAY, HOUR, MINUTE, Time};
-use muster::domain::authority::{Kind, Record, Status};
+use muster::clock::{DAY, MINUTE, Time};
+use muster::domain::authority::Kind;
 use muster::domain::certificate::{
     AttributeType, CertificateStatus, Grant, KeyAlgorithm, KeyRules, Purpose, Rdn, RevocationReason, San, usage,
 };
-use muster::ids::AuthorityId;
 use muster::service::Error;
 use muster::service::pki::authority::{self, Authority, NewAuthority};
 use muster::service::pki::keys::SigningKey;
-use muster::service::pki::{crl, issue, ocsp, revoke};
+use muster::service::pki::{crl, issue, revoke};
+use muster::store::audit;
 use muster::store::certificates::Search;
-use muster::store::sealed::AUTHORITY_KEY;
-use muster::store::{audit, authorities};
 use muster::wire::crl::List;
-use muster::wire::ocsp::{Hash, Request, cert_id};
 use openssl::pkey::PKey;
-use openssl::sha::{sha1, sha256};
 
 use crate::support::server::Server;
 use crate::support::tools;
+
+mod external;
+mod ocsp;
 
 const ACTOR: &str = "cli:test";
 
@@ -219,81 +218,6 @@ async fn a_certificate_on_hold_can_be_released() {
     }
 }
 
-fn ids_of(authority: &Authority, serial: &[u8]) -> (Vec<u8>, Vec<u8>) {
-    let bits = muster::wire::x509::Parts::parse(&authority.certificate).unwrap().key_bits.to_vec();
-    let by_sha1 = cert_id(Hash::Sha1, &sha1(&authority.subject), &sha1(&bits), serial);
-    let by_sha256 = cert_id(Hash::Sha256, &sha256(&authority.subject), &sha256(&bits), serial);
-    (by_sha1, by_sha256)
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn ocsp_answers_every_kind_of_request_in_its_own_words() {
-    let Some(_) = tools::find("openssl", "openssl") else { return };
-    let house = House::new(KeyAlgorithm::P256).await;
-    let leaf = house.issue(&device()).await;
-    let serial = hex::decode(&leaf.certificate.serial).unwrap();
-    let (id, id256) = ids_of(&house.issuing, &serial);
-    const MALFORMED: [u8; 5] = [0x30, 3, 0x0a, 1, 1];
-    for garbage in [&b"garbage"[..], &[], &[0x30, 0x80, 0, 0]] {
-        assert_eq!(house.post_ocsp(garbage.to_vec()).await, MALFORMED);
-    }
-    for (length, good) in [(0, false), (1, true), (16, true), (128, true), (129, false)] {
-        let answer = house.post_ocsp(Request::der(std::slice::from_ref(&id), Some(&vec![7; length]))).await;
-        assert_eq!(answer != MALFORMED, good, "{length}");
-        if good {
-            assert!(answer.windows(length).any(|w| w.iter().all(|b| *b == 7)), "the nonce comes back");
-        }
-    }
-    let foreign = cert_id(Hash::Sha1, &[1; 20], &[2; 20], &serial);
-    assert_eq!(house.post_ocsp(Request::der(&[foreign], None)).await, [0x30, 3, 0x0a, 1, 6]);
-    // Two certificates, one never issued: both are answered, each by the CertID of the question.
-    let (unknown, _) = ids_of(&house.issuing, &[0x41; 16]);
-    house.write("two.der", &house.post_ocsp(Request::der(&[id256.clone(), unknown.clone()], None)).await);
-    let (_, said) = house.openssl(&["ocsp", "-respin", "two.der", "-CAfile", "both.pem", "-resp_text"]);
-    assert!(said.contains("Cert Status: good") && said.contains("Cert Status: unknown") && said.contains("Response verify OK"), "{said}");
-    // GET: kept answers, with headers for proxies; the second is the same to the byte.
-    let request = Request::der(&[id], None);
-    let text = base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &request);
-    let escaped = text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
-    let mut bodies = BTreeSet::new();
-    for form in [text, escaped] {
-        let response = house.get(&format!("/ocsp/issuing/{form}")).await;
-        assert_eq!(response.status(), 200);
-        let headers = response.headers().clone();
-        assert!(headers["cache-control"].to_str().unwrap().starts_with("max-age=600, public"), "{headers:?}");
-        assert!(["etag", "last-modified", "expires"].iter().all(|name| headers.contains_key(*name)));
-        bodies.insert(response.bytes().await.unwrap());
-    }
-    assert_eq!(bodies.len(), 1);
-    let response = house.get("/ocsp/issuing/!!!").await;
-    assert_eq!((response.status().as_u16(), &response.bytes().await.unwrap()[..]), (200, &MALFORMED[..]));
-    assert_eq!(house.get("/ocsp/nobody/MAA").await.status(), 404);
-    // What was kept is signed again before it ends.
-    house.server.clock.advance(13 * HOUR);
-    assert_eq!(ocsp::renew_answers(&house.server.app).await.unwrap(), 1);
-    assert_eq!(ocsp::renew_answers(&house.server.app).await.unwrap(), 0);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_one_asker_writes_is_not_signed_for_the_next() {
-    let house = House::new(KeyAlgorithm::P256).await;
-    let leaf = house.issue(&device()).await;
-    let serial = hex::decode(&leaf.certificate.serial).unwrap();
-    let (id, _) = ids_of(&house.issuing, &serial);
-    let der = |tag: u8, parts: &[&[u8]]| muster::wire::asn1::wrap(tag, parts);
-    let digest = |parameters: &[u8]| der(0x30, &[&[6, 5, 0x2b, 14, 3, 2, 26], parameters]);
-    // The same certificate named without the digest's parameters, and by a serial number with a zero in front.
-    let (rest, padded) = (&id[13..], der(2, &[&[0], &serial]));
-    let (bare, long) = (der(0x30, &[&digest(&[]), rest]), der(0x30, &[&digest(&[5, 0]), &rest[..44], &padded]));
-    assert_eq!(der(0x30, &[&digest(&[5, 0]), rest]), id, "the pieces are right");
-    assert_eq!(house.post_ocsp(Request::der(&[long], None)).await, [0x30, 3, 0x0a, 1, 1]);
-    let holds = |answer: &[u8], id: &[u8]| answer.windows(id.len()).any(|w| w == id);
-    let odd = house.post_ocsp(Request::der(std::slice::from_ref(&bare), None)).await;
-    assert!(holds(&odd, &bare), "who leaves the parameters out finds his own question in the answer");
-    let usual = house.post_ocsp(Request::der(std::slice::from_ref(&id), None)).await;
-    assert!(holds(&usual, &id) && !holds(&usual, &bare));
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_paused_or_revoked_authority_issues_nothing_and_still_answers() {
     let Some(_) = tools::find("openssl", "openssl") else { return };
@@ -395,68 +319,6 @@ async fn certificates_end_with_their_authority_and_serials_are_unique() {
     assert_eq!(nested.not_after, house.issuing.not_after);
     let too_late = issue::prepare_now(&house.issuing, &device(), &spki, house.issuing.not_after.plus(-4 * DAY));
     assert_eq!(code(&too_late.unwrap_err()), "CRT0012");
-}
-
-/// Puts an authority made elsewhere, with a subject of any shape, under the server's care.
-async fn adopt(server: &Server, name: &str, folder: &Path, configuration: &str) -> Arc<Authority> {
-    std::fs::write(folder.join("ca.cnf"), configuration).unwrap();
-    let fixed = "req -x509 -newkey rsa:2048 -nodes -keyout ca.key -out ca.pem -days 3650 -config ca.cnf -extensions ca";
-    let arguments: Vec<String> = fixed.split(' ').map(str::to_owned).collect();
-    let (good, said) = run(&arguments, folder);
-    assert!(good, "{said}");
-    // The new certificate is not valid yet by the server's clock, which stands still.
-    server.clock.advance(MINUTE);
-    let certificate = openssl::x509::X509::from_pem(&std::fs::read(folder.join("ca.pem")).unwrap()).unwrap();
-    let key = PKey::private_key_from_pem(&std::fs::read(folder.join("ca.key")).unwrap()).unwrap().private_key_to_pkcs8().unwrap();
-    let now = server.app.now();
-    let record = Record {
-        id: AuthorityId::new(),
-        name: name.into(),
-        kind: Kind::Issuing,
-        status: Status::Active,
-        parent_id: None,
-        key_algorithm: KeyAlgorithm::Rsa2048,
-        certificate: certificate.to_der().unwrap(),
-        sealed_key: server.app.sealer().seal(AUTHORITY_KEY, &key).unwrap(),
-        crl_number: 0,
-        crl_due_at: now,
-        not_before: now.plus(-HOUR),
-        not_after: now.plus(3649 * DAY),
-        created_at: now,
-    };
-    let id = record.id.clone();
-    server.app.store.write(move |tx| authorities::insert_authority(tx, &record)).await.unwrap();
-    server.app.keys.invalidate();
-    authority::by_id(&server.app, &id).await.unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn issuers_with_repeated_and_oddly_typed_names_chain_to_the_byte() {
-    let Some(_) = tools::find("openssl", "openssl") else { return };
-    let server = Server::start().await;
-    let ca = "[ca]\nbasicConstraints=critical,CA:TRUE\nkeyUsage=critical,keyCertSign,cRLSign\nsubjectKeyIdentifier=hash\n";
-    let repeated = format!("[req]\nprompt=no\ndistinguished_name=dn\n[dn]\n0.DC=com\n1.DC=contoso\n0.OU=b\n1.OU=a\nCN=Contoso CA\n{ca}");
-    let folder = server.folder().to_owned();
-    let typed = [("utf8", "utf8only"), ("printable", "default"), ("bmp", "nombstr")];
-    for (name, mask) in typed {
-        let configuration = repeated.replace("prompt=no", &format!("prompt=no\nstring_mask={mask}"));
-        let authority = adopt(&server, name, &folder, &configuration).await;
-        let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();
-        let leaf = issue::issue(&server.app, &authority.id, &device(), &spki, ACTOR, "local").await.unwrap();
-        let (issuer, leaf_parts) =
-            (muster::wire::x509::Parts::parse(&authority.certificate).unwrap(), muster::wire::x509::Parts::parse(&leaf.der).unwrap());
-        assert_eq!(leaf_parts.issuer, issuer.subject);
-        let key_identifier = issuer.subject_key_identifier().unwrap();
-        assert!(leaf.der.windows(20).filter(|w| *w == key_identifier).count() == 1, "the issuer's key identifier, verbatim");
-        crl::publish(&server.app, &authority.id).await.unwrap();
-        let list = crl::find(&server.app, name).await.unwrap();
-        std::fs::write(folder.join("ca.crl"), openssl::x509::X509Crl::from_der(&list.der).unwrap().to_pem().unwrap()).unwrap();
-        std::fs::write(folder.join("leaf.pem"), authority::pem(&leaf.der)).unwrap();
-        let at = server.app.now().seconds();
-        let verify = format!("verify -x509_strict -crl_check -attime {at} -CAfile ca.pem -CRLfile ca.crl leaf.pem");
-        let (good, said) = run(&verify.split(' ').map(str::to_owned).collect::<Vec<_>>(), &folder);
-        assert!(good, "{name}: {said}");
-    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
