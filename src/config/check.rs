@@ -119,6 +119,8 @@ fn check_ca(config: &Config, found: &mut Findings) {
     found.range("ca.ocsp_responder_days", ca.ocsp_responder_days, 1, 398);
     found.range("ca.ra_days", ca.ra_days, 7, 1100);
     found.range("scep.challenge_minutes", config.scep.challenge_minutes, 1, 525_600);
+    found.range("scep.renewal_percent", config.scep.renewal_percent, 1, 100);
+    found.range("scep.live_certificates", config.scep.live_certificates, 2, 1000);
 }
 
 fn check_windows(config: &Config, found: &mut Findings) {

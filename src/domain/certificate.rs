@@ -291,6 +291,9 @@ pub struct Grant {
     /// The profile that asked for it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile_id: Option<ProfileId>,
+    /// The name of the payload in that profile.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub payload: Option<String>,
 }
 
 impl Grant {
@@ -310,6 +313,7 @@ impl Grant {
             user_id: None,
             enrollment_id: None,
             profile_id: None,
+            payload: None,
         }
     }
 
@@ -376,6 +380,15 @@ pub struct Certificate {
     pub der: Vec<u8>,
     /// When it was issued.
     pub created_at: Time,
+}
+
+impl Certificate {
+    /// When no more than `percent` of its life is left.
+    #[must_use]
+    pub fn renews_from(&self, percent: u32) -> Time {
+        let life = self.not_after.since(self.not_before);
+        self.not_after.plus(-(life / 100).saturating_mul(i64::from(percent)))
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! SCEP: what a request may ask for, compared with what was granted, and the transactions that requests belong to.
 
 use crate::clock::{MINUTE, Time};
+use crate::domain::Refusal;
 use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, SID_URI_PREFIX, San, usage};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, ProfileId, UserId};
 use crate::wire::cms::Digest;
@@ -17,8 +18,10 @@ words! {
     Reason {
         /// A challenge of another authority or profile, or one that nobody minted.
         BadCertificateRequestIdInChallenge = "BadCertificateRequestIdInChallenge",
-        /// The device of the challenge has left.
+        /// The device that the certificate would be for has left.
         BadDeviceIdInChallenge = "BadDeviceIdInChallenge",
+        /// The user that the certificate would be for is disabled or gone.
+        BadUserIdInChallenge = "BadUserIdInChallenge",
         /// The challenge's check value is wrong.
         ChallengeDecodingError = "ChallengeDecodingError",
         /// The challenge is over.
@@ -39,9 +42,11 @@ words! {
         KeyLengthMismatch = "KeyLengthMismatch",
         /// Key usages other than granted.
         KeyUsageMismatch = "KeyUsageMismatch",
+        /// The device should not have the profile any more that the certificate would be for.
+        ScepProfileNoLongerTargetedToTheClient = "ScepProfileNoLongerTargetedToTheClient",
         /// The signer's key is not the request's.
         RegisteredKeyMismatch = "RegisteredKeyMismatch",
-        /// The renewing certificate is not one of ours, or not valid, or its device has left.
+        /// The renewing certificate is not one of ours, or not valid.
         SigningCertThumbprintMismatch = "SigningCertThumbprintMismatch",
         /// The message's signature or form is wrong.
         SignatureValidationFailed = "SignatureValidationFailed",
@@ -57,6 +62,10 @@ words! {
         AlgorithmRefused = "AlgorithmRefused",
         /// The authority issues nothing at present.
         AuthorityPaused = "AuthorityPaused",
+        /// The certificate is not near its end yet (`scep.renewal_percent`).
+        RenewalTooEarly = "RenewalTooEarly",
+        /// As many certificates of the kind as allowed are good (`scep.live_certificates`).
+        RenewalTooMany = "RenewalTooMany",
         /// An administrator refused.
         RefusedByAdministrator = "RefusedByAdministrator",
         /// The transaction belongs to another request or signer.
@@ -79,6 +88,19 @@ impl Reason {
             Self::CertificateRequestDecodingFailed | Self::SignatureValidationFailed => FailInfo::BadMessageCheck,
             Self::CertificateUnknown => FailInfo::BadCertId,
             _ => FailInfo::BadRequest,
+        }
+    }
+
+    /// The named refusal, for reasons that say what to do.
+    #[must_use]
+    pub fn refusal(self) -> Option<Refusal> {
+        match self {
+            Self::RenewalTooEarly => Some(Refusal::ScepRenewalTooEarly),
+            Self::RenewalTooMany => Some(Refusal::ScepRenewalTooMany),
+            Self::BadDeviceIdInChallenge | Self::BadUserIdInChallenge | Self::ScepProfileNoLongerTargetedToTheClient => {
+                Some(Refusal::ScepHolderGone)
+            }
+            _ => None,
         }
     }
 }

@@ -6,8 +6,8 @@ use super::schema::certificates;
 use super::{Conn, Error, Result, Tx, authorities, ocsp_responses};
 use crate::clock::Time;
 use crate::domain::Refusal;
-use crate::domain::certificate::{Certificate, CertificateStatus, RevocationReason};
-use crate::ids::{AuthorityId, CertificateId, DeviceId, UserId};
+use crate::domain::certificate::{Certificate, CertificateStatus, Purpose, RevocationReason};
+use crate::ids::{AuthorityId, CertificateId, DeviceId, ProfileId, UserId};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = certificates)]
@@ -216,6 +216,100 @@ pub fn list_certificates(conn: &mut Conn, search: &Search, limit: i64) -> Result
     }
     let rows = query.order(certificates::id).limit(limit).select(Row::as_select()).load(conn)?;
     rows.into_iter().map(Certificate::try_from).collect()
+}
+
+/// Certificates that have not ended and are not revoked; every field that is set must match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Live {
+    /// Issued for this device.
+    pub device: Option<DeviceId>,
+    /// Issued for this user.
+    pub user: Option<UserId>,
+    /// Asked for by this profile.
+    pub profile: Option<ProfileId>,
+    /// Whether it is the identity of an enrolment.
+    pub identity: Option<bool>,
+    /// With those on hold.
+    pub held: bool,
+}
+
+/// A page of live certificates after the one named, oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_live(conn: &mut Conn, live: &Live, after: Option<&CertificateId>, now: Time, limit: i64) -> Result<Vec<Certificate>> {
+    let mut states = vec![CertificateStatus::Active.as_str()];
+    if live.held {
+        states.push(CertificateStatus::Held.as_str());
+    }
+    let mut query = certificates::table.filter(certificates::status.eq_any(states)).filter(certificates::not_after.gt(now.0)).into_boxed();
+    if let Some(device) = &live.device {
+        query = query.filter(certificates::device_id.eq(device.to_string()));
+    }
+    if let Some(user) = &live.user {
+        query = query.filter(certificates::user_id.eq(user.to_string()));
+    }
+    if let Some(profile) = &live.profile {
+        query = query.filter(certificates::profile_id.eq(profile.to_string()));
+    }
+    match live.identity {
+        Some(true) => query = query.filter(certificates::purpose.eq(Purpose::MdmIdentity.as_str())),
+        Some(false) => query = query.filter(certificates::purpose.ne(Purpose::MdmIdentity.as_str())),
+        None => {}
+    }
+    if let Some(after) = after {
+        query = query.filter(certificates::id.gt(after.to_string()));
+    }
+    let rows = query.order(certificates::id).limit(limit).select(Row::as_select()).load(conn)?;
+    rows.into_iter().map(Certificate::try_from).collect()
+}
+
+/// The good certificates of a device, the newest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_newest(conn: &mut Conn, device: &DeviceId, now: Time, limit: i64) -> Result<Vec<Certificate>> {
+    let rows = certificates::table
+        .filter(certificates::device_id.eq(device.as_str()))
+        .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
+        .filter(certificates::not_after.gt(now.0))
+        .order(certificates::id.desc())
+        .limit(limit)
+        .select(Row::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Certificate::try_from).collect()
+}
+
+/// How many good certificates there are for the same device, profile and subject.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_alike(conn: &mut Conn, certificate: &Certificate, now: Time) -> Result<i64> {
+    let mut query = certificates::table
+        .filter(certificates::subject.eq(&certificate.subject))
+        .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
+        .filter(certificates::not_after.gt(now.0))
+        .into_boxed();
+    match &certificate.grant.device_id {
+        Some(device) => query = query.filter(certificates::device_id.eq(device.as_str())),
+        None => query = query.filter(certificates::device_id.is_null()),
+    }
+    match &certificate.grant.profile_id {
+        Some(profile) => query = query.filter(certificates::profile_id.eq(profile.as_str())),
+        None => query = query.filter(certificates::profile_id.is_null()),
+    }
+    Ok(query.count().get_result(conn)?)
+}
+
+/// Takes hold of a certificate that is to be renewed: until the transaction ends nobody else revokes or renews it. False when it is not
+/// good any more.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_renewal(tx: &mut Tx<'_>, id: &CertificateId) -> Result<bool> {
+    let active = CertificateStatus::Active.as_str();
+    let good = certificates::table.find(id.as_str()).filter(certificates::status.eq(active));
+    Ok(diesel::update(good).set(certificates::status.eq(active)).execute(tx.conn())? == 1)
 }
 
 /// Serial number (hex), moment and reason code of each certificate of an authority that is revoked or on hold and had not ended at

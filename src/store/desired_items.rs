@@ -288,6 +288,15 @@ pub fn list_for_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Loaded>
         .collect()
 }
 
+/// Whether the device should have the profile.
+///
+/// # Errors
+/// Only the database's own.
+pub fn is_desired(conn: &mut Conn, device: &DeviceId, profile: &ProfileId) -> Result<bool> {
+    let row = desired_items::table.find((device.as_str(), profile.as_str())).filter(desired_items::desired_version.is_not_null());
+    Ok(diesel::select(diesel::dsl::exists(row)).get_result(conn)?)
+}
+
 /// A page of the devices that have a row for the profile, after `after`.
 ///
 /// # Errors

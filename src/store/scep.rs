@@ -5,8 +5,12 @@ use diesel::prelude::*;
 use super::schema::{scep_challenges, scep_transactions};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
+use crate::domain::certificate::Grant;
 use crate::domain::scep::{Challenge, State, Transaction};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, ProfileId, UserId};
+
+/// Most identifiers in one statement.
+const IDS: usize = 500;
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = scep_challenges)]
@@ -125,25 +129,42 @@ pub fn claim_challenge(tx: &mut Tx<'_>, id: &str, now: Time) -> Result<bool> {
     Ok(diesel::update(open).set(scep_challenges::consumed_at.eq(now.0)).execute(tx.conn())? == 1)
 }
 
-/// Withdraws the unused challenges of a device's profile, because new ones were made or the profile is gone.
+/// Withdraws what a device may still ask for, or what one payload of a profile lets it ask for: unused challenges are removed, and
+/// requests that wait are refused in the name of `by`. Says how many there were.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn delete_open_challenges(tx: &mut Tx<'_>, device: &DeviceId, profile: &ProfileId) -> Result<usize> {
-    let open = scep_challenges::table
+pub fn withdraw(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId, &str)>, by: &str, now: Time) -> Result<usize> {
+    let mut query = scep_challenges::table
         .filter(scep_challenges::device_id.eq(device.as_str()))
-        .filter(scep_challenges::profile_id.eq(profile.as_str()))
-        .filter(scep_challenges::consumed_at.is_null());
-    Ok(diesel::delete(open).execute(tx.conn())?)
-}
-
-/// Withdraws every unused challenge of a device, because it left.
-///
-/// # Errors
-/// Only the database's own.
-pub fn delete_device_challenges(tx: &mut Tx<'_>, device: &DeviceId) -> Result<usize> {
-    let open = scep_challenges::table.filter(scep_challenges::device_id.eq(device.as_str())).filter(scep_challenges::consumed_at.is_null());
-    Ok(diesel::delete(open).execute(tx.conn())?)
+        .select((scep_challenges::id, scep_challenges::grant_document))
+        .into_boxed();
+    if let Some((profile, _)) = payload {
+        query = query.filter(scep_challenges::profile_id.eq(profile.as_str()));
+    }
+    let mut ids = Vec::new();
+    for (id, document) in query.load::<(String, String)>(tx.conn())? {
+        let grant: Grant = serde_json::from_str(&document)?;
+        if payload.is_none_or(|(_, name)| grant.payload.as_deref() == Some(name)) {
+            ids.push(id);
+        }
+    }
+    let mut withdrawn = 0;
+    for ids in ids.chunks(IDS) {
+        let open = scep_challenges::table.filter(scep_challenges::id.eq_any(ids)).filter(scep_challenges::consumed_at.is_null());
+        withdrawn += diesel::delete(open).execute(tx.conn())?;
+        let waiting = scep_transactions::table
+            .filter(scep_transactions::challenge_id.eq_any(ids))
+            .filter(scep_transactions::state.eq(State::Pending.as_str()));
+        withdrawn += diesel::update(waiting)
+            .set((
+                scep_transactions::state.eq(State::Refused.as_str()),
+                scep_transactions::decided_at.eq(now.0),
+                scep_transactions::decided_by.eq(by),
+            ))
+            .execute(tx.conn())?;
+    }
+    Ok(withdrawn)
 }
 
 /// Inserts a transaction, in place of one of that name that no longer answers for it.

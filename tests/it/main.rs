@@ -31,5 +31,6 @@ mod support;
 mod windows_ddf;
 mod windows_enroll;
 mod windows_leaving;
+mod windows_scep;
 mod windows_session;
 mod windows_signature;

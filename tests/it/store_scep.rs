@@ -39,7 +39,7 @@ fn challenge(authority: &AuthorityId, id: &str) -> Challenge {
         enrollment_id: None,
         device_id: Some(DeviceId::new()),
         user_id: None,
-        grant: Grant::client(Purpose::Authentication, "PC", 30),
+        grant: Grant { payload: Some("p".into()), ..Grant::client(Purpose::Authentication, "PC", 30) },
         needs_approval: true,
         expires_at: Time(MINUTE),
         consumed_at: None,
@@ -81,11 +81,25 @@ both_backends! {
         let authority = authority(&store).await;
         let (one, two) = (challenge(&authority, "1"), challenge(&authority, "2"));
         let (device, profile, other) = (one.device_id.clone().unwrap(), one.profile_id.clone().unwrap(), two.device_id.clone().unwrap());
-        store.write(move |tx| { scep::insert_challenge(tx, &one, Time(1))?; scep::insert_challenge(tx, &two, Time(1)) }).await.unwrap();
-        assert_eq!(store.write(move |tx| scep::delete_open_challenges(tx, &device, &profile)).await.unwrap(), 1);
-        assert_eq!(store.write(|tx| scep::purge(tx, Time(MINUTE))).await.unwrap(), 0);
-        assert_eq!(store.write(|tx| scep::purge(tx, Time(MINUTE + 1))).await.unwrap(), 1);
-        assert_eq!(store.write(move |tx| scep::delete_device_challenges(tx, &other)).await.unwrap(), 0);
+        let used = Challenge { id: "3".into(), ..one.clone() };
+        let sibling = Challenge { id: "4".into(), grant: Grant { payload: Some("q".into()), ..one.grant.clone() }, ..one.clone() };
+        let waiting = Transaction { challenge_id: Some("3".into()), ..transaction(&authority, "w", State::Pending, Time(1)) };
+        store.write(move |tx| {
+            for challenge in [&one, &two, &used, &sibling] {
+                scep::insert_challenge(tx, challenge, Time(1))?;
+            }
+            scep::claim_challenge(tx, "3", Time(1))?;
+            scep::insert_transaction(tx, &waiting, Time(1))
+        }).await.unwrap();
+        let withdrawn = store.write(move |tx| scep::withdraw(tx, &device, Some((&profile, "p")), "cli:test", Time(2))).await.unwrap();
+        assert_eq!(withdrawn, 2, "the open challenge and the request that waits");
+        assert!(store.read(|c| scep::list_pending(c, 10)).await.unwrap().is_empty());
+        let found = store.read(move |c| scep::find_transaction(c, &authority, "w")).await.unwrap().unwrap();
+        assert_eq!((found.state, found.decided_by.as_deref()), (State::Refused, Some("cli:test")));
+        assert!(store.read(|c| scep::find_challenge(c, "4")).await.unwrap().is_some(), "that of another payload stays");
+        assert_eq!(store.write(move |tx| scep::withdraw(tx, &other, None, "cli:test", Time(2))).await.unwrap(), 1);
+        assert_eq!(store.write(|tx| scep::purge(tx, Time(MINUTE))).await.unwrap(), 1, "the request");
+        assert_eq!(store.write(|tx| scep::purge(tx, Time(MINUTE + 1))).await.unwrap(), 2, "the used challenge and the sibling's");
     }
 
     async fn a_transaction_keeps_its_name_while_it_lives_and_is_decided_once(store: Store) {

@@ -308,6 +308,8 @@ CREATE INDEX certificates_by_user ON certificates (user_id);
 CREATE INDEX certificates_by_serial ON certificates (serial);
 CREATE INDEX certificates_by_sha1 ON certificates (sha1);
 CREATE INDEX certificates_by_enrollment ON certificates (enrollment_id);
+-- Certificates of no device are counted by their name when they renew themselves.
+CREATE INDEX certificates_by_name ON certificates (subject) WHERE device_id IS NULL;
 CREATE INDEX certificates_by_revocation ON certificates (authority_id, revoked_at);
 
 CREATE TABLE crls (
@@ -342,6 +344,7 @@ CREATE TABLE scep_challenges (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX scep_challenges_by_expiry ON scep_challenges (expires_at);
+CREATE INDEX scep_challenges_by_device ON scep_challenges (device_id, profile_id);
 
 CREATE TABLE scep_transactions (
     authority_id TEXT NOT NULL REFERENCES authorities (id),
@@ -359,6 +362,7 @@ CREATE TABLE scep_transactions (
     PRIMARY KEY (authority_id, transaction_id)
 );
 CREATE INDEX scep_transactions_by_state ON scep_transactions (state, created_at);
+CREATE INDEX scep_transactions_by_challenge ON scep_transactions (challenge_id);
 
 -- Signals ---------------------------------------------------------------------------------------------------------------------------
 

@@ -208,6 +208,7 @@ impl Template {
             user_id: None,
             enrollment_id: None,
             profile_id: None,
+            payload: None,
         };
         grant.check().map_err(|refusal| Unresolved::new(refusal, &self.subject))?;
         Ok(grant)

@@ -3,7 +3,7 @@
 use crate::app::App;
 use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::audit::Entry;
-use crate::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
+use crate::domain::certificate::RevocationReason;
 use crate::domain::command::{Command, Operation, State as CommandState, UNENROLL, Verb};
 use crate::domain::device::State as DeviceState;
 use crate::domain::enrollment::{Enrollment, State};
@@ -14,13 +14,11 @@ use crate::service::directory::By;
 use crate::service::pki::revoke;
 use crate::service::push::wns;
 use crate::service::{Result, compliance};
-use crate::store::certificates::Search;
-use crate::store::{self, Tx, audit, certificates, commands, desired_items, devices, enrollments};
+use crate::store::certificates::Live;
+use crate::store::{self, Tx, audit, commands, desired_items, devices, enrollments};
 
 /// How many enrolments one look at the silent ends at most; the next look ends more.
 const BATCH: i64 = 200;
-/// Most certificates of one device.
-const MANY: i64 = 1000;
 
 /// Tells a device to leave: its certificates are revoked at once, all but the one that it needs to hear the order; that one follows when
 /// the device has left ([`ended_by_order`]) or when nobody waits any longer ([`give_up`], [`end_silent`]). A device without enrolment is retired at once.
@@ -42,15 +40,14 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
                 return Ok(());
             }
             devices::update_device(tx, &device, now)?;
-            let all = current.is_none();
-            revoke_where(tx, &id, RevocationReason::CessationOfOperation, &actor, &origin, now, |purpose| {
-                all || purpose != Purpose::MdmIdentity
-            })?;
+            // First what could still become a certificate, then the certificates.
+            store::scep::withdraw(tx, &id, None, &actor, now)?;
+            let all = Live { device: Some(id.clone()), identity: current.is_some().then_some(false), ..Live::default() };
+            revoke::revoke_live_in(tx, &all, |_| true, RevocationReason::CessationOfOperation, &actor, &origin, now)?;
             if let Some(mut enrollment) = current {
                 enrollment.state = State::Unenrolling;
                 enrollments::claim_update(tx, &enrollment)?;
                 commands::cancel_open(tx, &enrollment.id, now)?;
-                store::scep::delete_device_challenges(tx, &id)?;
                 commands::insert_command(tx, &unenroll(&enrollment.id, &provider_id, &actor, now), now)?;
                 if push {
                     wns::enqueue_wake(tx, &enrollment.id, now)?;
@@ -167,7 +164,8 @@ async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&
     Ok(())
 }
 
-/// Ends an enrolment in the caller's transaction: its queue is dropped and every certificate of the device is revoked, the identity last.
+/// Ends an enrolment in the caller's transaction: its queue is dropped, it may ask for no more certificates, and every certificate of
+/// the device is revoked, the identity last.
 /// The device's own state is the caller's.
 ///
 /// # Errors
@@ -184,25 +182,11 @@ pub fn end_in(
     enrollments::claim_update(tx, &ended)?;
     enrollments::update_work_at(tx, &enrollment.id, None)?;
     commands::cancel_open(tx, &enrollment.id, now)?;
-    revoke_where(tx, &enrollment.device_id, reason, actor, origin, now, |purpose| purpose != Purpose::MdmIdentity)?;
-    revoke_where(tx, &enrollment.device_id, reason, actor, origin, now, |purpose| purpose == Purpose::MdmIdentity)
-}
-
-fn revoke_where(
-    tx: &mut Tx<'_>,
-    device: &DeviceId,
-    reason: RevocationReason,
-    actor: &str,
-    origin: &str,
-    now: Time,
-    which: impl Fn(Purpose) -> bool,
-) -> store::Result<()> {
-    let search = Search { device: Some(device.clone()), ..Search::default() };
-    for certificate in certificates::list_certificates(tx.conn(), &search, MANY)? {
-        let open = certificate.status != CertificateStatus::Revoked && now < certificate.not_after;
-        if open && which(certificate.grant.purpose) {
-            revoke::revoke_in(tx, &certificate.id, reason, actor, origin, now)?;
-        }
+    // First what could still become a certificate, then the certificates.
+    store::scep::withdraw(tx, &enrollment.device_id, None, actor, now)?;
+    for identity in [false, true] {
+        let live = Live { device: Some(enrollment.device_id.clone()), identity: Some(identity), ..Live::default() };
+        revoke::revoke_live_in(tx, &live, |_| true, reason, actor, origin, now)?;
     }
     Ok(())
 }

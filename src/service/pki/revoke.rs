@@ -4,15 +4,18 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::clock::{DAY, Time};
+use crate::domain::Refusal;
 use crate::domain::audit::Entry;
-use crate::domain::certificate::{Certificate, CertificateStatus, RevocationReason};
+use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, UserId};
 use crate::service::{Error, Result};
-use crate::store::certificates::{self, Search};
+use crate::store::certificates::{self, Live, Search};
 use crate::store::{Tx, audit};
 
-/// How many certificates of one device or user are revoked at once at most.
+/// How many certificates a page has, or a job looks at, at most.
 const MANY: i64 = 1_000;
+/// How many certificates of one device or user are revoked at once.
+const BATCH: i64 = 200;
 /// How long a superseded certificate lives on, in case its holder did not get the new one.
 const SUPERSEDED_DELAY: i64 = 7 * DAY;
 
@@ -48,8 +51,7 @@ pub async fn revoke_by_serial(
 /// # Errors
 /// When the store fails.
 pub async fn revoke_of_device(app: &App, device: &DeviceId, reason: RevocationReason, actor: &str, origin: &str) -> Result<usize> {
-    let search = Search { device: Some(device.clone()), ..Search::default() };
-    revoke_found(app, search, reason, actor, origin).await
+    revoke_live(app, Live { device: Some(device.clone()), ..Live::default() }, reason, actor, origin).await
 }
 
 /// Revokes all certificates of a user; says how many.
@@ -57,51 +59,82 @@ pub async fn revoke_of_device(app: &App, device: &DeviceId, reason: RevocationRe
 /// # Errors
 /// When the store fails.
 pub async fn revoke_of_user(app: &App, user: &UserId, reason: RevocationReason, actor: &str, origin: &str) -> Result<usize> {
-    let search = Search { user: Some(user.clone()), ..Search::default() };
-    revoke_found(app, search, reason, actor, origin).await
+    revoke_live(app, Live { user: Some(user.clone()), ..Live::default() }, reason, actor, origin).await
 }
 
-async fn revoke_found(app: &App, search: Search, reason: RevocationReason, actor: &str, origin: &str) -> Result<usize> {
-    let (actor, origin, now) = (actor.to_owned(), origin.to_owned(), app.now());
-    let revoked = app.store.write(move |tx| revoke_found_in(tx, &search, reason, &actor, &origin, now)).await?;
-    for (authority, serial) in &revoked {
-        super::ocsp::sign_anew(app, authority, serial).await?;
+/// One transaction for each batch: others get their turn between them.
+async fn revoke_live(app: &App, live: Live, reason: RevocationReason, actor: &str, origin: &str) -> Result<usize> {
+    let live = Live { held: reason != RevocationReason::CertificateHold, ..live };
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let (live, from, actor, origin, now) = (live.clone(), after.clone(), actor.to_owned(), origin.to_owned(), app.now());
+        let revoked = app.store.write(move |tx| revoke_batch(tx, &live, from.as_ref(), |_| true, reason, &actor, &origin, now)).await?;
+        for (authority, serial) in &revoked.revoked {
+            super::ocsp::sign_anew(app, authority, serial).await?;
+        }
+        count += revoked.revoked.len();
+        match revoked.last {
+            Some(last) => after = Some(last),
+            None => return Ok(count),
+        }
     }
-    Ok(revoked.len())
 }
 
-/// Revokes, in the caller's transaction, all certificates of a device that are not revoked yet; says how many.
+/// Revokes, in the caller's transaction, the live certificates that are meant, batch by batch until none is left; says how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn revoke_of_device_in(
+pub fn revoke_live_in(
     tx: &mut Tx<'_>,
-    device: &DeviceId,
+    live: &Live,
+    which: impl Fn(&Certificate) -> bool,
     reason: RevocationReason,
     actor: &str,
     origin: &str,
     now: Time,
 ) -> crate::store::Result<usize> {
-    let search = Search { device: Some(device.clone()), ..Search::default() };
-    Ok(revoke_found_in(tx, &search, reason, actor, origin, now)?.len())
+    let live = Live { held: reason != RevocationReason::CertificateHold, ..live.clone() };
+    let (mut after, mut count) = (None, 0);
+    loop {
+        let batch = revoke_batch(tx, &live, after.as_ref(), &which, reason, actor, origin, now)?;
+        count += batch.revoked.len();
+        match batch.last {
+            Some(last) => after = Some(last),
+            None => return Ok(count),
+        }
+    }
 }
 
-fn revoke_found_in(
+/// What a batch did.
+struct Batch {
+    /// Authority and serial number of each certificate that was revoked.
+    revoked: Vec<(AuthorityId, String)>,
+    /// The last one that was looked at; `None`: there were none.
+    last: Option<CertificateId>,
+}
+
+#[allow(clippy::too_many_arguments, reason = "whom, why, and the five things that every write needs")]
+fn revoke_batch(
     tx: &mut Tx<'_>,
-    search: &Search,
+    live: &Live,
+    after: Option<&CertificateId>,
+    which: impl Fn(&Certificate) -> bool,
     reason: RevocationReason,
     actor: &str,
     origin: &str,
     now: Time,
-) -> crate::store::Result<Vec<(AuthorityId, String)>> {
+) -> crate::store::Result<Batch> {
+    let found = certificates::list_live(tx.conn(), live, after, now, BATCH)?;
     let mut revoked = Vec::new();
-    for certificate in certificates::list_certificates(tx.conn(), search, MANY)? {
-        let held = certificate.status == CertificateStatus::Held && reason != RevocationReason::CertificateHold;
-        if now < certificate.not_after && (held || certificate.status == CertificateStatus::Active) {
-            revoked.push(revoke_in(tx, &certificate.id, reason, actor, origin, now)?);
+    for certificate in found.iter().filter(|certificate| which(certificate)) {
+        match revoke_in(tx, &certificate.id, reason, actor, origin, now) {
+            Ok(one) => revoked.push(one),
+            // Somebody else was faster.
+            Err(crate::store::Error::Refused(Refusal::CertificateRevokedBefore)) => {}
+            Err(error) => return Err(error),
         }
     }
-    Ok(revoked)
+    Ok(Batch { revoked, last: found.last().map(|certificate| certificate.id.clone()) })
 }
 
 /// Revokes a certificate in the caller's transaction, with its audit row; gives back whose it is and its serial number.

@@ -4,6 +4,7 @@
 mod answer;
 mod approval;
 mod decide;
+mod holder;
 mod open;
 
 use std::sync::Arc;
@@ -20,6 +21,7 @@ use super::authority::{self, Authority};
 use super::issue;
 use super::keys::ServiceKey;
 use crate::app::App;
+use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::authority::{Kind, Status};
 use crate::domain::certificate::{Grant, Purpose};
@@ -127,7 +129,7 @@ impl Incoming<'_> {
         for _ in 0..TRIES {
             let done = match decide::decide(self, &asked).await? {
                 Decision::Answer(content) => Some(self.answer(content).await?),
-                Decision::Refuse(reason) => Some(self.fail((reason, reason.fail_info()), None).await?),
+                Decision::Refuse(reason) => Some(self.fail((reason, reason.fail_info()), reason.refusal().map(Refusal::code)).await?),
                 Decision::Park(order) => self.park(&asked, *order).await?,
                 Decision::Issue(order) => self.issue(&asked, *order).await?,
             };
@@ -181,11 +183,9 @@ impl Incoming<'_> {
         let target = format!("scep-transaction:{}", transaction.transaction_id);
         let after = json!({ "authority": transaction.authority_id, "challenge": order.challenge_id, "request": transaction.request_hash });
         let entry = Entry::new(actor(&order.grant), "scep.pending", target, self.origin).after(&after);
-        let now = self.app.now();
+        let (live, now) = (self.app.config.scep.live_certificates, self.app.now());
         let stored = self.app.store.write(move |tx| {
-            if let Some(challenge) = &order.challenge_id
-                && !scep::claim_challenge(tx, challenge, now)?
-            {
+            if !order.claim(tx, live, now)? {
                 return Ok(false);
             }
             scep::insert_transaction(tx, &transaction, now)?;
@@ -227,11 +227,10 @@ impl Incoming<'_> {
             })
             .to_string(),
         );
+        let live = self.app.config.scep.live_certificates;
         // Step 9: challenge, certificate, transaction and audit row together or not at all.
         let stored = self.app.store.write(move |tx| {
-            if let Some(challenge) = &order.challenge_id
-                && !scep::claim_challenge(tx, challenge, now)?
-            {
+            if !order.claim(tx, live, now)? {
                 return Ok(false);
             }
             certificates::insert_certificate(tx, &certificate, now)?;

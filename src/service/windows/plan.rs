@@ -13,7 +13,7 @@ use crate::wire::locuri;
 use crate::wire::syncml::Format;
 
 /// How long something for a user who is not there waits before it makes a session worth its while.
-const USER_WAIT: i64 = HOUR;
+pub(super) const USER_WAIT: i64 = HOUR;
 
 /// What a key stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -57,6 +57,10 @@ pub enum Error {
 pub struct Faults {
     /// Drops the connection after that many answers, and forgets the session.
     pub drop_after: Option<u32>,
+    /// Carries out what that many answers ask, and loses the network before it can say so.
+    pub mute_after: Option<u32>,
+    /// Fails its SCEP enrolments.
+    pub no_scep: bool,
     /// Sends each message twice and expects the same bytes.
     pub resend: bool,
 }
@@ -230,7 +234,12 @@ impl Device {
                 self.management.disconnect();
                 return Err(Error::Dropped);
             }
+            let sent = session.messages();
             message = session.answer(&answer, &mut self.tree)?;
+            if message.is_some() && self.faults.mute_after.is_some_and(|after| sent >= after) {
+                self.management.disconnect();
+                return Err(Error::Dropped);
+            }
         }
         Ok(unequal)
     }
@@ -279,6 +288,9 @@ impl Device {
     }
 
     async fn scep(&mut self, install: &BTreeMap<String, String>) -> Result<(scep::Identity, Vec<Vec<u8>>), scep::Error> {
+        if self.faults.no_scep {
+            return Err(scep::Error::Foreign);
+        }
         let value = |name: &str| install.get(name).map(String::as_str).unwrap_or_default();
         let usage: u16 = value("KeyUsage").parse().unwrap_or_default();
         // The CSP's 0x80 and 0x20 are the first octet of the DER bit string; the request counts bits from the first one on.

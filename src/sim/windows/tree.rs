@@ -305,16 +305,22 @@ impl Tree {
         }
     }
 
-    /// Notes that a SCEP enrolment gave a certificate (SHA-1 thumbprint in hexadecimal).
+    /// Notes that a SCEP enrolment gave a certificate (SHA-1 thumbprint in hexadecimal), unless its request was deleted meanwhile.
     pub fn scep_done(&mut self, scope: Scope, id: &str, thumbprint: &str, server: &str) {
+        if self.get(&scep_leaf(scope, id, "Status")).is_none() {
+            return;
+        }
         self.set(&scep_leaf(scope, id, "Status"), "1");
         self.set(&scep_leaf(scope, id, "ErrorCode"), "0");
         self.set(&scep_leaf(scope, id, "CertThumbprint"), &thumbprint.to_uppercase());
         self.set(&scep_leaf(scope, id, "RespondentServerUrl"), server);
     }
 
-    /// Notes that a SCEP enrolment failed, with its `HRESULT`.
+    /// Notes that a SCEP enrolment failed, with its `HRESULT`, unless its request was deleted meanwhile.
     pub fn scep_failed(&mut self, scope: Scope, id: &str, error: i32) {
+        if self.get(&scep_leaf(scope, id, "Status")).is_none() {
+            return;
+        }
         self.set(&scep_leaf(scope, id, "Status"), "16");
         self.set(&scep_leaf(scope, id, "ErrorCode"), &error.to_string());
     }

@@ -11,7 +11,10 @@ use crate::support::tools;
 
 /// A server with SCEP over plain HTTP: the clients trust no TLS root of ours.
 async fn plain() -> Server {
-    let tweak = Box::new(|config: &mut muster::config::Config| config.scep.plain_http = true);
+    let tweak = Box::new(|config: &mut muster::config::Config| {
+        config.scep.plain_http = true;
+        config.scep.renewal_percent = 100;
+    });
     let server = start(Options { tweak, system_clock: true, ..Options::default() }).await;
     let chain = authority::issuing(&server.app).await.unwrap().chain.clone();
     for (name, der) in ["issuing.pem", "root.pem"].iter().zip(&chain) {

@@ -118,7 +118,8 @@ fn device_client(server: &Server) -> sim::http::Client {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_simulated_device_enrols_waits_and_renews() {
-    let server = start(Options::default()).await;
+    let tweak = Box::new(|config: &mut muster::config::Config| config.scep.renewal_percent = 100);
+    let server = start(Options { tweak, ..Options::default() }).await;
     let app = &server.app;
     let mut http = device_client(&server);
     let url = format!("{}/scep/default", server.web);

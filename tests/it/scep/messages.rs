@@ -432,7 +432,8 @@ async fn row_18_a_request_waits_for_approval_and_only_its_signer_is_told() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn row_19_a_valid_certificate_renews_itself_and_no_other_does() {
-    let server = start(Options::default()).await;
+    let tweak = Box::new(|config: &mut muster::config::Config| config.scep.renewal_percent = 100);
+    let server = start(Options { tweak, ..Options::default() }).await;
     let app = &server.app;
     let enrol = async || {
         let device = Device::new(app);

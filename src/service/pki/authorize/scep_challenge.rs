@@ -16,7 +16,7 @@ use crate::ids::{AuthorityId, DeviceId, EnrollmentId, ProfileId, UserId};
 use crate::secret::{self, Secret};
 use crate::service::identity::instance_key;
 use crate::service::{Error, Result};
-use crate::store::{audit, scep};
+use crate::store::{self, scep};
 
 const VERSION: u8 = 1;
 const ID: usize = 16;
@@ -91,17 +91,22 @@ pub async fn prepare(app: &App, new: NewChallenge) -> Result<Minted> {
 pub async fn mint(app: &App, new: NewChallenge, actor: &str, origin: &str) -> Result<Secret> {
     let minted = prepare(app, new).await?;
     let (row, now) = (minted.row, app.now());
-    let after = serde_json::json!({
-        "authority": row.authority_id, "device": row.device_id, "profile": row.profile_id, "expires": row.expires_at.to_string(),
-    });
-    let entry = Entry::new(actor, "scep.challenge", format!("scep-challenge:{}", row.id), origin).after(&after);
+    let entry = audit(&row, actor, origin);
     app.store
         .write(move |tx| {
             scep::insert_challenge(tx, &row, now)?;
-            audit::append(tx, &entry, now)
+            store::audit::append(tx, &entry, now)
         })
         .await?;
     Ok(minted.text)
+}
+
+/// The audit row of a new challenge.
+#[must_use]
+pub fn audit(row: &Challenge, actor: &str, origin: &str) -> Entry {
+    Entry::new(actor, "scep.challenge", format!("scep-challenge:{}", row.id), origin).after(&serde_json::json!({
+        "authority": row.authority_id, "device": row.device_id, "profile": row.profile_id, "expires": row.expires_at.to_string(),
+    }))
 }
 
 /// The id inside a challenge text, if we made it for this authority. Some clients send the text as it was given, others what its base64

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::holder;
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
@@ -23,7 +24,8 @@ pub async fn list_pending(app: &App, limit: i64) -> Result<Vec<Transaction>> {
 /// Grants a waiting request: the certificate is issued now and handed out at the next poll.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Refusal::ScepTransactionDecided`]; what the issuing core refuses.
+/// [`Error::NotFound`]; [`Refusal::ScepTransactionDecided`]; [`Refusal::ScepHolderGone`] when the device has left since, its user is
+/// disabled, or it should not have the profile any more; what the issuing core refuses.
 pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &str, origin: &str) -> Result<CertificateId> {
     let transaction = load(app, authority, transaction_id).await?;
     let request = Request::parse(&transaction.request)?;
@@ -35,6 +37,9 @@ pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &s
     let by = actor.to_owned();
     app.store
         .write(move |tx| {
+            if holder::judge(tx.conn(), &transaction.grant)?.is_err() {
+                return Err(Refusal::ScepHolderGone.into());
+            }
             // The certificate's row comes first: the transaction names it.
             certificates::insert_certificate(tx, &certificate, now)?;
             let (authority, name) = (&transaction.authority_id, &transaction.transaction_id);

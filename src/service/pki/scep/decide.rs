@@ -2,18 +2,18 @@
 
 use openssl::sha::sha256;
 
-use super::Incoming;
 use super::answer::{Content, can_seal};
 use super::open::{Asked, Enrolment};
+use super::{Incoming, holder};
 use crate::clock::Time;
+use crate::config::Scep;
 use crate::domain::authority::Status;
 use crate::domain::certificate::{Certificate, CertificateStatus, Grant, Purpose};
-use crate::domain::enrollment;
 use crate::domain::scep::{Challenge, Reason, State, Transaction, compare};
 use crate::ids::{AuthorityId, CertificateId};
-use crate::service::Result;
+use crate::service;
 use crate::service::pki::authorize::scep_challenge;
-use crate::store::{self, Conn, certificates, crls, enrollments, scep};
+use crate::store::{self, Conn, Tx, certificates, crls, scep};
 
 /// What to do.
 pub(super) enum Decision {
@@ -30,7 +30,33 @@ pub(super) struct Issue {
     pub(super) renews: Option<CertificateId>,
 }
 
-pub(super) async fn decide(incoming: &Incoming<'_>, asked: &Asked) -> Result<Decision> {
+impl Issue {
+    /// Uses up by what right it is issued; false when that is gone since it was decided.
+    pub(super) fn claim(&self, tx: &mut Tx<'_>, live: u32, now: Time) -> store::Result<bool> {
+        // Judged before anything is written: what is written stays.
+        if holder::judge(tx.conn(), &self.grant)?.is_err() {
+            return Ok(false);
+        }
+        if let Some(challenge) = &self.challenge_id
+            && !scep::claim_challenge(tx, challenge, now)?
+        {
+            return Ok(false);
+        }
+        if let Some(older) = &self.renews {
+            // Others who renew or revoke it wait from here on.
+            if !certificates::claim_renewal(tx, older)? {
+                return Ok(false);
+            }
+            let older = certificates::load_certificate(tx.conn(), older)?;
+            if certificates::count_alike(tx.conn(), &older, now)? >= i64::from(live) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}
+
+pub(super) async fn decide(incoming: &Incoming<'_>, asked: &Asked) -> service::Result<Decision> {
     // Other keys than RSA would need the challenge as a password (RFC 8894 3.1), which no client does.
     if !can_seal(&incoming.echo) {
         return Ok(Decision::Refuse(Reason::AlgorithmRefused));
@@ -49,13 +75,36 @@ struct Known {
     /// The certificate that the transaction was answered with.
     answered: Option<Certificate>,
     challenge: Option<Challenge>,
-    /// Whether the enrolment that the challenge is for goes on.
-    enrolled: bool,
-    /// The signer's certificate, if it is one of ours and its device is still with us.
-    signer: Option<Certificate>,
+    /// Whether those whom the challenge is for may still have a certificate.
+    holder: Result<(), Reason>,
+    /// The signer's certificate, if it is one of ours and good.
+    signer: Option<Signer>,
 }
 
-async fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> Result<Decision> {
+/// A certificate that signed a request.
+struct Signer {
+    certificate: Certificate,
+    /// What its holder is granted today.
+    grant: Result<Grant, Reason>,
+    /// How many of its kind are good.
+    alike: i64,
+}
+
+impl Signer {
+    /// Whether it may renew itself now, and into what.
+    fn renews(&self, rules: &Scep, now: Time) -> Result<Grant, Reason> {
+        let grant = self.grant.clone()?;
+        if now < self.certificate.renews_from(rules.renewal_percent) {
+            return Err(Reason::RenewalTooEarly);
+        }
+        if self.alike >= i64::from(rules.live_certificates) {
+            return Err(Reason::RenewalTooMany);
+        }
+        Ok(grant)
+    }
+}
+
+async fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> service::Result<Decision> {
     let (app, now) = (incoming.app, incoming.app.now());
     let authority = incoming.authority.id.clone();
     let mut challenge_id = None;
@@ -88,21 +137,24 @@ async fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> Res
     }
     // Step 7, by certificate: one of ours renews itself, whatever the request's challenge says.
     let renewing = known.signer.as_ref().filter(|_| enrolment.renewal);
-    let order = if let Some(certificate) = renewing {
-        let order = Issue { grant: certificate.grant.clone(), challenge_id: None, renews: Some(certificate.id.clone()) };
-        (order, false)
+    let renewal = renewing.map(|signer| (signer, signer.renews(&app.config.scep, now)));
+    let order = if let Some((signer, Ok(grant))) = renewal {
+        (Issue { grant, challenge_id: None, renews: Some(signer.certificate.id.clone()) }, false)
     } else {
-        // By challenge.
+        // By challenge: a certificate that may not renew itself may still be replaced.
         let Some(challenge) = known.challenge else {
-            let nothing =
-                if enrolment.renewal { Reason::SigningCertThumbprintMismatch } else { Reason::BadCertificateRequestIdInChallenge };
+            let nothing = match renewing.map(|signer| signer.renews(&app.config.scep, now)) {
+                Some(Err(reason)) => reason,
+                _ if enrolment.renewal => Reason::SigningCertThumbprintMismatch,
+                _ => Reason::BadCertificateRequestIdInChallenge,
+            };
             return Ok(Decision::Refuse(nothing));
         };
         if let Err(reason) = challenge.check(&incoming.authority.id, now) {
             return Ok(Decision::Refuse(reason));
         }
-        if !known.enrolled {
-            return Ok(Decision::Refuse(Reason::BadDeviceIdInChallenge));
+        if let Err(reason) = known.holder {
+            return Ok(Decision::Refuse(reason));
         }
         // Step 6: somebody who signs with a key of his own asks for that key; a certificate of ours may ask for another.
         if !enrolment.own_key && known.signer.is_none() {
@@ -135,24 +187,20 @@ fn read_known(
         Some(id) => scep::find_challenge(c, id)?,
         None => None,
     };
-    let enrolled = match challenge.as_ref().and_then(|c| c.enrollment_id.clone()) {
-        Some(id) => match enrollments::load_enrollment(c, &id) {
-            Ok(enrollment) => matches!(enrollment.state, enrollment::State::Provisioned | enrollment::State::Active),
-            Err(store::Error::NotFound) => false,
-            Err(other) => return Err(other),
-        },
-        None => true,
+    let holder = match &challenge {
+        Some(challenge) => holder::judge(c, &challenge.grant)?,
+        None => Ok(()),
     };
     let signer = match signer {
         Some(sha256) => find_signer(c, authority, sha256, now)?,
         None => None,
     };
-    Ok(Known { transaction, answered, challenge, enrolled, signer })
+    Ok(Known { transaction, answered, challenge, holder, signer })
 }
 
-/// The certificate of that thumbprint, if it may speak for its holder: of this authority, in its time, not revoked, delivered by
-/// enrolment, its device still managed.
-fn find_signer(c: &mut Conn, authority: &AuthorityId, sha256: &str, now: Time) -> store::Result<Option<Certificate>> {
+/// The certificate of that thumbprint, if it is one that may speak for its holder: of this authority, in its time, not revoked,
+/// delivered by enrolment.
+fn find_signer(c: &mut Conn, authority: &AuthorityId, sha256: &str, now: Time) -> store::Result<Option<Signer>> {
     let Some(certificate) = certificates::find_certificate_by_sha256(c, sha256)? else { return Ok(None) };
     let valid = certificate.authority_id == *authority
         && certificate.status == CertificateStatus::Active
@@ -162,15 +210,16 @@ fn find_signer(c: &mut Conn, authority: &AuthorityId, sha256: &str, now: Time) -
     if !valid {
         return Ok(None);
     }
-    let stays = match &certificate.grant.device_id {
-        Some(device) => enrollments::find_current_enrollment(c, device)?.is_some(),
-        None => true,
+    let grant = match holder::judge(c, &certificate.grant)? {
+        Ok(()) => holder::grant_today(c, &certificate.grant)?,
+        Err(reason) => Err(reason),
     };
-    Ok(stays.then_some(certificate))
+    let alike = certificates::count_alike(c, &certificate, now)?;
+    Ok(Some(Signer { certificate, grant, alike }))
 }
 
 /// CertPoll (RFC 8894 3.3.3): found by transaction, answered to the signer of the request only.
-async fn decide_poll(incoming: &Incoming<'_>) -> Result<Decision> {
+async fn decide_poll(incoming: &Incoming<'_>) -> service::Result<Decision> {
     let (authority, id) = (incoming.authority.id.clone(), incoming.echo.transaction_id.clone());
     let now = incoming.app.now();
     let known = incoming.app.store.read(move |c| read_known(c, &authority, &id, None, None, now)).await?;
@@ -186,7 +235,7 @@ async fn decide_poll(incoming: &Incoming<'_>) -> Result<Decision> {
 }
 
 /// GetCert (RFC 8894 3.3.4): for holders of a certificate of ours only, since certificates name people.
-async fn decide_copy(incoming: &Incoming<'_>, issuer: &[u8], serial: &[u8]) -> Result<Decision> {
+async fn decide_copy(incoming: &Incoming<'_>, issuer: &[u8], serial: &[u8]) -> service::Result<Decision> {
     if issuer != incoming.authority.subject {
         return Ok(Decision::Refuse(Reason::CertificateUnknown));
     }
@@ -198,7 +247,10 @@ async fn decide_copy(incoming: &Incoming<'_>, issuer: &[u8], serial: &[u8]) -> R
     let (signer, found) = incoming
         .app
         .store
-        .read(move |c| Ok((find_signer(c, &authority, &signer, now)?, certificates::find_certificate_by_serial(c, &authority, &serial)?)))
+        .read(move |c| {
+            let signer = find_signer(c, &authority, &signer, now)?.filter(|signer| signer.grant.is_ok());
+            Ok((signer, certificates::find_certificate_by_serial(c, &authority, &serial)?))
+        })
         .await?;
     Ok(match (signer, found) {
         (None, _) => Decision::Refuse(Reason::SigningCertThumbprintMismatch),
@@ -208,7 +260,7 @@ async fn decide_copy(incoming: &Incoming<'_>, issuer: &[u8], serial: &[u8]) -> R
 }
 
 /// GetCRL (RFC 8894 3.3.5): the list that is published anyway.
-async fn decide_crl(incoming: &Incoming<'_>, issuer: &[u8]) -> Result<Decision> {
+async fn decide_crl(incoming: &Incoming<'_>, issuer: &[u8]) -> service::Result<Decision> {
     if issuer != incoming.authority.subject {
         return Ok(Decision::Refuse(Reason::CertificateUnknown));
     }

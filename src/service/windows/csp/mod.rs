@@ -4,10 +4,12 @@
 //! device's answers ([`Csp::answered`]); the provider says how the part's record moves and what else has to happen.
 
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::app::App;
+use crate::catalogue::Scope;
 use crate::clock::Time;
+use crate::domain::audit::Entry;
 use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::domain::desired::{Input, Record};
 use crate::domain::device::Device;
@@ -16,9 +18,13 @@ use crate::domain::enrollment::Enrollment;
 use crate::domain::profile::Payload;
 use crate::domain::scep::Challenge;
 use crate::domain::user::User;
-use crate::ids::{CertificateId, ProfileId};
+use crate::ids::{CertificateId, DeviceId, ProfileId};
 use crate::service::Result;
 use crate::service::pki::authority::Authority;
+use crate::service::pki::authorize::scep_challenge;
+use crate::service::pki::revoke;
+use crate::store::certificates::Live;
+use crate::store::{self, Tx, audit};
 
 /// Declares the providers: the module, and its place in the list.
 macro_rules! csps {
@@ -49,10 +55,24 @@ pub struct Context<'a> {
     pub enrollment: &'a Enrollment,
     /// Who enrolled.
     pub user: Option<&'a User>,
-    /// Certificates that the device holds or held.
+    /// Good certificates of the device, the newest first.
     pub certificates: &'a [Certificate],
+    /// Whether the session takes commands for the machine.
+    pub takes_device: bool,
+    /// Whether the session takes commands for the user.
+    pub takes_user: bool,
     /// The issuing authority.
     pub authority: &'a Authority,
+}
+
+impl Context<'_> {
+    /// Whether commands of that scope can be sent now.
+    fn takes(&self, scope: Scope) -> bool {
+        match scope {
+            Scope::Device => self.takes_device,
+            Scope::User => self.takes_user,
+        }
+    }
 }
 
 /// One payload of one profile on one device.
@@ -91,8 +111,55 @@ pub struct Step {
 pub enum Effect {
     /// A new SCEP challenge.
     Challenge(Box<Challenge>),
-    /// A certificate that is not needed any more.
-    Revoke(CertificateId, RevocationReason),
+    /// Nothing more may be issued for what a payload has asked for so far.
+    Withdraw {
+        /// The profile.
+        profile: ProfileId,
+        /// The payload's name in it.
+        payload: String,
+    },
+    /// Certificates of a payload that are not needed any more.
+    Revoke {
+        /// The profile.
+        profile: ProfileId,
+        /// The payload's name in it.
+        payload: String,
+        /// All but this one.
+        keep: Option<CertificateId>,
+        /// Why.
+        reason: RevocationReason,
+    },
+}
+
+impl Effect {
+    /// Stores it in the caller's transaction.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub fn store(&self, tx: &mut Tx<'_>, device: &DeviceId, origin: &str, now: Time) -> store::Result<()> {
+        let actor = format!("device:{device}");
+        match self {
+            Self::Challenge(challenge) => {
+                store::scep::insert_challenge(tx, challenge, now)?;
+                audit::append(tx, &scep_challenge::audit(challenge, &actor, origin), now)
+            }
+            Self::Withdraw { profile, payload } => {
+                let count = store::scep::withdraw(tx, device, Some((profile, payload)), &actor, now)?;
+                if count == 0 {
+                    return Ok(());
+                }
+                let entry = Entry::new(&actor, "scep.withdraw", format!("device:{device}"), origin)
+                    .after(&json!({ "profile": profile, "payload": payload, "count": count }));
+                audit::append(tx, &entry, now)
+            }
+            Self::Revoke { profile, payload, keep, reason } => {
+                let live = Live { device: Some(device.clone()), profile: Some(profile.clone()), ..Live::default() };
+                let which = |c: &Certificate| c.grant.payload.as_deref() == Some(payload) && keep.as_ref() != Some(&c.id);
+                revoke::revoke_live_in(tx, &live, which, *reason, &actor, origin, now)?;
+                Ok(())
+            }
+        }
+    }
 }
 
 /// What a provider wants to happen.

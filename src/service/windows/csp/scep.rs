@@ -3,251 +3,448 @@
 //! `Enroll` answers at once and the device fetches the certificate later, so this provider looks at `Status`, `CertThumbprint` and
 //! `ErrorCode` until the thumbprint is one that we issued to this very device. Devices do not renew by themselves: before the end a new
 //! request is installed, and the old one is deleted when the new certificate is seen.
+//!
+//! What is known is kept apart: the certificate that is *held*, the *request* under way, and nodes that are *left over*. A request that
+//! fails takes nothing of the held one with it, a request whose session died is looked at before another one is begun, and a node is
+//! remembered until the device has deleted it.
 
-use openssl::hash::{MessageDigest, hash};
+mod body;
+
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Context, Csp, Effect, Part, Step, Turn, fields};
-use crate::clock::{MINUTE, SECOND, Time};
-use crate::domain::certificate::{Certificate, CertificateStatus, KeyUsage, Rdn, RevocationReason, San, Template, Variables};
-use crate::domain::desired::{Input, State};
-use crate::domain::dm_session::{Op, Outcome, Verdict};
+use self::body::Body;
+use super::{Context, Csp, Effect, Part, Step, Turn};
 use crate::catalogue::Scope;
+use crate::clock::{DAY, MINUTE, SECOND, Time};
+use crate::domain::certificate::{Certificate, RevocationReason, Variables};
+use crate::domain::desired::Input;
+use crate::domain::desired::record::MAX_TRIES;
+use crate::domain::dm_session::{Op, Outcome, Verdict};
+use crate::ids::CertificateId;
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use crate::service::windows::plan;
 use crate::service::{Error, Result};
-use crate::wire::syncml::Format;
 
 /// How long the device gets for the enrolment that it started.
 const FIRST_LOOK: i64 = 30 * SECOND;
 /// How long until the next look at one that is still pending.
 const NEXT_LOOK: i64 = 2 * MINUTE;
+/// Most nodes that are remembered for deletion.
+const LEFTOVERS: usize = 32;
+
+/// Starts a request.
+const ENROLL: &str = "enroll";
+/// Looks at the request under way.
+const STATUS: &str = "status";
+/// Looks at the certificate that is held.
+const CHECK: &str = "check";
+/// Deletes nodes that are left over.
+const CLEAN: &str = "clean";
+/// Deletes everything.
+const REMOVE: &str = "remove";
 
 /// The provider.
 pub(super) struct Scep;
 
-/// Fields of the payload.
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-struct Body {
-    /// Names, usages and life of the certificate.
-    template: Template,
-    /// RSA bits: 2048 or 4096 (the device knows no 3072).
-    key_length: u32,
-    /// Where the key is kept.
-    key_protection: KeyProtection,
-    /// How much of the life is left when it is renewed, in percent.
-    renew_percent: u32,
-    /// How often the device asks again while the request is pending, 0 to 30.
-    retry_count: u32,
-    /// Minutes between these.
-    retry_delay: u32,
-    /// The request waits for an administrator.
-    needs_approval: bool,
+/// What is remembered of a part.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Memory {
+    /// The certificate that the device has.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    held: Option<Held>,
+    /// The request under way.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    request: Option<Request>,
+    /// Nodes to be deleted.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    leftover: Vec<String>,
+    /// Nodes whose deletion is on its way.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    deleting: Vec<String>,
 }
 
-impl Default for Body {
-    fn default() -> Self {
-        Self {
-            template: Template::default(),
-            key_length: 2048,
-            key_protection: KeyProtection::TpmElseSoftware,
-            renew_percent: 20,
-            retry_count: 3,
-            retry_delay: 5,
-            needs_approval: false,
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Held {
+    /// Its request's node.
+    node: String,
+    /// Of the payload that asked for it.
+    hash: String,
+    /// SHA-1, as the device says it.
+    thumbprint: String,
+    /// The certificate of that thumbprint.
+    certificate: CertificateId,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Request {
+    /// Its node.
+    node: String,
+    /// Of the payload that asks.
+    hash: String,
+    /// When it was sent.
+    begun: Time,
+    /// Whether the device said that it took it.
+    #[serde(default)]
+    taken: bool,
+}
+
+impl Memory {
+    fn of(part: &Part<'_>) -> Self {
+        serde_json::from_value(Value::Object(part.record.memory.clone())).unwrap_or_default()
+    }
+
+    fn write(&self) -> Result<Map<String, Value>> {
+        match serde_json::to_value(self).map_err(Error::internal)? {
+            Value::Object(map) => Ok(map),
+            _ => Ok(Map::new()),
+        }
+    }
+
+    fn leave(&mut self, node: String) {
+        if !self.leftover.contains(&node) {
+            self.leftover.push(node);
+        }
+        let surplus = self.leftover.len().saturating_sub(LEFTOVERS);
+        self.leftover.drain(..surplus);
+    }
+
+    /// Every node that may be on the device.
+    fn nodes(&self) -> Vec<String> {
+        let own = self.held.iter().map(|held| &held.node).chain(self.request.iter().map(|request| &request.node));
+        own.chain(&self.leftover).chain(&self.deleting).cloned().collect()
+    }
+
+    /// Sends for the deletion of what is left over, unless that is on its way.
+    fn clean(&mut self, turn: &mut Turn) {
+        if self.deleting.is_empty() && !self.leftover.is_empty() {
+            self.deleting = std::mem::take(&mut self.leftover);
+            let ops = self.deleting.iter().map(Op::delete).collect();
+            turn.steps.push(Step { phase: CLEAN, ops, atomic: false });
+        }
+    }
+
+    /// Takes note of which deletions the device confirmed.
+    fn cleaned(&mut self, outcome: &Outcome) {
+        for (at, node) in std::mem::take(&mut self.deleting).into_iter().enumerate() {
+            let gone = outcome.ops.get(at).is_some_and(|op| matches!(op.status, 200..=299 | 404));
+            if !gone {
+                self.leave(node);
+            }
         }
     }
 }
 
-/// `KeyProtection`.
-#[derive(Clone, Copy, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum KeyProtection {
-    /// In the TPM, or not at all.
-    Tpm,
-    /// In the TPM when there is one.
-    TpmElseSoftware,
-    /// In software.
-    Software,
+/// A part under way: what is remembered of it and what is to be done.
+struct Course<'a> {
+    context: &'a Context<'a>,
+    part: &'a Part<'a>,
+    memory: Memory,
+    turn: Turn,
 }
 
-impl KeyProtection {
-    fn value(self) -> &'static str {
-        match self {
-            Self::Tpm => "1",
-            Self::TpmElseSoftware => "2",
-            Self::Software => "3",
+impl<'a> Course<'a> {
+    fn new(context: &'a Context<'a>, part: &'a Part<'a>) -> Self {
+        Self { context, part, memory: Memory::of(part), turn: Turn::default() }
+    }
+
+    fn finish(mut self) -> Result<Turn> {
+        self.turn.memory = Some(self.memory.write()?);
+        Ok(self.turn)
+    }
+
+    fn moves(&mut self, input: Input) {
+        self.turn.inputs.push(input);
+    }
+
+    fn asks(&mut self, phase: &'static str, ops: Vec<Op>) {
+        self.turn.steps.push(Step { phase, ops, atomic: false });
+    }
+
+    /// Asks how far a request has got.
+    fn look(&mut self, phase: &'static str, node: &str) {
+        let get = |name: &str| Op::get(format!("{node}/{name}"));
+        self.asks(phase, vec![get("Status"), get("CertThumbprint"), get("ErrorCode")]);
+    }
+
+    /// Nothing more may come of what was asked for.
+    fn withdraw(&mut self) {
+        let (profile, payload) = (self.part.profile.clone(), self.part.name.to_owned());
+        self.turn.effects.push(Effect::Withdraw { profile, payload });
+    }
+
+    /// No certificate of this part is good any more but that one.
+    fn revoke_but(&mut self, keep: Option<CertificateId>, reason: RevocationReason) {
+        let (profile, payload) = (self.part.profile.clone(), self.part.name.to_owned());
+        self.turn.effects.push(Effect::Revoke { profile, payload, keep, reason });
+    }
+
+    /// The certificate of that SHA-1 thumbprint, if we issued it for this part and it is good.
+    fn issued(&self, thumbprint: &str) -> Option<&'a Certificate> {
+        let of_part = |c: &&Certificate| {
+            c.grant.profile_id.as_ref() == Some(self.part.profile) && c.grant.payload.as_deref() == Some(self.part.name)
+        };
+        self.context.certificates.iter().filter(of_part).find(|c| c.sha1.eq_ignore_ascii_case(thumbprint))
+    }
+
+    fn held(&self) -> Option<&'a Certificate> {
+        self.issued(&self.memory.held.as_ref()?.thumbprint)
+    }
+
+    /// Gives the request up: nothing comes of it, and what may have come of it is worth nothing.
+    fn drop_request(&mut self) {
+        let Some(request) = self.memory.request.take() else { return };
+        self.memory.leave(request.node);
+        self.withdraw();
+        self.revoke_but(self.memory.held.as_ref().map(|held| held.certificate.clone()), RevocationReason::Superseded);
+    }
+
+    /// The request failed. While a good certificate is held it is tried again for ever, at last once a day.
+    fn fail(&mut self, status: i64, error: Option<String>) {
+        self.drop_request();
+        let last = self.part.record.tries.saturating_add(1) >= MAX_TRIES;
+        self.moves(if last && self.held().is_some() {
+            Input::Deferred { until: self.context.now.plus(DAY) }
+        } else {
+            Input::Retry { status, original_error: error }
+        });
+    }
+
+    /// Everything is taken away.
+    fn remove(&mut self) {
+        self.withdraw();
+        let nodes = self.memory.nodes();
+        if nodes.is_empty() {
+            self.revoke_but(None, RevocationReason::CessationOfOperation);
+            self.moves(Input::Removed);
+        } else {
+            self.asks(REMOVE, nodes.into_iter().map(Op::delete).collect());
         }
     }
-}
 
-/// The request's node.
-fn node(scope: Scope, id: &str) -> String {
-    let root = match scope {
-        Scope::Device => "./Device",
-        Scope::User => "./User",
-    };
-    format!("{root}/Vendor/MSFT/ClientCertificateInstall/SCEP/{id}")
-}
-
-/// A name as Windows reads it (CertStrToName): values with special characters are quoted, quotes in them doubled.
-fn windows_name(name: &[Rdn]) -> String {
-    let value = |text: &str| {
-        let special = text.contains([',', '=', '+', ';', '"', '\n', '<', '>', '#']) || text.starts_with(' ') || text.ends_with(' ');
-        if special { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-    };
-    let rdn = |rdn: &Rdn| rdn.0.iter().map(|a| format!("{}={}", a.kind, value(&a.value))).collect::<Vec<_>>().join("+");
-    name.iter().map(rdn).collect::<Vec<_>>().join(",")
-}
-
-/// `type+value` in the numbers of `CERT_ALT_NAME`.
-fn alternative(san: &San) -> Option<String> {
-    match san {
-        San::Email(text) => Some(format!("2+{text}")),
-        San::Dns(text) => Some(format!("3+{text}")),
-        San::Uri(text) => Some(format!("7+{text}")),
-        San::Upn(text) => Some(format!("11+{text}")),
-        San::Ip(_) => None,
+    async fn begin(&mut self) -> Result<()> {
+        // A deletion that nobody answered in its session is asked for again.
+        for node in std::mem::take(&mut self.memory.deleting) {
+            self.memory.leave(node);
+        }
+        let Some(payload) = self.part.payload else {
+            self.remove();
+            return Ok(());
+        };
+        let body = Body::read(&payload.body).map_err(|why| Error::internal(anyhow::anyhow!(why)))?;
+        let hash = &self.part.record.value_hash;
+        match self.memory.request.clone() {
+            // Sent before: `Enroll` is not repeated blindly.
+            Some(request) if request.hash == *hash => self.look(STATUS, &request.node),
+            other => {
+                if other.is_some() {
+                    self.drop_request();
+                }
+                match (self.memory.held.clone(), self.held()) {
+                    (Some(held), Some(certificate))
+                        if held.hash == *hash && self.context.now < certificate.renews_from(body.renew_percent) =>
+                    {
+                        self.look(CHECK, &held.node);
+                    }
+                    // None yet, another one is wanted, near its end, or revoked.
+                    _ => self.enroll(&body).await?,
+                }
+            }
+        }
+        self.memory.clean(&mut self.turn);
+        Ok(())
     }
-}
 
-impl Scep {
     /// A new request: challenge, and the one Atomic that installs it.
-    async fn enroll(context: &Context<'_>, part: &Part<'_>, body: &Body, mut memory: Map<String, Value>) -> Result<Turn> {
-        let mut variables = Variables::of(context.user, Some(context.device));
-        if let Some(domain) = context.user.and_then(|user| user.upn.split_once('@')).map(|(_, domain)| domain) {
-            variables = variables.with("DomainName", domain);
+    async fn enroll(&mut self, body: &Body) -> Result<()> {
+        let context = self.context;
+        let scope = body.template.scope;
+        // A challenge is made when it can be sent, not sooner.
+        if !context.takes(scope) {
+            self.moves(Input::Postponed { until: context.now.plus(plan::USER_WAIT) });
+            return Ok(());
         }
-        let mut grant = match body.template.resolve(&variables) {
+        let mut grant = match body.template.resolve(&Variables::of(context.user, Some(context.device))) {
             Ok(grant) => grant,
             // A variable without a value fails the profile on this device, by name.
             Err(unresolved) => {
-                return Ok(Turn::moved(Input::Refused { status: 0, original_error: Some(unresolved.to_string()) }));
+                self.moves(Input::Refused { status: 0, original_error: Some(unresolved.to_string()) });
+                return Ok(());
             }
         };
-        grant.device_id = Some(context.device.id.clone());
-        grant.user_id = context.enrollment.user_id.clone();
-        grant.enrollment_id = Some(context.enrollment.id.clone());
-        grant.profile_id = Some(part.profile.clone());
-        let subject = windows_name(&grant.subject);
-        let sans: Vec<String> = grant.sans.iter().filter_map(alternative).collect();
+        grant.payload = Some(self.part.name.to_owned());
         let challenge = scep_challenge::prepare(
             context.app,
             NewChallenge {
                 authority: context.authority.id.clone(),
-                device: grant.device_id.clone(),
-                user: grant.user_id.clone(),
-                enrollment: grant.enrollment_id.clone(),
-                profile: grant.profile_id.clone(),
+                device: Some(context.device.id.clone()),
+                user: context.enrollment.user_id.clone(),
+                enrollment: Some(context.enrollment.id.clone()),
+                profile: Some(self.part.profile.clone()),
                 needs_approval: body.needs_approval,
                 expires: None,
                 grant,
             },
         )
         .await?;
-        let id = uuid::Uuid::now_v7().to_string();
-        let scope = body.template.scope;
-        let base = node(scope, &id);
-        let leaf = |name: &str, format, value: &str| Op::add(format!("{base}/Install/{name}"), format, value);
-        let usage: u32 = body.template.key_usages.iter().map(|usage| match usage {
-            KeyUsage::DigitalSignature => 0x80,
-            KeyUsage::KeyEncipherment => 0x20,
-        }).sum();
-        let thumbprint = hex::encode_upper(hash(MessageDigest::sha1(), &context.authority.certificate)?);
-        let server = format!("{}/scep/{}", context.app.config.web_url(), context.authority.name);
-        let text = std::str::from_utf8(challenge.text.expose()).map_err(Error::internal)?.to_owned();
-        let mut ops = vec![
-            Op::add_node(base.as_str()),
-            leaf("ServerURL", Format::Chr, &server),
-            leaf("Challenge", Format::Chr, &text),
-            leaf("EKUMapping", Format::Chr, &body.template.extended_key_usages.join("+")),
-            leaf("KeyUsage", Format::Int, &usage.to_string()),
-            leaf("SubjectName", Format::Chr, &subject),
-            leaf("KeyProtection", Format::Int, body.key_protection.value()),
-            leaf("KeyLength", Format::Int, &body.key_length.to_string()),
-            leaf("HashAlgorithm", Format::Chr, "SHA-2"),
-            leaf("CAThumbprint", Format::Chr, &thumbprint),
-            leaf("RetryCount", Format::Int, &body.retry_count.to_string()),
-            leaf("RetryDelay", Format::Int, &body.retry_delay.to_string()),
-        ];
-        if !sans.is_empty() {
-            ops.push(leaf("SubjectAlternativeNames", Format::Chr, &sans.join(";")));
-        }
-        ops.push(Op::exec(format!("{base}/Install/Enroll")));
-        if let Some(current) = memory.get("id").cloned() {
-            memory.insert("previous".into(), current);
-        }
-        memory.insert("id".into(), id.into());
-        memory.insert("scope".into(), scope.as_str().into());
-        Ok(Turn {
-            steps: vec![Step { phase: "enroll", ops, atomic: true }],
-            inputs: vec![Input::Sent],
-            memory: Some(memory),
-            effects: vec![Effect::Challenge(Box::new(challenge.row))],
-        })
-    }
-
-    /// Asks how far the request has got.
-    fn look(base: &str) -> Turn {
-        let get = |name: &str| Op::get(format!("{base}/{name}"));
-        Turn::send("status", vec![get("Status"), get("CertThumbprint"), get("ErrorCode")])
-    }
-
-    fn looked(context: &Context<'_>, part: &Part<'_>, base: &str, outcome: &Outcome) -> Turn {
-        let value = |at: usize| plan::value(outcome, at).map(str::trim).filter(|v| !v.is_empty());
-        let Some(status) = value(0) else {
-            // The request is gone from the device: a new one.
-            return Turn { memory: Some(Map::new()), ..Turn::moved(Input::Differs { found: None }) };
+        let root = match scope {
+            Scope::Device => "./Device",
+            Scope::User => "./User",
         };
-        match status {
-            "1" => {
-                let thumbprint = value(1).unwrap_or_default();
-                match issued(context.certificates, thumbprint) {
-                    Some(certificate) => {
-                        let mut memory = part.record.memory.clone();
-                        memory.insert("certificate".into(), certificate.id.to_string().into());
-                        memory.insert("thumbprint".into(), thumbprint.into());
-                        let previous = memory.remove("previous");
-                        let mut turn = Turn { memory: Some(memory), ..Turn::moved(Input::Matches) };
-                        if let (Some(old), Some(parent)) = (previous.as_ref().and_then(Value::as_str), base.rsplit_once('/')) {
-                            let old = format!("{}/{old}", parent.0);
-                            turn.steps.push(Step { phase: "remove-old", ops: vec![Op::delete(old)], atomic: false });
-                            if let Some(superseded) = part.memory("certificate").and_then(crate::ids::CertificateId::parse) {
-                                turn.effects.push(Effect::Revoke(superseded, RevocationReason::Superseded));
-                            }
-                        }
-                        turn
-                    }
-                    // A certificate that we did not issue to this device is not what the profile asked for.
-                    None => Turn {
-                        memory: Some(Map::new()),
-                        ..Turn::moved(Input::Retry { status: 1, original_error: Some(format!("unknown certificate {thumbprint}")) })
-                    },
+        let node = format!("{root}/Vendor/MSFT/ClientCertificateInstall/SCEP/{}", uuid::Uuid::now_v7());
+        let text = std::str::from_utf8(challenge.text.expose()).map_err(Error::internal)?;
+        let ops = match body.install(context, &node, &challenge.row.grant, text)? {
+            Ok(ops) => ops,
+            Err(why) => {
+                self.moves(Input::Refused { status: 0, original_error: Some(why) });
+                return Ok(());
+            }
+        };
+        self.memory.request = Some(Request { node, hash: self.part.record.value_hash.clone(), begun: context.now, taken: false });
+        self.turn.steps.push(Step { phase: ENROLL, ops, atomic: true });
+        // It takes the place of challenges that were not used.
+        self.withdraw();
+        self.turn.effects.push(Effect::Challenge(Box::new(challenge.row)));
+        self.moves(Input::Sent);
+        Ok(())
+    }
+
+    fn enrolled(&mut self, outcome: &Outcome) {
+        match outcome.verdict {
+            Verdict::Done => {
+                if let Some(request) = &mut self.memory.request {
+                    request.taken = true;
+                }
+                self.moves(Input::Taken { status: plan::status(outcome) });
+                if self.part.payload.is_some() {
+                    self.moves(Input::Deferred { until: self.context.now.plus(FIRST_LOOK) });
                 }
             }
-            "2" => Turn::moved(Input::Deferred { until: context.now.plus(NEXT_LOOK) }),
-            "16" => {
-                let error = value(2).map(str::to_owned);
-                Turn { memory: Some(Map::new()), ..Turn::moved(Input::Retry { status: 16, original_error: error }) }
+            verdict => {
+                self.drop_request();
+                if !outcome.ops.is_empty() {
+                    self.memory.clean(&mut self.turn);
+                }
+                let input = plan::input(verdict, outcome, self.context.now);
+                self.moves(match input {
+                    // What is held has to be taken away some day, so the record must not be forgotten.
+                    Input::NotApplicable { status } if self.memory.held.is_some() => Input::Refused { status, original_error: None },
+                    input => input,
+                });
             }
-            _ => Turn::moved(Input::Deferred { until: context.now.plus(NEXT_LOOK) }),
         }
     }
-}
 
-/// The certificate of that SHA-1 thumbprint, if we issued it to the device and it is good.
-fn issued<'a>(certificates: &'a [Certificate], thumbprint: &str) -> Option<&'a Certificate> {
-    certificates.iter().find(|c| c.sha1.eq_ignore_ascii_case(thumbprint) && c.status == CertificateStatus::Active)
-}
+    /// The state of the request under way.
+    fn looked(&mut self, body: &Body, outcome: &Outcome) {
+        let Some(request) = self.memory.request.clone() else { return };
+        let value = |at: usize| plan::value(outcome, at).map(str::trim).filter(|v| !v.is_empty());
+        let thumbprint = value(1).unwrap_or_default();
+        match value(0) {
+            Some("1") => match self.issued(thumbprint) {
+                Some(certificate) => {
+                    let id = certificate.id.clone();
+                    let held = Held { node: request.node, hash: request.hash, thumbprint: thumbprint.to_owned(), certificate: id.clone() };
+                    self.memory.request = None;
+                    if let Some(old) = self.memory.held.replace(held) {
+                        self.memory.leave(old.node);
+                    }
+                    self.withdraw();
+                    self.revoke_but(Some(id), RevocationReason::Superseded);
+                    self.moves(Input::Matches);
+                }
+                // A certificate that we did not issue to this device is not what the profile asked for.
+                None => self.fail(1, Some(format!("unknown certificate {thumbprint}"))),
+            },
+            Some("16") => self.fail(16, value(2).map(str::to_owned)),
+            // Pending, or unknown.
+            Some(status) => {
+                if self.context.now.since(request.begun) > body.patience() {
+                    self.fail(status.parse().unwrap_or_default(), Some("the request does not end".into()));
+                } else {
+                    self.moves(Input::Deferred { until: self.context.now.plus(NEXT_LOOK) });
+                }
+            }
+            // The device never had it: the session died before. Another one is begun at once.
+            None if !request.taken => {
+                self.drop_request();
+                self.moves(Input::Deferred { until: self.context.now });
+            }
+            None => self.fail(404, Some("the request is gone".into())),
+        }
+        self.memory.clean(&mut self.turn);
+    }
 
-/// When a certificate is renewed: when `percent` of its life is left.
-fn renew_at(certificate: &Certificate, percent: u32) -> Time {
-    let life = certificate.not_after.since(certificate.not_before);
-    certificate.not_after.plus(-(life / 100 * i64::from(percent)))
+    /// The state of the certificate that is held.
+    fn checked(&mut self, outcome: &Outcome) {
+        let Some(held) = self.memory.held.clone() else { return };
+        let value = |at: usize| plan::value(outcome, at).map(str::trim).filter(|v| !v.is_empty());
+        let thumbprint = value(1).unwrap_or_default();
+        match (value(0), self.issued(thumbprint)) {
+            (Some("1"), Some(certificate)) => {
+                let certificate = certificate.id.clone();
+                self.memory.held = Some(Held { thumbprint: thumbprint.to_owned(), certificate, ..held });
+                self.moves(Input::Matches);
+            }
+            (status, _) => {
+                let found = status.map(|status| format!("status {status}, certificate {thumbprint}"));
+                self.memory.held = None;
+                self.memory.leave(held.node);
+                self.moves(Input::Differs { found });
+            }
+        }
+        self.memory.clean(&mut self.turn);
+    }
+
+    fn removed(&mut self, outcome: &Outcome) {
+        let verdict = outcome.verdict;
+        // Without its user the device was not even asked. Otherwise the certificates end here, whether or not it obeyed.
+        if verdict != Verdict::Deferred {
+            self.withdraw();
+            self.revoke_but(None, RevocationReason::CessationOfOperation);
+        }
+        self.moves(if verdict == Verdict::Done { Input::Removed } else { plan::input(verdict, outcome, self.context.now) });
+    }
+
+    fn answered(&mut self, phase: &str, outcome: &Outcome) -> Result<()> {
+        match (phase, self.part.payload) {
+            (ENROLL, _) => self.enrolled(outcome),
+            (CLEAN, _) => {
+                // What was left over meanwhile goes next; what the device refused waits for another session.
+                let fresh = std::mem::take(&mut self.memory.leftover);
+                self.memory.cleaned(outcome);
+                let refused = std::mem::replace(&mut self.memory.leftover, fresh);
+                self.memory.clean(&mut self.turn);
+                for node in refused {
+                    self.memory.leave(node);
+                }
+            }
+            (REMOVE, None) => self.removed(outcome),
+            // Wanted again while it was being taken away: what is there is found out.
+            (REMOVE, Some(_)) => {
+                for node in self.memory.nodes() {
+                    self.memory.leave(node);
+                }
+                self.memory = Memory { leftover: std::mem::take(&mut self.memory.leftover), ..Memory::default() };
+                self.moves(Input::Deferred { until: self.context.now });
+            }
+            // Not wanted any more while it was looked at.
+            (_, None) => self.moves(Input::Deferred { until: self.context.now }),
+            (STATUS | CHECK, Some(_)) if outcome.verdict != Verdict::Done => {
+                self.moves(plan::input(outcome.verdict, outcome, self.context.now));
+            }
+            (STATUS, Some(payload)) => {
+                let body = Body::read(&payload.body).map_err(|why| Error::internal(anyhow::anyhow!(why)))?;
+                self.looked(&body, outcome);
+            }
+            (CHECK, Some(_)) => self.checked(outcome),
+            _ => {}
+        }
+        Ok(())
+    }
 }
 
 impl Csp for Scep {
@@ -260,99 +457,21 @@ impl Csp for Scep {
     }
 
     fn check(&self, body: &Map<String, Value>) -> std::result::Result<(), String> {
-        let body: Body = fields(body)?;
-        if !matches!(body.key_length, 2048 | 4096) {
-            return Err("key-length: 2048 or 4096".into());
-        }
-        if !(1..=90).contains(&body.renew_percent) {
-            return Err("renew-percent: 1 to 90".into());
-        }
-        if body.retry_count > 30 {
-            return Err("retry-count: 0 to 30".into());
-        }
-        if body.template.sans.iter().any(|san| alternative(san).is_none()) {
-            return Err("template.sans: devices take email, dns, uri and upn".into());
-        }
-        if body.template.key_usages.is_empty() {
-            return Err("template.key-usages: at least one".into());
-        }
-        // Resolved with made-up values: what is wrong with the template itself shows.
-        match body.template.resolve(&Variables::samples()) {
-            Ok(_) => Ok(()),
-            Err(unresolved) => Err(format!("template: {unresolved}")),
-        }
+        Body::read(body)?.check()
     }
 
     fn begin<'a>(&'a self, context: &'a Context<'_>, part: &'a Part<'_>) -> BoxFuture<'a, Result<Turn>> {
         async move {
-        let scope = part.memory("scope").and_then(Scope::parse).unwrap_or(Scope::Device);
-        let current = part.memory("id").map(|id| node(scope, id));
-        let Some(payload) = part.payload else {
-            return Ok(match current {
-                Some(base) => Turn::send("remove", vec![Op::delete(base)]),
-                None => Turn::moved(Input::Removed),
-            });
-        };
-        let body: Body = fields(&payload.body).map_err(|why| Error::internal(anyhow::anyhow!(why)))?;
-        match (part.record.state, current) {
-            (State::Verified, Some(base)) => {
-                let held = part.memory("thumbprint").and_then(|t| issued(context.certificates, t));
-                match held {
-                    Some(certificate) if context.now < renew_at(certificate, body.renew_percent) => Ok(Self::look(&base)),
-                    // Near its end, or revoked meanwhile.
-                    _ => Self::enroll(context, part, &body, part.record.memory.clone()).await,
-                }
-            }
-            // Sent before, and the session died: `Enroll` is not repeated blindly.
-            (State::Sent | State::Delivered, Some(base)) => Ok(Self::look(&base)),
-            (State::Pending, Some(base)) if part.memory("hash") == Some(&part.record.value_hash) => Ok(Self::look(&base)),
-            (_, _) => {
-                let mut memory = part.record.memory.clone();
-                memory.insert("hash".into(), part.record.value_hash.clone().into());
-                Self::enroll(context, part, &body, memory).await
-            }
-        }
+            let mut course = Course::new(context, part);
+            course.begin().await?;
+            course.finish()
         }
         .boxed()
     }
 
     fn answered(&self, context: &Context<'_>, part: &Part<'_>, phase: &str, outcome: &Outcome) -> Result<Turn> {
-        let scope = part.memory("scope").and_then(Scope::parse).unwrap_or(Scope::Device);
-        let base = part.memory("id").map(|id| node(scope, id)).unwrap_or_default();
-        Ok(match (phase, outcome.verdict) {
-            ("enroll", Verdict::Done) => Turn {
-                inputs: vec![
-                    Input::Taken { status: plan::status(outcome) },
-                    Input::Deferred { until: context.now.plus(FIRST_LOOK) },
-                ],
-                ..Turn::default()
-            },
-            ("enroll", verdict) => {
-                Turn { memory: Some(Map::new()), ..Turn::moved(plan::input(verdict, outcome, context.now)) }
-            }
-            ("status", Verdict::Done) => Self::looked(context, part, &base, outcome),
-            ("remove", Verdict::Done) => {
-                let held = part.memory("certificate").and_then(crate::ids::CertificateId::parse);
-                let effects = held.map(|id| Effect::Revoke(id, RevocationReason::CessationOfOperation)).into_iter().collect();
-                Turn { effects, ..Turn::moved(Input::Removed) }
-            }
-            ("remove-old", _) => Turn::default(),
-            (_, verdict) => Turn::moved(plan::input(verdict, outcome, context.now)),
-        })
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::certificate::AttributeType;
-
-    #[test]
-    fn names_are_quoted_as_windows_wants_them() {
-        let name = [
-            Rdn::new(AttributeType::CommonName, "Test User (Company, \"LLC\")"),
-            Rdn::new(AttributeType::OrganizationalUnit, "Sales"),
-        ];
-        assert_eq!(windows_name(&name), "CN=\"Test User (Company, \"\"LLC\"\")\",OU=Sales");
+        let mut course = Course::new(context, part);
+        course.answered(phase, outcome)?;
+        course.finish()
     }
 }

@@ -20,11 +20,10 @@ use crate::domain::enrollment;
 use crate::domain::fact::{self, Fact};
 use crate::domain::signal::Initiator;
 use crate::ids::{CommandId, ProfileId};
-use crate::service::pki::revoke;
 use crate::service::push::wns;
 use crate::service::{Result, compliance};
 use crate::store::dm_sessions::Stored;
-use crate::store::{self, audit, commands, desired_items, devices, dm_sessions, enrollments, facts, scep};
+use crate::store::{self, audit, commands, desired_items, devices, dm_sessions, enrollments, facts};
 
 /// What is being done for one message.
 pub(super) struct Turn<'a> {
@@ -46,6 +45,8 @@ pub(super) struct Turn<'a> {
     pub(super) report_hash: Option<String>,
     /// The device obeyed the order to leave.
     pub(super) left: bool,
+    /// Whether the session takes commands for the machine, and for the user.
+    pub(super) takes: (bool, bool),
 }
 
 impl<'a> Turn<'a> {
@@ -77,6 +78,7 @@ impl<'a> Turn<'a> {
             followups: Vec::new(),
             report_hash: None,
             left: false,
+            takes: (true, false),
             before: loaded.enrollment.clone(),
             loaded,
         }
@@ -325,6 +327,8 @@ impl<'a> Turn<'a> {
             enrollment: &self.loaded.enrollment,
             user: self.loaded.user.as_ref(),
             certificates: &self.loaded.certificates,
+            takes_device: self.takes.0,
+            takes_user: self.takes.1,
             authority: &self.loaded.authority,
         }
     }
@@ -455,15 +459,8 @@ impl<'a> Turn<'a> {
                 if let Some(hash) = &report_hash {
                     enrollments::update_report_hash(tx, &enrollment.id, hash)?;
                 }
-                let actor = format!("device:{device_id}");
                 for effect in &effects {
-                    match effect {
-                        Effect::Challenge(challenge) => scep::insert_challenge(tx, challenge, now)?,
-                        Effect::Revoke(id, reason) => match revoke::revoke_in(tx, id, *reason, &actor, &origin, now) {
-                            Ok(_) | Err(store::Error::Refused(_)) => {}
-                            Err(error) => return Err(error),
-                        },
-                    }
+                    effect.store(tx, &device_id, &origin, now)?;
                 }
                 let judged = if news.is_empty() {
                     None

@@ -20,6 +20,7 @@ const ROUNDS: usize = 4;
 impl Turn<'_> {
     /// Puts what is due into the session.
     pub(super) async fn plan(&mut self, session: &mut Session, first: bool) -> Result<()> {
+        self.takes = (session.takes_device_commands(), session.takes_user_commands());
         let mut facts = first;
         for _ in 0..ROUNDS {
             let mut work = std::mem::take(&mut self.followups);

@@ -13,16 +13,15 @@ use crate::domain::fact::Facts;
 use crate::domain::user::User;
 use crate::service::Result;
 use crate::service::pki::authority::{self, Authority};
-use crate::store::certificates::{self, Search};
 use crate::store::dm_sessions::{self, Stored};
 use crate::store::enrollments::Identity;
-use crate::store::{commands, desired_items, devices, enrollments, facts, users};
+use crate::store::{certificates, commands, desired_items, devices, enrollments, facts, users};
 
 /// How `service::Error` names a lost compare-and-set.
 pub(super) const BUSY: &str = "the database is busy";
 /// Orders that one session looks at.
 const ORDERS: i64 = 1000;
-/// Certificates of one device that matter.
+/// Good certificates of one device that are looked at, the newest first.
 const CERTIFICATES: i64 = 200;
 
 /// A device as the store knows it.
@@ -41,15 +40,17 @@ pub(super) struct Loaded {
 impl Loaded {
     pub(super) async fn read(app: &App, identity: &Identity) -> Result<Self> {
         let authority = authority::issuing(app).await?;
-        let id = identity.enrollment.id.clone();
+        let (id, now) = (identity.enrollment.id.clone(), app.now());
         let loaded = app.store.read(move |conn| {
             let enrollment = enrollments::load_enrollment(conn, &id)?;
             let items = desired_items::list_for_device(conn, &enrollment.device_id)?;
             // Certificates matter to devices with a payload only.
             let with_payload = |item: &desired::Loaded| item.item.detail.records.keys().any(|key| key.starts_with("payload:"));
-            let search = Search { device: Some(enrollment.device_id.clone()), ..Search::default() };
-            let certificates =
-                if items.iter().any(with_payload) { certificates::list_certificates(conn, &search, CERTIFICATES)? } else { Vec::new() };
+            let certificates = if items.iter().any(with_payload) {
+                certificates::list_newest(conn, &enrollment.device_id, now, CERTIFICATES)?
+            } else {
+                Vec::new()
+            };
             Ok(Self {
                 session: dm_sessions::find_session(conn, &id)?,
                 device: devices::load_device(conn, &enrollment.device_id)?,
