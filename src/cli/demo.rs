@@ -143,7 +143,7 @@ async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> any
 
     let began = Instant::now();
     board.begin("verifying", fleet.len() as u64);
-    let checks = verify::all(&app, &fleet, (outlaw, leaver), &receiver, &flip, &root, || board.step()).await?;
+    let checks = verify::all(&app, &fleet, (outlaw, leaver), &receiver, &flip, &root, &board).await?;
     board.end();
     stages.done("verified from the outside", began, Some(&board));
     let failed = checks.iter().filter(|check| !check.passed).count();
@@ -187,6 +187,9 @@ async fn live_on(fleet: &mut [Placed]) {
         for placed in fleet.iter_mut().filter(|placed| !placed.device.left) {
             if let Err(error) = placed.device.settle().await {
                 tracing::debug!(%error, "a session of the demo failed");
+            }
+            if placed.device.left {
+                say_goodbye(placed).await;
             }
         }
         tokio::time::sleep(CALL).await;
@@ -340,10 +343,14 @@ async fn leave(app: &App, fleet: &mut [Placed], at: usize, by: &By) -> anyhow::R
     device::retire(app, &placed.id, &by.actor, &by.origin).await?;
     placed.device.settle().await?;
     ensure!(placed.device.left, "the retired device was not told to leave");
-    // Its last words; the answer does not matter to it.
+    say_goodbye(placed).await;
+    Ok(())
+}
+
+/// The last words of a device that was told to leave; the answer does not matter to it.
+async fn say_goodbye(placed: &mut Placed) {
     placed.device.ask_to_leave();
     drop(placed.device.session().await);
-    Ok(())
 }
 
 fn guide(app: &App) -> String {

@@ -71,12 +71,20 @@ fn before(app: &App, invitation: &Invitation) -> Vec<String> {
     notes
 }
 
+/// `2026-11-24T04:26:42.169Z` as people write it: to the minute.
+fn minute(moment: &str) -> String {
+    match moment.get(..16) {
+        Some(short) => format!("{} UTC", short.replace('T', " ")),
+        None => moment.to_owned(),
+    }
+}
+
 /// The answer for people.
 pub(super) fn render(answer: &Value) -> String {
     let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let row = |name: &str, value: String| vec![format!("  {name}"), value];
     let once = answer.get("one_time").and_then(Value::as_bool).unwrap_or(true);
-    let good = format!("for {} until {}", if once { "one PC," } else { "any number of PCs," }, text("good_until"));
+    let good = format!("for {} until {}", if once { "one PC," } else { "any number of PCs," }, minute(&text("good_until")));
     let mut shown = format!("Enrol a Windows PC for {}\n\n", text("user"));
     shown.push_str(&align(vec![row("Temporary Access Pass", text("temporary_access_pass")), row("good", good)]));
     shown.push_str("\nOn the PC, one of these:\n");
@@ -113,7 +121,15 @@ mod tests {
             "provisioning_package": { "AuthPolicy": "OnPremise", "Secret": "aaaa-bbbb" }, "before": ["do this"],
         });
         let text = render(&answer);
-        for part in ["aaaa-bbbb\n", "https://m/enroll\n", "https://m/D.svc\n", "AuthPolicy", "  - do this\n", "--reusable", "one PC"] {
+        for part in [
+            "aaaa-bbbb\n",
+            "https://m/enroll\n",
+            "https://m/D.svc\n",
+            "AuthPolicy",
+            "  - do this\n",
+            "--reusable",
+            "one PC, until 2026-11-24 04:10 UTC\n",
+        ] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         let text = render(&json!({ "one_time": false }));

@@ -57,6 +57,7 @@ fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) if items.iter().all(|i| !i.is_object() && !i.is_array()) => {
             items.iter().map(cell).collect::<Vec<_>>().join(", ")
         }
@@ -90,6 +91,6 @@ mod tests {
         assert_eq!(text, "ID   LONG NAME\na    x y\nbbb  -\n");
         assert_eq!(render(&json!({"a": [1, 2], "bc": true})), "a   1, 2\nbc  true\n");
         assert_eq!(render(&json!([])), "nothing\n");
-        assert_eq!(render(&json!({"a": 1, "b": [{"x": 1}], "c": []})), "a  1\nc\n\nb\nX\n1\n");
+        assert_eq!(render(&json!({"a": 1, "b": [{"x": 1}], "c": []})), "a  1\nc  -\n\nb\nX\n1\n");
     }
 }

@@ -26,15 +26,21 @@ fn column(rows: &Value, name: &str) -> Vec<String> {
 
 /// Puts an enrolled device of `ana@example.org` into the instance.
 fn put_device(folder: &Path, name: &str, os_version: &str) {
+    put_device_of(folder, "ana@example.org", name, os_version, None);
+}
+
+fn put_device_of(folder: &Path, upn: &str, name: &str, os_version: &str, hardware_id: Option<&str>) {
     let config = Config { data_dir: folder.join("data"), ..Config::default() };
-    let (name, version) = (name.to_owned(), os_version.to_owned());
+    let (upn, name, version) = (upn.to_owned(), name.to_owned(), os_version.to_owned());
+    let hardware_id = hardware_id.map(str::to_owned);
     tokio::runtime::Runtime::new().unwrap().block_on(async move {
         let app = App::open(config, Arc::new(SystemClock)).await.unwrap();
         let put = app.store.write(move |tx| {
             let now = SystemClock.now();
-            let ana = users::find_user_by_upn(tx.conn(), "ana@example.org")?.unwrap();
+            let ana = users::find_user_by_upn(tx.conn(), &upn)?.unwrap();
             let mut pc = device(&name, Platform::Windows, Some(&ana.id));
             (pc.os_version, pc.serial_number) = (Some(version.clone()), Some(format!("S-{name}")));
+            pc.hardware_id.clone_from(&hardware_id);
             devices::insert_device(tx, &pc, now)?;
             enrollments::insert_enrollment(tx, &enrollment(&pc, now))
         });
@@ -67,6 +73,43 @@ fn users_are_made_changed_and_deleted() {
     put_device(path, "PC-1", "10.0.22631.1");
     assert!(refused(path, &["user", "delete", "ana@example.org"]).contains("USR0010"));
     assert_eq!(column(&json(path, &["user", "show", "ana@example.org"])["devices"], "name"), ["PC-1"]);
+}
+
+#[test]
+fn two_devices_that_say_they_are_the_same_hardware_are_shown_until_one_is_retired() {
+    let folder = made();
+    let path = folder.path();
+    json(path, &["user", "create", "ben@example.org"]);
+    put_device_of(path, "ana@example.org", "PC-1", "10.0.22631.1", Some("hw1"));
+    assert_eq!(json(path, &["status"])["contested_hardware"], value!([]));
+    put_device_of(path, "ben@example.org", "PC-2", "10.0.22631.1", Some("hw1"));
+    let ids = column(&json(path, &["device", "list"]), "id");
+    assert_eq!(json(path, &["device", "show", "PC-1"])["same_hardware_as"], value!([ids[1]]));
+    assert_eq!(json(path, &["status"])["contested_hardware"], value!([{ "hardware_id": "hw1", "devices": ids }]));
+    let doctor = String::from_utf8(run(path, &["doctor"]).stdout).unwrap();
+    assert!(doctor.contains("same hardware") && doctor.contains(&ids[0]) && doctor.contains(&ids[1]), "{doctor}");
+    json(path, &["device", "retire", "PC-2", "--give-up"]);
+    assert_eq!(json(path, &["device", "show", "PC-1"])["same_hardware_as"], value!([]));
+    assert_eq!(json(path, &["status"])["contested_hardware"], value!([]));
+}
+
+#[test]
+fn an_administrator_is_told_what_to_hand_out_to_enrol_a_pc() {
+    let folder = made();
+    let path = folder.path();
+    let told = run(path, &["enroll", "windows", "--user", "ana@example.org"]);
+    let text = String::from_utf8(told.stdout).unwrap();
+    for part in ["for ana@example.org", "Temporary Access Pass", "for one PC, until ", "/enroll/windows?username=ana@example.org", "Secret"]
+    {
+        assert!(text.contains(part), "{part}\n{text}");
+    }
+    assert!(text.contains("set web.url and device.url") && text.contains("enterpriseenrollment.example.org"), "{text}");
+    let told = json(path, &["enroll", "windows", "--user", "ana@example.org", "--reusable", "--set", "web.url=https://muster.example.org"]);
+    assert_eq!((&told["one_time"], &told["provisioning_package"]["Secret"]), (&value!(false), &told["temporary_access_pass"]));
+    assert_eq!(told["server_to_type"], "https://muster.example.org/EnrollmentServer/Discovery.svc");
+    assert!(refused(path, &["enroll", "windows", "--user", "nobody@example.org"]).contains("not found: user"));
+    json(path, &["user", "disable", "ana@example.org"]);
+    assert!(refused(path, &["enroll", "windows", "--user", "ana@example.org"]).contains("AUT0001"));
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! Passes, throttles, tokens, devices and enrolments on both databases.
 
 use muster::clock::{DAY, HOUR, MINUTE, Time};
+use muster::domain::command::{Command, Operation, State as OrderState, UNENROLL, Verb};
 use muster::domain::device::{Platform, State as DeviceState};
 use muster::domain::enrollment::{Enrollment, State};
+use muster::domain::profile::Scope;
 use muster::domain::tap::Tap;
 use muster::domain::throttle::PAIR;
-use muster::ids::{DeviceId, EnrollmentId, TapId, UserId};
+use muster::ids::{CommandId, DeviceId, EnrollmentId, TapId, UserId};
 use muster::store::devices::Filter;
 use muster::store::enrollment_tokens::{self, EnrollmentToken};
-use muster::store::{Error, Store, devices, enrollments, taps, throttles, users};
+use muster::store::{Error, Store, commands, devices, enrollments, message_signatures, taps, throttles, users};
 
 use crate::both_backends;
 use crate::desired::{device, enrollment, user};
@@ -247,5 +249,48 @@ both_backends! {
         assert_eq!(page(String::new()).await.unwrap(), [wanted]);
         assert_eq!(page(first).await.unwrap(), [heard_before]);
         assert_eq!(page(second).await.unwrap(), []);
+    }
+
+    async fn those_who_were_told_to_leave_and_are_silent_are_found(store: Store) {
+        // When it was told, what became of the order, when that was, and when it was heard of last.
+        let leaver = async |name: &'static str, state: State, told: Time, order: OrderState, moved: Time, seen: Option<Time>| {
+            let (_, id) = enrolled(&store, name, |row| (row.state, row.last_seen_at) = (state, seen)).await;
+            let order = Command {
+                id: CommandId::new(),
+                enrollment_id: id.clone(),
+                kind: UNENROLL.into(),
+                scope: Scope::Device,
+                operation: Operation { verb: Verb::Exec, uri: "./x".into(), format: None, data: None },
+                state: order,
+                attempts: 0,
+                result: None,
+                not_before: told,
+                created_by: "cli:test".into(),
+                version: 1,
+            };
+            store.write(move |tx| {
+                commands::insert_command(tx, &order, told)?;
+                commands::update_command(tx, &order, moved)
+            }).await.unwrap();
+            id
+        };
+        let (long_ago, ago, just_now) = (NOW.plus(-31 * DAY), NOW.plus(-DAY), NOW.plus(-MINUTE));
+        let heard = leaver("heard it", State::Unenrolling, ago, OrderState::Sent, ago, Some(ago)).await;
+        let lost = leaver("lost", State::Unenrolling, ago, OrderState::Uncertain, ago, None).await;
+        let drawer = leaver("in a drawer", State::Unenrolling, long_ago, OrderState::Queued, long_ago, None).await;
+        let stubborn = leaver("stubborn", State::Unenrolling, long_ago, OrderState::Sent, just_now, Some(just_now)).await;
+        leaver("told yesterday", State::Unenrolling, ago, OrderState::Queued, ago, None).await;
+        leaver("told just now", State::Unenrolling, ago, OrderState::Sent, just_now, Some(just_now)).await;
+        leaver("speaks", State::Unenrolling, ago, OrderState::Sent, ago, Some(just_now)).await;
+        leaver("not leaving", State::Active, long_ago, OrderState::Sent, long_ago, None).await;
+        let found = store.read(|c| enrollments::list_silent_leavers(c, NOW.plus(-16 * HOUR), NOW.plus(-30 * DAY), 9)).await.unwrap();
+        assert_eq!(found, [heard, lost, drawer, stubborn]);
+    }
+
+    async fn a_signature_is_good_once_until_it_is_forgotten(store: Store) {
+        let claim = async |hash: &'static [u8]| store.write(move |tx| message_signatures::claim_signature(tx, hash, NOW)).await.unwrap();
+        assert_eq!((claim(b"a").await, claim(b"a").await, claim(b"b").await), (true, false, true));
+        assert_eq!(store.write(|tx| message_signatures::purge_signatures(tx, NOW)).await.unwrap(), 0);
+        assert_eq!(store.write(|tx| message_signatures::purge_signatures(tx, NOW.plus(1))).await.unwrap(), 2);
     }
 }

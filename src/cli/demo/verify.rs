@@ -10,6 +10,7 @@ use openssl::x509::{CrlStatus, X509, X509Crl, X509StoreContext};
 use reqwest::Url;
 
 use super::Placed;
+use super::board::Board;
 use crate::app::App;
 use crate::catalogue::{Vars, catalogue};
 use crate::service::profile;
@@ -36,7 +37,7 @@ pub(super) async fn all(
     receiver: &Receiver,
     flip: &Option<String>,
     root: &X509,
-    step: impl Fn(),
+    board: &Board,
 ) -> anyhow::Result<Vec<Check>> {
     let mut checks = Vec::new();
     let mut published = Published::new(root)?;
@@ -53,7 +54,7 @@ pub(super) async fn all(
             good += usize::from(published.status(&leaf, &issuer).await? == Some(OcspCertStatus::GOOD));
         }
         let tree = &placed.device.tree;
-        step();
+        board.step();
         hello += usize::from(expected.iter().all(|(uri, value)| tree.get(uri) == Some(value.as_str())));
     }
     let (count, live) = (fleet.len(), fleet.len() - 1);
@@ -67,6 +68,8 @@ pub(super) async fn all(
     checks.push(check("the receiver holds a valid event for the device without BitLocker", told));
     checks.push(check("the receiver has nothing to complain about", receiver.complaints().is_empty()));
 
+    // The list is published by a job, soon after a revocation.
+    board.begin("waiting for the CRL", 2);
     let gone = fleet.get(leaver).context("no device")?;
     let held = gone.device.certificates.values().next().context("the retired device had no certificate")?;
     for (what, leaf) in
@@ -75,6 +78,7 @@ pub(super) async fn all(
         let issuer = gone.device.identity.chain.first().cloned().context("no issuer")?;
         let by_ocsp = published.status(&leaf, &issuer).await? == Some(OcspCertStatus::REVOKED);
         let by_crl = published.is_listed(&leaf).await?;
+        board.step();
         checks.push(check(format!("the retired device's {what} is revoked by OCSP and in the CRL"), by_ocsp && by_crl));
     }
     Ok(checks)

@@ -46,8 +46,10 @@ struct Signed {
 /// [`Refusal::MessageSignatureForeign`], [`Refusal::MessageSignatureOld`], [`Refusal::MessageSignatureUsed`].
 pub async fn identify(app: &App, presented: &Presented<'_>, body: &[u8], origin: &str) -> Result<String> {
     let judged = judge(app, presented, body).await;
+    // Whoever shows nothing that counts gets no row, as without a signature.
+    let counts = presented.signature.is_some() && (presented.certificate.is_some() || stands_in(app, presented));
     if let Err(Error::Refused(refusal)) = &judged
-        && presented.signature.is_some()
+        && counts
     {
         let certificate = presented.certificate.map_or("none", |(_, sha256)| sha256);
         let entry = Entry::new("anonymous", "management.refused", format!("certificate:{certificate}"), origin);
@@ -57,12 +59,17 @@ pub async fn identify(app: &App, presented: &Presented<'_>, body: &[u8], origin:
     judged
 }
 
+/// Whether a signature may stand for a certificate that is not there.
+fn stands_in(app: &App, presented: &Presented<'_>) -> bool {
+    presented.via_proxy && app.config.windows.sign_messages
+}
+
 async fn judge(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<String> {
     let Some(header) = presented.signature else {
         let (_, sha256) = presented.certificate.ok_or(Refusal::CertificateNotOurs)?;
         return Ok(sha256.to_owned());
     };
-    if presented.certificate.is_none() && !(presented.via_proxy && app.config.windows.sign_messages) {
+    if presented.certificate.is_none() && !stands_in(app, presented) {
         return Err(Refusal::CertificateNotOurs.into());
     }
     if header.len() > LONGEST {

@@ -52,8 +52,10 @@ impl Version {
     }
 
     fn parse(text: &str) -> Option<Self> {
-        let (major, minor) = text.trim().split_once('.').unwrap_or((text.trim(), "0"));
-        Some(Self { major: major.parse().ok()?, minor: minor.parse().ok()? })
+        // Versions to come may look otherwise after the first dot; only what stands before it decides.
+        let mut parts = text.trim().split('.');
+        let major = parts.next()?.parse().ok()?;
+        Some(Self { major, minor: parts.next().and_then(|minor| minor.parse().ok()).unwrap_or(0) })
     }
 }
 
@@ -205,6 +207,14 @@ mod tests {
             prop_assert!(read.is(Operation::Discover));
             prop_assert_eq!(Discover::decode(&read.body).unwrap(), discover);
         }
+    }
+
+    #[test]
+    fn versions_to_come_are_read_as_far_as_they_can() {
+        let read = |text| Version::parse(text).map(|version| (version.major, version.minor));
+        assert_eq!([read("4.0"), read(" 9.0 "), read("12.3")], [Some((4, 0)), Some((9, 0)), Some((12, 3))]);
+        assert_eq!([read("10"), read("9."), read("9.0.1"), read("11.x")], [Some((10, 0)), Some((9, 0)), Some((9, 0)), Some((11, 0))]);
+        assert_eq!([read(""), read("x"), read("-1.0"), read(".5")], [None; 4]);
     }
 
     #[test]
