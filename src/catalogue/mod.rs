@@ -3,11 +3,12 @@
 //! | Folder | Holds |
 //! | --- | --- |
 //! | `profiles/windows/` | settings and commands, a file per configuration service provider or policy area, and `facts.toml` |
+//! | `profiles/apple/` | payloads of configuration profiles and declarations, a file each |
 //! | `profiles/compliance/` | rules: what a device is judged by |
 //! | `profiles/baselines/` | ready profiles that `muster profile apply` and the demo use |
 //!
-//! A new setting is a new row; nothing in the program names a single setting. The rows are held against the device maker's own
-//! description files by the test `windows_ddf`.
+//! A new setting is a new row; nothing in the program names a single setting. The rows are held against the device makers' own
+//! description files by the tests `windows_ddf` and `apple_payloads`.
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -20,6 +21,7 @@ mod baseline;
 mod command;
 mod fact;
 mod node;
+pub mod payload;
 mod rule;
 mod setting;
 mod version;
@@ -29,6 +31,7 @@ pub use baseline::{Baseline, baselines};
 pub use command::CommandRow;
 pub use fact::{FactRow, Inventory};
 pub use node::{Access, Format, Scope, Vars, Verb};
+pub use payload::PayloadRow;
 pub use rule::{Check, Enforce, Judgement, Operator, Reading, RuleRow, ValueType};
 pub use setting::{Setting, Stricter, Withdraw};
 pub use version::OsVersion;
@@ -54,6 +57,8 @@ struct File {
     fact: Vec<FactRow>,
     #[serde(default)]
     rule: Vec<RuleRow>,
+    #[serde(default)]
+    payload: Vec<PayloadRow>,
 }
 
 /// All rows, by identifier.
@@ -63,6 +68,7 @@ pub struct Catalogue {
     commands: BTreeMap<String, CommandRow>,
     facts: BTreeMap<String, FactRow>,
     rules: BTreeMap<String, RuleRow>,
+    payloads: BTreeMap<String, PayloadRow>,
 }
 
 static CATALOGUE: LazyLock<Catalogue> = LazyLock::new(|| {
@@ -113,6 +119,10 @@ impl Catalogue {
         for row in file.rule {
             put(&mut self.rules, row.id.clone(), row)?;
         }
+        for row in file.payload {
+            row.check()?;
+            put(&mut self.payloads, row.id.clone(), row)?;
+        }
         Ok(())
     }
 
@@ -157,6 +167,17 @@ impl Catalogue {
     /// All compliance rules.
     pub fn rules(&self) -> impl Iterator<Item = &RuleRow> {
         self.rules.values()
+    }
+
+    /// All payloads of Apple devices.
+    pub fn payloads(&self) -> impl Iterator<Item = &PayloadRow> {
+        self.payloads.values()
+    }
+
+    /// The payload of this type.
+    #[must_use]
+    pub fn payload(&self, id: &str) -> Option<&PayloadRow> {
+        self.payloads.get(id)
     }
 
     /// The compliance rule of this identifier (the property name of a compliance policy).

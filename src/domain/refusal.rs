@@ -63,6 +63,7 @@ refusals! {
     DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject has been delivered; sending the old one now would mislead";
     DeviceCapReached = "ENR0004", "the user has as many devices as allowed; retire one first";
     DeviceNotManaged = "CMD0004", "the device is leaving or has left; enrol it again";
+    DeviceOfAnother = "ENR0017", "the device is enrolled for another person; an administrator has to retire it first";
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";

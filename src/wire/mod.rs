@@ -19,6 +19,7 @@ impl Malformed {
     }
 }
 
+pub mod apple;
 pub mod asn1;
 pub mod cms;
 pub mod constraints;
@@ -27,6 +28,7 @@ pub mod locuri;
 pub mod mde;
 pub mod ocsp;
 pub mod pkcs10;
+pub mod plist;
 pub mod provisioning;
 pub mod scep;
 pub mod set;

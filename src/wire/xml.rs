@@ -93,6 +93,7 @@ pub struct Reader<'d> {
     depth: usize,
     nodes: usize,
     seen_root: bool,
+    document_type: bool,
 }
 
 impl<'d> Reader<'d> {
@@ -113,7 +114,15 @@ impl<'d> Reader<'d> {
         let config = inner.config_mut();
         config.expand_empty_elements = true;
         config.check_comments = true;
-        Ok(Self { source, inner, limits, depth: 0, nodes: 0, seen_root: false })
+        Ok(Self { source, inner, limits, depth: 0, nodes: 0, seen_root: false, document_type: false })
+    }
+
+    /// Lets one document type pass that only names an external definition, which is never fetched. One that declares anything is refused
+    /// all the same.
+    #[must_use]
+    pub fn with_document_type(mut self) -> Self {
+        self.document_type = true;
+        self
     }
 
     /// How many bytes of [`Self::source`] have been read: the end of the last token.
@@ -200,7 +209,11 @@ impl<'d> Reader<'d> {
                         return Err(self.malformed("encoding is not UTF-8"));
                     }
                 }
-                Event::DocType(_) => return Err(self.malformed("document type declarations are refused")),
+                Event::DocType(declared) => {
+                    if self.seen_root || !std::mem::take(&mut self.document_type) || declared.xml10_content().contains('[') {
+                        return Err(self.malformed("document type declarations are refused"));
+                    }
+                }
                 Event::Comment(_) | Event::PI(_) => {}
                 Event::Eof => {
                     return if self.depth > 0 || !self.seen_root { Err(self.malformed("document ends early")) } else { Ok(Token::End) };
@@ -645,6 +658,25 @@ mod tests {
         assert!(what("<!DOCTYPE e [<!ENTITY a 'aaaa'>]><e>&a;</e>").contains("document type"));
         assert!(what("<e>&nbsp;</e>").contains("entity"));
         assert!(what("<e k='&nbsp;'/>").contains("attribute"));
+    }
+
+    #[test]
+    fn a_document_type_passes_only_on_request_once_and_without_declarations() {
+        let read = |text: &str| {
+            let mut reader = Reader::new(text.as_bytes(), Limits::SOAP).unwrap().with_document_type();
+            while !matches!(reader.next()?, Token::End) {}
+            Ok::<_, Malformed>(())
+        };
+        assert!(read("<!DOCTYPE e PUBLIC '-//A//B' 'http://h/e.dtd'><e/>").is_ok());
+        for text in [
+            "<!DOCTYPE e><!DOCTYPE e><e/>",
+            "<e><!DOCTYPE e></e>",
+            "<!DOCTYPE e SYSTEM 'f' []><e/>",
+            "<!DOCTYPE e [<!ENTITY a 'b'>]><e>&a;</e>",
+            "<!DOCTYPE e><e>&a;</e>",
+        ] {
+            assert!(read(text).is_err(), "{text}");
+        }
     }
 
     #[test]

@@ -2,6 +2,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
+mod apple_captures;
+mod apple_payloads;
+mod apple_schema;
 mod catalogue_baselines;
 mod cli;
 mod cli_orders;

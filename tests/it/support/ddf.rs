@@ -1,25 +1,12 @@
 //! A reader of the system maker's device descriptions (DDF v2), and the judge that holds our commands against them.
 
 use std::collections::BTreeSet;
-use std::path::PathBuf;
 
 use muster::wire::locuri::LocUri;
 use muster::wire::xml::{Element, Limits};
 use regex::Regex;
 
 const MSFT: &str = "http://schemas.microsoft.com/MobileDevice/DM";
-
-/// The folder of description files, or `None` after saying that it is missing.
-fn folder() -> Option<PathBuf> {
-    let shared = std::env::var_os("MUSTER_SHARED_DATA").map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
-    let folder = shared.join("windows-ddf");
-    if folder.is_dir() {
-        return Some(folder);
-    }
-    // Others' data, which cannot be installed: said, and no failure.
-    super::tools::say(&format!("not checked: the device description files are not at {}", folder.display()));
-    None
-}
 
 /// Values that a node takes.
 #[derive(Clone, Debug, Default)]
@@ -67,7 +54,7 @@ impl Ddf {
     /// Reads all files; `None` when they are not there.
     pub fn load() -> Option<Self> {
         let mut roots = Vec::new();
-        for entry in std::fs::read_dir(folder()?).unwrap() {
+        for entry in std::fs::read_dir(super::tools::shared("windows-ddf")?).unwrap() {
             let path = entry.unwrap().path();
             if path.extension().is_none_or(|extension| extension != "xml") {
                 continue;

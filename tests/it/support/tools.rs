@@ -14,6 +14,17 @@ pub fn find(program: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
+/// A folder of others' data that stands beside the project, or `None` after saying that it is missing. It cannot be installed: no failure.
+pub fn shared(folder: &str) -> Option<PathBuf> {
+    let shared = std::env::var_os("MUSTER_SHARED_DATA").map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
+    let folder = shared.join(folder);
+    if folder.is_dir() {
+        return Some(folder);
+    }
+    say(&format!("not checked: {} is not there", folder.display()));
+    None
+}
+
 /// Says what is missing; fails when `REQUIRE_ALL=1`.
 pub fn missing(what: &str) {
     assert!(std::env::var_os("REQUIRE_ALL").is_none_or(|v| v != "1"), "missing: {what}");

@@ -1,0 +1,356 @@
+//! Payloads of Apple devices: what a configuration profile or a declaration may say, key by key, and on which versions.
+//!
+//! A profile's document writes a payload with Apple's own names; the row checks it, leaves out what the device's version does not know,
+//! and makes the payload's dictionary. References between payloads are by their names in the document and become UUIDs.
+
+use serde::Deserialize;
+use serde_json::{Map, Value as Json};
+
+use super::OsVersion;
+use crate::wire::plist::{Data, Dict, Value};
+
+/// The operating systems of Apple devices.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum System {
+    /// macOS.
+    Mac,
+    /// iOS and iPadOS.
+    Ios,
+}
+
+/// How a payload gets onto a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Form {
+    /// Inside a configuration profile.
+    Profile,
+    /// As a declaration.
+    Declaration,
+}
+
+/// A range of versions; nothing at all where `since` is absent.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Range {
+    /// The first version that has it.
+    pub since: Option<OsVersion>,
+    /// The first version that does not have it any more.
+    pub until: Option<OsVersion>,
+}
+
+impl Range {
+    fn has(self, version: OsVersion) -> bool {
+        self.since.is_some_and(|since| version >= since) && self.until.is_none_or(|until| version < until)
+    }
+}
+
+/// What kind of value a key takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Kind {
+    /// Text.
+    String,
+    /// A whole number.
+    Integer,
+    /// A number.
+    Real,
+    /// A truth value.
+    Boolean,
+    /// Bytes; in documents Base64.
+    Data,
+    /// A list of texts.
+    Strings,
+    /// A list of whole numbers.
+    Integers,
+    /// A dictionary: with the keys that rows below it name, or any.
+    Dict,
+    /// A list of dictionaries, with the keys that rows below it name.
+    Dicts,
+    /// Anything.
+    Any,
+    /// Another payload of the same profile: its name in the document, its UUID on the device.
+    Reference,
+    /// A list of such.
+    References,
+    /// A distinguished name: in documents a list of pairs (`[["O", "Example"], ["CN", "x"]]`), on the device a list of lists of pairs.
+    Name,
+}
+
+/// A key of a payload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct KeyRow {
+    /// Its place: names with slashes between them, through lists as well as dictionaries.
+    pub at: String,
+    /// What it takes.
+    #[serde(rename = "type")]
+    pub kind: Kind,
+    /// It must be there, where its dictionary is.
+    #[serde(default)]
+    pub required: bool,
+    /// The values that are allowed, when they are numbers from one to another.
+    #[serde(default)]
+    pub range: Option<(i64, i64)>,
+    /// The values that are allowed, when they are few; for lists, of each item.
+    #[serde(default)]
+    pub choices: Vec<toml::Value>,
+    /// The first version of macOS, when it is later than the payload's; `none`: not there.
+    #[serde(default, deserialize_with = "range")]
+    pub macos: Option<Range>,
+    /// The first version of iOS, when it is later than the payload's; `none`: not there.
+    #[serde(default, deserialize_with = "range")]
+    pub ios: Option<Range>,
+    /// The value is a secret: never logged or shown.
+    #[serde(default)]
+    pub secret: bool,
+}
+
+/// Reads `14.0`, `14.0-27.0` or `none`.
+fn range<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Range>, D::Error> {
+    let text = String::deserialize(deserializer)?;
+    if text == "none" {
+        return Ok(Some(Range::default()));
+    }
+    let (since, until) = text.split_once('-').map_or((text.as_str(), None), |(since, until)| (since, Some(until)));
+    let version = |text: &str| OsVersion::parse(text).ok_or_else(|| serde::de::Error::custom(format!("{text} is not a version")));
+    Ok(Some(Range { since: Some(version(since)?), until: until.map(version).transpose()? }))
+}
+
+/// A payload.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PayloadRow {
+    /// Apple's name of it: payload type, or declaration type.
+    pub id: String,
+    /// Name for people.
+    pub title: String,
+    /// What it does, in a sentence or two.
+    pub help: String,
+    /// How it gets onto a device.
+    pub form: Form,
+    /// Where it exists on Macs.
+    #[serde(default, deserialize_with = "range")]
+    pub macos: Option<Range>,
+    /// Where it exists on iPhones and iPads.
+    #[serde(default, deserialize_with = "range")]
+    pub ios: Option<Range>,
+    /// Place among the payloads of a profile: lower goes first.
+    #[serde(default = "middle")]
+    pub order: i32,
+    /// Its keys.
+    #[serde(default, rename = "key")]
+    pub keys: Vec<KeyRow>,
+}
+
+fn middle() -> i32 {
+    50
+}
+
+/// For whom a payload is made.
+#[derive(Clone, Copy)]
+pub struct Device<'a> {
+    /// The operating system.
+    pub system: System,
+    /// Its version.
+    pub version: OsVersion,
+    /// The UUID of another payload of the profile, by its name in the document.
+    pub uuid_of: &'a dyn Fn(&str) -> Option<String>,
+}
+
+impl std::fmt::Debug for Device<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{:?} {}", self.system, self.version)
+    }
+}
+
+impl PayloadRow {
+    /// Checks that the row's parts fit each other.
+    pub(super) fn check(&self) -> Result<(), String> {
+        let fail = |problem: &str| Err(format!("{}: {problem}", self.id));
+        if self.id.is_empty() || self.title.is_empty() || self.help.is_empty() {
+            return fail("id, title and help must be there");
+        }
+        if self.macos.is_none() && self.ios.is_none() {
+            return fail("exists nowhere");
+        }
+        for (at, key) in self.keys.iter().enumerate() {
+            if self.keys.iter().take(at).any(|other| other.at == key.at) {
+                return fail(&format!("{} appears twice", key.at));
+            }
+            let parent = key.at.rsplit_once('/').map(|(parent, _)| parent);
+            let inside = |parent: &str| self.key(parent).is_some_and(|row| matches!(row.kind, Kind::Dict | Kind::Dicts));
+            if parent.is_some_and(|parent| !inside(parent)) {
+                return fail(&format!("{} is inside nothing", key.at));
+            }
+            if key.range.is_some() && key.kind != Kind::Integer {
+                return fail(&format!("{} has a range and is no integer", key.at));
+            }
+        }
+        Ok(())
+    }
+
+    /// The key at a place.
+    #[must_use]
+    pub fn key(&self, at: &str) -> Option<&KeyRow> {
+        self.keys.iter().find(|key| key.at == at)
+    }
+
+    /// Whether a device of that version has the payload.
+    #[must_use]
+    pub fn supports(&self, system: System, version: OsVersion) -> bool {
+        self.range(system).has(version)
+    }
+
+    fn range(&self, system: System) -> Range {
+        match system {
+            System::Mac => self.macos,
+            System::Ios => self.ios,
+        }
+        .unwrap_or_default()
+    }
+
+    /// Whether a device of that version has the key: it, and everything around it.
+    fn has(&self, key: &KeyRow, device: &Device<'_>) -> bool {
+        let own = match device.system {
+            System::Mac => key.macos,
+            System::Ios => key.ios,
+        };
+        own.is_none_or(|range| range.has(device.version))
+    }
+
+    /// As [`Self::encode`], for a declaration: in JSON, where bytes are Base64.
+    ///
+    /// # Errors
+    /// As [`Self::encode`].
+    pub fn encode_json(&self, body: &Map<String, Json>, device: &Device<'_>) -> Result<Map<String, Json>, String> {
+        match Value::Dict(self.encode(body, device)?).to_json() {
+            Json::Object(payload) => Ok(payload),
+            _ => Err(format!("{} is no object", self.id)),
+        }
+    }
+
+    /// The payload's dictionary for a device, from what the document says. Keys that the device's version does not have are left out.
+    ///
+    /// # Errors
+    /// Says what is wrong and where: a payload or key that does not exist, a value that is not allowed, something that is missing.
+    pub fn encode(&self, body: &Map<String, Json>, device: &Device<'_>) -> Result<Dict, String> {
+        if !self.supports(device.system, device.version) {
+            return Err(format!("{} does not exist on {device:?}", self.id));
+        }
+        self.dict(body, "", device)
+    }
+
+    fn dict(&self, body: &Map<String, Json>, within: &str, device: &Device<'_>) -> Result<Dict, String> {
+        let mut dict = Dict::new();
+        for (name, json) in body {
+            let at = if within.is_empty() { name.clone() } else { format!("{within}/{name}") };
+            let key = self.key(&at).ok_or_else(|| format!("{at}: {} has no such key", self.id))?;
+            let value = self.value(key, json, device).map_err(|why| if why.contains(": ") { why } else { format!("{at}: {why}") })?;
+            if self.has(key, device) {
+                dict.insert(name.as_str(), value);
+            }
+        }
+        for key in self.keys.iter().filter(|key| key.required && self.has(key, device)) {
+            let (parent, name) = key.at.rsplit_once('/').unwrap_or(("", &key.at));
+            if parent == within && dict.get(name).is_none() {
+                return Err(format!("{}: is missing", key.at));
+            }
+        }
+        Ok(dict)
+    }
+
+    fn value(&self, key: &KeyRow, json: &Json, device: &Device<'_>) -> Result<Value, String> {
+        let expected = |what: &str| format!("should be {what}");
+        let items = |what: &str| json.as_array().ok_or_else(|| expected(what));
+        let text = |json: &Json| json.as_str().map(str::to_owned).ok_or_else(|| expected("text"));
+        let uuid = |name: &Json| {
+            let name = text(name)?;
+            (device.uuid_of)(&name).ok_or_else(|| format!("the profile has no payload called {name}"))
+        };
+        Ok(match key.kind {
+            Kind::String => {
+                let text = text(json)?;
+                key.choose(json)?;
+                Value::String(text)
+            }
+            Kind::Integer => {
+                let number = json.as_i64().ok_or_else(|| expected("a whole number"))?;
+                if let Some((low, high)) = key.range.filter(|(low, high)| !(*low..=*high).contains(&number)) {
+                    return Err(expected(&format!("from {low} to {high}")));
+                }
+                key.choose(json)?;
+                Value::Integer(number)
+            }
+            Kind::Real => Value::Real(json.as_f64().ok_or_else(|| expected("a number"))?),
+            Kind::Boolean => Value::Boolean(json.as_bool().ok_or_else(|| expected("true or false"))?),
+            Kind::Data => {
+                use base64::Engine as _;
+                let compact: String = text(json)?.split_whitespace().collect();
+                let bytes = base64::engine::general_purpose::STANDARD.decode(compact).map_err(|_| expected("Base64"))?;
+                Value::Data(Data(bytes))
+            }
+            Kind::Strings => {
+                let mut all = Vec::new();
+                for item in items("a list of texts")? {
+                    key.choose(item)?;
+                    all.push(Value::String(text(item)?));
+                }
+                Value::Array(all)
+            }
+            Kind::Integers => {
+                let mut all = Vec::new();
+                for item in items("a list of whole numbers")? {
+                    key.choose(item)?;
+                    all.push(Value::Integer(item.as_i64().ok_or_else(|| expected("a list of whole numbers"))?));
+                }
+                Value::Array(all)
+            }
+            Kind::Dict => {
+                let body = json.as_object().ok_or_else(|| expected("a table"))?;
+                let below = format!("{}/", key.at);
+                if self.keys.iter().any(|other| other.at.starts_with(&below)) {
+                    Value::Dict(self.dict(body, &key.at, device)?)
+                } else {
+                    Value::from_json(json).ok_or_else(|| expected("a table"))?
+                }
+            }
+            Kind::Dicts => {
+                let mut all = Vec::new();
+                for item in items("a list of tables")? {
+                    let body = item.as_object().ok_or_else(|| expected("a list of tables"))?;
+                    all.push(Value::Dict(self.dict(body, &key.at, device)?));
+                }
+                Value::Array(all)
+            }
+            Kind::Any => Value::from_json(json).ok_or_else(|| expected("a value"))?,
+            Kind::Reference => Value::String(uuid(json)?),
+            Kind::References => {
+                let all = items("a list of payload names")?.iter().map(|name| Ok(Value::String(uuid(name)?)));
+                Value::Array(all.collect::<Result<_, String>>()?)
+            }
+            Kind::Name => {
+                let mut name = Vec::new();
+                for pair in items("a list of pairs")? {
+                    let Some([kind, value]) = pair.as_array().map(Vec::as_slice) else { return Err(expected("a list of pairs")) };
+                    name.push(Value::Array(vec![Value::Array(vec![text(kind)?.into(), text(value)?.into()])]));
+                }
+                Value::Array(name)
+            }
+        })
+    }
+}
+
+impl KeyRow {
+    fn choose(&self, json: &Json) -> Result<(), String> {
+        let says = |choice: &toml::Value| match choice {
+            toml::Value::String(text) => json.as_str() == Some(text),
+            toml::Value::Integer(number) => json.as_i64() == Some(*number),
+            _ => false,
+        };
+        if self.choices.is_empty() || self.choices.iter().any(says) {
+            return Ok(());
+        }
+        let all: Vec<String> = self.choices.iter().map(ToString::to_string).collect();
+        Err(format!("should be one of {}", all.join(", ")))
+    }
+}

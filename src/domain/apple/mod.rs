@@ -1,0 +1,7 @@
+//! Apple devices: the rules that profiles, declarations and the command channel follow, as pure functions.
+
+pub mod declarations;
+pub mod enrollment;
+pub mod profile;
+pub mod queue;
+pub mod sso;

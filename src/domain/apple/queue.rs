@@ -1,0 +1,269 @@
+//! The command channel of an Apple device as a state machine: which command is next, and what an answer means.
+//!
+//! A [`Queue`] is one channel's (the device's, or one user's): first in, first out, one command under way. The device opens with *idle*,
+//! gets a command, sends its result and gets the next, until an empty answer ends the exchange. A device that cannot do something now
+//! says so; the command waits for the device's next *idle*, and the others go on. Commands are named by the caller's key, as in
+//! [`crate::domain::dm_session`]; what they say is made when they are delivered and is not part of the queue's state, so that secrets
+//! and large profiles are not stored with it.
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::{HOUR, MINUTE, Time};
+use crate::wire::apple::command::Status;
+
+/// Most commands that wait on one channel.
+pub const MOST: usize = 500;
+
+/// How long after a push without an echo to push again: the last one is repeated.
+const PUSHES: [i64; 4] = [MINUTE, 5 * MINUTE, 30 * MINUTE, 6 * HOUR];
+
+/// What a channel shall do.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Planned {
+    /// The caller's name for it; comes back in the [`Outcome`]. On one channel a key waits once.
+    pub key: String,
+    /// The command's name on the wire: the same for each delivery.
+    pub uuid: String,
+    /// Whether doing it twice does harm (erase, lock, restart, rotate a key): then it is never delivered again when its answer is lost.
+    pub once: bool,
+}
+
+/// How far a command has got.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Stage {
+    /// Waiting for its turn.
+    Waiting,
+    /// Delivered; no answer yet.
+    Sent,
+    /// The device said "not now": waits for the next idle.
+    Deferred,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Entry {
+    #[serde(flatten)]
+    planned: Planned,
+    stage: Stage,
+    /// When it was put in.
+    since: Time,
+    /// How often it was delivered.
+    deliveries: u32,
+}
+
+/// What became of a command.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Verdict {
+    /// The device did it, or took it on.
+    Done,
+    /// The device could not, or would not.
+    Failed,
+    /// The device does not understand it: a fault of ours.
+    Malformed,
+    /// Delivered once, never answered, and not to be repeated: it may or may not have run.
+    Uncertain,
+    /// It waited too long.
+    Expired,
+    /// Taken back: the channel was reset, or the caller withdrew it.
+    Cancelled,
+}
+
+/// What became of a command, by its key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Outcome {
+    /// The caller's name for the command.
+    pub key: String,
+    /// Its name on the wire.
+    pub uuid: String,
+    /// What became of it.
+    pub verdict: Verdict,
+}
+
+/// What an answer of the device was about.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Received {
+    /// The device is idle.
+    Idle,
+    /// It is settled; the answer's body belongs to it.
+    Settled(Outcome),
+    /// The device cannot do it now.
+    Deferred(String),
+    /// Of no command that waits: a late or doubled answer, which changes nothing.
+    Unknown,
+}
+
+/// A channel between two messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Queue {
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    entries: Vec<Entry>,
+    /// The device's last word was "not now": it comes back by itself.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    returns: bool,
+    /// Pushes since the device was last heard of.
+    #[serde(default)]
+    pushes: u32,
+    /// When the last of them was sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pushed_at: Option<Time>,
+}
+
+impl Queue {
+    /// Puts commands at the end. One whose key waits already, or that finds the channel full, is left out; their keys are returned.
+    #[must_use]
+    pub fn enqueue(&mut self, planned: impl IntoIterator<Item = Planned>, now: Time) -> Vec<String> {
+        let mut refused = Vec::new();
+        for planned in planned {
+            if self.entries.len() >= MOST || self.holds(&planned.key) {
+                refused.push(planned.key);
+            } else {
+                self.entries.push(Entry { planned, stage: Stage::Waiting, since: now, deliveries: 0 });
+            }
+        }
+        refused
+    }
+
+    /// Whether a command of that key waits or is under way.
+    #[must_use]
+    pub fn holds(&self, key: &str) -> bool {
+        self.entries.iter().any(|entry| entry.planned.key == key)
+    }
+
+    /// The keys that wait or are under way, in order.
+    pub fn pending(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().map(|entry| entry.planned.key.as_str())
+    }
+
+    /// Whether nothing waits.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// Takes in what the device said. With *idle* also come the outcomes of what was under way and may not be repeated.
+    #[must_use]
+    pub fn receive(mut self, status: Status, uuid: Option<&str>) -> (Self, Received, Vec<Outcome>) {
+        self.pushes = 0;
+        self.pushed_at = None;
+        self.returns = status == Status::NotNow;
+        if status == Status::Idle {
+            let lost = self.idle();
+            return (self, Received::Idle, lost);
+        }
+        // What was never delivered cannot be answered: a guessed or stale name.
+        let place = self.entries.iter().position(|entry| Some(entry.planned.uuid.as_str()) == uuid && entry.deliveries > 0);
+        let Some(place) = place else { return (self, Received::Unknown, Vec::new()) };
+        let verdict = match status {
+            Status::Acknowledged => Verdict::Done,
+            Status::Error => Verdict::Failed,
+            Status::CommandFormatError => Verdict::Malformed,
+            Status::NotNow | Status::Idle => {
+                let key = self.entries.get_mut(place).map(|entry| {
+                    entry.stage = Stage::Deferred;
+                    entry.planned.key.clone()
+                });
+                return (self, key.map_or(Received::Unknown, Received::Deferred), Vec::new());
+            }
+        };
+        let entry = self.entries.remove(place);
+        (self, Received::Settled(entry.outcome(verdict)), Vec::new())
+    }
+
+    /// The device begins anew: what it put off is due again, and what was under way was not answered.
+    fn idle(&mut self) -> Vec<Outcome> {
+        let (lost, kept) = std::mem::take(&mut self.entries).into_iter().partition(|e| e.stage == Stage::Sent && e.planned.once);
+        self.entries = kept;
+        for entry in &mut self.entries {
+            entry.stage = Stage::Waiting;
+        }
+        let lost: Vec<Entry> = lost;
+        lost.into_iter().map(|entry| entry.outcome(Verdict::Uncertain)).collect()
+    }
+
+    /// The command to deliver now; `None` ends the exchange. One that is under way is delivered again before any other begins, except
+    /// one that may not be: it holds the channel until the device is idle again.
+    #[must_use]
+    pub fn respond(mut self) -> (Self, Option<Planned>) {
+        let under_way = self.entries.iter().position(|entry| entry.stage == Stage::Sent);
+        let place = under_way.or_else(|| self.entries.iter().position(|entry| entry.stage == Stage::Waiting));
+        let next = place.and_then(|place| self.entries.get_mut(place)).filter(|e| e.stage == Stage::Waiting || !e.planned.once).map(|e| {
+            e.stage = Stage::Sent;
+            e.deliveries = e.deliveries.saturating_add(1);
+            e.planned.clone()
+        });
+        (self, next)
+    }
+
+    /// Puts back what [`Self::respond`] gave out and could not be written: the caller made no command of it.
+    pub fn undelivered(&mut self, key: &str) {
+        if let Some(entry) = self.entries.iter_mut().find(|entry| entry.planned.key == key && entry.stage == Stage::Sent) {
+            entry.deliveries = entry.deliveries.saturating_sub(1);
+            entry.stage = Stage::Deferred;
+        }
+    }
+
+    /// Takes a command back that was not delivered; `None` when it is under way or not there.
+    #[must_use]
+    pub fn withdraw(&mut self, key: &str) -> Option<Outcome> {
+        let place = self.entries.iter().position(|entry| entry.planned.key == key && entry.stage != Stage::Sent)?;
+        Some(self.entries.remove(place).outcome(Verdict::Cancelled))
+    }
+
+    /// Gives up what has waited longer than `longest` milliseconds.
+    #[must_use]
+    pub fn expire(&mut self, longest: i64, now: Time) -> Vec<Outcome> {
+        let old = |entry: &Entry| now.since(entry.since) > longest;
+        let (over, kept): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries).into_iter().partition(old);
+        self.entries = kept;
+        over.into_iter()
+            .map(|entry| {
+                let unclear = entry.stage == Stage::Sent && entry.planned.once;
+                entry.outcome(if unclear { Verdict::Uncertain } else { Verdict::Expired })
+            })
+            .collect()
+    }
+
+    /// Ends the channel (a new enrolment, or the end of one): nothing of it is ever delivered again.
+    #[must_use]
+    pub fn abandon(self) -> Vec<Outcome> {
+        self.entries
+            .into_iter()
+            .map(|entry| {
+                let unclear = entry.stage == Stage::Sent && entry.planned.once;
+                entry.outcome(if unclear { Verdict::Uncertain } else { Verdict::Cancelled })
+            })
+            .collect()
+    }
+
+    /// When the device has to be pushed; `None` while nothing waits, or while it comes back by itself.
+    ///
+    /// A device comes back by itself after "not now" only when that was its last word; even then a push is due in the end, in case it
+    /// does not.
+    #[must_use]
+    pub fn push_at(&self, now: Time) -> Option<Time> {
+        if self.entries.is_empty() {
+            return None;
+        }
+        let wait = |at: u32| PUSHES.get(usize::try_from(at).unwrap_or(usize::MAX)).or(PUSHES.last()).copied().unwrap_or(HOUR);
+        match self.pushed_at {
+            Some(at) => Some(at.plus(wait(self.pushes.saturating_sub(1)))),
+            None if self.returns => Some(now.plus(wait(2))),
+            None => Some(now),
+        }
+    }
+
+    /// A push was sent.
+    pub fn pushed(&mut self, now: Time) {
+        self.pushes = self.pushes.saturating_add(1);
+        self.pushed_at = Some(now);
+    }
+}
+
+impl Entry {
+    fn outcome(self, verdict: Verdict) -> Outcome {
+        Outcome { key: self.planned.key, uuid: self.planned.uuid, verdict }
+    }
+}
+
+#[cfg(test)]
+mod tests;

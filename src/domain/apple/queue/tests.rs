@@ -1,0 +1,273 @@
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::clock::DAY;
+
+const NOW: Time = Time(1_000_000);
+
+fn command(key: &str) -> Planned {
+    Planned { key: key.into(), uuid: format!("uuid-{key}"), once: false }
+}
+
+fn once(key: &str) -> Planned {
+    Planned { once: true, ..command(key) }
+}
+
+/// A channel under test: each step checks what the device gets.
+struct Channel(Queue);
+
+impl Channel {
+    fn of(planned: Vec<Planned>) -> Self {
+        let mut queue = Queue::default();
+        assert!(queue.enqueue(planned, NOW).is_empty());
+        Self(queue)
+    }
+
+    fn says(&mut self, status: Status, key: Option<&str>) -> (Received, Vec<Outcome>, Option<String>) {
+        let uuid = key.map(|key| format!("uuid-{key}"));
+        let (queue, received, lost) = std::mem::take(&mut self.0).receive(status, uuid.as_deref());
+        let (queue, next) = queue.respond();
+        // What is stored between two messages is all there is.
+        self.0 = serde_json::from_str(&serde_json::to_string(&queue).unwrap()).unwrap();
+        assert_eq!(self.0, queue);
+        (received, lost, next.map(|next| next.key))
+    }
+
+    fn gets(&mut self, status: Status, key: Option<&str>) -> Option<String> {
+        self.says(status, key).2
+    }
+}
+
+fn some(key: &str) -> Option<String> {
+    Some(key.into())
+}
+
+#[test]
+fn commands_go_one_after_the_other() {
+    let mut channel = Channel::of(vec![command("a"), command("b")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    let (received, lost, next) = channel.says(Status::Acknowledged, Some("a"));
+    let done = Outcome { key: "a".into(), uuid: "uuid-a".into(), verdict: Verdict::Done };
+    assert_eq!((received, lost, next), (Received::Settled(done), vec![], some("b")));
+    assert_eq!(channel.gets(Status::Error, Some("b")), None);
+    assert!(channel.0.is_empty());
+    assert_eq!(channel.gets(Status::Idle, None), None);
+}
+
+#[test]
+fn what_is_put_off_waits_for_the_next_idle_and_the_others_go_on() {
+    let mut channel = Channel::of(vec![command("a"), command("b")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    let (received, _, next) = channel.says(Status::NotNow, Some("a"));
+    assert_eq!((received, next), (Received::Deferred("a".into()), some("b")));
+    assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
+    // The device's last word was no "not now": it has to be pushed.
+    assert_eq!(channel.0.push_at(NOW), Some(NOW));
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+}
+
+#[test]
+fn a_single_command_that_is_put_off_ends_the_exchange() {
+    let mut channel = Channel::of(vec![command("a")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    assert_eq!(channel.gets(Status::NotNow, Some("a")), None);
+    assert!(channel.0.push_at(NOW).unwrap() > NOW, "the device comes back by itself");
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    for _ in 0..100 {
+        assert_eq!(channel.gets(Status::NotNow, Some("a")), None);
+        assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    }
+}
+
+#[test]
+fn what_was_cut_off_is_delivered_again_under_the_same_name() {
+    let mut channel = Channel::of(vec![command("a"), command("b")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    let before = channel.0.entries[0].planned.uuid.clone();
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    assert_eq!(channel.0.entries[0].planned.uuid, before);
+    assert_eq!(channel.0.entries[0].deliveries, 2);
+}
+
+#[test]
+fn what_does_harm_twice_is_not_delivered_twice() {
+    let mut channel = Channel::of(vec![once("erase"), command("b")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("erase"));
+    let (_, lost, next) = channel.says(Status::Idle, None);
+    assert_eq!(lost, [Outcome { key: "erase".into(), uuid: "uuid-erase".into(), verdict: Verdict::Uncertain }]);
+    assert_eq!(next, some("b"));
+    // Put off, it was not done, and may be delivered again.
+    let mut channel = Channel::of(vec![once("lock")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("lock"));
+    assert_eq!(channel.gets(Status::NotNow, Some("lock")), None);
+    assert_eq!(channel.gets(Status::Idle, None), some("lock"));
+}
+
+#[test]
+fn late_doubled_and_guessed_answers_change_nothing() {
+    let mut channel = Channel::of(vec![command("a"), command("b"), command("c")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    assert_eq!(channel.gets(Status::Acknowledged, Some("a")), some("b"));
+    let (received, _, next) = channel.says(Status::Acknowledged, Some("a"));
+    assert_eq!((received, next), (Received::Unknown, some("b")), "the one under way comes again");
+    let (received, _, next) = channel.says(Status::Acknowledged, Some("c"));
+    assert_eq!((received, next), (Received::Unknown, some("b")), "c was never delivered");
+    assert_eq!(channel.0.pending().collect::<Vec<_>>(), ["b", "c"]);
+    let mut held = Channel::of(vec![once("erase"), command("b")]);
+    assert_eq!(held.gets(Status::Idle, None), some("erase"));
+    assert_eq!(held.gets(Status::Error, Some("x")), None, "nothing passes what may not be repeated");
+}
+
+#[test]
+fn a_command_that_the_device_cannot_read_is_over() {
+    let mut channel = Channel::of(vec![command("a"), command("b")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    let (received, _, next) = channel.says(Status::CommandFormatError, Some("a"));
+    assert!(matches!(received, Received::Settled(Outcome { verdict: Verdict::Malformed, .. })));
+    assert_eq!(next, some("b"));
+}
+
+#[test]
+fn a_key_waits_once_and_a_channel_is_not_endless() {
+    let mut channel = Channel::of(vec![command("a")]);
+    assert_eq!(channel.0.enqueue([command("a"), command("b")], NOW), ["a"]);
+    let refused = channel.0.enqueue((0..MOST).map(|n| command(&n.to_string())), NOW);
+    assert_eq!(refused.len(), 2);
+}
+
+#[test]
+fn what_waits_too_long_or_is_taken_back_is_over() {
+    let mut channel = Channel::of(vec![command("a"), once("b"), command("c")]);
+    let taken = channel.0.withdraw("c").unwrap();
+    assert_eq!((taken.key.as_str(), taken.verdict), ("c", Verdict::Cancelled));
+    assert_eq!(channel.0.withdraw("c"), None);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    assert_eq!(channel.0.withdraw("a"), None, "it is under way");
+    assert!(channel.0.expire(DAY, NOW.plus(DAY)).is_empty());
+    assert_eq!(channel.gets(Status::Acknowledged, Some("a")), some("b"));
+    let over = channel.0.expire(DAY, NOW.plus(DAY + 1));
+    assert_eq!(over.iter().map(|o| o.verdict).collect::<Vec<_>>(), [Verdict::Uncertain]);
+}
+
+#[test]
+fn a_new_enrolment_inherits_nothing() {
+    let mut channel = Channel::of(vec![once("erase"), command("b")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("erase"));
+    let verdicts: Vec<_> = channel.0.abandon().iter().map(|o| o.verdict).collect();
+    assert_eq!(verdicts, [Verdict::Uncertain, Verdict::Cancelled]);
+}
+
+#[test]
+fn what_could_not_be_made_does_not_hold_the_channel() {
+    let mut channel = Channel::of(vec![once("a"), command("b")]);
+    let (queue, _, _) = std::mem::take(&mut channel.0).receive(Status::Idle, None);
+    let (mut queue, next) = queue.respond();
+    queue.undelivered(&next.unwrap().key);
+    let (queue, next) = queue.respond();
+    assert_eq!(next.unwrap().key, "b");
+    let (queue, _, lost) = queue.receive(Status::Idle, None);
+    assert!(lost.is_empty());
+    assert_eq!(queue.pending().count(), 2);
+}
+
+#[test]
+fn pushes_become_rarer_until_the_device_is_heard_of() {
+    let mut channel = Channel::of(vec![command("a")]);
+    let mut now = NOW;
+    let mut waits = Vec::new();
+    for _ in 0..6 {
+        channel.0.pushed(now);
+        let next = channel.0.push_at(now).unwrap();
+        waits.push(next.since(now));
+        now = next;
+    }
+    assert_eq!(waits, [MINUTE, 5 * MINUTE, 30 * MINUTE, 6 * HOUR, 6 * HOUR, 6 * HOUR]);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    assert_eq!(channel.0.push_at(now), Some(now));
+    assert_eq!(channel.gets(Status::Acknowledged, Some("a")), None);
+    assert_eq!(channel.0.push_at(now), None);
+}
+
+#[derive(Clone, Debug)]
+enum Event {
+    Add(u8, bool),
+    Idle,
+    Answer(Status),
+    Again(Status),
+    Cut,
+}
+
+fn events() -> impl Strategy<Value = Event> {
+    let status = || prop_oneof![Just(Status::Acknowledged), Just(Status::Error), Just(Status::NotNow), Just(Status::CommandFormatError)];
+    prop_oneof![
+        (any::<u8>(), any::<bool>()).prop_map(|(n, once)| Event::Add(n % 20, once)),
+        Just(Event::Idle),
+        status().prop_map(Event::Answer),
+        status().prop_map(Event::Again),
+        Just(Event::Cut),
+    ]
+}
+
+proptest! {
+    /// A device that follows the protocol but loses answers: nothing is lost or doubled, and what does harm twice runs once.
+    #[test]
+    fn every_command_is_settled_once(events in proptest::collection::vec(events(), 0..80)) {
+        let mut queue = Queue::default();
+        let mut added: BTreeMap<String, u32> = BTreeMap::new();
+        let mut settled: BTreeMap<String, u32> = BTreeMap::new();
+        let mut ran: BTreeMap<String, u32> = BTreeMap::new();
+        let mut serial = 0;
+        // What the device holds: the command delivered last, and the one before.
+        let (mut held, mut before): (Option<Planned>, Option<Planned>) = (None, None);
+        for event in events {
+            let (status, uuid) = match &event {
+                Event::Add(n, once) => {
+                    serial += 1;
+                    let key = n.to_string();
+                    let planned = Planned { key: key.clone(), uuid: format!("{key}-{serial}"), once: *once };
+                    if queue.enqueue([planned], NOW).is_empty() {
+                        *added.entry(key).or_default() += 1;
+                    }
+                    continue;
+                }
+                Event::Idle => (Status::Idle, None),
+                Event::Answer(status) => match held.take() {
+                    Some(planned) => {
+                        before = Some(planned.clone());
+                        if *status == Status::Acknowledged {
+                            *ran.entry(planned.uuid.clone()).or_default() += 1;
+                            prop_assert!(!planned.once || ran[&planned.uuid] == 1, "done twice");
+                        }
+                        (*status, Some(planned.uuid))
+                    }
+                    None => continue,
+                },
+                Event::Again(status) => match &before {
+                    Some(planned) => (*status, Some(planned.uuid.clone())),
+                    None => continue,
+                },
+                Event::Cut => {
+                    held = None;
+                    continue;
+                }
+            };
+            let (next, received, lost) = queue.receive(status, uuid.as_deref());
+            for outcome in lost {
+                *settled.entry(outcome.key).or_default() += 1;
+            }
+            if let Received::Settled(outcome) = received {
+                *settled.entry(outcome.key).or_default() += 1;
+            }
+            let (next, command) = next.respond();
+            queue = next;
+            prop_assert!(queue.entries.iter().filter(|e| e.stage == Stage::Sent).count() <= 1, "two under way");
+            held = command;
+        }
+        for outcome in queue.abandon() {
+            *settled.entry(outcome.key).or_default() += 1;
+        }
+        prop_assert_eq!(added, settled);
+    }
+}
