@@ -11,6 +11,8 @@ const DISCOVERY: &str = r"/{path:(?i:EnrollmentServer/Discovery\.svc)}";
 const AUTHENTICATE: &str = "/{path:(?i:EnrollmentServer/Authenticate)}";
 const TERMS: &str = "/{path:(?i:EnrollmentServer/TermsOfUse)}";
 const POLICY: &str = r"/{path:(?i:EnrollmentServer/Policy\.svc)}";
+// As we spell it ourselves: found without a regular expression, on the path that devices call most.
+const MANAGEMENT_EXACTLY: &str = "/ManagementServer/MDM.svc";
 const MANAGEMENT: &str = r"/{path:(?i:ManagementServer/MDM\.svc)}";
 const ENROLLMENT: &str = r"/{path:(?i:EnrollmentServer/Enrollment\.svc)}";
 
@@ -32,6 +34,7 @@ pub fn web(table: &mut ServiceConfig) {
 /// The face that asks for a client certificate.
 pub fn device(table: &mut ServiceConfig) {
     table
+        .service(resource(MANAGEMENT_EXACTLY).route(post().to(manage::receive)))
         .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
         .service(resource(ENROLLMENT).route(post().to(enroll::request_token)))
         .service(resource(MANAGEMENT).route(post().to(manage::receive)))

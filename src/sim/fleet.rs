@@ -246,13 +246,15 @@ impl Crew {
     pub async fn idle(
         &self,
         name: &'static str,
-        mut devices: Vec<Device>,
+        devices: Vec<Device>,
         connection: Connection,
         rounds: usize,
     ) -> (Vec<Device>, Measured) {
         let mut sum = Measured::new(name);
+        // Boxed: moving whole devices from hand to hand would be a good part of what is measured.
+        let mut devices: Vec<_> = devices.into_iter().map(Box::new).collect();
         for _ in 0..rounds {
-            let work = move |mut device: Device| async move {
+            let work = move |mut device: Box<Device>| async move {
                 if connection == Connection::New {
                     device.disconnect();
                 }
@@ -267,7 +269,7 @@ impl Crew {
             (devices, measured) = self.each(name, devices, work).await;
             sum.merge(measured);
         }
-        (devices, sum)
+        (devices.into_iter().map(|device| *device).collect(), sum)
     }
 
     /// Sends each caller's body, `rounds` times; every answer must be 200.

@@ -1,8 +1,12 @@
 //! Enrolments, and the one read that a management session starts with.
 
+use diesel::backend::Backend;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{BigInt, Bool, HasSqlType, Nullable, Text};
 
-use super::schema::{certificates, commands, devices, enrollments, users};
+use super::schema::{commands, enrollments};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::command;
@@ -121,8 +125,7 @@ pub struct IdentityUser {
     pub enabled: bool,
 }
 
-#[derive(Queryable, Selectable)]
-#[diesel(table_name = certificates)]
+#[derive(Queryable)]
 struct CertificateRow {
     id: String,
     not_before: i64,
@@ -134,26 +137,69 @@ struct CertificateRow {
 type DeviceColumns = (String, Option<String>, Option<String>, Option<String>);
 type UserColumns = (String, String, bool);
 
+/// The query of [`find_identity`], written out: it runs with every message of every device, and walking the tree of a query's types three
+/// times over costs more than the lookup itself.
+struct FindIdentity<'a> {
+    certificate_sha256: &'a str,
+}
+
+const FIND_IDENTITY: &str = "SELECT c.id, c.not_before, c.not_after, c.revoked_at, c.created_at, \
+    e.id, e.device_id, e.platform, e.kind, e.state, e.mdm_id, e.user_id, e.context, e.channel_uri, e.certificate_id, \
+    e.work_at, e.last_seen_at, e.enrolled_at, e.ended_at, e.version, \
+    d.display_name, d.serial_number, d.os_version, e.report_hash, u.id, u.upn, u.enabled \
+    FROM certificates c \
+    JOIN enrollments e ON e.id = c.enrollment_id \
+    JOIN devices d ON d.id = e.device_id \
+    LEFT JOIN users u ON u.id = e.user_id \
+    WHERE c.purpose = ";
+
+impl<DB> QueryFragment<DB> for FindIdentity<'_>
+where
+    DB: Backend + HasSqlType<Text>,
+    str: ToSql<Text, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        out.push_sql(FIND_IDENTITY);
+        out.push_bind_param::<Text, str>(IDENTITY_PURPOSE)?;
+        out.push_sql(" AND c.sha256 = ");
+        out.push_bind_param::<Text, str>(self.certificate_sha256)
+    }
+}
+
+impl QueryId for FindIdentity<'_> {
+    type QueryId = FindIdentity<'static>;
+
+    const HAS_STATIC_QUERY_ID: bool = true;
+}
+
+type MaybeText = Nullable<Text>;
+type MaybeTime = Nullable<BigInt>;
+/// As the fields of [`Row`].
+#[rustfmt::skip]
+type EnrollmentSqlType = (
+    Text, Text, Text, Text, Text, Text, MaybeText, Text, MaybeText, MaybeText, MaybeTime, MaybeTime, BigInt, MaybeTime, BigInt,
+);
+
+impl Query for FindIdentity<'_> {
+    /// Certificate, enrolment, device with the report's hash, user: as in [`FIND_IDENTITY`].
+    type SqlType = (
+        (Text, BigInt, BigInt, MaybeTime, BigInt),
+        EnrollmentSqlType,
+        (Text, MaybeText, MaybeText, MaybeText),
+        Nullable<(Text, Text, Bool)>,
+    );
+}
+
+impl RunQueryDsl<Conn> for FindIdentity<'_> {}
+
 /// The enrolment whose identity certificate has that SHA-256 (lower-case hex of the DER), with all that a session needs to begin: one
 /// read over unique indexes. Judging status and dates is the caller's.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn find_identity(conn: &mut Conn, certificate_sha256: &str) -> Result<Option<Identity>> {
-    let found: Option<(CertificateRow, Row, DeviceColumns, Option<UserColumns>)> = certificates::table
-        .inner_join(enrollments::table.on(certificates::enrollment_id.eq(enrollments::id.nullable())))
-        .inner_join(devices::table.on(devices::id.eq(enrollments::device_id)))
-        .left_join(users::table.on(enrollments::user_id.eq(users::id.nullable())))
-        .filter(certificates::sha256.eq(certificate_sha256))
-        .filter(certificates::purpose.eq(IDENTITY_PURPOSE))
-        .select((
-            CertificateRow::as_select(),
-            Row::as_select(),
-            (devices::display_name, devices::serial_number, devices::os_version, enrollments::report_hash),
-            (users::id, users::upn, users::enabled).nullable(),
-        ))
-        .first(conn)
-        .optional()?;
+    let found: Option<(CertificateRow, Row, DeviceColumns, Option<UserColumns>)> =
+        FindIdentity { certificate_sha256 }.get_result(conn).optional()?;
     let Some((certificate, enrollment, (device_name, serial_number, os_version, report_hash), user)) = found else { return Ok(None) };
     Ok(Some(Identity {
         certificate: IdentityCertificate {

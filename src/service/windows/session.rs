@@ -44,7 +44,7 @@ const TRIES: usize = 5;
 pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) -> Result<Vec<u8>> {
     let now = app.now();
     let fingerprint = certificate.to_owned();
-    let identity = app.store.read(move |conn| enrollments::find_identity(conn, &fingerprint)).await?;
+    let identity = app.store.look_up(move |conn| enrollments::find_identity(conn, &fingerprint)).await?;
     let identity = match judge(identity, now) {
         Ok(identity) => identity,
         Err(refusal) => return Err(refused(app, refusal, "", certificate, origin).await),
