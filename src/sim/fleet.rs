@@ -243,13 +243,7 @@ impl Crew {
     }
 
     /// Holds sessions in which nothing is left to do, `rounds` with each device.
-    pub async fn idle(
-        &self,
-        name: &'static str,
-        devices: Vec<Device>,
-        connection: Connection,
-        rounds: usize,
-    ) -> (Vec<Device>, Measured) {
+    pub async fn idle(&self, name: &'static str, devices: Vec<Device>, connection: Connection, rounds: usize) -> (Vec<Device>, Measured) {
         let mut sum = Measured::new(name);
         // Boxed: moving whole devices from hand to hand would be a good part of what is measured.
         let mut devices: Vec<_> = devices.into_iter().map(Box::new).collect();

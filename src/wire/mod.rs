@@ -30,6 +30,7 @@ pub mod ocsp;
 pub mod pkcs10;
 pub mod plist;
 pub mod provisioning;
+pub mod public_key;
 pub mod scep;
 pub mod set;
 pub mod syncml;

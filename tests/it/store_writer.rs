@@ -134,3 +134,21 @@ fn both_databases_have_the_same_migrations() {
     };
     assert_eq!(names("migrations/sqlite"), names("migrations/postgres"));
 }
+
+/// Without these SQLite compiles statements with a bound limit anew each time they run, and connections wait for each other.
+#[test]
+fn sqlite_is_compiled_as_it_should_be() {
+    use diesel::prelude::*;
+    use diesel::sql_types::Text;
+
+    #[derive(QueryableByName)]
+    struct Setting {
+        #[diesel(sql_type = Text)]
+        compile_options: String,
+    }
+    let mut conn = SqliteConnection::establish(":memory:").unwrap();
+    let options: Vec<Setting> = diesel::sql_query("PRAGMA compile_options").load(&mut conn).unwrap();
+    let has = |name: &str| options.iter().any(|o| o.compile_options == name);
+    assert!(has("ENABLE_QPSG"), "is .cargo/config.toml in force?");
+    assert!(has("DEFAULT_MEMSTATUS=0") && !has("ENABLE_MEMORY_MANAGEMENT"));
+}

@@ -24,6 +24,7 @@ use crate::domain::certificate::{Certificate, CertificateStatus, Grant, KeyAlgor
 use crate::ids::{AuthorityId, CertificateId};
 use crate::service::{Error, Result};
 use crate::store::certificates;
+use crate::wire::public_key;
 use crate::wire::x509::{self, Extension, GeneralName, SignatureAlgorithm, ToBeSigned};
 
 /// Device clocks may be behind ours by this much.
@@ -130,7 +131,7 @@ pub(super) fn key_algorithm(spki: &[u8]) -> Result<KeyAlgorithm> {
 
 fn holder_key(spki: &[u8]) -> Result<HolderKey> {
     let refused = || Error::Refused(Refusal::CertificateKeyRefused);
-    let key = PKey::public_key_from_der(spki).map_err(|_| refused())?;
+    let key = public_key::read(spki).ok_or_else(refused)?;
     match key.id() {
         Id::RSA => {
             let rsa = key.rsa()?;
@@ -144,7 +145,7 @@ fn holder_key(spki: &[u8]) -> Result<HolderKey> {
             if !exponent_ok || !rsa.n().is_bit_set(0) {
                 return Err(refused());
             }
-            Ok(HolderKey { algorithm, spki: key.public_key_to_der()? })
+            Ok(HolderKey { algorithm, spki: public_key::rsa(&rsa) })
         }
         Id::EC => {
             let ec = key.ec_key()?;

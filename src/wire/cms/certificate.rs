@@ -4,7 +4,7 @@
 use openssl::pkey::{PKey, Public};
 
 use super::super::Malformed;
-use super::super::tlv;
+use super::super::{public_key, tlv};
 use super::{Algorithm, RSA_ENCRYPTION};
 
 /// Contents of the OBJECT IDENTIFIER `id-ce-subjectKeyIdentifier`.
@@ -57,7 +57,7 @@ impl<'a> CertificateView<'a> {
     /// # Errors
     /// [`Malformed`] when OpenSSL does not know it.
     pub fn public_key(&self) -> Result<PKey<Public>, Malformed> {
-        PKey::public_key_from_der(self.spki).map_err(|_| Malformed::new("unusable public key", "Certificate"))
+        public_key::read(self.spki).ok_or_else(|| Malformed::new("unusable public key", "Certificate"))
     }
 
     /// The length of the key's modulus in bits, when it is an RSA key: read off the bytes, which costs far less than building the key.

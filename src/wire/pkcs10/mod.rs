@@ -13,6 +13,7 @@ use openssl::pkey::{Id, PKey, Public};
 
 use super::Malformed;
 use super::cms::{Algorithm, Attribute, Digest};
+use super::public_key;
 use super::tlv::{self, Tlv};
 
 /// Largest request, in bytes.
@@ -199,7 +200,7 @@ impl Request {
     /// # Errors
     /// [`Unproven::Key`].
     pub fn public_key(&self) -> Result<PKey<Public>, Unproven> {
-        PKey::public_key_from_der(&self.spki).map_err(|_| Unproven::Key)
+        public_key::read(&self.spki).ok_or(Unproven::Key)
     }
 
     /// The digest of the request's own signature.
