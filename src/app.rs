@@ -11,6 +11,7 @@ use crate::secret::{SealError, Sealer, Secret};
 use crate::service::pki::keys::Keys;
 use crate::service::presence::Presence;
 use crate::service::windows::entra::KeyCache;
+use crate::service::windows::strangers::Strangers;
 use crate::store::Store;
 
 /// The variable that may hold the master keys instead of a file.
@@ -77,6 +78,8 @@ pub struct App {
     pub presence: Presence,
     /// Held while the master keys change.
     pub rotation: tokio::sync::Mutex<()>,
+    /// Who was turned away from the management server lately.
+    pub strangers: Strangers,
     clock: Arc<dyn Clock>,
     sealer: RwLock<Arc<Sealer>>,
 }
@@ -116,6 +119,7 @@ impl App {
             entra_keys: KeyCache::default(),
             presence: Presence::default(),
             rotation: tokio::sync::Mutex::new(()),
+            strangers: Strangers::default(),
             clock,
             sealer: RwLock::new(Arc::new(sealer)),
         })

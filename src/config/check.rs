@@ -125,12 +125,6 @@ fn check_ca(config: &Config, found: &mut Findings) {
 
 fn check_windows(config: &Config, found: &mut Findings) {
     let windows = &config.windows;
-    found.require(
-        !windows.md5_authentication,
-        "windows.md5_authentication",
-        "true",
-        "must be false: devices cannot yet answer the challenge on this server",
-    );
     let id = &windows.provider_id;
     let plain = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     found.require(plain, "windows.provider_id", id, "must have 1 to 64 letters, digits, '-', '_' or '.'");

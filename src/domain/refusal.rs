@@ -68,6 +68,7 @@ refusals! {
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
     GroupMemberUnknown = "USR0011", "the member does not exist; create the user, or enrol the device, first";
+    ManagementCredentialsWrong = "MGT0005", "the device's MD5 credentials are wrong, stale or used; it gets a new challenge, and if that fails, too, enrol it again";
     ManagementMessageOutOfOrder = "MGT0001", "the message does not follow the last one of its session; the device has to start a new session";
     ManagementProtocolUnsupported = "MGT0002", "the message is written for another protocol than OMA-DM 1.x";
     ManagementSessionUnknown = "MGT0003", "the message belongs to a session that is not known; the device has to start a new session";

@@ -1,5 +1,7 @@
 //! Slowing down guesses: a count of failures in a window, and a pause that doubles.
 
+use std::net::{IpAddr, Ipv6Addr};
+
 use crate::clock::{MINUTE, Time};
 
 /// How many failures are let pass, and how long the pause after them is.
@@ -54,6 +56,18 @@ impl Throttle {
             next.window_started_at = next.blocked_until;
         }
         next
+    }
+}
+
+/// The address under which a caller counts: one subscriber has a whole /64 of IPv6.
+#[must_use]
+pub fn subscriber(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(v6) => {
+            let [a, b, c, d, ..] = v6.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bounds on what strangers may send: the size of a body, the time it takes, and how often an address may ask.
 
 use std::future::{Future, Ready, ready};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::pin::Pin;
@@ -20,6 +20,7 @@ use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use super::error::Problem;
 use super::peer::Peer;
 use crate::config;
+use crate::domain::throttle::subscriber;
 
 /// How long a body may take to arrive.
 const BODY_SECONDS: u64 = 60;
@@ -106,17 +107,6 @@ impl Limiter {
             metrics::counter!("muster_http_throttled_total").increment(1);
             until.wait_time_from(DefaultClock::default().now()).as_secs().saturating_add(1)
         })
-    }
-}
-
-/// One subscriber has a whole /64 of IPv6.
-fn subscriber(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(v6) => {
-            let [a, b, c, d, ..] = v6.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
     }
 }
 

@@ -1,13 +1,15 @@
-//! Orders to devices.
+//! Orders to devices. What they ask for and what was answered is sealed.
 
 use diesel::prelude::*;
 
 use super::schema::{commands, enrollments};
+use super::sealed::{COMMAND_PAYLOAD, COMMAND_RESULT};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::command::{Command, Operation, State};
 use crate::domain::profile::Scope;
 use crate::ids::{CommandId, EnrollmentId};
+use crate::secret::{SealError, Sealer};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = commands)]
@@ -16,10 +18,10 @@ struct Row {
     enrollment_id: String,
     kind: String,
     scope: String,
-    payload: String,
+    sealed_payload: Vec<u8>,
     state: String,
     attempts: i64,
-    result: Option<String>,
+    sealed_result: Option<Vec<u8>>,
     not_before: i64,
     created_by: String,
     created_at: i64,
@@ -27,41 +29,114 @@ struct Row {
     version: i64,
 }
 
-impl TryFrom<Row> for Command {
-    type Error = Error;
+/// What an order asks the device to do, sealed to be stored: it may be a secret.
+///
+/// # Errors
+/// When OpenSSL fails.
+pub fn seal_payload(sealer: &Sealer, operation: &Operation) -> Result<Vec<u8>> {
+    Ok(sealer.seal(COMMAND_PAYLOAD, &serde_json::to_vec(operation)?)?)
+}
 
-    fn try_from(row: Row) -> Result<Self> {
-        let operation: Operation = serde_json::from_str(&row.payload)?;
-        Ok(Self {
-            id: CommandId::from_store(row.id),
-            enrollment_id: EnrollmentId::from_store(row.enrollment_id),
-            kind: row.kind,
-            scope: Scope::parse(&row.scope).ok_or_else(|| Error::corrupt("commands.scope"))?,
+/// What the device said to an order, sealed to be stored: values that were read may be secrets.
+///
+/// # Errors
+/// When OpenSSL fails.
+pub fn seal_result(sealer: &Sealer, command: &Command) -> Result<Option<Vec<u8>>> {
+    Ok(command.result.as_ref().map(|result| sealer.seal(COMMAND_RESULT, result.as_bytes())).transpose()?)
+}
+
+/// Why a row is not an order.
+enum Unreadable {
+    /// It is sealed under a key that this process does not hold; another node may.
+    Key(u32),
+    /// It does not hold what it should.
+    Corrupt(Error),
+}
+
+impl From<SealError> for Unreadable {
+    fn from(error: SealError) -> Self {
+        match error {
+            SealError::UnknownKey(id) => Self::Key(id),
+            other => Self::Corrupt(other.into()),
+        }
+    }
+}
+
+impl From<Unreadable> for Error {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::Key(id) => SealError::UnknownKey(id).into(),
+            Unreadable::Corrupt(error) => error,
+        }
+    }
+}
+
+impl Row {
+    fn open(self, sealer: &Sealer) -> std::result::Result<Command, Unreadable> {
+        let corrupt = |what: &str| Unreadable::Corrupt(Error::corrupt(what));
+        let payload = sealer.open(COMMAND_PAYLOAD, &self.sealed_payload)?;
+        let operation: Operation = serde_json::from_slice(payload.expose()).map_err(|_| corrupt("commands.sealed_payload"))?;
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).map_err(|_| corrupt("commands.sealed_result"));
+        let result = match self.sealed_result {
+            Some(sealed) => Some(text(sealer.open(COMMAND_RESULT, &sealed)?.expose())?),
+            None => None,
+        };
+        Ok(Command {
+            id: CommandId::from_store(self.id),
+            enrollment_id: EnrollmentId::from_store(self.enrollment_id),
+            kind: self.kind,
+            scope: Scope::parse(&self.scope).ok_or_else(|| corrupt("commands.scope"))?,
             operation,
-            state: State::parse(&row.state).ok_or_else(|| Error::corrupt("commands.state"))?,
-            attempts: row.attempts,
-            result: row.result,
-            not_before: Time(row.not_before),
-            created_by: row.created_by,
-            version: row.version,
+            state: State::parse(&self.state).ok_or_else(|| corrupt("commands.state"))?,
+            attempts: self.attempts,
+            result,
+            not_before: Time(self.not_before),
+            created_by: self.created_by,
+            version: self.version,
         })
     }
 }
 
-/// Queues an order and marks its enrolment as having work.
+/// Orders of which each can be read or not.
+#[derive(Debug, Default)]
+pub struct Orders {
+    /// Those that can.
+    pub readable: Vec<Command>,
+    /// Those that nobody can read any more.
+    pub corrupt: Vec<CommandId>,
+}
+
+/// Sorts rows. One that is sealed under a key that this process does not hold is left alone: another node may read it.
+fn sort(rows: Vec<Row>, sealer: &Sealer) -> Orders {
+    let mut orders = Orders::default();
+    for row in rows {
+        let id = CommandId::from_store(row.id.clone());
+        match row.open(sealer) {
+            Ok(command) => orders.readable.push(command),
+            Err(Unreadable::Key(key)) => tracing::error!(order = %id, key = format!("{key:08x}"), "sealed under an unknown key"),
+            Err(Unreadable::Corrupt(error)) => {
+                tracing::error!(order = %id, %error, "an order cannot be read");
+                orders.corrupt.push(id);
+            }
+        }
+    }
+    orders
+}
+
+/// Queues an order with its sealed payload ([`seal_payload`]) and marks its enrolment as having work.
 ///
 /// # Errors
 /// [`Error::Conflict`] when the enrolment does not exist.
-pub fn insert_command(tx: &mut Tx<'_>, command: &Command, now: Time) -> Result<()> {
+pub fn insert_command(tx: &mut Tx<'_>, command: &Command, sealed_payload: &[u8], now: Time) -> Result<()> {
     let row = Row {
         id: command.id.to_string(),
         enrollment_id: command.enrollment_id.to_string(),
         kind: command.kind.clone(),
         scope: command.scope.to_string(),
-        payload: serde_json::to_string(&command.operation)?,
+        sealed_payload: sealed_payload.to_vec(),
         state: command.state.to_string(),
         attempts: command.attempts,
-        result: command.result.clone(),
+        sealed_result: None,
         not_before: command.not_before.0,
         created_by: command.created_by.clone(),
         created_at: now.0,
@@ -83,24 +158,25 @@ pub fn insert_command(tx: &mut Tx<'_>, command: &Command, now: Time) -> Result<(
 /// The order.
 ///
 /// # Errors
-/// [`Error::NotFound`].
-pub fn load_command(conn: &mut Conn, id: &CommandId) -> Result<Command> {
-    commands::table.find(id.as_str()).select(Row::as_select()).first(conn)?.try_into()
+/// [`Error::NotFound`]; [`Error::Corrupt`] when it cannot be read.
+pub fn load_command(conn: &mut Conn, sealer: &Sealer, id: &CommandId) -> Result<Command> {
+    let row: Row = commands::table.find(id.as_str()).select(Row::as_select()).first(conn)?;
+    Ok(row.open(sealer)?)
 }
 
 /// Orders of an enrolment that are queued or in a message, oldest first.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_open(conn: &mut Conn, enrollment: &EnrollmentId, limit: i64) -> Result<Vec<Command>> {
-    let rows = commands::table
+pub fn list_open(conn: &mut Conn, sealer: &Sealer, enrollment: &EnrollmentId, limit: i64) -> Result<Orders> {
+    let rows: Vec<Row> = commands::table
         .filter(commands::enrollment_id.eq(enrollment.as_str()))
         .filter(commands::state.eq_any([State::Queued.as_str(), State::Sent.as_str()]))
         .order(commands::id)
         .limit(limit)
         .select(Row::as_select())
         .load(conn)?;
-    rows.into_iter().map(Command::try_from).collect()
+    Ok(sort(rows, sealer))
 }
 
 /// When the next queued order of an enrolment may be sent; `None` when none is queued.
@@ -116,36 +192,57 @@ pub fn find_next_due(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Optio
     Ok(at.map(Time))
 }
 
-/// All orders of an enrolment, newest first.
+/// All orders of an enrolment that can be read, newest first.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_commands(conn: &mut Conn, enrollment: &EnrollmentId, limit: i64) -> Result<Vec<Command>> {
-    let rows = commands::table
+pub fn list_commands(conn: &mut Conn, sealer: &Sealer, enrollment: &EnrollmentId, limit: i64) -> Result<Vec<Command>> {
+    let rows: Vec<Row> = commands::table
         .filter(commands::enrollment_id.eq(enrollment.as_str()))
         .order(commands::id.desc())
         .limit(limit)
         .select(Row::as_select())
         .load(conn)?;
-    rows.into_iter().map(Command::try_from).collect()
+    Ok(sort(rows, sealer).readable)
 }
 
-/// Stores a moved order, if nobody else moved it since it was read.
+/// Stores a moved order with its sealed result ([`seal_result`]), if nobody else moved it since it was read.
 ///
 /// # Errors
 /// [`Error::Busy`] when somebody did: read again and step again.
-pub fn update_command(tx: &mut Tx<'_>, command: &Command, now: Time) -> Result<()> {
+pub fn update_command(tx: &mut Tx<'_>, command: &Command, sealed_result: Option<&[u8]>, now: Time) -> Result<()> {
     let changed = diesel::update(commands::table.find(command.id.as_str()).filter(commands::version.eq(command.version)))
         .set((
             commands::state.eq(command.state.as_str()),
             commands::attempts.eq(command.attempts),
-            commands::result.eq(&command.result),
+            commands::sealed_result.eq(sealed_result),
             commands::not_before.eq(command.not_before.0),
             commands::updated_at.eq(now.0),
             commands::version.eq(command.version + 1),
         ))
         .execute(tx.conn())?;
     if changed == 1 { Ok(()) } else { Err(Error::Busy) }
+}
+
+/// Takes an order back that was read in this transaction; what the device said to it stays.
+///
+/// # Errors
+/// [`Error::Busy`] when somebody moved it.
+pub fn update_cancelled(tx: &mut Tx<'_>, command: &Command, now: Time) -> Result<()> {
+    let target = commands::table.find(command.id.as_str()).filter(commands::version.eq(command.version));
+    let changed = diesel::update(target)
+        .set((commands::state.eq(State::Cancelled.as_str()), commands::updated_at.eq(now.0), commands::version.eq(command.version + 1)))
+        .execute(tx.conn())?;
+    if changed == 1 { Ok(()) } else { Err(Error::Busy) }
+}
+
+/// Deletes an order that nobody can read any more.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_command(tx: &mut Tx<'_>, id: &CommandId) -> Result<()> {
+    diesel::delete(commands::table.find(id.as_str())).execute(tx.conn())?;
+    Ok(())
 }
 
 /// Takes back every order of an enrolment that is not over yet. Returns how many.

@@ -1,9 +1,10 @@
-//! Open OMA-DM sessions: any node may answer the next message.
+//! Open OMA-DM sessions: any node may answer the next message. They hold what is on its way to the device, secrets included, and are
+//! sealed.
 
 use diesel::prelude::*;
 
 use super::dialect::each_backend;
-use super::schema::dm_sessions;
+use super::schema::{dm_pieces, dm_sessions};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::ids::EnrollmentId;
@@ -19,26 +20,27 @@ pub struct Stored {
     pub msg_id: i64,
     /// SHA-256 of that message.
     pub body_hash: Vec<u8>,
-    /// What was answered: a device that asks again gets these bytes.
-    pub response: Vec<u8>,
-    /// The machine, as JSON; empty once the session has ended.
-    pub state: String,
+    /// What was answered, sealed: a device that asks again gets these bytes.
+    pub sealed_response: Vec<u8>,
+    /// The machine, sealed; `None` once the session has ended.
+    pub sealed_state: Option<Vec<u8>>,
     /// Compare-and-set counter; 0 before the first write.
     pub version: i64,
     /// When the session began.
     pub started_at: Time,
+    /// When that message was answered; whoever stores it says when.
+    pub answered_at: Time,
 }
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
 #[diesel(table_name = dm_sessions, treat_none_as_null = true)]
 struct Row {
     enrollment_id: String,
-    login_user: String,
     session_id: String,
     msg_id: i64,
     body_hash: Vec<u8>,
-    response: Vec<u8>,
-    state: String,
+    sealed_response: Vec<u8>,
+    sealed_state: Option<Vec<u8>>,
     version: i64,
     started_at: i64,
     updated_at: i64,
@@ -49,16 +51,17 @@ struct Row {
 /// # Errors
 /// Only the database's own.
 pub fn find_session(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Option<Stored>> {
-    let row: Option<Row> = dm_sessions::table.find((enrollment.as_str(), "")).select(Row::as_select()).first(conn).optional()?;
+    let row: Option<Row> = dm_sessions::table.find(enrollment.as_str()).select(Row::as_select()).first(conn).optional()?;
     Ok(row.map(|row| Stored {
         enrollment_id: EnrollmentId::from_store(row.enrollment_id),
         session_id: row.session_id,
         msg_id: row.msg_id,
         body_hash: row.body_hash,
-        response: row.response,
-        state: row.state,
+        sealed_response: row.sealed_response,
+        sealed_state: row.sealed_state,
         version: row.version,
         started_at: Time(row.started_at),
+        answered_at: Time(row.updated_at),
     }))
 }
 
@@ -66,18 +69,17 @@ pub fn find_session(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Option
 ///
 /// # Errors
 /// [`Error::Busy`] when one has: read again, the stored answer may serve.
-pub fn upsert_session(tx: &mut Tx<'_>, session: &Stored, now: Time) -> Result<()> {
+pub fn upsert_session(tx: &mut Tx<'_>, session: &Stored) -> Result<()> {
     let row = Row {
         enrollment_id: session.enrollment_id.to_string(),
-        login_user: String::new(),
         session_id: session.session_id.clone(),
         msg_id: session.msg_id,
         body_hash: session.body_hash.clone(),
-        response: session.response.clone(),
-        state: session.state.clone(),
+        sealed_response: session.sealed_response.clone(),
+        sealed_state: session.sealed_state.clone(),
         version: session.version + 1,
         started_at: session.started_at.0,
-        updated_at: now.0,
+        updated_at: session.answered_at.0,
     };
     let changed = if session.version == 0 {
         each_backend!(tx.conn(), c => diesel::insert_into(dm_sessions::table)
@@ -85,7 +87,7 @@ pub fn upsert_session(tx: &mut Tx<'_>, session: &Stored, now: Time) -> Result<()
             .on_conflict_do_nothing()
             .execute(c))?
     } else {
-        diesel::update(dm_sessions::table.find((row.enrollment_id.as_str(), "")))
+        diesel::update(dm_sessions::table.find(row.enrollment_id.as_str()))
             .filter(dm_sessions::version.eq(session.version))
             .set(&row)
             .execute(tx.conn())?
@@ -93,12 +95,12 @@ pub fn upsert_session(tx: &mut Tx<'_>, session: &Stored, now: Time) -> Result<()
     if changed == 1 { Ok(()) } else { Err(Error::Busy) }
 }
 
-/// Forgets the enrolment's session.
+/// Forgets the enrolment's session and what a device has sent of a large object.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn purge_session(tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> Result<()> {
-    diesel::delete(dm_sessions::table.filter(dm_sessions::enrollment_id.eq(enrollment.as_str()))).execute(tx.conn())?;
+    diesel::delete(dm_sessions::table.find(enrollment.as_str())).execute(tx.conn())?;
     Ok(())
 }
 
@@ -108,4 +110,37 @@ pub fn purge_session(tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> Result<()> {
 /// Only the database's own.
 pub fn purge_sessions(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
     diesel::delete(dm_sessions::table.filter(dm_sessions::updated_at.lt(before.0))).execute(tx.conn()).map_err(Error::from)
+}
+
+/// The pieces of the large object that the enrolment's session is receiving, sealed, in their order.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_pieces(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Vec<Vec<u8>>> {
+    let of = dm_pieces::table.filter(dm_pieces::enrollment_id.eq(enrollment.as_str()));
+    Ok(of.order(dm_pieces::number).select(dm_pieces::sealed_text).load(conn)?)
+}
+
+/// Keeps a piece of a large object, after [`upsert_session`].
+///
+/// # Errors
+/// [`Error::Conflict`] without a session, or when it has this piece.
+pub fn insert_piece(tx: &mut Tx<'_>, enrollment: &EnrollmentId, number: u32, sealed_text: &[u8]) -> Result<()> {
+    let row = (
+        dm_pieces::id.eq(format!("{enrollment}/{number:010}")),
+        dm_pieces::enrollment_id.eq(enrollment.as_str()),
+        dm_pieces::number.eq(i64::from(number)),
+        dm_pieces::sealed_text.eq(sealed_text),
+    );
+    diesel::insert_into(dm_pieces::table).values(row).execute(tx.conn())?;
+    Ok(())
+}
+
+/// Forgets what has come of a large object.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge_pieces(tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> Result<()> {
+    diesel::delete(dm_pieces::table.filter(dm_pieces::enrollment_id.eq(enrollment.as_str()))).execute(tx.conn())?;
+    Ok(())
 }

@@ -165,6 +165,29 @@ impl Store {
         self.read(job).await
     }
 
+    /// Runs `job` on a reading connection where all of its reads see the database at one moment, off the async threads.
+    ///
+    /// # Errors
+    /// As for [`Store::read`].
+    pub async fn snapshot<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T> + Send + 'static,
+    {
+        use diesel::Connection as _;
+        self.read(|conn| {
+            conn.transaction(|conn| {
+                // A transaction of SQLite's sees one moment as it is.
+                if let Conn::Postgres(c) = conn {
+                    use diesel::connection::SimpleConnection as _;
+                    c.batch_execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ, READ ONLY")?;
+                }
+                job(conn)
+            })
+        })
+        .await
+    }
+
     /// Runs `job` in a write transaction and returns after it is durable. Any error rolls it back.
     ///
     /// The job may run more than once (a PostgreSQL transaction that lost is repeated), so it changes nothing but the database. Keep

@@ -127,14 +127,22 @@ diesel::table! {
 }
 
 diesel::table! {
-    dm_sessions (enrollment_id, login_user) {
+    dm_pieces (id) {
+        id -> Text,
         enrollment_id -> Text,
-        login_user -> Text,
+        number -> BigInt,
+        sealed_text -> Binary,
+    }
+}
+
+diesel::table! {
+    dm_sessions (enrollment_id) {
+        enrollment_id -> Text,
         session_id -> Text,
         msg_id -> BigInt,
         body_hash -> Binary,
-        response -> Binary,
-        state -> Text,
+        sealed_response -> Binary,
+        sealed_state -> Nullable<Binary>,
         version -> BigInt,
         started_at -> BigInt,
         updated_at -> BigInt,
@@ -147,10 +155,10 @@ diesel::table! {
         enrollment_id -> Text,
         kind -> Text,
         scope -> Text,
-        payload -> Text,
+        sealed_payload -> Binary,
         state -> Text,
         attempts -> BigInt,
-        result -> Nullable<Text>,
+        sealed_result -> Nullable<Binary>,
         not_before -> BigInt,
         created_by -> Text,
         created_at -> BigInt,
@@ -452,6 +460,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     devices,
     enrollments,
     message_signatures,
+    dm_pieces,
     dm_sessions,
     commands,
     facts,

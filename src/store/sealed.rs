@@ -19,6 +19,16 @@ pub const REQUEST_KEY: &str = "authority_requests.sealed_key";
 pub const SERVICE_KEY: &str = "service_keys.sealed_key";
 /// Purpose of sealed MD5 credentials of enrolments.
 pub const ENROLLMENT_MD5: &str = "enrollments.sealed_md5";
+/// Purpose of sealed parts of large objects that devices are sending.
+pub const PIECE: &str = "dm_pieces.sealed_text";
+/// Purpose of sealed answers of management sessions.
+pub const SESSION_RESPONSE: &str = "dm_sessions.sealed_response";
+/// Purpose of sealed states of management sessions.
+pub const SESSION_STATE: &str = "dm_sessions.sealed_state";
+/// Purpose of what sealed orders ask a device to do.
+pub const COMMAND_PAYLOAD: &str = "commands.sealed_payload";
+/// Purpose of what devices said to orders, sealed.
+pub const COMMAND_RESULT: &str = "commands.sealed_result";
 /// Purpose of sealed values in `meta`.
 pub const META_VALUE: &str = "meta.value";
 /// What the keys of sealed values in `meta` begin with.
@@ -43,6 +53,11 @@ pub struct Column {
 pub const COLUMNS: &[Column] = &[
     Column { table: "authorities", key: "id", column: "sealed_key", purpose: AUTHORITY_KEY },
     Column { table: "authority_requests", key: "id", column: "sealed_key", purpose: REQUEST_KEY },
+    Column { table: "commands", key: "id", column: "sealed_payload", purpose: COMMAND_PAYLOAD },
+    Column { table: "commands", key: "id", column: "sealed_result", purpose: COMMAND_RESULT },
+    Column { table: "dm_pieces", key: "id", column: "sealed_text", purpose: PIECE },
+    Column { table: "dm_sessions", key: "enrollment_id", column: "sealed_response", purpose: SESSION_RESPONSE },
+    Column { table: "dm_sessions", key: "enrollment_id", column: "sealed_state", purpose: SESSION_STATE },
     Column { table: "enrollments", key: "id", column: "sealed_md5", purpose: ENROLLMENT_MD5 },
     Column { table: "receivers", key: "id", column: "sealed_authorization", purpose: RECEIVER_AUTHORIZATION },
     Column { table: "service_keys", key: "id", column: "sealed_key", purpose: SERVICE_KEY },

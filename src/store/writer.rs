@@ -13,7 +13,7 @@ use super::{Conn, Error, Result, Tx};
 /// How many jobs share a commit at most, and how long the first of them waits at most.
 const MAX_JOBS: usize = 256;
 const MAX_WAIT: Duration = Duration::from_millis(5);
-/// How many jobs may wait; a full queue makes callers wait, not the memory grow.
+/// How many jobs may wait; a full queue refuses more, so that neither the memory nor anybody's wait grows.
 const QUEUE: usize = 4096;
 
 /// Says whether the commit of the job's group succeeded, to whoever waits for it.
@@ -37,13 +37,16 @@ impl Writer {
         Ok(Self { sender: Some(sender), thread: Some(thread) })
     }
 
-    /// Queues a job. Called from blocking-friendly code only: it waits when the queue is full.
+    /// Queues a job.
+    ///
+    /// # Errors
+    /// [`Error::Unavailable`] when too many wait: callers of HTTP hear 503 with `Retry-After`.
     pub(super) fn submit(&self, job: Job) -> Result<()> {
         let gone = || Error::Unavailable("the writer has stopped".into());
         let sender = self.sender.as_ref().ok_or_else(gone)?;
         match sender.try_send(job) {
             Ok(()) => Ok(()),
-            Err(mpsc::TrySendError::Full(_)) => Err(Error::Busy),
+            Err(mpsc::TrySendError::Full(_)) => Err(Error::Unavailable("too many writes are waiting".into())),
             Err(mpsc::TrySendError::Disconnected(_)) => Err(gone()),
         }
     }

@@ -119,7 +119,7 @@ fn sessions_of_several_generations_mean_what_their_files_say() {
         if let Some(cred) = &header.cred {
             writeln!(out, "credentials: {:?} {} {}", header.source.name, cred.meta.kind.as_deref().unwrap(), cred.data).unwrap();
         }
-        let context = Context { device_id: &header.source.uri, proven: Proven::Certificate };
+        let context = Context { device_id: &header.source.uri, proven: Proven::Certificate, shared: false };
         let (session, received) = session_before(&message, &context).receive(message, &context).unwrap();
         say_received(&mut out, &received);
         let (session, answer, failed) = session.respond(&Manners { message_bytes: 4_000, ..Manners::default() });

@@ -351,11 +351,9 @@ async fn prove(world: &World, devices: &[(String, Device)]) {
         let enrollment = found.unwrap_or_else(|| panic!("the enrolment of {mdm_id} is gone")).enrollment;
         assert_eq!(enrollment.mdm_id, mdm_id);
         was_written("enrollment.create", format!("enrollment:{}", enrollment.id));
-        let (facts, orders) = app
-            .store
-            .read(move |c| Ok((facts::list_for_device(c, &enrollment.device_id)?, commands::list_commands(c, &enrollment.id, 1000)?)))
-            .await
-            .unwrap();
+        let (sealer, device, id) = (app.sealer(), enrollment.device_id, enrollment.id);
+        let facts = app.store.read(move |c| facts::list_for_device(c, &device)).await.unwrap();
+        let orders = app.store.read(move |c| commands::list_commands(c, &sealer, &id, 1000)).await.unwrap();
         let sources: BTreeSet<&str> = facts.values().map(|fact| fact.source.as_str()).collect();
         let over = |uri: &str| {
             let over = |state| matches!(state, State::Done | State::Failed);

@@ -134,7 +134,8 @@ async fn a_node_that_goes_away_ends_no_session_repeats_no_order_and_loses_no_sig
         flips.entry(event.device.clone().unwrap()).or_default().push(event.current_status().unwrap().to_owned());
     }
     for Known { sim, device, enrollment, orders } in known {
-        let given = app.store.read(move |c| commands::list_commands(c, &enrollment, 1000)).await.unwrap();
+        let sealer = app.sealer();
+        let given = app.store.read(move |c| commands::list_commands(c, &sealer, &enrollment, 1000)).await.unwrap();
         let states: Vec<State> = given.iter().map(|order| order.state).collect();
         assert_eq!(states, vec![State::Done; orders as usize]);
         assert_eq!(sim.ran.get("reboot"), Some(&orders), "each order once");

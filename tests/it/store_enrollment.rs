@@ -269,8 +269,8 @@ both_backends! {
                 version: 1,
             };
             store.write(move |tx| {
-                commands::insert_command(tx, &order, told)?;
-                commands::update_command(tx, &order, moved)
+                commands::insert_command(tx, &order, b"sealed", told)?;
+                commands::update_command(tx, &order, None, moved)
             }).await.unwrap();
             id
         };

@@ -592,13 +592,14 @@ async fn a_retired_device_keeps_only_its_identity_until_it_has_left() {
     assert_eq!(told.enrollment.state, muster::domain::enrollment::State::Unenrolling);
     assert!(told.certificate.revoked_at.is_none());
     let id = told.enrollment.id.clone();
-    let orders = house.server.app.store.read(move |c| muster::store::commands::list_open(c, &id, 10)).await.unwrap();
-    assert_eq!(orders.len(), 1);
+    let sealer = house.server.app.sealer();
+    let orders = house.server.app.store.read(move |c| muster::store::commands::list_open(c, &sealer, &id, 10)).await.unwrap();
+    assert_eq!(orders.readable.len(), 1);
     house.server.clock.advance(310 * DAY);
     let mut client = identity.client(&house.roots()).unwrap();
     assert_eq!(fault(enroll::renew(&mut client, &identity, &key(), false).await).0, Code::Authentication, "it is leaving");
     assert!(house.refused("ENR0001").await);
-    device::ended_by_user(&house.server.app, &told.enrollment.id, "192.0.2.1").await.unwrap();
+    device::give_up(&house.server.app, &told.enrollment.id, "cli:test", "192.0.2.1").await.unwrap();
     let gone = find().await;
     assert!(gone.certificate.revoked_at.is_some() && gone.enrollment.ended_at.is_some());
     let all = house.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 10)).await.unwrap();

@@ -19,6 +19,7 @@ DROP TABLE profile_versions;
 DROP TABLE profiles;
 DROP TABLE facts;
 DROP TABLE commands;
+DROP TABLE dm_pieces;
 DROP TABLE dm_sessions;
 DROP TABLE enrollments;
 DROP TABLE devices;

@@ -130,18 +130,25 @@ CREATE TABLE message_signatures (
 CREATE INDEX message_signatures_by_expiry ON message_signatures (expires_at);
 
 CREATE TABLE dm_sessions (
-    enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,
-    login_user TEXT NOT NULL,
+    enrollment_id TEXT NOT NULL PRIMARY KEY REFERENCES enrollments (id) ON DELETE CASCADE,
     session_id TEXT NOT NULL,
     msg_id BIGINT NOT NULL,
     body_hash BYTEA NOT NULL,
-    response BYTEA NOT NULL,
-    state TEXT NOT NULL,
+    sealed_response BYTEA NOT NULL,
+    sealed_state BYTEA,
     version BIGINT NOT NULL,
     started_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL,
-    PRIMARY KEY (enrollment_id, login_user)
+    updated_at BIGINT NOT NULL
 );
+
+-- What has come of a large object that a device is sending.
+CREATE TABLE dm_pieces (
+    id TEXT NOT NULL PRIMARY KEY,
+    enrollment_id TEXT NOT NULL REFERENCES dm_sessions (enrollment_id) ON DELETE CASCADE,
+    number BIGINT NOT NULL,
+    sealed_text BYTEA NOT NULL
+);
+CREATE INDEX dm_pieces_by_enrollment ON dm_pieces (enrollment_id, number);
 
 -- Orders of an administrator (unenrol, reboot, ...); what profiles want lives in desired_items.
 CREATE TABLE commands (
@@ -149,10 +156,10 @@ CREATE TABLE commands (
     enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,
     kind TEXT NOT NULL,
     scope TEXT NOT NULL,
-    payload TEXT NOT NULL,
+    sealed_payload BYTEA NOT NULL,
     state TEXT NOT NULL,
     attempts BIGINT NOT NULL,
-    result TEXT,
+    sealed_result BYTEA,
     not_before BIGINT NOT NULL,
     created_by TEXT NOT NULL,
     created_at BIGINT NOT NULL,

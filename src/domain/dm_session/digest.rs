@@ -6,7 +6,7 @@ use crate::wire::syncml::Cred;
 use crate::wire::syncml::auth::{AUTH_MD5, md5_digest};
 
 /// How long a nonce may be used, in milliseconds.
-const NONCE_LIFE: i64 = 5 * MINUTE;
+pub const NONCE_LIFE: i64 = 5 * MINUTE;
 
 /// A nonce that we gave out.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -134,6 +134,7 @@ impl Session {
             return Err(Refusal::ManagementSessionUnknown);
         }
         self.begin_message(&message, &context.proven);
+        self.shared = context.shared;
         let mut received = Received::default();
         let slots = self.slots();
         let (mut answered, mut next_please, mut alerts) = (false, false, false);

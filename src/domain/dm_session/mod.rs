@@ -31,9 +31,10 @@ use upload::Upload;
 
 pub use answer::{challenge, refuse};
 pub use arrival::{Arrival, Last, arrival};
-pub use digest::{Judgement, Nonce, judge};
+pub use digest::{Judgement, NONCE_LIFE, Nonce, judge};
 pub use inbound::{DevInfo, Notice, Received, Report};
 pub use plan::{Abandoned, Op, OpOutcome, Outcome, Planned, Value, Verdict};
+pub use upload::{Piece, ends_object};
 
 words! {
     /// Who is signed in at the device (`com.microsoft/MDM/LoginStatus`).
@@ -111,6 +112,8 @@ pub struct Context<'c> {
     pub device_id: &'c str,
     /// How the device proved that.
     pub proven: Proven,
+    /// Whether the enrolment is the machine's and not a person's: nobody knows then whose user commands would be.
+    pub shared: bool,
 }
 
 /// How answers are made.
@@ -137,6 +140,8 @@ pub struct Session {
     phase: Phase,
     login: Option<Login>,
     sync_type: Option<SyncType>,
+    /// The enrolment is the machine's, whoever is signed in.
+    shared: bool,
     /// The message of the device that the next answer belongs to.
     message: u32,
     /// Whether that message ended its package.
@@ -189,6 +194,7 @@ impl Session {
             phase: Phase::Managing,
             login: None,
             sync_type: None,
+            shared: false,
             message: 0,
             complete: true,
             keep_alive: false,
@@ -225,10 +231,11 @@ impl Session {
         self.sync_type
     }
 
-    /// Whether commands for `./User` may be sent.
+    /// Whether commands for `./User` may be sent: never on an enrolment of the machine, where any user may be meant.
     #[must_use]
     pub fn takes_user_commands(&self) -> bool {
         match self.sync_type {
+            _ if self.shared => false,
             Some(SyncType::Device) => false,
             Some(SyncType::User | SyncType::Mixed) => true,
             None => self.login == Some(Login::User),
@@ -271,6 +278,26 @@ impl Session {
         outcomes
     }
 
+    /// Whether a large object of the device is not complete yet. What has come of it is the caller's to keep: [`Self::take_piece`].
+    #[must_use]
+    pub fn is_receiving(&self) -> bool {
+        self.upload.is_some()
+    }
+
+    /// The part of a large object that came with the last message, to be kept apart from the session: a session is stored with each
+    /// message, and the object need not be.
+    #[must_use]
+    pub fn take_piece(&mut self) -> Option<Piece> {
+        self.upload.as_mut()?.take_piece()
+    }
+
+    /// Gives back all that [`Self::take_piece`] gave out of the open object; needed before a message that may end it ([`ends_object`]).
+    pub fn resume(&mut self, text: String) {
+        if let Some(upload) = &mut self.upload {
+            upload.before = text;
+        }
+    }
+
     /// Ends the session and sorts what has no outcome.
     #[must_use]
     pub fn abandon(self) -> Abandoned {
@@ -287,7 +314,7 @@ impl Session {
 /// # Errors
 /// [`Refusal::ManagementSourceMismatch`] when it names another device, [`Refusal::ManagementProtocolUnsupported`] when it is written
 /// for a protocol that is not OMA-DM 1.x.
-fn check(header: &Header, device_id: &str) -> Result<(), Refusal> {
+pub fn check(header: &Header, device_id: &str) -> Result<(), Refusal> {
     if !header.source.uri.eq_ignore_ascii_case(device_id) {
         return Err(Refusal::ManagementSourceMismatch);
     }

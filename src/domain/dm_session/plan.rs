@@ -283,10 +283,12 @@ impl Unit {
         // In an Atomic the others only fell with the one that failed.
         if self.planned.atomic && verdict != Verdict::Done {
             let guilty = self.ops.iter().zip(&self.planned.ops).position(|(op, planned)| self.guilt(op, planned).is_some());
-            culprit = guilty.or(culprit.filter(|_| self.atomic_answer.is_none()));
+            let accepted = self.atomic_answer.as_ref().is_none_or(|answer| answer.code < 300);
+            let silent = self.ops.iter().position(|op| op.answer.is_none()).filter(|_| accepted);
+            culprit = guilty.or(silent).or(culprit.filter(|_| self.atomic_answer.is_none()));
         }
-        // A child without an answer of its own shares that of the whole.
-        let shared = self.atomic_answer.as_ref().filter(|_| self.planned.atomic);
+        // A child without an answer of its own fell with the whole.
+        let shared = self.atomic_answer.as_ref().filter(|answer| self.planned.atomic && answer.code >= 300);
         let ops = self.ops.iter_mut().map(|op| {
             let answer = op.answer.take().or_else(|| shared.filter(|_| op.verb != Verb::Get).cloned());
             let (status, original_error) = answer.map_or((0, None), |answer| (answer.code, answer.original_error));

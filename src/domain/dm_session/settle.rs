@@ -93,9 +93,12 @@ impl Unit {
         let mut children = self.ops.iter().zip(&self.planned.ops).enumerate().filter(|(_, (op, _))| inside(op));
         let culprit = children.find_map(|(place, (op, planned))| Some((place, self.guilt(op, planned)?)));
         let fell = self.ops.iter().any(|op| op.answer.as_ref().is_some_and(|answer| matches!(answer.code, 215 | 216)));
+        // All or nothing: of a child that the device said nothing about nobody knows, whatever it said about the others or the whole.
+        let silent = self.ops.iter().any(|op| inside(op) && op.answer.is_none());
         let own = self.atomic_answer.as_ref().map_or(if culprit.is_some() || fell { 507 } else { 200 }, |answer| answer.code);
         received.reread |= own == 516;
         let verdict = match (culprit, own) {
+            (None, 200..=214) if silent => Verdict::Retry,
             (None, 200..=214) => Verdict::Done,
             // It was rolled back as a whole, so that it can be sent again with the right verb.
             (Some((place, Judged::Switch(verb))), _) if own != 516 => {

@@ -10,7 +10,7 @@ const DEVICE: &str = "device-1";
 const BASE: &str = "./Device/Vendor/MSFT/X";
 
 fn context() -> Context<'static> {
-    Context { device_id: DEVICE, proven: Proven::Certificate }
+    Context { device_id: DEVICE, proven: Proven::Certificate, shared: false }
 }
 
 fn message(msg_id: u32, body: Vec<Command>) -> SyncMl {
@@ -87,9 +87,12 @@ fn send(work: Vec<Planned>) -> (Session, Vec<(&'static str, String)>) {
 }
 
 fn next(session: Session, msg_id: u32, body: Vec<Command>) -> (Session, Received) {
-    // What is stored between messages is JSON.
-    let stored = serde_json::to_string(&session).unwrap();
-    assert_eq!(serde_json::from_str::<Session>(&stored).unwrap(), session);
+    // What is stored between messages is JSON, and large objects lie beside it.
+    let (mut stored, mut object) = (session.clone(), session.upload.map(|upload| upload.before).unwrap_or_default());
+    object.extend(stored.take_piece().map(|piece| piece.text));
+    let mut session: Session = serde_json::from_str(&serde_json::to_string(&stored).unwrap()).unwrap();
+    assert_eq!(session, stored);
+    session.resume(object);
     session.receive(message(msg_id, body), &context()).unwrap()
 }
 
@@ -246,7 +249,11 @@ fn a_failed_atomic_names_its_culprit() {
     assert_eq!(verdict([507, 406, 215, 215, 404]), (Verdict::NotApplicable, Some(0)));
     assert_eq!(verdict([507, 216, 216, 216, 404]), (Verdict::Failed, None));
     assert_eq!(verdict([507, 0, 0, 0, 404]), (Verdict::Failed, None));
-    assert_eq!(verdict([200, 0, 0, 0, 404]), (Verdict::Done, None));
+    // A child that nothing was said about is not done, whatever is said about the others and the whole.
+    assert_eq!(verdict([200, 0, 0, 0, 404]), (Verdict::Retry, Some(0)));
+    assert_eq!(verdict([200, 200, 0, 200, 404]), (Verdict::Retry, Some(1)));
+    assert_eq!(verdict([0, 200, 0, 0, 404]), (Verdict::Retry, Some(1)));
+    assert_eq!(verdict([0, 200, 200, 200, 404]), (Verdict::Done, None));
     assert_eq!(verdict([500, 0, 0, 0, 404]), (Verdict::Retry, None));
     // What is gone already is no reason to fail; what fails after the Atomic is.
     assert_eq!(verdict([200, 200, 200, 200, 403]), (Verdict::Failed, Some(3)));
@@ -287,6 +294,18 @@ fn user_commands_wait_for_the_user() {
         let goes = |key| !deferred.iter().any(|outcome| outcome.key == key);
         assert_eq!((goes("u"), goes("d")), (user_goes, device_goes));
         assert_eq!(names(&answer).len(), usize::from(user_goes) + usize::from(device_goes));
+    }
+}
+
+#[test]
+fn on_an_enrolment_of_the_machine_no_user_is_meant_whoever_is_there() {
+    let sync = alert("4", 1224, Some("com.microsoft.mdm.synctype"), "user");
+    for body in [vec![login("user")], vec![login("user"), sync]] {
+        let first = message(1, body);
+        let (session, _) = Session::start(&first).receive(first, &Context { shared: true, ..context() }).unwrap();
+        assert!(!session.takes_user_commands());
+        let stored = serde_json::to_string(&session).unwrap();
+        assert!(!serde_json::from_str::<Session>(&stored).unwrap().takes_user_commands());
     }
 }
 
@@ -427,6 +446,49 @@ fn a_wrong_size_is_424_and_a_missing_end_is_1225() {
     let (_, answer, _) = missing.respond(&Manners::default());
     let Some(Command::Alert(alert)) = answer.body.last() else { panic!("alert") };
     assert_eq!(alert.code, 1225);
+}
+
+#[test]
+fn a_value_longer_than_announced_is_refused_as_soon_as_it_is() {
+    let (session, sent) = send(vec![one("g", Op::get(BASE))]);
+    let id = sent[0].1.clone();
+    let (session, _) = next(session, 2, vec![status(1, &id, "Get", 200), results(1, &id, BASE, "ab", Some(5), true)]);
+    let (session, received) = next(session, 3, vec![results(1, &id, BASE, "cdef", None, true)]);
+    assert_eq!((received.outcomes[0].verdict, received.outcomes[0].ops[0].status), (Verdict::Retry, 424));
+    assert!(!session.is_receiving());
+    assert_eq!(codes(&session.respond(&Manners::default()).1).last().unwrap().1, 424);
+}
+
+#[test]
+fn each_message_of_a_large_object_leaves_only_its_own_piece_to_store() {
+    let (session, sent) = send(vec![one("g", Op::get(BASE))]);
+    let id = sent[0].1.clone();
+    let mut body = vec![status(1, &id, "Get", 200)];
+    let (mut session, mut sizes, mut object) = (session, Vec::new(), String::new());
+    for number in 0..20_u32 {
+        body.push(results(1, &id, BASE, &"x".repeat(1000), (number == 0).then_some(20_010), true));
+        let message = message(number + 2, std::mem::take(&mut body));
+        assert!(!ends_object(&message));
+        // Nothing that came before is needed for a piece in the middle.
+        (session, _) = session.receive(message, &context()).unwrap();
+        (session, _, _) = session.respond(&Manners::default());
+        let piece = session.take_piece().unwrap();
+        assert_eq!((piece.number, piece.text.len()), (number, 1000));
+        object.push_str(&piece.text);
+        let stored = serde_json::to_string(&session).unwrap();
+        sizes.push(stored.len());
+        session = serde_json::from_str(&stored).unwrap();
+    }
+    assert!(sizes.iter().all(|size| *size < sizes[0] + 20), "{sizes:?}");
+    let last = message(22, vec![results(1, &id, BASE, &"y".repeat(10), None, false)]);
+    assert!(ends_object(&last) && session.is_receiving());
+    // Whoever forgets to give the pieces back gets no half value.
+    let (_, received) = session.clone().receive(last.clone(), &context()).unwrap();
+    assert_eq!(received.outcomes[0].ops[0].status, 424);
+    session.resume(object);
+    let (session, received) = session.receive(last, &context()).unwrap();
+    assert_eq!(received.outcomes[0].ops[0].value.as_ref().unwrap().text.len(), 20_010);
+    assert!(!session.is_receiving());
 }
 
 #[test]

@@ -14,7 +14,7 @@ use crate::service::windows::signature::{self, Presented};
 use crate::wire::syncml::{MAX_BYTES, MEDIA_TYPE};
 
 /// A message of a device. Whoever has no certificate, or one that is not good, gets 403 without another word: known and unknown devices
-/// look the same.
+/// look the same. An address that is refused again and again gets 429; devices behind it that may speak are not held up.
 pub async fn receive(app: Data<App>, peer: Peer, request: HttpRequest, body: Body<MAX_BYTES>) -> Result<HttpResponse, Problem> {
     let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let kind = kind.split(';').next().unwrap_or_default().trim();

@@ -121,6 +121,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
     }
     let (device, by, now, push) = (device.clone(), by.clone(), app.now(), wns::enabled(&app.config));
     let id = CommandId::new();
+    let payload = commands::seal_payload(&app.sealer(), &ready.operation)?;
     let queued = app
         .store
         .write(move |tx| {
@@ -144,7 +145,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
                 created_by: by.actor.clone(),
                 version: 1,
             };
-            commands::insert_command(tx, &command, now)?;
+            commands::insert_command(tx, &command, &payload, now)?;
             wake(tx, &enrollment, push, now)?;
             // What a custom order writes may be a secret.
             let data = command.operation.data.as_ref().map(|data| format!("({} characters)", data.chars().count()));
@@ -187,13 +188,13 @@ pub async fn sync(app: &App, device: &DeviceId, by: &By) -> Result<bool> {
 /// # Errors
 /// [`Error::NotFound`] without such a device.
 pub async fn orders(app: &App, device: &DeviceId, limit: i64) -> Result<Vec<Command>> {
-    let device = device.clone();
+    let (device, sealer) = (device.clone(), app.sealer());
     let found = app
         .store
         .read(move |conn| {
             devices::load_device(conn, &device)?;
             match enrollments::list_enrollments(conn, &device, 1)?.first() {
-                Some(enrollment) => commands::list_commands(conn, &enrollment.id, limit.clamp(1, 1000)),
+                Some(enrollment) => commands::list_commands(conn, &sealer, &enrollment.id, limit.clamp(1, 1000)),
                 None => Ok(Vec::new()),
             }
         })
@@ -207,14 +208,14 @@ pub async fn orders(app: &App, device: &DeviceId, limit: i64) -> Result<Vec<Comm
 /// `CMD0005` when it is over; [`Error::NotFound`].
 pub async fn cancel(app: &App, order: &str, by: &By) -> Result<Command> {
     let id = CommandId::parse(order).ok_or(Error::NotFound("order"))?;
-    let (by, now) = (by.clone(), app.now());
+    let (by, now, sealer) = (by.clone(), app.now(), app.sealer());
     let cancelled = app
         .store
         .write(move |tx| {
-            let before = commands::load_command(tx.conn(), &id)?;
+            let before = commands::load_command(tx.conn(), &sealer, &id)?;
             let was = before.state;
             let after = before.step(Input::Cancel, now).ok_or(Refusal::OrderOver)?;
-            commands::update_command(tx, &after, now)?;
+            commands::update_cancelled(tx, &after, now)?;
             let entry = by.entry("device.command-cancel", format!("command:{id}"));
             audit::append(tx, &entry.before(&json!({ "state": was })).after(&json!({ "state": after.state })), now)?;
             Ok(after)

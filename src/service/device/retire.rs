@@ -5,6 +5,7 @@ use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::RevocationReason;
 use crate::domain::command::{Command, Operation, State as CommandState, UNENROLL, Verb};
+use crate::domain::compliance::Rules;
 use crate::domain::device::State as DeviceState;
 use crate::domain::enrollment::{Enrollment, State};
 use crate::domain::profile::Scope;
@@ -15,21 +16,24 @@ use crate::service::pki::revoke;
 use crate::service::push::wns;
 use crate::service::{Result, compliance};
 use crate::store::certificates::Live;
-use crate::store::{self, Tx, audit, commands, desired_items, devices, enrollments};
+use crate::store::dm_sessions::Stored;
+use crate::store::{self, Tx, audit, commands, desired_items, devices, dm_sessions, enrollments};
 
 /// How many enrolments one look at the silent ends at most; the next look ends more.
 const BATCH: i64 = 200;
 
 /// Tells a device to leave: its certificates are revoked at once, all but the one that it needs to hear the order; that one follows when
-/// the device has left ([`ended_by_order`]) or when nobody waits any longer ([`give_up`], [`end_silent`]). A device without enrolment is retired at once.
+/// the device has left ([`left_in`]) or when nobody waits any longer ([`give_up`], [`end_silent`]). A device without enrolment is retired
+/// at once.
 ///
 /// # Errors
 /// [`NotFound`](crate::service::Error::NotFound) without such a device.
 pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> Result<()> {
     let (id, actor, origin, now) = (device.clone(), actor.to_owned(), origin.to_owned(), app.now());
-    let provider_id = app.config.windows.provider_id.clone();
     let push = wns::enabled(&app.config);
     let rules = compliance::rules(&app.config);
+    let operation = unenroll_operation(app.config.windows.provider_id.clone());
+    let payload = commands::seal_payload(&app.sealer(), &operation)?;
     app.store
         .write(move |tx| {
             let mut device = devices::load_device(tx.conn(), &id)?;
@@ -48,7 +52,7 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
                 enrollment.state = State::Unenrolling;
                 enrollments::claim_update(tx, &enrollment)?;
                 commands::cancel_open(tx, &enrollment.id, now)?;
-                commands::insert_command(tx, &unenroll(&enrollment.id, &provider_id, &actor, now), now)?;
+                commands::insert_command(tx, &unenroll(&enrollment.id, operation.clone(), &actor, now), &payload, now)?;
                 if push {
                     wns::enqueue_wake(tx, &enrollment.id, now)?;
                 }
@@ -64,18 +68,22 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
     Ok(())
 }
 
-fn unenroll(enrollment: &EnrollmentId, provider_id: &str, actor: &str, now: Time) -> Command {
+fn unenroll_operation(provider_id: String) -> Operation {
+    Operation {
+        verb: Verb::Exec,
+        uri: "./Device/Vendor/MSFT/DMClient/Unenroll".into(),
+        format: Some("chr".into()),
+        data: Some(provider_id),
+    }
+}
+
+fn unenroll(enrollment: &EnrollmentId, operation: Operation, actor: &str, now: Time) -> Command {
     Command {
         id: CommandId::new(),
         enrollment_id: enrollment.clone(),
         kind: UNENROLL.into(),
         scope: Scope::Device,
-        operation: Operation {
-            verb: Verb::Exec,
-            uri: "./Device/Vendor/MSFT/DMClient/Unenroll".into(),
-            format: Some("chr".into()),
-            data: Some(provider_id.to_owned()),
-        },
+        operation,
         state: CommandState::Queued,
         attempts: 0,
         result: None,
@@ -85,20 +93,38 @@ fn unenroll(enrollment: &EnrollmentId, provider_id: &str, actor: &str, now: Time
     }
 }
 
-/// The user unenrolled the device (alert 1226 `com.microsoft:mdm.unenrollment.userrequest`).
-///
-/// # Errors
-/// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
-pub async fn ended_by_user(app: &App, enrollment: &EnrollmentId, origin: &str) -> Result<()> {
-    end(app, enrollment, "enrollment.end-by-user", None, Initiator::User, origin).await
+/// How a device leaves by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Leaving {
+    /// Its user unenrolled it (alert 1226 `com.microsoft:mdm.unenrollment.userrequest`).
+    ByUser,
+    /// It obeyed the order to leave.
+    ByOrder,
 }
 
-/// The device obeyed the order to leave.
+/// Ends the enrolment of a device that has left, in the caller's transaction, and keeps the last answer for a device that lost it. False
+/// when the enrolment had ended before.
 ///
 /// # Errors
-/// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
-pub async fn ended_by_order(app: &App, enrollment: &EnrollmentId, origin: &str) -> Result<()> {
-    end(app, enrollment, "enrollment.end-by-order", None, Initiator::Admin, origin).await
+/// [`NotFound`](store::Error::NotFound) without such an enrolment.
+pub fn left_in(
+    tx: &mut Tx<'_>,
+    id: &EnrollmentId,
+    leaving: Leaving,
+    answer: &Stored,
+    rules: Rules,
+    origin: &str,
+    now: Time,
+) -> store::Result<bool> {
+    let (action, initiator) = match leaving {
+        Leaving::ByUser => ("enrollment.end-by-user", Initiator::User),
+        Leaving::ByOrder => ("enrollment.end-by-order", Initiator::Admin),
+    };
+    let ended = End { action, actor: None, initiator, rules, origin, now }.carry_out(tx, id)?;
+    if ended {
+        dm_sessions::upsert_session(tx, &Stored { sealed_state: None, version: 0, ..answer.clone() })?;
+    }
+    Ok(ended)
 }
 
 /// Nobody waits for the device any longer: it is lost, broken or wiped.
@@ -141,31 +167,46 @@ pub async fn end_silent(app: &App) -> Result<usize> {
 async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, initiator: Initiator, origin: &str) -> Result<()> {
     let (id, actor, origin, now) = (id.clone(), actor.map(str::to_owned), origin.to_owned(), app.now());
     let rules = compliance::rules(&app.config);
-    app.store
-        .write(move |tx| {
-            let enrollment = enrollments::load_enrollment(tx.conn(), &id)?;
-            if enrollment.state == State::Ended {
-                return Ok(());
-            }
-            let actor = actor.clone().unwrap_or_else(|| format!("device:{}", enrollment.device_id));
-            end_in(tx, &enrollment, RevocationReason::CessationOfOperation, &actor, &origin, now)?;
-            let mut device = devices::load_device(tx.conn(), &enrollment.device_id)?;
-            device.state = DeviceState::Retired;
-            devices::update_device(tx, &device, now)?;
-            desired_items::recompute_device(tx, &device.id, now)?;
-            compliance::retire_in(tx, &device.id, rules, initiator, now)?;
-            let entry = Entry::new(&actor, action, format!("enrollment:{id}"), &origin);
-            let entry =
-                entry.before(&serde_json::json!({ "state": enrollment.state })).after(&serde_json::json!({ "state": State::Ended }));
-            audit::append(tx, &entry, now)
-        })
-        .await?;
+    app.store.write(move |tx| End { action, actor: actor.as_deref(), initiator, rules, origin: &origin, now }.carry_out(tx, &id)).await?;
     app.outbox.notify_waiters();
     Ok(())
 }
 
-/// Ends an enrolment in the caller's transaction: its queue is dropped, it may ask for no more certificates, and every certificate of
-/// the device is revoked, the identity last.
+/// The end of an enrolment that retires its device.
+struct End<'e> {
+    action: &'static str,
+    /// The device itself when none is named.
+    actor: Option<&'e str>,
+    initiator: Initiator,
+    rules: Rules,
+    origin: &'e str,
+    now: Time,
+}
+
+impl End<'_> {
+    /// False when the enrolment had ended before.
+    fn carry_out(&self, tx: &mut Tx<'_>, id: &EnrollmentId) -> store::Result<bool> {
+        let now = self.now;
+        let enrollment = enrollments::load_enrollment(tx.conn(), id)?;
+        if enrollment.state == State::Ended {
+            return Ok(false);
+        }
+        let actor = self.actor.map_or_else(|| format!("device:{}", enrollment.device_id), str::to_owned);
+        end_in(tx, &enrollment, RevocationReason::CessationOfOperation, &actor, self.origin, now)?;
+        let mut device = devices::load_device(tx.conn(), &enrollment.device_id)?;
+        device.state = DeviceState::Retired;
+        devices::update_device(tx, &device, now)?;
+        desired_items::recompute_device(tx, &device.id, now)?;
+        compliance::retire_in(tx, &device.id, self.rules, self.initiator, now)?;
+        let entry = Entry::new(&actor, self.action, format!("enrollment:{id}"), self.origin);
+        let entry = entry.before(&serde_json::json!({ "state": enrollment.state })).after(&serde_json::json!({ "state": State::Ended }));
+        audit::append(tx, &entry, now)?;
+        Ok(true)
+    }
+}
+
+/// Ends an enrolment in the caller's transaction: its queue and its session are dropped, it may ask for no more certificates, and every
+/// certificate of the device is revoked, the identity last.
 /// The device's own state is the caller's.
 ///
 /// # Errors
@@ -182,6 +223,7 @@ pub fn end_in(
     enrollments::claim_update(tx, &ended)?;
     enrollments::update_work_at(tx, &enrollment.id, None)?;
     commands::cancel_open(tx, &enrollment.id, now)?;
+    dm_sessions::purge_session(tx, &enrollment.id)?;
     // First what could still become a certificate, then the certificates.
     store::scep::withdraw(tx, &enrollment.device_id, None, actor, now)?;
     for identity in [false, true] {

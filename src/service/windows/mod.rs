@@ -6,4 +6,5 @@ pub mod entra;
 mod plan;
 pub mod session;
 pub mod signature;
+pub mod strangers;
 pub mod terms;

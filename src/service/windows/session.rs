@@ -6,28 +6,33 @@
 //! refused and the message is looked at again: then it is a repetition.
 
 mod apply;
+mod commit;
 mod due;
+mod kept;
 mod load;
 mod proof;
 
-use openssl::sha::sha256;
-use serde_json::json;
-
 use super::enroll;
+use super::strangers::{Caller, turn_away};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
-use crate::domain::dm_session::{Arrival, Context, Last, Manners, Proven, Received, Report, Session, arrival, refuse};
-use crate::domain::enrollment::State;
-use crate::service::device;
-use crate::service::{Error, Result};
+use crate::domain::dm_session::{
+    Arrival, Context, Judgement, Manners, Proven, Received, Report, Session, arrival, check, ends_object, refuse,
+};
+use crate::domain::enrollment::{Enrollment, Kind, State};
+use crate::service::device::{self, Leaving};
+use crate::service::{Error, Result, compliance};
 use crate::store::dm_sessions::Stored;
 use crate::store::enrollments::Identity;
-use crate::store::{audit, enrollments};
+use crate::store::{audit, dm_sessions, enrollments};
 use crate::wire::syncml::SyncMl;
+use openssl::sha::sha256;
 
 use apply::Turn;
+use commit::Slot;
+use kept::{Kept, Unreadable};
 use load::Loaded;
 use proof::{Proof, authenticate};
 
@@ -36,22 +41,36 @@ const TRIES: usize = 5;
 
 /// Takes a message of a device in and makes the answer.
 ///
-/// `certificate` is the SHA-256 of the client certificate in lower-case hex; `origin` is the address, for the audit log.
+/// `certificate` is the SHA-256 of the client certificate in lower-case hex; `origin` is the address, for the audit log and for slowing
+/// down whoever is turned away again and again.
 ///
 /// # Errors
 /// [`Error::Malformed`] when it is no SyncML; [`Error::Refused`] when the certificate is not that of a live enrolment or the message
-/// speaks for another device.
+/// speaks for another device; [`Error::Throttled`] in its place when that address was refused too often.
 pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) -> Result<Vec<u8>> {
     let now = app.now();
     let fingerprint = certificate.to_owned();
     let identity = app.store.look_up(move |conn| enrollments::find_identity(conn, &fingerprint)).await?;
-    let identity = match judge(identity, now) {
-        Ok(identity) => identity,
-        Err(refusal) => return Err(refused(app, refusal, "", certificate, origin).await),
-    };
+    let mut caller = Caller { certificate: Some(certificate), known: identity.is_some(), origin, ..Caller::default() };
+    if let Err(refusal) = judge(identity.as_ref(), now) {
+        // A device that left and lost the answer asks once more.
+        let gone = identity.filter(|identity| identity.enrollment.state == State::Ended);
+        if let Some(gone) = gone
+            && let Some(answer) = farewell(app, &gone.enrollment, body).await?
+        {
+            return Ok(answer);
+        }
+        return Err(turn_away(app, refusal, &caller).await);
+    }
+    let Some(identity) = identity else { return Err(Refusal::CertificateNotOurs.into()) };
     let message = SyncMl::decode(body)?;
-    if !message.header.source.uri.eq_ignore_ascii_case(&identity.enrollment.mdm_id) {
-        return Err(refused(app, Refusal::ManagementSourceMismatch, &message.header.source.uri, certificate, origin).await);
+    let mdm_id = &identity.enrollment.mdm_id;
+    if !message.header.source.uri.eq_ignore_ascii_case(mdm_id) {
+        caller.source = &message.header.source.uri;
+        return Err(turn_away(app, Refusal::ManagementSourceMismatch, &caller).await);
+    }
+    if let Err(refusal) = check(&message.header, mdm_id) {
+        return Ok(refuse(&message, refusal).encode());
     }
     app.presence.seen(&identity.enrollment.id, now);
     if let Some(answer) = idle(app, &identity, message, now)? {
@@ -63,7 +82,7 @@ pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) ->
     enroll::confirm_renewal(app, &identity, origin).await?;
     let hash = sha256(body);
     for _ in 0..TRIES {
-        match turn(app, &identity, SyncMl::decode(body)?, &hash, origin).await {
+        match turn(app, &identity, SyncMl::decode(body)?, &hash, &caller).await {
             Err(Error::Unavailable(why)) if why == load::BUSY => {}
             Err(Error::Conflict(_)) => {}
             other => return other,
@@ -73,7 +92,7 @@ pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) ->
 }
 
 /// Whether a certificate's holder may hold a session (MS-MDM 2.1: the certificate is the identity).
-fn judge(identity: Option<Identity>, now: Time) -> std::result::Result<Identity, Refusal> {
+fn judge(identity: Option<&Identity>, now: Time) -> std::result::Result<(), Refusal> {
     let identity = identity.ok_or(Refusal::CertificateNotOurs)?;
     if identity.certificate.revoked_at.is_some() {
         return Err(Refusal::CertificateRevoked);
@@ -82,20 +101,20 @@ fn judge(identity: Option<Identity>, now: Time) -> std::result::Result<Identity,
         return Err(Refusal::CertificateExpired);
     }
     match identity.enrollment.state {
-        State::Provisioned | State::Active | State::Unenrolling => Ok(identity),
+        State::Provisioned | State::Active | State::Unenrolling => Ok(()),
         State::Ended => Err(Refusal::EnrollmentEnded),
     }
 }
 
-async fn refused(app: &App, refusal: Refusal, source: &str, certificate: &str, origin: &str) -> Error {
-    let entry = Entry::new("anonymous", "management.refused", format!("certificate:{certificate}"), origin).after(&json!({
-        "code": refusal.code(),
-        "source": source.chars().take(200).collect::<String>(),
-    }));
-    let now = app.now();
-    match app.store.write(move |tx| audit::append(tx, &entry, now)).await {
-        Ok(()) => refusal.into(),
-        Err(error) => error.into(),
+/// The stored answer to the message with which a device left, when this is that message.
+async fn farewell(app: &App, enrollment: &Enrollment, body: &[u8]) -> Result<Option<Vec<u8>>> {
+    let Ok(message) = SyncMl::decode(body) else { return Ok(None) };
+    let id = enrollment.id.clone();
+    let Some(stored) = app.store.read(move |conn| dm_sessions::find_session(conn, &id)).await? else { return Ok(None) };
+    let header = &message.header;
+    match arrival(Some(&kept::last(&stored)), &header.session_id, header.msg_id, &sha256(body), app.now()) {
+        Arrival::Repeat => Ok(kept::answer(&app.sealer(), &stored).ok()),
+        Arrival::Start | Arrival::Next | Arrival::Refuse(_) => Ok(None),
     }
 }
 
@@ -110,7 +129,7 @@ fn idle(app: &App, identity: &Identity, message: SyncMl, now: Time) -> Result<Op
     if message.header.msg_id != 1 || due || enrollment.state != State::Active || !current || app.config.windows.md5_authentication {
         return Ok(None);
     }
-    let (session, received) = Session::start(&message).receive(message, &context(&enrollment.mdm_id, Proven::Certificate))?;
+    let (session, received) = Session::start(&message).receive(message, &context(enrollment, Proven::Certificate))?;
     if !says_nothing_new(&received, identity.report_hash.as_deref()) {
         return Ok(None);
     }
@@ -140,73 +159,170 @@ fn report_hash(reports: &[Report]) -> String {
     hex::encode(hash.get(..16).unwrap_or_default())
 }
 
-fn context(device_id: &str, proven: Proven) -> Context<'_> {
-    Context { device_id, proven }
+fn context(enrollment: &Enrollment, proven: Proven) -> Context<'_> {
+    Context { device_id: &enrollment.mdm_id, proven, shared: enrollment.kind == Kind::Device }
 }
 
 fn manners(app: &App) -> Manners {
     Manners { commands: app.config.windows.commands_per_message, ..Manners::default() }
 }
 
-/// Looks at a message once.
-async fn turn(app: &App, identity: &Identity, message: SyncMl, hash: &[u8; 32], origin: &str) -> Result<Vec<u8>> {
-    let loaded = Loaded::read(app, identity).await?;
-    let last = loaded.session.as_ref().map(|stored| Last {
-        session_id: &stored.session_id,
-        msg_id: u32::try_from(stored.msg_id).unwrap_or(u32::MAX),
-        body: &stored.body_hash,
-    });
+/// A message that belongs to a session.
+struct Begun {
+    session: Session,
+    /// The session before it, which died.
+    lost: Option<Session>,
+    /// The session begins with the message.
+    first: bool,
+    /// What is stored cannot be read and goes.
+    unreadable: bool,
+}
+
+/// Finds the session of a message, or the answer that needs none.
+fn begin(app: &App, stored: Option<&Stored>, message: &SyncMl, hash: &[u8; 32]) -> std::result::Result<Begun, Answer> {
+    let sealer = app.sealer();
     let header = &message.header;
-    let (session, lost) = match arrival(last.as_ref(), &header.session_id, header.msg_id, hash) {
-        Arrival::Repeat => return Ok(loaded.session.map(|stored| stored.response).unwrap_or_default()),
-        Arrival::Refuse(refusal) => return Ok(refuse(&message, refusal).encode()),
-        Arrival::Start => (Session::start(&message), loaded.open_session()),
-        Arrival::Next => match loaded.open_session() {
-            Some(session) => (session, None),
-            // The last answer ended the session.
-            None => return Ok(refuse(&message, Refusal::ManagementSessionUnknown).encode()),
-        },
+    let last = stored.map(kept::last);
+    let mut arrived = arrival(last.as_ref(), &header.session_id, header.msg_id, hash, app.now());
+    let mut unreadable = false;
+    if let (Arrival::Repeat, Some(stored)) = (arrived, stored) {
+        match kept::answer(&sealer, stored) {
+            Ok(answer) => return Err(Answer::Known(answer)),
+            Err(Unreadable) => unreadable = true,
+        }
+        arrived = if header.msg_id == 1 { Arrival::Start } else { Arrival::Next };
+    }
+    if let Arrival::Refuse(refusal) = arrived {
+        return Err(Answer::Refuse(refusal));
+    }
+    let before = match stored.map(|stored| kept::state(&sealer, stored)) {
+        Some(Ok(kept)) => kept,
+        Some(Err(Unreadable)) => {
+            unreadable = true;
+            None
+        }
+        None => None,
     };
-    let started_at = match &loaded.session {
-        Some(stored) if header.msg_id > 1 => stored.started_at,
-        Some(_) | None => app.now(),
+    let started = |lost| Ok(Begun { session: Session::start(message), lost, first: true, unreadable });
+    match (arrived, before) {
+        (Arrival::Start, before) => started(before.and_then(Kept::into_lost)),
+        (_, Some(Kept::Challenged { lost })) if !unreadable => started(lost.map(|lost| *lost)),
+        (_, Some(Kept::Open(session))) if !unreadable => Ok(Begun { session: *session, lost: None, first: false, unreadable }),
+        // Without its session a message means nothing: the device has to start again.
+        _ if unreadable => Err(Answer::Forget),
+        // The last answer ended the session.
+        _ => Err(Answer::Refuse(Refusal::ManagementSessionUnknown)),
+    }
+}
+
+/// An answer that needs no session.
+enum Answer {
+    /// That of the last time.
+    Known(Vec<u8>),
+    /// No.
+    Refuse(Refusal),
+    /// No, and what is stored is of no use.
+    Forget,
+}
+
+/// Forgets a session that nobody can read.
+async fn forget(app: &App, enrollment: &Enrollment, origin: &str) -> Result<()> {
+    let (id, entry, now) = (enrollment.id.clone(), unreadable(enrollment, origin), app.now());
+    let forgotten = app.store.write(move |tx| {
+        dm_sessions::purge_session(tx, &id)?;
+        audit::append(tx, &entry, now)
+    });
+    Ok(forgotten.await?)
+}
+
+fn unreadable(enrollment: &Enrollment, origin: &str) -> Entry {
+    Entry::new(format!("device:{}", enrollment.device_id), "management.session-unreadable", format!("enrollment:{}", enrollment.id), origin)
+}
+
+/// Looks at a message once.
+async fn turn(app: &App, identity: &Identity, message: SyncMl, hash: &[u8; 32], caller: &Caller<'_>) -> Result<Vec<u8>> {
+    let (loaded, now) = (Loaded::read(app, identity).await?, app.now());
+    let (header, stored) = (&message.header, loaded.session.as_ref());
+    let begun = match begin(app, stored, &message, hash) {
+        Ok(begun) => begun,
+        Err(Answer::Known(answer)) => return Ok(answer),
+        Err(Answer::Refuse(refusal)) => return Ok(refuse(&message, refusal).encode()),
+        Err(Answer::Forget) => {
+            forget(app, &loaded.enrollment, caller.origin).await?;
+            return Ok(refuse(&message, Refusal::ManagementSessionUnknown).encode());
+        }
     };
-    let stored = Stored {
+    let Begun { mut session, lost, first, unreadable: corrupt } = begun;
+    if session.is_receiving() && ends_object(&message) && !resume(app, &loaded, &mut session).await? {
+        forget(app, &loaded.enrollment, caller.origin).await?;
+        return Ok(refuse(&message, Refusal::ManagementSessionUnknown).encode());
+    }
+    let (proof, claim) = authenticate(app, &loaded, &message)?;
+    let row = Stored {
         enrollment_id: identity.enrollment.id.clone(),
         session_id: header.session_id.clone(),
         msg_id: i64::from(header.msg_id),
         body_hash: hash.to_vec(),
-        response: Vec::new(),
-        state: String::new(),
-        version: loaded.session.as_ref().map_or(0, |stored| stored.version),
-        started_at,
+        sealed_response: Vec::new(),
+        sealed_state: None,
+        version: stored.map_or(0, |stored| stored.version),
+        started_at: stored.filter(|_| header.msg_id > 1).map_or(now, |stored| stored.started_at),
+        answered_at: now,
     };
-    let proven = match authenticate(app, identity, &message).await? {
+    let pieces = corrupt || session.is_receiving() || lost.as_ref().is_some_and(Session::is_receiving);
+    let mut slot = Slot { stored: row, first, claim, pieces, piece: None };
+    let proven = match proof {
         Proof::Proven(proven) => proven,
-        Proof::Challenge(answer) => return Ok(answer.encode()),
+        Proof::Challenge(answer, judgement) => {
+            let lost = lost.map(Box::new);
+            let kept = if first { Kept::Challenged { lost } } else { Kept::Open(Box::new(session)) };
+            // Nothing was taken in: what was kept of a large object stays.
+            slot.pieces = false;
+            return challenged(app, slot, &kept, answer.encode(), judgement, caller).await;
+        }
     };
-    let (session, received) = session.receive(message, &context(&identity.enrollment.mdm_id, proven))?;
+    let (session, received) = session.receive(message, &context(&identity.enrollment, proven))?;
     if received.unenrolled {
         let (_, answer, _) = session.respond(&manners(app));
-        if identity.enrollment.state == State::Unenrolling {
-            device::ended_by_order(app, &identity.enrollment.id, origin).await?;
-        } else {
-            device::ended_by_user(app, &identity.enrollment.id, origin).await?;
-        }
-        return Ok(answer.encode());
+        return leave(app, &loaded.enrollment, slot, answer.encode(), caller.origin).await;
     }
-    let turn = Turn::new(app, loaded, origin);
-    let (answer, left) = turn.run(session, lost, received, stored).await?;
-    if left {
-        device::ended_by_order(app, &identity.enrollment.id, origin).await?;
+    let mut turn = Turn::new(app, loaded, caller.origin);
+    if corrupt {
+        turn.entries.push(unreadable(&identity.enrollment, caller.origin));
+    }
+    turn.run(session, lost, received, slot).await
+}
+
+/// Gives a session that is receiving a large object what has come of it; false when that cannot be read.
+async fn resume(app: &App, loaded: &Loaded, session: &mut Session) -> Result<bool> {
+    let Some(stored) = &loaded.session else { return Ok(false) };
+    let id = stored.enrollment_id.clone();
+    let pieces = app.store.read(move |conn| dm_sessions::list_pieces(conn, &id)).await?;
+    let Ok(text) = kept::object(&app.sealer(), stored, &pieces) else { return Ok(false) };
+    session.resume(text);
+    Ok(true)
+}
+
+/// Stores that the device was asked for credentials: its next message goes on from there.
+async fn challenged(app: &App, mut slot: Slot, kept: &Kept, answer: Vec<u8>, judgement: Judgement, caller: &Caller<'_>) -> Result<Vec<u8>> {
+    slot.stored = kept::seal(&app.sealer(), slot.stored, Some(kept), &answer)?;
+    app.store.write(move |tx| slot.store(tx)).await?;
+    if judgement == Judgement::Wrong {
+        // The answer is the challenge in any case: this only counts and records.
+        match turn_away(app, Refusal::ManagementCredentialsWrong, caller).await {
+            Error::Refused(_) | Error::Throttled(_) => {}
+            error => return Err(error),
+        }
     }
     Ok(answer)
 }
 
-/// Stores a session's state and the bytes of its last answer.
-fn seal(mut stored: Stored, session: &Session, answer: &SyncMl) -> Result<Stored> {
-    stored.response = answer.encode();
-    // What is over needs no state: only the answer, for a device that lost it.
-    stored.state = if session.is_over() { String::new() } else { serde_json::to_string(session).map_err(Error::internal)? };
-    Ok(stored)
+/// The user unenrolled the device, or it obeyed the order to leave.
+async fn leave(app: &App, enrollment: &Enrollment, slot: Slot, answer: Vec<u8>, origin: &str) -> Result<Vec<u8>> {
+    let stored = kept::seal(&app.sealer(), slot.stored, None, &answer)?;
+    let leaving = if enrollment.state == State::Unenrolling { Leaving::ByOrder } else { Leaving::ByUser };
+    let (id, origin, now, rules) = (enrollment.id.clone(), origin.to_owned(), app.now(), compliance::rules(&app.config));
+    app.store.write(move |tx| device::left_in(tx, &id, leaving, &stored, rules, &origin, now)).await?;
+    app.outbox.notify_waiters();
+    Ok(answer)
 }

@@ -6,14 +6,13 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use openssl::sha::{Sha256, sha256};
-use serde_json::json;
 
+use super::strangers::{Caller, turn_away};
 use crate::app::App;
 use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
-use crate::domain::audit::Entry;
 use crate::service::{Error, Result};
-use crate::store::{audit, enrollments, message_signatures};
+use crate::store::{enrollments, message_signatures};
 use crate::wire::asn1;
 use crate::wire::cms::{Digest, SIGNING_TIME, SignedData, ber};
 
@@ -43,20 +42,16 @@ struct Signed {
 ///
 /// # Errors
 /// [`Refusal::CertificateNotOurs`] when there is neither certificate nor signature that counts; [`Refusal::MessageSignatureInvalid`],
-/// [`Refusal::MessageSignatureForeign`], [`Refusal::MessageSignatureOld`], [`Refusal::MessageSignatureUsed`].
+/// [`Refusal::MessageSignatureForeign`], [`Refusal::MessageSignatureOld`], [`Refusal::MessageSignatureUsed`]; [`Error::Throttled`] for an address
+/// that was refused too often.
 pub async fn identify(app: &App, presented: &Presented<'_>, body: &[u8], origin: &str) -> Result<String> {
-    let judged = judge(app, presented, body).await;
-    // Whoever shows nothing that counts gets no row, as without a signature.
-    let counts = presented.signature.is_some() && (presented.certificate.is_some() || stands_in(app, presented));
-    if let Err(Error::Refused(refusal)) = &judged
-        && counts
-    {
-        let certificate = presented.certificate.map_or("none", |(_, sha256)| sha256);
-        let entry = Entry::new("anonymous", "management.refused", format!("certificate:{certificate}"), origin);
-        let (entry, now) = (entry.after(&json!({ "code": refusal.code() })), app.now());
-        app.store.write(move |tx| audit::append(tx, &entry, now)).await?;
+    match judge(app, presented, body).await {
+        Err(Error::Refused(refusal)) => {
+            let certificate = presented.certificate.map(|(_, sha256)| sha256);
+            Err(turn_away(app, refusal, &Caller { certificate, origin, ..Caller::default() }).await)
+        }
+        judged => judged,
     }
-    judged
 }
 
 /// Whether a signature may stand for a certificate that is not there.

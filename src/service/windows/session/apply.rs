@@ -6,8 +6,9 @@ use serde_json::json;
 
 use super::super::csp::{self, Effect, Part};
 use super::super::plan::{self, Key};
+use super::commit::Slot;
 use super::load::Loaded;
-use super::{manners, seal};
+use super::{kept, manners};
 use crate::app::App;
 use crate::catalogue::{Catalogue, Inventory, Vars, catalogue};
 use crate::clock::Time;
@@ -18,12 +19,9 @@ use crate::domain::device::Device;
 use crate::domain::dm_session::{Notice, Outcome, Phase, Planned, Received, Session, Verdict};
 use crate::domain::enrollment;
 use crate::domain::fact::{self, Fact};
-use crate::domain::signal::Initiator;
 use crate::ids::{CommandId, ProfileId};
+use crate::service::Result;
 use crate::service::push::wns;
-use crate::service::{Result, compliance};
-use crate::store::dm_sessions::Stored;
-use crate::store::{self, audit, commands, desired_items, devices, dm_sessions, enrollments, facts};
 
 /// What is being done for one message.
 pub(super) struct Turn<'a> {
@@ -85,14 +83,8 @@ impl<'a> Turn<'a> {
     }
 
     /// Takes in what the message brought, plans, answers and stores.
-    pub(super) async fn run(
-        mut self,
-        mut session: Session,
-        lost: Option<Session>,
-        received: Received,
-        stored: Stored,
-    ) -> Result<(Vec<u8>, bool)> {
-        let first = stored.msg_id == 1;
+    pub(super) async fn run(mut self, mut session: Session, lost: Option<Session>, received: Received, mut slot: Slot) -> Result<Vec<u8>> {
+        let first = slot.first;
         if first {
             self.lose(lost);
         }
@@ -104,7 +96,7 @@ impl<'a> Turn<'a> {
         if !received.aborted && !self.left && !received.keep_alive && session.phase() == Phase::Managing {
             self.plan(&mut session, first).await?;
         }
-        let (session, answer, failed) = session.respond(&manners(self.app));
+        let (mut session, answer, failed) = session.respond(&manners(self.app));
         for outcome in failed {
             self.take(&outcome)?;
         }
@@ -115,10 +107,13 @@ impl<'a> Turn<'a> {
                 self.lost_work(&work.key);
             }
         }
-        let stored = seal(stored, &session, &answer)?;
-        let (response, left) = (stored.response.clone(), self.left);
-        self.store(session.is_over(), stored).await?;
-        Ok((response, left))
+        let (answer, sealer) = (answer.encode(), self.app.sealer());
+        slot.keep_piece(&sealer, &mut session)?;
+        let over = session.is_over();
+        let goes_on = (!over).then(|| kept::Kept::Open(Box::new(session)));
+        slot.stored = kept::seal(&sealer, slot.stored, goes_on.as_ref(), &answer)?;
+        self.commit(over, slot).await?;
+        Ok(answer)
     }
 
     /// The session before this one died: what it had sent is looked at again, and what runs something is not repeated blindly.
@@ -174,7 +169,7 @@ impl<'a> Turn<'a> {
             if matches!(next.state, OrderState::Done | OrderState::Failed | OrderState::Uncertain) {
                 self.entries.push(
                     Entry::new(format!("device:{}", self.device.id), "command.ended", format!("command:{id}"), self.origin)
-                        .after(&json!({ "kind": next.kind, "state": next.state, "result": next.result })),
+                        .after(&json!({ "kind": next.kind, "state": next.state, "status": status_of(&next) })),
                 );
             }
             self.moved_orders.insert(id.clone(), next);
@@ -412,84 +407,15 @@ impl<'a> Turn<'a> {
         self.left |= matches!(input, OrderInput::Answered(_)) && self.order(&id).is_some_and(|order| order.kind == UNENROLL);
         self.move_order(&id, input);
     }
-
-    /// Stores everything that the message changed, in one transaction.
-    async fn store(self, over_now: bool, stored: Stored) -> Result<()> {
-        let (items, over) = desired::settle(self.items);
-        let before: BTreeMap<&ProfileId, &Item> = self.loaded.items.iter().map(|l| (&l.item.profile_id, &l.item)).collect();
-        let changed: Vec<Item> = items.into_iter().filter(|item| before.get(&item.profile_id).is_none_or(|old| **old != *item)).collect();
-        let reported: Vec<Fact> = self.reported.into_values().collect();
-        let orders: Vec<Command> = self.moved_orders.into_values().collect();
-        let device = (self.device != self.loaded.device).then_some(self.device.clone());
-        let mut enrollment = self.loaded.enrollment.clone();
-        if enrollment.state == enrollment::State::Provisioned {
-            enrollment.state = enrollment::State::Active;
-        }
-        let stale = enrollment != self.before;
-        let (now, origin, read_state) = (self.now, self.origin.to_owned(), self.before.state);
-        let rules = compliance::rules(&self.app.config);
-        let (effects, entries, report_hash) = (self.effects, self.entries, self.report_hash);
-        let device_id = self.device.id.clone();
-        let flipped = self
-            .app
-            .store
-            .write(move |tx| {
-                // Somebody may have retired or re-enrolled the device meanwhile: then the message is looked at again.
-                let current = enrollments::load_enrollment(tx.conn(), &enrollment.id)?;
-                if current.version != enrollment.version || current.state != read_state {
-                    return Err(store::Error::Busy);
-                }
-                dm_sessions::upsert_session(tx, &stored, now)?;
-                for item in &changed {
-                    desired_items::update_item(tx, item, now)?;
-                }
-                for profile in &over {
-                    desired_items::delete_item(tx, &device_id, profile)?;
-                }
-                let news = facts::upsert_facts(tx, &device_id, &reported)?;
-                for order in &orders {
-                    commands::update_command(tx, order, now)?;
-                }
-                if let Some(device) = &device {
-                    devices::update_device(tx, device, now)?;
-                }
-                if stale {
-                    enrollments::claim_update(tx, &enrollment)?;
-                }
-                if let Some(hash) = &report_hash {
-                    enrollments::update_report_hash(tx, &enrollment.id, hash)?;
-                }
-                for effect in &effects {
-                    effect.store(tx, &device_id, &origin, now)?;
-                }
-                let judged = if news.is_empty() {
-                    None
-                } else {
-                    let initiator = Initiator::Policy;
-                    Some(compliance::reevaluate_in(tx, &device_id, rules, initiator, now)?)
-                };
-                // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.
-                enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
-                if over_now {
-                    let items = desired_items::find_next_work(tx.conn(), &device_id)?;
-                    let orders = commands::find_next_due(tx.conn(), &enrollment.id)?;
-                    enrollments::update_work_at(tx, &enrollment.id, [items, orders].into_iter().flatten().min())?;
-                }
-                for entry in &entries {
-                    audit::append(tx, entry, now)?;
-                }
-                Ok(judged.is_some_and(|judged| judged.flipped))
-            })
-            .await?;
-        if flipped {
-            self.app.outbox.notify_waiters();
-        }
-        Ok(())
-    }
 }
 
 pub(super) fn vars(app: &App) -> Vars<'_> {
     Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id }
+}
+
+/// The status code in what the device said; the value that may follow it is nobody's but the administrator's who asked.
+fn status_of(order: &Command) -> Option<u16> {
+    order.result.as_deref()?.split(' ').next()?.parse().ok()
 }
 
 /// The payload's name in its profile: what follows the profile's id in the key.

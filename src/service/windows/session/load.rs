@@ -1,4 +1,4 @@
-//! Everything about a device, in one read.
+//! Everything about a device, as it is at one moment.
 
 use std::sync::Arc;
 
@@ -7,14 +7,14 @@ use crate::domain::certificate::Certificate;
 use crate::domain::command::Command;
 use crate::domain::desired;
 use crate::domain::device::Device;
-use crate::domain::dm_session::Session;
 use crate::domain::enrollment::Enrollment;
 use crate::domain::fact::Facts;
 use crate::domain::user::User;
+use crate::ids::CommandId;
 use crate::service::Result;
 use crate::service::pki::authority::{self, Authority};
 use crate::store::dm_sessions::{self, Stored};
-use crate::store::enrollments::Identity;
+use crate::store::enrollments::{Digest, Identity};
 use crate::store::{certificates, commands, desired_items, devices, enrollments, facts, users};
 
 /// How `service::Error` names a lost compare-and-set.
@@ -33,6 +33,10 @@ pub(super) struct Loaded {
     pub(super) items: Vec<desired::Loaded>,
     pub(super) facts: Facts,
     pub(super) orders: Vec<Command>,
+    /// Orders that nobody can read any more.
+    pub(super) corrupt_orders: Vec<CommandId>,
+    /// The MD5 credentials, where they are asked for.
+    pub(super) digest: Option<Digest>,
     pub(super) certificates: Vec<Certificate>,
     pub(super) authority: Arc<Authority>,
 }
@@ -41,7 +45,8 @@ impl Loaded {
     pub(super) async fn read(app: &App, identity: &Identity) -> Result<Self> {
         let authority = authority::issuing(app).await?;
         let (id, now) = (identity.enrollment.id.clone(), app.now());
-        let loaded = app.store.read(move |conn| {
+        let (sealer, md5) = (app.sealer(), app.config.windows.md5_authentication);
+        let loaded = app.store.snapshot(move |conn| {
             let enrollment = enrollments::load_enrollment(conn, &id)?;
             let items = desired_items::list_for_device(conn, &enrollment.device_id)?;
             // Certificates matter to devices with a payload only.
@@ -51,12 +56,15 @@ impl Loaded {
             } else {
                 Vec::new()
             };
+            let orders = commands::list_open(conn, &sealer, &id, ORDERS)?;
             Ok(Self {
                 session: dm_sessions::find_session(conn, &id)?,
                 device: devices::load_device(conn, &enrollment.device_id)?,
                 user: enrollment.user_id.as_ref().map(|user| users::load_user(conn, user)).transpose()?,
                 facts: facts::list_for_device(conn, &enrollment.device_id)?,
-                orders: commands::list_open(conn, &id, ORDERS)?,
+                orders: orders.readable,
+                corrupt_orders: orders.corrupt,
+                digest: if md5 { enrollments::find_digest(conn, &id)? } else { None },
                 enrollment,
                 items,
                 certificates,
@@ -64,11 +72,5 @@ impl Loaded {
             })
         });
         Ok(loaded.await?)
-    }
-
-    /// The stored session, when it has not ended. One that this version of the program cannot read counts as lost.
-    pub(super) fn open_session(&self) -> Option<Session> {
-        let stored = self.session.as_ref().filter(|stored| !stored.state.is_empty())?;
-        serde_json::from_str(&stored.state).ok()
     }
 }

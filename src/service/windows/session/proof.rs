@@ -1,35 +1,54 @@
 //! MD5 credentials beside the client certificate (OMA-DM 1.2 security, windows.md section 2.2), when the configuration asks for them.
 
+use super::load::Loaded;
 use crate::app::App;
-use crate::clock::{MINUTE, Time};
-use crate::domain::dm_session::{Judgement, Nonce, Proven, challenge, judge};
+use crate::clock::Time;
+use crate::domain::dm_session::{Judgement, NONCE_LIFE, Nonce, Proven, challenge, judge};
+use crate::ids::EnrollmentId;
 use crate::secret;
 use crate::service::Result;
-use crate::store::enrollments::{self, Identity};
+use crate::store::sealed::ENROLLMENT_MD5;
+use crate::store::{self, Tx, enrollments};
 use crate::wire::syncml::SyncMl;
-
-/// How long a nonce may be used.
-const NONCE_LIFE: i64 = 5 * MINUTE;
 
 /// What the credentials of a message come to.
 pub(super) enum Proof {
     /// The device is who its certificate says.
     Proven(Proven),
-    /// The answer that asks for credentials.
-    Challenge(Box<SyncMl>),
+    /// The answer that asks for credentials; the judgement says whether some came that were wrong.
+    Challenge(Box<SyncMl>, Judgement),
 }
 
-pub(super) async fn authenticate(app: &App, identity: &Identity, message: &SyncMl) -> Result<Proof> {
-    if !app.config.windows.md5_authentication {
-        return Ok(Proof::Proven(Proven::Certificate));
+/// The nonce that a message used, and the one that takes its place when the message is stored: each is good once, on whatever node.
+#[derive(Clone, Debug)]
+pub(super) struct Claim {
+    used: Option<Vec<u8>>,
+    next: Vec<u8>,
+    expires: Time,
+}
+
+impl Claim {
+    /// Puts the next nonce in the place of the used one, in the transaction that stores what the message did.
+    ///
+    /// # Errors
+    /// [`store::Error::Busy`] when another node was faster: look at the message again.
+    pub(super) fn claim(&self, tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> store::Result<()> {
+        let won = enrollments::claim_nonce(tx, enrollment, self.used.as_deref(), &self.next, self.expires)?;
+        if won { Ok(()) } else { Err(store::Error::Busy) }
     }
-    let (id, now) = (identity.enrollment.id.clone(), app.now());
-    let digest = app.store.read(move |conn| enrollments::find_digest(conn, &id)).await?;
-    let (ha1, given) = match digest {
+}
+
+/// Judges a message's credentials against what was loaded. Nothing is written: the claim belongs into the message's transaction.
+pub(super) fn authenticate(app: &App, loaded: &Loaded, message: &SyncMl) -> Result<(Proof, Option<Claim>)> {
+    if !app.config.windows.md5_authentication {
+        return Ok((Proof::Proven(Proven::Certificate), None));
+    }
+    let now = app.now();
+    let (ha1, given) = match &loaded.digest {
         Some(digest) => {
-            let raw = app.sealer().open("enrollments.sealed_md5", &digest.sealed)?;
+            let raw = app.sealer().open(ENROLLMENT_MD5, &digest.sealed)?;
             // The digest covers the base64 of MD5(user ":" secret); the row keeps the sixteen bytes.
-            (base64::Engine::encode(&base64::engine::general_purpose::STANDARD, raw.expose()), digest.nonce)
+            (base64::Engine::encode(&base64::engine::general_purpose::STANDARD, raw.expose()), digest.nonce.clone())
         }
         None => (String::new(), None),
     };
@@ -37,17 +56,10 @@ pub(super) async fn authenticate(app: &App, identity: &Identity, message: &SyncM
     let judgement = judge(message.header.cred.as_ref(), &ha1, nonce.as_ref(), now);
     let next = secret::random::<16>()?.to_vec();
     let used = if judgement == Judgement::Accepted { nonce.map(|nonce| nonce.value) } else { None };
-    let won = claim(app, identity, used, next.clone(), now).await?;
-    // The same credentials on two nodes at once: the slower one is a repetition.
-    let judgement = if judgement == Judgement::Accepted && !won { Judgement::Wrong } else { judgement };
-    match challenge(message, judgement, &next) {
-        Some(answer) => Ok(Proof::Challenge(Box::new(answer))),
-        None => Ok(Proof::Proven(Proven::Once { next_nonce: next })),
-    }
-}
-
-async fn claim(app: &App, identity: &Identity, used: Option<Vec<u8>>, next: Vec<u8>, now: Time) -> Result<bool> {
-    let id = identity.enrollment.id.clone();
-    let expires = now.plus(NONCE_LIFE);
-    Ok(app.store.write(move |tx| enrollments::claim_nonce(tx, &id, used.as_deref(), &next, expires)).await?)
+    let claim = Claim { used, next: next.clone(), expires: now.plus(NONCE_LIFE) };
+    let proof = match challenge(message, judgement, &next) {
+        Some(answer) => Proof::Challenge(Box::new(answer), judgement),
+        None => Proof::Proven(Proven::Once { next_nonce: next }),
+    };
+    Ok((proof, Some(claim)))
 }
