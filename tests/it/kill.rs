@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use muster::app::App;
 use muster::catalogue::{Vars, catalogue};
-use muster::clock::{Clock as _, SystemClock};
+use muster::clock::{Clock as _, DAY, SystemClock};
 use muster::config::Config;
+use muster::domain::certificate::{Certificate, CertificateStatus, Purpose};
 use muster::domain::command::{State, Verb as OrderVerb};
 use muster::domain::tap::Policy;
 use muster::service::audit;
@@ -20,9 +21,12 @@ use muster::service::device::{self, Custom, Order};
 use muster::service::identity::tap;
 use muster::service::pki::authority;
 use muster::service::profile;
+use muster::sim::http::Client;
+use muster::sim::scep::{self, Outcome};
 use muster::sim::windows::enroll::{Failure, Machine, SignIn};
 use muster::sim::windows::{Device, Error};
 use muster::store::{certificates, commands, enrollments, facts, users};
+use muster::wire::pkcs10::{GeneralName, Wish};
 use muster::wire::syncml::{Command as Message, SyncMl, Verb};
 use openssl::x509::X509;
 use reqwest::Url;
@@ -67,6 +71,10 @@ struct Ledger {
     enrolled: Vec<(String, String)>,
     /// Every certificate that a device holds.
     certificates: BTreeSet<String>,
+    /// How many certificates by SCEP renewed themselves.
+    renewals: u32,
+    /// The identity that a device uses, by the one with which it enrolled.
+    identities: BTreeMap<String, String>,
     /// Commands whose answers were taken: certificate of the enrolment, verb, address.
     answered: Vec<(String, Verb, String)>,
 }
@@ -149,6 +157,8 @@ impl World {
             command.args(["--set", &format!("{name}.listen={}", face.listen)]);
         }
         command.args(["--set", "limits.anonymous_per_second=0", "--set", "workers=2"]);
+        // Certificates by SCEP may renew themselves at any time.
+        command.args(["--set", "scep.renewal_percent=100", "--set", "scep.live_certificates=100"]);
         command
     }
 
@@ -229,11 +239,61 @@ impl World {
         let held = self.outcome(started, held).await.is_some();
         device.work().await;
         for held in device.certificates.values() {
-            if self.ledger().certificates.insert(sha256(&held.identity.certificate)) {
-                self.acknowledge();
-            }
+            self.obtained(sha256(&held.identity.certificate));
         }
         held
+    }
+
+    /// A device holds a certificate.
+    fn obtained(&self, sha256: String) -> bool {
+        let new = self.ledger().certificates.insert(sha256);
+        if new {
+            self.acknowledge();
+        }
+        new
+    }
+
+    /// The device's certificate by SCEP renews itself (RenewalReq), and its identity does (ROBO), as far as they may and as far as the
+    /// server lives. A new identity is used from then on.
+    async fn renew(&self, device: &mut Device, enrolled: &str) {
+        let own = device.certificates.values().next_back().map(|held| held.identity.clone());
+        if let Some(own) = own {
+            let started = *self.starts.borrow();
+            match self.renew_by_itself(&own).await {
+                Ok(Outcome::Issued(identity)) => {
+                    self.obtained(sha256(&identity.certificate));
+                    self.ledger().renewals += 1;
+                }
+                Ok(Outcome::Pending(_)) => panic!("nobody has to approve"),
+                Err(scep::Error::Connection(error)) => {
+                    self.outcome::<()>(started, Err(Error::Connection(error))).await;
+                }
+                // Another one took its place meanwhile.
+                Err(scep::Error::Refused(_)) => {}
+                Err(error) => panic!("{error:?}"),
+            }
+        }
+        let started = *self.starts.borrow();
+        match device.renew().await {
+            // It has not come near its end.
+            Err(Error::Enrollment(Failure::Fault(_))) => {}
+            renewed => {
+                if self.outcome(started, renewed).await.is_some() && self.obtained(fingerprint(&device.identity.certificate)) {
+                    self.ledger().identities.insert(enrolled.to_owned(), fingerprint(&device.identity.certificate));
+                }
+            }
+        }
+    }
+
+    async fn renew_by_itself(&self, own: &scep::Identity) -> Result<Outcome, scep::Error> {
+        let certificate = X509::from_der(&own.certificate).unwrap();
+        let name = certificate.subject_name().entries().next().unwrap().data().to_string().unwrap();
+        let san = vec![GeneralName::Uri(format!("urn:muster:device:{name}"))];
+        let wish = Wish { san, ..Wish::common_name(&name) };
+        let mut http = Client::new(&self.roots, None).unwrap();
+        let url = format!("{}/scep/issuing", self.config.web_url());
+        let server = scep::Server::discover(&mut http, &url, scep::Options::default()).await?;
+        server.renew(&mut http, &wish, own).await
     }
 
     /// Devices, one after the other, until it is over; all of them.
@@ -245,17 +305,34 @@ impl World {
             }
             let mut device = self.enroll(number).await;
             let enrolled = fingerprint(&device.identity.certificate);
-            for _ in 0..SESSIONS {
+            for count in 0..SESSIONS {
                 self.session(&mut device, &enrolled).await;
+                if count % 2 == 1 {
+                    self.renew(&mut device, &enrolled).await;
+                }
             }
             devices.push((enrolled, device));
         }
         devices
     }
 
-    /// Gives the youngest devices orders: one that only asks, and one that may run once only.
+    /// Gives the youngest devices orders: one that only asks, and one that may run once only. Their certificates by SCEP are to be
+    /// replaced, and all identities come near their end.
     async fn order(&self, round: u64) {
         let app = self.open().await;
+        let mut draft = profile::ready().unwrap().into_iter().find(|(name, _)| name == "scep-device-certificate").unwrap().1;
+        draft.document.payloads[0].body.insert("retry-delay".into(), (1 + round).into());
+        profile::apply(&app, draft, &by()).await.unwrap();
+        let end = SystemClock.now().plus(20 * DAY).0;
+        app.store
+            .write(move |tx| {
+                use diesel::RunQueryDsl as _;
+                let near = format!("UPDATE certificates SET not_after = {end} WHERE purpose = '{}'", Purpose::MdmIdentity);
+                diesel::sql_query(near).execute(tx.conn())?;
+                Ok(())
+            })
+            .await
+            .unwrap();
         let count = usize::try_from(2 * SLOTS).unwrap();
         let youngest: Vec<String> = self.ledger().enrolled.iter().rev().take(count).map(|(sha256, _)| sha256.clone()).collect();
         for enrolled in youngest {
@@ -316,13 +393,38 @@ async fn kill(mut random: Random) {
     prove(&world, &devices).await;
     let ledger = world.ledger();
     tools::say(&format!(
-        "{KILLS} kills and {early} before serving; a start takes {} ms; {} enrolments, {} certificates, {} answers",
+        "{KILLS} kills and {early} before serving; a start takes {} ms; {} enrolments, {} certificates, {} renewals by SCEP, {} new \
+         identities, {} answers",
         starting.as_millis() / u128::from(KILLS),
         ledger.enrolled.len(),
         ledger.certificates.len(),
+        ledger.renewals,
+        ledger.identities.len(),
         ledger.answered.len()
     ));
     assert!(ledger.enrolled.len() >= 4 && ledger.certificates.len() >= 4 && ledger.answered.len() >= 100, "too little happened");
+    assert!(ledger.renewals >= 2 && !ledger.identities.is_empty(), "too few renewals");
+}
+
+/// Every device speaks with an identity that is good, and what was replaced is revoked.
+fn prove_renewals(world: &World, devices: &[(String, Device)], all: &[Certificate]) {
+    let by_sha256: BTreeMap<&str, &Certificate> = all.iter().map(|certificate| (certificate.sha256.as_str(), certificate)).collect();
+    let ledger = world.ledger();
+    for (enrolled, device) in devices {
+        let own = by_sha256[fingerprint(&device.identity.certificate).as_str()];
+        assert_eq!(own.status, CertificateStatus::Active, "the identity of {}", device.identity.device_id);
+        if let Some(renewed) = ledger.identities.get(enrolled) {
+            assert_eq!(*renewed, own.sha256);
+            assert_eq!(by_sha256[enrolled.as_str()].status, CertificateStatus::Revoked, "the identity before {renewed}");
+        }
+        // A node is kept for a good certificate, or for one that is being replaced.
+        let nodes = device.tree.leaves("./Device/Vendor/MSFT/ClientCertificateInstall/SCEP");
+        let good = nodes
+            .iter()
+            .filter(|(uri, _)| uri.ends_with("/CertThumbprint"))
+            .filter(|(_, thumbprint)| all.iter().any(|c| c.status == CertificateStatus::Active && c.sha1.eq_ignore_ascii_case(thumbprint)));
+        assert!(good.count() <= 2, "certificates of {}", device.identity.device_id);
+    }
 }
 
 /// Holds the database against the ledger.
@@ -343,6 +445,12 @@ async fn prove(world: &World, devices: &[(String, Device)]) {
         let row = row.unwrap_or_else(|| panic!("a device holds the certificate {shown}, which nobody knows"));
         was_written("certificate.issue", format!("certificate:{}", row.id));
     }
+    // Nothing was issued to anybody that is not in the log.
+    let all = app.store.read(|c| certificates::list_certificates(c, &certificates::Search::default(), 1_000_000)).await.unwrap();
+    for certificate in all.iter().filter(|certificate| !certificate.grant.purpose.is_ours()) {
+        was_written("certificate.issue", format!("certificate:{}", certificate.id));
+    }
+    prove_renewals(world, devices, &all);
     let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
     let asked: BTreeSet<String> = catalogue().facts().map(|row| row.locuri(&vars)).collect();
     for (sha256, mdm_id) in enrolled {
