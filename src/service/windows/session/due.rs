@@ -140,8 +140,9 @@ impl Turn<'_> {
             .loaded
             .orders
             .iter()
+            // As this message left it: an order that a lost session held is sent again at once.
+            .filter_map(|order| self.order(&order.id))
             .filter(|order| order.state == OrderState::Queued && order.not_before <= self.now)
-            .filter(|order| !self.moved_orders.contains_key(&order.id))
             .map(|order| order.id.clone())
             .collect();
         for id in due {
