@@ -4,10 +4,10 @@ use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
 use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, SID_URI_PREFIX, San, usage};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, ProfileId, UserId};
+use crate::wire::asn1;
 use crate::wire::cms::Digest;
 use crate::wire::pkcs10::{GeneralName, Request, key_usage};
 use crate::wire::scep::{FailInfo, Fault};
-use crate::wire::tlv;
 
 /// How long an answered request is answered again with the same certificate, and its transaction name is taken, in milliseconds: SCEP has
 /// no confirmation, so the answer may have been lost.
@@ -262,9 +262,9 @@ const SID_NAME: &[u8] = &[0x2b, 0x06, 0x01, 0x04, 0x01, 0x82, 0x37, 0x19, 0x02, 
 
 /// The value that the security extension has for this identifier.
 fn sid_extension(sid: &str) -> Vec<u8> {
-    let value = tlv::element(tlv::context(0), &tlv::element(tlv::OCTET_STRING, sid.as_bytes()));
-    let name = tlv::constructed(tlv::context(0), &[&tlv::element(tlv::OID, SID_NAME), &value]);
-    tlv::element(tlv::SEQUENCE, &name)
+    let value = asn1::tlv(asn1::context(0), &asn1::tlv(asn1::OCTET_STRING, sid.as_bytes()));
+    let name = asn1::wrap(asn1::context(0), &[&asn1::tlv(asn1::OID, SID_NAME), &value]);
+    asn1::tlv(asn1::SEQUENCE, &name)
 }
 
 /// Values exactly, in order, whatever string type they came in; the parts of one RDN in any order.

@@ -1,10 +1,14 @@
-//! DER, written and read by hand where foreign bytes (names, serial numbers, whole certificates) must pass through unchanged.
+//! ASN.1 one element at a time (X.690), written and read by hand where foreign bytes (names, serial numbers, whole certificates) must pass
+//! through unchanged: the typed structures of the `der` crate refuse or re-sort what real clients send.
 
-use std::borrow::Cow;
+mod read;
+mod text;
 
 use der::asn1::ObjectIdentifier;
 
-use super::Malformed;
+pub(crate) use read::read_length;
+pub use read::{Element, Reader, only_sequence, single};
+pub use text::{directory_string, oid_text, oid_value, string};
 
 /// BOOLEAN.
 pub const BOOLEAN: u8 = 0x01;
@@ -28,12 +32,18 @@ pub const SEQUENCE: u8 = 0x30;
 pub const SET: u8 = 0x31;
 /// PrintableString.
 pub const PRINTABLE_STRING: u8 = 0x13;
+/// TeletexString (T61String).
+pub const TELETEX_STRING: u8 = 0x14;
 /// IA5String.
 pub const IA5_STRING: u8 = 0x16;
 /// UTCTime.
 pub const UTC_TIME: u8 = 0x17;
 /// GeneralizedTime.
 pub const GENERALIZED_TIME: u8 = 0x18;
+/// UniversalString (UCS-4).
+pub const UNIVERSAL_STRING: u8 = 0x1c;
+/// BMPString (UCS-2).
+pub const BMP_STRING: u8 = 0x1e;
 
 /// The tag `[n]` of a constructed value, `n` at most 30.
 #[must_use]
@@ -51,22 +61,30 @@ pub const fn context_primitive(n: u8) -> u8 {
 #[must_use]
 pub fn tlv(tag: u8, contents: &[u8]) -> Vec<u8> {
     let mut out = Vec::with_capacity(contents.len() + 6);
-    out.push(tag);
-    put_length(&mut out, contents.len());
-    out.extend_from_slice(contents);
+    put(&mut out, tag, contents);
     out
 }
 
-fn put_length(out: &mut Vec<u8>, length: usize) {
+/// Appends one element.
+pub fn put(out: &mut Vec<u8>, tag: u8, contents: &[u8]) {
+    out.push(tag);
+    put_length(out, contents.len());
+    out.extend_from_slice(contents);
+}
+
+/// How many octets the shortest form of a length has.
+fn length_octets(length: usize) -> usize {
+    if length < 0x80 { 1 } else { 1 + length.to_be_bytes().iter().skip_while(|b| **b == 0).count() }
+}
+
+pub(crate) fn put_length(out: &mut Vec<u8>, length: usize) {
     if let Ok(short @ 0..=0x7f) = u8::try_from(length) {
         out.push(short);
         return;
     }
     let bytes = length.to_be_bytes();
-    let used = bytes.iter().skip_while(|b| **b == 0);
-    let count = used.clone().count();
-    out.push(0x80 | u8::try_from(count).unwrap_or(8));
-    out.extend(used);
+    out.push(0x80 | u8::try_from(length_octets(length) - 1).unwrap_or(8));
+    out.extend(bytes.iter().skip_while(|b| **b == 0));
 }
 
 /// One element around the concatenation of `parts`.
@@ -81,11 +99,11 @@ pub fn sequence(parts: &[&[u8]]) -> Vec<u8> {
     wrap(SEQUENCE, parts)
 }
 
-/// A SET OF encoded parts, in DER's order.
+/// A SET OF encoded parts, in DER's order, under its own tag or an implicit one.
 #[must_use]
-pub fn set_of(mut parts: Vec<Vec<u8>>) -> Vec<u8> {
+pub fn set_of(tag: u8, mut parts: Vec<Vec<u8>>) -> Vec<u8> {
     parts.sort();
-    tlv(SET, &parts.concat())
+    tlv(tag, &parts.concat())
 }
 
 /// A positive INTEGER of big-endian bytes, minimally encoded.
@@ -161,160 +179,6 @@ fn calendar(seconds: i64) -> (i32, String) {
     (at.year(), text)
 }
 
-/// One element as it was read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Element<'a> {
-    /// Identifier octet.
-    pub tag: u8,
-    /// Contents.
-    pub value: &'a [u8],
-    /// Identifier, length and contents.
-    pub raw: &'a [u8],
-}
-
-impl<'a> Element<'a> {
-    /// Reads what is inside.
-    #[must_use]
-    pub fn reader(&self) -> Reader<'a> {
-        Reader::new(self.value)
-    }
-
-    /// The contents as an OBJECT IDENTIFIER.
-    ///
-    /// # Errors
-    /// [`Malformed`] when it is none.
-    pub fn oid(&self) -> Result<ObjectIdentifier, Malformed> {
-        if self.tag != OID {
-            return Err(wrong("not an object identifier"));
-        }
-        ObjectIdentifier::from_bytes(self.value).map_err(|_| wrong("not an object identifier"))
-    }
-
-    /// The contents as seconds since 1970: UTCTime or GeneralizedTime in `Z` with seconds.
-    ///
-    /// # Errors
-    /// [`Malformed`] when it is no such time.
-    pub fn time(&self) -> Result<i64, Malformed> {
-        let bad = || wrong("not a time");
-        let text = std::str::from_utf8(self.value).map_err(|_| bad())?;
-        let digits = text.strip_suffix('Z').filter(|d| d.bytes().all(|b| b.is_ascii_digit())).ok_or_else(bad)?;
-        let part = |from: usize, to: usize| digits.get(from..to).and_then(|t| t.parse::<i32>().ok()).ok_or_else(bad);
-        let (year, at) = match (self.tag, digits.len()) {
-            (UTC_TIME, 12) => {
-                let short = part(0, 2)?;
-                (if short < 50 { 2000 + short } else { 1900 + short }, 2)
-            }
-            (GENERALIZED_TIME, 14) => (part(0, 4)?, 4),
-            _ => return Err(bad()),
-        };
-        let small = |from: usize| part(from, from + 2).and_then(|v| u8::try_from(v).map_err(|_| bad()));
-        let month = time::Month::try_from(small(at)?).map_err(|_| bad())?;
-        let date = time::Date::from_calendar_date(year, month, small(at + 2)?).map_err(|_| bad())?;
-        let clock = time::Time::from_hms(small(at + 4)?, small(at + 6)?, small(at + 8)?).map_err(|_| bad())?;
-        Ok(date.with_time(clock).assume_utc().unix_timestamp())
-    }
-}
-
-/// Reads elements one after the other; definite lengths only.
-#[derive(Clone, Debug)]
-pub struct Reader<'a> {
-    rest: &'a [u8],
-}
-
-impl<'a> Reader<'a> {
-    /// Reads `bytes`.
-    #[must_use]
-    pub fn new(bytes: &'a [u8]) -> Self {
-        Self { rest: bytes }
-    }
-
-    /// Whether everything is read.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.rest.is_empty()
-    }
-
-    /// The tag of the next element.
-    #[must_use]
-    pub fn peek(&self) -> Option<u8> {
-        self.rest.first().copied()
-    }
-
-    /// The next element.
-    ///
-    /// # Errors
-    /// [`Malformed`] when there is none, when its length is indefinite, not minimal or beyond the end, or when its tag has more than
-    /// one octet.
-    pub fn element(&mut self) -> Result<Element<'a>, Malformed> {
-        let whole = self.rest;
-        let (&tag, rest) = whole.split_first().ok_or_else(|| wrong("an element is missing"))?;
-        if tag & 0x1f == 0x1f {
-            return Err(wrong("a tag of more than one octet"));
-        }
-        let (&first, rest) = rest.split_first().ok_or_else(|| wrong("a length is missing"))?;
-        let (length, rest) = if first < 0x80 {
-            (usize::from(first), rest)
-        } else {
-            let count = usize::from(first & 0x7f);
-            if !(1..=4).contains(&count) {
-                return Err(wrong("an indefinite or oversized length"));
-            }
-            let (bytes, rest) = rest.split_at_checked(count).ok_or_else(|| wrong("a length is cut off"))?;
-            let length = bytes.iter().fold(0usize, |n, b| (n << 8) | usize::from(*b));
-            if length < 0x80 || bytes.first() == Some(&0) {
-                return Err(wrong("a length that is not minimal"));
-            }
-            (length, rest)
-        };
-        let (value, rest) = rest.split_at_checked(length).ok_or_else(|| wrong("an element is cut off"))?;
-        let (raw, _) = whole.split_at_checked(whole.len() - rest.len()).ok_or_else(|| wrong("an element is cut off"))?;
-        self.rest = rest;
-        Ok(Element { tag, value, raw })
-    }
-
-    /// The next element, which must have this tag.
-    ///
-    /// # Errors
-    /// [`Malformed`] when it has not.
-    pub fn expect(&mut self, tag: u8, what: &'static str) -> Result<Element<'a>, Malformed> {
-        match self.peek() {
-            Some(found) if found == tag => self.element(),
-            _ => Err(Malformed::new(what, "DER")),
-        }
-    }
-
-    /// The next element if it has this tag.
-    ///
-    /// # Errors
-    /// [`Malformed`] when it has the tag and does not parse.
-    pub fn optional(&mut self, tag: u8) -> Result<Option<Element<'a>>, Malformed> {
-        if self.peek() == Some(tag) { self.element().map(Some) } else { Ok(None) }
-    }
-
-    /// Says that everything is read.
-    ///
-    /// # Errors
-    /// [`Malformed`] when it is not.
-    pub fn end(&self) -> Result<(), Malformed> {
-        if self.rest.is_empty() { Ok(()) } else { Err(wrong("bytes after the end")) }
-    }
-}
-
-/// The only element of `bytes`, which must be a SEQUENCE.
-///
-/// # Errors
-/// [`Malformed`] when it is not, or when bytes follow.
-pub fn only_sequence(bytes: &[u8]) -> Result<Element<'_>, Malformed> {
-    let mut reader = Reader::new(bytes);
-    let element = reader.expect(SEQUENCE, "not a SEQUENCE")?;
-    reader.end()?;
-    Ok(element)
-}
-
-fn wrong(what: impl Into<Cow<'static, str>>) -> Malformed {
-    Malformed::new(what, "DER")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -354,6 +218,14 @@ mod tests {
             [&[0x30, 0x80, 0, 0][..], &[0x30, 0x81, 1, 0], &[0x30, 0x82, 0, 0x80], &[0x30, 0x85, 0, 0, 0, 0, 1], &[0x1f, 1, 0], &[0x30]]
         {
             assert!(Reader::new(bytes).element().is_err(), "{bytes:02x?}");
+        }
+        for bytes in [&[0x30, 0x81, 1, 0][..], &[0x30, 0x82, 0, 1, 0], &[0x30, 0x85, 0, 0, 0, 0, 1, 0]] {
+            assert_eq!(Reader::lenient(bytes).element().unwrap().value, [0], "{bytes:02x?}");
+        }
+        for bytes in
+            [&[0x30, 0x84, 0xff, 0xff, 0xff, 0xff, 0][..], &[0x30, 0x89, 1, 0, 0, 0, 0, 0, 0, 0, 0], &[0x30, 0x80, 0, 0], &[0x1f, 1], &[]]
+        {
+            assert!(Reader::lenient(bytes).element().is_err(), "{bytes:02x?}");
         }
     }
 

@@ -89,7 +89,7 @@ fn subtrees(list: Option<Element<'_>>) -> Result<Vec<Subtree>, Malformed> {
     let mut reader = list.reader();
     let mut found = Vec::new();
     while !reader.is_empty() {
-        found.push(subtree(&reader.expect(asn1::SEQUENCE, "no GeneralSubtree")?.reader().element()?)?);
+        found.push(subtree(&reader.expect(asn1::SEQUENCE, "GeneralSubtree")?.reader().element()?)?);
     }
     Ok(found)
 }
@@ -117,7 +117,7 @@ fn subtree(base: &Element<'_>) -> Result<Subtree, Malformed> {
             if fields.element()?.oid()? != UPN {
                 return Ok(Subtree::Other);
             }
-            let value = fields.expect(context(0), "no value")?.reader().expect(asn1::UTF8_STRING, "no UTF8String")?.value;
+            let value = fields.expect(context(0), "value")?.reader().expect(asn1::UTF8_STRING, "UTF8String")?.value;
             Subtree::Upn(std::str::from_utf8(value).map(str::to_owned).map_err(|_| bad())?)
         }
         _ => Subtree::Other,
@@ -129,11 +129,11 @@ fn directory(contents: &[u8]) -> Result<Vec<Rdn>, Malformed> {
     let mut rdns = Vec::new();
     let mut reader = Reader::new(contents);
     while !reader.is_empty() {
-        let mut attributes = reader.expect(asn1::SET, "no relative name")?.reader();
+        let mut attributes = reader.expect(asn1::SET, "relative name")?.reader();
         let mut rdn = Vec::new();
         while !attributes.is_empty() {
-            let mut attribute = attributes.expect(asn1::SEQUENCE, "no attribute")?.reader();
-            let kind = attribute.expect(asn1::OID, "no attribute type")?.value.to_vec();
+            let mut attribute = attributes.expect(asn1::SEQUENCE, "attribute")?.reader();
+            let kind = attribute.expect(asn1::OID, "attribute type")?.value.to_vec();
             let value = attribute.element()?.value;
             rdn.push((kind, std::str::from_utf8(value).map_or_else(|_| value.to_vec(), |text| folded(text).into_bytes())));
         }

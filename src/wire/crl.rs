@@ -90,10 +90,10 @@ impl List {
     /// # Errors
     /// [`Malformed`] when it is none in DER.
     pub fn parse(der: &[u8]) -> Result<Self, Malformed> {
-        let mut tbs = asn1::only_sequence(der)?.reader().expect(asn1::SEQUENCE, "no TBSCertList")?.reader();
+        let mut tbs = asn1::only_sequence(der)?.reader().expect(asn1::SEQUENCE, "TBSCertList")?.reader();
         tbs.optional(asn1::INTEGER)?;
-        tbs.expect(asn1::SEQUENCE, "no signature algorithm")?;
-        let issuer = tbs.expect(asn1::SEQUENCE, "no issuer")?.raw.to_vec();
+        tbs.expect(asn1::SEQUENCE, "signature algorithm")?;
+        let issuer = tbs.expect(asn1::SEQUENCE, "issuer")?.raw.to_vec();
         let this_update = tbs.element()?.time()?;
         let next_update = match tbs.peek() {
             Some(asn1::UTC_TIME | asn1::GENERALIZED_TIME) => Some(tbs.element()?.time()?),
@@ -103,8 +103,8 @@ impl List {
         if let Some(entries) = tbs.optional(asn1::SEQUENCE)? {
             let mut reader = entries.reader();
             while !reader.is_empty() {
-                let mut entry = reader.expect(asn1::SEQUENCE, "no entry")?.reader();
-                let serial = entry.expect(asn1::INTEGER, "no serial number")?.value;
+                let mut entry = reader.expect(asn1::SEQUENCE, "entry")?.reader();
+                let serial = entry.expect(asn1::INTEGER, "serial number")?.value;
                 let at = entry.element()?.time()?;
                 let reason = match entry.optional(asn1::SEQUENCE)? {
                     Some(extensions) => find(extensions.value, &REASON_CODE)?.and_then(|v| v.get(2).copied()).unwrap_or(0),
@@ -115,7 +115,7 @@ impl List {
         }
         let number = match tbs.optional(context(0))? {
             Some(outer) => match find(asn1::only_sequence(outer.value)?.value, &CRL_NUMBER)? {
-                Some(value) => Some(unsigned(Reader::new(value).expect(asn1::INTEGER, "no CRL number")?.value)),
+                Some(value) => Some(unsigned(Reader::new(value).expect(asn1::INTEGER, "CRL number")?.value)),
                 None => None,
             },
             None => None,
@@ -131,10 +131,10 @@ fn unsigned(contents: &[u8]) -> Vec<u8> {
 fn find<'a>(extensions: &'a [u8], id: &ObjectIdentifier) -> Result<Option<&'a [u8]>, Malformed> {
     let mut reader = Reader::new(extensions);
     while !reader.is_empty() {
-        let mut extension = reader.expect(asn1::SEQUENCE, "no extension")?.reader();
+        let mut extension = reader.expect(asn1::SEQUENCE, "extension")?.reader();
         let found = extension.element()?.oid()?;
         extension.optional(asn1::BOOLEAN)?;
-        let value = extension.expect(asn1::OCTET_STRING, "no extension value")?.value;
+        let value = extension.expect(asn1::OCTET_STRING, "extension value")?.value;
         if found == *id {
             return Ok(Some(value));
         }

@@ -79,17 +79,17 @@ impl Request {
         if bytes.len() > MAX_REQUEST {
             return Err(Malformed::new("too long", "request"));
         }
-        let mut tbs = asn1::only_sequence(bytes)?.reader().expect(asn1::SEQUENCE, "no TBSRequest")?.reader();
+        let mut tbs = asn1::only_sequence(bytes)?.reader().expect(asn1::SEQUENCE, "TBSRequest")?.reader();
         tbs.optional(context(0))?;
         tbs.optional(context(1))?;
-        let mut list = tbs.expect(asn1::SEQUENCE, "no request list")?.reader();
+        let mut list = tbs.expect(asn1::SEQUENCE, "request list")?.reader();
         let mut certificates = Vec::new();
         while !list.is_empty() {
             if certificates.len() == MAX_CERTIFICATES {
                 return Err(Malformed::new("too many certificates", "request"));
             }
-            let mut single = list.expect(asn1::SEQUENCE, "no request")?.reader();
-            certificates.push(read_cert_id(&single.expect(asn1::SEQUENCE, "no CertID")?)?);
+            let mut single = list.expect(asn1::SEQUENCE, "request")?.reader();
+            certificates.push(read_cert_id(&single.expect(asn1::SEQUENCE, "CertID")?)?);
             single.optional(context(0))?;
             single.end()?;
         }
@@ -126,7 +126,7 @@ pub fn cert_id(hash: Hash, name_hash: &[u8], key_hash: &[u8], serial: &[u8]) -> 
 
 fn read_cert_id(element: &asn1::Element<'_>) -> Result<CertId, Malformed> {
     let mut reader = element.reader();
-    let mut algorithm = reader.expect(asn1::SEQUENCE, "no digest algorithm")?.reader();
+    let mut algorithm = reader.expect(asn1::SEQUENCE, "digest algorithm")?.reader();
     let digest = algorithm.element()?.oid()?;
     if let Some(parameters) = algorithm.optional(asn1::NULL)?
         && !parameters.value.is_empty()
@@ -139,9 +139,9 @@ fn read_cert_id(element: &asn1::Element<'_>) -> Result<CertId, Malformed> {
         SHA256 => Some(Hash::Sha256),
         _ => None,
     };
-    let issuer_name_hash = reader.expect(asn1::OCTET_STRING, "no issuer name digest")?.value.to_vec();
-    let issuer_key_hash = reader.expect(asn1::OCTET_STRING, "no issuer key digest")?.value.to_vec();
-    let serial = reader.expect(asn1::INTEGER, "no serial number")?;
+    let issuer_name_hash = reader.expect(asn1::OCTET_STRING, "issuer name digest")?.value.to_vec();
+    let issuer_key_hash = reader.expect(asn1::OCTET_STRING, "issuer key digest")?.value.to_vec();
+    let serial = reader.expect(asn1::INTEGER, "serial number")?;
     reader.end()?;
     // Any longer spelling of a number would be another CertID that means the same certificate; and nobody issues negative ones.
     if serial.value.first().is_none_or(|first| first & 0x80 != 0) || asn1::unsigned(serial.value) != serial.raw {
@@ -155,13 +155,13 @@ fn find_nonce(extensions: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
     let mut reader = Reader::new(extensions);
     let mut nonce = None;
     while !reader.is_empty() {
-        let mut extension = reader.expect(asn1::SEQUENCE, "no extension")?.reader();
+        let mut extension = reader.expect(asn1::SEQUENCE, "extension")?.reader();
         let id = extension.element()?.oid()?;
         extension.optional(asn1::BOOLEAN)?;
-        let value = extension.expect(asn1::OCTET_STRING, "no extension value")?.value;
+        let value = extension.expect(asn1::OCTET_STRING, "extension value")?.value;
         if id == NONCE {
             let mut inner = Reader::new(value);
-            let bytes = inner.expect(asn1::OCTET_STRING, "no nonce")?.value;
+            let bytes = inner.expect(asn1::OCTET_STRING, "nonce")?.value;
             inner.end()?;
             if !NONCE_LENGTHS.contains(&bytes.len()) || nonce.is_some() {
                 return Err(Malformed::new("a nonce that is not 1 to 128 bytes, once", "request"));

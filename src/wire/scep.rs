@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use super::Malformed;
+use super::asn1;
 use super::cms::{self, Broken, CertificateView, Digest, Identifier, SignedData, Signer, SignerInfo};
-use super::tlv;
 
 /// The attribute types of RFC 8894 3.2.1: 2.16.840.1.113733.1.9.x.
 const fn attribute(last: u8) -> [u8; 10] {
@@ -192,7 +192,7 @@ impl<'a> Message<'a> {
         let signed = SignedData::parse(der)?;
         let signer = signed.signers.first().ok_or_else(|| Malformed::new("nobody signed", "pkiMessage"))?;
         let id = signer.attribute(&TRANSACTION_ID).ok_or_else(|| Malformed::new("missing", "transactionID"))?;
-        let text = tlv::string(&id).filter(|text| (1..=TRANSACTION).contains(&text.len()));
+        let text = asn1::string(&id).filter(|text| (1..=TRANSACTION).contains(&text.len()));
         let text = text.filter(|text| text.bytes().all(|byte| (0x20..0x7f).contains(&byte)));
         let transaction_id = text.ok_or_else(|| Malformed::new("not 1 to 255 printable characters", "transactionID"))?;
         let sender_nonce = octets(signer, &SENDER_NONCE);
@@ -207,7 +207,7 @@ impl<'a> Message<'a> {
         let [signer] = self.signed.signers.as_slice() else { return Err(Fault::Signers) };
         let digest = signer.digest.filter(|d| *d != Digest::Md5).ok_or(Broken::Algorithm)?;
         let certificate = self.signed.verify(signer)?;
-        let text = |oid: &[u8]| signer.attribute(oid).as_ref().and_then(tlv::string);
+        let text = |oid: &[u8]| signer.attribute(oid).as_ref().and_then(asn1::string);
         let message_type = text(&MESSAGE_TYPE).and_then(|t| MessageType::parse(&t)).ok_or(Fault::MessageType)?;
         if self.sender_nonce.is_empty() || self.sender_nonce.len() > NONCE {
             return Err(Fault::Nonce);
@@ -235,11 +235,11 @@ impl<'a> Message<'a> {
 }
 
 fn octets<'a>(signer: &SignerInfo<'a>, oid: &[u8]) -> &'a [u8] {
-    signer.attribute(oid).filter(|value| value.tag == tlv::OCTET_STRING).map(|value| value.value).unwrap_or_default()
+    signer.attribute(oid).filter(|value| value.tag == asn1::OCTET_STRING).map(|value| value.value).unwrap_or_default()
 }
 
 fn printable(text: &str) -> Vec<u8> {
-    tlv::element(tlv::PRINTABLE_STRING, text.as_bytes())
+    asn1::tlv(asn1::PRINTABLE_STRING, text.as_bytes())
 }
 
 /// An answer.
@@ -270,15 +270,15 @@ impl CertRep<'_> {
             (&TRANSACTION_ID, self.transaction_id_raw.to_vec()),
             (&MESSAGE_TYPE, printable(MessageType::CertRep.text())),
             (&PKI_STATUS, printable(number)),
-            (&SENDER_NONCE, tlv::element(tlv::OCTET_STRING, self.sender_nonce)),
+            (&SENDER_NONCE, asn1::tlv(asn1::OCTET_STRING, self.sender_nonce)),
         ];
         if !self.recipient_nonce.is_empty() {
-            attributes.push((&RECIPIENT_NONCE, tlv::element(tlv::OCTET_STRING, self.recipient_nonce)));
+            attributes.push((&RECIPIENT_NONCE, asn1::tlv(asn1::OCTET_STRING, self.recipient_nonce)));
         }
         if let Status::Failure(info, text) = self.status {
             attributes.push((&FAIL_INFO, printable(&info.number().to_string())));
             if let Some(text) = text {
-                attributes.push((FAIL_INFO_TEXT, tlv::element(tlv::UTF8_STRING, text.as_bytes())));
+                attributes.push((FAIL_INFO_TEXT, asn1::tlv(asn1::UTF8_STRING, text.as_bytes())));
             }
         }
         cms::sign(content, &attributes, signer)
@@ -307,7 +307,7 @@ impl PkiRequest<'_> {
         let attributes: [(&[u8], Vec<u8>); 3] = [
             (&TRANSACTION_ID, printable(self.transaction_id)),
             (&MESSAGE_TYPE, printable(self.message_type.text())),
-            (&SENDER_NONCE, tlv::element(tlv::OCTET_STRING, self.sender_nonce)),
+            (&SENDER_NONCE, asn1::tlv(asn1::OCTET_STRING, self.sender_nonce)),
         ];
         cms::sign(Some(self.content), &attributes, signer)
     }
@@ -316,7 +316,7 @@ impl PkiRequest<'_> {
 /// The payload of a CertPoll (RFC 8894 3.3.3): issuer and subject as encoded Names.
 #[must_use]
 pub fn issuer_and_subject(issuer: &[u8], subject: &[u8]) -> Vec<u8> {
-    tlv::constructed(tlv::SEQUENCE, &[issuer, subject])
+    asn1::wrap(asn1::SEQUENCE, &[issuer, subject])
 }
 
 /// Reads the payload of GetCert and GetCRL (RFC 8894 3.3.4, 3.3.5).
@@ -324,7 +324,7 @@ pub fn issuer_and_subject(issuer: &[u8], subject: &[u8]) -> Vec<u8> {
 /// # Errors
 /// [`Malformed`] when it is no IssuerAndSerialNumber.
 pub fn read_issuer_and_serial(der: &[u8]) -> Result<Identifier<'_>, Malformed> {
-    Identifier::issuer_and_serial(&tlv::single(der, tlv::SEQUENCE, "IssuerAndSerialNumber")?)
+    Identifier::issuer_and_serial(&asn1::single(der, asn1::SEQUENCE, "IssuerAndSerialNumber")?)
 }
 
 /// What a server can do (RFC 8894 3.5.2): the keywords of GetCACaps.

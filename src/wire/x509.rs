@@ -89,19 +89,18 @@ pub fn name(rdns: &[Vec<NameAttribute<'_>>]) -> Result<Vec<u8>, Malformed> {
             let id = parse_oid(kind)?;
             Ok(sequence(&[&asn1::oid(&id), &directory_string(kind, value)?]))
         });
-        sets.push(asn1::set_of(attributes.collect::<Result<_, Malformed>>()?));
+        sets.push(asn1::set_of(asn1::SET, attributes.collect::<Result<_, Malformed>>()?));
     }
     Ok(tlv(asn1::SEQUENCE, &sets.concat()))
 }
 
 fn directory_string(kind: &str, value: &str) -> Result<Vec<u8>, Malformed> {
-    let printable = value.bytes().all(|b| b.is_ascii_alphanumeric() || b" '()+,-./:=?".contains(&b));
     let tag = match kind {
         EMAIL | DOMAIN_COMPONENT if value.is_ascii() => asn1::IA5_STRING,
         EMAIL | DOMAIN_COMPONENT => return Err(Malformed::new("a value that is not ASCII", kind)),
-        COUNTRY if !printable || value.len() != 2 => return Err(Malformed::new("a country that is not two letters", kind)),
-        _ if printable => asn1::PRINTABLE_STRING,
-        _ => asn1::UTF8_STRING,
+        COUNTRY if value.len() == 2 && value.bytes().all(|b| b.is_ascii_alphabetic()) => asn1::PRINTABLE_STRING,
+        COUNTRY => return Err(Malformed::new("a country that is not two letters", kind)),
+        _ => return Ok(asn1::directory_string(value)),
     };
     Ok(tlv(tag, value.as_bytes()))
 }
@@ -322,15 +321,15 @@ impl<'a> Parts<'a> {
     /// # Errors
     /// [`Malformed`] when it is no certificate in DER.
     pub fn parse(certificate: &'a [u8]) -> Result<Self, Malformed> {
-        let mut tbs = asn1::only_sequence(certificate)?.reader().expect(asn1::SEQUENCE, "no TBSCertificate")?.reader();
+        let mut tbs = asn1::only_sequence(certificate)?.reader().expect(asn1::SEQUENCE, "TBSCertificate")?.reader();
         tbs.optional(context(0))?;
-        let serial = tbs.expect(asn1::INTEGER, "no serial number")?.value;
-        tbs.expect(asn1::SEQUENCE, "no signature algorithm")?;
-        let issuer = tbs.expect(asn1::SEQUENCE, "no issuer")?.raw;
-        let mut validity = tbs.expect(asn1::SEQUENCE, "no validity")?.reader();
+        let serial = tbs.expect(asn1::INTEGER, "serial number")?.value;
+        tbs.expect(asn1::SEQUENCE, "signature algorithm")?;
+        let issuer = tbs.expect(asn1::SEQUENCE, "issuer")?.raw;
+        let mut validity = tbs.expect(asn1::SEQUENCE, "validity")?.reader();
         let (not_before, not_after) = (validity.element()?.time()?, validity.element()?.time()?);
-        let subject = tbs.expect(asn1::SEQUENCE, "no subject")?.raw;
-        let spki = tbs.expect(asn1::SEQUENCE, "no public key")?;
+        let subject = tbs.expect(asn1::SEQUENCE, "subject")?.raw;
+        let spki = tbs.expect(asn1::SEQUENCE, "public key")?;
         let key_bits = key_bits(&spki)?;
         tbs.optional(context_primitive(1))?;
         tbs.optional(context_primitive(2))?;
@@ -348,10 +347,10 @@ impl<'a> Parts<'a> {
     pub fn extension(&self, id: &ObjectIdentifier) -> Result<Option<&'a [u8]>, Malformed> {
         let mut reader = Reader::new(self.extensions);
         while !reader.is_empty() {
-            let mut extension = reader.expect(asn1::SEQUENCE, "no extension")?.reader();
+            let mut extension = reader.expect(asn1::SEQUENCE, "extension")?.reader();
             let found = extension.element()?.oid()?;
             extension.optional(asn1::BOOLEAN)?;
-            let value = extension.expect(asn1::OCTET_STRING, "no extension value")?.value;
+            let value = extension.expect(asn1::OCTET_STRING, "extension value")?.value;
             if found == *id {
                 return Ok(Some(value));
             }
@@ -365,7 +364,7 @@ impl<'a> Parts<'a> {
     /// [`Malformed`] when the extension does not parse.
     pub fn subject_key_identifier(&self) -> Result<Vec<u8>, Malformed> {
         match self.extension(&SUBJECT_KEY_IDENTIFIER)? {
-            Some(value) => Ok(Reader::new(value).expect(asn1::OCTET_STRING, "no key identifier")?.value.to_vec()),
+            Some(value) => Ok(Reader::new(value).expect(asn1::OCTET_STRING, "key identifier")?.value.to_vec()),
             None => Ok(key_identifier(self.key_bits)),
         }
     }
@@ -380,8 +379,8 @@ impl<'a> Parts<'a> {
 
 fn key_bits<'a>(spki: &Element<'a>) -> Result<&'a [u8], Malformed> {
     let mut inner = spki.reader();
-    inner.expect(asn1::SEQUENCE, "no key algorithm")?;
-    let bits = inner.expect(asn1::BIT_STRING, "no key")?.value;
+    inner.expect(asn1::SEQUENCE, "key algorithm")?;
+    let bits = inner.expect(asn1::BIT_STRING, "key")?.value;
     match bits.split_first() {
         Some((0, key)) => Ok(key),
         _ => Err(Malformed::new("a key that is not whole bytes", "DER")),

@@ -272,7 +272,7 @@ fn judge_tier(tier: &X509, below: usize, now: Time) -> Result<()> {
 
 fn signs_certificates(parts: &Parts<'_>) -> Result<bool> {
     let Some(value) = parts.extension(&KEY_USAGE)? else { return Ok(false) };
-    let bits = Reader::new(value).expect(asn1::BIT_STRING, "no key usage")?.value.get(1).copied().unwrap_or_default();
+    let bits = Reader::new(value).expect(asn1::BIT_STRING, "key usage")?.value.get(1).copied().unwrap_or_default();
     Ok([KEY_CERT_SIGN, CRL_SIGN].iter().all(|bit| bits & (0x80 >> bit) != 0))
 }
 

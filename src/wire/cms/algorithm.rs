@@ -5,7 +5,7 @@ use openssl::hash::MessageDigest;
 use openssl::symm::Cipher as OpenSslCipher;
 
 use super::super::Malformed;
-use super::super::tlv::{self, Reader, Tlv};
+use super::super::asn1::{self, Element, Reader};
 
 /// `rsaEncryption`, 1.2.840.113549.1.1.1.
 pub const RSA_ENCRYPTION: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 1];
@@ -104,7 +104,7 @@ impl Digest {
     /// AlgorithmIdentifier of the digest, with NULL parameters.
     #[must_use]
     pub fn identifier(self) -> Vec<u8> {
-        identifier(self.oid(), &[tlv::NULL, 0])
+        identifier(self.oid(), &[asn1::NULL, 0])
     }
 
     /// The digest of `data`; empty when OpenSSL does not offer the algorithm.
@@ -202,14 +202,14 @@ impl Transport {
             return Ok(None);
         }
         let (mut digest, mut mask) = (Some(Digest::Sha1), Some(Digest::Sha1));
-        let Some(parameters) = algorithm.parameters.filter(|p| p.tag == tlv::SEQUENCE) else {
+        let Some(parameters) = algorithm.parameters.filter(|p| p.tag == asn1::SEQUENCE) else {
             return Ok(Some(Self::Oaep(Digest::Sha1, Digest::Sha1)));
         };
         let mut fields = parameters.reader();
-        if let Some(hash) = fields.optional(tlv::context(0), "OAEP digest")? {
+        if let Some(hash) = fields.optional(asn1::context(0))? {
             digest = Digest::from_oid(Algorithm::read(&mut hash.reader())?.oid);
         }
-        if let Some(generator) = fields.optional(tlv::context(1), "OAEP mask")? {
+        if let Some(generator) = fields.optional(asn1::context(1))? {
             let generator = Algorithm::read(&mut generator.reader())?;
             let inner = generator.parameters.filter(|_| generator.oid == MGF1);
             mask = match inner {
@@ -217,7 +217,7 @@ impl Transport {
                 None => None,
             };
         }
-        if fields.optional(tlv::context(2), "OAEP label")?.is_some() {
+        if fields.optional(asn1::context(2))?.is_some() {
             return Ok(None);
         }
         Ok(digest.zip(mask).filter(|(d, m)| *d != Digest::Md5 && *m != Digest::Md5).map(|(d, m)| Self::Oaep(d, m)))
@@ -230,7 +230,7 @@ pub struct Algorithm<'a> {
     /// Contents of the OBJECT IDENTIFIER.
     pub oid: &'a [u8],
     /// Parameters, if any.
-    pub parameters: Option<Tlv<'a>>,
+    pub parameters: Option<Element<'a>>,
 }
 
 impl<'a> Algorithm<'a> {
@@ -239,17 +239,17 @@ impl<'a> Algorithm<'a> {
     /// # Errors
     /// [`Malformed`] when it is none.
     pub fn read(reader: &mut Reader<'a>) -> Result<Self, Malformed> {
-        Self::of(&reader.expect(tlv::SEQUENCE, "AlgorithmIdentifier")?)
+        Self::of(&reader.expect(asn1::SEQUENCE, "AlgorithmIdentifier")?)
     }
 
     /// Reads the element as an AlgorithmIdentifier.
     ///
     /// # Errors
     /// [`Malformed`] when it is none.
-    pub fn of(element: &Tlv<'a>) -> Result<Self, Malformed> {
+    pub fn of(element: &Element<'a>) -> Result<Self, Malformed> {
         let mut fields = element.reader();
-        let oid = fields.expect(tlv::OID, "AlgorithmIdentifier")?.value;
-        let parameters = if fields.is_empty() { None } else { Some(fields.read("AlgorithmIdentifier")?) };
+        let oid = fields.expect(asn1::OID, "AlgorithmIdentifier")?.value;
+        let parameters = if fields.is_empty() { None } else { Some(fields.element()?) };
         Ok(Self { oid, parameters })
     }
 }
@@ -257,7 +257,7 @@ impl<'a> Algorithm<'a> {
 /// An AlgorithmIdentifier with these parameters (an encoded element, or nothing).
 #[must_use]
 pub fn identifier(oid: &[u8], parameters: &[u8]) -> Vec<u8> {
-    tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, oid), parameters])
+    asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, oid), parameters])
 }
 
 #[cfg(test)]
@@ -268,15 +268,15 @@ mod tests {
     fn oaep_parameters_are_read_with_their_defaults() {
         let read = |parameters: &[u8]| {
             let encoded = identifier(RSAES_OAEP, parameters);
-            Transport::read(&Algorithm::read(&mut Reader::new(&encoded)).unwrap()).unwrap()
+            Transport::read(&Algorithm::read(&mut Reader::lenient(&encoded)).unwrap()).unwrap()
         };
         assert_eq!(read(&[]), Some(Transport::Oaep(Digest::Sha1, Digest::Sha1)));
         assert_eq!(read(&[0x30, 0]), Some(Transport::Oaep(Digest::Sha1, Digest::Sha1)));
-        let hash = tlv::element(tlv::context(0), &Digest::Sha256.identifier());
-        let mask = tlv::element(tlv::context(1), &identifier(MGF1, &Digest::Sha256.identifier()));
-        assert_eq!(read(&tlv::constructed(tlv::SEQUENCE, &[&hash, &mask])), Some(Transport::Oaep(Digest::Sha256, Digest::Sha256)));
-        let label = tlv::element(tlv::context(2), &[0x30, 0]);
-        assert_eq!(read(&tlv::constructed(tlv::SEQUENCE, &[&label])), None);
+        let hash = asn1::tlv(asn1::context(0), &Digest::Sha256.identifier());
+        let mask = asn1::tlv(asn1::context(1), &identifier(MGF1, &Digest::Sha256.identifier()));
+        assert_eq!(read(&asn1::wrap(asn1::SEQUENCE, &[&hash, &mask])), Some(Transport::Oaep(Digest::Sha256, Digest::Sha256)));
+        let label = asn1::tlv(asn1::context(2), &[0x30, 0]);
+        assert_eq!(read(&asn1::wrap(asn1::SEQUENCE, &[&label])), None);
     }
 
     #[test]

@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use super::super::Malformed;
-use super::super::tlv;
+use super::super::asn1;
 
 /// How deep elements may nest.
 const DEPTH: usize = 32;
@@ -44,7 +44,7 @@ fn identifier(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
 fn convert(bytes: &[u8], depth: usize) -> Result<(Cow<'_, [u8]>, &[u8]), Malformed> {
     let (tag, after) = identifier(bytes).ok_or_else(|| wrong("bad identifier"))?;
     let constructed = tag.first().is_some_and(|first| first & 0x20 != 0);
-    let (length, contents) = tlv::read_length(after).ok_or_else(|| wrong("bad length"))?;
+    let (length, contents) = asn1::read_length(after).ok_or_else(|| wrong("bad length"))?;
     let Some(length) = length else {
         if !constructed {
             return Err(wrong("indefinite length of a primitive element"));
@@ -88,11 +88,11 @@ fn children(mut rest: &[u8], depth: usize, indefinite: bool) -> Result<(Parts<'_
 /// The element with a definite length; a constructed OCTET STRING becomes a primitive one.
 fn rebuilt(tag: &[u8], contents: &[u8]) -> Result<Vec<u8>, Malformed> {
     if tag == [0x24] {
-        return Ok(tlv::element(tlv::OCTET_STRING, &joined(contents)?));
+        return Ok(asn1::tlv(asn1::OCTET_STRING, &joined(contents)?));
     }
     let mut out = Vec::with_capacity(contents.len() + 8);
     out.extend_from_slice(tag);
-    tlv::put_length(&mut out, contents.len());
+    asn1::put_length(&mut out, contents.len());
     out.extend_from_slice(contents);
     Ok(out)
 }
@@ -103,9 +103,9 @@ fn rebuilt(tag: &[u8], contents: &[u8]) -> Result<Vec<u8>, Malformed> {
 /// [`Malformed`] when something else is among them.
 pub(super) fn joined(contents: &[u8]) -> Result<Vec<u8>, Malformed> {
     let mut out = Vec::with_capacity(contents.len());
-    let mut chunks = tlv::Reader::new(contents);
+    let mut chunks = asn1::Reader::lenient(contents);
     while !chunks.is_empty() {
-        out.extend_from_slice(chunks.expect(tlv::OCTET_STRING, "chunk of an OCTET STRING")?.value);
+        out.extend_from_slice(chunks.expect(asn1::OCTET_STRING, "chunk of an OCTET STRING")?.value);
     }
     Ok(out)
 }
@@ -134,7 +134,7 @@ mod tests {
         assert_eq!(to_der(&indefinite).unwrap_err().what, "nested too deeply");
         let mut definite = Vec::new();
         for _ in 0..10_000 {
-            definite = tlv::element(tlv::SEQUENCE, &definite);
+            definite = asn1::tlv(asn1::SEQUENCE, &definite);
             if definite.len() > SIZE {
                 break;
             }

@@ -4,7 +4,7 @@
 use openssl::pkey::{PKey, Public};
 
 use super::super::Malformed;
-use super::super::{public_key, tlv};
+use super::super::{asn1, public_key};
 use super::{Algorithm, RSA_ENCRYPTION};
 
 /// Contents of the OBJECT IDENTIFIER `id-ce-subjectKeyIdentifier`.
@@ -33,19 +33,19 @@ impl<'a> CertificateView<'a> {
     /// # Errors
     /// [`Malformed`] when the bytes do not have the shape of one.
     pub fn parse(raw: &'a [u8]) -> Result<Self, Malformed> {
-        let mut outer = tlv::single(raw, tlv::SEQUENCE, "Certificate")?.reader();
-        let mut fields = outer.expect(tlv::SEQUENCE, "TBSCertificate")?.reader();
-        fields.optional(tlv::context(0), "version")?;
-        let serial = fields.expect(tlv::INTEGER, "serialNumber")?.value;
-        fields.expect(tlv::SEQUENCE, "signature")?;
-        let issuer = fields.expect(tlv::SEQUENCE, "issuer")?.raw;
-        fields.expect(tlv::SEQUENCE, "validity")?;
-        let subject = fields.expect(tlv::SEQUENCE, "subject")?.raw;
-        let spki = fields.expect(tlv::SEQUENCE, "subjectPublicKeyInfo")?.raw;
+        let mut outer = asn1::single(raw, asn1::SEQUENCE, "Certificate")?.reader();
+        let mut fields = outer.expect(asn1::SEQUENCE, "TBSCertificate")?.reader();
+        fields.optional(asn1::context(0))?;
+        let serial = fields.expect(asn1::INTEGER, "serialNumber")?.value;
+        fields.expect(asn1::SEQUENCE, "signature")?;
+        let issuer = fields.expect(asn1::SEQUENCE, "issuer")?.raw;
+        fields.expect(asn1::SEQUENCE, "validity")?;
+        let subject = fields.expect(asn1::SEQUENCE, "subject")?.raw;
+        let spki = fields.expect(asn1::SEQUENCE, "subjectPublicKeyInfo")?.raw;
         let mut key_identifier = None;
         while !fields.is_empty() {
-            let part = fields.read("TBSCertificate")?;
-            if part.tag == tlv::context(3) {
+            let part = fields.element()?;
+            if part.tag == asn1::context(3) {
                 key_identifier = find_key_identifier(part.value)?;
             }
         }
@@ -63,13 +63,13 @@ impl<'a> CertificateView<'a> {
     /// The length of the key's modulus in bits, when it is an RSA key: read off the bytes, which costs far less than building the key.
     #[must_use]
     pub fn rsa_bits(&self) -> Option<u32> {
-        let mut fields = tlv::single(self.spki, tlv::SEQUENCE, "subjectPublicKeyInfo").ok()?.reader();
+        let mut fields = asn1::single(self.spki, asn1::SEQUENCE, "subjectPublicKeyInfo").ok()?.reader();
         if Algorithm::read(&mut fields).ok()?.oid != RSA_ENCRYPTION {
             return None;
         }
-        let bits = fields.expect(tlv::BIT_STRING, "subjectPublicKey").ok()?.value;
-        let mut key = tlv::single(bits.strip_prefix(&[0])?, tlv::SEQUENCE, "RSAPublicKey").ok()?.reader();
-        let modulus = key.expect(tlv::INTEGER, "modulus").ok()?.value;
+        let bits = fields.expect(asn1::BIT_STRING, "subjectPublicKey").ok()?.value;
+        let mut key = asn1::single(bits.strip_prefix(&[0])?, asn1::SEQUENCE, "RSAPublicKey").ok()?.reader();
+        let modulus = key.expect(asn1::INTEGER, "modulus").ok()?.value;
         let zeros = modulus.iter().take_while(|octet| **octet == 0).count();
         let first = modulus.get(zeros)?;
         u32::try_from((modulus.len() - zeros) * 8).ok()?.checked_sub(first.leading_zeros())
@@ -78,19 +78,19 @@ impl<'a> CertificateView<'a> {
     /// The certificate's `IssuerAndSerialNumber`.
     #[must_use]
     pub fn issuer_and_serial(&self) -> Vec<u8> {
-        tlv::constructed(tlv::SEQUENCE, &[self.issuer, &tlv::element(tlv::INTEGER, self.serial)])
+        asn1::wrap(asn1::SEQUENCE, &[self.issuer, &asn1::tlv(asn1::INTEGER, self.serial)])
     }
 }
 
 fn find_key_identifier(extensions: &[u8]) -> Result<Option<&[u8]>, Malformed> {
-    let mut list = tlv::single(extensions, tlv::SEQUENCE, "extensions")?.reader();
+    let mut list = asn1::single(extensions, asn1::SEQUENCE, "extensions")?.reader();
     while !list.is_empty() {
-        let mut extension = list.expect(tlv::SEQUENCE, "Extension")?.reader();
-        let oid = extension.expect(tlv::OID, "Extension")?.value;
-        extension.optional(tlv::BOOLEAN, "Extension")?;
-        let value = extension.expect(tlv::OCTET_STRING, "Extension")?.value;
+        let mut extension = list.expect(asn1::SEQUENCE, "Extension")?.reader();
+        let oid = extension.expect(asn1::OID, "Extension")?.value;
+        extension.optional(asn1::BOOLEAN)?;
+        let value = extension.expect(asn1::OCTET_STRING, "Extension")?.value;
         if oid == SUBJECT_KEY_IDENTIFIER {
-            return Ok(tlv::single(value, tlv::OCTET_STRING, "subjectKeyIdentifier").ok().map(|id| id.value));
+            return Ok(asn1::single(value, asn1::OCTET_STRING, "subjectKeyIdentifier").ok().map(|id| id.value));
         }
     }
     Ok(None)

@@ -9,7 +9,7 @@ use openssl::symm::{Crypter, Mode, encrypt};
 use zeroize::Zeroizing;
 
 use super::super::Malformed;
-use super::super::tlv::{self, Tlv};
+use super::super::asn1::{self, Element};
 use super::{Algorithm, CertificateView, Cipher, DATA, ENVELOPED_DATA, Identifier, RSA_ENCRYPTION, Transport, ber, content_info};
 use super::{identifier, wrap};
 
@@ -46,32 +46,32 @@ impl<'a> EnvelopedData<'a> {
     /// [`Malformed`] when it is none.
     pub fn parse(der: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = content_info(der, ENVELOPED_DATA)?.reader();
-        fields.expect(tlv::INTEGER, "EnvelopedData version")?;
-        fields.optional(tlv::context(0), "originatorInfo")?;
-        let mut list = fields.expect(tlv::SET, "recipientInfos")?.reader();
-        let mut encrypted = fields.expect(tlv::SEQUENCE, "encryptedContentInfo")?.reader();
-        fields.optional(tlv::context(1), "unprotectedAttrs")?;
-        fields.end("EnvelopedData")?;
+        fields.expect(asn1::INTEGER, "EnvelopedData version")?;
+        fields.optional(asn1::context(0))?;
+        let mut list = fields.expect(asn1::SET, "recipientInfos")?.reader();
+        let mut encrypted = fields.expect(asn1::SEQUENCE, "encryptedContentInfo")?.reader();
+        fields.optional(asn1::context(1))?;
+        fields.end()?;
         let mut recipients = Vec::new();
         while !list.is_empty() {
             if recipients.len() == RECIPIENTS {
                 return Err(Malformed::new("too many", "recipientInfos"));
             }
-            let info = list.read("RecipientInfo")?;
-            if info.tag == tlv::SEQUENCE {
+            let info = list.element()?;
+            if info.tag == asn1::SEQUENCE {
                 recipients.push(Recipient::read(&info)?);
             }
         }
-        encrypted.expect(tlv::OID, "contentType")?;
+        encrypted.expect(asn1::OID, "contentType")?;
         let algorithm = Algorithm::read(&mut encrypted)?;
-        let ciphertext = match encrypted.read("encryptedContent")? {
-            Tlv { tag: 0x80, value, .. } => Cow::Borrowed(value),
+        let ciphertext = match encrypted.element()? {
+            Element { tag: 0x80, value, .. } => Cow::Borrowed(value),
             // BER: the implicit OCTET STRING in chunks.
-            Tlv { tag: 0xa0, value, .. } => Cow::Owned(ber::joined(value)?),
+            Element { tag: 0xa0, value, .. } => Cow::Owned(ber::joined(value)?),
             _ => return Err(Malformed::new("unexpected type", "encryptedContent")),
         };
-        encrypted.end("encryptedContentInfo")?;
-        let iv = algorithm.parameters.filter(|p| p.tag == tlv::OCTET_STRING).map(|p| p.value).unwrap_or_default();
+        encrypted.end()?;
+        let iv = algorithm.parameters.filter(|p| p.tag == asn1::OCTET_STRING).map(|p| p.value).unwrap_or_default();
         Ok(Self { recipients, cipher: Cipher::from_oid(algorithm.oid), iv, ciphertext })
     }
 
@@ -115,13 +115,13 @@ impl<'a> EnvelopedData<'a> {
 }
 
 impl<'a> Recipient<'a> {
-    fn read(info: &Tlv<'a>) -> Result<Self, Malformed> {
+    fn read(info: &Element<'a>) -> Result<Self, Malformed> {
         let mut fields = info.reader();
-        fields.expect(tlv::INTEGER, "RecipientInfo version")?;
-        let identifier = Identifier::of(&fields.read("RecipientIdentifier")?)?;
+        fields.expect(asn1::INTEGER, "RecipientInfo version")?;
+        let identifier = Identifier::of(&fields.element()?)?;
         let transport = Transport::read(&Algorithm::read(&mut fields)?)?;
-        let encrypted_key = fields.expect(tlv::OCTET_STRING, "encryptedKey")?.value;
-        fields.end("RecipientInfo")?;
+        let encrypted_key = fields.expect(asn1::OCTET_STRING, "encryptedKey")?.value;
+        fields.end()?;
         Ok(Self { identifier, transport, encrypted_key })
     }
 }
@@ -189,23 +189,23 @@ pub fn seal(content: &[u8], recipient: &CertificateView<'_>, cipher: Cipher, key
     let length = wrapper.encrypt(key, &mut wrapped).map_err(failed)?;
     wrapped.truncate(length);
     let ciphertext = encrypt(engine, key, Some(iv), content).map_err(failed)?;
-    let info = tlv::constructed(
-        tlv::SEQUENCE,
+    let info = asn1::wrap(
+        asn1::SEQUENCE,
         &[
-            &tlv::small_integer(0),
+            &asn1::number(0),
             &recipient.issuer_and_serial(),
-            &identifier(RSA_ENCRYPTION, &[tlv::NULL, 0]),
-            &tlv::element(tlv::OCTET_STRING, &wrapped),
+            &identifier(RSA_ENCRYPTION, &[asn1::NULL, 0]),
+            &asn1::tlv(asn1::OCTET_STRING, &wrapped),
         ],
     );
-    let encrypted = tlv::constructed(
-        tlv::SEQUENCE,
+    let encrypted = asn1::wrap(
+        asn1::SEQUENCE,
         &[
-            &tlv::element(tlv::OID, DATA),
-            &identifier(cipher.oid(), &tlv::element(tlv::OCTET_STRING, iv)),
-            &tlv::element(tlv::context_primitive(0), &ciphertext),
+            &asn1::tlv(asn1::OID, DATA),
+            &identifier(cipher.oid(), &asn1::tlv(asn1::OCTET_STRING, iv)),
+            &asn1::tlv(asn1::context_primitive(0), &ciphertext),
         ],
     );
-    let body = tlv::constructed(tlv::SEQUENCE, &[&tlv::small_integer(0), &tlv::element(tlv::SET, &info), &encrypted]);
+    let body = asn1::wrap(asn1::SEQUENCE, &[&asn1::number(0), &asn1::tlv(asn1::SET, &info), &encrypted]);
     Ok(wrap(ENVELOPED_DATA, &body))
 }

@@ -15,7 +15,7 @@ pub use enveloped::{EnvelopedData, RSA_KEY_BITS, Recipient, seal};
 pub use signed::{Attribute, Broken, SIGNING_TIME, SignedData, Signer, SignerInfo, degenerate, sign, sign_detached};
 
 use super::Malformed;
-use super::tlv::{self, Tlv};
+use super::asn1::{self, Element};
 
 /// Contents of the OBJECT IDENTIFIER `id-data`, 1.2.840.113549.1.7.1.
 pub const DATA: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 7, 1];
@@ -40,12 +40,12 @@ pub enum Identifier<'a> {
 
 impl<'a> Identifier<'a> {
     /// Reads `IssuerAndSerialNumber` or `[0] SubjectKeyIdentifier`.
-    fn of(element: &Tlv<'a>) -> Result<Self, Malformed> {
+    fn of(element: &Element<'a>) -> Result<Self, Malformed> {
         match element.tag {
-            tlv::SEQUENCE => Self::issuer_and_serial(element),
+            asn1::SEQUENCE => Self::issuer_and_serial(element),
             0x80 => Ok(Self::KeyIdentifier(element.value)),
             // Some senders mark the implicit OCTET STRING as explicit.
-            0xa0 => Ok(Self::KeyIdentifier(tlv::single(element.value, tlv::OCTET_STRING, "SubjectKeyIdentifier")?.value)),
+            0xa0 => Ok(Self::KeyIdentifier(asn1::single(element.value, asn1::OCTET_STRING, "SubjectKeyIdentifier")?.value)),
             _ => Err(Malformed::new("neither issuer and serial number nor key identifier", "CMS")),
         }
     }
@@ -54,11 +54,11 @@ impl<'a> Identifier<'a> {
     ///
     /// # Errors
     /// [`Malformed`] when it is none.
-    pub fn issuer_and_serial(element: &Tlv<'a>) -> Result<Self, Malformed> {
+    pub fn issuer_and_serial(element: &Element<'a>) -> Result<Self, Malformed> {
         let mut fields = element.reader();
-        let issuer = fields.expect(tlv::SEQUENCE, "IssuerAndSerialNumber")?.raw;
-        let serial = fields.expect(tlv::INTEGER, "IssuerAndSerialNumber")?.value;
-        fields.end("IssuerAndSerialNumber")?;
+        let issuer = fields.expect(asn1::SEQUENCE, "IssuerAndSerialNumber")?.raw;
+        let serial = fields.expect(asn1::INTEGER, "IssuerAndSerialNumber")?.value;
+        fields.end()?;
         Ok(Self::IssuerAndSerial { issuer, serial })
     }
 
@@ -73,17 +73,17 @@ impl<'a> Identifier<'a> {
 }
 
 /// The contents of a `ContentInfo` of that type.
-pub(super) fn content_info<'a>(der: &'a [u8], content_type: &[u8]) -> Result<Tlv<'a>, Malformed> {
-    let mut fields = tlv::single(der, tlv::SEQUENCE, "ContentInfo")?.reader();
-    if fields.expect(tlv::OID, "contentType")?.value != content_type {
+pub(super) fn content_info<'a>(der: &'a [u8], content_type: &[u8]) -> Result<Element<'a>, Malformed> {
+    let mut fields = asn1::single(der, asn1::SEQUENCE, "ContentInfo")?.reader();
+    if fields.expect(asn1::OID, "contentType")?.value != content_type {
         return Err(Malformed::new("another content type", "ContentInfo"));
     }
-    let content = fields.expect(tlv::context(0), "content")?;
-    fields.end("ContentInfo")?;
-    tlv::single(content.value, tlv::SEQUENCE, "content")
+    let content = fields.expect(asn1::context(0), "content")?;
+    fields.end()?;
+    asn1::single(content.value, asn1::SEQUENCE, "content")
 }
 
 /// A `ContentInfo` around an encoded element.
 fn wrap(content_type: &[u8], content: &[u8]) -> Vec<u8> {
-    tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, content_type), &tlv::element(tlv::context(0), content)])
+    asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, content_type), &asn1::tlv(asn1::context(0), content)])
 }

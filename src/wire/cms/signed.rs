@@ -3,7 +3,7 @@
 use openssl::pkey::{PKey, Private};
 
 use super::super::Malformed;
-use super::super::tlv::{self, Reader, Tlv};
+use super::super::asn1::{self, Element, Reader};
 use super::{Algorithm, CertificateView, DATA, Digest, Identifier, RSA_ENCRYPTION, SIGNED_DATA, content_info, identifier, wrap};
 
 /// Contents of the OBJECT IDENTIFIER `id-contentType`, 1.2.840.113549.1.9.3.
@@ -50,7 +50,7 @@ pub struct Attribute<'a> {
     /// Contents of the type's OBJECT IDENTIFIER.
     pub oid: &'a [u8],
     /// The values.
-    pub values: Vec<Tlv<'a>>,
+    pub values: Vec<Element<'a>>,
 }
 
 /// Why a signature does not hold.
@@ -83,24 +83,24 @@ impl<'a> SignedData<'a> {
     /// [`Malformed`] when it is none.
     pub fn parse(der: &'a [u8]) -> Result<Self, Malformed> {
         let mut fields = content_info(der, SIGNED_DATA)?.reader();
-        fields.expect(tlv::INTEGER, "SignedData version")?;
-        fields.expect(tlv::SET, "digestAlgorithms")?;
-        let mut encapsulated = fields.expect(tlv::SEQUENCE, "encapContentInfo")?.reader();
-        encapsulated.expect(tlv::OID, "eContentType")?;
-        let content = match encapsulated.optional(tlv::context(0), "eContent")? {
-            Some(explicit) => Some(tlv::single(explicit.value, tlv::OCTET_STRING, "eContent")?.value),
+        fields.expect(asn1::INTEGER, "SignedData version")?;
+        fields.expect(asn1::SET, "digestAlgorithms")?;
+        let mut encapsulated = fields.expect(asn1::SEQUENCE, "encapContentInfo")?.reader();
+        encapsulated.expect(asn1::OID, "eContentType")?;
+        let content = match encapsulated.optional(asn1::context(0))? {
+            Some(explicit) => Some(asn1::single(explicit.value, asn1::OCTET_STRING, "eContent")?.value),
             None => None,
         };
-        let certificates = raw_list(fields.optional(tlv::context(0), "certificates")?, "certificates")?;
-        let crls = raw_list(fields.optional(tlv::context(1), "crls")?, "crls")?;
-        let mut list = fields.expect(tlv::SET, "signerInfos")?.reader();
-        fields.end("SignedData")?;
+        let certificates = raw_list(fields.optional(asn1::context(0))?, "certificates")?;
+        let crls = raw_list(fields.optional(asn1::context(1))?, "crls")?;
+        let mut list = fields.expect(asn1::SET, "signerInfos")?.reader();
+        fields.end()?;
         let mut signers = Vec::new();
         while !list.is_empty() {
             if signers.len() == LIST {
                 return Err(Malformed::new("too many", "signerInfos"));
             }
-            signers.push(SignerInfo::read(&list.expect(tlv::SEQUENCE, "SignerInfo")?)?);
+            signers.push(SignerInfo::read(&list.expect(asn1::SEQUENCE, "SignerInfo")?)?);
         }
         Ok(Self { content, certificates, crls, signers })
     }
@@ -116,7 +116,7 @@ impl<'a> SignedData<'a> {
         let certificate = self.signer_certificate(signer).ok_or(Broken::NoCertificate)?;
         let content_type = signer.attribute(CONTENT_TYPE).ok_or(Broken::Unattributed)?;
         let message_digest = signer.attribute(MESSAGE_DIGEST).ok_or(Broken::Unattributed)?;
-        if content_type.tag != tlv::OID || message_digest.tag != tlv::OCTET_STRING {
+        if content_type.tag != asn1::OID || message_digest.tag != asn1::OCTET_STRING {
             return Err(Broken::Unattributed);
         }
         if message_digest.value != digest.of(self.content.unwrap_or_default()) {
@@ -129,7 +129,7 @@ impl<'a> SignedData<'a> {
         let key = certificate.public_key().map_err(|_| Broken::NoCertificate)?;
         let mut verifier = openssl::sign::Verifier::new(digest.openssl(), &key).map_err(|_| Broken::Algorithm)?;
         // RFC 5652 5.4: the attributes are signed as a SET OF, not under the implicit tag they travel with.
-        match verifier.verify_oneshot(signer.signature, &tlv::element(tlv::SET, signed)) {
+        match verifier.verify_oneshot(signer.signature, &asn1::tlv(asn1::SET, signed)) {
             Ok(true) => Ok(certificate),
             Ok(false) | Err(_) => Err(Broken::Signature),
         }
@@ -143,16 +143,16 @@ impl<'a> SignedData<'a> {
 }
 
 impl<'a> SignerInfo<'a> {
-    fn read(element: &Tlv<'a>) -> Result<Self, Malformed> {
+    fn read(element: &Element<'a>) -> Result<Self, Malformed> {
         let mut fields = element.reader();
-        fields.expect(tlv::INTEGER, "SignerInfo version")?;
-        let identifier = Identifier::of(&fields.read("SignerIdentifier")?)?;
+        fields.expect(asn1::INTEGER, "SignerInfo version")?;
+        let identifier = Identifier::of(&fields.element()?)?;
         let digest = Digest::from_oid(Algorithm::read(&mut fields)?.oid);
-        let signed = fields.optional(tlv::context(0), "signedAttrs")?;
+        let signed = fields.optional(asn1::context(0))?;
         let signature_algorithm = Algorithm::read(&mut fields)?.oid;
-        let signature = fields.expect(tlv::OCTET_STRING, "signature")?.value;
-        fields.optional(tlv::context(1), "unsignedAttrs")?;
-        fields.end("SignerInfo")?;
+        let signature = fields.expect(asn1::OCTET_STRING, "signature")?.value;
+        fields.optional(asn1::context(1))?;
+        fields.end()?;
         let attributes = match &signed {
             Some(list) => Attribute::list(list.reader())?,
             None => Vec::new(),
@@ -162,7 +162,7 @@ impl<'a> SignerInfo<'a> {
 
     /// The first value of the first attribute of that type.
     #[must_use]
-    pub fn attribute(&self, oid: &[u8]) -> Option<Tlv<'a>> {
+    pub fn attribute(&self, oid: &[u8]) -> Option<Element<'a>> {
         self.attributes.iter().find(|a| a.oid == oid).and_then(|a| a.values.first().copied())
     }
 
@@ -190,16 +190,16 @@ impl<'a> Attribute<'a> {
             if attributes.len() == LIST {
                 return Err(Malformed::new("too many", "attributes"));
             }
-            let mut fields = reader.expect(tlv::SEQUENCE, "Attribute")?.reader();
-            let oid = fields.expect(tlv::OID, "Attribute")?.value;
-            let mut set = fields.expect(tlv::SET, "Attribute")?.reader();
-            fields.end("Attribute")?;
+            let mut fields = reader.expect(asn1::SEQUENCE, "Attribute")?.reader();
+            let oid = fields.expect(asn1::OID, "Attribute")?.value;
+            let mut set = fields.expect(asn1::SET, "Attribute")?.reader();
+            fields.end()?;
             let mut values = Vec::new();
             while !set.is_empty() {
                 if values.len() == LIST {
                     return Err(Malformed::new("too many", "attribute values"));
                 }
-                values.push(set.read("AttributeValue")?);
+                values.push(set.element()?);
             }
             attributes.push(Self { oid, values });
         }
@@ -207,7 +207,7 @@ impl<'a> Attribute<'a> {
     }
 }
 
-fn raw_list<'a>(set: Option<Tlv<'a>>, what: &'static str) -> Result<Vec<&'a [u8]>, Malformed> {
+fn raw_list<'a>(set: Option<Element<'a>>, what: &'static str) -> Result<Vec<&'a [u8]>, Malformed> {
     let Some(set) = set else { return Ok(Vec::new()) };
     let mut reader = set.reader();
     let mut list = Vec::new();
@@ -215,7 +215,7 @@ fn raw_list<'a>(set: Option<Tlv<'a>>, what: &'static str) -> Result<Vec<&'a [u8]
         if list.len() == LIST {
             return Err(Malformed::new("too many", what));
         }
-        list.push(reader.read(what)?.raw);
+        list.push(reader.element()?.raw);
     }
     Ok(list)
 }
@@ -237,7 +237,7 @@ pub struct Signer<'a> {
 /// # Errors
 /// [`Malformed`] when the certificate cannot be read or OpenSSL cannot sign.
 pub fn sign(content: Option<&[u8]>, attributes: &[(&[u8], Vec<u8>)], signer: &Signer<'_>) -> Result<Vec<u8>, Malformed> {
-    let carried = content.map(|bytes| tlv::element(tlv::context(0), &tlv::element(tlv::OCTET_STRING, bytes))).unwrap_or_default();
+    let carried = content.map(|bytes| asn1::tlv(asn1::context(0), &asn1::tlv(asn1::OCTET_STRING, bytes))).unwrap_or_default();
     sign_carrying(&carried, content.unwrap_or_default(), attributes, signer)
 }
 
@@ -252,46 +252,45 @@ pub fn sign_detached(content: &[u8], attributes: &[(&[u8], Vec<u8>)], signer: &S
 fn sign_carrying(carried: &[u8], content: &[u8], attributes: &[(&[u8], Vec<u8>)], signer: &Signer<'_>) -> Result<Vec<u8>, Malformed> {
     let certificate = CertificateView::parse(signer.certificate)?;
     let digest = signer.digest;
-    let attribute =
-        |oid: &[u8], value: &[u8]| tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, oid), &tlv::element(tlv::SET, value)]);
+    let attribute = |oid: &[u8], value: &[u8]| asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, oid), &asn1::tlv(asn1::SET, value)]);
     let mut list: Vec<Vec<u8>> = attributes.iter().map(|(oid, value)| attribute(oid, value)).collect();
-    list.push(attribute(CONTENT_TYPE, &tlv::element(tlv::OID, DATA)));
-    list.push(attribute(MESSAGE_DIGEST, &tlv::element(tlv::OCTET_STRING, &digest.of(content))));
+    list.push(attribute(CONTENT_TYPE, &asn1::tlv(asn1::OID, DATA)));
+    list.push(attribute(MESSAGE_DIGEST, &asn1::tlv(asn1::OCTET_STRING, &digest.of(content))));
     list.sort();
     let list = list.concat();
     let failed = |_| Malformed::new("OpenSSL does not sign", "SignerInfo");
     let mut engine = openssl::sign::Signer::new(digest.openssl(), signer.key).map_err(failed)?;
-    let signature = engine.sign_oneshot_to_vec(&tlv::element(tlv::SET, &list)).map_err(failed)?;
+    let signature = engine.sign_oneshot_to_vec(&asn1::tlv(asn1::SET, &list)).map_err(failed)?;
     let algorithm = match signer.key.id() {
-        openssl::pkey::Id::RSA => identifier(RSA_ENCRYPTION, &[tlv::NULL, 0]),
+        openssl::pkey::Id::RSA => identifier(RSA_ENCRYPTION, &[asn1::NULL, 0]),
         _ => return Err(Malformed::new("the key is not RSA", "SignerInfo")),
     };
-    let info = tlv::constructed(
-        tlv::SEQUENCE,
+    let info = asn1::wrap(
+        asn1::SEQUENCE,
         &[
-            &tlv::small_integer(1),
+            &asn1::number(1),
             &certificate.issuer_and_serial(),
             &digest.identifier(),
-            &tlv::element(tlv::context(0), &list),
+            &asn1::tlv(asn1::context(0), &list),
             &algorithm,
-            &tlv::element(tlv::OCTET_STRING, &signature),
+            &asn1::tlv(asn1::OCTET_STRING, &signature),
         ],
     );
-    Ok(signed_data(&digest.identifier(), carried, &tlv::element(tlv::context(0), signer.certificate), &[], &info))
+    Ok(signed_data(&digest.identifier(), carried, &asn1::tlv(asn1::context(0), signer.certificate), &[], &info))
 }
 
 /// A SignedData that nobody signed: a way to carry certificates and revocation lists (RFC 5652 5.2).
 #[must_use]
 pub fn degenerate(certificates: &[&[u8]], crls: &[&[u8]]) -> Vec<u8> {
-    let list = |tag: u8, parts: &[&[u8]]| if parts.is_empty() { Vec::new() } else { tlv::constructed(tag, parts) };
-    signed_data(&[], &[], &list(tlv::context(0), certificates), &list(tlv::context(1), crls), &[])
+    let list = |tag: u8, parts: &[&[u8]]| if parts.is_empty() { Vec::new() } else { asn1::wrap(tag, parts) };
+    signed_data(&[], &[], &list(asn1::context(0), certificates), &list(asn1::context(1), crls), &[])
 }
 
 fn signed_data(digests: &[u8], content: &[u8], certificates: &[u8], crls: &[u8], infos: &[u8]) -> Vec<u8> {
-    let encapsulated = tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, DATA), content]);
-    let body = tlv::constructed(
-        tlv::SEQUENCE,
-        &[&tlv::small_integer(1), &tlv::element(tlv::SET, digests), &encapsulated, certificates, crls, &tlv::element(tlv::SET, infos)],
+    let encapsulated = asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, DATA), content]);
+    let body = asn1::wrap(
+        asn1::SEQUENCE,
+        &[&asn1::number(1), &asn1::tlv(asn1::SET, digests), &encapsulated, certificates, crls, &asn1::tlv(asn1::SET, infos)],
     );
     wrap(SIGNED_DATA, &body)
 }

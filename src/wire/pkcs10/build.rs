@@ -3,8 +3,8 @@
 use openssl::pkey::{Id, PKey, Private};
 
 use super::super::Malformed;
+use super::super::asn1;
 use super::super::cms::{Digest, identifier};
-use super::super::tlv;
 use super::{CHALLENGE_PASSWORD, EXTENSION_REQUEST, GeneralName, NamePart, name};
 
 /// What a request asks for.
@@ -40,43 +40,42 @@ pub fn build(wish: &Wish, key: &PKey<Private>, digest: Digest) -> Result<Vec<u8>
     let failed = |_| Malformed::new("OpenSSL does not sign", "CertificationRequest");
     let mut attributes = Vec::new();
     if let Some(challenge) = &wish.challenge {
-        attributes.push(attribute(CHALLENGE_PASSWORD, &tlv::directory_string(challenge)));
+        attributes.push(attribute(CHALLENGE_PASSWORD, &asn1::directory_string(challenge)));
     }
     let extensions = extensions(wish)?;
     if !extensions.is_empty() {
-        attributes.push(attribute(EXTENSION_REQUEST, &tlv::element(tlv::SEQUENCE, &extensions.concat())));
+        attributes.push(attribute(EXTENSION_REQUEST, &asn1::tlv(asn1::SEQUENCE, &extensions.concat())));
     }
-    let info = tlv::constructed(
-        tlv::SEQUENCE,
+    let info = asn1::wrap(
+        asn1::SEQUENCE,
         &[
-            &tlv::small_integer(0),
+            &asn1::number(0),
             &name::write_name(&wish.subject)?,
             &key.public_key_to_der().map_err(failed)?,
-            &tlv::set_of(tlv::context(0), attributes),
+            &asn1::set_of(asn1::context(0), attributes),
         ],
     );
     let algorithm = match key.id() {
-        Id::RSA => identifier(&digest.rsa_oid(), &[tlv::NULL, 0]),
+        Id::RSA => identifier(&digest.rsa_oid(), &[asn1::NULL, 0]),
         _ => identifier(digest.ecdsa_oid(), &[]),
     };
     let mut signer = openssl::sign::Signer::new(digest.openssl(), key).map_err(failed)?;
     let mut signature = vec![0];
     signature.extend(signer.sign_oneshot_to_vec(&info).map_err(failed)?);
-    Ok(tlv::constructed(tlv::SEQUENCE, &[&info, &algorithm, &tlv::element(tlv::BIT_STRING, &signature)]))
+    Ok(asn1::wrap(asn1::SEQUENCE, &[&info, &algorithm, &asn1::tlv(asn1::BIT_STRING, &signature)]))
 }
 
 fn attribute(oid: &[u8], value: &[u8]) -> Vec<u8> {
-    tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, oid), &tlv::element(tlv::SET, value)])
+    asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, oid), &asn1::tlv(asn1::SET, value)])
 }
 
 fn extensions(wish: &Wish) -> Result<Vec<Vec<u8>>, Malformed> {
     let oid = |text: &str| {
-        let value = tlv::oid_value(text).ok_or_else(|| Malformed::new("bad identifier", "Extension"))?;
-        Ok::<_, Malformed>(tlv::element(tlv::OID, &value))
+        let value = asn1::oid_value(text).ok_or_else(|| Malformed::new("bad identifier", "Extension"))?;
+        Ok::<_, Malformed>(asn1::tlv(asn1::OID, &value))
     };
-    let extension = |text: &str, value: &[u8]| {
-        Ok::<_, Malformed>(tlv::constructed(tlv::SEQUENCE, &[&oid(text)?, &tlv::element(tlv::OCTET_STRING, value)]))
-    };
+    let extension =
+        |text: &str, value: &[u8]| Ok::<_, Malformed>(asn1::wrap(asn1::SEQUENCE, &[&oid(text)?, &asn1::tlv(asn1::OCTET_STRING, value)]));
     let mut list = Vec::new();
     if !wish.san.is_empty() {
         list.push(extension("2.5.29.17", &name::write_general_names(&wish.san))?);
@@ -87,11 +86,11 @@ fn extensions(wish: &Wish) -> Result<Vec<Vec<u8>>, Malformed> {
         let unused = octets.last().map_or(0, |last| last.trailing_zeros().min(7));
         let mut bits = vec![u8::try_from(unused).unwrap_or(0)];
         bits.extend(octets);
-        list.push(extension("2.5.29.15", &tlv::element(tlv::BIT_STRING, &bits))?);
+        list.push(extension("2.5.29.15", &asn1::tlv(asn1::BIT_STRING, &bits))?);
     }
     if !wish.ext_key_usage.is_empty() {
         let purposes = wish.ext_key_usage.iter().map(|text| oid(text)).collect::<Result<Vec<_>, _>>()?;
-        list.push(extension("2.5.29.37", &tlv::element(tlv::SEQUENCE, &purposes.concat()))?);
+        list.push(extension("2.5.29.37", &asn1::tlv(asn1::SEQUENCE, &purposes.concat()))?);
     }
     for (text, value) in &wish.extensions {
         list.push(extension(text, value)?);

@@ -12,9 +12,9 @@ pub use name::{GeneralName, NamePart};
 use openssl::pkey::{Id, PKey, Public};
 
 use super::Malformed;
+use super::asn1::{self, Element};
 use super::cms::{Algorithm, Attribute, Digest};
 use super::public_key;
-use super::tlv::{self, Tlv};
 
 /// Largest request, in bytes.
 pub const SIZE: usize = 64 * 1024;
@@ -95,21 +95,21 @@ impl Request {
         if der.len() > SIZE {
             return Err(Malformed::new("too large", "CertificationRequest"));
         }
-        let mut outer = tlv::single(der, tlv::SEQUENCE, "CertificationRequest")?.reader();
-        let info = outer.expect(tlv::SEQUENCE, "CertificationRequestInfo")?;
+        let mut outer = asn1::single(der, asn1::SEQUENCE, "CertificationRequest")?.reader();
+        let info = outer.expect(asn1::SEQUENCE, "CertificationRequestInfo")?;
         let signature_algorithm = Algorithm::read(&mut outer)?.oid.to_vec();
-        let signature = outer.expect(tlv::BIT_STRING, "signature")?.value;
-        outer.end("CertificationRequest")?;
+        let signature = outer.expect(asn1::BIT_STRING, "signature")?.value;
+        outer.end()?;
         let signature = signature.strip_prefix(&[0]).ok_or_else(|| Malformed::new("unused bits", "signature"))?.to_vec();
         let mut fields = info.reader();
-        fields.expect(tlv::INTEGER, "version")?;
-        let subject = fields.expect(tlv::SEQUENCE, "subject")?;
-        let spki = fields.expect(tlv::SEQUENCE, "subjectPKInfo")?.raw.to_vec();
-        let attributes = match fields.optional(tlv::context(0), "attributes")? {
+        fields.expect(asn1::INTEGER, "version")?;
+        let subject = fields.expect(asn1::SEQUENCE, "subject")?;
+        let spki = fields.expect(asn1::SEQUENCE, "subjectPKInfo")?.raw.to_vec();
+        let attributes = match fields.optional(asn1::context(0))? {
             Some(list) => Attribute::list(list.reader())?,
             None => Vec::new(),
         };
-        fields.end("CertificationRequestInfo")?;
+        fields.end()?;
         let mut request = Self {
             subject_raw: subject.raw.to_vec(),
             subject: name::read_name(&subject)?,
@@ -137,7 +137,7 @@ impl Request {
         };
         if attribute.oid == CHALLENGE_PASSWORD {
             let value = value()?;
-            let text = tlv::string(&value).filter(|_| value.value.len() <= CHALLENGE);
+            let text = asn1::string(&value).filter(|_| value.value.len() <= CHALLENGE);
             let text = text.ok_or_else(|| Malformed::new("not a text, or too long", "challengePassword"))?;
             if self.challenge.replace(crate::secret::Secret::new(text.into_bytes())).is_some() {
                 return Err(Malformed::new("twice", "challengePassword"));
@@ -145,19 +145,19 @@ impl Request {
         } else if attribute.oid == EXTENSION_REQUEST || attribute.oid == MICROSOFT_EXTENSIONS {
             let mut list = value()?.reader();
             while !list.is_empty() {
-                self.take_extension(&list.expect(tlv::SEQUENCE, "Extension")?)?;
+                self.take_extension(&list.expect(asn1::SEQUENCE, "Extension")?)?;
             }
         }
         Ok(())
     }
 
-    fn take_extension(&mut self, extension: &Tlv<'_>) -> Result<(), Malformed> {
+    fn take_extension(&mut self, extension: &Element<'_>) -> Result<(), Malformed> {
         let mut fields = extension.reader();
-        let oid = fields.expect(tlv::OID, "Extension")?.value;
-        fields.optional(tlv::BOOLEAN, "Extension")?;
-        let value = fields.expect(tlv::OCTET_STRING, "Extension")?.value;
-        fields.end("Extension")?;
-        let text = tlv::oid_text(oid).ok_or_else(|| Malformed::new("bad identifier", "Extension"))?;
+        let oid = fields.expect(asn1::OID, "Extension")?.value;
+        fields.optional(asn1::BOOLEAN)?;
+        let value = fields.expect(asn1::OCTET_STRING, "Extension")?.value;
+        fields.end()?;
+        let text = asn1::oid_text(oid).ok_or_else(|| Malformed::new("bad identifier", "Extension"))?;
         // The same extension under both identifiers is what some Windows tools send; a different second one is a trick.
         let known = self.extensions.iter().any(|(oid, _)| *oid == text);
         match text.as_str() {
@@ -176,9 +176,9 @@ impl Request {
                 self.key_usage = Some(usage);
             }
             "2.5.29.37" => {
-                let mut list = tlv::single(value, tlv::SEQUENCE, "extKeyUsage")?.reader();
+                let mut list = asn1::single(value, asn1::SEQUENCE, "extKeyUsage")?.reader();
                 while !list.is_empty() {
-                    let purpose = tlv::oid_text(list.expect(tlv::OID, "extKeyUsage")?.value);
+                    let purpose = asn1::oid_text(list.expect(asn1::OID, "extKeyUsage")?.value);
                     let purpose = purpose.ok_or_else(|| Malformed::new("bad identifier", "extKeyUsage"))?;
                     if !self.ext_key_usage.contains(&purpose) {
                         self.ext_key_usage.push(purpose);
@@ -186,8 +186,8 @@ impl Request {
                 }
             }
             "2.5.29.19" => {
-                let mut fields = tlv::single(value, tlv::SEQUENCE, "basicConstraints")?.reader();
-                self.wants_ca |= fields.optional(tlv::BOOLEAN, "basicConstraints")?.is_some_and(|flag| flag.value.iter().any(|b| *b != 0));
+                let mut fields = asn1::single(value, asn1::SEQUENCE, "basicConstraints")?.reader();
+                self.wants_ca |= fields.optional(asn1::BOOLEAN)?.is_some_and(|flag| flag.value.iter().any(|b| *b != 0));
             }
             _ => {}
         }
@@ -236,7 +236,7 @@ impl Request {
 
 /// The named bits of a key usage.
 fn read_key_usage(value: &[u8]) -> Result<u16, Malformed> {
-    let bits = tlv::single(value, tlv::BIT_STRING, "keyUsage")?.value;
+    let bits = asn1::single(value, asn1::BIT_STRING, "keyUsage")?.value;
     let octets = bits.get(1..).filter(|o| o.len() <= 2).ok_or_else(|| Malformed::new("bad bits", "keyUsage"))?;
     let mut usage = 0u16;
     for (at, octet) in octets.iter().enumerate() {

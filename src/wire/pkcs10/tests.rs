@@ -59,45 +59,43 @@ fn a_changed_request_does_not_verify() {
 
 /// A request with these attributes and a signature of nothing.
 fn with(attributes: &[Vec<u8>], subject: &[u8]) -> Vec<u8> {
-    let info = tlv::constructed(
-        tlv::SEQUENCE,
-        &[&[2, 1, 0], subject, &KEY.public_key_to_der().unwrap(), &tlv::element(tlv::context(0), &attributes.concat())],
+    let info = asn1::wrap(
+        asn1::SEQUENCE,
+        &[&[2, 1, 0], subject, &KEY.public_key_to_der().unwrap(), &asn1::tlv(asn1::context(0), &attributes.concat())],
     );
     let algorithm = super::super::cms::identifier(&Digest::Sha256.rsa_oid(), &[5, 0]);
-    tlv::constructed(tlv::SEQUENCE, &[&info, &algorithm, &tlv::element(tlv::BIT_STRING, &[0, 1])])
+    asn1::wrap(asn1::SEQUENCE, &[&info, &algorithm, &asn1::tlv(asn1::BIT_STRING, &[0, 1])])
 }
 
 fn attribute(oid: &[u8], values: &[&[u8]]) -> Vec<u8> {
-    tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, oid), &tlv::constructed(tlv::SET, values)])
+    asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, oid), &asn1::wrap(asn1::SET, values)])
 }
 
 #[test]
 fn challenges_come_in_any_string_type_and_friendly_names_are_passed_over() {
-    let friendly = attribute(&tlv::oid_value("1.2.840.113549.1.9.20").unwrap(), &[&tlv::element(tlv::BMP_STRING, &[0, 65])]);
+    let friendly = attribute(&asn1::oid_value("1.2.840.113549.1.9.20").unwrap(), &[&asn1::tlv(asn1::BMP_STRING, &[0, 65])]);
     let bmp: Vec<u8> = "abc".encode_utf16().flat_map(u16::to_be_bytes).collect();
-    let types = [(tlv::PRINTABLE_STRING, b"abc".to_vec()), (tlv::UTF8_STRING, b"abc".to_vec()), (tlv::BMP_STRING, bmp)];
-    for (tag, value) in types.into_iter().chain([(tlv::TELETEX_STRING, b"abc".to_vec()), (tlv::IA5_STRING, b"abc".to_vec())]) {
-        let der = with(&[friendly.clone(), attribute(CHALLENGE_PASSWORD, &[&tlv::element(tag, &value)])], &[0x30, 0]);
+    let types = [(asn1::PRINTABLE_STRING, b"abc".to_vec()), (asn1::UTF8_STRING, b"abc".to_vec()), (asn1::BMP_STRING, bmp)];
+    for (tag, value) in types.into_iter().chain([(asn1::TELETEX_STRING, b"abc".to_vec()), (asn1::IA5_STRING, b"abc".to_vec())]) {
+        let der = with(&[friendly.clone(), attribute(CHALLENGE_PASSWORD, &[&asn1::tlv(tag, &value)])], &[0x30, 0]);
         assert_eq!(Request::parse(&der).unwrap().challenge.unwrap().expose(), b"abc", "tag {tag}");
     }
     let challenge = |values: &[&[u8]]| attribute(CHALLENGE_PASSWORD, values);
-    let text = tlv::element(tlv::PRINTABLE_STRING, b"abc");
+    let text = asn1::tlv(asn1::PRINTABLE_STRING, b"abc");
     assert!(Request::parse(&with(&[challenge(&[&text, &text])], &[0x30, 0])).is_err());
     assert!(Request::parse(&with(&[challenge(&[&text]), challenge(&[&text])], &[0x30, 0])).is_err());
-    let long = tlv::element(tlv::UTF8_STRING, &vec![b'x'; CHALLENGE + 1]);
+    let long = asn1::tlv(asn1::UTF8_STRING, &vec![b'x'; CHALLENGE + 1]);
     assert!(Request::parse(&with(&[challenge(&[&long])], &[0x30, 0])).is_err());
 }
 
 #[test]
 fn illegal_printable_strings_and_microsofts_extension_request_are_read() {
-    let value = tlv::element(tlv::PRINTABLE_STRING, b"B1C43CD0-1624-5FBB-8E54-34CF17DFD3A1\x00@*");
-    let part = tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, &[0x55, 4, 3]), &value]);
-    let subject = tlv::element(tlv::SEQUENCE, &tlv::element(tlv::SET, &part));
-    let ca = tlv::constructed(
-        tlv::SEQUENCE,
-        &[&tlv::element(tlv::OID, &[0x55, 0x1d, 0x13]), &tlv::element(tlv::OCTET_STRING, &[0x30, 3, 1, 1, 0xff])],
-    );
-    let request = Request::parse(&with(&[attribute(MICROSOFT_EXTENSIONS, &[&tlv::element(tlv::SEQUENCE, &ca)])], &subject)).unwrap();
+    let value = asn1::tlv(asn1::PRINTABLE_STRING, b"B1C43CD0-1624-5FBB-8E54-34CF17DFD3A1\x00@*");
+    let part = asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, &[0x55, 4, 3]), &value]);
+    let subject = asn1::tlv(asn1::SEQUENCE, &asn1::tlv(asn1::SET, &part));
+    let ca =
+        asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, &[0x55, 0x1d, 0x13]), &asn1::tlv(asn1::OCTET_STRING, &[0x30, 3, 1, 1, 0xff])]);
+    let request = Request::parse(&with(&[attribute(MICROSOFT_EXTENSIONS, &[&asn1::tlv(asn1::SEQUENCE, &ca)])], &subject)).unwrap();
     assert_eq!(request.subject_value("2.5.4.3"), Some("B1C43CD0-1624-5FBB-8E54-34CF17DFD3A1\0@*"));
     assert!(request.wants_ca);
     assert_eq!(request.extensions.len(), 1);
@@ -138,7 +136,7 @@ proptest! {
             NamePart { rdn, oid: format!("2.5.4.{}", 3 + at), value: value.clone() }
         }).collect();
         let name = name::write_name(&subject).unwrap();
-        let read = name::read_name(&tlv::single(&name, tlv::SEQUENCE, "x").unwrap()).unwrap();
+        let read = name::read_name(&asn1::single(&name, asn1::SEQUENCE, "x").unwrap()).unwrap();
         prop_assert_eq!(read.len(), subject.len());
         for part in &read {
             prop_assert!(subject.contains(part));

@@ -8,7 +8,7 @@ use openssl::rsa::{Padding, Rsa};
 use openssl::x509::{X509, X509NameBuilder};
 use proptest::prelude::*;
 use std::io::Write as _;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 use std::sync::LazyLock;
 
 struct Party {
@@ -111,22 +111,22 @@ fn what_does_not_open_comes_back_without_meaning_instead_of_an_error() {
 fn rewrapped(oid: &str, parameters: &[u8], key: &[u8]) -> Vec<u8> {
     let sealed = envelope(Cipher::Aes128, b"payload");
     let server = CertificateView::parse(&SERVER.certificate).unwrap();
-    let info = tlv::constructed(
-        tlv::SEQUENCE,
+    let info = asn1::wrap(
+        asn1::SEQUENCE,
         &[
-            &tlv::small_integer(0),
+            &asn1::number(0),
             &server.issuer_and_serial(),
-            &cms::identifier(&tlv::oid_value(oid).unwrap(), parameters),
-            &tlv::element(tlv::OCTET_STRING, key),
+            &cms::identifier(&asn1::oid_value(oid).unwrap(), parameters),
+            &asn1::tlv(asn1::OCTET_STRING, key),
         ],
     );
     let outer = cms::content_info(&sealed, cms::ENVELOPED_DATA).unwrap();
     let mut fields = outer.reader();
-    let version = fields.read("x").unwrap().raw;
-    fields.read("x").unwrap();
-    let content = fields.read("x").unwrap().raw;
-    let body = tlv::constructed(tlv::SEQUENCE, &[version, &tlv::element(tlv::SET, &info), content]);
-    tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, cms::ENVELOPED_DATA), &tlv::element(tlv::context(0), &body)])
+    let version = fields.element().unwrap().raw;
+    fields.element().unwrap();
+    let content = fields.element().unwrap().raw;
+    let body = asn1::wrap(asn1::SEQUENCE, &[version, &asn1::tlv(asn1::SET, &info), content]);
+    asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, cms::ENVELOPED_DATA), &asn1::tlv(asn1::context(0), &body)])
 }
 
 #[test]
@@ -140,9 +140,9 @@ fn oaep_wrapping_opens() {
         engine.set_rsa_mgf1_md(md).unwrap();
         let mut key = vec![0; 256];
         engine.encrypt(&[7; 16], &mut key).unwrap();
-        let hash = tlv::element(tlv::context(0), &digest.identifier());
-        let mgf1 = cms::identifier(&tlv::oid_value("1.2.840.113549.1.1.8").unwrap(), &digest.identifier());
-        let parameters = tlv::constructed(tlv::SEQUENCE, &[&hash, &tlv::element(tlv::context(1), &mgf1)]);
+        let hash = asn1::tlv(asn1::context(0), &digest.identifier());
+        let mgf1 = cms::identifier(&asn1::oid_value("1.2.840.113549.1.1.8").unwrap(), &digest.identifier());
+        let parameters = asn1::wrap(asn1::SEQUENCE, &[&hash, &asn1::tlv(asn1::context(1), &mgf1)]);
         assert_eq!(open(&rewrapped("1.2.840.113549.1.1.7", &parameters, &key)), b"payload", "{digest:?}");
     }
 }
@@ -160,29 +160,29 @@ fn a_key_of_the_wrong_length_is_replaced_by_the_substitute() {
 }
 
 /// Signed attributes are DER in every message.
-fn is_signed_attributes(element: &tlv::Tlv<'_>) -> bool {
-    let first = tlv::Reader::new(element.value).read("x").unwrap();
-    element.tag == tlv::context(0) && tlv::Reader::new(first.value).peek() == Some(tlv::OID) && first.tag == tlv::SEQUENCE && {
+fn is_signed_attributes(element: &asn1::Element<'_>) -> bool {
+    let first = asn1::Reader::lenient(element.value).element().unwrap();
+    element.tag == asn1::context(0) && asn1::Reader::lenient(first.value).peek() == Some(asn1::OID) && first.tag == asn1::SEQUENCE && {
         let mut fields = first.reader();
-        fields.read("x").unwrap();
-        fields.peek() == Some(tlv::SET)
+        fields.element().unwrap();
+        fields.peek() == Some(asn1::SET)
     }
 }
 
 /// Every constructed element with indefinite length, every OCTET STRING of the outermost levels in chunks.
 fn to_ber(der: &[u8], out: &mut Vec<u8>) {
-    let mut reader = tlv::Reader::new(der);
-    while let Ok(element) = reader.read("x") {
-        if element.tag == tlv::OCTET_STRING && element.value.len() > 40 {
+    let mut reader = asn1::Reader::lenient(der);
+    while let Ok(element) = reader.element() {
+        if element.tag == asn1::OCTET_STRING && element.value.len() > 40 {
             out.extend([0x24, 0x80]);
             for chunk in element.value.chunks(33) {
-                tlv::put(out, tlv::OCTET_STRING, chunk);
+                asn1::put(out, asn1::OCTET_STRING, chunk);
             }
             out.extend([0, 0]);
         } else if element.tag == 0x80 && element.value.len() > 40 {
             out.extend([0xa0, 0x80]);
             for chunk in element.value.chunks(32) {
-                tlv::put(out, tlv::OCTET_STRING, chunk);
+                asn1::put(out, asn1::OCTET_STRING, chunk);
             }
             out.extend([0, 0]);
         } else if element.tag & 0x20 != 0 && element.raw != CLIENT.certificate && !is_signed_attributes(&element) {
@@ -211,11 +211,8 @@ fn ber_inside_and_outside_reads_like_der() {
 
 #[test]
 fn openssl_reads_and_verifies_what_we_sign() {
-    if Command::new("openssl").arg("version").output().is_err() {
-        eprintln!("skipped: openssl is not installed");
-        return;
-    }
-    let mut child = Command::new("openssl")
+    let Some(mut openssl) = crate::wire::openssl_program() else { return };
+    let mut child = openssl
         .args(["cms", "-verify", "-inform", "DER", "-noverify", "-binary"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -235,12 +232,12 @@ fn with_signer_info(change: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let mut fields = body.reader();
     let mut parts = Vec::new();
     while !fields.is_empty() {
-        parts.push(fields.read("x").unwrap());
+        parts.push(fields.element().unwrap());
     }
-    let infos = tlv::element(tlv::SET, &change(parts.pop().unwrap().value));
+    let infos = asn1::tlv(asn1::SET, &change(parts.pop().unwrap().value));
     let kept: Vec<&[u8]> = parts.iter().map(|p| p.raw).chain([infos.as_slice()]).collect();
-    let body = tlv::constructed(tlv::SEQUENCE, &kept);
-    tlv::constructed(tlv::SEQUENCE, &[&tlv::element(tlv::OID, cms::SIGNED_DATA), &tlv::element(tlv::context(0), &body)])
+    let body = asn1::wrap(asn1::SEQUENCE, &kept);
+    asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, cms::SIGNED_DATA), &asn1::tlv(asn1::context(0), &body)])
 }
 
 #[test]
@@ -253,23 +250,20 @@ fn two_signers_are_refused_but_can_be_answered() {
 #[test]
 fn a_repeated_transaction_id_is_refused_but_can_be_answered() {
     let bytes = with_signer_info(|info| {
-        let mut fields = tlv::single(info, tlv::SEQUENCE, "x").unwrap().reader();
+        let mut fields = asn1::single(info, asn1::SEQUENCE, "x").unwrap().reader();
         let mut parts = Vec::new();
         while !fields.is_empty() {
-            let part = fields.read("x").unwrap();
-            if part.tag == tlv::context(0) {
+            let part = fields.element().unwrap();
+            if part.tag == asn1::context(0) {
                 let mut list = part.value.to_vec();
-                let id = tlv::constructed(
-                    tlv::SEQUENCE,
-                    &[&tlv::element(tlv::OID, &TRANSACTION_ID), &tlv::element(tlv::SET, &printable("other"))],
-                );
+                let id = asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, &TRANSACTION_ID), &asn1::tlv(asn1::SET, &printable("other"))]);
                 list.extend(id);
-                parts.push(tlv::element(tlv::context(0), &list));
+                parts.push(asn1::tlv(asn1::context(0), &list));
             } else {
                 parts.push(part.raw.to_vec());
             }
         }
-        tlv::element(tlv::SEQUENCE, &parts.concat())
+        asn1::tlv(asn1::SEQUENCE, &parts.concat())
     });
     assert_eq!(Message::parse(&bytes).unwrap().verify().unwrap_err(), Fault::Broken(Broken::Attributes));
 }

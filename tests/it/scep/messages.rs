@@ -8,10 +8,10 @@ use muster::domain::certificate::{Grant, KeyUsage, RevocationReason, San};
 use muster::secret::Sealer;
 use muster::service::Error;
 use muster::service::pki::{authority, scep};
+use muster::wire::asn1;
 use muster::wire::cms::{CertificateView, Cipher, Digest};
 use muster::wire::pkcs10::{GeneralName, Wish, key_usage};
 use muster::wire::scep::{FailInfo, MessageType, issuer_and_subject};
-use muster::wire::tlv;
 use openssl::x509::X509;
 
 use super::{Answer, Device, grant, issued, mint, reason, registration, rsa, start, wrapper};
@@ -57,15 +57,15 @@ async fn row_5_wrappers_with_serials_of_32_and_33_octets_are_accepted() {
 
 /// Every constructed element of indefinite length, long octet strings in chunks; `keep` elements stay as they are.
 fn to_ber(der: &[u8], keep: &[&[u8]], out: &mut Vec<u8>) {
-    let mut reader = tlv::Reader::new(der);
+    let mut reader = asn1::Reader::lenient(der);
     while !reader.is_empty() {
-        let element = reader.read("x").unwrap();
+        let element = reader.element().unwrap();
         if keep.contains(&element.raw) {
             out.extend(element.raw);
         } else if matches!(element.tag, 0x04 | 0x80) && element.value.len() > 40 {
             out.extend([if element.tag == 0x04 { 0x24 } else { 0xa0 }, 0x80]);
             for chunk in element.value.chunks(48) {
-                tlv::put(out, tlv::OCTET_STRING, chunk);
+                asn1::put(out, asn1::OCTET_STRING, chunk);
             }
             out.extend([0, 0]);
         } else if element.tag & 0x20 != 0 {
@@ -80,18 +80,18 @@ fn to_ber(der: &[u8], keep: &[&[u8]], out: &mut Vec<u8>) {
 
 /// The signed attributes' element in a message.
 fn signed_attributes(message: &[u8]) -> Vec<u8> {
-    let mut reader = tlv::Reader::new(message).read("x").unwrap().reader();
-    reader.read("x").unwrap();
-    let mut signed = reader.read("x").unwrap().reader().read("x").unwrap().reader();
+    let mut reader = asn1::Reader::lenient(message).element().unwrap().reader();
+    reader.element().unwrap();
+    let mut signed = reader.element().unwrap().reader().element().unwrap().reader();
     let mut last = None;
     while !signed.is_empty() {
-        last = Some(signed.read("x").unwrap());
+        last = Some(signed.element().unwrap());
     }
-    let mut info = last.unwrap().reader().read("x").unwrap().reader();
+    let mut info = last.unwrap().reader().element().unwrap().reader();
     for _ in 0..3 {
-        info.read("x").unwrap();
+        info.element().unwrap();
     }
-    info.read("x").unwrap().raw.to_vec()
+    info.element().unwrap().raw.to_vec()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -214,13 +214,13 @@ async fn row_11_des_md5_and_what_is_switched_off_are_bad_algorithms() {
 /// The structure with one object identifier in place of another.
 fn renamed(der: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
-    let mut reader = tlv::Reader::new(der);
+    let mut reader = asn1::Reader::lenient(der);
     while !reader.is_empty() {
-        let element = reader.read("x").unwrap();
-        if element.tag == tlv::OID && element.value == from {
-            tlv::put(&mut out, tlv::OID, to);
+        let element = reader.element().unwrap();
+        if element.tag == asn1::OID && element.value == from {
+            asn1::put(&mut out, asn1::OID, to);
         } else if element.tag & 0x20 != 0 {
-            tlv::put(&mut out, element.tag, &renamed(element.value, from, to));
+            asn1::put(&mut out, element.tag, &renamed(element.value, from, to));
         } else {
             out.extend(element.raw);
         }
@@ -564,7 +564,7 @@ async fn certificates_and_revocation_lists_are_handed_out() {
     let name = view.issuer_and_serial();
     let own = Device { certificate: der.clone(), message_type: MessageType::GetCert, ..device };
     assert_eq!(own.send(app, &name).await.unwrap(), der);
-    let other = tlv::constructed(tlv::SEQUENCE, &[view.issuer, &[2, 1, 5]]);
+    let other = asn1::wrap(asn1::SEQUENCE, &[view.issuer, &[2, 1, 5]]);
     assert_eq!(own.send(app, &other).await, BAD_CERT_ID);
     assert_eq!(reason(app).await, "CertificateUnknown");
     let stranger = Device { message_type: MessageType::GetCert, ..Device::new(app) };

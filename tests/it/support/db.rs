@@ -85,7 +85,8 @@ fn cluster() -> Option<&'static Cluster> {
 }
 
 fn start() -> Option<Cluster> {
-    let mut versions: Vec<_> = std::fs::read_dir("/usr/lib/postgresql").ok()?.flatten().map(|e| e.path().join("bin")).collect();
+    let mut versions: Vec<_> =
+        std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten().map(|e| e.path().join("bin")).collect();
     versions.sort();
     let Some(programs) = versions.pop().filter(|p| p.join("initdb").is_file()) else {
         super::tools::missing("PostgreSQL server programs (Debian package postgresql)");

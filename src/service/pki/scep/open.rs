@@ -10,7 +10,7 @@ use crate::service::pki::keys::ServiceKey;
 use crate::wire::cms::{CertificateView, Cipher, Digest, EnvelopedData, Identifier, ber};
 use crate::wire::pkcs10::Request;
 use crate::wire::scep::{FailInfo, Message, MessageType, read_issuer_and_serial};
-use crate::wire::{Malformed, tlv};
+use crate::wire::{Malformed, asn1};
 
 /// What an answer needs of the message.
 #[derive(Clone, Debug)]
@@ -137,7 +137,7 @@ fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, substit
         }
         MessageType::CertPoll => {
             // Polls are found by transaction and signer; the names inside only have to be there.
-            tlv::single(exact(&plain), tlv::SEQUENCE, "IssuerAndSubject").map_err(|_| broken())?;
+            asn1::single(exact(&plain), asn1::SEQUENCE, "IssuerAndSubject").map_err(|_| broken())?;
             Ok(Asked::Poll)
         }
         MessageType::GetCert | MessageType::GetCrl => {
@@ -153,5 +153,5 @@ fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, substit
 
 /// The first element alone: some clients leave their own padding behind it.
 fn exact(plain: &[u8]) -> &[u8] {
-    tlv::Reader::new(plain).read("content").map_or(plain, |element| element.raw)
+    asn1::Reader::lenient(plain).element().map_or(plain, |element| element.raw)
 }

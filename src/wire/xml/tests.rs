@@ -1,0 +1,157 @@
+use proptest::prelude::*;
+
+use super::writer::escape;
+use super::*;
+
+fn parse(text: &str) -> Result<Element, Malformed> {
+    Element::parse(text.as_bytes(), Limits::SOAP)
+}
+
+fn what(text: &str) -> String {
+    parse(text).unwrap_err().what.into_owned()
+}
+
+#[test]
+fn prefixes_do_not_matter_and_namespaces_do() {
+    let a = parse("<s:e xmlns:s='urn:a' s:k='1' k='2'><s:c>x<!-- c -->y</s:c></s:e>").unwrap();
+    let b = parse("<e xmlns='urn:a' xmlns:q='urn:a' q:k='1' k='2'><c>xy</c></e>").unwrap();
+    assert_eq!(a, b);
+    assert_eq!(a.path(&[("urn:a", "c")]).unwrap().text(), "xy");
+    assert_eq!(a.attribute("urn:a", "k"), Some("1"));
+    assert_eq!(a.attribute("", "k"), Some("2"));
+    assert!(parse("<e xmlns='urn:b'/>").unwrap().child("urn:a", "c").is_none());
+}
+
+#[test]
+fn a_prefix_is_bound_only_inside_its_element() {
+    assert!(what("<e><a xmlns:p='urn:p'/><p:b/></e>").contains("prefix"));
+    assert!(what("<e p:k='1'/>").contains("prefix"));
+    let e = parse("<e xmlns='urn:a'><i xmlns=''/><j/></e>").unwrap();
+    assert!(e.child("", "i").is_some() && e.child("urn:a", "j").is_some());
+}
+
+#[test]
+fn text_comes_out_of_cdata_and_references() {
+    assert_eq!(parse("<e>a &lt;&#x41;&amp; <![CDATA[<b>&amp;]]>&#233;\r\n</e>").unwrap().text(), "a <A& <b>&amp;é\n");
+    assert_eq!(parse("<e>&#1;</e>").unwrap().text(), "\u{fffd}");
+}
+
+#[test]
+fn document_types_and_foreign_entities_are_refused() {
+    assert!(what("<!DOCTYPE e [<!ENTITY a 'aaaa'>]><e>&a;</e>").contains("document type"));
+    assert!(what("<e>&nbsp;</e>").contains("entity"));
+    assert!(what("<e k='&nbsp;'/>").contains("attribute"));
+}
+
+#[test]
+fn a_document_type_passes_only_on_request_once_and_without_declarations() {
+    let read = |text: &str| {
+        let mut reader = Reader::new(text.as_bytes(), Limits::SOAP).unwrap().with_document_type();
+        while !matches!(reader.next()?, Token::End) {}
+        Ok::<_, Malformed>(())
+    };
+    assert!(read("<!DOCTYPE e PUBLIC '-//A//B' 'http://h/e.dtd'><e/>").is_ok());
+    for text in [
+        "<!DOCTYPE e><!DOCTYPE e><e/>",
+        "<e><!DOCTYPE e></e>",
+        "<!DOCTYPE e SYSTEM 'f' []><e/>",
+        "<!DOCTYPE e [<!ENTITY a 'b'>]><e>&a;</e>",
+        "<!DOCTYPE e><e>&a;</e>",
+    ] {
+        assert!(read(text).is_err(), "{text}");
+    }
+}
+
+#[test]
+fn broken_documents_are_refused() {
+    for text in [
+        "",
+        " ",
+        "x",
+        "<e>",
+        "<e></f>",
+        "</e>",
+        "<e/><e/>",
+        "<e/>x",
+        "x<e/>",
+        "<e",
+        "<e k=1/>",
+        "<e k='1' k='2'/>",
+        "<e>&#0;</e>",
+        "<e>&x</e>",
+        "<e>\u{1}</e>",
+        "<?xml version='1.0' encoding='utf-16'?><e/>",
+        "<a xmlns:p='u' xmlns:q='u' p:k='' q:k=''/>",
+    ] {
+        assert!(parse(text).is_err(), "{text:?}");
+    }
+    assert!(Element::parse(b"<e>\xff</e>", Limits::SOAP).is_err());
+}
+
+#[test]
+fn limits_hold() {
+    let deep = |n: usize| format!("{}{}", "<e>".repeat(n), "</e>".repeat(n));
+    assert!(parse(&deep(32)).is_ok());
+    assert_eq!(what(&deep(33)), "nested too deeply");
+    assert_eq!(what(&format!("<e>{}</e>", "<e/>".repeat(10_000))), "too many nodes");
+    assert_eq!(what(&format!("<e>{}</e>", "&lt;".repeat(10_000))), "too many nodes");
+    assert_eq!(what(&format!("<e>{}</e>", "x".repeat(300_000))), "document is too long");
+    let many: String = (0..33).map(|i| format!(" a{i}='1'")).collect();
+    assert_eq!(what(&format!("<e{many}/>")), "too many attributes");
+}
+
+#[test]
+fn the_byte_order_mark_is_no_text() {
+    assert!(parse("\u{feff}<?xml version=\"1.0\" encoding=\"UTF-8\"?><e/>").is_ok());
+}
+
+#[test]
+fn a_reader_skips_whole_elements() {
+    let mut reader = Reader::new(b"<e><a><b/>x</a><c>y</c></e>", Limits::SOAP).unwrap();
+    assert!(matches!(reader.next(), Ok(Token::Open(o)) if o.local() == "e"));
+    assert!(matches!(reader.next(), Ok(Token::Open(o)) if o.local() == "a"));
+    reader.skip().unwrap();
+    assert!(matches!(reader.next(), Ok(Token::Open(o)) if o.local() == "c"));
+    assert_eq!(reader.text().unwrap(), "y");
+    assert!(matches!(reader.next(), Ok(Token::Close)));
+    assert!(matches!(reader.next(), Ok(Token::End)));
+}
+
+#[test]
+fn the_writer_closes_what_it_opened() {
+    let mut w = Writer::new();
+    w.declaration().open("a").attribute("k", "\"<\n").open("b").close().leaf("c", "1<2").raw("<d/>");
+    assert_eq!(
+        String::from_utf8(w.finish()).unwrap(),
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?><a k=\"&quot;&lt;&#10;\"><b/><c>1&lt;2</c><d/></a>"
+    );
+}
+
+proptest! {
+    #[test]
+    fn bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+        let _ = Element::parse(&bytes, Limits::SOAP);
+    }
+
+    #[test]
+    fn markup_never_panics(text in "(<|>|/|a|b|:|xmlns|=|'|\"|&|;|#|!|\\[|\\]|CDATA|-|\\?| ){0,60}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn text_and_attributes_survive(text in "[\t\n\r -\u{d7ff}\u{e000}-\u{fffd}]{0,60}", value in "[\t\n\r -\u{d7ff}\u{e000}-\u{fffd}]{0,60}") {
+        let mut w = Writer::new();
+        w.open("e").attribute("k", &value).text(&text);
+        let bytes = w.finish();
+        prop_assert_eq!(bytes.len(), escaped_len(&text) + escaped_attribute(&value) + if text.is_empty() { 9 } else { 12 });
+        let e = Element::parse(&bytes, Limits::SOAP).unwrap();
+        prop_assert_eq!(e.text(), text);
+        prop_assert_eq!(e.attribute("", "k"), Some(value.as_str()));
+    }
+}
+
+fn escaped_attribute(value: &str) -> usize {
+    let mut out = Vec::new();
+    escape(&mut out, value, true);
+    out.len()
+}
