@@ -120,6 +120,49 @@ diesel::table! {
 }
 
 diesel::table! {
+    apple_channels (id) {
+        id -> Text,
+        enrollment_id -> Text,
+        user_key -> Text,
+        user_short_name -> Nullable<Text>,
+        topic -> Text,
+        sealed_push -> Nullable<Binary>,
+        token_updated_at -> Nullable<BigInt>,
+        push_dead_at -> Nullable<BigInt>,
+        queue -> Text,
+        ddm_token -> Nullable<Text>,
+        ddm_changed_at -> Nullable<BigInt>,
+        capabilities -> Nullable<Text>,
+        awaiting_since -> Nullable<BigInt>,
+        last_seen_at -> Nullable<BigInt>,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    apple_sessions (id) {
+        id -> Text,
+        user_id -> Nullable<Text>,
+        platform -> Text,
+        udid -> Nullable<Text>,
+        serial -> Nullable<Text>,
+        method -> Text,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    apple_secrets (id) {
+        id -> Text,
+        enrollment_id -> Text,
+        kind -> Text,
+        sealed_value -> Binary,
+        escrowed_at -> BigInt,
+    }
+}
+
+diesel::table! {
     message_signatures (hash) {
         hash -> Binary,
         expires_at -> BigInt,
@@ -459,6 +502,9 @@ diesel::allow_tables_to_appear_in_same_query!(
     enrollment_tokens,
     devices,
     enrollments,
+    apple_channels,
+    apple_sessions,
+    apple_secrets,
     message_signatures,
     dm_pieces,
     dm_sessions,

@@ -7,6 +7,10 @@ use diesel::sql_types::{BigInt, Binary, Text};
 use super::schema::meta;
 use super::{Conn, Result, Tx};
 
+/// Purpose of sealed push addresses of Apple devices.
+pub const APPLE_PUSH: &str = "apple_channels.sealed_push";
+/// Purpose of what Apple devices entrusted to the server, sealed.
+pub const APPLE_SECRET: &str = "apple_secrets.sealed_value";
 /// Purpose of sealed private keys that sign tokens.
 pub const SIGNING_KEY: &str = "signing_keys.sealed_key";
 /// Purpose of sealed `Authorization` values of receivers.
@@ -51,6 +55,8 @@ pub struct Column {
 
 /// All sealed columns; a test compares them with the schema.
 pub const COLUMNS: &[Column] = &[
+    Column { table: "apple_channels", key: "id", column: "sealed_push", purpose: APPLE_PUSH },
+    Column { table: "apple_secrets", key: "id", column: "sealed_value", purpose: APPLE_SECRET },
     Column { table: "authorities", key: "id", column: "sealed_key", purpose: AUTHORITY_KEY },
     Column { table: "authority_requests", key: "id", column: "sealed_key", purpose: REQUEST_KEY },
     Column { table: "commands", key: "id", column: "sealed_payload", purpose: COMMAND_PAYLOAD },

@@ -22,6 +22,7 @@ mod pki;
 mod refusals;
 mod scep;
 mod signals;
+mod store_apple;
 mod store_audit;
 mod store_certificates;
 mod store_enrollment;

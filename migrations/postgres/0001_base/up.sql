@@ -122,6 +122,52 @@ CREATE UNIQUE INDEX enrollments_current ON enrollments (device_id) WHERE ended_a
 CREATE INDEX enrollments_by_mdm_id ON enrollments (mdm_id);
 CREATE INDEX enrollments_leaving ON enrollments (id) WHERE state = 'unenrolling';
 
+-- Apple: the channels of an enrolment (the device's, and one for each of its users that is managed) with their queues.
+CREATE TABLE apple_channels (
+    -- The enrolment's id on the device channel, `enrolment/user` on a user channel.
+    id TEXT NOT NULL PRIMARY KEY,
+    enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,
+    user_key TEXT NOT NULL,
+    user_short_name TEXT,
+    topic TEXT NOT NULL,
+    -- Token and magic.
+    sealed_push BYTEA,
+    token_updated_at BIGINT,
+    push_dead_at BIGINT,
+    queue TEXT NOT NULL,
+    ddm_token TEXT,
+    ddm_changed_at BIGINT,
+    capabilities TEXT,
+    awaiting_since BIGINT,
+    last_seen_at BIGINT,
+    version BIGINT NOT NULL
+);
+CREATE INDEX apple_channels_by_enrollment ON apple_channels (enrollment_id, user_key);
+
+-- Enrolments that have begun: somebody signed in and got a profile. The id is the future enrolment's.
+CREATE TABLE apple_sessions (
+    id TEXT NOT NULL PRIMARY KEY,
+    user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
+    platform TEXT NOT NULL,
+    udid TEXT,
+    serial TEXT,
+    method TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX apple_sessions_by_expiry ON apple_sessions (expires_at);
+
+-- What Apple devices entrust to the server.
+CREATE TABLE apple_secrets (
+    -- `enrolment/kind`.
+    id TEXT NOT NULL PRIMARY KEY,
+    enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    sealed_value BYTEA NOT NULL,
+    escrowed_at BIGINT NOT NULL
+);
+CREATE INDEX apple_secrets_by_enrollment ON apple_secrets (enrollment_id, kind);
+
 -- Signatures that stood for a client certificate, until they are too old to be taken anyway: each is good once.
 CREATE TABLE message_signatures (
     hash BYTEA NOT NULL PRIMARY KEY,

@@ -2,6 +2,7 @@
 
 pub mod declarations;
 pub mod enrollment;
+pub mod escrow;
 pub mod profile;
 pub mod queue;
 pub mod sso;
