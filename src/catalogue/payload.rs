@@ -39,7 +39,9 @@ pub struct Range {
 }
 
 impl Range {
-    fn has(self, version: OsVersion) -> bool {
+    /// Whether the version is in it.
+    #[must_use]
+    pub fn has(self, version: OsVersion) -> bool {
         self.since.is_some_and(|since| version >= since) && self.until.is_none_or(|until| version < until)
     }
 }

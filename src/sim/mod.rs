@@ -1,6 +1,7 @@
 //! Simulated devices and receivers. They import the wire and the catalogue, never service, store or domain: what they know of the
 //! server is what it sends.
 
+pub mod apple;
 pub mod fleet;
 pub mod http;
 pub mod listener;

@@ -110,9 +110,18 @@ impl Server {
     /// # Errors
     /// [`Error`] says what went wrong.
     pub async fn discover(http: &mut Client, url: &str, options: Options) -> Result<Self, Error> {
-        let url = Url::parse(&format!("{}/pkiclient.exe", url.trim_end_matches('/'))).map_err(|_| Error::Url(url.to_owned()))?;
-        let caps = get(http, &url, "operation=GetCACaps&message=default").await?;
-        let certificates = get(http, &url, "operation=GetCACert&message=default").await?;
+        Self::discover_at(http, &format!("{}/pkiclient.exe", url.trim_end_matches('/')), "default", options).await
+    }
+
+    /// The same at exactly that URL, which has no query of its own; `name` goes along as the authority's.
+    ///
+    /// # Errors
+    /// [`Error`] says what went wrong.
+    pub async fn discover_at(http: &mut Client, url: &str, name: &str, options: Options) -> Result<Self, Error> {
+        let url = Url::parse(url).map_err(|_| Error::Url(url.to_owned()))?;
+        let name = percent_encoding::utf8_percent_encode(name, percent_encoding::NON_ALPHANUMERIC);
+        let caps = get(http, &url, &format!("operation=GetCACaps&message={name}")).await?;
+        let certificates = get(http, &url, &format!("operation=GetCACert&message={name}")).await?;
         let der = ber::to_der(&certificates)?;
         let certificates = SignedData::parse(&der)?.certificates.iter().map(|raw| raw.to_vec()).collect();
         let mut server = Self { url, options, capabilities: Capabilities::parse(&String::from_utf8_lossy(&caps)), certificates };

@@ -1,0 +1,146 @@
+//! What a simulated device answers to questions: what it is, how secure it is, what it has.
+
+use openssl::error::ErrorStack;
+use openssl::rand::rand_bytes;
+
+use super::machine::{Machine, Settings};
+use super::profiles::Store;
+use crate::catalogue::payload::System;
+use crate::wire::Malformed;
+use crate::wire::cms::{CertificateView, Cipher, seal};
+use crate::wire::plist::{Data, Dict, Value};
+
+/// The payload that says to which certificate the recovery key is encrypted.
+const ESCROW: &str = "com.apple.security.FDERecoveryKeyEscrow";
+/// The payload with rules for the passcode.
+const PASSCODE: &str = "com.apple.mobiledevice.passwordpolicy";
+
+/// What `DeviceInformation` answers: questions that the device does not know are left out.
+#[must_use]
+pub fn device_information(queries: &[Value], machine: &Machine, settings: &Settings) -> Dict {
+    let known = queries.iter().filter_map(Value::as_str).filter_map(|query| Some((query, one(query, machine, settings)?)));
+    Dict::new().with("QueryResponses", known.collect::<Dict>())
+}
+
+fn one(query: &str, machine: &Machine, settings: &Settings) -> Option<Value> {
+    let text = |text: &str| Some(Value::from(text));
+    let mac = machine.system == System::Mac;
+    match query {
+        "UDID" => text(&machine.udid),
+        "DeviceName" => text(&machine.name),
+        "OSVersion" => text(&machine.os_version),
+        "BuildVersion" => text(&machine.build),
+        "ModelName" => text(&machine.model_name),
+        "Model" | "ProductName" => text(&machine.product),
+        "SerialNumber" => text(&machine.serial),
+        "WiFiMAC" => text("02:00:00:00:00:01"),
+        "BluetoothMAC" => text("02:00:00:00:00:02"),
+        "DeviceCapacity" => Some(Value::Real(256.0)),
+        "AvailableDeviceCapacity" => Some(Value::Real(128.5)),
+        "BatteryLevel" => Some(Value::Real(0.75)),
+        "IsSupervised" => Some(machine.supervised.into()),
+        "AwaitingConfiguration" => Some(machine.awaiting.into()),
+        "IsMultiUser" | "IsMDMLostModeEnabled" | "IsDeviceLocatorServiceEnabled" | "IsCloudBackupEnabled" if !mac => Some(false.into()),
+        "IsActivationLockSupported" | "IsAppleSilicon" | "HasBattery" | "SupportsiOSAppInstalls" if mac => Some(true.into()),
+        "PINRequiredForDeviceLock" | "PINRequiredForEraseDevice" if mac => Some(false.into()),
+        "SystemIntegrityProtectionEnabled" if mac => Some(settings.integrity.into()),
+        "LocalHostName" | "HostName" if mac => text(&machine.name),
+        "ProvisioningUDID" if mac => text(&format!("00008112-{}", machine.udid.replace('-', "").get(..16)?)),
+        "EthernetMAC" if mac => text("02:00:00:00:00:03"),
+        "TimeZone" if !mac => text("Europe/Vienna"),
+        _ => None,
+    }
+}
+
+/// What `SecurityInfo` answers.
+///
+/// # Errors
+/// When the recovery key cannot be encrypted to the certificate of the profile that asks for it.
+pub fn security_info(machine: &Machine, settings: &Settings, profiles: &Store) -> Result<Dict, Malformed> {
+    let info = match machine.system {
+        System::Ios => Dict::new()
+            .with("HardwareEncryptionCaps", 3)
+            .with("PasscodePresent", settings.passcode.is_some())
+            // Without any rule a device without a passcode calls itself compliant.
+            .with("PasscodeCompliant", is_compliant(settings, profiles))
+            .with("PasscodeCompliantWithProfiles", is_compliant(settings, profiles))
+            .with("PasscodeLockGracePeriod", 0)
+            .with("PasscodeLockGracePeriodEnforced", 0),
+        System::Mac => {
+            let firewall = Dict::new()
+                .with("FirewallEnabled", settings.firewall)
+                .with("BlockAllIncoming", false)
+                .with("StealthMode", false)
+                .with("Applications", Vec::new());
+            let management = Dict::new()
+                .with("EnrolledViaDEP", machine.awaiting)
+                .with("UserApprovedEnrollment", true)
+                .with("IsUserEnrollment", false)
+                .with("IsActivationLockManageable", false);
+            let mut info = Dict::new()
+                .with("FDE_Enabled", settings.filevault)
+                .with("FDE_HasPersonalRecoveryKey", settings.recovery_key.is_some())
+                .with("FDE_HasInstitutionalRecoveryKey", false)
+                .with("SystemIntegrityProtectionEnabled", settings.integrity)
+                .with("FirewallSettings", firewall)
+                .with("ManagementStatus", management)
+                .with("SecureBoot", Dict::new().with("SecureBootLevel", "full").with("ExternalBootLevel", "disallowed"))
+                .with("RemoteDesktopEnabled", false)
+                .with("AuthenticatedRootVolumeEnabled", true)
+                .with("IsRecoveryLockEnabled", false);
+            info.insert_some("FDE_PersonalRecoveryKeyCMS", escrowed(settings, profiles)?.map(Data));
+            info
+        }
+    };
+    Ok(Dict::new().with("SecurityInfo", info))
+}
+
+/// Whether the passcode is what the installed profiles ask for.
+#[must_use]
+pub fn is_compliant(settings: &Settings, profiles: &Store) -> bool {
+    let passcode = settings.passcode.as_deref();
+    profiles.payloads(PASSCODE).all(|payload| {
+        let rule = |key: &str| payload.body.boolean(key).unwrap_or(false);
+        let number = |key: &str| payload.body.integer(key).and_then(|n| usize::try_from(n).ok()).unwrap_or(0);
+        let Some(passcode) = passcode else { return !rule("forcePIN") && number("minLength") == 0 };
+        let complex = passcode.chars().filter(|c| !c.is_alphanumeric()).count();
+        passcode.chars().count() >= number("minLength")
+            && complex >= number("minComplexChars")
+            && (!rule("requireAlphanumeric") || (passcode.contains(char::is_numeric) && passcode.contains(char::is_alphabetic)))
+    })
+}
+
+/// The recovery key, encrypted as the profile with the escrow wants it.
+fn escrowed(settings: &Settings, profiles: &Store) -> Result<Option<Vec<u8>>, Malformed> {
+    let Some(key) = settings.recovery_key.as_ref().filter(|_| settings.filevault) else { return Ok(None) };
+    for installed in profiles.iter() {
+        let Some(escrow) = installed.profile.payloads().iter().find(|payload| payload.kind == ESCROW) else { continue };
+        let uuid = escrow.body.string("EncryptCertPayloadUUID").unwrap_or_default();
+        let Some(certificate) = installed.certificates.get(uuid) else { continue };
+        return encrypt(key.as_bytes(), certificate).map(Some);
+    }
+    Ok(None)
+}
+
+/// Encrypts to a certificate.
+///
+/// # Errors
+/// When the certificate cannot be read or its key cannot encrypt.
+pub fn encrypt(content: &[u8], certificate: &[u8]) -> Result<Vec<u8>, Malformed> {
+    let mut random = [0u8; 32];
+    rand_bytes(&mut random).map_err(|_| Malformed::new("no randomness", "EnvelopedData"))?;
+    let (key, iv) = random.split_at(16);
+    seal(content, &CertificateView::parse(certificate)?, Cipher::Aes128, key, iv)
+}
+
+/// A recovery key as Macs show it: six groups of four.
+///
+/// # Errors
+/// When the system has no randomness.
+pub fn recovery_key() -> Result<String, ErrorStack> {
+    const LETTERS: &[u8; 32] = b"ABCDEFGHJKLMNPQRSTUVWXYZ23456789";
+    let mut random = [0u8; 24];
+    rand_bytes(&mut random)?;
+    let letters: Vec<char> = random.iter().map(|byte| LETTERS.get(usize::from(byte % 32)).map_or('A', |l| char::from(*l))).collect();
+    Ok(letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join("-"))
+}

@@ -1,0 +1,285 @@
+//! The command channel of a simulated device: idle, command, result, next command, until there is none.
+
+use super::enroll::Way;
+use super::profiles::Refused;
+use super::{After, Device, Error, Report, answers};
+use crate::catalogue::payload::System;
+use crate::wire::Malformed;
+use crate::wire::apple::command::{Answer, Command, Status};
+use crate::wire::plist::{self, Data, Dict, Limits, Value};
+
+/// Messages of one exchange at most.
+const MOST: u32 = 200;
+/// Not a command of this device.
+const UNKNOWN: i64 = 12_021;
+/// The profile is not there, or not managed.
+const NO_PROFILE: i64 = 12_075;
+/// Something in the command cannot be used.
+const UNUSABLE: i64 = 12_026;
+
+/// What a locked iPhone does nevertheless.
+const LOCKED_PHONE: [&str; 8] = [
+    "DeviceInformation",
+    "ProfileList",
+    "DeviceLock",
+    "EraseDevice",
+    "ClearPasscode",
+    "ProvisioningProfileList",
+    "InstalledApplicationList",
+    "Restrictions",
+];
+/// What a Mac does while it naps.
+const NAPPING_MAC: [&str; 8] = [
+    "DeviceLock",
+    "EraseDevice",
+    "RestartDevice",
+    "ShutDownDevice",
+    "UserList",
+    "DeleteUser",
+    "UnlockUserAccount",
+    "ActivationLockBypassCode",
+];
+
+/// What a device says to a command.
+enum Reply {
+    Done(Dict),
+    Refused(Refused),
+    Later,
+    Unreadable,
+}
+
+impl From<Refused> for Reply {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+impl Device {
+    /// Holds an exchange, from idle to the empty answer. After a connection that broke the result that is left goes first.
+    ///
+    /// # Errors
+    /// [`Error`]; a result that could not be sent is kept for the next exchange.
+    pub async fn connect(&mut self) -> Result<Report, Error> {
+        if self.left {
+            return Err(Error::Unenrolled);
+        }
+        if self.settings.off {
+            return Err(Error::Off);
+        }
+        let mut report = Report::default();
+        let mut message = match self.unsent.take() {
+            Some(result) => result,
+            None => self.message(Status::Idle, None, Dict::new(), None)?,
+        };
+        let mut is_result = false;
+        while report.messages < MOST {
+            let mut answer = match self.command_channel(&message).await {
+                Ok(answer) => answer,
+                Err(error) => {
+                    self.unsent = is_result.then_some(message).filter(|_| !self.left);
+                    return Err(error);
+                }
+            };
+            report.messages += 1;
+            if self.faults.resend {
+                let again = self.command_channel(&message).await?;
+                report.unequal += u32::from(again != answer);
+                answer = again;
+            }
+            if self.follow() || answer.is_empty() {
+                return Ok(report);
+            }
+            if self.faults.drop_after.is_some_and(|after| report.messages >= after) {
+                self.disconnect();
+                return Err(Error::Dropped);
+            }
+            message = self.answer(&answer, &mut report).await?;
+            is_result = true;
+            if self.faults.mute_after.is_some_and(|after| report.messages >= after) {
+                self.disconnect();
+                self.unsent = Some(message);
+                return Err(Error::Dropped);
+            }
+        }
+        Err(Error::Endless)
+    }
+
+    /// Does what had to wait until the answer was sent; whether that ends the exchange.
+    fn follow(&mut self) -> bool {
+        match std::mem::take(&mut self.after) {
+            After::Nothing => return false,
+            After::Erase => {
+                self.forget();
+                self.settings.passcode = None;
+                self.settings.recovery_key = None;
+            }
+            After::Leave => self.forget(),
+            // A phone that was just started has not been unlocked yet.
+            After::Restart => self.settings.locked = self.machine.system == System::Ios && self.settings.passcode.is_some(),
+            After::ShutDown => self.settings.off = true,
+        }
+        self.disconnect();
+        true
+    }
+
+    fn message(&self, status: Status, uuid: Option<String>, body: Dict, refused: Option<&Refused>) -> Result<Vec<u8>, Malformed> {
+        let errors = refused.map(|refused| refused.chain(self.machine.system)).unwrap_or_default();
+        Answer { who: self.who(), status, command_uuid: uuid, errors, body }.encode()
+    }
+
+    /// Carries a command out; the result's message.
+    async fn answer(&mut self, command: &[u8], report: &mut Report) -> Result<Vec<u8>, Error> {
+        let command = match Command::decode(command) {
+            Ok(command) => command,
+            Err(problem) => {
+                let uuid = plist::decode_dict(command, Limits::RESULT).ok();
+                let uuid = uuid.and_then(|dict| dict.string("CommandUUID").map(str::to_owned)).ok_or(problem)?;
+                report.failed += 1;
+                return Ok(self.message(Status::CommandFormatError, Some(uuid), Dict::new(), None)?);
+            }
+        };
+        let reply = if self.defers(&command.request_type) {
+            Reply::Later
+        } else {
+            self.carry_out(&command).await.map_or_else(|reply| reply, Reply::Done)
+        };
+        let uuid = Some(command.uuid);
+        // Macs repeat the request's type.
+        let about =
+            |body: Dict| if self.machine.system == System::Mac { body.with("RequestType", command.request_type.as_str()) } else { body };
+        Ok(match reply {
+            Reply::Done(body) => {
+                let message = self.message(Status::Acknowledged, uuid, about(body), None)?;
+                report.commands += 1;
+                *self.ran.entry(command.request_type).or_default() += 1;
+                message
+            }
+            Reply::Later => {
+                report.deferred += 1;
+                self.message(Status::NotNow, uuid, about(Dict::new()), None)?
+            }
+            Reply::Unreadable => {
+                report.failed += 1;
+                self.message(Status::CommandFormatError, uuid, Dict::new(), None)?
+            }
+            Reply::Refused(refused) => {
+                let message = self.message(Status::Error, uuid, about(Dict::new()), Some(&refused))?;
+                report.failed += 1;
+                tracing::debug!(request = command.request_type, %refused, "a simulated device refuses a command");
+                self.refusals.push((command.request_type, refused));
+                message
+            }
+        })
+    }
+
+    /// Whether the command has to wait until somebody unlocks or wakes the device.
+    fn defers(&self, request_type: &str) -> bool {
+        let goes: &[&str] = match self.machine.system {
+            System::Ios => &LOCKED_PHONE,
+            System::Mac => &NAPPING_MAC,
+        };
+        self.settings.locked && !goes.contains(&request_type)
+    }
+
+    async fn carry_out(&mut self, command: &Command) -> Result<Dict, Reply> {
+        let mac = self.machine.system == System::Mac;
+        let body = &command.body;
+        let text = |key: &str| body.string(key).ok_or(Reply::Unreadable);
+        match command.request_type.as_str() {
+            "DeviceInformation" => {
+                let queries = body.array("Queries").ok_or(Reply::Unreadable)?;
+                Ok(answers::device_information(queries, &self.machine, &self.settings))
+            }
+            "SecurityInfo" => answers::security_info(&self.machine, &self.settings, &self.profiles)
+                .map_err(|problem| Refused::command(UNUSABLE, problem.to_string()).into()),
+            "ProfileList" => Ok(Dict::new().with("ProfileList", self.profiles.list())),
+            "CertificateList" => Ok(Dict::new().with("CertificateList", self.profiles.certificates())),
+            "InstalledApplicationList" => Ok(Dict::new().with("InstalledApplicationList", Vec::new())),
+            "InstallProfile" => {
+                let document = body.data("Payload").ok_or(Reply::Unreadable)?.to_vec();
+                self.install(&document, Way::Command).await?;
+                Ok(Dict::new())
+            }
+            "RemoveProfile" => self.remove_profile(text("Identifier")?),
+            "DeviceLock" => {
+                if mac && body.get("PIN").is_some_and(|pin| !is_pin(pin)) {
+                    return Err(Refused::command(UNUSABLE, "the PIN has to have six digits").into());
+                }
+                self.settings.locked |= !mac && self.settings.passcode.is_some();
+                Ok(if mac { Dict::new() } else { Dict::new().with("MessageResult", "Success") })
+            }
+            "EraseDevice" => {
+                if mac && body.get("PIN").is_some_and(|pin| !is_pin(pin)) {
+                    return Err(Refused::command(UNUSABLE, "the PIN has to have six digits").into());
+                }
+                self.after = After::Erase;
+                Ok(Dict::new())
+            }
+            kind @ ("RestartDevice" | "ShutDownDevice") => {
+                if !self.machine.supervised {
+                    return Err(Refused::command(UNKNOWN, format!("{kind}: only on supervised devices")).into());
+                }
+                self.after = if kind == "RestartDevice" { After::Restart } else { After::ShutDown };
+                Ok(Dict::new())
+            }
+            "ClearPasscode" if !mac => {
+                let token = body.data("UnlockToken").ok_or(Reply::Unreadable)?;
+                if !crate::secret::same(token, &self.unlock_token) {
+                    return Err(Refused::command(UNUSABLE, "the unlock token is wrong").into());
+                }
+                self.settings.passcode = None;
+                self.settings.locked = false;
+                Ok(Dict::new())
+            }
+            "DeclarativeManagement" => {
+                let tokens = body.data("Data").map(serde_json::from_slice).transpose().map_err(|_| Reply::Unreadable)?;
+                self.declarations.ask(tokens);
+                Ok(Dict::new())
+            }
+            "DeviceConfigured" => {
+                self.machine.awaiting = false;
+                Ok(Dict::new())
+            }
+            "RotateFileVaultKey" if mac => self.rotate_recovery_key(body),
+            unknown => Err(Refused::command(UNKNOWN, format!("Unknown command: {unknown} <MDMClientError:91>")).into()),
+        }
+    }
+
+    fn remove_profile(&mut self, identifier: &str) -> Result<Dict, Reply> {
+        let known = self.profiles.get(identifier);
+        let refused = |why: &str| Refused::command(NO_PROFILE, format!("The profile \u{201c}{identifier}\u{201d} {why}."));
+        match known {
+            None => return Err(refused("is not installed").into()),
+            Some(profile) if profile.declared => return Err(refused("belongs to a declaration").into()),
+            Some(_) => {}
+        }
+        if identifier == self.enrollment.profile {
+            self.after = After::Leave;
+        } else {
+            self.profiles.installed.remove(identifier);
+        }
+        Ok(Dict::new())
+    }
+
+    fn rotate_recovery_key(&mut self, body: &Dict) -> Result<Dict, Reply> {
+        let unusable = |why: &str| Reply::from(Refused::command(UNUSABLE, why));
+        if body.string("KeyType") != Some("personal") {
+            return Err(unusable("only the personal key can be rotated"));
+        }
+        let unlock = body.dict("FileVaultUnlock").ok_or(Reply::Unreadable)?;
+        let password = unlock.string("Password").ok_or_else(|| unusable("no key to unlock with"))?;
+        let current = self.settings.recovery_key.as_deref().filter(|_| self.settings.filevault);
+        if !current.is_some_and(|current| crate::secret::same(current.as_bytes(), password.as_bytes())) {
+            return Err(unusable("the volume does not open"));
+        }
+        let certificate = body.data("ReplyEncryptionCertificate").ok_or(Reply::Unreadable)?;
+        let key = answers::recovery_key().map_err(|problem| unusable(&problem.to_string()))?;
+        let sealed = answers::encrypt(key.as_bytes(), certificate).map_err(|problem| unusable(&problem.to_string()))?;
+        self.settings.recovery_key = Some(key);
+        Ok(Dict::new().with("RotateResult", Dict::new().with("EncryptedNewRecoveryKey", Data(sealed))))
+    }
+}
+
+fn is_pin(value: &Value) -> bool {
+    value.as_str().is_some_and(|pin| pin.len() == 6 && pin.bytes().all(|digit| digit.is_ascii_digit()))
+}

@@ -1,0 +1,332 @@
+//! How a simulated device takes profiles in: the enrolment profile first, any other later. Certificates go before identities, and
+//! identities before management, as on Apple's systems.
+
+use std::collections::BTreeMap;
+
+use openssl::hash::{MessageDigest, hash};
+use openssl::pkcs12::Pkcs12;
+use openssl::pkey::{PKey, Private};
+use openssl::rand::rand_bytes;
+use openssl::rsa::Rsa;
+use openssl::x509::X509;
+use uuid::Uuid;
+
+use super::declarations::Declarations;
+use super::machine::{Machine, Settings};
+use super::profiles::{self, Installed, Opened, Refused, Store};
+use super::{After, Device, Enrollment, Error, Faults};
+use crate::sim::http::Client;
+use crate::sim::scep;
+use crate::wire::apple::enroll::{MDM, Mdm, Mode};
+use crate::wire::apple::profile::{Payload, Profile};
+use crate::wire::pkcs10::{GeneralName, NamePart, Wish, key_usage};
+use crate::wire::plist::{Dict, Value};
+
+/// Bits of a key when the profile does not say.
+const KEY_BITS: u32 = 1024;
+
+/// How a profile reached the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Way {
+    /// By a command.
+    Command,
+    /// By a declaration.
+    Declaration,
+}
+
+/// Makes the identities of a profile.
+struct Maker<'a> {
+    roots: Vec<X509>,
+    key: Option<&'a PKey<Private>>,
+    now: crate::clock::Time,
+    fails: bool,
+}
+
+/// A fresh RSA key as Apple's systems make it. Slow: call it off the async threads.
+///
+/// # Errors
+/// When OpenSSL fails.
+pub fn new_key() -> Result<PKey<Private>, openssl::error::ErrorStack> {
+    PKey::from_rsa(Rsa::generate(2048)?)
+}
+
+impl Device {
+    /// Installs an enrolment profile as a user does, and introduces the device to the server: identity, `Authenticate`, `TokenUpdate`.
+    /// `roots` is what the machine trusts beforehand; `key` becomes the identity's when it has the size that the profile asks for.
+    ///
+    /// # Errors
+    /// [`Error`]: the device refuses the profile, or the server refuses the device.
+    pub async fn enroll(roots: &[X509], profile: &[u8], machine: Machine, key: &PKey<Private>) -> Result<Self, Error> {
+        Self::enroll_as(roots, profile, machine, Settings::default(), key).await
+    }
+
+    /// The same for a machine that is set in another way than usual.
+    ///
+    /// # Errors
+    /// Those of [`Device::enroll`].
+    pub async fn enroll_as(
+        roots: &[X509],
+        profile: &[u8],
+        machine: Machine,
+        settings: Settings,
+        key: &PKey<Private>,
+    ) -> Result<Self, Error> {
+        let opened = profiles::open(profile, roots)?;
+        profiles::check(&opened.profile, &machine)?;
+        let mdm = mdm(&opened.profile)?.ok_or_else(|| Refused::profile("no management payload"))?;
+        let maker =
+            Maker { roots: roots.to_vec(), key: Some(key), now: crate::clock::Clock::now(&crate::clock::SystemClock), fails: false };
+        let installed = maker.install(opened, false).await?;
+        let enrollment = managed(mdm, &installed, roots)?;
+        let (mut token, mut unlock) = ([0u8; 32], [0u8; 48]);
+        rand_bytes(&mut token)?;
+        rand_bytes(&mut unlock)?;
+        let user = enrollment.mdm.enrollment_mode == Some(Mode::User);
+        let mut device = Self {
+            machine,
+            settings,
+            faults: Faults::default(),
+            enrollment,
+            profiles: Store::default(),
+            declarations: Declarations::default(),
+            left: false,
+            ran: BTreeMap::new(),
+            refusals: Vec::new(),
+            heard: None,
+            said: None,
+            nodes: Vec::new(),
+            scep_key: None,
+            enrollment_id: user.then(|| Uuid::new_v4().to_string().to_ascii_uppercase()),
+            push_token: token.to_vec(),
+            push_magic: Uuid::new_v4().to_string().to_ascii_uppercase(),
+            unlock_token: unlock.to_vec(),
+            bootstrap_token: None,
+            roots: roots.to_vec(),
+            calls: 0,
+            after: After::Nothing,
+            unsent: None,
+            successor: None,
+            enclave: BTreeMap::new(),
+        };
+        device.profiles.installed.insert(installed.profile.identifier.clone(), installed);
+        device.introduce().await?;
+        device.hand_over_bootstrap_token().await?;
+        Ok(device)
+    }
+
+    /// Installs a profile that came from the server.
+    ///
+    /// # Errors
+    /// [`Refused`]; then nothing has changed.
+    pub(super) async fn install(&mut self, document: &[u8], way: Way) -> Result<String, Refused> {
+        let opened = profiles::open(document, &self.trusted())?;
+        profiles::check(&opened.profile, &self.machine)?;
+        let identifier = opened.profile.identifier.clone();
+        let next = mdm(&opened.profile)?;
+        match (&next, identifier == self.enrollment.profile) {
+            (Some(_), _) if way == Way::Declaration => return Err(Refused::profile("management does not come by a declaration")),
+            (Some(_), false) => return Err(Refused::profile("the device is managed already")),
+            (None, true) => return Err(Refused::profile("the profile would end management")),
+            (Some(next), true) => {
+                if let Some(key) = self.enrollment.mdm.refuses(next) {
+                    return Err(Refused::profile(format!("{key} cannot be changed")));
+                }
+            }
+            (None, false) => {}
+        }
+        if self.profiles.get(&identifier).is_some_and(|known| known.declared) && way == Way::Command {
+            return Err(Refused::profile("the profile belongs to a declaration"));
+        }
+        let maker = Maker { roots: self.trusted(), key: self.scep_key.as_ref(), now: self.now(), fails: self.faults.no_scep };
+        let installed = maker.install(opened, way == Way::Declaration).await?;
+        if let Some(next) = next {
+            let failed = |error: Error| Refused::installation(error.to_string());
+            self.successor = Some(managed(next, &installed, &self.roots).map_err(failed)?);
+        }
+        self.profiles.installed.insert(identifier.clone(), installed);
+        Ok(identifier)
+    }
+
+    /// What the device trusts: what it trusted beforehand, and the roots in its profiles.
+    pub(super) fn trusted(&self) -> Vec<X509> {
+        let mut all = self.roots.clone();
+        for installed in self.profiles.iter() {
+            all.extend(installed.roots());
+        }
+        all
+    }
+}
+
+/// The management payload of a profile.
+fn mdm(profile: &Profile) -> Result<Option<Mdm>, Refused> {
+    let mut all = profile.payloads().iter().filter(|payload| payload.kind == MDM);
+    let first = all.next().map(profiles::mdm_of).transpose().map_err(Refused::profile)?;
+    if all.next().is_some() { Err(Refused::profile("two management payloads")) } else { Ok(first) }
+}
+
+fn managed(mdm: Mdm, installed: &Installed, roots: &[X509]) -> Result<Enrollment, Error> {
+    let identity = installed.identities.get(&mdm.identity).cloned().ok_or_else(|| Refused::profile("the identity is none"))?;
+    let mut roots = roots.to_vec();
+    roots.extend(installed.roots());
+    let leaf = X509::from_der(&identity.certificate)?;
+    let chain: Vec<X509> = installed.chain.iter().filter_map(|der| X509::from_der(der).ok()).collect();
+    let above: Vec<X509> = chain.into_iter().filter(|c| c.issued(&leaf) == openssl::x509::X509VerifyResult::OK).collect();
+    let client = Client::new(&roots, Some((&leaf, &above, &identity.key)))?;
+    Ok(Enrollment { mdm, profile: installed.profile.identifier.clone(), identity, chain: installed.chain.clone(), client })
+}
+
+impl Installed {
+    /// The certificates that the device trusts because of this profile.
+    fn roots(&self) -> Vec<X509> {
+        let roots = self.profile.payloads().iter().filter(|payload| payload.kind == "com.apple.security.root");
+        roots.filter_map(|payload| X509::from_der(self.certificates.get(&payload.uuid)?).ok()).collect()
+    }
+}
+
+impl Maker<'_> {
+    async fn install(&self, opened: Opened, declared: bool) -> Result<Installed, Refused> {
+        let mut installed = Installed {
+            profile: opened.profile,
+            signer: opened.signer,
+            declared,
+            identities: BTreeMap::new(),
+            certificates: BTreeMap::new(),
+            chain: Vec::new(),
+        };
+        let payloads = installed.profile.payloads().to_vec();
+        for payload in &payloads {
+            if let Some(certificate) = certificate(payload)? {
+                installed.certificates.insert(payload.uuid.clone(), certificate);
+            }
+        }
+        let mut roots = self.roots.clone();
+        roots.extend(installed.roots());
+        for payload in &payloads {
+            let identity = match payload.kind.as_str() {
+                "com.apple.security.scep" => {
+                    let failed = |e: scep::Error| Refused { domain: "MCSCEPErrorDomain", code: 22013, why: e.to_string() };
+                    let (identity, chain) = self.scep(payload, &roots).await.map_err(failed)?;
+                    installed.chain.extend(chain);
+                    identity
+                }
+                "com.apple.security.pkcs12" => pkcs12(payload)?,
+                "com.apple.security.acme" => return Err(Refused::installation("this device cannot speak ACME")),
+                _ => continue,
+            };
+            installed.identities.insert(payload.uuid.clone(), identity);
+        }
+        Ok(installed)
+    }
+
+    /// Has a key certified, anew with each installation.
+    async fn scep(&self, payload: &Payload, roots: &[X509]) -> Result<(scep::Identity, Vec<Vec<u8>>), scep::Error> {
+        if self.fails {
+            return Err(scep::Error::Foreign);
+        }
+        let empty = Dict::new();
+        let content = payload.body.dict("PayloadContent").unwrap_or(&empty);
+        let text = |key: &str| content.string(key).unwrap_or_default();
+        let mut http = Client::new(roots, None)?;
+        let server = scep::Server::discover_at(&mut http, text("URL"), text("Name"), scep::Options::default()).await?;
+        if let Some(pinned) = content.data("CAFingerprint") {
+            let digest = if pinned.len() == 20 { MessageDigest::sha1() } else { MessageDigest::sha256() };
+            let is = |der: &Vec<u8>| hash(digest, der).is_ok_and(|digest| *digest == *pinned);
+            if !server.certificates.iter().any(is) {
+                return Err(scep::Error::Foreign);
+            }
+        }
+        let bits = content.integer("Keysize").and_then(|bits| u32::try_from(bits).ok()).unwrap_or(KEY_BITS);
+        let key = match self.key.filter(|key| key.bits() == bits) {
+            Some(key) => key.clone(),
+            None => {
+                let made = tokio::task::spawn_blocking(move || Rsa::generate(bits).and_then(PKey::from_rsa)).await;
+                made.map_err(std::io::Error::other)??
+            }
+        };
+        let outcome = match server.enroll_with(&mut http, &wish(content), &key, self.now).await? {
+            scep::Outcome::Pending(waiting) => server.poll(&mut http, &waiting).await?,
+            issued => issued,
+        };
+        match outcome {
+            scep::Outcome::Issued(identity) => Ok((identity, server.certificates.clone())),
+            scep::Outcome::Pending(_) => Err(scep::Error::Foreign),
+        }
+    }
+}
+
+/// What a SCEP payload asks for.
+fn wish(content: &Dict) -> Wish {
+    let mut subject = Vec::new();
+    for (rdn, pairs) in content.array("Subject").unwrap_or_default().iter().enumerate() {
+        for pair in pairs.as_array().unwrap_or_default() {
+            let [kind, value] = pair.as_array().unwrap_or_default() else { continue };
+            let (Some(kind), Some(value)) = (kind.as_str(), value.as_str()) else { continue };
+            subject.push(NamePart { rdn, oid: attribute(kind).to_owned(), value: value.to_owned() });
+        }
+    }
+    let names = content.dict("SubjectAltName");
+    let all = |key: &str, make: fn(String) -> GeneralName| {
+        let value = names.and_then(|names| names.get(key));
+        let list = match value {
+            Some(Value::Array(list)) => list.as_slice(),
+            Some(single) => std::slice::from_ref(single),
+            None => &[],
+        };
+        list.iter().filter_map(Value::as_str).map(|text| make(text.to_owned())).collect::<Vec<_>>()
+    };
+    let san = [
+        all("rfc822Name", GeneralName::Email),
+        all("dNSName", GeneralName::Dns),
+        all("uniformResourceIdentifier", GeneralName::Uri),
+        all("ntPrincipalName", GeneralName::Upn),
+    ]
+    .concat();
+    let usage = content.integer("Key Usage").unwrap_or(0);
+    let bit = |asked: i64, usage_bit: u16| if usage & asked == 0 { 0 } else { usage_bit };
+    let usage = bit(1, key_usage::DIGITAL_SIGNATURE) | bit(4, key_usage::KEY_ENCIPHERMENT);
+    Wish {
+        subject,
+        san,
+        key_usage: (usage != 0).then_some(usage),
+        challenge: content.string("Challenge").map(str::to_owned),
+        ..Wish::default()
+    }
+}
+
+/// The shortcuts of Apple's systems; anything else is an object identifier.
+fn attribute(kind: &str) -> &str {
+    match kind {
+        "C" => "2.5.4.6",
+        "L" => "2.5.4.7",
+        "ST" => "2.5.4.8",
+        "O" => "2.5.4.10",
+        "OU" => "2.5.4.11",
+        "CN" => "2.5.4.3",
+        other => other,
+    }
+}
+
+/// The certificate of a payload that holds one.
+fn certificate(payload: &Payload) -> Result<Option<Vec<u8>>, Refused> {
+    let content = payload.body.data("PayloadContent").unwrap_or_default();
+    let read = match payload.kind.as_str() {
+        "com.apple.security.root" | "com.apple.security.pkcs1" => X509::from_der(content),
+        "com.apple.security.pem" => X509::from_pem(content),
+        _ => return Ok(None),
+    };
+    let broken = |_| Refused::installation(format!("{}: no certificate", payload.identifier));
+    read.and_then(|certificate| certificate.to_der()).map(Some).map_err(broken)
+}
+
+fn pkcs12(payload: &Payload) -> Result<scep::Identity, Refused> {
+    let broken = |what: &str| Refused::installation(format!("{}: {what}", payload.identifier));
+    let content = payload.body.data("PayloadContent").unwrap_or_default();
+    let password = payload.body.string("Password").unwrap_or_default();
+    let parsed = Pkcs12::from_der(content).and_then(|file| file.parse2(password)).map_err(|_| broken("cannot be opened"))?;
+    match (parsed.cert, parsed.pkey) {
+        (Some(certificate), Some(key)) => {
+            Ok(scep::Identity { certificate: certificate.to_der().map_err(|_| broken("no certificate"))?, key })
+        }
+        _ => Err(broken("not one identity")),
+    }
+}
