@@ -5,6 +5,7 @@
 mod apple_captures;
 mod apple_payloads;
 mod apple_schema;
+mod apple_sim;
 mod catalogue_baselines;
 mod cli;
 mod cli_orders;

@@ -144,3 +144,36 @@ pub fn recovery_key() -> Result<String, ErrorStack> {
     let letters: Vec<char> = random.iter().map(|byte| LETTERS.get(usize::from(byte % 32)).map_or('A', |l| char::from(*l))).collect();
     Ok(letters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join("-"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn questions_are_answered_by_those_who_know() {
+        let ask = |machine: &Machine| {
+            let queries = ["UDID", "IsAppleSilicon", "AvailableDeviceCapacity", "Unheard"].map(Value::from);
+            let body = device_information(&queries, machine, &Settings::default());
+            body.dict("QueryResponses").unwrap().keys().map(str::to_owned).collect::<Vec<_>>()
+        };
+        assert_eq!(ask(&Machine::mac(1)), ["UDID", "IsAppleSilicon", "AvailableDeviceCapacity"]);
+        assert_eq!(ask(&Machine::iphone(1)), ["UDID", "AvailableDeviceCapacity"]);
+        assert_eq!((Machine::mac(1).udid.len(), Machine::iphone(1).udid.len()), (36, 25));
+        assert_eq!(Machine::mac(7).udid, Machine::mac(7).udid);
+    }
+
+    #[test]
+    fn without_a_rule_a_phone_without_a_passcode_calls_itself_compliant() {
+        let settings = Settings { passcode: None, ..Settings::default() };
+        let info = security_info(&Machine::iphone(1), &settings, &Store::default()).unwrap();
+        let info = info.dict("SecurityInfo").unwrap();
+        assert_eq!((info.boolean("PasscodePresent"), info.boolean("PasscodeCompliant")), (Some(false), Some(true)));
+    }
+
+    #[test]
+    fn recovery_keys_look_like_those_of_macs() {
+        let key = recovery_key().unwrap();
+        assert_eq!(key.split('-').map(str::len).collect::<Vec<_>>(), [4; 6]);
+        assert_ne!(key, recovery_key().unwrap());
+    }
+}

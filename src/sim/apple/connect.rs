@@ -192,7 +192,7 @@ impl Device {
             }
             "SecurityInfo" => answers::security_info(&self.machine, &self.settings, &self.profiles)
                 .map_err(|problem| Refused::command(UNUSABLE, problem.to_string()).into()),
-            "ProfileList" => Ok(Dict::new().with("ProfileList", self.profiles.list())),
+            "ProfileList" => Ok(Dict::new().with("ProfileList", self.profiles.list(self.machine.system))),
             "CertificateList" => Ok(Dict::new().with("CertificateList", self.profiles.certificates())),
             "InstalledApplicationList" => Ok(Dict::new().with("InstalledApplicationList", Vec::new())),
             "InstallProfile" => {

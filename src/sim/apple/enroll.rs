@@ -330,3 +330,24 @@ fn pkcs12(payload: &Payload) -> Result<scep::Identity, Refused> {
         _ => Err(broken("not one identity")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_payload_becomes_a_request() {
+        let pair = |a: &str, b: &str| Value::Array(vec![Value::Array(vec![a.into(), b.into()])]);
+        let content = Dict::new()
+            .with("Subject", vec![pair("O", "Example"), pair("2.5.4.5", "S1")])
+            .with("Challenge", "c")
+            .with("Key Usage", 5)
+            .with("SubjectAltName", Dict::new().with("dNSName", vec![Value::from("a"), Value::from("b")]).with("ntPrincipalName", "u@x"));
+        let wish = wish(&content);
+        let subject: Vec<(usize, &str)> = wish.subject.iter().map(|part| (part.rdn, part.oid.as_str())).collect();
+        assert_eq!(subject, [(0, "2.5.4.10"), (1, "2.5.4.5")]);
+        assert_eq!(wish.san, [GeneralName::Dns("a".into()), GeneralName::Dns("b".into()), GeneralName::Upn("u@x".into())]);
+        assert_eq!(wish.key_usage, Some(key_usage::DIGITAL_SIGNATURE | key_usage::KEY_ENCIPHERMENT));
+        assert_eq!(wish.challenge.as_deref(), Some("c"));
+    }
+}

@@ -337,8 +337,8 @@ impl Store {
 
     /// What `ProfileList` answers.
     #[must_use]
-    pub fn list(&self) -> Value {
-        Value::Array(self.iter().map(|installed| Value::Dict(installed.entry())).collect())
+    pub fn list(&self, system: System) -> Value {
+        Value::Array(self.iter().map(|installed| Value::Dict(installed.entry(system))).collect())
     }
 
     /// What `CertificateList` answers.
@@ -363,7 +363,7 @@ impl Store {
 }
 
 impl Installed {
-    fn entry(&self) -> Dict {
+    fn entry(&self, system: System) -> Dict {
         let profile = &self.profile;
         let payloads = profile.payloads().iter().map(|payload| {
             let mut entry = Dict::new()
@@ -383,11 +383,11 @@ impl Installed {
             .with("HasRemovalPasscode", profile.body.boolean("HasRemovalPasscode").unwrap_or(false))
             .with("PayloadRemovalDisallowed", profile.body.boolean("PayloadRemovalDisallowed").unwrap_or(false))
             .with("IsEncrypted", false)
-            .with("IsManaged", true)
             .with("PayloadContent", payloads.collect::<Vec<_>>());
         for key in COMMON {
             entry.insert_some(key, profile.body.string(key));
         }
+        entry.insert_some("IsManaged", (system == System::Ios).then_some(true));
         if let Some(signer) = &self.signer {
             entry.insert("SignerCertificates", vec![Value::Data(Data(signer.clone()))]);
         }

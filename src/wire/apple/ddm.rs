@@ -201,8 +201,23 @@ pub struct ItemError {
     #[serde(default)]
     pub status_item: String,
     /// Why.
-    #[serde(default)]
+    #[serde(default, serialize_with = "in_capitals")]
     pub reasons: Vec<Reason>,
+}
+
+/// Writes reasons as the report's own parts have them.
+fn in_capitals<S: serde::Serializer>(reasons: &[Reason], serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_seq(reasons.iter().map(|reason| {
+        let mut written = Map::new();
+        written.insert("Code".into(), reason.code.as_str().into());
+        if let Some(description) = &reason.description {
+            written.insert("Description".into(), description.as_str().into());
+        }
+        if !reason.details.is_empty() {
+            written.insert("Details".into(), Value::Object(reason.details.clone()));
+        }
+        written
+    }))
 }
 
 /// A reason. Written in capitals in the report's own parts, in small letters inside items.
