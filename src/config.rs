@@ -73,6 +73,8 @@ settings! {
         scep: Scep = Scep::default();
         /// Windows.
         windows: Windows = Windows::default();
+        /// Apple.
+        apple: Apple = Apple::default();
         /// Compliance of the whole organisation.
         compliance: Compliance = Compliance::default();
         /// Signals.
@@ -218,6 +220,26 @@ settings! {
         token_url: String = "https://login.live.com/accesstoken.srf".into();
         /// Host name endings that channel URIs may have.
         channel_hosts: Vec<String> = vec![".notify.windows.com".into()];
+    }
+}
+
+settings! {
+    /// Apple.
+    Apple {
+        /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
+        apns: Apns = Apns::default();
+    }
+}
+
+settings! {
+    /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
+    Apns {
+        /// The service; `:2197` after the host where a firewall keeps port 443 closed.
+        url: String = "https://api.push.apple.com".into();
+        /// PEM file: the root that the service's certificate has to chain to; default: the system's roots.
+        root_file: Option<PathBuf> = None;
+        /// For how long the service keeps a wake for a device that is off, in hours.
+        expiration_hours: u32 = 168;
     }
 }
 

@@ -149,13 +149,19 @@ pub enum Command {
 #[derive(Clone, Serialize, Deserialize)]
 pub struct KeyText(String);
 
+impl KeyText {
+    pub(super) fn secret(&self) -> Secret {
+        Secret::new(self.0.as_bytes().to_vec())
+    }
+}
+
 impl std::fmt::Debug for KeyText {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("[secret]")
     }
 }
 
-fn read_key(path: &str) -> std::result::Result<KeyText, String> {
+pub(super) fn read_key(path: &str) -> std::result::Result<KeyText, String> {
     read_file(path).map(KeyText)
 }
 
@@ -216,8 +222,13 @@ fn read_status(text: &str) -> std::result::Result<CertificateStatus, String> {
     CertificateStatus::parse(text).ok_or_else(|| "use active, held or revoked".into())
 }
 
+/// A request as PEM text.
+pub(super) fn request_pem(der: &[u8]) -> Result<String> {
+    String::from_utf8(openssl::x509::X509Req::from_der(der)?.to_pem()?).map_err(Error::internal)
+}
+
 /// The file is read here, because the order may be carried out by another process.
-fn read_file(path: &str) -> std::result::Result<String, String> {
+pub(super) fn read_file(path: &str) -> std::result::Result<String, String> {
     let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
     if text.len() > 64 * 1024 { Err(format!("{path} is too long")) } else { Ok(text) }
 }
@@ -233,7 +244,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Create { name, common_name, key, csr: true, .. } => {
             let request = external::request(app, &name, &common_name, key, actor, ORIGIN).await?;
-            Ok(String::from_utf8(openssl::x509::X509Req::from_der(&request)?.to_pem()?).map_err(Error::internal)?.into())
+            Ok(request_pem(&request)?.into())
         }
         Command::ImportCertificate { name, certificate, chain } => {
             let import = Import { name, certificate, chain: chain.concat() };
@@ -241,7 +252,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Import { name, certificate, key, chain, crl_number } => {
             let import = Import { name, certificate, chain: chain.concat() };
-            let key = Secret::new(key.0.as_bytes().to_vec());
+            let key = key.secret();
             Ok(show_authority(&*external::import_with_key(app, import, &key, crl_number, actor, ORIGIN).await?))
         }
         Command::Create { name, common_name, parent, key, days, csr: false } => {

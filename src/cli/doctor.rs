@@ -96,12 +96,33 @@ async fn check_instance(config: &Config, found: &mut Findings) {
                 let text = format!("{} say they are the same PC: find out which one is, and retire the others", ids.join(" and "));
                 found.add("same hardware", State::Warning, text);
             }
+            check_push(&status, found);
             if text("version") != env!("CARGO_PKG_VERSION") {
                 found.add("version", State::Warning, format!("the running server is {}: restart it", text("version")));
             }
             let drift = Time::parse(&text("time")).map_or(0, |at| SystemClock.now().since(at).abs());
             let state = if drift > MINUTE { State::Wrong } else { State::Ok };
             found.add("clock", state, format!("{}, {} s from the server's", SystemClock.now(), drift / 1000));
+        }
+    }
+}
+
+/// The Apple push certificate, where somebody has begun to get one.
+fn check_push(status: &serde_json::Value, found: &mut Findings) {
+    let of = |key: &str| status.get("apple_push").and_then(|push| push.get(key)).filter(|v| !v.is_null());
+    let Some(topic) = of("topic").and_then(|v| v.as_str()) else {
+        if of("requested_at").is_some() {
+            found.add("apple push", State::Warning, of("advice").and_then(|v| v.as_str()).unwrap_or_default());
+        }
+        return;
+    };
+    let ended = of("days_left").and_then(serde_json::Value::as_i64).is_some_and(|days| days < 0);
+    match of("advice").and_then(|v| v.as_str()) {
+        Some(advice) => {
+            found.add("apple push", if ended || of("alarm").is_some() { State::Wrong } else { State::Warning }, advice);
+        }
+        None => {
+            found.add("apple push", State::Ok, format!("{topic} until {}", of("not_after").and_then(|v| v.as_str()).unwrap_or_default()))
         }
     }
 }

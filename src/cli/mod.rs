@@ -3,6 +3,7 @@
 //! What works on an instance is an [`Order`]: when a server has the instance open, the order goes to it through its control socket, and
 //! else this process opens the instance itself. Files named in arguments are read before the order is sent.
 
+mod apple;
 mod audit;
 mod backup;
 mod ca;
@@ -89,6 +90,9 @@ enum Command {
 /// What is done to an instance, by the server that has it open or by this process.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
 pub enum Order {
+    /// Looks after what Apple gives: the push certificate
+    #[command(subcommand)]
+    Apple(apple::Command),
     /// Reads and checks the audit log
     #[command(subcommand)]
     Audit(audit::Command),
@@ -132,6 +136,7 @@ impl Order {
     /// The use case's.
     pub async fn run(self, app: &Arc<App>, actor: &str) -> service::Result<serde_json::Value> {
         match self {
+            Self::Apple(command) => apple::run(app, command, actor).await,
             Self::Audit(command) => audit::run(app, command).await,
             Self::Backup(arguments) => backup::run(app, arguments, actor).await,
             Self::Ca(command) => ca::run(app, command, actor).await,

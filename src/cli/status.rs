@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 
 use crate::app::App;
+use crate::service::apple::push_certificate;
 use crate::service::{self, device, health};
 
 pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
@@ -18,6 +19,7 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "device": app.config.device_url(),
         "pki": app.config.pki_url(),
         "time": app.now().to_string(),
+        "apple_push": push_certificate::status(app).await?,
         "contested_hardware": device::contested(app).await?,
     }))
 }

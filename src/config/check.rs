@@ -58,6 +58,9 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     check_faces(config, &mut found);
     check_ca(config, &mut found);
     check_windows(config, &mut found);
+    let apns = &config.apple.apns;
+    found.require(outside(&apns.url), "apple.apns.url", &apns.url, "must be an https URL");
+    found.range("apple.apns.expiration_hours", apns.expiration_hours, 1, 720);
     found.range("compliance.validity_days", config.compliance.validity_days, 1, 120);
     found.range("signals.retention_hours", config.signals.retention_hours, 1, 720);
     found.range("signals.timeout_seconds", config.signals.timeout_seconds, 1, 120);

@@ -37,7 +37,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
+// Areas: APN Apple push, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
@@ -99,6 +99,10 @@ refusals! {
     ProfileTooLarge = "PRF0009", "the profile has too many entries; make two of it";
     ProfileValueRefused = "PRF0010", "a value is not one of those that are allowed";
     ProtocolTooOld = "ENR0014", "the device speaks a version of the enrolment protocol before 3.0; update it first";
+    PushCertificateMissing = "APN0001", "there is no Apple push certificate; make a request with muster apple push-csr and bring its certificate with push-cert";
+    PushCertificateRefused = "APN0002", "the file is no push certificate for a key of this server; the reason says what is wrong";
+    PushTopicChanged = "APN0003", "the certificate has another topic, and every device would have to enrol again; choose Renew at the entry of the old one, with the same Apple Account";
+    PushVendorRefused = "APN0004", "the vendor's key and chain cannot sign a request; the reason says what is wrong";
     RedirectRefused = "ENR0015", "the answer would go to an address that is no Windows application; start the enrolment from Windows";
     RenewalCertificateExpired = "ENR0009", "the certificate to renew has expired or is not valid yet; enrol the device again";
     RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";

@@ -19,7 +19,8 @@ pub enum Changed<'a> {
 }
 
 /// Recomputes what the devices concerned should have, with a handful of statements whatever their number, in the transaction of the change.
-/// With `push` ([`enabled`](push::wns::enabled)) those that have something to do are woken: ring `app.outbox` after the commit.
+/// Those that have something to do are woken where that is set up (`push`: [for Windows](push::wns::enabled)): ring `app.outbox` after the
+/// commit.
 ///
 /// # Errors
 /// Only the database's own.
@@ -30,5 +31,5 @@ pub fn recompute_in(tx: &mut Tx<'_>, changed: Changed<'_>, push: bool, now: Time
         Changed::User(id) => desired_items::recompute_user(tx, id, now)?,
         Changed::Device(id) => desired_items::recompute_device(tx, id, now)?,
     }
-    if push { push::due::enqueue(tx, now) } else { Ok(()) }
+    push::due::enqueue(tx, push, now)
 }

@@ -1,6 +1,7 @@
 //! Use cases: one public function per operation. A use case reads and writes through the store, moves the state machines of the domain,
 //! and leaves effects in the outbox; it knows nothing of HTTP.
 
+pub mod apple;
 pub mod audit;
 pub mod background;
 pub mod compliance;

@@ -69,6 +69,7 @@ fn deliverers(app: &App) -> Result<Vec<Box<dyn Deliverer>>> {
     let client = super::outbound::client(&app.config).map_err(super::Error::internal)?;
     Ok(vec![
         Box::new(signals::push::SignalPush::new(client.clone())),
+        Box::new(push::apns::ApnsWake::default()),
         Box::new(push::due::WakeDue),
         Box::new(push::wns::WnsWake::new(client)),
     ])

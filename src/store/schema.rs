@@ -328,6 +328,22 @@ diesel::table! {
 }
 
 diesel::table! {
+    apple_push (slot) {
+        slot -> Text,
+        sealed_key -> Binary,
+        request -> Nullable<Binary>,
+        certificate -> Nullable<Binary>,
+        topic -> Nullable<Text>,
+        not_before -> Nullable<BigInt>,
+        not_after -> Nullable<BigInt>,
+        alarm -> Nullable<Text>,
+        alarm_at -> Nullable<BigInt>,
+        warned_days -> Nullable<BigInt>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
     certificates (id) {
         id -> Text,
         authority_id -> Text,
@@ -517,6 +533,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     compliance_states,
     authorities,
     service_keys,
+    apple_push,
     certificates,
     authority_requests,
     crls,

@@ -15,6 +15,8 @@ pub const APPLE_SECRET: &str = "apple_secrets.sealed_value";
 pub const SIGNING_KEY: &str = "signing_keys.sealed_key";
 /// Purpose of sealed `Authorization` values of receivers.
 pub const RECEIVER_AUTHORIZATION: &str = "receivers.sealed_authorization";
+/// Purpose of the sealed private keys of push certificates.
+pub const APPLE_PUSH_KEY: &str = "apple_push.sealed_key";
 /// Purpose of sealed private keys of authorities.
 pub const AUTHORITY_KEY: &str = "authorities.sealed_key";
 /// Purpose of sealed private keys of authorities that wait for their certificate.
@@ -56,6 +58,7 @@ pub struct Column {
 /// All sealed columns; a test compares them with the schema.
 pub const COLUMNS: &[Column] = &[
     Column { table: "apple_channels", key: "id", column: "sealed_push", purpose: APPLE_PUSH },
+    Column { table: "apple_push", key: "slot", column: "sealed_key", purpose: APPLE_PUSH_KEY },
     Column { table: "apple_secrets", key: "id", column: "sealed_value", purpose: APPLE_SECRET },
     Column { table: "authorities", key: "id", column: "sealed_key", purpose: AUTHORITY_KEY },
     Column { table: "authority_requests", key: "id", column: "sealed_key", purpose: REQUEST_KEY },

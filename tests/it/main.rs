@@ -4,6 +4,7 @@
 
 mod apple_captures;
 mod apple_payloads;
+mod apple_push;
 mod apple_schema;
 mod apple_sim;
 mod catalogue_baselines;

@@ -244,7 +244,9 @@ both_backends! {
         enrolled(&store, "later", channel(Some(NOW.plus(HOUR)), None)).await;
         enrolled(&store, "long ago", channel(Some(NOW.plus(-DAY)), None)).await;
         enrolled(&store, "no channel", |row| row.work_at = Some(NOW)).await;
-        let page = |after: String| store.read(move |c| enrollments::list_to_wake(c, NOW.plus(-MINUTE), NOW, &after, 1));
+        let page = |after: String| {
+            store.read(move |c| Ok(enrollments::list_to_wake(c, NOW.plus(-MINUTE), NOW, &after, 1)?.into_iter().map(|found| found.id).collect::<Vec<_>>()))
+        };
         let (first, second) = (wanted.to_string(), heard_before.to_string());
         assert_eq!(page(String::new()).await.unwrap(), [wanted]);
         assert_eq!(page(first).await.unwrap(), [heard_before]);

@@ -10,6 +10,7 @@ DROP TABLE scep_challenges;
 DROP TABLE ocsp_responses;
 DROP TABLE crls;
 DROP TABLE certificates;
+DROP TABLE apple_push;
 DROP TABLE service_keys;
 DROP TABLE authorities;
 DROP TABLE compliance_states;

@@ -333,6 +333,21 @@ CREATE TABLE service_keys (
 );
 CREATE INDEX service_keys_by_purpose ON service_keys (authority_id, purpose, not_after);
 
+-- Apple's push certificate: `current` is in force, `next` is a key that waits for its certificate.
+CREATE TABLE apple_push (
+    slot TEXT NOT NULL PRIMARY KEY,
+    sealed_key BLOB NOT NULL,
+    request BLOB,
+    certificate BLOB,
+    topic TEXT,
+    not_before BIGINT,
+    not_after BIGINT,
+    alarm TEXT,
+    alarm_at BIGINT,
+    warned_days BIGINT,
+    created_at BIGINT NOT NULL
+);
+
 CREATE TABLE certificates (
     id TEXT NOT NULL PRIMARY KEY,
     authority_id TEXT NOT NULL REFERENCES authorities (id),

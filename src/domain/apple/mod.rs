@@ -4,5 +4,6 @@ pub mod declarations;
 pub mod enrollment;
 pub mod escrow;
 pub mod profile;
+pub mod push;
 pub mod queue;
 pub mod sso;

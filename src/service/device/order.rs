@@ -1,18 +1,21 @@
 //! Orders that an administrator gives to a device.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::app::App;
 use crate::catalogue::{CommandRow, Format, Vars, catalogue};
 use crate::clock::Time;
+use crate::config::Config;
 use crate::domain::Refusal;
 use crate::domain::command::{Command, Input, Operation, State, Verb};
-use crate::domain::device::State as DeviceState;
+use crate::domain::device::{Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::profile::{Custom as Node, Scope};
 use crate::ids::{CommandId, DeviceId};
 use crate::service::directory::By;
-use crate::service::push::wns;
+use crate::service::push::enqueue_wake;
 use crate::service::{Error, Result};
 use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts};
 
@@ -101,12 +104,11 @@ fn reachable(conn: &mut Conn, device: &DeviceId) -> store::Result<Enrollment> {
 }
 
 /// Wakes the device, where that is set up and it has a channel; whether it was.
-fn wake(tx: &mut Tx<'_>, enrollment: &Enrollment, push: bool, now: Time) -> store::Result<bool> {
-    let woken = push && enrollment.channel_uri.is_some();
-    if woken {
-        wns::enqueue_wake(tx, &enrollment.id, now)?;
+fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) -> store::Result<bool> {
+    if enrollment.platform == Platform::Windows && enrollment.channel_uri.is_none() {
+        return Ok(false);
     }
-    Ok(woken)
+    enqueue_wake(tx, config, enrollment.platform, &enrollment.id, now)
 }
 
 /// Queues an order for the device's next contact, and wakes it where that is set up. An order that takes something away has to be
@@ -119,7 +121,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
     if ready.destructive && !confirmed {
         return Err(Refusal::OrderNotConfirmed.into());
     }
-    let (device, by, now, push) = (device.clone(), by.clone(), app.now(), wns::enabled(&app.config));
+    let (device, by, now, config) = (device.clone(), by.clone(), app.now(), Arc::clone(&app.config));
     let id = CommandId::new();
     let payload = commands::seal_payload(&app.sealer(), &ready.operation)?;
     let queued = app
@@ -146,7 +148,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
                 version: 1,
             };
             commands::insert_command(tx, &command, &payload, now)?;
-            wake(tx, &enrollment, push, now)?;
+            wake(tx, &config, &enrollment, now)?;
             // What a custom order writes may be a secret.
             let data = command.operation.data.as_ref().map(|data| format!("({} characters)", data.chars().count()));
             let after = json!({
@@ -165,7 +167,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
 /// # Errors
 /// `CMD0004`; [`Error::NotFound`] without such a device.
 pub async fn sync(app: &App, device: &DeviceId, by: &By) -> Result<bool> {
-    let (device, by, now, push) = (device.clone(), by.clone(), app.now(), wns::enabled(&app.config));
+    let (device, by, now, config) = (device.clone(), by.clone(), app.now(), Arc::clone(&app.config));
     let woken = app
         .store
         .write(move |tx| {
@@ -174,7 +176,7 @@ pub async fn sync(app: &App, device: &DeviceId, by: &By) -> Result<bool> {
             if enrollment.work_at.is_none_or(|at| at > now) {
                 enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
             }
-            let woken = wake(tx, &enrollment, push, now)?;
+            let woken = wake(tx, &config, &enrollment, now)?;
             audit::append(tx, &by.entry("device.sync", format!("device:{device}")).after(&json!({ "woken": woken })), now)?;
             Ok(woken)
         })

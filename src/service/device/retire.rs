@@ -1,5 +1,7 @@
 //! Retiring a device, and the end of an enrolment, whoever ends it.
 
+use std::sync::Arc;
+
 use crate::app::App;
 use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::audit::Entry;
@@ -13,7 +15,7 @@ use crate::domain::signal::Initiator;
 use crate::ids::{CommandId, DeviceId, EnrollmentId};
 use crate::service::directory::By;
 use crate::service::pki::revoke;
-use crate::service::push::wns;
+use crate::service::push::enqueue_wake;
 use crate::service::{Result, compliance};
 use crate::store::certificates::Live;
 use crate::store::dm_sessions::Stored;
@@ -30,7 +32,7 @@ const BATCH: i64 = 200;
 /// [`NotFound`](crate::service::Error::NotFound) without such a device.
 pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> Result<()> {
     let (id, actor, origin, now) = (device.clone(), actor.to_owned(), origin.to_owned(), app.now());
-    let push = wns::enabled(&app.config);
+    let config = Arc::clone(&app.config);
     let rules = compliance::rules(&app.config);
     let operation = unenroll_operation(app.config.windows.provider_id.clone());
     let payload = commands::seal_payload(&app.sealer(), &operation)?;
@@ -53,9 +55,7 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
                 enrollments::claim_update(tx, &enrollment)?;
                 commands::cancel_open(tx, &enrollment.id, now)?;
                 commands::insert_command(tx, &unenroll(&enrollment.id, operation.clone(), &actor, now), &payload, now)?;
-                if push {
-                    wns::enqueue_wake(tx, &enrollment.id, now)?;
-                }
+                enqueue_wake(tx, &config, enrollment.platform, &enrollment.id, now)?;
             }
             desired_items::recompute_device(tx, &id, now)?;
             compliance::retire_in(tx, &id, rules, Initiator::Admin, now)?;

@@ -1,9 +1,10 @@
 //! Keeps certificates and answers from running out: renews service certificates, signs OCSP answers again, revokes superseded
-//! certificates, and warns of revocation lists that nobody renewed.
+//! certificates, and warns of revocation lists that nobody renewed and of the end of the push certificate.
 
 use crate::app::App;
 use crate::clock::DAY;
 use crate::service::Result;
+use crate::service::apple::push_certificate;
 use crate::service::pki::{authority, crl, ocsp, revoke};
 use crate::store::authorities;
 
@@ -17,6 +18,7 @@ pub(super) async fn run(app: &App) -> Result<()> {
         tracing::error!(authority = %name, "the revocation list comes near its end and was not renewed");
         metrics::counter!("muster_crl_ending_total").increment(1);
     }
+    push_certificate::warn(app).await?;
     let before = app.now().plus(-30 * DAY);
     app.store.write(move |tx| authorities::purge_service_keys(tx, before)).await?;
     Ok(())

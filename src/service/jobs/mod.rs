@@ -53,6 +53,7 @@ jobs! {
     outbox = "outbox",
     purge = "purge",
     signing_keys = "signing-keys",
+    wake = "wake",
 }
 
 /// How a run ended.

@@ -9,6 +9,7 @@ pub mod enroll;
 pub mod machine_info;
 pub mod predicate;
 pub mod profile;
+pub mod push;
 mod who;
 
 pub use who::{Channel, DeviceKey, UserKey, Who};

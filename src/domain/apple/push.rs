@@ -1,0 +1,174 @@
+//! The push certificate's life, and what the push service's answers mean.
+
+use crate::clock::{DAY, Time};
+
+/// A push certificate in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Its private key, sealed.
+    pub sealed_key: Vec<u8>,
+    /// The certificate, DER.
+    pub der: Vec<u8>,
+    /// The topic that it is for: the user id in its subject.
+    pub topic: String,
+    /// First moment of validity.
+    pub not_before: Time,
+    /// Last moment of validity.
+    pub not_after: Time,
+    /// Since when the push service refuses it, and why.
+    pub alarm: Option<Alarm>,
+    /// The last warning of its end that was given: that many days before it.
+    pub warned_days: Option<i64>,
+    /// When it was put in force.
+    pub created_at: Time,
+}
+
+/// The push service refuses the certificate: no device is woken until somebody does something about it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Alarm {
+    /// What it said.
+    pub reason: String,
+    /// Since when.
+    pub since: Time,
+}
+
+/// A key that waits for its certificate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The private key, sealed.
+    pub sealed_key: Vec<u8>,
+    /// The request (PKCS#10, DER).
+    pub der: Vec<u8>,
+    /// When it was made.
+    pub created_at: Time,
+}
+
+/// So many days before a push certificate's end somebody is told, each time once; 0 says that it has ended.
+pub const WARNINGS: [i64; 5] = [60, 30, 14, 7, 0];
+
+/// The warning that is due: the smallest of [`WARNINGS`] that was reached, unless it was given.
+#[must_use]
+pub fn warning(not_after: Time, warned_days: Option<i64>, now: Time) -> Option<i64> {
+    let left = not_after.since(now);
+    let reached = WARNINGS.into_iter().filter(|days| left <= days.saturating_mul(DAY)).min()?;
+    warned_days.is_none_or(|warned| reached < warned).then_some(reached)
+}
+
+/// What to do after an answer of the push service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It took the wake.
+    Accepted,
+    /// The device's token is dead: the channel waits for its next one. The enrolment lives on.
+    Dead,
+    /// The token was dead before the device reported it anew: nothing is to be done.
+    Stale,
+    /// The service refuses the certificate: everybody waits, and somebody is told. No device is to blame.
+    Certificate,
+    /// Later; `whole`: everybody waits, not this device alone.
+    Wait {
+        /// The service as a whole.
+        whole: bool,
+    },
+    /// The request was wrong, and would be again.
+    Wrong,
+}
+
+/// Judges an answer: its status, the reason in it, and, when a token is dead, since when. `token_updated_at` is when the device reported
+/// the token.
+#[must_use]
+pub fn judge(status: u16, reason: &str, dead_since: Option<i64>, token_updated_at: Time) -> Verdict {
+    match (status, reason) {
+        (200..=299, _) => Verdict::Accepted,
+        (410, _) if dead_since.is_some_and(|since| token_updated_at.0 > since) => Verdict::Stale,
+        (410, _) | (400, "BadDeviceToken" | "DeviceTokenNotForTopic") => Verdict::Dead,
+        (403, _) | (400, "BadTopic" | "TopicDisallowed" | "BadCertificate" | "BadCertificateEnvironment" | "MissingTopic") => {
+            Verdict::Certificate
+        }
+        // Too many to this very device.
+        (429, "TooManyRequests") => Verdict::Wait { whole: false },
+        (400, "IdleTimeout") | (408, _) => Verdict::Wait { whole: false },
+        (429 | 500..=599, _) => Verdict::Wait { whole: true },
+        _ => Verdict::Wrong,
+    }
+}
+
+/// How long after a device got something to do it is woken again, if it has not come: pushes are lost, and a device that is off hears
+/// the last one only. After the last of these, once more each day.
+const AGAIN: [i64; 4] = [0, 5 * crate::clock::MINUTE, 30 * crate::clock::MINUTE, 6 * crate::clock::HOUR];
+/// A device that has not come for that long is not woken any more.
+pub const WAKE_DAYS: i64 = 30;
+
+/// Whether a device that has had something to do since `work_at` is to be woken at the look that follows the one at `before`.
+#[must_use]
+pub fn is_wake_due(work_at: Time, before: Time, now: Time) -> bool {
+    let days = (1..=WAKE_DAYS).map(|day| day * DAY);
+    AGAIN.into_iter().chain(days).map(|wait| work_at.plus(wait)).any(|at| at > before && at <= now)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::{HOUR, MINUTE};
+
+    #[test]
+    fn each_warning_comes_once() {
+        let end = Time(400 * DAY);
+        let at = |days: i64, warned| warning(end, warned, end.plus(-days * DAY));
+        assert_eq!(at(61, None), None);
+        assert_eq!(at(60, None), Some(60));
+        assert_eq!(at(45, Some(60)), None);
+        assert_eq!(at(30, Some(60)), Some(30));
+        assert_eq!(at(14, Some(30)), Some(14));
+        assert_eq!(at(7, Some(14)), Some(7));
+        assert_eq!(at(1, Some(7)), None);
+        assert_eq!(at(0, Some(7)), Some(0));
+        assert_eq!(at(-300, Some(0)), None);
+        // Nobody looked for a while: the most urgent one only.
+        assert_eq!(at(5, None), Some(7));
+    }
+
+    #[test]
+    fn answers_blame_the_device_the_certificate_or_nobody() {
+        let token_at = Time(1_000);
+        for (status, reason, since, wanted) in [
+            (200, "", None, Verdict::Accepted),
+            (410, "Unregistered", Some(1_000), Verdict::Dead),
+            (410, "ExpiredToken", Some(2_000), Verdict::Dead),
+            (410, "Unregistered", Some(999), Verdict::Stale),
+            (410, "", None, Verdict::Dead),
+            (400, "BadDeviceToken", None, Verdict::Dead),
+            (400, "DeviceTokenNotForTopic", None, Verdict::Dead),
+            (403, "BadCertificate", None, Verdict::Certificate),
+            (403, "BadCertificateEnvironment", None, Verdict::Certificate),
+            (403, "Forbidden", None, Verdict::Certificate),
+            (400, "BadTopic", None, Verdict::Certificate),
+            (400, "TopicDisallowed", None, Verdict::Certificate),
+            (429, "TooManyRequests", None, Verdict::Wait { whole: false }),
+            (429, "", None, Verdict::Wait { whole: true }),
+            (500, "InternalServerError", None, Verdict::Wait { whole: true }),
+            (503, "Shutdown", None, Verdict::Wait { whole: true }),
+            (400, "PayloadEmpty", None, Verdict::Wrong),
+            (404, "BadPath", None, Verdict::Wrong),
+            (413, "PayloadTooLarge", None, Verdict::Wrong),
+        ] {
+            assert_eq!(judge(status, reason, since, token_at), wanted, "{status} {reason}");
+        }
+    }
+
+    #[test]
+    fn a_device_that_does_not_come_is_woken_again_with_growing_waits() {
+        let begin = Time(DAY);
+        let mut woken = Vec::new();
+        for minute in 0..(40 * 24 * 60) {
+            let now = begin.plus(minute * MINUTE);
+            if is_wake_due(begin, now.plus(-MINUTE), now) {
+                woken.push(now.since(begin));
+            }
+        }
+        assert_eq!(woken.len(), 34);
+        assert_eq!(woken[..6], [0, 5 * MINUTE, 30 * MINUTE, 6 * HOUR, DAY, 2 * DAY]);
+        // A look that comes late finds what it missed, and wakes once.
+        assert!(is_wake_due(begin, begin.plus(MINUTE), begin.plus(3 * HOUR)));
+    }
+}

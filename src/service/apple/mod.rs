@@ -1,0 +1,3 @@
+//! Apple devices.
+
+pub mod push_certificate;
