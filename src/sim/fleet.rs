@@ -13,7 +13,7 @@ use reqwest::Url;
 use super::http::Client;
 use super::measure::Latencies;
 use super::windows::enroll::{Machine, SignIn, new_key};
-use super::windows::{Device, Error};
+use super::windows::{Device, Error, Rehearsed};
 
 /// How many keys the devices share: making one for each would be most of the work.
 const KEYS: usize = 4;
@@ -242,28 +242,36 @@ impl Crew {
         self.each("SCEP", devices, work).await
     }
 
-    /// Holds sessions in which nothing is left to do, `rounds` with each device.
+    /// Holds sessions in which nothing is left to do, `rounds` with each device. Each device rehearses once, which is not counted, and
+    /// then says its message by heart: what is measured is the server.
     pub async fn idle(&self, name: &'static str, devices: Vec<Device>, connection: Connection, rounds: usize) -> (Vec<Device>, Measured) {
-        let mut sum = Measured::new(name);
         // Boxed: moving whole devices from hand to hand would be a good part of what is measured.
-        let mut devices: Vec<_> = devices.into_iter().map(Box::new).collect();
+        let rehearse = |mut device: Device| async move {
+            match device.rehearse().await {
+                Ok(rehearsed) => (Some((Box::new(device), Some(rehearsed))), Ok(())),
+                Err(error) => (Some((Box::new(device), None)), Err(error.to_string())),
+            }
+        };
+        let (mut cast, rehearsal) = self.each("warming up", devices, rehearse).await;
+        let mut sum = Measured::new(name);
+        sum.failures = rehearsal.failures;
+        sum.first_error = rehearsal.first_error;
         for _ in 0..rounds {
-            let work = move |mut device: Box<Device>| async move {
+            let work = move |(mut device, rehearsed): (Box<Device>, Option<Rehearsed>)| async move {
                 if connection == Connection::New {
                     device.disconnect();
                 }
-                let result = match device.session().await {
-                    Ok(report) if report.messages == 1 && report.commands == 0 => Ok(()),
-                    Ok(report) => Err(format!("not idle: {} messages, {} commands", report.messages, report.commands)),
-                    Err(error) => Err(error.to_string()),
+                let result = match &rehearsed {
+                    Some(rehearsed) => device.repeat(rehearsed).await.map_err(|error| error.to_string()),
+                    None => Err("the session was not idle".to_owned()),
                 };
-                (Some(device), result)
+                (Some((device, rehearsed)), result)
             };
             let measured;
-            (devices, measured) = self.each(name, devices, work).await;
+            (cast, measured) = self.each(name, cast, work).await;
             sum.merge(measured);
         }
-        (devices.into_iter().map(|device| *device).collect(), sum)
+        (cast.into_iter().map(|(device, _)| *device).collect(), sum)
     }
 
     /// Sends each caller's body, `rounds` times; every answer must be 200.

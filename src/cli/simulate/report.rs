@@ -300,7 +300,6 @@ impl Run {
             (callers, measured) = self.crew.call(echo, callers, connection, self.rounds).await;
             self.note(true, before, measured, None);
             let limit = self.rows.last().map(Row::as_limit);
-            devices = self.crew.idle("warming up", devices, connection, 1).await.0;
             let before = self.spent();
             let measured;
             (devices, measured) = self.crew.idle(idle, devices, connection, self.rounds).await;

@@ -1,6 +1,7 @@
 //! A simulated Windows device: real keys, real TLS, real messages, and a management tree that says no as Windows does.
 
 pub mod enroll;
+mod idle;
 pub mod session;
 pub mod tree;
 
@@ -20,6 +21,7 @@ use crate::wire::Malformed;
 use crate::wire::pkcs10::{GeneralName, NamePart, Wish};
 use crate::wire::syncml::MEDIA_TYPE;
 use enroll::{Failure, Identity, Machine, SignIn};
+pub use idle::Rehearsed;
 use session::{Login, Md5, Session, Start};
 use tree::{Effect, Tree};
 
@@ -50,6 +52,9 @@ pub enum Error {
     /// The session was dropped on purpose.
     #[error("dropped")]
     Dropped,
+    /// A session that should have been idle was not.
+    #[error("the session was not idle")]
+    NotIdle,
 }
 
 /// How a device misbehaves in its sessions.
@@ -188,9 +193,7 @@ impl Device {
     /// # Errors
     /// [`Error`]; the session is then dead, as it is for a device that lost its network.
     pub async fn session(&mut self) -> Result<Report, Error> {
-        self.sessions += 1;
-        // Windows numbers sessions in hexadecimal and starts over.
-        let id = format!("{:X}", self.sessions % 0xFFFF);
+        let id = self.next_session();
         let alerts = self.alerts.clone();
         let start = Start { login: self.login, alerts, ..Start::default() };
         self.tree.faults.user_present = self.login == Login::User;
@@ -244,27 +247,44 @@ impl Device {
         Ok(unequal)
     }
 
-    async fn call(&mut self, body: &[u8]) -> Result<Vec<u8>, Error> {
+    /// Windows numbers sessions in hexadecimal and starts over.
+    fn next_session(&mut self) -> String {
+        self.sessions += 1;
+        format!("{:X}", self.sessions % 0xFFFF)
+    }
+
+    /// Where to call, in order.
+    fn management_urls(&mut self) -> Result<Vec<Url>, Error> {
         let mut urls = vec![self.identity.management_url()?];
         if !self.nodes.is_empty() {
             urls.clone_from(&self.nodes);
             urls.rotate_left(self.calls % self.nodes.len());
             self.calls += 1;
         }
-        let mut headers = vec![("Content-Type", MEDIA_TYPE), ("User-Agent", "MSFT OMA DM Client/1.2.0.1")];
-        let signature =
-            if self.identity.management.sign_messages { Some(self.identity.sign_message(body, SystemClock.now())?) } else { None };
-        headers.extend(signature.as_deref().map(|signature| ("MDM-Signature", signature)));
-        let mut failed = Error::Dropped;
-        for mut url in urls {
+        for url in &mut urls {
             url.query_pairs_mut().append_pair("mode", "Maintenance").append_pair("Platform", "WoA");
-            match self.management.send("POST", &url, &headers, body).await {
-                Ok(response) if response.status == 200 => return Ok(response.body),
-                Ok(response) => return Err(Error::Http(response.status)),
-                Err(error) => failed = error.into(),
+        }
+        Ok(urls)
+    }
+
+    async fn call(&mut self, body: &[u8]) -> Result<Vec<u8>, Error> {
+        let mut failed = Error::Dropped;
+        for url in self.management_urls()? {
+            match self.send(&url, body).await {
+                Err(Error::Connection(error)) => failed = error.into(),
+                other => return other,
             }
         }
         Err(failed)
+    }
+
+    async fn send(&mut self, url: &Url, body: &[u8]) -> Result<Vec<u8>, Error> {
+        let signature =
+            if self.identity.management.sign_messages { Some(self.identity.sign_message(body, SystemClock.now())?) } else { None };
+        let mut headers = vec![("Content-Type", MEDIA_TYPE), ("User-Agent", "MSFT OMA DM Client/1.2.0.1")];
+        headers.extend(signature.as_deref().map(|signature| ("MDM-Signature", signature)));
+        let response = self.management.send("POST", url, &headers, body).await?;
+        if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status)) }
     }
 
     /// Does what sessions started and what goes on outside of them: SCEP enrolments. Their end is reported in the next session.
