@@ -24,6 +24,8 @@ use crate::domain::throttle::subscriber;
 
 /// How long a body may take to arrive.
 const BODY_SECONDS: u64 = 60;
+/// What is set aside for a body before any of it has come, whatever it announces.
+const BODY_START: usize = 16 * 1024;
 /// After how many checks addresses that have been quiet are forgotten.
 const SWEEP_EVERY: u32 = 16_384;
 
@@ -56,7 +58,7 @@ impl<const N: usize> FromRequest for Body<N> {
                 return Err(too_large(N));
             }
             let read = async {
-                let mut body = BytesMut::with_capacity(announced.and_then(|l| usize::try_from(l).ok()).unwrap_or(0));
+                let mut body = BytesMut::with_capacity(announced.and_then(|l| usize::try_from(l).ok()).unwrap_or(0).min(BODY_START));
                 while let Some(chunk) = payload.next().await {
                     let chunk = chunk.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "body", "the body ended before its length"))?;
                     if body.len() + chunk.len() > N {

@@ -104,12 +104,14 @@ pub fn purge_session(tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> Result<()> {
     Ok(())
 }
 
-/// Forgets sessions that nobody has touched since `before`. Returns how many.
+/// Forgets sessions that nobody has touched since `before`, at most `limit`. Returns how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge_sessions(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
-    diesel::delete(dm_sessions::table.filter(dm_sessions::updated_at.lt(before.0))).execute(tx.conn()).map_err(Error::from)
+pub fn purge_sessions(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
+    let old: Vec<String> =
+        dm_sessions::table.filter(dm_sessions::updated_at.lt(before.0)).limit(limit).select(dm_sessions::enrollment_id).load(tx.conn())?;
+    diesel::delete(dm_sessions::table.filter(dm_sessions::enrollment_id.eq_any(old))).execute(tx.conn()).map_err(Error::from)
 }
 
 /// The pieces of the large object that the enrolment's session is receiving, sealed, in their order.

@@ -442,11 +442,11 @@ pub fn list_to_wake(conn: &mut Conn, since: Time, until: Time, after: &str, limi
 }
 
 /// Enrolments whose device was told to leave and will not answer any more: it has been silent since `silent_since`, when the order had
-/// reached it, or it was told before `told_before`.
+/// reached it, or it was told before `told_before`, or the order is gone. Those whose id comes after `after`, in order.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_silent_leavers(conn: &mut Conn, silent_since: Time, told_before: Time, limit: i64) -> Result<Vec<EnrollmentId>> {
+pub fn list_silent_leavers(conn: &mut Conn, silent_since: Time, told_before: Time, after: &str, limit: i64) -> Result<Vec<EnrollmentId>> {
     let reached =
         [command::State::Sent, command::State::Done, command::State::Failed, command::State::Uncertain].map(command::State::as_str);
     let silent = commands::state
@@ -454,10 +454,11 @@ pub fn list_silent_leavers(conn: &mut Conn, silent_since: Time, told_before: Tim
         .and(commands::updated_at.le(silent_since.0))
         .and(enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.assume_not_null().le(silent_since.0)));
     let ids: Vec<String> = enrollments::table
-        .inner_join(commands::table.on(commands::enrollment_id.eq(enrollments::id)))
+        .left_join(commands::table.on(commands::enrollment_id.eq(enrollments::id).and(commands::kind.eq(command::UNENROLL))))
         .filter(enrollments::state.eq(State::Unenrolling.as_str()))
-        .filter(commands::kind.eq(command::UNENROLL))
-        .filter(commands::created_at.le(told_before.0).or(silent))
+        .filter(enrollments::id.gt(after))
+        .filter(commands::id.is_null().or(commands::created_at.le(told_before.0)).or(silent))
+        .distinct()
         .order(enrollments::id)
         .limit(limit)
         .select(enrollments::id)

@@ -285,7 +285,7 @@ both_backends! {
         leaver("told just now", State::Unenrolling, ago, OrderState::Sent, just_now, Some(just_now)).await;
         leaver("speaks", State::Unenrolling, ago, OrderState::Sent, ago, Some(just_now)).await;
         leaver("not leaving", State::Active, long_ago, OrderState::Sent, long_ago, None).await;
-        let found = store.read(|c| enrollments::list_silent_leavers(c, NOW.plus(-16 * HOUR), NOW.plus(-30 * DAY), 9)).await.unwrap();
+        let found = store.read(|c| enrollments::list_silent_leavers(c, NOW.plus(-16 * HOUR), NOW.plus(-30 * DAY), "", 9)).await.unwrap();
         assert_eq!(found, [heard, lost, drawer, stubborn]);
     }
 

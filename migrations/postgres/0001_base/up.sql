@@ -120,7 +120,7 @@ CREATE INDEX enrollments_by_device ON enrollments (device_id, state);
 -- A device has one enrolment at a time.
 CREATE UNIQUE INDEX enrollments_current ON enrollments (device_id) WHERE ended_at IS NULL;
 CREATE INDEX enrollments_by_mdm_id ON enrollments (mdm_id);
-CREATE INDEX enrollments_leaving ON enrollments (id) WHERE state = 'unenrolling';
+CREATE INDEX enrollments_by_state ON enrollments (state, id);
 
 -- Apple: the channels of an enrolment (the device's, and one for each of its users that is managed) with their queues.
 CREATE TABLE apple_channels (
@@ -186,6 +186,7 @@ CREATE TABLE dm_sessions (
     started_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+CREATE INDEX dm_sessions_by_update ON dm_sessions (updated_at);
 
 -- What has come of a large object that a device is sending.
 CREATE TABLE dm_pieces (
@@ -430,6 +431,7 @@ CREATE TABLE scep_transactions (
     PRIMARY KEY (authority_id, transaction_id)
 );
 CREATE INDEX scep_transactions_by_state ON scep_transactions (state, created_at);
+CREATE INDEX scep_transactions_by_creation ON scep_transactions (created_at);
 CREATE INDEX scep_transactions_by_challenge ON scep_transactions (challenge_id);
 
 -- Signals ---------------------------------------------------------------------------------------------------------------------------

@@ -19,7 +19,7 @@ use crate::service::push::enqueue_wake;
 use crate::service::{Result, compliance};
 use crate::store::certificates::Live;
 use crate::store::dm_sessions::Stored;
-use crate::store::{self, Tx, audit, commands, desired_items, devices, dm_sessions, enrollments};
+use crate::store::{self, Conn, Tx, audit, commands, desired_items, devices, dm_sessions, enrollments};
 
 /// How many enrolments one look at the silent ends at most; the next look ends more.
 const BATCH: i64 = 200;
@@ -152,16 +152,28 @@ pub async fn give_up_device(app: &App, device: &DeviceId, by: &By) -> Result<()>
 /// passed since the order was given, whatever they did. Says how many.
 ///
 /// # Errors
-/// Only the database's own. Those before the failing one have ended.
+/// Only the database's own, when the list cannot be read; an enrolment that cannot be ended is logged and passed over.
 pub async fn end_silent(app: &App) -> Result<usize> {
     let (windows, now) = (&app.config.windows, app.now());
     let silence = i64::from(windows.unenroll_polls) * i64::from(windows.poll_minutes) * MINUTE;
     let (silent_since, told_before) = (now.plus(-silence), now.plus(-i64::from(windows.unenroll_days) * DAY));
-    let found = app.store.read(move |conn| enrollments::list_silent_leavers(conn, silent_since, told_before, BATCH)).await?;
-    for enrollment in &found {
-        end(app, enrollment, "enrollment.end-by-silence", Some("system"), Initiator::Admin, "job").await?;
+    let (mut ended, mut after) = (0, String::new());
+    loop {
+        let from = after.clone();
+        let page = move |conn: &mut Conn| enrollments::list_silent_leavers(conn, silent_since, told_before, &from, BATCH);
+        let found = app.store.read(page).await?;
+        for enrollment in &found {
+            // One that cannot be ended must not keep the others.
+            match end(app, enrollment, "enrollment.end-by-silence", Some("system"), Initiator::Admin, "job").await {
+                Ok(()) => ended += 1,
+                Err(error) => tracing::error!(%enrollment, %error, "an enrolment cannot be ended"),
+            }
+        }
+        match found.last() {
+            Some(last) => last.as_str().clone_into(&mut after),
+            None => return Ok(ended),
+        }
     }
-    Ok(found.len())
 }
 
 async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, initiator: Initiator, origin: &str) -> Result<()> {

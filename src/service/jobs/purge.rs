@@ -6,6 +6,9 @@ use crate::clock::{DAY, HOUR};
 use crate::service::Result;
 use crate::store::{dm_sessions, enrollment_tokens, message_signatures, profiles, scep, taps, throttles};
 
+/// How many sessions go in one transaction.
+const BATCH: i64 = 500;
+
 pub(super) const SCHEDULE: &str = "0 27 * * * *";
 
 pub(super) async fn run(app: &App) -> Result<()> {
@@ -16,11 +19,12 @@ pub(super) async fn run(app: &App) -> Result<()> {
             enrollment_tokens::purge_tokens(tx, now.plus(-HOUR))?;
             taps::purge_taps(tx, now.plus(-30 * DAY))?;
             throttles::purge_throttles(tx, now.plus(-DAY))?;
-            dm_sessions::purge_sessions(tx, now.plus(-30 * DAY))?;
             scep::purge(tx, now.plus(-30 * DAY))?;
             profiles::purge_versions(tx)?;
             Ok(())
         })
         .await?;
+    // There may be as many as devices: in pieces, so that others get to write in between.
+    while app.store.write(move |tx| dm_sessions::purge_sessions(tx, now.plus(-30 * DAY), BATCH)).await? > 0 {}
     Ok(())
 }

@@ -18,6 +18,9 @@ use crate::wire::x509::Parts;
 /// How many answers a run of the job signs at most per authority.
 const BATCH: i64 = 5_000;
 
+/// How often an answer is made anew because the certificate's standing changed meanwhile.
+const TRIES: usize = 3;
+
 /// What goes back, and for how long proxies may keep it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reply {
@@ -86,18 +89,24 @@ async fn from_store(app: &App, authority: &Arc<Authority>, id: &CertId) -> Resul
     {
         return Ok(Reply { der: kept.der.clone(), cacheable: Some((kept.this_update, kept.next_update)) });
     }
-    let standing = match found {
+    let mut standing = match found {
         (Some(_), _) => read_standing(app, &authority.id, &serial).await?,
         (None, standing) => standing,
     };
-    let (der, next) = sign(app, authority, vec![(id.raw.clone(), standing)], None, now).await?;
-    if let Some(standing) = standing {
-        keep(app, &authority.id, standing, Answer { serial, hash: hash.into(), der: der.clone(), this_update: now, next_update: next })
-            .await?;
-        return Ok(Reply { der, cacheable: Some((now, next)) });
+    for _ in 0..TRIES {
+        let (der, next) = sign(app, authority, vec![(id.raw.clone(), standing)], None, now).await?;
+        let Some(known) = standing else {
+            // Nothing is kept of serial numbers that were never issued: there is no end of them.
+            return Ok(Reply { der, cacheable: None });
+        };
+        let answer = Answer { serial: serial.clone(), hash: hash.into(), der: der.clone(), this_update: now, next_update: next };
+        if keep(app, &authority.id, known, answer).await? {
+            return Ok(Reply { der, cacheable: Some((now, next)) });
+        }
+        // A revocation came between: what was signed is not true any more.
+        standing = read_standing(app, &authority.id, &serial).await?;
     }
-    // Nothing is kept of serial numbers that were never issued: there is no end of them.
-    Ok(Reply { der, cacheable: None })
+    Err(Error::Unavailable("the certificate's standing keeps changing".into()))
 }
 
 async fn read_standing(app: &App, authority: &AuthorityId, serial: &str) -> Result<Option<Standing>> {
@@ -105,11 +114,10 @@ async fn read_standing(app: &App, authority: &AuthorityId, serial: &str) -> Resu
     Ok(app.store.read(move |c| certificates::find_standing(c, &authority, &serial)).await?)
 }
 
-/// Keeps an answer, unless the certificate's standing has changed since it was looked up.
-async fn keep(app: &App, authority: &AuthorityId, standing: Standing, answer: Answer) -> Result<()> {
+/// Keeps an answer; false when the certificate's standing has changed since it was looked up.
+async fn keep(app: &App, authority: &AuthorityId, standing: Standing, answer: Answer) -> Result<bool> {
     let authority = authority.clone();
-    app.store.write(move |tx| ocsp_responses::claim_answer(tx, &authority, &answer, standing)).await?;
-    Ok(())
+    Ok(app.store.write(move |tx| ocsp_responses::claim_answer(tx, &authority, &answer, standing)).await?)
 }
 
 async fn freshly(app: &App, authority: &Arc<Authority>, request: Request) -> Result<Reply> {

@@ -242,6 +242,10 @@ fn unreadable(enrollment: &Enrollment, origin: &str) -> Entry {
 /// Looks at a message once.
 async fn turn(app: &App, identity: &Identity, message: SyncMl, hash: &[u8; 32], caller: &Caller<'_>) -> Result<Vec<u8>> {
     let (loaded, now) = (Loaded::read(app, identity).await?, app.now());
+    // It may have ended since the certificate was judged: a device that sends its last message again is answered from there.
+    if loaded.enrollment.state == State::Ended {
+        return Err(Refusal::EnrollmentEnded.into());
+    }
     let (header, stored) = (&message.header, loaded.session.as_ref());
     let begun = match begin(app, stored, &message, hash) {
         Ok(begun) => begun,
