@@ -1,11 +1,11 @@
-//! Commands: nodes that are run, not written.
+//! Commands: what devices are told to do. On Windows a node that is run, on Apple devices a request.
 
 use serde::Deserialize;
 
 use super::node::{self, Format, Scope, Vars};
 use super::version::OsVersion;
 
-/// A command that is one `Exec` on one node.
+/// A command: one `Exec` on one node, one request, or either by platform.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CommandRow {
@@ -18,9 +18,17 @@ pub struct CommandRow {
     /// The provider; the file's when the row has none.
     #[serde(default)]
     pub area: String,
-    /// The node, as in [`super::Setting::uri`].
+    /// The node, as in [`super::Setting::uri`]; empty where Windows has no such command.
+    #[serde(default)]
     pub uri: String,
+    /// The request of Apple devices (`RestartDevice`); empty where they have none.
+    #[serde(default)]
+    pub request: String,
+    /// The platforms that have the request; all of Apple's when empty.
+    #[serde(default)]
+    pub platforms: Vec<String>,
     /// Format on the wire; [`Format::Null`] has no data.
+    #[serde(default = "null")]
     pub format: Format,
     /// The data; `{provider}` is filled in.
     #[serde(default)]
@@ -36,15 +44,29 @@ pub struct CommandRow {
     pub ends_session: bool,
 }
 
+fn null() -> Format {
+    Format::Null
+}
+
 impl CommandRow {
     pub(super) fn settle(&mut self, area: &str) -> Result<(), String> {
         if self.area.is_empty() {
             self.area = area.to_owned();
         }
         if self.id.is_empty() || self.title.is_empty() || self.help.is_empty() {
-            return Err(format!("{}: id, title and help must be there", self.uri));
+            return Err(format!("{}{}: id, title and help must be there", self.uri, self.request));
         }
-        node::check_template(&self.uri)
+        if self.uri.is_empty() && !self.request.is_empty() { Ok(()) } else { node::check_template(&self.uri) }
+    }
+
+    /// Whether devices of that platform (`windows`, `macos`, `ios`) have it.
+    #[must_use]
+    pub fn is_of(&self, platform: &str) -> bool {
+        match platform {
+            "windows" => !self.uri.is_empty(),
+            "macos" | "ios" => !self.request.is_empty() && (self.platforms.is_empty() || self.platforms.iter().any(|one| one == platform)),
+            _ => false,
+        }
     }
 
     /// The node's address.

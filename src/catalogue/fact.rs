@@ -1,4 +1,4 @@
-//! Facts: nodes that are read.
+//! Facts: what devices are asked for, a node on Windows and a key of an answer on Apple devices.
 
 use std::collections::BTreeMap;
 
@@ -31,6 +31,22 @@ pub enum Inventory {
     ChannelUri,
 }
 
+/// Where a fact of an Apple device stands.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Asked {
+    /// The request whose answer holds it: `DeviceInformation` or `SecurityInfo`.
+    pub request: String,
+    /// Its key in that answer; names with slashes between them.
+    pub at: String,
+    /// The status item that says the same, on devices that report it by themselves.
+    #[serde(default)]
+    pub status: Option<String>,
+    /// The platforms that have it; all of Apple's when empty.
+    #[serde(default)]
+    pub platforms: Vec<String>,
+}
+
 /// A fact.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -39,12 +55,17 @@ pub struct FactRow {
     pub name: String,
     /// Name for people.
     pub title: String,
-    /// The node, as in [`super::Setting::uri`].
+    /// The node, as in [`super::Setting::uri`]; empty for facts of Apple devices.
+    #[serde(default)]
     pub uri: String,
+    /// Where it stands on Apple devices.
+    #[serde(default)]
+    pub asked: Option<Asked>,
     /// In whose context it is read.
     #[serde(default = "device")]
     pub scope: Scope,
     /// Format on the wire.
+    #[serde(default = "null")]
     pub format: Format,
     /// Hours between two readings; 0: in each session.
     #[serde(default)]
@@ -72,13 +93,34 @@ fn device() -> Scope {
     Scope::Device
 }
 
+fn null() -> Format {
+    Format::Null
+}
+
 impl FactRow {
     pub(super) fn check(&self) -> Result<(), String> {
         let formed = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'.' | b'-');
         if !self.name.contains('.') || !self.name.bytes().all(formed) || self.title.is_empty() || self.source.is_empty() {
             return Err(format!("{}: a fact has a dotted name, a title and a source", self.name));
         }
-        node::check_template(&self.uri)
+        match &self.asked {
+            None => node::check_template(&self.uri),
+            Some(_) if !self.uri.is_empty() => Err(format!("{}: a node or a key, not both", self.name)),
+            Some(asked) if asked.at.is_empty() || !["DeviceInformation", "SecurityInfo"].contains(&asked.request.as_str()) => {
+                Err(format!("{}: no request answers it", self.name))
+            }
+            Some(_) => Ok(()),
+        }
+    }
+
+    /// Whether devices of that platform (`windows`, `macos`, `ios`) are asked for it.
+    #[must_use]
+    pub fn is_of(&self, platform: &str) -> bool {
+        match &self.asked {
+            None => platform == "windows",
+            Some(asked) if asked.platforms.is_empty() => matches!(platform, "macos" | "ios"),
+            Some(asked) => asked.platforms.iter().any(|one| one == platform),
+        }
     }
 
     /// The node's address.

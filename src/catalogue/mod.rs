@@ -3,7 +3,7 @@
 //! | Folder | Holds |
 //! | --- | --- |
 //! | `profiles/windows/` | settings and commands, a file per configuration service provider or policy area, and `facts.toml` |
-//! | `profiles/apple/` | payloads of configuration profiles and declarations, a file each |
+//! | `profiles/apple/` | payloads of configuration profiles and declarations, a file each; `facts.toml` and `commands.toml` |
 //! | `profiles/compliance/` | rules: what a device is judged by |
 //! | `profiles/baselines/` | ready profiles that `muster profile apply` and the demo use |
 //!
@@ -29,7 +29,7 @@ mod version;
 pub use allowed::Allowed;
 pub use baseline::{Baseline, baselines};
 pub use command::CommandRow;
-pub use fact::{FactRow, Inventory};
+pub use fact::{Asked, FactRow, Inventory};
 pub use node::{Access, Format, Scope, Vars, Verb};
 pub use payload::PayloadRow;
 pub use rule::{Check, Enforce, Judgement, Operator, Reading, RuleRow, ValueType};
@@ -49,6 +49,9 @@ struct File {
     /// The area that rows without one of their own belong to.
     #[serde(default)]
     area: String,
+    /// The platform whose devices the rules are for.
+    #[serde(default)]
+    platform: String,
     #[serde(default)]
     setting: Vec<Setting>,
     #[serde(default)]
@@ -67,7 +70,7 @@ pub struct Catalogue {
     settings: BTreeMap<String, Setting>,
     commands: BTreeMap<String, CommandRow>,
     facts: BTreeMap<String, FactRow>,
-    rules: BTreeMap<String, RuleRow>,
+    rules: BTreeMap<String, BTreeMap<String, RuleRow>>,
     payloads: BTreeMap<String, PayloadRow>,
 }
 
@@ -116,8 +119,11 @@ impl Catalogue {
             row.check()?;
             put(&mut self.facts, row.name.clone(), row)?;
         }
-        for row in file.rule {
-            put(&mut self.rules, row.id.clone(), row)?;
+        for mut row in file.rule {
+            if row.platform.is_empty() {
+                row.platform.clone_from(&file.platform);
+            }
+            put(self.rules.entry(row.platform.clone()).or_default(), row.id.clone(), row)?;
         }
         for row in file.payload {
             row.check()?;
@@ -128,7 +134,7 @@ impl Catalogue {
 
     /// Checks what ties rows together.
     fn check(&self) -> Result<(), String> {
-        self.rules.values().try_for_each(|rule| rule.check_against(self))
+        self.rules().try_for_each(|rule| rule.check_against(self))
     }
 
     /// All settings in the order of their identifiers.
@@ -166,7 +172,7 @@ impl Catalogue {
 
     /// All compliance rules.
     pub fn rules(&self) -> impl Iterator<Item = &RuleRow> {
-        self.rules.values()
+        self.rules.values().flat_map(BTreeMap::values)
     }
 
     /// All payloads of Apple devices.
@@ -180,10 +186,10 @@ impl Catalogue {
         self.payloads.get(id)
     }
 
-    /// The compliance rule of this identifier (the property name of a compliance policy).
+    /// The compliance rule of this identifier (the property name of a compliance policy) for devices of that platform (`windows`).
     #[must_use]
-    pub fn rule(&self, id: &str) -> Option<&RuleRow> {
-        self.rules.get(id)
+    pub fn rule(&self, platform: &str, id: &str) -> Option<&RuleRow> {
+        self.rules.get(platform)?.get(id)
     }
 }
 

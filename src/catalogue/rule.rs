@@ -93,8 +93,11 @@ pub struct Enforce {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct RuleRow {
-    /// The property of a compliance policy: `bitLockerEnabled`.
+    /// The property of a compliance policy: `bitLockerEnabled`. Unique on its platform.
     pub id: String,
+    /// For devices of which platform; the file's when the row has none.
+    #[serde(default)]
+    pub platform: String,
     /// Name for people.
     pub title: String,
     /// What it asks for.
@@ -212,8 +215,8 @@ impl RuleRow {
     }
 
     pub(super) fn check_against(&self, catalogue: &Catalogue) -> Result<(), String> {
-        if let Some(check) = self.check.iter().find(|check| catalogue.fact(&check.fact).is_none()) {
-            return Err(format!("{}: no fact is called {}", self.id, check.fact));
+        if let Some(check) = self.check.iter().find(|check| catalogue.fact(&check.fact).is_none_or(|row| !row.is_of(&self.platform))) {
+            return Err(format!("{}: devices of the platform {:?} have no fact called {}", self.id, self.platform, check.fact));
         }
         if let Some(enforce) = self.enforce.as_ref().filter(|enforce| catalogue.setting(&enforce.setting).is_none()) {
             return Err(format!("{}: no setting is called {}", self.id, enforce.setting));

@@ -43,7 +43,7 @@ fn baselines_name_only_rows_that_exist_with_values_that_are_allowed() {
         }
         let rules = baseline.document.pointer("/compliance/rules").and_then(Value::as_object);
         for (id, value) in rules.into_iter().flatten() {
-            catalogue().rule(id).unwrap_or_else(|| panic!("no rule {id}")).validate(value).unwrap();
+            catalogue().rule("windows", id).unwrap_or_else(|| panic!("no rule {id}")).validate(value).unwrap();
         }
     }
 }
@@ -155,7 +155,7 @@ fn settings_go_in_the_order_that_windows_needs() {
 
 #[test]
 fn rules_judge_readings_as_the_reference_says() {
-    let judge = |id: &str, wanted: Value, reading: Reading<'static>| catalogue().rule(id).unwrap().judge(&wanted, |_| reading).0;
+    let judge = |id: &str, wanted: Value, reading: Reading<'static>| catalogue().rule("windows", id).unwrap().judge(&wanted, |_| reading).0;
     let value = Reading::Value;
     assert_eq!(judge("bitLockerEnabled", json!(true), value("0")), Judgement::Holds);
     assert_eq!(judge("bitLockerEnabled", json!(true), value("65536")), Judgement::Fails);
@@ -187,7 +187,7 @@ fn rules_judge_readings_as_the_reference_says() {
 
 #[test]
 fn a_rule_with_two_facts_takes_the_worse_and_says_which() {
-    let rule = catalogue().rule("antivirusRequired").unwrap();
+    let rule = catalogue().rule("windows", "antivirusRequired").unwrap();
     let read = |fact: &str| Reading::Value(if fact == "device-status.antivirus-status" { "0" } else { " 0 " });
     let (judgement, check) = rule.judge(&json!(true), read);
     assert_eq!(judgement, Judgement::Fails);
@@ -196,16 +196,16 @@ fn a_rule_with_two_facts_takes_the_worse_and_says_which() {
 
 #[test]
 fn a_password_rule_knows_its_setting() {
-    let (setting, value) = catalogue().rule("passwordRequired").unwrap().enforced(catalogue(), &json!(true)).unwrap();
+    let (setting, value) = catalogue().rule("windows", "passwordRequired").unwrap().enforced(catalogue(), &json!(true)).unwrap();
     assert_eq!((setting.id.as_str(), value), ("device-lock.device-password-enabled", json!(0)));
-    let (_, length) = catalogue().rule("passwordMinimumLength").unwrap().enforced(catalogue(), &json!(8)).unwrap();
+    let (_, length) = catalogue().rule("windows", "passwordMinimumLength").unwrap().enforced(catalogue(), &json!(8)).unwrap();
     assert_eq!(length, json!(8));
-    assert!(catalogue().rule("passwordRequired").unwrap().enforced(catalogue(), &json!(false)).is_none());
+    assert!(catalogue().rule("windows", "passwordRequired").unwrap().enforced(catalogue(), &json!(false)).is_none());
 }
 
 #[test]
 fn policies_say_only_what_their_rules_take() {
-    let validate = |id: &str, value: Value| catalogue().rule(id).unwrap().validate(&value);
+    let validate = |id: &str, value: Value| catalogue().rule("windows", id).unwrap().validate(&value);
     assert!(validate("bitLockerEnabled", json!("yes")).is_err());
     assert!(validate("passwordMinimumLength", json!(3)).unwrap_err().contains("from 4 to 16"));
     assert!(validate("osMinimumVersion", json!("eleven")).is_err());

@@ -109,12 +109,20 @@ pub struct Give {
     /// chr, int, bool, b64, xml, float, date or time
     #[arg(long, requires = "data")]
     format: Option<String>,
+    /// What an Apple device is told besides: message=…, phone=…, pin=…
+    #[arg(long = "with", value_name = "NAME=VALUE", requires = "order", value_parser = read_value)]
+    with: Vec<(String, String)>,
     /// What is written to the node or given to it
     #[arg(long, requires = "uri")]
     data: Option<String>,
     /// Yes, although it takes something away
     #[arg(long)]
     yes: bool,
+}
+
+fn read_value(text: &str) -> std::result::Result<(String, String), String> {
+    let (name, value) = text.split_once('=').ok_or("a name, =, and a value")?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn read_state(text: &str) -> std::result::Result<State, String> {
@@ -151,7 +159,8 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Give(give) => {
             let found = find::device(app, &give.device).await?;
             let order = match (give.order, give.uri) {
-                (Some(id), _) => Order::Known(id),
+                (Some(id), _) if give.with.is_empty() => Order::Known(id),
+                (Some(id), _) => Order::With(id, give.with.into_iter().collect()),
                 (None, uri) => {
                     Order::Custom(Custom { verb: give.verb, uri: uri.unwrap_or_default(), format: give.format, data: give.data })
                 }
@@ -160,7 +169,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Orders { known: true, .. } | Command::Orders { device: None, .. } => {
             let row =
-                |c: &crate::catalogue::CommandRow| json!({ "order": c.id, "title": c.title, "needs_yes": c.destructive, "help": c.help });
+                |c: &crate::catalogue::CommandRow| json!({ "order": c.id, "title": c.title, "platforms": platforms(c), "needs_yes": c.destructive, "help": c.help });
             Ok(Value::Array(catalogue().commands().map(row).collect()))
         }
         Command::Orders { device: Some(device), limit, .. } => {
@@ -177,6 +186,11 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             show(app, found.id.as_str()).await
         }
     }
+}
+
+fn platforms(row: &crate::catalogue::CommandRow) -> String {
+    let all = crate::domain::device::Platform::ALL.iter().map(|platform| platform.as_str());
+    all.filter(|platform| row.is_of(platform)).collect::<Vec<_>>().join(" ")
 }
 
 /// A device on one line.
@@ -198,7 +212,7 @@ fn reason(reason: &Reason) -> Value {
 
 fn show_order(order: &command::Command) -> Value {
     json!({
-        "id": order.id, "order": order.kind, "verb": order.operation.verb, "uri": order.operation.uri, "state": order.state,
+        "id": order.id, "order": order.kind, "verb": order.operation.says().0, "uri": order.operation.says().1, "state": order.state,
         "attempts": order.attempts, "result": order.result, "not_before": order.not_before.to_string(), "by": order.created_by,
     })
 }

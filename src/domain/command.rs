@@ -4,6 +4,7 @@
 //! once: when its session dies before the device answered, nobody knows whether it ran, and it waits for a person as *uncertain*.
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::profile::Scope;
 use crate::clock::{MINUTE, Time};
@@ -48,10 +49,44 @@ words! {
     }
 }
 
+/// What an order makes the device do, in the words of its protocol.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Operation {
+    /// On a node of a Windows device.
+    Node(NodeOperation),
+    /// A request to an Apple device.
+    Request(Request),
+}
+
+impl Operation {
+    /// What is done, and to what, as people read it.
+    #[must_use]
+    pub fn says(&self) -> (&str, &str) {
+        match self {
+            Self::Node(node) => (node.verb.as_str(), &node.uri),
+            Self::Request(request) => ("request", &request.request),
+        }
+    }
+}
+
+/// A request to an Apple device.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Request {
+    /// Its type (`RestartDevice`).
+    pub request: String,
+    /// Its keys, as far as they are known when the order is given.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub keys: Map<String, Value>,
+    /// Doing it twice does harm.
+    pub once: bool,
+}
+
 /// One node operation of an order.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Operation {
+pub struct NodeOperation {
     /// What to do.
     pub verb: Verb,
     /// The node's address.
@@ -100,6 +135,8 @@ pub enum Input {
     Answered(String),
     /// The device cannot now (no user, busy); try later.
     NotNow(String),
+    /// The device was locked or asleep and will ask again by itself: no failure, however often.
+    Postponed(String),
     /// The device failed in a way that does not say whether it ran.
     Unclear(String),
     /// The device refused it.
@@ -115,7 +152,11 @@ impl Command {
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
         // A device that comes back after it was told to leave has not left.
-        self.operation.verb != Verb::Exec || self.kind == UNENROLL
+        let harmless = match &self.operation {
+            Operation::Node(node) => node.verb != Verb::Exec,
+            Operation::Request(request) => !request.once,
+        };
+        harmless || self.kind == UNENROLL
     }
 
     /// Moves the order. `None` for an input that does not fit its state: a late or doubled answer, which changes nothing.
@@ -140,6 +181,11 @@ impl Command {
                 // 2, 4, 8 … 64 minutes: a user who is not there comes back some time.
                 self.not_before = now.plus(MINUTE << self.attempts.clamp(1, 6));
             }
+            (State::Sent, Input::Postponed(why)) => {
+                self.state = State::Queued;
+                self.result = Some(why);
+                self.not_before = now;
+            }
             (State::Sent | State::Uncertain, Input::NotNow(why) | Input::Unclear(why) | Input::Refused(why)) => {
                 self.state = State::Failed;
                 self.result = Some(why);
@@ -150,14 +196,15 @@ impl Command {
                 self.result = Some("the session ended before the device answered".into());
             }
             (State::Queued | State::Sent | State::Uncertain, Input::Cancel) => self.state = State::Cancelled,
-            (State::Queued, Input::Answered(_) | Input::NotNow(_) | Input::Unclear(_) | Input::Refused(_) | Input::SessionLost)
+            (State::Queued, Input::Answered(_) | Input::NotNow(_) | Input::Postponed(_) | Input::Unclear(_) | Input::Refused(_) | Input::SessionLost)
             | (State::Sent, Input::Deliver)
-            | (State::Uncertain, Input::Deliver | Input::SessionLost)
+            | (State::Uncertain, Input::Deliver | Input::SessionLost | Input::Postponed(_))
             | (
                 State::Done | State::Failed | State::Cancelled,
                 Input::Deliver
                 | Input::Answered(_)
                 | Input::NotNow(_)
+                | Input::Postponed(_)
                 | Input::Unclear(_)
                 | Input::Refused(_)
                 | Input::SessionLost
@@ -179,7 +226,12 @@ mod tests {
             enrollment_id: EnrollmentId::new(),
             kind: "custom".into(),
             scope,
-            operation: Operation { verb, uri: "./Device/Vendor/MSFT/Reboot/RebootNow".into(), format: None, data: None },
+            operation: Operation::Node(NodeOperation {
+                verb,
+                uri: "./Device/Vendor/MSFT/Reboot/RebootNow".into(),
+                format: None,
+                data: None,
+            }),
             state: State::Queued,
             attempts: 0,
             result: None,
@@ -217,6 +269,15 @@ mod tests {
             command = command.step(Input::Deliver, Time(1)).unwrap().step(Input::NotNow("500".into()), Time(1)).unwrap();
         }
         assert_eq!(command.state, State::Failed);
+    }
+
+    #[test]
+    fn a_device_that_says_not_now_is_never_given_up() {
+        let mut command = order(Verb::Replace, Scope::Device);
+        for at in 0..20 {
+            command = command.step(Input::Deliver, Time(at)).unwrap().step(Input::Postponed("not now".into()), Time(at)).unwrap();
+        }
+        assert_eq!((command.state, command.not_before), (State::Queued, Time(19)));
     }
 
     fn inputs() -> impl Strategy<Value = Input> {

@@ -16,6 +16,14 @@ words! {
     }
 }
 
+impl Platform {
+    /// Whether Apple's protocol manages it.
+    #[must_use]
+    pub fn is_apple(self) -> bool {
+        matches!(self, Self::MacOs | Self::Ios)
+    }
+}
+
 words! {
     /// Where a device is in its life.
     State {

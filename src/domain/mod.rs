@@ -52,5 +52,6 @@ pub mod signal;
 pub mod tap;
 pub mod throttle;
 pub mod user;
+pub mod work;
 
 pub use refusal::Refusal;

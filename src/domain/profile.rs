@@ -102,7 +102,7 @@ pub struct Compliance {
     pub grace_hours: u32,
 }
 
-/// The kinds of payload that have a file of their own.
+/// The kinds of payload that Windows devices know.
 #[must_use]
 pub fn known_payload(kind: &str) -> bool {
     matches!(kind, "trusted-certificate" | "scep")

@@ -114,7 +114,7 @@ fn put(
             previous: was,
             current: verdict.compliant,
             initiator,
-            reason: reason(&verdict),
+            reason: reason(&verdict, store::compliance::load_subject(tx.conn(), device)?.platform),
             txn: uuid::Uuid::now_v7().to_string(),
         };
         caep::enqueue_compliance_change(tx, &change, now)?;
@@ -131,21 +131,21 @@ fn put(
 }
 
 /// Why, for administrators, in English.
-fn reason(verdict: &Verdict) -> String {
+fn reason(verdict: &Verdict, platform: device::Platform) -> String {
     if verdict.compliant {
         return "All compliance policies are met.".into();
     }
-    let mut reasons: Vec<&str> = verdict.failed_rules().into_iter().map(reason_of).collect();
+    let mut reasons: Vec<&str> = verdict.failed_rules().into_iter().map(|rule| reason_of(rule, platform)).collect();
     reasons.truncate(10);
     if reasons.is_empty() { "The device is not managed any more.".into() } else { reasons.join(" ") }
 }
 
-fn reason_of(rule: &str) -> &str {
+fn reason_of(rule: &str, platform: device::Platform) -> &str {
     match rule {
         "isActive" => "The device has not checked in for too long.",
         "hasPolicy" => "No compliance policy applies to the device.",
         "userExists" => "The device's user is disabled or gone.",
-        _ => catalogue().rule(rule).map_or("A compliance rule is not met.", |row| row.reason_admin.as_str()),
+        _ => catalogue().rule(platform.as_str(), rule).map_or("A compliance rule is not met.", |row| row.reason_admin.as_str()),
     }
 }
 

@@ -32,7 +32,7 @@ fn tpm(value: Option<&str>, at: Time) -> Fact {
 
 /// A device with a user and a policy that asks for a TPM.
 async fn organisation(store: &Store, grace_hours: u32) -> DeviceId {
-    assert!(catalogue().rule("tpmRequired").is_some());
+    assert!(catalogue().rule("windows", "tpmRequired").is_some());
     let owner = user("ana@example.org");
     let pc = device("PC", Platform::Windows, Some(&owner.id));
     let document: Document =

@@ -452,7 +452,7 @@ async fn prove(world: &World, devices: &[(String, Device)]) {
     }
     prove_renewals(world, devices, &all);
     let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
-    let asked: BTreeSet<String> = catalogue().facts().map(|row| row.locuri(&vars)).collect();
+    let asked: BTreeSet<String> = catalogue().facts().filter(|row| row.is_of("windows")).map(|row| row.locuri(&vars)).collect();
     for (sha256, mdm_id) in enrolled {
         let own = sha256.clone();
         let found = app.store.read(move |c| enrollments::find_identity(c, &own)).await.unwrap();
@@ -465,7 +465,7 @@ async fn prove(world: &World, devices: &[(String, Device)]) {
         let sources: BTreeSet<&str> = facts.values().map(|fact| fact.source.as_str()).collect();
         let over = |uri: &str| {
             let over = |state| matches!(state, State::Done | State::Failed);
-            orders.iter().filter(|o| o.operation.uri == uri && over(o.state) && o.result.is_some()).count()
+            orders.iter().filter(|o| o.operation.says().1 == uri && over(o.state) && o.result.is_some()).count()
         };
         let mut reboots: BTreeMap<&str, usize> = BTreeMap::new();
         for (_, verb, uri) in answered.iter().filter(|(of, _, _)| *of == sha256) {

@@ -1,7 +1,7 @@
 //! Passes, throttles, tokens, devices and enrolments on both databases.
 
 use muster::clock::{DAY, HOUR, MINUTE, Time};
-use muster::domain::command::{Command, Operation, State as OrderState, UNENROLL, Verb};
+use muster::domain::command::{Command, NodeOperation, Operation, State as OrderState, UNENROLL, Verb};
 use muster::domain::device::{Platform, State as DeviceState};
 use muster::domain::enrollment::{Enrollment, State};
 use muster::domain::profile::Scope;
@@ -262,7 +262,7 @@ both_backends! {
                 enrollment_id: id.clone(),
                 kind: UNENROLL.into(),
                 scope: Scope::Device,
-                operation: Operation { verb: Verb::Exec, uri: "./x".into(), format: None, data: None },
+                operation: Operation::Node(NodeOperation { verb: Verb::Exec, uri: "./x".into(), format: None, data: None }),
                 state: order,
                 attempts: 0,
                 result: None,

@@ -132,7 +132,7 @@ fn every_setting_is_described_with_its_verbs_format_values_default_and_versions(
 fn every_fact_is_described_and_can_be_read() {
     let Some(ddf) = Ddf::load() else { return };
     let mut wrong = Vec::new();
-    for row in catalogue().facts() {
+    for row in catalogue().facts().filter(|row| row.is_of("windows")) {
         let uri = row.locuri(&VARS);
         if let Err(problem) = ddf.check("Get", &uri, None, None) {
             wrong.push(format!("{}: {problem}", row.name));
@@ -163,7 +163,7 @@ fn every_fact_is_described_and_can_be_read() {
 #[test]
 fn every_command_is_described_as_we_send_it() {
     let Some(ddf) = Ddf::load() else { return };
-    for row in catalogue().commands() {
+    for row in catalogue().commands().filter(|row| row.is_of("windows")) {
         let uri = row.locuri(&VARS);
         ddf.check("Exec", &uri, Some(row.format.as_str()), row.data(&VARS).as_deref()).unwrap();
         assert!(since(ddf.find(&uri).unwrap(), &row.since), "{}", row.id);

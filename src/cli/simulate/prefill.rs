@@ -123,7 +123,7 @@ impl Resident {
             observed_at: now,
             next_at: Some(now.plus(DAY)),
         };
-        let facts = catalogue().facts().map(fact).collect();
+        let facts = catalogue().facts().filter(|row| row.is_of("windows")).map(fact).collect();
         Ok(Self { user, device, enrollment, certificate, facts })
     }
 

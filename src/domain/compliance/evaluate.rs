@@ -175,7 +175,7 @@ fn setting(id: &str, wanted: &Value, previous: Option<&PolicyResult>, input: &In
         self_reported: false,
         error_since: None,
     };
-    let mut result = match input.catalogue.rule(id) {
+    let mut result = match input.catalogue.rule(input.platform.as_str(), id) {
         // A rule that this version of the program does not have cannot be judged: that is an error, never silence.
         None => blank(Status::Error),
         Some(rule) => {

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
+use crate::catalogue::payload::Form;
 use crate::catalogue::{Catalogue, Scope};
+use crate::domain::device::Platform;
 use crate::domain::profile::{Custom, Document, Kind, Payload, split_scope};
 use crate::ids::ProfileId;
 
@@ -36,6 +38,10 @@ pub enum Content {
     Custom(Custom),
     /// A part with behaviour of its own.
     Payload(Payload),
+    /// The payloads of one configuration profile, which Apple devices take or refuse as a whole.
+    Profile(Vec<Payload>),
+    /// The declarations of one profile.
+    Declarations(Vec<Payload>),
 }
 
 /// The value that a device gets.
@@ -92,11 +98,14 @@ struct Claim<'a> {
 ///
 /// Where profiles disagree on a setting, one rule decides: what a compliance policy enforces beats what a configuration profile sets; then
 /// the stricter value wins, in the direction that the setting's row names; where the row names none, the profile that was created first.
+///
+/// On Apple devices nothing is merged here: a profile is one thing, and the devices themselves keep the strictest of what their profiles
+/// say.
 #[must_use]
-pub fn effective(candidates: &[Candidate<'_>], catalogue: &Catalogue) -> Effective {
+pub fn effective(candidates: &[Candidate<'_>], platform: Platform, catalogue: &Catalogue) -> Effective {
     let mut by_key: BTreeMap<String, Vec<Claim<'_>>> = BTreeMap::new();
     for candidate in candidates {
-        for (key, order, content) in claims(candidate, catalogue) {
+        for (key, order, content) in claims(candidate, platform, catalogue) {
             let value_hash = hash(&content);
             let claim = Claim { profile: candidate.profile, kind: candidate.kind, content, value_hash, order };
             by_key.entry(key).or_default().push(claim);
@@ -106,7 +115,27 @@ pub fn effective(candidates: &[Candidate<'_>], catalogue: &Catalogue) -> Effecti
     Effective { winners }
 }
 
-fn claims(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+/// The whole profile, and the declarations of a profile, each as one thing.
+fn whole(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+    let row = |payload: &Payload| catalogue.payload(&payload.kind);
+    let (declarations, payloads): (Vec<Payload>, Vec<Payload>) =
+        candidate.document.payloads.iter().cloned().partition(|payload| row(payload).is_some_and(|row| row.form == Form::Declaration));
+    // What others may need comes first: a profile goes with the first of its payloads.
+    let order = payloads.iter().map(|payload| row(payload).map_or(10, |row| row.order)).min().unwrap_or(50);
+    let mut claims = Vec::new();
+    if !payloads.is_empty() {
+        claims.push((format!("profile:{}", candidate.profile), order, Content::Profile(payloads)));
+    }
+    if !declarations.is_empty() {
+        claims.push((format!("declarations:{}", candidate.profile), 60, Content::Declarations(declarations)));
+    }
+    claims
+}
+
+fn claims(candidate: &Candidate<'_>, platform: Platform, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+    if platform.is_apple() {
+        return whole(candidate, catalogue);
+    }
     let document = candidate.document;
     let mut claims = Vec::new();
     let mut setting = |id: &str, scope: Scope, value: Value, order: i32| {
@@ -121,7 +150,7 @@ fn claims(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Vec<(String, i32,
         }
     }
     for (rule, wanted) in document.compliance.iter().flat_map(|policy| &policy.rules) {
-        if let Some((row, value)) = catalogue.rule(rule).and_then(|rule| rule.enforced(catalogue, wanted)) {
+        if let Some((row, value)) = catalogue.rule(platform.as_str(), rule).and_then(|rule| rule.enforced(catalogue, wanted)) {
             setting(&row.id, row.scopes.first().copied().unwrap_or(Scope::Device), value, row.order);
         }
     }
@@ -174,6 +203,7 @@ fn hash(content: &Content) -> String {
         Content::Setting { value, .. } => value.to_string(),
         Content::Custom(custom) => json!([custom.format, custom.value]).to_string(),
         Content::Payload(payload) => json!([payload.kind, payload.body]).to_string(),
+        Content::Profile(payloads) | Content::Declarations(payloads) => json!(payloads).to_string(),
     };
     let mut digest = hex::encode(openssl::sha::sha256(text.as_bytes()));
     digest.truncate(32);

@@ -86,7 +86,8 @@ pub struct Loaded {
 /// What is known of an item's parts.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
-    /// By key: `setting:<id>@<scope>`, `custom:<address>`, `payload:<profile>/<name>`.
+    /// By key: `setting:<id>@<scope>`, `custom:<address>`, `payload:<profile>/<name>`; on
+    /// Apple devices `profile:<profile>` and `declarations:<profile>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub records: BTreeMap<String, Record>,
 }

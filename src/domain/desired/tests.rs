@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+use crate::domain::device::Platform;
 use super::record::{MAX_TRIES, back_off, step};
 use super::*;
 use crate::catalogue::catalogue;
@@ -37,7 +38,7 @@ fn ids(count: usize) -> Vec<ProfileId> {
 fn merged(profiles: &[(&ProfileId, &Document)]) -> Effective {
     let candidates: Vec<_> =
         profiles.iter().map(|(profile, document)| Candidate { profile, kind: Kind::Configuration, document }).collect();
-    effective(&candidates, catalogue())
+    effective(&candidates, Platform::Windows, catalogue())
 }
 
 /// One round with a device that takes everything: what was sent and removed.
@@ -103,7 +104,7 @@ fn what_a_compliance_policy_enforces_beats_a_configuration_profile() {
         Candidate { profile: &ids[0], kind: Kind::Configuration, document: &loose },
         Candidate { profile: &ids[1], kind: Kind::Compliance, document: &policy },
     ];
-    let wanted = effective(&candidates, catalogue());
+    let wanted = effective(&candidates, Platform::Windows, catalogue());
     assert_eq!(wanted.winners.values().next().unwrap().profile, ids[1]);
 }
 

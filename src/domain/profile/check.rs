@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{Compliance, Custom, Document, Kind, Scope, known_payload, split_scope};
 use crate::catalogue::{Catalogue, Format, Vars};
 use crate::domain::Refusal;
+use crate::domain::apple::content;
 use crate::domain::device::Platform;
 use crate::wire::locuri::LocUri;
 
@@ -65,7 +66,14 @@ impl Document {
         }
         self.check_settings(catalogue)?;
         self.check_custom(catalogue, vars)?;
-        self.check_payloads()
+        self.check_payloads(platform)?;
+        if platform.is_apple() { self.check_apple(platform, catalogue) } else { Ok(()) }
+    }
+
+    /// What Apple devices would refuse, or would take and not do.
+    fn check_apple(&self, platform: Platform, catalogue: &Catalogue) -> Result<(), Problem> {
+        content::check(&self.payloads, platform, catalogue)
+            .map_err(|(at, why)| problem(Refusal::ProfilePayloadRefused, at.as_str(), why))
     }
 
     fn check_settings(&self, catalogue: &Catalogue) -> Result<(), Problem> {
@@ -112,11 +120,11 @@ impl Document {
         Ok(())
     }
 
-    fn check_payloads(&self) -> Result<(), Problem> {
+    fn check_payloads(&self, platform: Platform) -> Result<(), Problem> {
         let mut taken = BTreeSet::new();
         for payload in &self.payloads {
             let at = payload.name.as_str();
-            if !known_payload(&payload.kind) {
+            if !platform.is_apple() && !known_payload(&payload.kind) {
                 return Err(problem(Refusal::ProfilePayloadRefused, at, format!("there is no payload of the type {}", payload.kind)));
             }
             let formed = !at.is_empty() && at.len() <= 64 && at.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
@@ -182,11 +190,8 @@ impl Compliance {
         if self.grace_hours > MAX_GRACE {
             return Err(problem(Refusal::ProfileValueRefused, "grace_hours", format!("a whole number from 0 to {MAX_GRACE}")));
         }
-        if platform != Platform::Windows && !self.rules.is_empty() {
-            return Err(problem(Refusal::ProfilePlatformUnsupported, "rules", format!("none for {platform}")));
-        }
         for (id, wanted) in &self.rules {
-            let Some(rule) = catalogue.rule(id) else {
+            let Some(rule) = catalogue.rule(platform.as_str(), id) else {
                 return Err(problem(Refusal::ProfileRuleUnknown, id, "the catalogue has no such rule"));
             };
             rule.validate(wanted).map_err(|why| problem(Refusal::ProfileValueRefused, id, why))?;

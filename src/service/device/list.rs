@@ -149,7 +149,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let mut reasons = Vec::new();
             for policy in verdict.iter().flat_map(|verdict| &verdict.policies) {
                 for setting in &policy.settings {
-                    let row = catalogue().rule(&setting.rule);
+                    let row = catalogue().rule(device.platform.as_str(), &setting.rule);
                     let failed = matches!(setting.status, Status::NonCompliant | Status::Error);
                     reasons.push(Reason {
                         policy: policy.policy.clone(),

@@ -1,5 +1,6 @@
 //! Orders that an administrator gives to a device.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use serde_json::json;
@@ -9,12 +10,13 @@ use crate::catalogue::{CommandRow, Format, Vars, catalogue};
 use crate::clock::Time;
 use crate::config::Config;
 use crate::domain::Refusal;
-use crate::domain::command::{Command, Input, Operation, State, Verb};
+use crate::domain::command::{Command, Input, NodeOperation, Operation, Request, State, Verb};
 use crate::domain::device::{Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::profile::{Custom as Node, Scope};
 use crate::ids::{CommandId, DeviceId};
 use crate::service::directory::By;
+use crate::service::apple::commands as commands_of_apple;
 use crate::service::push::enqueue_wake;
 use crate::service::{Error, Result};
 use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts};
@@ -27,6 +29,8 @@ const CUSTOM: &str = "custom";
 pub enum Order {
     /// A command of the catalogue, by its id.
     Known(String),
+    /// A command of the catalogue with what Apple devices are told besides: a message, a PIN.
+    With(String, BTreeMap<String, String>),
     /// An operation on any node.
     Custom(Custom),
 }
@@ -54,14 +58,29 @@ struct Ready {
 }
 
 impl Order {
-    fn prepare(self, app: &App) -> Result<Ready> {
+    fn prepare(self, app: &App, platform: Platform) -> Result<Ready> {
+        let known = |id: &str| {
+            let row = catalogue().command(id).filter(|row| row.is_of(platform.as_str()));
+            row.ok_or_else(|| Error::Invalid(Refusal::OrderUnknown, id.chars().take(64).collect()))
+        };
         match self {
+            Self::Known(id) if platform.is_apple() => Self::With(id, BTreeMap::new()).prepare(app, platform),
+            Self::With(id, values) => {
+                let row = known(&id)?;
+                let refuse = |why: String| Error::Invalid(Refusal::ProfileValueRefused, why);
+                let request = commands_of_apple::find(&row.request).filter(|_| platform.is_apple());
+                let request = request.ok_or_else(|| refuse(format!("{id}: takes no values on {platform}")))?;
+                let keys = request.order(&values, platform).map_err(refuse)?;
+                let operation = Operation::Request(Request { request: row.request.clone(), keys, once: request.once() });
+                Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: None })
+            }
+            Self::Custom(_) if platform.is_apple() => Err(Error::Invalid(Refusal::OrderUnknown, format!("{platform} has no nodes"))),
             Self::Known(id) => {
-                let row = catalogue().command(&id).ok_or_else(|| Error::Invalid(Refusal::OrderUnknown, id.chars().take(64).collect()))?;
+                let row = known(&id)?;
                 let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
                 let data = row.data(&vars);
                 let format = (row.format != Format::Null).then(|| row.format.as_str().to_owned());
-                let operation = Operation { verb: Verb::Exec, uri: row.locuri(&vars), format, data };
+                let operation = Operation::Node(NodeOperation { verb: Verb::Exec, uri: row.locuri(&vars), format, data });
                 Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row) })
             }
             Self::Custom(custom) => custom.prepare(),
@@ -87,7 +106,7 @@ impl Custom {
             format = Some(word);
         }
         let scope = address.scope();
-        let operation = Operation { verb: self.verb, uri: self.uri, format, data: self.data };
+        let operation = Operation::Node(NodeOperation { verb: self.verb, uri: self.uri, format, data: self.data });
         // Nobody knows what it does: running and deleting may take something away.
         let destructive = matches!(self.verb, Verb::Exec | Verb::Delete);
         Ok(Ready { kind: CUSTOM.into(), scope, operation, destructive, row: None })
@@ -117,7 +136,9 @@ fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) ->
 /// # Errors
 /// `CMD0001` to `CMD0004`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
 pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool, by: &By) -> Result<Command> {
-    let ready = order.prepare(app)?;
+    let of = device.clone();
+    let platform = app.store.read(move |conn| devices::load_device(conn, &of)).await?.platform;
+    let ready = order.prepare(app, platform)?;
     if ready.destructive && !confirmed {
         return Err(Refusal::OrderNotConfirmed.into());
     }
@@ -150,9 +171,14 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
             commands::insert_command(tx, &command, &payload, now)?;
             wake(tx, &config, &enrollment, now)?;
             // What a custom order writes may be a secret.
-            let data = command.operation.data.as_ref().map(|data| format!("({} characters)", data.chars().count()));
+            let data = match &command.operation {
+                Operation::Node(node) => node.data.as_ref().map(|data| format!("({} characters)", data.chars().count())),
+                // The names say enough: a PIN is one of the values.
+                Operation::Request(request) => Some(request.keys.keys().cloned().collect::<Vec<_>>().join(", ")),
+            };
+            let (verb, uri) = command.operation.says();
             let after = json!({
-                "order": command.kind, "device": device, "verb": command.operation.verb, "uri": command.operation.uri, "data": data,
+                "order": command.kind, "device": device, "verb": verb, "uri": uri, "data": data,
             });
             audit::append(tx, &by.entry("device.command", format!("command:{}", command.id)).after(&after), now)?;
             Ok(command)

@@ -6,7 +6,7 @@ use crate::app::App;
 use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::RevocationReason;
-use crate::domain::command::{Command, Operation, State as CommandState, UNENROLL, Verb};
+use crate::domain::command::{Command, NodeOperation, Operation, State as CommandState, UNENROLL, Verb};
 use crate::domain::compliance::Rules;
 use crate::domain::device::State as DeviceState;
 use crate::domain::enrollment::{Enrollment, State};
@@ -15,6 +15,7 @@ use crate::domain::signal::Initiator;
 use crate::ids::{CommandId, DeviceId, EnrollmentId};
 use crate::service::directory::By;
 use crate::service::pki::revoke;
+use crate::service::apple;
 use crate::service::push::enqueue_wake;
 use crate::service::{Result, compliance};
 use crate::store::certificates::Live;
@@ -34,7 +35,9 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
     let (id, actor, origin, now) = (device.clone(), actor.to_owned(), origin.to_owned(), app.now());
     let config = Arc::clone(&app.config);
     let rules = compliance::rules(&app.config);
-    let operation = unenroll_operation(app.config.windows.provider_id.clone());
+    let of = id.clone();
+    let platform = app.store.read(move |conn| devices::load_device(conn, &of)).await?.platform;
+    let operation = if platform.is_apple() { apple::leave(app) } else { unenroll_operation(app.config.windows.provider_id.clone()) };
     let payload = commands::seal_payload(&app.sealer(), &operation)?;
     app.store
         .write(move |tx| {
@@ -69,12 +72,12 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
 }
 
 fn unenroll_operation(provider_id: String) -> Operation {
-    Operation {
+    Operation::Node(NodeOperation {
         verb: Verb::Exec,
         uri: "./Device/Vendor/MSFT/DMClient/Unenroll".into(),
         format: Some("chr".into()),
         data: Some(provider_id),
-    }
+    })
 }
 
 fn unenroll(enrollment: &EnrollmentId, operation: Operation, actor: &str, now: Time) -> Command {
@@ -102,7 +105,7 @@ pub enum Leaving {
     ByOrder,
 }
 
-/// Ends the enrolment of a device that has left, in the caller's transaction, and keeps the last answer for a device that lost it. False
+/// Ends the enrolment of a device that has left, in the caller's transaction, and keeps the last answer, where there is one, for a device that lost it. False
 /// when the enrolment had ended before.
 ///
 /// # Errors
@@ -111,7 +114,7 @@ pub fn left_in(
     tx: &mut Tx<'_>,
     id: &EnrollmentId,
     leaving: Leaving,
-    answer: &Stored,
+    answer: Option<&Stored>,
     rules: Rules,
     origin: &str,
     now: Time,
@@ -121,7 +124,7 @@ pub fn left_in(
         Leaving::ByOrder => ("enrollment.end-by-order", Initiator::Admin),
     };
     let ended = End { action, actor: None, initiator, rules, origin, now }.carry_out(tx, id)?;
-    if ended {
+    if let Some(answer) = answer.filter(|_| ended) {
         dm_sessions::upsert_session(tx, &Stored { sealed_state: None, version: 0, ..answer.clone() })?;
     }
     Ok(ended)

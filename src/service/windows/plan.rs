@@ -1,7 +1,6 @@
 //! From desired state to the commands of a session, and from the device's answers back to records.
 //!
-//! The key of a piece of work says what it is: `set|<record>`, `check|<record>`, `remove|<record>` for settings and custom nodes,
-//! `part|<phase>|<record>` for payloads, `fact|<name>`, `order|<command id>`.
+//! The key of a piece of work says what it is ([`Key`]).
 
 use serde_json::Value;
 
@@ -9,51 +8,12 @@ use crate::catalogue::{Catalogue, FactRow, Setting, Vars, Withdraw};
 use crate::clock::{HOUR, Time};
 use crate::domain::desired::{Content, Input, Removal, Winner};
 use crate::domain::dm_session::{Op, Outcome, Planned, Verdict};
+use crate::domain::work::Key;
 use crate::wire::locuri;
 use crate::wire::syncml::Format;
 
 /// How long something for a user who is not there waits before it makes a session worth its while.
 pub(super) const USER_WAIT: i64 = HOUR;
-
-/// What a key stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Key<'a> {
-    Set(&'a str),
-    Check(&'a str),
-    Remove(&'a str),
-    Part { phase: &'a str, record: &'a str },
-    Fact(&'a str),
-    Order(&'a str),
-}
-
-impl<'a> Key<'a> {
-    /// Reads a key back.
-    pub(super) fn parse(text: &'a str) -> Option<Self> {
-        let (kind, rest) = text.split_once('|')?;
-        match kind {
-            "set" => Some(Self::Set(rest)),
-            "check" => Some(Self::Check(rest)),
-            "remove" => Some(Self::Remove(rest)),
-            "part" => rest.split_once('|').map(|(phase, record)| Self::Part { phase, record }),
-            "fact" => Some(Self::Fact(rest)),
-            "order" => Some(Self::Order(rest)),
-            _ => None,
-        }
-    }
-}
-
-impl std::fmt::Display for Key<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Set(record) => write!(f, "set|{record}"),
-            Self::Check(record) => write!(f, "check|{record}"),
-            Self::Remove(record) => write!(f, "remove|{record}"),
-            Self::Part { phase, record } => write!(f, "part|{phase}|{record}"),
-            Self::Fact(name) => write!(f, "fact|{name}"),
-            Self::Order(id) => write!(f, "order|{id}"),
-        }
-    }
-}
 
 /// The status of the operation that decided.
 pub(super) fn status(outcome: &Outcome) -> i64 {
@@ -94,7 +54,7 @@ pub(super) fn target<'a>(content: &Content, catalogue: &'a Catalogue, vars: &Var
             Some(Target { uri: setting.locuri(*scope, vars)?, setting: Some(setting), format: setting.format })
         }
         Content::Custom(custom) => Some(Target { uri: custom.uri.clone(), setting: None, format: Format::parse(&custom.format)? }),
-        Content::Payload(_) => None,
+        Content::Payload(_) | Content::Profile(_) | Content::Declarations(_) => None,
     }
 }
 
@@ -104,7 +64,7 @@ pub(super) fn set(key: &str, winner: &Winner, catalogue: &Catalogue, vars: &Vars
     let data = match &winner.content {
         Content::Setting { value, .. } => target.setting.ok_or("no such setting")?.encode(value)?,
         Content::Custom(custom) => custom.value.clone(),
-        Content::Payload(_) => return Err("a payload is not a setting".into()),
+        Content::Payload(_) | Content::Profile(_) | Content::Declarations(_) => return Err("not a setting".into()),
     };
     let op = Op::replace(target.uri.as_str(), target.format, data);
     Ok((target.uri, work(Key::Set(key), vec![op])))
@@ -123,7 +83,7 @@ pub(super) fn holds(winner: &Winner, catalogue: &Catalogue, found: Option<&str>)
         Content::Custom(custom) if custom.format == "bool" || custom.format == "int" => found.trim() == custom.value.trim(),
         // The device may write markup and text anew: white space tells nothing.
         Content::Custom(custom) => found.split_whitespace().eq(custom.value.split_whitespace()),
-        Content::Payload(_) => false,
+        Content::Payload(_) | Content::Profile(_) | Content::Declarations(_) => false,
     }
 }
 
@@ -162,28 +122,8 @@ pub(super) fn shown(content: &Content, catalogue: &Catalogue) -> String {
             Value::String(text) => text.clone(),
             other => other.to_string(),
         },
-        Content::Setting { .. } | Content::Payload(_) => "(not shown)".into(),
+        Content::Setting { .. } | Content::Payload(_) | Content::Profile(_) | Content::Declarations(_) => "(not shown)".into(),
         // What it means is not known: it may be a secret.
         Content::Custom(custom) => format!("({} characters)", custom.value.chars().count()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn keys_are_read_back() {
-        for key in [
-            Key::Set("setting:passport-for-work.use@device"),
-            Key::Check("custom:./Device/Vendor/MSFT/X|Y"),
-            Key::Remove("a"),
-            Key::Part { phase: "enroll", record: "payload:p/n" },
-            Key::Fact("bitlocker.status"),
-            Key::Order("018f"),
-        ] {
-            assert_eq!(Key::parse(&key.to_string()), Some(key));
-        }
-        assert_eq!(Key::parse("nonsense"), None);
     }
 }

@@ -326,7 +326,7 @@ async fn leave(app: &App, enrollment: &Enrollment, slot: Slot, answer: Vec<u8>, 
     let stored = kept::seal(&app.sealer(), slot.stored, None, &answer)?;
     let leaving = if enrollment.state == State::Unenrolling { Leaving::ByOrder } else { Leaving::ByUser };
     let (id, origin, now, rules) = (enrollment.id.clone(), origin.to_owned(), app.now(), compliance::rules(&app.config));
-    app.store.write(move |tx| device::left_in(tx, &id, leaving, &stored, rules, &origin, now)).await?;
+    app.store.write(move |tx| device::left_in(tx, &id, leaving, Some(&stored), rules, &origin, now)).await?;
     app.outbox.notify_waiters();
     Ok(answer)
 }

@@ -4,27 +4,22 @@
 //! device's answers ([`Csp::answered`]); the provider says how the part's record moves and what else has to happen.
 
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use crate::app::App;
 use crate::catalogue::Scope;
 use crate::clock::Time;
-use crate::domain::audit::Entry;
-use crate::domain::certificate::{Certificate, RevocationReason};
+use crate::domain::certificate::Certificate;
 use crate::domain::desired::{Input, Record};
 use crate::domain::device::Device;
 use crate::domain::dm_session::{Op, Outcome};
 use crate::domain::enrollment::Enrollment;
 use crate::domain::profile::Payload;
-use crate::domain::scep::Challenge;
 use crate::domain::user::User;
-use crate::ids::{CertificateId, DeviceId, ProfileId};
+use crate::ids::ProfileId;
 use crate::service::Result;
+pub use crate::service::effect::Effect;
 use crate::service::pki::authority::Authority;
-use crate::service::pki::authorize::scep_challenge;
-use crate::service::pki::revoke;
-use crate::store::certificates::Live;
-use crate::store::{self, Tx, audit};
 
 /// Declares the providers: the module, and its place in the list.
 macro_rules! csps {
@@ -104,62 +99,6 @@ pub struct Step {
     pub ops: Vec<Op>,
     /// All or nothing.
     pub atomic: bool,
-}
-
-/// What has to be stored beside the part's record, in the same transaction.
-#[derive(Clone, Debug)]
-pub enum Effect {
-    /// A new SCEP challenge.
-    Challenge(Box<Challenge>),
-    /// Nothing more may be issued for what a payload has asked for so far.
-    Withdraw {
-        /// The profile.
-        profile: ProfileId,
-        /// The payload's name in it.
-        payload: String,
-    },
-    /// Certificates of a payload that are not needed any more.
-    Revoke {
-        /// The profile.
-        profile: ProfileId,
-        /// The payload's name in it.
-        payload: String,
-        /// All but this one.
-        keep: Option<CertificateId>,
-        /// Why.
-        reason: RevocationReason,
-    },
-}
-
-impl Effect {
-    /// Stores it in the caller's transaction.
-    ///
-    /// # Errors
-    /// Only the database's own.
-    pub fn store(&self, tx: &mut Tx<'_>, device: &DeviceId, origin: &str, now: Time) -> store::Result<()> {
-        let actor = format!("device:{device}");
-        match self {
-            Self::Challenge(challenge) => {
-                store::scep::insert_challenge(tx, challenge, now)?;
-                audit::append(tx, &scep_challenge::audit(challenge, &actor, origin), now)
-            }
-            Self::Withdraw { profile, payload } => {
-                let count = store::scep::withdraw(tx, device, Some((profile, payload)), &actor, now)?;
-                if count == 0 {
-                    return Ok(());
-                }
-                let entry = Entry::new(&actor, "scep.withdraw", format!("device:{device}"), origin)
-                    .after(&json!({ "profile": profile, "payload": payload, "count": count }));
-                audit::append(tx, &entry, now)
-            }
-            Self::Revoke { profile, payload, keep, reason } => {
-                let live = Live { device: Some(device.clone()), profile: Some(profile.clone()), ..Live::default() };
-                let which = |c: &Certificate| c.grant.payload.as_deref() == Some(payload) && keep.as_ref() != Some(&c.id);
-                revoke::revoke_live_in(tx, &live, which, *reason, &actor, origin, now)?;
-                Ok(())
-            }
-        }
-    }
 }
 
 /// What a provider wants to happen.

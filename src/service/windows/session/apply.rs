@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde_json::json;
 
 use super::super::csp::{self, Effect, Part};
-use super::super::plan::{self, Key};
+use super::super::plan;
 use super::commit::Slot;
 use super::load::Loaded;
 use super::{kept, manners};
@@ -19,6 +19,7 @@ use crate::domain::device::Device;
 use crate::domain::dm_session::{Notice, Outcome, Phase, Planned, Received, Session, Verdict};
 use crate::domain::enrollment;
 use crate::domain::fact::{self, Fact};
+use crate::domain::work::Key;
 use crate::ids::{CommandId, ProfileId};
 use crate::service::Result;
 use crate::service::push::wns;
@@ -57,7 +58,7 @@ impl<'a> Turn<'a> {
             .iter()
             .filter_map(|l| Some(Candidate { profile: &l.item.profile_id, kind: l.item.kind, document: l.desired.as_ref()? }))
             .collect();
-        let effective = desired::effective(&candidates, catalogue);
+        let effective = desired::effective(&candidates, loaded.device.platform, catalogue);
         let mut items: Vec<Item> = loaded.items.iter().map(|l| l.item.clone()).collect();
         desired::reconcile(&mut items, &effective, timing, now);
         Self {
@@ -155,7 +156,7 @@ impl<'a> Turn<'a> {
                     self.move_order(&id, OrderInput::SessionLost);
                 }
             }
-            Some(Key::Fact(_)) | None => {}
+            Some(Key::Fact(_) | Key::Ask(_) | Key::Sync) | None => {}
         }
     }
 
@@ -259,7 +260,7 @@ impl<'a> Turn<'a> {
             Some(Key::Part { phase, record }) => self.take_part(phase, record, outcome)?,
             Some(Key::Fact(name)) => self.take_fact(name, outcome),
             Some(Key::Order(id)) => self.take_order(id, outcome),
-            None => tracing::warn!(key = outcome.key, "an outcome without a place"),
+            Some(Key::Ask(_) | Key::Sync) | None => tracing::warn!(key = outcome.key, "an outcome without a place"),
         }
         Ok(())
     }
@@ -331,7 +332,7 @@ impl<'a> Turn<'a> {
     pub(super) fn payload(&self, key: &str) -> Option<crate::domain::profile::Payload> {
         match &self.effective.winners.get(key)?.content {
             Content::Payload(payload) => Some(payload.clone()),
-            Content::Setting { .. } | Content::Custom(_) => None,
+            Content::Setting { .. } | Content::Custom(_) | Content::Profile(_) | Content::Declarations(_) => None,
         }
     }
 

@@ -141,7 +141,7 @@ impl Turn<'_> {
                 for entry in &entries {
                     audit::append(tx, entry, now)?;
                 }
-                let left = left && device::left_in(tx, &enrollment.id, Leaving::ByOrder, &slot.stored, rules, &origin, now)?;
+                let left = left && device::left_in(tx, &enrollment.id, Leaving::ByOrder, Some(&slot.stored), rules, &origin, now)?;
                 Ok(left || judged.is_some_and(|judged| judged.flipped))
             })
             .await?;

@@ -3,13 +3,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::super::csp::{self, Part};
-use super::super::plan::{self, Key};
+use super::super::plan;
 use super::apply::{Turn, part_name, vars};
 use crate::catalogue::{FactRow, Vars};
-use crate::domain::command::{Input as OrderInput, State as OrderState, Verb as OrderVerb};
+use crate::domain::command::{Input as OrderInput, Operation, State as OrderState, Verb as OrderVerb};
 use crate::domain::desired::{self, Content, Input, Plan, State};
 use crate::domain::dm_session::{Op, Planned, Session};
 use crate::domain::fact::{self, Cadence};
+use crate::domain::work::Key;
 use crate::ids::CommandId;
 use crate::service::Result;
 use crate::wire::syncml::{Format, Verb};
@@ -48,7 +49,7 @@ impl Turn<'_> {
         let rows: BTreeMap<&str, &FactRow> = self
             .catalogue
             .facts()
-            .filter(|row| !row.volunteered && (version.is_empty() || row.supports(version)))
+            .filter(|row| row.is_of("windows") && !row.volunteered && (version.is_empty() || row.supports(version)))
             .map(|row| (row.name.as_str(), row))
             .collect();
         let cadences: Vec<Cadence<'_>> = rows.values().map(|row| Cadence { name: &row.name, every_hours: row.every_hours }).collect();
@@ -65,7 +66,7 @@ impl Turn<'_> {
             .chain(work.iter().map(|planned| &planned.key))
             .filter_map(|key| match Key::parse(key)? {
                 Key::Set(record) | Key::Check(record) | Key::Remove(record) | Key::Part { record, .. } => Some(record.to_owned()),
-                Key::Fact(_) | Key::Order(_) => None,
+                Key::Fact(_) | Key::Order(_) | Key::Ask(_) | Key::Sync => None,
             })
             .collect();
         let effective = self.effective.clone();
@@ -150,8 +151,7 @@ impl Turn<'_> {
             if busy.contains(&key.to_string()) {
                 continue;
             }
-            let Some(order) = self.order(&id) else { continue };
-            let operation = &order.operation;
+            let Some(Operation::Node(operation)) = self.order(&id).map(|order| &order.operation) else { continue };
             let op = Op {
                 verb: match operation.verb {
                     OrderVerb::Add => Verb::Add,

@@ -183,14 +183,14 @@ fn build() -> Schema {
             schema.add(&address(&row.uri, *scope), &spec, row.default.as_deref().filter(|_| permanent));
         }
     }
-    for row in catalogue().commands() {
+    for row in catalogue().commands().filter(|row| row.is_of("windows")) {
         let letters = if READABLE_COMMANDS.contains(&row.id.as_str()) { "GX" } else { "X" };
         // Its node takes nothing, although the command names the provider.
         let format = if row.id == "unenroll" { Format::Null } else { row.format };
         let spec = Spec { access: access(letters), format, content: Content::Command(&row.id), since: &row.since };
         schema.add(&address(&row.uri, Scope::Device), &spec, None);
     }
-    for row in catalogue().facts() {
+    for row in catalogue().facts().filter(|row| row.is_of("windows")) {
         let letters = WRITABLE.iter().find(|(name, _)| *name == row.name).map_or("G", |(_, letters)| letters);
         let content = if row.name == "dev-detail.os-version" { Content::Version } else { Content::Any };
         let spec = Spec { access: access(letters), format: row.format, content, since: &row.since };

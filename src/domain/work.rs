@@ -1,0 +1,87 @@
+//! The names of pieces of work on their way to a device and back: what a key says is known without a look at anything else.
+
+/// What a key stands for. On Windows settings, custom nodes and payloads are worked on one by one; on Apple devices whole profiles are,
+/// and facts of one request are asked together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Key<'a> {
+    /// `set|<record>`: give it to the device.
+    Set(&'a str),
+    /// `check|<record>`: read it back.
+    Check(&'a str),
+    /// `remove|<record>`: take it away.
+    Remove(&'a str),
+    /// `part|<phase>|<record>`: a step of a payload with behaviour of its own.
+    Part {
+        /// The provider's name for the step.
+        phase: &'a str,
+        /// The record.
+        record: &'a str,
+    },
+    /// `fact|<name>`: read a fact.
+    Fact(&'a str),
+    /// `ask|<request type>`: an inventory request of Apple devices.
+    Ask(&'a str),
+    /// `order|<command id>`: an administrator's order.
+    Order(&'a str),
+    /// `sync|declarations`: have the device look at its declarations.
+    Sync,
+}
+
+const SYNC: &str = "declarations";
+
+impl<'a> Key<'a> {
+    /// Reads a key back.
+    #[must_use]
+    pub fn parse(text: &'a str) -> Option<Self> {
+        let (kind, rest) = text.split_once('|')?;
+        match kind {
+            "set" => Some(Self::Set(rest)),
+            "check" => Some(Self::Check(rest)),
+            "remove" => Some(Self::Remove(rest)),
+            "part" => rest.split_once('|').map(|(phase, record)| Self::Part { phase, record }),
+            "fact" => Some(Self::Fact(rest)),
+            "ask" => Some(Self::Ask(rest)),
+            "order" => Some(Self::Order(rest)),
+            "sync" => (rest == SYNC).then_some(Self::Sync),
+            _ => None,
+        }
+    }
+}
+
+impl std::fmt::Display for Key<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Set(record) => write!(f, "set|{record}"),
+            Self::Check(record) => write!(f, "check|{record}"),
+            Self::Remove(record) => write!(f, "remove|{record}"),
+            Self::Part { phase, record } => write!(f, "part|{phase}|{record}"),
+            Self::Fact(name) => write!(f, "fact|{name}"),
+            Self::Ask(request) => write!(f, "ask|{request}"),
+            Self::Order(id) => write!(f, "order|{id}"),
+            Self::Sync => write!(f, "sync|{SYNC}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keys_are_read_back() {
+        for key in [
+            Key::Set("setting:passport-for-work.use@device"),
+            Key::Check("custom:./Device/Vendor/MSFT/X|Y"),
+            Key::Remove("a"),
+            Key::Part { phase: "enroll", record: "payload:p/n" },
+            Key::Fact("bitlocker.status"),
+            Key::Ask("SecurityInfo"),
+            Key::Order("018f"),
+            Key::Sync,
+        ] {
+            assert_eq!(Key::parse(&key.to_string()), Some(key));
+        }
+        assert_eq!(Key::parse("nonsense"), None);
+        assert_eq!(Key::parse("sync|nonsense"), None);
+    }
+}

@@ -1,0 +1,69 @@
+//! What a device's work leaves behind beside its own records: challenges, and certificates that are not needed any more.
+
+use serde_json::json;
+
+use crate::clock::Time;
+use crate::domain::audit::Entry;
+use crate::domain::certificate::{Certificate, RevocationReason};
+use crate::domain::scep::Challenge;
+use crate::ids::{CertificateId, DeviceId, ProfileId};
+use crate::service::pki::authorize::scep_challenge;
+use crate::service::pki::revoke;
+use crate::store::certificates::Live;
+use crate::store::{self, Tx, audit};
+
+/// What has to be stored beside the part's record, in the same transaction.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    /// A new SCEP challenge.
+    Challenge(Box<Challenge>),
+    /// Nothing more may be issued for what a payload has asked for so far.
+    Withdraw {
+        /// The profile.
+        profile: ProfileId,
+        /// The payload's name in it.
+        payload: String,
+    },
+    /// Certificates of a payload that are not needed any more.
+    Revoke {
+        /// The profile.
+        profile: ProfileId,
+        /// The payload's name in it.
+        payload: String,
+        /// All but this one.
+        keep: Option<CertificateId>,
+        /// Why.
+        reason: RevocationReason,
+    },
+}
+
+impl Effect {
+    /// Stores it in the caller's transaction.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub fn store(&self, tx: &mut Tx<'_>, device: &DeviceId, origin: &str, now: Time) -> store::Result<()> {
+        let actor = format!("device:{device}");
+        match self {
+            Self::Challenge(challenge) => {
+                store::scep::insert_challenge(tx, challenge, now)?;
+                audit::append(tx, &scep_challenge::audit(challenge, &actor, origin), now)
+            }
+            Self::Withdraw { profile, payload } => {
+                let count = store::scep::withdraw(tx, device, Some((profile, payload)), &actor, now)?;
+                if count == 0 {
+                    return Ok(());
+                }
+                let entry = Entry::new(&actor, "scep.withdraw", format!("device:{device}"), origin)
+                    .after(&json!({ "profile": profile, "payload": payload, "count": count }));
+                audit::append(tx, &entry, now)
+            }
+            Self::Revoke { profile, payload, keep, reason } => {
+                let live = Live { device: Some(device.clone()), profile: Some(profile.clone()), ..Live::default() };
+                let which = |c: &Certificate| c.grant.payload.as_deref() == Some(payload) && keep.as_ref() != Some(&c.id);
+                revoke::revoke_live_in(tx, &live, which, *reason, &actor, origin, now)?;
+                Ok(())
+            }
+        }
+    }
+}
