@@ -168,8 +168,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(show_order(&device::command(app, &found.id, order, give.yes, &by).await?))
         }
         Command::Orders { known: true, .. } | Command::Orders { device: None, .. } => {
-            let row =
-                |c: &crate::catalogue::CommandRow| json!({ "order": c.id, "title": c.title, "platforms": platforms(c), "needs_yes": c.destructive, "help": c.help });
+            let row = |c: &crate::catalogue::CommandRow| json!({ "order": c.id, "title": c.title, "platforms": platforms(c), "needs_yes": c.destructive, "help": c.help });
             Ok(Value::Array(catalogue().commands().map(row).collect()))
         }
         Command::Orders { device: Some(device), limit, .. } => {

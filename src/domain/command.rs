@@ -196,7 +196,10 @@ impl Command {
                 self.result = Some("the session ended before the device answered".into());
             }
             (State::Queued | State::Sent | State::Uncertain, Input::Cancel) => self.state = State::Cancelled,
-            (State::Queued, Input::Answered(_) | Input::NotNow(_) | Input::Postponed(_) | Input::Unclear(_) | Input::Refused(_) | Input::SessionLost)
+            (
+                State::Queued,
+                Input::Answered(_) | Input::NotNow(_) | Input::Postponed(_) | Input::Unclear(_) | Input::Refused(_) | Input::SessionLost,
+            )
             | (State::Sent, Input::Deliver)
             | (State::Uncertain, Input::Deliver | Input::SessionLost | Input::Postponed(_))
             | (

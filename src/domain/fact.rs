@@ -13,7 +13,7 @@ pub struct Fact {
     pub name: String,
     /// The value as the device spelled it; `None` when it gave none (see `status`).
     pub value: Option<String>,
-    /// How the device answered: 200 with a value, 404 when it has no such thing, 405 or 406 when it cannot say, 500 on its own failure.
+    /// How the device answered: 200 with a value, 204 when its answer left the value out, 404 when it has no such thing, 405 or 406 when it cannot say, 500 on its own failure.
     pub status: i64,
     /// Where the value comes from, such as the node's address.
     pub source: String,

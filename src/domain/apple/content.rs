@@ -43,7 +43,7 @@ pub struct Target<'a> {
     /// The profile's identifier on the device.
     pub identifier: &'a str,
     /// Which generation of a payload, by its name.
-    pub generation: &'a dyn Fn(&str) -> String,
+    pub generation: &'a (dyn Fn(&str) -> String + Sync),
     /// The authority's root, DER.
     pub root: &'a [u8],
     /// The authority's own certificate, DER.
@@ -245,7 +245,8 @@ impl Mobileconfig {
             let compact: String = text.split_whitespace().collect();
             STANDARD.decode(compact).map_err(|_| "content: neither XML nor Base64".to_owned())?
         };
-        let profile = Profile::decode(&document).map_err(|why| format!("content: {why}; a signed profile has to be given without its signature"))?;
+        let profile =
+            Profile::decode(&document).map_err(|why| format!("content: {why}; a signed profile has to be given without its signature"))?;
         if matches!(profile.content, Content::Encrypted(_)) {
             return Err("content: the profile is encrypted to some device".into());
         }

@@ -56,6 +56,12 @@ impl Names {
         host.split('.').rev().filter(|word| !word.is_empty()).collect::<Vec<_>>().join(".")
     }
 
+    /// The prefix of all names.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The identifier of the enrolment profile: one for all devices, never another.
     #[must_use]
     pub fn enrollment(&self) -> String {

@@ -213,6 +213,8 @@ fn reading(fact: Option<&Fact>) -> Reading<'_> {
         Some(fact) => match (&fact.value, fact.status) {
             (Some(value), 200) => Reading::Value(value),
             (None, 200) => Reading::Value(""),
+            // The device answered, and left this out.
+            (None, 204) => Reading::Unknown,
             (_, status) => Reading::Status(u16::try_from(status).unwrap_or(500)),
         },
     }

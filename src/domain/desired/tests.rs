@@ -1,11 +1,11 @@
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
-use crate::domain::device::Platform;
 use super::record::{MAX_TRIES, back_off, step};
 use super::*;
 use crate::catalogue::catalogue;
 use crate::clock::HOUR;
+use crate::domain::device::Platform;
 
 const NOW: Time = Time(1_790_000_000_000);
 const TIMING: Timing = Timing { drift_check: 24 * HOUR };

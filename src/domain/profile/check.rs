@@ -72,8 +72,7 @@ impl Document {
 
     /// What Apple devices would refuse, or would take and not do.
     fn check_apple(&self, platform: Platform, catalogue: &Catalogue) -> Result<(), Problem> {
-        content::check(&self.payloads, platform, catalogue)
-            .map_err(|(at, why)| problem(Refusal::ProfilePayloadRefused, at.as_str(), why))
+        content::check(&self.payloads, platform, catalogue).map_err(|(at, why)| problem(Refusal::ProfilePayloadRefused, at.as_str(), why))
     }
 
     fn check_settings(&self, catalogue: &Catalogue) -> Result<(), Problem> {

@@ -1,3 +1,30 @@
+<<<<<<< HEAD
 //! Apple devices.
 
 pub mod push_certificate;
+=======
+//! Apple devices: macOS, iOS and iPadOS.
+
+pub mod commands;
+pub mod declarations;
+pub(in crate::service) mod turn;
+
+pub use turn::receive;
+
+use crate::app::App;
+use crate::domain::apple::profile::Names;
+use crate::domain::command::{Operation, Request};
+
+/// How this organisation's profiles are named.
+#[must_use]
+pub fn names(app: &App) -> Names {
+    Names::new(app.tenant.clone(), Names::prefix_of(&app.config.device_host()))
+}
+
+/// The order to leave: the enrolment profile is taken away, and everything that came with it.
+#[must_use]
+pub fn leave(app: &App) -> Operation {
+    let keys = [("Identifier".to_owned(), names(app).enrollment().into())].into_iter().collect();
+    Operation::Request(Request { request: "RemoveProfile".into(), keys, once: false })
+}
+>>>>>>> b8d5098 (Manage Apple devices: profiles, facts, orders and declarations on the one engine)

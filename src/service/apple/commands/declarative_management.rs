@@ -1,0 +1,60 @@
+//! `DeclarativeManagement`: has the device look at its declarations. The tokens come with it, so that one that is up to date is done.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::super::{declarations, turn::Turn};
+use super::{Body, Request, Subject};
+use crate::clock::HOUR;
+use crate::domain::desired::{Input, State};
+use crate::service::{Error, Result};
+use crate::wire::apple::command::Answer;
+use crate::wire::plist::{Data, Dict};
+
+pub(super) struct DeclarativeManagement;
+
+impl Request for DeclarativeManagement {
+    fn name(&self) -> &'static str {
+        "DeclarativeManagement"
+    }
+
+    fn body<'t>(&'t self, turn: &'t mut Turn<'_>, _subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
+        let Some(set) = declarations::set(turn) else {
+            return async move { Ok(Body::Nothing("the device knows no declarations".into())) }.boxed();
+        };
+        let tokens = serde_json::to_vec(&set.tokens(turn.channel.ddm_changed_at.unwrap_or(turn.now)));
+        turn.told = Some(set.token());
+        async move { Ok(Body::Keys(Dict::new().with("Data", Data(tokens.map_err(Error::internal)?)))) }.boxed()
+    }
+
+    fn done(&self, turn: &mut Turn<'_>, _record: &str, _answer: &Answer) {
+        settle(turn, |state| match state {
+            State::Removing => Some(Input::Removed),
+            State::Pending | State::Sent => Some(Input::Taken { status: 200 }),
+            _ => None,
+        });
+        // The report says how it went; if none comes the device is asked to look again.
+        let until = turn.now.plus(HOUR);
+        settle(turn, |state| (state == State::Delivered).then_some(Input::Deferred { until }));
+    }
+
+    fn failed(&self, turn: &mut Turn<'_>, _record: &str, why: &str) {
+        let why = why.to_owned();
+        settle(turn, |state| {
+            let open = matches!(state, State::Pending | State::Sent | State::Removing);
+            open.then(|| Input::Retry { status: 0, original_error: Some(why.clone()) })
+        });
+    }
+}
+
+/// Moves the records of declarations.
+fn settle(turn: &mut Turn<'_>, input: impl Fn(State) -> Option<Input>) {
+    let moves: Vec<(String, Input)> = turn
+        .records()
+        .filter(|(key, _)| key.starts_with("declarations:"))
+        .filter_map(|(key, record)| Some((key.clone(), input(record.state)?)))
+        .collect();
+    for (key, input) in moves {
+        turn.apply(&key, input);
+    }
+}

@@ -1,0 +1,29 @@
+//! `DeviceLock`. A Mac restarts into a lock that a PIN opens; an iPhone or iPad shows its lock screen.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::{Request, named, only, pin};
+use crate::domain::device::Platform;
+
+pub(super) struct DeviceLock;
+
+impl Request for DeviceLock {
+    fn name(&self) -> &'static str {
+        "DeviceLock"
+    }
+
+    fn once(&self) -> bool {
+        true
+    }
+
+    fn order(&self, values: &BTreeMap<String, String>, platform: Platform) -> Result<Map<String, Value>, String> {
+        let mac = platform == Platform::MacOs;
+        only(values, if mac { &["message", "phone", "pin"] } else { &["message", "phone"] })?;
+        if mac && pin(values)?.is_none() {
+            return Err("pin: a Mac is opened with it again; six digits".into());
+        }
+        Ok(named(values, &[("message", "Message"), ("phone", "PhoneNumber"), ("pin", "PIN")]))
+    }
+}

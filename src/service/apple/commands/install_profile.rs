@@ -1,0 +1,120 @@
+//! `InstallProfile`: gives a profile to the device, or puts a new content in the place of the old.
+//!
+//! The names of the profile and of its payloads stay, so that the device updates what it has. A payload that brings an identity gets a
+//! fresh challenge with each delivery; it gets another UUID, and with it the device another identity, only when that is wanted: near the
+//! end of the certificate's life, or when it is gone.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::{Value, json};
+
+use super::super::turn::Turn;
+use super::{Body, Request, Subject};
+use crate::catalogue::OsVersion;
+use crate::domain::apple::content::{self, Target};
+use crate::domain::apple::profile::About;
+use crate::domain::certificate::Variables;
+use crate::domain::desired::{Content, Input};
+use crate::domain::profile::Payload;
+use crate::ids::ProfileId;
+use crate::service::apple::names;
+use crate::service::effect::Effect;
+use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
+use crate::service::{Error, Result};
+use crate::wire::apple::command::Answer;
+use crate::wire::apple::profile::Scope;
+use crate::wire::plist::{Data, Dict};
+
+pub(super) struct InstallProfile;
+
+/// The payloads of a record's profile, and the profile's id.
+pub(in crate::service::apple) fn payloads(turn: &Turn<'_>, record: &str) -> Option<(ProfileId, Vec<Payload>)> {
+    let winner = turn.effective.winners.get(record)?;
+    match &winner.content {
+        Content::Profile(payloads) => Some((winner.profile.clone(), payloads.clone())),
+        Content::Setting { .. } | Content::Custom(_) | Content::Payload(_) | Content::Declarations(_) => None,
+    }
+}
+
+impl Request for InstallProfile {
+    fn name(&self) -> &'static str {
+        "InstallProfile"
+    }
+
+    fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
+        async move { body(turn, subject.record()).await }.boxed()
+    }
+
+    fn done(&self, turn: &mut Turn<'_>, record: &str, _answer: &Answer) {
+        turn.apply(record, Input::Taken { status: 200 });
+    }
+}
+
+async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
+    let Some((id, payloads)) = payloads(turn, key) else { return Ok(Body::Nothing("the profile is not wanted any more".into())) };
+    let Some(system) = content::system(turn.device.platform) else { return Ok(Body::Nothing("not an Apple device".into())) };
+    let version = turn.device.os_version.as_deref().and_then(OsVersion::parse);
+    // Facts come first; until the version is known nothing that depends on it can be made.
+    let Some(version) = version else { return Ok(Body::Nothing("the version of the device is not known yet".into())) };
+    if !content::supports(&payloads, system, version, turn.catalogue) {
+        turn.apply(key, Input::NotApplicable { status: 0 });
+        return Ok(Body::Nothing(format!("{version} does not have all of the payloads")));
+    }
+    let memory = turn.record(key).map(|(_, record)| record.memory.clone()).unwrap_or_default();
+    let generation = |name: &str| memory.get("generation").and_then(|all| all.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let names = names(turn.app);
+    let identifier = names.profile(&id);
+    let variables = Variables::of(turn.known.user.as_ref(), Some(&turn.device));
+    let authority = std::sync::Arc::clone(&turn.authority);
+    let root = authority.chain.last().ok_or_else(|| Error::Unavailable("the authority has no root".into()))?;
+    let target = Target {
+        system,
+        version,
+        names: &names,
+        identifier: &identifier,
+        generation: &generation,
+        root,
+        issuing: &authority.certificate,
+        scep_url: &format!("{}/scep/{}", turn.app.config.web_url(), authority.name),
+        authority: &authority.name,
+        variables: &variables,
+    };
+    let built = match content::build(&payloads, &target, turn.catalogue) {
+        Ok(built) => built,
+        Err((at, why)) => {
+            turn.apply(key, Input::Refused { status: 0, original_error: Some(format!("{at}: {why}")) });
+            return Ok(Body::Nothing(why));
+        }
+    };
+    let name = turn.known.items.iter().find(|item| item.item.profile_id == id).map_or_else(|| id.to_string(), |item| item.name.clone());
+    let about = About { display_name: name, scope: turn.device.platform.eq(&crate::domain::device::Platform::MacOs).then_some(Scope::System), ..About::default() };
+    let mut profile = names.assemble(&identifier, &about, built.parts);
+    for asked in built.certificates {
+        let minted = scep_challenge::prepare(
+            turn.app,
+            NewChallenge {
+                authority: authority.id.clone(),
+                device: Some(turn.device.id.clone()),
+                user: turn.known.enrollment.user_id.clone(),
+                enrollment: Some(turn.known.enrollment.id.clone()),
+                profile: Some(id.clone()),
+                needs_approval: asked.needs_approval,
+                expires: None,
+                grant: asked.grant,
+            },
+        )
+        .await?;
+        let text = std::str::from_utf8(minted.text.expose()).map_err(Error::internal)?;
+        content::fill_challenge(&mut profile, &asked.payload, text);
+        // It takes the place of challenges that were not used.
+        turn.effects.push(Effect::Withdraw { profile: id.clone(), payload: asked.payload });
+        turn.effects.push(Effect::Challenge(Box::new(minted.row)));
+    }
+    let (uuid, shown) = (profile.uuid.clone(), identifier.clone());
+    turn.remember(key, |memory| {
+        memory.insert("uuid".into(), json!(uuid));
+        memory.insert("identifier".into(), json!(shown));
+    });
+    turn.apply(key, Input::Sent);
+    Ok(Body::Keys(Dict::new().with("Payload", Data(profile.encode()))))
+}

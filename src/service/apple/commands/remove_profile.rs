@@ -1,0 +1,59 @@
+//! `RemoveProfile`: takes a profile away, and with it the certificates that it brought; of the enrolment profile, everything.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::super::turn::Turn;
+use super::{Body, Request, Subject};
+use crate::domain::certificate::RevocationReason;
+use crate::domain::desired::{Input, State};
+use crate::ids::ProfileId;
+use crate::service::Result;
+use crate::service::effect::Effect;
+use crate::wire::apple::command::Answer;
+use crate::wire::plist::Dict;
+
+pub(super) struct RemoveProfile;
+
+impl Request for RemoveProfile {
+    fn name(&self) -> &'static str {
+        "RemoveProfile"
+    }
+
+    fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
+        async move {
+            let Subject::Record(key) = subject else { return Ok(Body::Keys(subject.keys())) };
+            let identifier = turn.record(key).filter(|(_, record)| record.state == State::Removing);
+            let identifier = identifier.and_then(|(_, record)| Some(record.memory.get("identifier")?.as_str()?.to_owned()));
+            let Some(identifier) = identifier else { return Ok(Body::Nothing("nothing is to be removed".into())) };
+            turn.apply(key, Input::Sent);
+            Ok(Body::Keys(Dict::new().with("Identifier", identifier)))
+        }
+        .boxed()
+    }
+
+    fn done(&self, turn: &mut Turn<'_>, record: &str, _answer: &Answer) {
+        removed(turn, record);
+    }
+
+    fn failed(&self, turn: &mut Turn<'_>, record: &str, why: &str) {
+        // Whether the device refuses or has no such profile shows in its list.
+        if !record.is_empty() {
+            turn.apply(record, Input::Retry { status: 0, original_error: Some(why.to_owned()) });
+            turn.look = true;
+        }
+    }
+}
+
+/// The device does not have the profile any more: what came with it ends.
+pub(in crate::service::apple) fn removed(turn: &mut Turn<'_>, record: &str) {
+    let Some(profile) = record.strip_prefix("profile:").and_then(ProfileId::parse) else { return };
+    let live = turn.known.certificates.iter().filter(|c| c.grant.profile_id.as_ref() == Some(&profile));
+    let names: std::collections::BTreeSet<String> = live.filter_map(|c| c.grant.payload.clone()).collect();
+    for payload in names {
+        turn.effects.push(Effect::Withdraw { profile: profile.clone(), payload: payload.clone() });
+        let reason = RevocationReason::CessationOfOperation;
+        turn.effects.push(Effect::Revoke { profile: profile.clone(), payload, keep: None, reason });
+    }
+    turn.apply(record, Input::Removed);
+}

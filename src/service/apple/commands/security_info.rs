@@ -1,0 +1,22 @@
+//! `SecurityInfo`: how the device is protected. What does not exist on it, or what it does not know, it leaves out.
+
+use super::super::turn::Turn;
+use super::{Request, report};
+use crate::wire::apple::command::Answer;
+use crate::wire::plist::Dict;
+
+pub(super) struct SecurityInfo;
+
+impl Request for SecurityInfo {
+    fn name(&self) -> &'static str {
+        "SecurityInfo"
+    }
+
+    fn done(&self, turn: &mut Turn<'_>, _record: &str, answer: &Answer) {
+        report(turn, self.name(), Some(answer.body.dict("SecurityInfo").unwrap_or(&Dict::new())));
+    }
+
+    fn failed(&self, turn: &mut Turn<'_>, _record: &str, _why: &str) {
+        report(turn, self.name(), None);
+    }
+}

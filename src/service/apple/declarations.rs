@@ -1,0 +1,143 @@
+//! Declarative management of a device's channel: what is declared, the answers to its questions, and what its reports say.
+//!
+//! What a profile writes as a declaration goes this way, what it writes as a payload goes as a profile: one device never gets both from
+//! one payload. Beside the profiles' own declarations a device is subscribed to the status items that facts come from.
+
+use serde_json::json;
+
+use super::names;
+use super::turn::{self, Turn};
+use crate::app::App;
+use crate::catalogue::OsVersion;
+use crate::catalogue::payload::{Device, System};
+use crate::domain::apple::content;
+use crate::domain::apple::declarations::{Set, Wanted, identifier};
+use crate::domain::desired::{Content, Input};
+use crate::ids::EnrollmentId;
+use crate::service::{Error, Result};
+use crate::wire::Malformed;
+use crate::wire::apple::ddm::{Capabilities, Endpoint, Kind, StatusReport, Valid};
+
+const SUBSCRIPTIONS: &str = "com.apple.configuration.management.status-subscriptions";
+
+/// Whether the device knows declarations.
+fn knows(turn: &Turn<'_>) -> Option<(System, OsVersion)> {
+    let system = content::system(turn.device.platform)?;
+    let version = OsVersion::parse(turn.device.os_version.as_deref()?)?;
+    let first = if system == System::Mac { 13 } else { 15 };
+    (version.major >= first).then_some((system, version))
+}
+
+/// What is declared to the device; `None` when it knows no declarations.
+pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
+    let (system, version) = knows(turn)?;
+    let prefix = names(turn.app).prefix().to_owned();
+    let device = Device { system, version, uuid_of: &|_| None };
+    let mut set = Set::default();
+    let mut complete = true;
+    for winner in turn.effective.winners.values() {
+        let Content::Declarations(payloads) = &winner.content else { continue };
+        // One that this version does not have is left out; its record says so.
+        let Ok(made) = content::declarations(payloads, winner.profile.as_str(), &prefix, &device, turn.catalogue) else { continue };
+        for (identifier, wanted) in made {
+            complete &= set.add(identifier, wanted);
+        }
+    }
+    let capabilities: Option<Capabilities> = turn.channel.capabilities.as_deref().and_then(|text| serde_json::from_str(text).ok());
+    if let Some(capabilities) = capabilities {
+        let items = turn.catalogue.facts().filter(|row| row.is_of(turn.device.platform.as_str()));
+        let items = items.filter_map(|row| row.asked.as_ref()?.status.as_deref()).filter(|item| capabilities.reports(item));
+        let items: Vec<_> = items.map(|item| json!({ "Name": item })).collect();
+        if !items.is_empty() && capabilities.takes(SUBSCRIPTIONS) {
+            let payload = [("StatusItems".to_owned(), items.into())].into_iter().collect();
+            let wanted = Wanted { kind: SUBSCRIPTIONS.into(), payload, behind: String::new() };
+            complete &= set.add(identifier(&prefix, Kind::Configuration, "status"), wanted);
+        }
+    }
+    if set.iter().any(|declaration| Kind::of_type(&declaration.kind) == Some(Kind::Configuration)) {
+        complete &= set.activate(identifier(&prefix, Kind::Activation, "all"), None);
+    }
+    if !complete {
+        tracing::error!(device = %turn.device.id, "declarations that do not fit are left out");
+    }
+    Some(set)
+}
+
+/// Answers a declarative management message of the device channel. `None`: there is no such declaration.
+///
+/// # Errors
+/// [`Error::Malformed`] for an unknown endpoint or a report that is none; else the database's own.
+pub async fn receive(app: &App, enrollment: &EnrollmentId, endpoint: &str, data: Option<&[u8]>, origin: &str) -> Result<Option<Vec<u8>>> {
+    let endpoint = Endpoint::parse(endpoint).ok_or_else(|| Malformed::new("no such endpoint", "Endpoint"))?;
+    if endpoint == Endpoint::Status {
+        let report = StatusReport::decode(data.unwrap_or_default())?;
+        turn::retried(async || {
+            let Some(mut turn) = Turn::read(app, enrollment, origin).await? else { return Ok(Some(Vec::new())) };
+            take(&mut turn, &report);
+            turn.plan();
+            turn.commit().await?;
+            Ok(Some(Vec::new()))
+        })
+        .await
+    } else {
+        let Some(turn) = Turn::read(app, enrollment, origin).await? else { return Ok(None) };
+        let Some(set) = set(&turn) else { return Ok(None) };
+        let body = match &endpoint {
+            Endpoint::Tokens => serde_json::to_vec(&set.tokens(turn.channel.ddm_changed_at.unwrap_or(turn.now))),
+            Endpoint::Items => serde_json::to_vec(&set.manifest()),
+            Endpoint::Declaration(kind, identifier) => match set.get(*kind, identifier) {
+                Some(declaration) => serde_json::to_vec(declaration),
+                None => return Ok(None),
+            },
+            Endpoint::Status => return Ok(None),
+        };
+        Ok(Some(body.map_err(Error::internal)?))
+    }
+}
+
+/// Takes a report in.
+fn take(turn: &mut Turn<'_>, report: &StatusReport) {
+    if let Some(capabilities) = report.capabilities()
+        && let Ok(text) = serde_json::to_string(&capabilities)
+    {
+        turn.channel.capabilities = Some(text);
+    }
+    let platform = turn.device.platform.as_str();
+    let rows: Vec<_> = turn.catalogue.facts().filter(|row| row.is_of(platform)).collect();
+    for row in rows {
+        let item = row.asked.as_ref().and_then(|asked| asked.status.as_deref());
+        let value = item.and_then(|item| report.item(item)).and_then(|value| match value {
+            serde_json::Value::String(text) => Some(text.clone()),
+            serde_json::Value::Bool(_) | serde_json::Value::Number(_) => Some(value.to_string()),
+            _ => None,
+        });
+        if value.is_some() {
+            turn.report(&row.name, value, 200, "status report", row.every_hours);
+        }
+    }
+    let Some(set) = set(turn) else { return };
+    let prefix = names(turn.app).prefix().to_owned();
+    let Some((system, version)) = knows(turn) else { return };
+    let device = Device { system, version, uuid_of: &|_| None };
+    let reported: Vec<_> = Kind::ALL.iter().filter_map(|kind| report.declarations(*kind)).flatten().collect();
+    let mut moves = Vec::new();
+    for (key, winner) in &turn.effective.winners {
+        let Content::Declarations(payloads) = &winner.content else { continue };
+        let Ok(made) = content::declarations(payloads, winner.profile.as_str(), &prefix, &device, turn.catalogue) else { continue };
+        // Only what is said of the present version counts.
+        let current = |name: &str| {
+            let token = &set.iter().find(|declaration| declaration.identifier == name)?.server_token;
+            reported.iter().find(|status| status.identifier == name && status.server_token == *token)
+        };
+        let told: Vec<_> = made.iter().map(|(name, _)| current(name)).collect();
+        if let Some(bad) = told.iter().flatten().find(|status| status.valid == Valid::Invalid) {
+            let why = bad.reasons.iter().map(|reason| reason.code.as_str()).collect::<Vec<_>>().join(", ");
+            moves.push((key.clone(), Input::Refused { status: 0, original_error: Some(why) }));
+        } else if !told.is_empty() && told.iter().all(|status| status.is_some_and(|status| status.valid == Valid::Valid)) {
+            moves.push((key.clone(), Input::Matches));
+        }
+    }
+    for (key, input) in moves {
+        turn.apply(&key, input);
+    }
+}

@@ -1,0 +1,282 @@
+//! One message's work on a device, whatever its platform: records, orders and facts move, and all of it is stored in one transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde_json::{Map, Value, json};
+
+use super::effect::Effect;
+use super::pki::authority::{self, Authority};
+use super::{Result, compliance};
+use crate::app::App;
+use crate::catalogue::{Catalogue, Inventory, catalogue};
+use crate::clock::Time;
+use crate::domain::audit::Entry;
+use crate::domain::certificate::Certificate;
+use crate::domain::command::{Command, Input as OrderInput, State as OrderState};
+use crate::domain::compliance::Rules;
+use crate::domain::desired::{self, Candidate, Effective, Input, Item, Record, Timing};
+use crate::domain::device::Device;
+use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
+use crate::domain::fact::{self, Fact, Facts};
+use crate::domain::signal::Initiator;
+use crate::domain::user::User;
+use crate::ids::{CommandId, EnrollmentId, ProfileId};
+use crate::secret::Sealer;
+use crate::store::{self, Conn, Tx, audit, certificates, commands, desired_items, devices, enrollments, facts, users};
+
+/// Orders that are looked at together.
+const ORDERS: i64 = 1000;
+/// Good certificates of one device that are looked at, the newest first.
+const CERTIFICATES: i64 = 200;
+
+/// A device as the store knows it.
+pub(in crate::service) struct Known {
+    pub(in crate::service) enrollment: Enrollment,
+    pub(in crate::service) device: Device,
+    pub(in crate::service) user: Option<User>,
+    pub(in crate::service) items: Vec<desired::Loaded>,
+    pub(in crate::service) facts: Facts,
+    pub(in crate::service) orders: Vec<Command>,
+    /// Orders that nobody can read any more.
+    pub(in crate::service) corrupt_orders: Vec<CommandId>,
+    pub(in crate::service) certificates: Vec<Certificate>,
+}
+
+impl Known {
+    pub(in crate::service) fn read(conn: &mut Conn, sealer: &Sealer, id: &EnrollmentId, now: Time) -> store::Result<Self> {
+        let enrollment = enrollments::load_enrollment(conn, id)?;
+        let orders = commands::list_open(conn, sealer, id, ORDERS)?;
+        Ok(Self {
+            device: devices::load_device(conn, &enrollment.device_id)?,
+            user: enrollment.user_id.as_ref().map(|user| users::load_user(conn, user)).transpose()?,
+            items: desired_items::list_for_device(conn, &enrollment.device_id)?,
+            facts: facts::list_for_device(conn, &enrollment.device_id)?,
+            orders: orders.readable,
+            corrupt_orders: orders.corrupt,
+            certificates: certificates::list_newest(conn, &enrollment.device_id, now, CERTIFICATES)?,
+            enrollment,
+        })
+    }
+}
+
+/// What is being done for one message.
+pub(in crate::service) struct Round<'a> {
+    pub(in crate::service) app: &'a App,
+    pub(in crate::service) origin: &'a str,
+    pub(in crate::service) now: Time,
+    pub(in crate::service) timing: Timing,
+    pub(in crate::service) catalogue: &'static Catalogue,
+    pub(in crate::service) authority: Arc<Authority>,
+    pub(in crate::service) known: Known,
+    pub(in crate::service) items: Vec<Item>,
+    pub(in crate::service) effective: Effective,
+    pub(in crate::service) device: Device,
+    pub(in crate::service) reported: BTreeMap<String, Fact>,
+    pub(in crate::service) moved_orders: BTreeMap<CommandId, Command>,
+    pub(in crate::service) effects: Vec<Effect>,
+    pub(in crate::service) entries: Vec<Entry>,
+}
+
+impl<'a> Round<'a> {
+    pub(in crate::service) async fn new(app: &'a App, known: Known, origin: &'a str) -> Result<Self> {
+        let (now, catalogue) = (app.now(), catalogue());
+        let timing = Timing::hours(app.config.windows.drift_hours);
+        let candidates: Vec<Candidate<'_>> = known
+            .items
+            .iter()
+            .filter_map(|l| Some(Candidate { profile: &l.item.profile_id, kind: l.item.kind, document: l.desired.as_ref()? }))
+            .collect();
+        let effective = desired::effective(&candidates, known.device.platform, catalogue);
+        let mut items: Vec<Item> = known.items.iter().map(|l| l.item.clone()).collect();
+        desired::reconcile(&mut items, &effective, timing, now);
+        Ok(Self {
+            app,
+            origin,
+            now,
+            timing,
+            catalogue,
+            authority: authority::issuing(app).await?,
+            items,
+            effective,
+            device: known.device.clone(),
+            reported: BTreeMap::new(),
+            moved_orders: BTreeMap::new(),
+            effects: Vec::new(),
+            entries: Vec::new(),
+            known,
+        })
+    }
+
+    pub(in crate::service) fn apply(&mut self, record: &str, input: Input) {
+        desired::apply(&mut self.items, record, input, self.timing, self.now);
+    }
+
+    /// The record of a key and whose it is.
+    pub(in crate::service) fn record(&self, key: &str) -> Option<(&ProfileId, &Record)> {
+        let mut holders = self.items.iter().filter_map(|item| Some((&item.profile_id, item.detail.records.get(key)?)));
+        holders.find(|(_, record)| record.winner.is_none())
+    }
+
+    /// All records that the device knows about, with their keys.
+    pub(in crate::service) fn records(&self) -> impl Iterator<Item = (&String, &Record)> {
+        self.items.iter().flat_map(|item| &item.detail.records).filter(|(_, record)| record.winner.is_none())
+    }
+
+    pub(in crate::service) fn remember(&mut self, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+        let mut records = self.items.iter_mut().filter_map(|item| item.detail.records.get_mut(key));
+        if let Some(record) = records.find(|record| record.winner.is_none()) {
+            change(&mut record.memory);
+        }
+    }
+
+    pub(in crate::service) fn order(&self, id: &CommandId) -> Option<&Command> {
+        self.moved_orders.get(id).or_else(|| self.known.orders.iter().find(|order| order.id == *id))
+    }
+
+    pub(in crate::service) fn audit(&mut self, action: &'static str, object: String, after: &Value) {
+        self.entries.push(Entry::new(format!("device:{}", self.device.id), action, object, self.origin).after(after));
+    }
+
+    pub(in crate::service) fn move_order(&mut self, id: &CommandId, input: OrderInput) {
+        let Some(next) = self.order(id).cloned().and_then(|order| order.step(input, self.now)) else { return };
+        if matches!(next.state, OrderState::Done | OrderState::Failed | OrderState::Uncertain) {
+            self.audit("command.ended", format!("command:{id}"), &json!({ "kind": next.kind, "state": next.state }));
+        }
+        self.moved_orders.insert(id.clone(), next);
+    }
+
+    /// Takes a fact in.
+    pub(in crate::service) fn report(&mut self, name: &str, value: Option<String>, status: i64, source: &str, every_hours: u32) {
+        if let (Some(column), Some(value)) = (self.catalogue.fact(name).and_then(|row| row.inventory), &value) {
+            self.inventory(column, value);
+        }
+        let next_at = Some(fact::next_read(every_hours, self.now));
+        let fact = Fact { name: name.to_owned(), value, status, source: source.to_owned(), observed_at: self.now, next_at };
+        self.reported.insert(fact.name.clone(), fact);
+    }
+
+    fn inventory(&mut self, column: Inventory, value: &str) {
+        let text: String = value.trim().chars().take(256).collect();
+        if text.is_empty() {
+            return;
+        }
+        match column {
+            Inventory::DisplayName => self.device.display_name = text,
+            Inventory::SerialNumber => self.device.serial_number = Some(text),
+            Inventory::Manufacturer => self.device.manufacturer = Some(text),
+            Inventory::Model => self.device.model = Some(text),
+            Inventory::OsVersion => self.device.os_version = Some(text),
+            Inventory::OsEdition => self.device.os_edition = Some(text),
+            Inventory::EntraDeviceId => self.device.entra_device_id = Some(text),
+            // Known from the enrolment, which finds the device by it.
+            Inventory::HardwareId | Inventory::ChannelUri => {}
+        }
+    }
+
+    /// What has to be stored.
+    pub(in crate::service) fn changes(mut self) -> Result<Changes> {
+        let (items, over) = desired::settle(self.items);
+        let before: BTreeMap<&ProfileId, &Item> = self.known.items.iter().map(|l| (&l.item.profile_id, &l.item)).collect();
+        let items = items.into_iter().filter(|item| before.get(&item.profile_id).is_none_or(|old| **old != *item)).collect();
+        let sealer = self.app.sealer();
+        let mut orders = Vec::new();
+        for order in self.moved_orders.into_values() {
+            let result = commands::seal_result(&sealer, &order)?;
+            orders.push((order, result));
+        }
+        for id in &self.known.corrupt_orders {
+            self.entries.push(Entry::new("system", "command.unreadable", format!("command:{id}"), self.origin));
+        }
+        Ok(Changes {
+            read_state: self.known.enrollment.state,
+            device: (self.device != self.known.device).then_some(self.device),
+            enrollment: self.known.enrollment,
+            items,
+            over,
+            reported: self.reported.into_values().collect(),
+            orders,
+            corrupt: self.known.corrupt_orders,
+            effects: self.effects,
+            entries: self.entries,
+            rules: compliance::rules(&self.app.config),
+            origin: self.origin.to_owned(),
+            now: self.now,
+        })
+    }
+}
+
+/// What a message changed.
+pub(in crate::service) struct Changes {
+    enrollment: Enrollment,
+    read_state: EnrollmentState,
+    device: Option<Device>,
+    items: Vec<Item>,
+    over: Vec<ProfileId>,
+    reported: Vec<Fact>,
+    orders: Vec<(Command, Option<Vec<u8>>)>,
+    corrupt: Vec<CommandId>,
+    effects: Vec<Effect>,
+    entries: Vec<Entry>,
+    pub(in crate::service) rules: Rules,
+    pub(in crate::service) origin: String,
+    pub(in crate::service) now: Time,
+}
+
+impl Changes {
+    /// Refuses to go on when somebody retired or re-enrolled the device meanwhile: then the message is looked at again.
+    ///
+    /// # Errors
+    /// [`store::Error::Busy`].
+    pub(in crate::service) fn check(&self, tx: &mut Tx<'_>) -> store::Result<()> {
+        let current = enrollments::load_enrollment(tx.conn(), &self.enrollment.id)?;
+        let same = current.version == self.enrollment.version && current.state == self.read_state;
+        if same { Ok(()) } else { Err(store::Error::Busy) }
+    }
+
+    /// Stores everything but the audit rows, and judges the device when it said something new; whether the outbox has to be rung.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub(in crate::service) fn store(&self, tx: &mut Tx<'_>) -> store::Result<bool> {
+        let (device, now) = (&self.enrollment.device_id, self.now);
+        for item in &self.items {
+            desired_items::update_item(tx, item, now)?;
+        }
+        for profile in &self.over {
+            desired_items::delete_item(tx, device, profile)?;
+        }
+        let news = facts::upsert_facts(tx, device, &self.reported)?;
+        for (order, result) in &self.orders {
+            commands::update_command(tx, order, result.as_deref(), now)?;
+        }
+        for id in &self.corrupt {
+            commands::delete_command(tx, id)?;
+        }
+        if let Some(device) = &self.device {
+            devices::update_device(tx, device, now)?;
+        }
+        for effect in &self.effects {
+            effect.store(tx, device, &self.origin, now)?;
+        }
+        Ok(!news.is_empty() && compliance::reevaluate_in(tx, device, self.rules, Initiator::Policy, now)?.flipped)
+    }
+
+    /// Writes the audit rows.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub(in crate::service) fn record(&self, tx: &mut Tx<'_>) -> store::Result<()> {
+        self.entries.iter().try_for_each(|entry| audit::append(tx, entry, self.now))
+    }
+
+    /// When something is due next.
+    ///
+    /// # Errors
+    /// Only the database's own.
+    pub(in crate::service) fn next_work(&self, tx: &mut Tx<'_>) -> store::Result<Option<Time>> {
+        let items = desired_items::find_next_work(tx.conn(), &self.enrollment.device_id)?;
+        let orders = commands::find_next_due(tx.conn(), &self.enrollment.id)?;
+        Ok([items, orders].into_iter().flatten().min())
+    }
+}
