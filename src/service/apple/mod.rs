@@ -1,12 +1,8 @@
-<<<<<<< HEAD
-//! Apple devices.
-
-pub mod push_certificate;
-=======
 //! Apple devices: macOS, iOS and iPadOS.
 
 pub mod commands;
 pub mod declarations;
+pub mod push_certificate;
 pub(in crate::service) mod turn;
 
 pub use turn::receive;
@@ -27,4 +23,3 @@ pub fn leave(app: &App) -> Operation {
     let keys = [("Identifier".to_owned(), names(app).enrollment().into())].into_iter().collect();
     Operation::Request(Request { request: "RemoveProfile".into(), keys, once: false })
 }
->>>>>>> b8d5098 (Manage Apple devices: profiles, facts, orders and declarations on the one engine)

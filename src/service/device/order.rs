@@ -16,12 +16,8 @@ use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::profile::{Custom as Node, Scope};
 use crate::ids::{CommandId, DeviceId};
 use crate::service::apple::commands as commands_of_apple;
-<<<<<<< HEAD
-use crate::service::push::enqueue_wake;
-=======
 use crate::service::directory::By;
-use crate::service::push::wns;
->>>>>>> b8d5098 (Manage Apple devices: profiles, facts, orders and declarations on the one engine)
+use crate::service::push::enqueue_wake;
 use crate::service::{Error, Result};
 use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts};
 

@@ -16,12 +16,7 @@ use crate::ids::{CommandId, DeviceId, EnrollmentId};
 use crate::service::apple;
 use crate::service::directory::By;
 use crate::service::pki::revoke;
-<<<<<<< HEAD
-use crate::service::apple;
 use crate::service::push::enqueue_wake;
-=======
-use crate::service::push::wns;
->>>>>>> b8d5098 (Manage Apple devices: profiles, facts, orders and declarations on the one engine)
 use crate::service::{Result, compliance};
 use crate::store::certificates::Live;
 use crate::store::dm_sessions::Stored;
