@@ -1,0 +1,61 @@
+use super::*;
+use crate::catalogue::catalogue;
+
+fn payloads(json: Value) -> Vec<Payload> {
+    serde_json::from_value(json).unwrap()
+}
+
+fn refused(json: Value, platform: Platform) -> String {
+    let (at, why) = check(&payloads(json), platform, catalogue()).unwrap_err();
+    format!("{at}: {why}")
+}
+
+const OTHER: &str = r#"<?xml version="1.0" encoding="UTF-8"?><plist version="1.0"><dict>
+    <key>PayloadType</key><string>Configuration</string><key>PayloadVersion</key><integer>1</integer>
+    <key>PayloadIdentifier</key><string>x</string><key>PayloadUUID</key><string>A</string>
+    <key>PayloadContent</key><array>
+    <dict><key>PayloadType</key><string>com.apple.security.root</string><key>PayloadVersion</key><integer>1</integer>
+    <key>PayloadIdentifier</key><string>x.1</string><key>PayloadUUID</key><string>B</string>
+    <key>PayloadContent</key><data>MAA=</data></dict>
+    <dict><key>PayloadType</key><string>com.example.app</string><key>PayloadVersion</key><integer>1</integer>
+    <key>PayloadIdentifier</key><string>x.2</string><key>PayloadUUID</key><string>C</string>
+    <key>Anchors</key><array><string>B</string></array></dict>
+    </array></dict></plist>"#;
+
+#[test]
+fn what_devices_refuse_is_found_in_the_document() {
+    let scep = json!({"type": "scep", "name": "id", "template": {"subject": "CN={{DeviceId}}"}});
+    check(&payloads(json!([scep])), Platform::Ios, catalogue()).unwrap();
+    assert!(refused(json!([{"type": "com.apple.nothing", "name": "a"}]), Platform::MacOs).contains("no payload of the type"));
+    assert!(refused(json!([{"type": "com.apple.wifi.managed", "name": "a", "SSID": 1}]), Platform::MacOs).contains("no such key"));
+    let sso = json!([{"type": "com.apple.extensiblesso", "name": "sso", "ExtensionIdentifier": "x", "Type": "Redirect"}]);
+    assert!(refused(sso, Platform::MacOs).contains("TeamIdentifier"));
+    let user = json!([{"type": "scep", "name": "id", "template": {"scope": "user", "subject": "CN={{UserName}}"}}]);
+    assert!(refused(user, Platform::MacOs).contains("template.scope"));
+    assert!(refused(json!([{"type": "mobileconfig", "name": "m", "content": "<plist/>"}]), Platform::Ios).contains("content"));
+}
+
+#[test]
+fn a_profile_from_elsewhere_keeps_its_references() {
+    let payloads = payloads(json!([{"type": "mobileconfig", "name": "m", "content": OTHER}]));
+    check(&payloads, Platform::MacOs, catalogue()).unwrap();
+    let names = Names::new(TenantId::from_store("t".into()), "org.example");
+    let variables = Variables::samples();
+    let target = Target {
+        system: System::Mac,
+        version: OsVersion::parse("15.0").unwrap(),
+        names: &names,
+        identifier: "p",
+        generation: &|_| String::new(),
+        root: &[],
+        issuing: &[],
+        scep_url: "",
+        authority: "",
+        variables: &variables,
+    };
+    let built = build(&payloads, &target, catalogue()).unwrap();
+    let other = built.parts.iter().find(|part| part.kind == "com.example.app").unwrap();
+    let root = built.parts.iter().find(|part| part.kind == ROOT).unwrap();
+    let uuid = names.payload_uuid("p", &root.name, "");
+    assert_eq!(other.body.array("Anchors").unwrap()[0].as_str(), Some(uuid.as_str()));
+}

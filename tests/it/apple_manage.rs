@@ -1,0 +1,421 @@
+//! Apple devices under management: profiles, certificates, facts, orders and declarations, with every command held against Apple's schema.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use muster::clock::{DAY, HOUR, MINUTE};
+use muster::domain::Refusal;
+use muster::domain::certificate::{CertificateStatus, Purpose};
+use muster::domain::command::State as OrderState;
+use muster::domain::desired::State;
+use muster::domain::device::{Platform, State as DeviceState};
+use muster::ids::{DeviceId, EnrollmentId, ProfileId};
+use muster::service::apple::{self, declarations};
+use muster::service::device::{self, Order};
+use muster::service::profile::{self, Draft};
+use muster::service::{Error, compliance};
+use muster::sim::http::Client;
+use muster::sim::scep::{Options, Outcome, Server};
+use muster::store::apple::channels::{self, Channel, DEVICE};
+use muster::store::certificates::{self, Search};
+use muster::store::{desired_items, devices, enrollments};
+use muster::wire::apple::command::{Answer, Cause, Command, Status};
+use muster::wire::apple::ddm::{Declaration, Manifest, Tokens};
+use muster::wire::apple::profile::Profile;
+use muster::wire::apple::Who;
+use muster::wire::pkcs10::{GeneralName, Wish};
+use muster::wire::plist::{Data, Dict, Value};
+use serde_json::json;
+
+use crate::desired as rows;
+use crate::support::apple_schema::{Target, schema};
+use crate::support::windows::{House, by};
+
+/// A Mac as far as the command channel sees it.
+struct Mac {
+    house: House,
+    device: DeviceId,
+    enrollment: EnrollmentId,
+    profiles: BTreeMap<String, Profile>,
+    certificates: Vec<Vec<u8>>,
+    security: Dict,
+    /// Requests that it puts off.
+    not_now: BTreeSet<&'static str>,
+    /// The commands of all exchanges, in order.
+    log: Vec<Command>,
+}
+
+impl Mac {
+    async fn enrolled() -> Self {
+        let house = House::new().await;
+        let now = house.server.app.now();
+        let mac = rows::device("Mac", Platform::MacOs, None);
+        let row = rows::enrollment(&mac, now);
+        let (device, enrollment) = (mac.id.clone(), row.id.clone());
+        let channel = Channel::new(enrollment.clone(), DEVICE, "com.apple.mgmt.External.x");
+        house
+            .server
+            .app
+            .store
+            .write(move |tx| {
+                devices::insert_device(tx, &mac, now)?;
+                enrollments::insert_enrollment(tx, &row)?;
+                channels::insert_channel(tx, &channel)?;
+                enrollments::update_work_at(tx, &row.id, Some(now))
+            })
+            .await
+            .unwrap();
+        let security = Dict::new()
+            .with("FDE_Enabled", true)
+            .with("SystemIntegrityProtectionEnabled", true)
+            .with("FirewallSettings", Dict::new().with("FirewallEnabled", true))
+            .with("PasscodePresent", true)
+            .with("PasscodeCompliantWithProfiles", true);
+        let (profiles, certificates, not_now, log) = Default::default();
+        Self { house, device, enrollment, profiles, certificates, security, not_now, log }
+    }
+
+    async fn say(&self, status: Status, uuid: Option<String>, body: Dict, errors: Vec<Cause>) -> Option<Command> {
+        let answer = Answer { who: Who::device("U"), status, command_uuid: uuid, errors, body };
+        let bytes = apple::receive(&self.house.server.app, &self.enrollment, &answer, "test").await.unwrap();
+        (!bytes.is_empty()).then(|| Command::decode(&bytes).unwrap())
+    }
+
+    /// One exchange: what was asked, by type.
+    async fn connect(&mut self) -> Vec<String> {
+        let mut asked = Vec::new();
+        let mut next = self.say(Status::Idle, None, Dict::new(), Vec::new()).await;
+        while let Some(command) = next {
+            assert!(asked.len() < 50, "{asked:?}");
+            if let Some(schema) = schema() {
+                let findings = schema.command(&command.to_value(), Target::mac("15.1"));
+                assert!(findings.is_empty(), "{findings:#?}");
+            }
+            asked.push(command.request_type.clone());
+            self.log.push(command.clone());
+            next = if self.not_now.contains(command.request_type.as_str()) {
+                self.say(Status::NotNow, Some(command.uuid), Dict::new(), Vec::new()).await
+            } else {
+                let uuid = Some(command.uuid.clone());
+                match self.obey(command).await {
+                    Ok(body) => self.say(Status::Acknowledged, uuid, body, Vec::new()).await,
+                    Err(why) => {
+                        let cause =
+                            Cause { error_code: 1, error_domain: "T".into(), us_english_description: Some(why.into()), ..Cause::default() };
+                        self.say(Status::Error, uuid, Dict::new(), vec![cause]).await
+                    }
+                }
+            };
+        }
+        asked
+    }
+
+    async fn obey(&mut self, command: Command) -> Result<Dict, &'static str> {
+        let none = Dict::new();
+        Ok(match command.request_type.as_str() {
+            "DeviceInformation" => none.with(
+                "QueryResponses",
+                Dict::new()
+                    .with("OSVersion", "15.1")
+                    .with("DeviceName", "Ana's Mac")
+                    .with("ProductName", "Mac14,2")
+                    .with("SerialNumber", "C02"),
+            ),
+            "SecurityInfo" => none.with("SecurityInfo", self.security.clone()),
+            "ProfileList" => {
+                let entry = |p: &Profile| {
+                    Value::Dict(Dict::new().with("PayloadIdentifier", p.identifier.as_str()).with("PayloadUUID", p.uuid.as_str()))
+                };
+                none.with("ProfileList", self.profiles.values().map(entry).collect::<Vec<_>>())
+            }
+            "CertificateList" => {
+                let entry = |der: &Vec<u8>| {
+                    Value::Dict(Dict::new().with("CommonName", "x").with("IsIdentity", true).with("Data", Data(der.clone())))
+                };
+                none.with("CertificateList", self.certificates.iter().map(entry).collect::<Vec<_>>())
+            }
+            "InstallProfile" => {
+                let document = command.body.data("Payload").unwrap();
+                let profile = Profile::decode(document).unwrap();
+                if let Some(schema) = schema() {
+                    let findings = schema.profile(&profile.to_value(), Target::mac("15.1"));
+                    assert!(findings.is_empty(), "{findings:#?}");
+                }
+                for payload in profile.payloads().iter().filter(|payload| payload.kind == "com.apple.security.scep") {
+                    let old = self.profiles.get(&profile.identifier).map(|p| p.payloads().iter().any(|p| p.uuid == payload.uuid));
+                    // What it has under the same UUID stays.
+                    if old != Some(true) {
+                        let certificate = self.scep(payload.body.dict("PayloadContent").unwrap()).await;
+                        self.certificates.push(certificate);
+                    }
+                }
+                self.profiles.insert(profile.identifier.clone(), profile);
+                none
+            }
+            "RemoveProfile" => {
+                self.profiles.remove(command.body.string("Identifier").unwrap()).ok_or("no such profile").map(|_| ()).or_else(|why| {
+                    // The enrolment's own profile is not among those that are counted here.
+                    if command.body.string("Identifier").unwrap().ends_with("enrollment") { Ok(()) } else { Err(why) }
+                })?;
+                none
+            }
+            "RestartDevice" | "DeviceLock" | "EraseDevice" | "DeclarativeManagement" => none,
+            _ => return Err("unknown request"),
+        })
+    }
+
+    async fn scep(&self, content: &Dict) -> Vec<u8> {
+        let mut http = Client::new(&self.house.roots(), None).unwrap();
+        let server = Server::discover(&mut http, content.string("URL").unwrap(), Options::default()).await.unwrap();
+        let name = content.array("Subject").unwrap()[0].as_array().unwrap()[0].as_array().unwrap()[1].as_str().unwrap();
+        let san = content.dict("SubjectAltName").unwrap().string("uniformResourceIdentifier").unwrap();
+        let challenge = content.string("Challenge").map(str::to_owned);
+        let wish = Wish { san: vec![GeneralName::Uri(san.into())], challenge, ..Wish::common_name(name) };
+        match server.enroll(&mut http, &wish, self.house.server.app.now()).await {
+            Ok(Outcome::Issued(identity)) => identity.certificate,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    async fn states(&self) -> BTreeMap<ProfileId, State> {
+        let device = self.device.clone();
+        let items = self.house.server.app.store.read(move |c| desired_items::list_for_device(c, &device)).await.unwrap();
+        items.into_iter().map(|loaded| (loaded.item.profile_id, loaded.item.state)).collect()
+    }
+
+    async fn live(&self) -> usize {
+        let all = self.house.server.app.store.read(|c| certificates::list_certificates(c, &Search::default(), 1000)).await.unwrap();
+        all.iter().filter(|c| c.grant.purpose == Purpose::Authentication && c.status == CertificateStatus::Active).count()
+    }
+
+    async fn order(&self, order: Order, yes: bool) -> Result<String, Error> {
+        device::command(&self.house.server.app, &self.device, order, yes, &by()).await.map(|order| order.id.to_string())
+    }
+
+    async fn order_state(&self, id: &str) -> OrderState {
+        let all = device::orders(&self.house.server.app, &self.device, 100).await.unwrap();
+        all.into_iter().find(|order| order.id.as_str() == id).unwrap().state
+    }
+}
+
+fn installs(asked: &[String]) -> usize {
+    asked.iter().filter(|request| *request == "InstallProfile").count()
+}
+
+fn passcode(shortest: u32) -> Draft {
+    Draft::parse(&format!(
+        "display_name = \"p\"\nkind = \"configuration\"\nplatform = \"macos\"\n[[document.payloads]]\n\
+         type = \"com.apple.mobiledevice.passwordpolicy\"\nname = \"passcode\"\nminLength = {shortest}\n"
+    ))
+    .unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mac_gets_its_profiles_and_certificate_and_is_judged_by_what_it_says() {
+    let mut mac = Mac::enrolled().await;
+    for baseline in ["macos-trusted-root", "macos-scep-device-certificate", "macos-platform-sso", "macos-compliance", "macos-passcode"] {
+        mac.house.assign_baseline(baseline).await;
+    }
+    let asked = mac.connect().await;
+    assert_eq!(installs(&asked), 4, "{asked:?}");
+    let states = mac.states().await;
+    assert!(states.values().all(|state| matches!(state, State::Verified | State::Assigned)), "{states:?} {asked:?}");
+    assert_eq!((mac.certificates.len(), mac.live().await), (1, 1));
+    let app = &mac.house.server.app;
+    let shown = device::show(app, &mac.device).await.unwrap();
+    assert_eq!(shown.overview.compliant, Some(true), "{:#?}", shown.reasons);
+    assert_eq!(shown.overview.device.serial_number.as_deref(), Some("C02"));
+    // Nothing is due: nothing is asked, and nothing is issued again.
+    assert_eq!(mac.connect().await, [""; 0]);
+
+    // The passcode goes: the grace runs, then the Mac is not compliant.
+    mac.security.insert("PasscodePresent", false);
+    mac.house.server.clock.advance(DAY);
+    mac.connect().await;
+    mac.house.server.clock.advance(DAY + HOUR);
+    mac.connect().await;
+    compliance::run_due(&mac.house.server.app).await.unwrap();
+    let shown = device::show(&mac.house.server.app, &mac.device).await.unwrap();
+    assert_eq!(shown.overview.compliant, Some(false));
+    assert_eq!((mac.certificates.len(), mac.live().await), (1, 1), "the identity was not issued anew");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_changed_profile_takes_the_place_of_the_old_and_one_that_is_taken_away_goes() {
+    let mut mac = Mac::enrolled().await;
+    let id = mac.house.assign(passcode(8)).await;
+    mac.connect().await;
+    let before = mac.profiles.values().next().unwrap().clone();
+    profile::apply(&mac.house.server.app, passcode(12), &by()).await.unwrap();
+    let asked = mac.connect().await;
+    assert_eq!(asked, ["InstallProfile", "ProfileList"]);
+    let after = mac.profiles.values().next().unwrap().clone();
+    assert_eq!(mac.profiles.len(), 1);
+    assert_eq!(before.payloads()[0].uuid, after.payloads()[0].uuid);
+    assert_ne!(before.uuid, after.uuid);
+    // Somebody removes it: the next look finds that, and it comes back.
+    mac.profiles.clear();
+    mac.house.server.clock.advance(2 * DAY);
+    mac.connect().await;
+    assert_eq!(mac.profiles.len(), 1);
+    profile::delete(&mac.house.server.app, &id, &by()).await.unwrap();
+    assert!(mac.connect().await.contains(&"RemoveProfile".to_owned()));
+    assert!(mac.profiles.is_empty() && mac.states().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_is_renewed_in_its_profile_and_ends_with_it() {
+    let mut mac = Mac::enrolled().await;
+    let id = mac.house.assign_baseline("macos-scep-device-certificate").await;
+    mac.connect().await;
+    mac.house.server.clock.advance(300 * DAY);
+    mac.connect().await;
+    assert_eq!(mac.certificates.len(), 2);
+    assert_eq!(mac.live().await, 1, "the old one is superseded");
+    profile::delete(&mac.house.server.app, &id, &by()).await.unwrap();
+    mac.connect().await;
+    assert_eq!(mac.live().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_puts_off_waits_and_the_rest_goes_on() {
+    let mut mac = Mac::enrolled().await;
+    mac.house.assign(passcode(8)).await;
+    mac.not_now.insert("InstallProfile");
+    for _ in 0..5 {
+        let asked = mac.connect().await;
+        assert_eq!(installs(&asked), 1, "{asked:?}");
+        mac.house.server.clock.advance(MINUTE);
+    }
+    let restart = mac.order(Order::Known("reboot".into()), true).await.unwrap();
+    mac.not_now.insert("RestartDevice");
+    for _ in 0..5 {
+        mac.connect().await;
+        assert_eq!(mac.order_state(&restart).await, OrderState::Queued);
+    }
+    mac.not_now.clear();
+    mac.connect().await;
+    assert_eq!(mac.order_state(&restart).await, OrderState::Done);
+    assert_eq!(mac.profiles.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_whose_answer_is_lost_is_not_given_again() {
+    let mut mac = Mac::enrolled().await;
+    mac.connect().await;
+    let lock = |pin: &str| Order::With("lock".into(), [("pin".to_owned(), pin.to_owned())].into());
+    assert!(matches!(mac.order(lock("12"), true).await, Err(Error::Invalid(Refusal::ProfileValueRefused, _))));
+    assert!(matches!(mac.order(Order::Known("clear-passcode".into()), true).await, Err(Error::Invalid(Refusal::OrderUnknown, _))));
+    let id = mac.order(lock("123456"), true).await.unwrap();
+    let command = mac.say(Status::Idle, None, Dict::new(), Vec::new()).await.unwrap();
+    assert_eq!((command.request_type.as_str(), command.body.string("PIN")), ("DeviceLock", Some("123456")));
+    assert_eq!(mac.connect().await, [""; 0]);
+    assert_eq!(mac.order_state(&id).await, OrderState::Uncertain);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_retired_mac_loses_its_enrolment_and_an_erased_one_too() {
+    for erase in [false, true] {
+        let mut mac = Mac::enrolled().await;
+        mac.connect().await;
+        let app = std::sync::Arc::clone(&mac.house.server.app);
+        if erase {
+            mac.order(Order::Known("wipe".into()), true).await.unwrap();
+        } else {
+            device::retire(&app, &mac.device, "cli:test", "local").await.unwrap();
+        }
+        mac.connect().await;
+        assert_eq!(mac.log.last().unwrap().request_type, if erase { "EraseDevice" } else { "RemoveProfile" });
+        let shown = device::show(&app, &mac.device).await.unwrap();
+        assert_eq!(shown.overview.device.state, DeviceState::Retired);
+        assert_eq!(mac.connect().await, [""; 0]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn declarations_are_told_served_and_believed_when_reported() {
+    let mut mac = Mac::enrolled().await;
+    let text = "display_name = \"d\"\nkind = \"configuration\"\nplatform = \"macos\"\n[[document.payloads]]\n\
+                type = \"com.apple.configuration.passcode.settings\"\nname = \"passcode\"\nRequirePasscode = true\n";
+    let id = mac.house.assign(Draft::parse(text).unwrap()).await;
+    assert!(mac.connect().await.contains(&"DeclarativeManagement".to_owned()));
+    let app = std::sync::Arc::clone(&mac.house.server.app);
+    let ask = async |endpoint: &str| declarations::receive(&app, &mac.enrollment, endpoint, None, "test").await.unwrap();
+    let tokens: Tokens = serde_json::from_slice(&ask("tokens").await.unwrap()).unwrap();
+    let manifest: Manifest = serde_json::from_slice(&ask("declaration-items").await.unwrap()).unwrap();
+    assert_eq!(tokens.sync_tokens.declarations_token, manifest.declarations_token);
+    let item = manifest.declarations.configurations[0].clone();
+    let declaration = ask(&format!("declaration/configuration/{}", item.identifier)).await.unwrap();
+    let served: Declaration = serde_json::from_slice(&declaration).unwrap();
+    assert_eq!(served.server_token, item.server_token);
+    if let Some(schema) = schema() {
+        let findings = schema.declaration(&serde_json::from_slice(&declaration).unwrap(), Target::mac("15.1"));
+        assert!(findings.is_empty(), "{findings:#?}");
+    }
+    assert!(ask("declaration/asset/nothing").await.is_none());
+    assert_eq!(mac.states().await[&id], State::Delivered);
+
+    let report = |valid: &str, token: &str| {
+        serde_json::to_vec(&json!({ "StatusItems": {
+            "management": {
+                "declarations": { "configurations": [
+                    { "identifier": item.identifier, "server-token": token, "active": true, "valid": valid }], "activations": [], "assets": [], "management": [] },
+                "client-capabilities": { "supported-payloads": {
+                    "declarations": { "configurations": ["com.apple.configuration.management.status-subscriptions"] },
+                    "status-items": ["passcode.is-present"] } },
+            },
+            "passcode": { "is-present": true },
+        }, "Errors": [] }))
+        .unwrap()
+    };
+    let tell = async |report: Vec<u8>| declarations::receive(&app, &mac.enrollment, "status", Some(&report), "test").await.unwrap();
+    tell(report("valid", "stale")).await;
+    assert_eq!(mac.states().await[&id], State::Delivered);
+    tell(report("valid", &item.server_token)).await;
+    assert_eq!(mac.states().await[&id], State::Verified);
+    let shown = device::show(&app, &mac.device).await.unwrap();
+    let fact = shown.facts.iter().find(|fact| fact.name == "apple.passcode-present").unwrap();
+    assert_eq!((fact.value.as_deref(), fact.source.as_str()), (Some("true"), "status report"));
+    // What it can report is subscribed to, so it is told again.
+    assert!(mac.connect().await.contains(&"DeclarativeManagement".to_owned()));
+}
+
+/// The baselines for both systems in several versions.
+#[test]
+fn the_baselines_are_what_apples_schema_knows() {
+    use muster::catalogue::{OsVersion, catalogue};
+    use muster::domain::apple::content::{self, Target as To};
+    use muster::domain::apple::profile::{About, Names};
+    use muster::domain::certificate::Variables;
+    let Some(schema) = schema() else { return };
+    let (names, variables) = (Names::new(muster::ids::TenantId::new(), "org.example"), Variables::samples());
+    let mut judged = 0;
+    for (file, draft) in profile::ready().unwrap() {
+        let Some(system) = content::system(draft.platform) else { continue };
+        content::check(&draft.document.payloads, draft.platform, catalogue()).unwrap();
+        let targets = if draft.platform == Platform::MacOs {
+            [Target::mac("13.0"), Target::mac("14.0"), Target::mac("15.1")]
+        } else {
+            [Target::iphone("16.0"), Target::iphone("17.0"), Target::iphone("18.1")]
+        };
+        for target in targets.into_iter().filter(|_| draft.document.compliance.is_none()) {
+            let to = To {
+                system,
+                version: OsVersion::parse(target.version).unwrap(),
+                names: &names,
+                identifier: "org.example.p",
+                generation: &|_| String::new(),
+                root: &[1],
+                issuing: &[2],
+                scep_url: "https://example.org/scep/issuing",
+                authority: "issuing",
+                variables: &variables,
+            };
+            let built = content::build(&draft.document.payloads, &to, catalogue()).unwrap();
+            let whole = names.assemble("org.example.p", &About { display_name: file.clone(), ..About::default() }, built.parts);
+            let findings = schema.profile(&whole.to_value(), target);
+            assert!(findings.is_empty(), "{file} {target:?} {findings:#?}");
+            judged += 1;
+        }
+    }
+    assert!(judged >= 21, "{judged}");
+}
