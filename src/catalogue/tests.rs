@@ -43,7 +43,7 @@ fn baselines_name_only_rows_that_exist_with_values_that_are_allowed() {
         }
         let rules = baseline.document.pointer("/compliance/rules").and_then(Value::as_object);
         for (id, value) in rules.into_iter().flatten() {
-            catalogue().rule("windows", id).unwrap_or_else(|| panic!("no rule {id}")).validate(value).unwrap();
+            catalogue().rule(&baseline.platform, id).unwrap_or_else(|| panic!("no rule {id}")).validate(value).unwrap();
         }
     }
 }
