@@ -10,8 +10,8 @@ use crate::ids::TenantId;
 use crate::secret::{SealError, Sealer, Secret};
 use crate::service::pki::keys::Keys;
 use crate::service::presence::Presence;
+use crate::service::strangers::Strangers;
 use crate::service::windows::entra::KeyCache;
-use crate::service::windows::strangers::Strangers;
 use crate::store::Store;
 
 /// The variable that may hold the master keys instead of a file.

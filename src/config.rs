@@ -71,10 +71,10 @@ settings! {
         ca: Ca = Ca::default();
         /// SCEP.
         scep: Scep = Scep::default();
-        /// Windows.
-        windows: Windows = Windows::default();
         /// Apple.
         apple: Apple = Apple::default();
+        /// Windows.
+        windows: Windows = Windows::default();
         /// Compliance of the whole organisation.
         compliance: Compliance = Compliance::default();
         /// Signals.
@@ -157,6 +157,25 @@ settings! {
 }
 
 settings! {
+    /// Apple.
+    Apple {
+        /// Life of a device's identity certificate, in days.
+        identity_days: u32 = 365;
+        /// How many days before its end the server renews it.
+        renewal_days: u32 = 60;
+        /// How long an enrolment profile may be installed, in minutes.
+        session_minutes: u32 = 60;
+        /// Manage the users of Macs, too: their channels are offered in the enrolment profile.
+        user_channels: bool = false;
+        /// Have devices that enrol from now on sign their messages, and take the signature for the client certificate where a reverse
+        /// proxy (`proxies`) ends TLS and passes none on.
+        sign_messages: bool = false;
+        /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
+        apns: Apns = Apns::default();
+    }
+}
+
+settings! {
     /// Windows.
     Windows {
         /// The server's name in the device's tree (`DMClient/Provider/<id>`): never change it once devices are enrolled.
@@ -220,14 +239,6 @@ settings! {
         token_url: String = "https://login.live.com/accesstoken.srf".into();
         /// Host name endings that channel URIs may have.
         channel_hosts: Vec<String> = vec![".notify.windows.com".into()];
-    }
-}
-
-settings! {
-    /// Apple.
-    Apple {
-        /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
-        apns: Apns = Apns::default();
     }
 }
 

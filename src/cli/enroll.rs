@@ -7,8 +7,10 @@ use serde_json::{Map, Value, json};
 use super::output::align;
 use crate::app::App;
 use crate::clock::MINUTE;
+use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
 use crate::service;
+use crate::service::apple::enroll as apple_enroll;
 use crate::service::windows::enroll::{self, Invitation};
 
 /// What kind of device is to be enrolled.
@@ -16,6 +18,69 @@ use crate::service::windows::enroll::{self, Invitation};
 pub enum Command {
     /// Makes a Temporary Access Pass and shows what to type or open on a Windows PC
     Windows(Windows),
+    /// Makes a one-time link to an enrolment profile for a Mac, iPhone or iPad
+    Apple(Apple),
+}
+
+/// For whom.
+#[derive(clap::Args, Debug, Deserialize, Serialize)]
+pub struct Apple {
+    /// User principal name of whoever will use the device
+    #[arg(long, value_name = "UPN")]
+    user: String,
+    /// `macos` or `ios` (iPadOS, too)
+    #[arg(long, default_value = "macos", value_name = "PLATFORM", value_parser = ["macos", "ios"])]
+    platform: String,
+    /// How long the link is good, in minutes
+    #[arg(long, default_value_t = 1440, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=43_200))]
+    minutes: u32,
+}
+
+async fn apple(app: &App, arguments: Apple, actor: &str) -> service::Result<Value> {
+    let platform = Platform::parse(&arguments.platform).unwrap_or(Platform::MacOs);
+    let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
+    let invitation = apple_enroll::invite(app, &arguments.user, platform, lifetime, actor).await?;
+    let mut before = Vec::new();
+    if app.config.web.url.is_none() || app.config.device.url.is_none() {
+        before.push(format!("set web.url and device.url: a device is told {} and {}", app.config.web_url(), app.config.device_url()));
+    }
+    if app.config.tls.certificate_file.is_none() {
+        before.push(format!(
+            "the device must trust this server: install {}/aia/root.cer first, or set tls.certificate_file",
+            app.config.pki_url()
+        ));
+    }
+    Ok(json!({
+        "user": invitation.user.upn,
+        "platform": platform,
+        "link": String::from_utf8_lossy(invitation.link.expose()),
+        "good_until": invitation.expires_at.to_string(),
+        "with_a_pass": invitation.page_url,
+        "before": before,
+    }))
+}
+
+fn render_apple(answer: &Value) -> String {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let row = |name: &str, value: String| vec![format!("  {name}"), value];
+    let device = if text("platform") == "ios" { "an iPhone or iPad" } else { "a Mac" };
+    let install = if text("platform") == "ios" {
+        "Settings, Profile Downloaded, Install"
+    } else {
+        "System Settings, General, Device Management, open the profile, Install"
+    };
+    let mut shown = format!("Enrol {device} for {}\n\n", text("user"));
+    shown.push_str(&align(vec![
+        row("open in Safari on the device", text("link")),
+        row("good", format!("once, until {}", minute(&text("good_until")))),
+        row("then", install.into()),
+        row("or sign in with a pass at", text("with_a_pass")),
+    ]));
+    let notes: Vec<&str> = answer.get("before").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
+    if !notes.is_empty() {
+        shown.push_str(&format!("\nBefore that:\n{}", notes.iter().map(|note| format!("  - {note}\n")).collect::<String>()));
+    }
+    shown
 }
 
 /// For whom.
@@ -36,7 +101,10 @@ pub struct Windows {
 }
 
 pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Result<Value> {
-    let Command::Windows(arguments) = command;
+    let arguments = match command {
+        Command::Windows(arguments) => arguments,
+        Command::Apple(arguments) => return apple(app, arguments, actor).await,
+    };
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
     let policy = Policy { length: arguments.length, lifetime, one_time: !arguments.reusable };
     let invitation = enroll::invite(app, &arguments.user, policy, actor, "local").await?;
@@ -81,6 +149,9 @@ fn minute(moment: &str) -> String {
 
 /// The answer for people.
 pub(super) fn render(answer: &Value) -> String {
+    if answer.get("link").is_some() {
+        return render_apple(answer);
+    }
     let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let row = |name: &str, value: String| vec![format!("  {name}"), value];
     let once = answer.get("one_time").and_then(Value::as_bool).unwrap_or(true);

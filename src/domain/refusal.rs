@@ -67,6 +67,7 @@ refusals! {
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
+    EnrollmentSessionOver = "ENR0018", "the enrolment profile is too old, was used or is not ours; get a new one";
     GroupMemberUnknown = "USR0011", "the member does not exist; create the user, or enrol the device, first";
     ManagementCredentialsWrong = "MGT0005", "the device's MD5 credentials are wrong, stale or used; it gets a new challenge, and if that fails, too, enrol it again";
     ManagementMessageOutOfOrder = "MGT0001", "the message does not follow the last one of its session; the device has to start a new session";
@@ -121,6 +122,7 @@ refusals! {
     TemplateVariableOfUser = "CRT0022", "a device certificate cannot use a variable of the user; make it a user certificate";
     TemplateVariableUnknown = "CRT0023", "the certificate template names a variable that does not exist";
     TokenInvalid = "AUT0006", "the token is wrong, expired, used or of another organisation; sign in again";
+    TokenServiceUnknown = "ENR0019", "the device asks for a token of a service that this server does not serve";
     UserInUse = "USR0010", "the user still has devices or certificates, which must stay accounted for; disable the user instead";
     UserNameInvalid = "USR0012", "a user principal name looks like name@domain and is at most 256 characters long";
     UserUnknown = "ENR0016", "the person is not in the directory of this server; an administrator can add the user";

@@ -1,5 +1,6 @@
 //! Thin faces: extract, decode, call, encode.
 
+pub mod apple;
 mod drain;
 pub mod echo;
 pub mod error;

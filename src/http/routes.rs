@@ -1,7 +1,8 @@
 //! What each face answers: one table per face, and nothing is reachable that is not in it.
 
-use actix_web::web::{ServiceConfig, get, post, resource};
+use actix_web::web::{ServiceConfig, get, post, put, resource};
 
+use super::apple::{enroll as apple_enroll, manage as apple};
 use super::windows::{enroll, manage};
 use super::{health, pki, scep, signals, signin};
 use crate::service::signals::JWKS_PATH;
@@ -23,6 +24,10 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource(AUTHENTICATE).route(get().to(signin::show)).route(post().to(signin::sign_in)))
         .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
         .service(resource(TERMS).route(get().to(enroll::show_terms)).route(post().to(enroll::decide_terms)))
+        .service(resource(apple::CHECK_IN).route(put().to(apple::check_in)))
+        .service(resource(apple::COMMANDS).route(put().to(apple::connect)))
+        .service(resource("/enroll/apple").route(get().to(apple_enroll::show)).route(post().to(apple_enroll::sign_in)))
+        .service(resource("/enroll/apple/{token}").route(get().to(apple_enroll::show_link)).route(post().to(apple_enroll::use_link)))
         .service(resource("/enroll/windows").route(get().to(enroll::show_guide)))
         .service(resource("/healthz").route(get().to(health::show_alive)))
         .service(resource("/metrics").route(get().to(health::show_metrics)))
@@ -35,6 +40,8 @@ pub fn web(table: &mut ServiceConfig) {
 pub fn device(table: &mut ServiceConfig) {
     table
         .service(resource(MANAGEMENT_EXACTLY).route(post().to(manage::receive)))
+        .service(resource(apple::CHECK_IN).route(put().to(apple::check_in)))
+        .service(resource(apple::COMMANDS).route(put().to(apple::connect)))
         .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
         .service(resource(ENROLLMENT).route(post().to(enroll::request_token)))
         .service(resource(MANAGEMENT).route(post().to(manage::receive)))

@@ -23,6 +23,8 @@ pub mod reseal;
 mod round;
 pub mod setup;
 pub mod signals;
+mod signature;
+pub mod strangers;
 pub mod windows;
 
 pub use error::{Error, Result};

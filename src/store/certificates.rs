@@ -94,6 +94,19 @@ pub fn insert_certificate(tx: &mut Tx<'_>, certificate: &Certificate, now: Time)
     Ok(())
 }
 
+/// Says whose device an identity is that was issued before its device was known.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn update_device(tx: &mut Tx<'_>, id: &CertificateId, device: &DeviceId) -> Result<()> {
+    let mut grant = load_certificate(tx.conn(), id)?.grant;
+    grant.device_id = Some(device.clone());
+    let document = serde_json::to_string(&grant)?;
+    let change = (certificates::device_id.eq(Some(device.to_string())), certificates::grant_document.eq(document));
+    diesel::update(certificates::table.find(id.to_string())).set(change).execute(tx.conn())?;
+    Ok(())
+}
+
 /// The certificate, which must exist.
 ///
 /// # Errors

@@ -9,6 +9,7 @@ use diesel::sql_types::{BigInt, Bool, HasSqlType, Nullable, Text};
 use super::schema::{commands, enrollments};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
+use crate::domain::Refusal;
 use crate::domain::command;
 use crate::domain::device::Platform;
 use crate::domain::enrollment::{Enrollment, Kind, State};
@@ -97,6 +98,25 @@ pub struct Identity {
     pub report_hash: Option<String>,
     /// Who enrolled, when somebody did.
     pub user: Option<IdentityUser>,
+}
+
+impl Identity {
+    /// Whether the holder of the certificate may speak for the enrolment: the certificate is the identity (MS-MDM 2.1).
+    ///
+    /// # Errors
+    /// [`Refusal::CertificateRevoked`], [`Refusal::CertificateExpired`], [`Refusal::EnrollmentEnded`].
+    pub fn may_speak(&self, now: Time) -> std::result::Result<(), Refusal> {
+        if self.certificate.revoked_at.is_some() {
+            return Err(Refusal::CertificateRevoked);
+        }
+        if now < self.certificate.not_before || now >= self.certificate.not_after {
+            return Err(Refusal::CertificateExpired);
+        }
+        match self.enrollment.state {
+            State::Provisioned | State::Active | State::Unenrolling => Ok(()),
+            State::Ended => Err(Refusal::EnrollmentEnded),
+        }
+    }
 }
 
 /// The certificate of an [`Identity`].
@@ -267,6 +287,22 @@ pub fn find_current_enrollment(conn: &mut Conn, device: &DeviceId) -> Result<Opt
     let row = enrollments::table
         .filter(enrollments::device_id.eq(device.as_str()))
         .filter(enrollments::ended_at.is_null())
+        .select(Row::as_select())
+        .first(conn)
+        .optional()?;
+    row.map(Enrollment::try_from).transpose()
+}
+
+/// The enrolment of an Apple device that has not ended, by the identifier that the device gives itself.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_live_apple(conn: &mut Conn, mdm_id: &str) -> Result<Option<Enrollment>> {
+    let row = enrollments::table
+        .filter(enrollments::mdm_id.eq(mdm_id))
+        .filter(enrollments::ended_at.is_null())
+        .filter(enrollments::platform.eq_any([Platform::MacOs.as_str(), Platform::Ios.as_str()]))
+        .order(enrollments::id.desc())
         .select(Row::as_select())
         .first(conn)
         .optional()?;

@@ -54,15 +54,15 @@ async fn a_pass_signs_in_as_it_is_typed_and_a_one_time_pass_once() {
     assert_eq!(text.len(), 14, "{text}");
     assert_eq!(tap::check(&server.app, " ANA@example.org ", &text.to_uppercase(), HERE).await.unwrap().user.id, ana);
     let made = token::create_with_tap(&server.app, "ana@example.org", &text.replace('-', ""), HERE, Platform::Windows).await.unwrap();
-    assert_eq!(token::check(&server.app, made.expose(), Platform::Windows).await.unwrap().user.id, ana);
-    assert_eq!(code(token::check(&server.app, made.expose(), Platform::Ios).await), Refusal::TokenInvalid.code());
+    assert_eq!(token::check(&server.app, made.expose(), &[Platform::Windows]).await.unwrap().user.id, ana);
+    assert_eq!(code(token::check(&server.app, made.expose(), &[Platform::Ios]).await), Refusal::TokenInvalid.code());
     let again = token::create_with_tap(&server.app, "ana@example.org", &text, HERE, Platform::Windows).await;
     assert_eq!(code(again), Refusal::SignInFailed.code());
     let by = muster::service::directory::By::local("cli:test");
     muster::service::directory::enable_user(&server.app, &ana, false, &by).await.unwrap();
-    assert_eq!(code(token::check(&server.app, made.expose(), Platform::Windows).await), "AUT0001");
+    assert_eq!(code(token::check(&server.app, made.expose(), &[Platform::Windows]).await), "AUT0001");
     server.clock.advance(token::LIFETIME);
-    assert_eq!(code(token::check(&server.app, made.expose(), Platform::Windows).await), Refusal::TokenInvalid.code());
+    assert_eq!(code(token::check(&server.app, made.expose(), &[Platform::Windows]).await), Refusal::TokenInvalid.code());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
 mod apple_captures;
+mod apple_enroll;
 mod apple_manage;
 mod apple_payloads;
 mod apple_push;

@@ -1,7 +1,11 @@
 //! Apple devices: macOS, iOS and iPadOS.
 
+pub mod checkin;
 pub mod commands;
+pub mod connect;
 pub mod declarations;
+pub mod enroll;
+pub mod identity;
 pub mod push_certificate;
 pub(in crate::service) mod turn;
 

@@ -18,6 +18,7 @@ use crate::service::directory::By;
 use crate::service::pki::revoke;
 use crate::service::push::enqueue_wake;
 use crate::service::{Result, compliance};
+use crate::store::apple::channels;
 use crate::store::certificates::Live;
 use crate::store::dm_sessions::Stored;
 use crate::store::{self, Conn, Tx, audit, commands, desired_items, devices, dm_sessions, enrollments};
@@ -130,6 +131,17 @@ pub fn left_in(
     Ok(ended)
 }
 
+/// Ends the enrolment of an Apple device whose profile was removed, in the caller's transaction. False when it had ended before.
+///
+/// # Errors
+/// [`NotFound`](store::Error::NotFound) without such an enrolment.
+pub fn checked_out_in(tx: &mut Tx<'_>, enrollment: &Enrollment, rules: Rules, origin: &str, now: Time) -> store::Result<bool> {
+    let by_order = enrollment.state == State::Unenrolling;
+    let (action, initiator) =
+        if by_order { ("enrollment.end-by-order", Initiator::Admin) } else { ("enrollment.end-by-user", Initiator::User) };
+    End { action, actor: None, initiator, rules, origin, now }.carry_out(tx, &enrollment.id)
+}
+
 /// Nobody waits for the device any longer: it is lost, broken or wiped.
 ///
 /// # Errors
@@ -239,6 +251,7 @@ pub fn end_in(
     enrollments::update_work_at(tx, &enrollment.id, None)?;
     commands::cancel_open(tx, &enrollment.id, now)?;
     dm_sessions::purge_session(tx, &enrollment.id)?;
+    channels::abandon(tx, &enrollment.id)?;
     // First what could still become a certificate, then the certificates.
     store::scep::withdraw(tx, &enrollment.device_id, None, actor, now)?;
     for identity in [false, true] {

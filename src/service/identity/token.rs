@@ -62,11 +62,40 @@ pub async fn create_with_tap(app: &App, user_name: &str, typed: &str, address: I
     Ok(Secret::new(text.into_bytes()))
 }
 
+/// Makes a token for a user who did not sign in: whoever shows it enrols one device for that user.
+///
+/// # Errors
+/// Only our own.
+pub async fn create_link(app: &App, user: &User, platform: Platform, lifetime: i64, actor: &str) -> Result<Secret> {
+    let text = URL_SAFE_NO_PAD.encode(random::<32>()?);
+    let now = app.now();
+    let token = EnrollmentToken {
+        hash: hash(text.as_bytes()),
+        user_id: user.id.clone(),
+        platform,
+        method: "link".into(),
+        tap_id: None,
+        expires_at: now.plus(lifetime),
+        used_at: None,
+    };
+    let state = serde_json::json!({ "for": format!("{platform} enrolment"), "expires_at": token.expires_at.to_string() });
+    let entry = Entry::new(actor, "enrollment.invite", format!("user:{}", user.id), "local").after(&state);
+    app.store
+        .write(move |tx| {
+            enrollment_tokens::insert_token(tx, &token, now)?;
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(Secret::new(text.into_bytes()))
+}
+
 /// A token that is good.
 #[derive(Clone, Debug)]
 pub struct Proof {
     /// Who signed in.
     pub user: User,
+    /// What the token is for.
+    pub platform: Platform,
     /// Names the token when it is used up.
     pub hash: String,
     /// How the person signed in.
@@ -76,8 +105,8 @@ pub struct Proof {
 /// Looks a token up without using it.
 ///
 /// # Errors
-/// [`Refusal::TokenInvalid`] when it is unknown, used, expired or for another platform; [`Refusal::AccountDisabled`].
-pub async fn check(app: &App, text: &[u8], platform: Platform) -> Result<Proof> {
+/// [`Refusal::TokenInvalid`] when it is unknown, used, expired or for other platforms; [`Refusal::AccountDisabled`].
+pub async fn check(app: &App, text: &[u8], platforms: &[Platform]) -> Result<Proof> {
     let hash = hash(text.trim_ascii());
     let now = app.now();
     let found = app
@@ -88,13 +117,13 @@ pub async fn check(app: &App, text: &[u8], platform: Platform) -> Result<Proof> 
         })
         .await?;
     let (user, token) = found.ok_or(Refusal::TokenInvalid)?;
-    if token.used_at.is_some() || token.expires_at <= now || token.platform != platform {
+    if token.used_at.is_some() || token.expires_at <= now || !platforms.contains(&token.platform) {
         return Err(Error::Refused(Refusal::TokenInvalid));
     }
     if !user.enabled {
         return Err(Error::Refused(Refusal::AccountDisabled));
     }
-    Ok(Proof { user, hash: token.hash, method: token.method })
+    Ok(Proof { user, platform: token.platform, hash: token.hash, method: token.method })
 }
 
 /// The key of the row: a token has 256 random bits, so a plain hash is enough, and looking it up tells nothing by its time.

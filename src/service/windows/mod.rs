@@ -6,5 +6,4 @@ pub mod entra;
 mod plan;
 pub mod session;
 pub mod signature;
-pub mod strangers;
 pub mod terms;

@@ -13,7 +13,6 @@ mod load;
 mod proof;
 
 use super::enroll;
-use super::strangers::{Caller, turn_away};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
@@ -23,6 +22,7 @@ use crate::domain::dm_session::{
 };
 use crate::domain::enrollment::{Enrollment, Kind, State};
 use crate::service::device::{self, Leaving};
+use crate::service::strangers::{Caller, turn_away};
 use crate::service::{Error, Result, compliance};
 use crate::store::dm_sessions::Stored;
 use crate::store::enrollments::Identity;
@@ -52,7 +52,7 @@ pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) ->
     let fingerprint = certificate.to_owned();
     let identity = app.store.look_up(move |conn| enrollments::find_identity(conn, &fingerprint)).await?;
     let mut caller = Caller { certificate: Some(certificate), known: identity.is_some(), origin, ..Caller::default() };
-    if let Err(refusal) = judge(identity.as_ref(), now) {
+    if let Err(refusal) = identity.as_ref().map_or(Err(Refusal::CertificateNotOurs), |identity| identity.may_speak(now)) {
         // A device that left and lost the answer asks once more.
         let gone = identity.filter(|identity| identity.enrollment.state == State::Ended);
         if let Some(gone) = gone
@@ -89,21 +89,6 @@ pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) ->
         }
     }
     Err(Error::Unavailable("the session is busy on another node".into()))
-}
-
-/// Whether a certificate's holder may hold a session (MS-MDM 2.1: the certificate is the identity).
-fn judge(identity: Option<&Identity>, now: Time) -> std::result::Result<(), Refusal> {
-    let identity = identity.ok_or(Refusal::CertificateNotOurs)?;
-    if identity.certificate.revoked_at.is_some() {
-        return Err(Refusal::CertificateRevoked);
-    }
-    if now < identity.certificate.not_before || now >= identity.certificate.not_after {
-        return Err(Refusal::CertificateExpired);
-    }
-    match identity.enrollment.state {
-        State::Provisioned | State::Active | State::Unenrolling => Ok(()),
-        State::Ended => Err(Refusal::EnrollmentEnded),
-    }
 }
 
 /// The stored answer to the message with which a device left, when this is that message.

@@ -186,6 +186,15 @@ pub fn update_push_dead(tx: &mut Tx<'_>, channel: &Channel, now: Time) -> Result
     Ok(diesel::update(row).set(apple_channels::push_dead_at.eq(Some(now.0))).execute(tx.conn())? == 1)
 }
 
+/// Forgets a channel.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_channel(tx: &mut Tx<'_>, enrollment: &EnrollmentId, user_key: &str) -> Result<()> {
+    diesel::delete(apple_channels::table.find(key(enrollment, user_key))).execute(tx.conn())?;
+    Ok(())
+}
+
 /// Ends the channels of an enrolment: nothing of them is ever delivered again. Returns what waited, with the channel's user.
 ///
 /// # Errors

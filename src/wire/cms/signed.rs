@@ -122,17 +122,23 @@ impl<'a> SignedData<'a> {
         if message_digest.value != digest.of(self.content.unwrap_or_default()) {
             return Err(Broken::Content);
         }
-        let named = Digest::from_signature_oid(signer.signature_algorithm);
-        if named != Some(digest) && signer.signature_algorithm != RSA_ENCRYPTION {
-            return Err(Broken::Algorithm);
-        }
-        let key = certificate.public_key().map_err(|_| Broken::NoCertificate)?;
-        let mut verifier = openssl::sign::Verifier::new(digest.openssl(), &key).map_err(|_| Broken::Algorithm)?;
         // RFC 5652 5.4: the attributes are signed as a SET OF, not under the implicit tag they travel with.
-        match verifier.verify_oneshot(signer.signature, &asn1::tlv(asn1::SET, signed)) {
-            Ok(true) => Ok(certificate),
-            Ok(false) | Err(_) => Err(Broken::Signature),
+        signer.check_signature(digest, &certificate, &asn1::tlv(asn1::SET, signed))?;
+        Ok(certificate)
+    }
+
+    /// The same, and also for a signer that signed the content itself, without attributes (RFC 5652 5.4): Apple devices may.
+    ///
+    /// # Errors
+    /// [`Broken`] says what is wrong.
+    pub fn verify_bare(&self, signer: &SignerInfo<'a>) -> Result<CertificateView<'a>, Broken> {
+        if signer.signed_attributes.is_some() {
+            return self.verify(signer);
         }
+        let digest = signer.digest.ok_or(Broken::Algorithm)?;
+        let certificate = self.signer_certificate(signer).ok_or(Broken::NoCertificate)?;
+        signer.check_signature(digest, &certificate, self.content.unwrap_or_default())?;
+        Ok(certificate)
     }
 
     /// The certificate that a signer names, unchecked.
@@ -164,6 +170,19 @@ impl<'a> SignerInfo<'a> {
     #[must_use]
     pub fn attribute(&self, oid: &[u8]) -> Option<Element<'a>> {
         self.attributes.iter().find(|a| a.oid == oid).and_then(|a| a.values.first().copied())
+    }
+
+    fn check_signature(&self, digest: Digest, certificate: &CertificateView<'_>, bytes: &[u8]) -> Result<(), Broken> {
+        let named = Digest::from_signature_oid(self.signature_algorithm);
+        if named != Some(digest) && self.signature_algorithm != RSA_ENCRYPTION {
+            return Err(Broken::Algorithm);
+        }
+        let key = certificate.public_key().map_err(|_| Broken::NoCertificate)?;
+        let mut verifier = openssl::sign::Verifier::new(digest.openssl(), &key).map_err(|_| Broken::Algorithm)?;
+        match verifier.verify_oneshot(self.signature, bytes) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(Broken::Signature),
+        }
     }
 
     /// Each attribute once, each with one value.

@@ -4,6 +4,7 @@ use crate::domain::certificate::{Grant, Template, Variables};
 use crate::domain::enrollment::State;
 use crate::domain::profile::Payload;
 use crate::domain::scep::Reason;
+use crate::store::apple::sessions;
 use crate::store::{self, Conn, desired_items, devices, enrollments, users};
 
 /// Whether the enrolment, the user and the profile of a grant still stand.
@@ -16,7 +17,12 @@ pub(super) fn judge(c: &mut Conn, grant: &Grant) -> store::Result<Result<(), Rea
         (None, Some(device)) => enrollments::find_current_enrollment(c, device)?,
         (None, None) => None,
     };
-    let for_device = grant.enrollment_id.is_some() || grant.device_id.is_some();
+    // An Apple device gets its identity before its enrolment exists: until then the session stands for it.
+    let begun = match (&grant.enrollment_id, &enrollment) {
+        (Some(id), None) => sessions::find_session(c, id)?.is_some(),
+        _ => false,
+    };
+    let for_device = !begun && (grant.enrollment_id.is_some() || grant.device_id.is_some());
     if for_device && !enrollment.is_some_and(|enrollment| matches!(enrollment.state, State::Provisioned | State::Active)) {
         return Ok(Err(Reason::BadDeviceIdInChallenge));
     }

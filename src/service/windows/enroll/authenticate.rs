@@ -73,7 +73,7 @@ impl Method {
 pub(super) async fn authenticate(app: &App, security: &Security, caller: &Caller) -> Result<Authenticated> {
     match security {
         Security::Token(text) => {
-            let proof = token::check(app, text, Platform::Windows).await?;
+            let proof = token::check(app, text, &[Platform::Windows]).await?;
             Ok(Authenticated { user: proof.user, method: Method::Token { hash: proof.hash } })
         }
         Security::UserName { name, password } => {

@@ -62,18 +62,18 @@ impl Strangers {
 
 /// Who is to be turned away.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Caller<'c> {
-    pub(super) certificate: Option<&'c str>,
+pub(in crate::service) struct Caller<'c> {
+    pub(in crate::service) certificate: Option<&'c str>,
     /// The certificate is that of a device, if not of one that may speak.
-    pub(super) known: bool,
+    pub(in crate::service) known: bool,
     /// Whom the message named, when it is somebody else.
-    pub(super) source: &'c str,
-    pub(super) origin: &'c str,
+    pub(in crate::service) source: &'c str,
+    pub(in crate::service) origin: &'c str,
 }
 
 /// Refuses, and records the refusal unless the same was recorded often enough.
-pub(super) async fn turn_away(app: &App, refusal: Refusal, caller: &Caller<'_>) -> Error {
-    metrics::counter!("muster_windows_refusals_total", "code" => refusal.code()).increment(1);
+pub(in crate::service) async fn turn_away(app: &App, refusal: Refusal, caller: &Caller<'_>) -> Error {
+    metrics::counter!("muster_management_refusals_total", "code" => refusal.code()).increment(1);
     let now = app.now();
     match app.strangers.turn_away(caller.origin, caller.certificate.filter(|_| caller.known), refusal, now) {
         Verdict::Wait(seconds) => return Error::Throttled(seconds),

@@ -1,0 +1,4 @@
+//! Apple devices.
+
+pub mod enroll;
+pub mod manage;

@@ -1,0 +1,226 @@
+//! Check-in: a device enrols, says where to push to, leaves, and asks for what is its own.
+
+use serde_json::json;
+
+use super::declarations;
+use super::enroll::begun;
+use super::identity::{self, Presented};
+use crate::app::App;
+use crate::clock::Time;
+use crate::domain::Refusal;
+use crate::domain::apple::escrow::Kind;
+use crate::domain::audit::Entry;
+use crate::domain::enrollment::{Enrollment, State};
+use crate::service::device::checked_out_in;
+use crate::service::push::apns::{Address, enqueue_wake};
+use crate::service::{Result, compliance};
+use crate::store::apple::channels::{self, Channel, DEVICE};
+use crate::store::apple::secrets;
+use crate::store::enrollments::Identity;
+use crate::store::sealed::APPLE_SECRET;
+use crate::store::{self, Tx, audit, enrollments};
+use crate::wire::apple::checkin::{self as wire, CheckIn, DeclarativeManagement, Message, Return, TokenUpdate};
+use crate::wire::apple::{Channel as Speaking, UserKey};
+use crate::wire::plist::Data;
+
+/// What a check-in message is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// Yes, without a body.
+    Empty,
+    /// A property list.
+    Plist(Vec<u8>),
+    /// A document of declarative management.
+    Json(Vec<u8>),
+    /// The declaration that was asked for is not there.
+    NotThere,
+    /// The user is not managed: no user channel.
+    Declined,
+}
+
+impl Reply {
+    fn answer(answer: &wire::Answer) -> Result<Self> {
+        Ok(Self::Plist(answer.encode()?))
+    }
+}
+
+/// Takes a check-in message in.
+///
+/// # Errors
+/// [`Malformed`](crate::service::Error::Malformed); those of [`identity::authenticate`]; [`Refusal::EnrollmentSessionOver`], [`Refusal::DeviceOfAnother`] for a
+/// device that may not enrol; [`Refusal::TokenServiceUnknown`].
+pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Reply> {
+    let CheckIn { who, message } = CheckIn::decode(body)?;
+    let speaking = who.channel()?;
+    metrics::counter!("muster_apple_checkins_total", "kind" => message.name()).increment(1);
+    if let Message::Authenticate(request) = &message {
+        let speaker = identity::anybody(app, presented, body, &speaking.device).await?;
+        let done = begun::authenticate(app, &speaker, &speaking, request, presented.origin).await;
+        return match done {
+            Ok(()) => Ok(Reply::Empty),
+            Err(error) => Err(identity::refuse(app, error, presented, speaking.device.as_str()).await),
+        };
+    }
+    let identity = identity::authenticate(app, presented, body, &speaking.device).await?;
+    let now = app.now();
+    app.presence.seen(&identity.enrollment.id, now);
+    let at = At { app, identity: &identity, speaking: &speaking, origin: presented.origin, now };
+    match message {
+        Message::Authenticate(_) => Ok(Reply::Empty),
+        Message::TokenUpdate(update) => at.update_token(update, who.user_short_name).await,
+        Message::CheckOut(_) => at.check_out().await,
+        Message::UserAuthenticate(_) if !app.config.apple.user_channels => Ok(Reply::Declined),
+        // An empty challenge lets the user in with the next message, whose answer has no body.
+        Message::UserAuthenticate(request) => match request.digest_response.filter(|response| !response.is_empty()) {
+            None => Reply::answer(&wire::Answer::DigestChallenge(String::new())),
+            Some(_) => Ok(Reply::Empty),
+        },
+        Message::SetBootstrapToken(set) => at.keep_bootstrap_token(set.bootstrap_token).await,
+        Message::GetBootstrapToken(_) => at.give_bootstrap_token().await,
+        Message::GetToken(_) => Err(identity::refuse(app, Refusal::TokenServiceUnknown.into(), presented, speaking.device.as_str()).await),
+        Message::DeclarativeManagement(request) => at.declarations(request).await,
+        Message::ReturnToService(_) => Reply::answer(&wire::Answer::ReturnToService(Return::default())),
+    }
+}
+
+/// A message of an enrolled device.
+struct At<'a> {
+    app: &'a App,
+    identity: &'a Identity,
+    speaking: &'a Speaking,
+    origin: &'a str,
+    now: Time,
+}
+
+impl At<'_> {
+    fn user(&self) -> String {
+        self.speaking.user.as_ref().map_or(DEVICE, UserKey::as_str).to_owned()
+    }
+
+    fn entry(&self, action: &'static str, after: &serde_json::Value) -> Entry {
+        let enrollment = &self.identity.enrollment;
+        Entry::new(format!("device:{}", enrollment.device_id), action, format!("enrollment:{}", enrollment.id), self.origin).after(after)
+    }
+
+    async fn update_token(&self, update: TokenUpdate, user_short_name: Option<String>) -> Result<Reply> {
+        let sealer = self.app.sealer();
+        let sealed_push = Address::new(&update.token.0, &update.push_magic).seal(&sealer)?;
+        let unlock = update.unlock_token.as_ref().filter(|token| !token.0.is_empty());
+        let unlock = unlock.map(|token| sealer.seal(APPLE_SECRET, &token.0)).transpose()?;
+        let (id, user, now) = (self.identity.enrollment.id.clone(), self.user(), self.now);
+        let entry = self.entry("enrollment.token", &json!({ "user": user, "unlock_token": unlock.is_some() }));
+        let (topic, awaiting) = (update.topic, update.awaiting_configuration);
+        self.app
+            .store
+            .write(move |tx| {
+                let known = channels::find_channel(tx.conn(), &id, &user)?;
+                let fresh = known.is_none();
+                let old = known.unwrap_or_else(|| Channel::new(id.clone(), user.as_str(), topic.as_str()));
+                let awaiting_since = match awaiting {
+                    Some(true) => old.awaiting_since.or(Some(now)),
+                    Some(false) => None,
+                    None => old.awaiting_since,
+                };
+                let channel = Channel {
+                    topic: topic.clone(),
+                    user_short_name: user_short_name.clone().or_else(|| old.user_short_name.clone()),
+                    sealed_push: Some(sealed_push.clone()),
+                    token_updated_at: Some(now),
+                    push_dead_at: None,
+                    awaiting_since,
+                    last_seen_at: Some(now),
+                    ..old
+                };
+                if fresh {
+                    channels::insert_channel(tx, &channel)?
+                } else {
+                    channels::claim_update(tx, &channel)?
+                }
+                if let Some(unlock) = &unlock {
+                    secrets::upsert_secret(tx, &id, Kind::Unlock, unlock, now)?;
+                }
+                activate(tx, &id, &user)?;
+                enrollments::update_work_at(tx, &id, Some(now))?;
+                enqueue_wake(tx, &id, &user, now)?;
+                audit::append(tx, &entry, now)
+            })
+            .await?;
+        self.app.outbox.notify_waiters();
+        Ok(Reply::Empty)
+    }
+
+    async fn check_out(&self) -> Result<Reply> {
+        let (enrollment, user, now, origin) = (self.identity.enrollment.clone(), self.user(), self.now, self.origin.to_owned());
+        let rules = compliance::rules(&self.app.config);
+        let entry = self.entry("enrollment.end-user-channel", &json!({ "user": user }));
+        self.app
+            .store
+            .write(move |tx| {
+                if user == DEVICE {
+                    return checked_out_in(tx, &enrollment, rules, &origin, now).map(drop);
+                }
+                channels::delete_channel(tx, &enrollment.id, &user)?;
+                audit::append(tx, &entry, now)
+            })
+            .await?;
+        self.app.outbox.notify_waiters();
+        Ok(Reply::Empty)
+    }
+
+    async fn keep_bootstrap_token(&self, token: Option<Data>) -> Result<Reply> {
+        let token = token.filter(|token| !token.0.is_empty());
+        let sealed = token.map(|token| self.app.sealer().seal(APPLE_SECRET, &token.0)).transpose()?;
+        let (id, now) = (self.identity.enrollment.id.clone(), self.now);
+        let action = if sealed.is_some() { "escrow.keep" } else { "escrow.forget" };
+        let entry = self.entry(action, &json!({ "kind": Kind::Bootstrap }));
+        self.app
+            .store
+            .write(move |tx| {
+                match &sealed {
+                    Some(sealed) => secrets::upsert_secret(tx, &id, Kind::Bootstrap, sealed, now)?,
+                    None => secrets::delete_secret(tx, &id, Kind::Bootstrap)?,
+                }
+                audit::append(tx, &entry, now)
+            })
+            .await?;
+        Ok(Reply::Empty)
+    }
+
+    async fn give_bootstrap_token(&self) -> Result<Reply> {
+        let (id, now) = (self.identity.enrollment.id.clone(), self.now);
+        let entry = self.entry("escrow.read", &json!({ "kind": Kind::Bootstrap }));
+        let found = self.app.store.write(move |tx| {
+            let found = secrets::find_secret(tx.conn(), &id, Kind::Bootstrap)?;
+            if found.is_some() {
+                audit::append(tx, &entry, now)?;
+            }
+            Ok::<_, store::Error>(found)
+        });
+        let Some(found) = found.await? else { return Ok(Reply::Empty) };
+        let token = self.app.sealer().open(APPLE_SECRET, &found.sealed)?;
+        Reply::answer(&wire::Answer::BootstrapToken(Data(token.expose().to_vec())))
+    }
+
+    async fn declarations(&self, request: DeclarativeManagement) -> Result<Reply> {
+        // Nothing is declared to users yet.
+        if self.speaking.user.is_some() {
+            return Ok(Reply::NotThere);
+        }
+        let data = request.data.as_ref().map(|data| data.0.as_slice());
+        let answer = declarations::receive(self.app, &self.identity.enrollment.id, &request.endpoint, data, self.origin).await?;
+        Ok(match answer {
+            None => Reply::NotThere,
+            Some(body) if body.is_empty() => Reply::Empty,
+            Some(body) => Reply::Json(body),
+        })
+    }
+}
+
+/// The first token of a device's own channel completes its enrolment.
+fn activate(tx: &mut Tx<'_>, id: &crate::ids::EnrollmentId, user: &str) -> store::Result<()> {
+    let enrollment = enrollments::load_enrollment(tx.conn(), id)?;
+    if user != DEVICE || enrollment.state != State::Provisioned {
+        return Ok(());
+    }
+    enrollments::claim_update(tx, &Enrollment { state: State::Active, ..enrollment })
+}

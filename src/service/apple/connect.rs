@@ -1,0 +1,39 @@
+//! The command channel: an idle device is answered from one read; everything else is a [`turn`].
+
+use super::identity::{self, Presented};
+use super::turn;
+use crate::app::App;
+use crate::clock::Time;
+use crate::domain::enrollment::State;
+use crate::service::Result;
+use crate::store::enrollments::Identity;
+use crate::wire::apple::command::{Answer, Status};
+
+/// Takes what a device says on the command channel and gives the next command; empty: there is nothing to do.
+///
+/// # Errors
+/// [`Malformed`](crate::service::Error::Malformed); those of [`identity::authenticate`].
+pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Vec<u8>> {
+    let answer = Answer::decode(body)?;
+    let who = answer.who.channel()?;
+    let identity = identity::authenticate(app, presented, body, &who.device).await?;
+    let now = app.now();
+    app.presence.seen(&identity.enrollment.id, now);
+    if is_idle(&identity, &answer, now) {
+        metrics::counter!("muster_apple_messages_total", "kind" => "idle").increment(1);
+        return Ok(Vec::new());
+    }
+    metrics::counter!("muster_apple_messages_total", "kind" => "work").increment(1);
+    // Nothing is asked of users yet.
+    if who.user.is_some() {
+        return Ok(Vec::new());
+    }
+    turn::receive(app, &identity.enrollment.id, &answer, presented.origin).await
+}
+
+/// Nothing waits for the device, and it says nothing new: whatever waits in a queue has set `work_at`.
+fn is_idle(identity: &Identity, answer: &Answer, now: Time) -> bool {
+    let enrollment = &identity.enrollment;
+    let due = enrollment.work_at.is_some_and(|at| at <= now);
+    answer.status == Status::Idle && !due && enrollment.state == State::Active
+}

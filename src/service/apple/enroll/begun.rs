@@ -1,0 +1,190 @@
+//! `Authenticate`: what begins with a profile becomes an enrolment, or not.
+
+use serde_json::json;
+
+use crate::app::App;
+use crate::clock::Time;
+use crate::domain::Refusal;
+use crate::domain::apple::enrollment::{Decision, Live, Session as Known, authenticate as decide};
+use crate::domain::audit::Entry;
+use crate::domain::certificate::{Certificate, RevocationReason};
+use crate::domain::compliance::Rules;
+use crate::domain::device::{Device, Platform, State as DeviceState};
+use crate::domain::enrollment::{Enrollment, Kind, State};
+use crate::domain::signal::Initiator;
+use crate::ids::DeviceId;
+use crate::service::apple::identity::Speaker;
+use crate::service::windows::enroll::confirm_renewal;
+use crate::service::{Result, compliance, device};
+use crate::store::apple::sessions::{self, Session};
+use crate::store::{self, Tx, audit, certificates, desired_items, devices, enrollments, facts};
+use crate::wire::apple::Channel;
+use crate::wire::apple::checkin::Authenticate;
+
+/// Longest text that becomes a column.
+const LONGEST_TEXT: usize = 256;
+/// Most devices with the same hardware id that are looked at.
+const MANY: i64 = 1000;
+
+/// Judges a device that asks to be managed.
+///
+/// # Errors
+/// [`Refusal::ManagementSourceMismatch`], [`Refusal::DeviceOfAnother`], [`Refusal::EnrollmentSessionOver`].
+pub(in crate::service::apple) async fn authenticate(
+    app: &App,
+    speaker: &Speaker,
+    speaking: &Channel,
+    request: &Authenticate,
+    origin: &str,
+) -> Result<()> {
+    match speaker {
+        Speaker::Enrolled(identity) => {
+            let enrollment = &identity.enrollment;
+            let known = Known {
+                user: enrollment.user_id.clone(),
+                renews: Some(enrollment.id.clone()),
+                bound_to: Some(enrollment.mdm_id.clone()),
+                ..Known::default()
+            };
+            let same_certificate = enrollment.certificate_id.as_ref() == Some(&identity.certificate.id);
+            let live = Live { id: enrollment.id.clone(), user: enrollment.user_id.clone(), same_certificate };
+            decide(&speaking.device, request.serial_number.as_deref(), &known, Some(&live))?;
+            confirm_renewal(app, identity, origin).await
+        }
+        Speaker::Begun(certificate) => {
+            let begun = Begun {
+                certificate: (**certificate).clone(),
+                speaking: speaking.clone(),
+                request: request.clone(),
+                rules: compliance::rules(&app.config),
+                origin: origin.to_owned(),
+                now: app.now(),
+            };
+            app.store.write(move |tx| begun.carry_out(tx)).await?;
+            app.outbox.notify_waiters();
+            Ok(())
+        }
+    }
+}
+
+/// The first message of an identity.
+struct Begun {
+    certificate: Certificate,
+    speaking: Channel,
+    request: Authenticate,
+    rules: Rules,
+    origin: String,
+    now: Time,
+}
+
+impl Begun {
+    fn carry_out(&self, tx: &mut Tx<'_>) -> store::Result<()> {
+        let now = self.now;
+        let key = &self.speaking.device;
+        let over = || store::Error::from(Refusal::EnrollmentSessionOver);
+        let id = self.certificate.grant.enrollment_id.clone().ok_or_else(over)?;
+        let session = sessions::find_session(tx.conn(), &id)?.ok_or_else(over)?;
+        let live = enrollments::find_live_apple(tx.conn(), key.as_str())?;
+        let known = Known { user: session.user_id.clone(), udid: session.udid.clone(), serial: session.serial.clone(), ..Known::default() };
+        let seen = live.as_ref().map(|live| Live { id: live.id.clone(), user: live.user_id.clone(), same_certificate: false });
+        let decision = decide(key, self.request.serial_number.as_deref(), &known, seen.as_ref())?;
+        if !sessions::claim_session(tx, &id, now)? {
+            return Err(over());
+        }
+        let actor = session.user_id.as_ref().map_or_else(|| "device:new".to_owned(), |user| format!("user:{user}"));
+        if let (Decision::Replaced(_), Some(old)) = (&decision, &live) {
+            device::end_in(tx, old, RevocationReason::Superseded, &actor, &self.origin, now)?;
+        }
+        let (device, again) = self.put_device(tx, &session, &actor)?;
+        let enrollment = self.enrollment(&session, &device);
+        enrollments::insert_enrollment(tx, &enrollment)?;
+        certificates::update_device(tx, &self.certificate.id, &device.id)?;
+        desired_items::update_as_new(tx, &device.id, now)?;
+        desired_items::recompute_device(tx, &device.id, now)?;
+        facts::update_all_due(tx, &device.id, now)?;
+        compliance::reevaluate_in(tx, &device.id, self.rules, Initiator::User, now)?;
+        let state = json!({
+            "device": device.id, "name": device.display_name, "user": session.user_id, "method": session.method, "kind": enrollment.kind,
+            "mdm_id": enrollment.mdm_id, "serial_number": device.serial_number, "os_version": device.os_version,
+            "certificate": self.certificate.id, "again": again, "replaces": live.map(|live| live.id),
+        });
+        let entry = Entry::new(actor, "enrollment.create", format!("enrollment:{id}"), &self.origin).after(&state);
+        audit::append(tx, &entry, now)
+    }
+
+    fn enrollment(&self, session: &Session, device: &Device) -> Enrollment {
+        let key = &self.speaking.device;
+        Enrollment {
+            id: session.id.clone(),
+            device_id: device.id.clone(),
+            platform: device.platform,
+            kind: if key.is_user_enrollment() { Kind::Full } else { Kind::Device },
+            state: State::Provisioned,
+            mdm_id: key.as_str().to_owned(),
+            user_id: session.user_id.clone(),
+            context: serde_json::to_string(&self.request).unwrap_or_default(),
+            channel_uri: None,
+            certificate_id: Some(self.certificate.id.clone()),
+            work_at: None,
+            last_seen_at: Some(self.now),
+            enrolled_at: self.now,
+            ended_at: None,
+            version: 1,
+        }
+    }
+
+    /// The device's row: the user's own again, or a new one. Others with its hardware are it no more.
+    fn put_device(&self, tx: &mut Tx<'_>, session: &Session, actor: &str) -> store::Result<(Device, bool)> {
+        let now = self.now;
+        let key = &self.speaking.device;
+        let hardware_id = (!key.is_user_enrollment()).then(|| key.as_str().to_owned());
+        let known = devices::list_same_hardware(tx.conn(), hardware_id.as_deref(), None, MANY)?;
+        let (own, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|device| device.user_id == session.user_id);
+        for other in others {
+            if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &other.id)? {
+                device::end_in(tx, &old, RevocationReason::Superseded, actor, &self.origin, now)?;
+            }
+            let gone = Device { hardware_id: None, state: DeviceState::Retired, ..other };
+            devices::update_device(tx, &gone, now)?;
+            desired_items::recompute_device(tx, &gone.id, now)?;
+            compliance::retire_in(tx, &gone.id, self.rules, Initiator::User, now)?;
+        }
+        let own = own.into_iter().next();
+        if let Some(old) = &own
+            && let Some(current) = enrollments::find_current_enrollment(tx.conn(), &old.id)?
+        {
+            device::end_in(tx, &current, RevocationReason::Superseded, actor, &self.origin, now)?;
+        }
+        let again = own.is_some();
+        let text = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(LONGEST_TEXT).collect::<String>());
+        let request = &self.request;
+        let name = text(&request.device_name).or_else(|| text(&request.model_name)).or_else(|| text(&request.product_name));
+        let device = Device {
+            id: own.as_ref().map_or_else(DeviceId::new, |own| own.id.clone()),
+            display_name: name.unwrap_or_else(|| key.as_str().to_owned()),
+            platform: platform(request).unwrap_or(session.platform),
+            user_id: session.user_id.clone(),
+            hardware_id,
+            entra_device_id: own.and_then(|own| own.entra_device_id),
+            serial_number: text(&request.serial_number),
+            manufacturer: Some("Apple".into()),
+            model: text(&request.product_name).or_else(|| text(&request.model)),
+            os_version: text(&request.os_version),
+            os_edition: text(&request.build_version),
+            state: DeviceState::Managed,
+        };
+        if again {
+            devices::update_device(tx, &device, now)?
+        } else {
+            devices::insert_device(tx, &device, now)?
+        }
+        Ok((device, again))
+    }
+}
+
+/// The platform that a model belongs to; `None` when the device does not say.
+fn platform(request: &Authenticate) -> Option<Platform> {
+    let product = request.product_name.as_deref().filter(|product| !product.is_empty())?;
+    let mac = product.starts_with("Mac") || product.starts_with("iMac") || product.starts_with("VirtualMac");
+    Some(if mac || product.starts_with("Xserve") { Platform::MacOs } else { Platform::Ios })
+}

@@ -1,0 +1,162 @@
+//! Enrolment: the profile that makes a device managed, and what gives it out.
+
+pub(super) mod begun;
+mod profile;
+
+use std::net::IpAddr;
+
+use serde_json::json;
+
+use crate::app::App;
+use crate::clock::{MINUTE, Time};
+use crate::domain::Refusal;
+use crate::domain::audit::Entry;
+use crate::domain::device::Platform;
+use crate::domain::scep::Challenge;
+use crate::domain::user::User;
+use crate::ids::EnrollmentId;
+use crate::secret::Secret;
+use crate::service::identity::token;
+use crate::service::pki::authorize::scep_challenge;
+use crate::service::{Error, Result};
+use crate::store::apple::sessions::{self, Session};
+use crate::store::{audit, enrollment_tokens, scep, users};
+
+pub use profile::{Renewal, renewal_profile, sign};
+
+/// Path of the check-in service; never another once a device is enrolled.
+pub const CHECK_IN_PATH: &str = "/apple/checkin";
+/// Path of the command channel; never another once a device is enrolled.
+pub const COMMANDS_PATH: &str = "/apple/mdm";
+/// Path of the sign-in page; links have their token after it.
+pub const ENROLL_PATH: &str = "/enroll/apple";
+/// The platforms that enrol here.
+pub const PLATFORMS: [Platform; 2] = [Platform::MacOs, Platform::Ios];
+
+/// Who enrols, and what is known of the device before it has said a word.
+#[derive(Clone, Debug)]
+pub struct Beginning {
+    /// Who signed in.
+    pub user: Option<User>,
+    /// What was asked for.
+    pub platform: Platform,
+    /// The device's identifier, when it is proven.
+    pub udid: Option<String>,
+    /// The serial number, when it is proven.
+    pub serial: Option<String>,
+    /// How the person or device was known.
+    pub method: String,
+    /// The one-time token to use up.
+    pub token: Option<String>,
+}
+
+/// Begins an enrolment: the signed profile for one device.
+///
+/// # Errors
+/// [`Refusal::TokenInvalid`] when the token was used meanwhile; [`Error::Unavailable`] without authority.
+pub async fn begin(app: &App, beginning: Beginning, origin: &str) -> Result<Vec<u8>> {
+    let now = app.now();
+    let id = EnrollmentId::new();
+    let expires_at = now.plus(i64::from(app.config.apple.session_minutes).saturating_mul(MINUTE));
+    let user = beginning.user.as_ref().map(|user| user.id.clone());
+    let (document, challenge) = profile::first(app, &id, user.clone(), expires_at).await?;
+    let signed = sign(app, document).await?;
+    let session = Session {
+        id,
+        user_id: user,
+        platform: beginning.platform,
+        udid: beginning.udid,
+        serial: beginning.serial,
+        method: beginning.method,
+        created_at: now,
+        expires_at,
+    };
+    let actor = session.user_id.as_ref().map_or_else(|| "anonymous".to_owned(), |user| format!("user:{user}"));
+    let state = json!({ "user": session.user_id, "method": session.method, "expires_at": expires_at.to_string() });
+    let entry = Entry::new(actor, "enrollment.begin", format!("enrollment:{}", session.id), origin).after(&state);
+    let token = beginning.token;
+    app.store
+        .write(move |tx| {
+            if let Some(token) = &token
+                && !enrollment_tokens::claim_token(tx, token, now)?
+            {
+                return Err(Refusal::TokenInvalid.into());
+            }
+            sessions::insert_session(tx, &session)?;
+            scep::insert_challenge(tx, &challenge, now)?;
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(signed)
+}
+
+/// Signs a person in with user name and pass, which is used up, and begins the enrolment.
+///
+/// # Errors
+/// [`Refusal::SignInFailed`], [`Error::Throttled`], and those of [`begin`].
+pub async fn sign_in(app: &App, user_name: &str, pass: &str, platform: Platform, address: IpAddr) -> Result<Vec<u8>> {
+    let token = token::create_with_tap(app, user_name, pass, address, platform).await?;
+    redeem(app, token.expose(), &address.to_string()).await
+}
+
+/// Begins the enrolment that a one-time link is good for.
+///
+/// # Errors
+/// [`Refusal::TokenInvalid`], [`Refusal::AccountDisabled`], and those of [`begin`].
+pub async fn redeem(app: &App, token: &[u8], origin: &str) -> Result<Vec<u8>> {
+    let proof = token::check(app, token, &PLATFORMS).await?;
+    let beginning = Beginning {
+        user: Some(proof.user),
+        platform: proof.platform,
+        udid: None,
+        serial: None,
+        method: proof.method,
+        token: Some(proof.hash),
+    };
+    begin(app, beginning, origin).await
+}
+
+/// Whether a link is still good.
+///
+/// # Errors
+/// As for [`redeem`].
+pub async fn check_link(app: &App, token: &[u8]) -> Result<User> {
+    Ok(token::check(app, token, &PLATFORMS).await?.user)
+}
+
+/// What enrolling an Apple device takes.
+#[derive(Debug)]
+pub struct Invitation {
+    /// For whom.
+    pub user: User,
+    /// What is to be opened on the device, once.
+    pub link: Secret,
+    /// Until when.
+    pub expires_at: Time,
+    /// The page where a user signs in with a pass instead.
+    pub page_url: String,
+}
+
+/// Makes a one-time link for a user.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`].
+pub async fn invite(app: &App, upn: &str, platform: Platform, lifetime: i64, actor: &str) -> Result<Invitation> {
+    let name = upn.to_owned();
+    let user = app.store.read(move |c| users::find_user_by_upn(c, &name)).await?.ok_or(Error::NotFound("user"))?;
+    if !user.enabled {
+        return Err(Refusal::AccountDisabled.into());
+    }
+    let expires_at = app.now().plus(lifetime);
+    let token = token::create_link(app, &user, platform, lifetime, actor).await?;
+    let page_url = format!("{}{ENROLL_PATH}", app.config.web_url());
+    let text = std::str::from_utf8(token.expose()).map_err(Error::internal)?;
+    let link = Secret::new(format!("{page_url}/{text}").into_bytes());
+    Ok(Invitation { user, link, expires_at, page_url })
+}
+
+/// The audit row of a challenge that a renewal hands out.
+#[must_use]
+pub fn challenge_entry(challenge: &Challenge, origin: &str) -> Entry {
+    scep_challenge::audit(challenge, "system", origin)
+}

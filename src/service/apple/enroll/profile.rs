@@ -1,0 +1,167 @@
+//! The enrolment profile: the roots, the identity by SCEP, and the payload that makes a device managed.
+
+use crate::app::App;
+use crate::clock::{MINUTE, Time};
+use crate::domain::apple::profile::{About, Part};
+use crate::domain::certificate::{AttributeType, Grant, Purpose, Rdn};
+use crate::domain::enrollment::Enrollment;
+use crate::domain::scep::Challenge;
+use crate::ids::{DeviceId, EnrollmentId, UserId};
+use crate::service::apple::names;
+use crate::service::apple::push_certificate::topic;
+use crate::service::pki::authority::{self, Authority};
+use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
+use crate::service::{Error, Result};
+use crate::wire::apple::enroll::{BOOTSTRAP_TOKEN, MDM, Mdm, PER_USER, access};
+use crate::wire::apple::profile::Profile;
+use crate::wire::cms::{self, Digest, Signer};
+use crate::wire::plist::{self, Data, Dict, Value};
+
+/// The organisational unit of identities.
+const UNIT: &str = "Muster device management";
+/// What the identity's key is for: signatures and key encipherment.
+const KEY_USAGE: i64 = 5;
+
+/// Whose identity it is.
+struct Holder {
+    enrollment: EnrollmentId,
+    device: Option<DeviceId>,
+    user: Option<UserId>,
+    expires: Time,
+    /// Another text makes the device ask for a new identity.
+    generation: String,
+}
+
+/// The profile of a new enrolment and the challenge in it, whose row goes into the caller's transaction.
+pub(super) async fn first(app: &App, id: &EnrollmentId, user: Option<UserId>, expires: Time) -> Result<(Vec<u8>, Challenge)> {
+    let holder = Holder { enrollment: id.clone(), device: None, user, expires, generation: id.to_string() };
+    let (profile, challenge) = make(app, holder).await?;
+    Ok((profile.encode(), challenge))
+}
+
+/// A profile that gives a device a new identity, to be installed in the place of the enrolment profile.
+#[derive(Clone, Debug)]
+pub struct Renewal {
+    /// The signed profile, for `InstallProfile`.
+    pub profile: Vec<u8>,
+    /// The row of the challenge in it: goes into the transaction that delivers the command.
+    pub challenge: Challenge,
+}
+
+/// Makes the profile that renews the identity of an enrolment: everything in it but the identity is as it was. The certificate before it
+/// stays good until the new one is used for the first time.
+///
+/// # Errors
+/// [`Error::Unavailable`] without authority.
+pub async fn renewal_profile(app: &App, enrollment: &Enrollment) -> Result<Renewal> {
+    let now = app.now();
+    let holder = Holder {
+        enrollment: enrollment.id.clone(),
+        device: Some(enrollment.device_id.clone()),
+        user: enrollment.user_id.clone(),
+        expires: now.plus(i64::from(app.config.scep.challenge_minutes).saturating_mul(MINUTE)),
+        generation: format!("{} {}", enrollment.id, now.0),
+    };
+    let (profile, challenge) = make(app, holder).await?;
+    Ok(Renewal { profile: sign(app, profile.encode()).await?, challenge })
+}
+
+async fn make(app: &App, holder: Holder) -> Result<(Profile, Challenge)> {
+    let authority = authority::issuing(app).await?;
+    let topic = topic(app).await?;
+    let mut grant = Grant::client(Purpose::MdmIdentity, holder.enrollment.as_str(), app.config.apple.identity_days);
+    grant.subject.push(Rdn::new(AttributeType::OrganizationalUnit, UNIT));
+    let challenge = NewChallenge {
+        authority: authority.id.clone(),
+        grant,
+        device: holder.device.clone(),
+        user: holder.user.clone(),
+        enrollment: Some(holder.enrollment.clone()),
+        profile: None,
+        needs_approval: false,
+        expires: Some(holder.expires),
+    };
+    let minted = scep_challenge::prepare(app, challenge).await?;
+    let secret = std::str::from_utf8(minted.text.expose()).map_err(Error::internal)?;
+    let names = names(app);
+    let identifier = names.enrollment();
+    let mut parts = certificates(&authority);
+    parts.push(identity(app, &authority, &holder, secret));
+    parts.push(management(app, topic, names.payload_uuid(&identifier, "identity", &holder.generation))?);
+    let organisation = app.config.organisation.as_str();
+    let about = About {
+        display_name: format!("Management by {organisation}"),
+        description: format!("{organisation} manages this device."),
+        organization: organisation.to_owned(),
+        scope: None,
+    };
+    Ok((names.assemble(&identifier, &about, parts), minted.row))
+}
+
+/// The root, and what stands between it and the identity.
+fn certificates(authority: &Authority) -> Vec<Part> {
+    let last = authority.chain.len().saturating_sub(1);
+    let part = |(at, der): (usize, &Vec<u8>)| Part {
+        kind: if at == last { "com.apple.security.root" } else { "com.apple.security.pkcs1" }.to_owned(),
+        name: if at == last { "root".to_owned() } else { format!("intermediate{at}") },
+        generation: String::new(),
+        body: Dict::new().with("PayloadContent", Data(der.clone())),
+    };
+    authority.chain.iter().enumerate().rev().map(part).collect()
+}
+
+fn identity(app: &App, authority: &Authority, holder: &Holder, challenge: &str) -> Part {
+    let rdn = |name: &str, value: &str| Value::Array(vec![Value::Array(vec![Value::from(name), Value::from(value)])]);
+    let content = Dict::new()
+        .with("URL", format!("{}/scep/{}", app.config.web_url(), authority.name).as_str())
+        .with("Name", authority.name.as_str())
+        .with("Subject", Value::Array(vec![rdn("CN", holder.enrollment.as_str()), rdn("OU", UNIT)]))
+        .with("Challenge", challenge)
+        .with("Key Type", "RSA")
+        .with("Keysize", 2048)
+        .with("Key Usage", KEY_USAGE)
+        .with("Retries", 3)
+        .with("RetryDelay", 10);
+    Part {
+        kind: "com.apple.security.scep".into(),
+        name: "identity".into(),
+        generation: holder.generation.clone(),
+        body: Dict::new().with("PayloadContent", content),
+    }
+}
+
+fn management(app: &App, topic: String, identity: String) -> Result<Part> {
+    let mut capabilities = vec![BOOTSTRAP_TOKEN.to_owned()];
+    if app.config.apple.user_channels {
+        capabilities.push(PER_USER.to_owned());
+    }
+    // A proxy that passes no certificate on ends TLS in front of the web face.
+    let base = if app.config.apple.sign_messages { app.config.web_url() } else { app.config.device_url() };
+    let payload = Mdm {
+        identity,
+        topic,
+        server_url: format!("{base}{}", super::COMMANDS_PATH),
+        check_in_url: Some(format!("{base}{}", super::CHECK_IN_PATH)),
+        sign_message: app.config.apple.sign_messages,
+        access_rights: Some(access::ALL),
+        check_out_when_removed: true,
+        server_capabilities: capabilities,
+        ..Mdm::default()
+    };
+    let body = plist::to_value(&payload)?.into_dict(MDM)?;
+    Ok(Part { kind: MDM.into(), name: "mdm".into(), generation: String::new(), body })
+}
+
+/// Signs a profile with the registration authority's key, which is RSA on every server.
+///
+/// # Errors
+/// [`Error::Unavailable`] without a registration certificate.
+pub async fn sign(app: &App, document: Vec<u8>) -> Result<Vec<u8>> {
+    let authority = authority::issuing(app).await?;
+    let key = std::sync::Arc::clone(authority.service_key(Purpose::Registration, app.now())?);
+    let signing = move || {
+        let signer = Signer { certificate: &key.certificate, key: key.key.pkey(), digest: Digest::Sha256 };
+        cms::sign(Some(&document), &[], &signer)
+    };
+    Ok(tokio::task::spawn_blocking(signing).await.map_err(Error::internal)??)
+}

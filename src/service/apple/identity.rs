@@ -1,0 +1,113 @@
+//! Who sent a message: the client certificate of the connection, or, where a proxy ends TLS and passes none on, the signature in the
+//! header `Mdm-Signature` over the exact bytes of the body.
+
+use crate::app::App;
+use crate::domain::Refusal;
+use crate::domain::apple::enrollment::speaks_for;
+use crate::domain::certificate::{Certificate, CertificateStatus, Purpose};
+use crate::service::signature::{Manner, verify};
+use crate::service::strangers::{Caller, turn_away};
+use crate::service::windows::enroll::confirm_renewal;
+use crate::service::{Error, Result};
+use crate::store::enrollments::Identity;
+use crate::store::{certificates, enrollments};
+use crate::wire::apple::DeviceKey;
+
+/// What came with a message.
+#[derive(Clone, Copy, Debug)]
+pub struct Presented<'a> {
+    /// The client certificate of the connection: DER, and its SHA-256 in lower-case hex.
+    pub certificate: Option<(&'a [u8], &'a str)>,
+    /// The signature's header.
+    pub signature: Option<&'a [u8]>,
+    /// The address, for the audit log.
+    pub origin: &'a str,
+}
+
+/// Who speaks.
+#[derive(Clone, Debug)]
+pub(super) enum Speaker {
+    /// A device that is enrolled.
+    Enrolled(Box<Identity>),
+    /// The holder of an identity whose device has not enrolled yet.
+    Begun(Box<Certificate>),
+}
+
+/// The certificate that speaks.
+async fn certificate(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<String> {
+    let Some(header) = presented.signature else {
+        return Ok(presented.certificate.ok_or(Refusal::CertificateNotOurs)?.1.to_owned());
+    };
+    let (header, message, connection) = (header.to_vec(), body.to_vec(), presented.certificate.map(|(der, _)| der.to_vec()));
+    let signed = tokio::task::spawn_blocking(move || verify(&header, &message, connection.as_deref(), Manner::Apple));
+    let signed = signed.await.map_err(Error::internal)??;
+    match presented.certificate {
+        Some((_, connection)) if connection != signed.certificate => Err(Refusal::MessageSignatureForeign.into()),
+        Some(_) => Ok(signed.certificate),
+        None if app.config.apple.sign_messages => Ok(signed.certificate),
+        None => Err(Refusal::CertificateNotOurs.into()),
+    }
+}
+
+async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speaker> {
+    let fingerprint = certificate(app, presented, body).await?;
+    let now = app.now();
+    let key = fingerprint.clone();
+    if let Some(identity) = app.store.look_up(move |conn| enrollments::find_identity(conn, &key)).await? {
+        identity.may_speak(now)?;
+        return Ok(Speaker::Enrolled(Box::new(identity)));
+    }
+    let found = app.store.read(move |conn| certificates::find_certificate_by_sha256(conn, &fingerprint)).await?;
+    let certificate = found.filter(|c| c.grant.purpose == Purpose::MdmIdentity).ok_or(Refusal::CertificateNotOurs)?;
+    if certificate.status != CertificateStatus::Active {
+        return Err(Refusal::CertificateRevoked.into());
+    }
+    if now < certificate.not_before || now >= certificate.not_after {
+        return Err(Refusal::CertificateExpired.into());
+    }
+    Ok(Speaker::Begun(Box::new(certificate)))
+}
+
+/// Refuses with an audit row.
+pub(super) async fn refuse(app: &App, error: Error, presented: &Presented<'_>, source: &str) -> Error {
+    match error {
+        Error::Refused(refusal) => {
+            let certificate = presented.certificate.map(|(_, sha256)| sha256);
+            turn_away(app, refusal, &Caller { certificate, known: certificate.is_some(), source, origin: presented.origin }).await
+        }
+        other => other,
+    }
+}
+
+/// Who speaks in a message that is allowed before the enrolment exists.
+pub(super) async fn anybody(app: &App, presented: &Presented<'_>, body: &[u8], device: &DeviceKey) -> Result<Speaker> {
+    match find(app, presented, body).await {
+        Ok(speaker) => Ok(speaker),
+        Err(error) => Err(refuse(app, error, presented, device.as_str()).await),
+    }
+}
+
+/// The enrolment that speaks, pinned to its certificate. A renewed certificate is in force from its first use on.
+///
+/// # Errors
+/// [`Refusal::CertificateNotOurs`], [`Refusal::CertificateRevoked`], [`Refusal::CertificateExpired`], [`Refusal::EnrollmentEnded`],
+/// [`Refusal::ManagementSourceMismatch`] for another device's identifier, [`Refusal::MessageSignatureInvalid`],
+/// [`Refusal::MessageSignatureForeign`]; [`Error::Throttled`] for an address that was refused too often.
+pub async fn authenticate(app: &App, presented: &Presented<'_>, body: &[u8], device: &DeviceKey) -> Result<Identity> {
+    let found = match find(app, presented, body).await {
+        Ok(Speaker::Enrolled(identity)) => match speaks_for(Some(&identity.enrollment.mdm_id), device) {
+            Ok(()) => Ok(identity),
+            Err(refusal) => Err(refusal.into()),
+        },
+        // An identity that no device is bound to speaks for none.
+        Ok(Speaker::Begun(_)) => Err(Refusal::ManagementSourceMismatch.into()),
+        Err(error) => Err(error),
+    };
+    match found {
+        Ok(identity) => {
+            confirm_renewal(app, &identity, presented.origin).await?;
+            Ok(*identity)
+        }
+        Err(error) => Err(refuse(app, error, presented, device.as_str()).await),
+    }
+}
