@@ -42,7 +42,8 @@ pub(super) fn check_name(name: &str) -> Result<()> {
     if formed { Ok(()) } else { Err(Error::Invalid(Refusal::NameInvalid, name.chars().take(64).collect())) }
 }
 
-fn check_user(user: &User) -> Result<()> {
+/// Checks what a person is called.
+pub(super) fn check_user(user: &User) -> Result<()> {
     check_name(&user.display_name)?;
     let formed = user.upn.len() <= 256
         && !user.upn.chars().any(|c| c.is_control() || c.is_whitespace())

@@ -9,7 +9,7 @@ use crate::ids::{TenantId, UserId};
 use crate::secret::Sealer;
 use crate::store::{self, Store};
 
-use super::{Error, Result, identity, pki, reseal};
+use super::{Error, Result, directory, identity, pki, reseal};
 
 /// Where the tenant's id is kept.
 const TENANT: &str = "tenant";
@@ -58,15 +58,9 @@ pub struct Welcome {
 /// # Errors
 /// Those of its steps.
 pub async fn complete(app: &App, administrator: &str, actor: &str) -> Result<Welcome> {
-    pki::authority::create_hierarchy(app, actor, "local").await?;
-    let upn = administrator.trim().to_lowercase();
-    let wanted = upn.clone();
-    if app.store.read(move |conn| store::users::find_user_by_upn(conn, &wanted)).await?.is_some() {
-        return Ok(Welcome { administrator: upn, pass: None });
-    }
     let user = User {
         id: UserId::new(),
-        upn: upn.clone(),
+        upn: administrator.trim().to_lowercase(),
         display_name: "Administrator".into(),
         mail: None,
         sam_account_name: None,
@@ -75,6 +69,12 @@ pub async fn complete(app: &App, administrator: &str, actor: &str) -> Result<Wel
         role: Role::Administrator,
         enabled: true,
     };
+    directory::check_user(&user)?;
+    pki::authority::create_hierarchy(app, actor, "local").await?;
+    let (upn, wanted) = (user.upn.clone(), user.upn.clone());
+    if app.store.read(move |conn| store::users::find_user_by_upn(conn, &wanted)).await?.is_some() {
+        return Ok(Welcome { administrator: upn, pass: None });
+    }
     let (id, now) = (user.id.clone(), app.now());
     let entry =
         Entry::new(actor, "user.create", format!("user:{id}"), "local").after(&serde_json::json!({ "upn": user.upn, "role": user.role }));

@@ -44,7 +44,9 @@ pub fn restore(copy: &Path, target: &Path, stamp: &str) -> Result<Option<PathBuf
     let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
     std::io::copy(&mut std::fs::File::open(copy).map_err(failed)?, &mut file).map_err(failed)?;
     file.sync_all().map_err(failed)?;
-    let kept = target.with_extension(format!("before-{stamp}"));
+    // Whatever was kept before stays.
+    let name = |n: u32| target.with_extension(if n == 0 { format!("before-{stamp}") } else { format!("before-{stamp}-{n}") });
+    let kept = (0..).map(name).find(|path| !path.exists()).unwrap_or_else(|| name(0));
     let had_one = target.is_file();
     if had_one {
         // What stands in the log belongs into the file before the file moves.

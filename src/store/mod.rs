@@ -84,7 +84,7 @@ struct Inner {
     /// The SQLite file.
     path: Option<String>,
     /// Held as long as the process writes: one process owns a SQLite file.
-    _lock: Option<std::fs::File>,
+    _lock: Option<Lock>,
 }
 
 impl std::fmt::Debug for Store {
@@ -246,8 +246,18 @@ fn unavailable(error: impl std::fmt::Display) -> Error {
     Error::Unavailable(error.to_string())
 }
 
+/// A held advisory lock. It is given back by name: a child that this process is just starting has a handle of it, too, and closing ours
+/// would leave it locked until the child has begun.
+struct Lock(std::fs::File);
+
+impl Drop for Lock {
+    fn drop(&mut self) {
+        drop(self.0.unlock());
+    }
+}
+
 /// Takes the advisory lock that says "this process writes this file".
-fn lock_file(path: &Path) -> Result<std::fs::File> {
+fn lock_file(path: &Path) -> Result<Lock> {
     let lock_path = path.with_extension("lock");
     let file = std::fs::OpenOptions::new()
         .create(true)
@@ -256,7 +266,7 @@ fn lock_file(path: &Path) -> Result<std::fs::File> {
         .open(&lock_path)
         .map_err(|e| Error::Unavailable(format!("{}: {e}", lock_path.display())))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Unavailable(format!(
             "another muster process has {} open; stop it first, or use PostgreSQL for more than one node",
             path.display()

@@ -504,8 +504,13 @@ async fn create_service_key(app: &App, authority: &Arc<Authority>, purpose: Purp
 /// # Errors
 /// [`Error::Unavailable`] when there is none yet.
 pub async fn server_identity(app: &App) -> Result<(Arc<ServiceKey>, Vec<Vec<u8>>)> {
-    let authority = issuing(app).await?;
-    let key = Arc::clone(authority.service_key(Purpose::Server, app.now())?);
+    let now = app.now();
+    // An authority that is paused or revoked issues no more, but the certificate that it gave us still opens the doors.
+    let authority = match issuing(app).await {
+        Ok(authority) => authority,
+        Err(error) => list(app).await?.into_iter().find(|a| a.service_key(Purpose::Server, now).is_ok()).ok_or(error)?,
+    };
+    let key = Arc::clone(authority.service_key(Purpose::Server, now)?);
     let without_root = authority.chain.len().saturating_sub(1);
     Ok((key, authority.chain.iter().take(without_root).cloned().collect()))
 }
