@@ -180,7 +180,7 @@ fn policies_are_their_own_and_judge_devices() {
     let folder = made();
     let path = folder.path();
     put_device(path, "PC-1", "10.0.22631.1");
-    assert_eq!(column(&json(path, &["policy", "ready"]), "ready"), ["windows-compliance"]);
+    assert_eq!(column(&json(path, &["policy", "ready"]), "ready"), ["ios-compliance", "macos-compliance", "windows-compliance"]);
     let name = json(path, &["policy", "apply", "windows-compliance"])["name"].as_str().unwrap().to_owned();
     assert!(refused(path, &["profile", "show", &name]).contains("not found"), "a policy is no profile");
     assert_eq!(column(&json(path, &["profile", "list"]), "name"), Vec::<String>::new());

@@ -220,7 +220,7 @@ pub(super) fn components(text: &str) -> Option<Vec<Component>> {
             if joins || plus_follows {
                 return None;
             }
-            found.push(Component::Bare(part.trim().to_owned()));
+            found.push(Component::Bare(part.trim_matches(' ').to_owned()));
             continue;
         };
         let attribute = Attribute { kind: AttributeType::from_name(kind)?, value: unescape(value)? };
@@ -235,9 +235,10 @@ pub(super) fn components(text: &str) -> Option<Vec<Component>> {
 
 /// The value that an escaped or quoted text stands for; spaces around it do not count.
 fn unescape(text: &str) -> Option<String> {
-    let trimmed = text.trim_start();
+    // Other white space than the plain space is part of the value (RFC 4514 section 2.4).
+    let trimmed = text.trim_start_matches(' ');
     if let Some(rest) = trimmed.strip_prefix('"') {
-        let inner = rest.trim_end().strip_suffix('"')?;
+        let inner = rest.trim_end_matches(' ').strip_suffix('"')?;
         return resolve_escapes(inner).map(|(value, _)| value);
     }
     let (mut value, kept) = resolve_escapes(trimmed)?;
