@@ -21,4 +21,8 @@ pub mod decisions {
     pub mod catalogue_above_wire {}
     #[doc = include_str!("decisions/0008-certificate-hierarchy.md")]
     pub mod certificate_hierarchy {}
+    #[doc = include_str!("decisions/0009-idle-path.md")]
+    pub mod idle_path {}
+    #[doc = include_str!("decisions/0010-contested-hardware.md")]
+    pub mod contested_hardware {}
 }
