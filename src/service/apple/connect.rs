@@ -1,4 +1,4 @@
-//! The command channel: an idle device is answered from one read; everything else is a [`turn`].
+//! The command channel: an idle device is answered from one read; everything else is a turn.
 
 use super::identity::{self, Presented};
 use super::turn;

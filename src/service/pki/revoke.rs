@@ -22,7 +22,7 @@ const SUPERSEDED_DELAY: i64 = 7 * DAY;
 /// Revokes a certificate, or puts it on hold.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Refusal::CertificateRevokedBefore`](crate::domain::Refusal::CertificateRevokedBefore).
+/// [`Error::NotFound`]; [`Refusal::CertificateRevokedBefore`].
 pub async fn revoke(app: &App, id: &CertificateId, reason: RevocationReason, actor: &str, origin: &str) -> Result<()> {
     let (id, actor, origin, now) = (id.clone(), actor.to_owned(), origin.to_owned(), app.now());
     let revoked = app.store.write(move |tx| revoke_in(tx, &id, reason, &actor, &origin, now)).await?;
@@ -161,7 +161,7 @@ pub fn revoke_in(
 /// Releases a certificate from hold.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Refusal::CertificateNotHeld`](crate::domain::Refusal::CertificateNotHeld).
+/// [`Error::NotFound`]; [`Refusal::CertificateNotHeld`].
 pub async fn release(app: &App, id: &CertificateId, actor: &str, origin: &str) -> Result<()> {
     let (id, now) = (id.clone(), app.now());
     let entry = Entry::new(actor, "certificate.release", format!("certificate:{id}"), origin);
