@@ -19,8 +19,8 @@ use crate::secret::random;
 use crate::service::pki::authority;
 use crate::store::{self, Tx, certificates, desired_items, devices, enrollments, facts, users};
 
-/// Devices per transaction.
-const BATCH: usize = 500;
+/// Devices per transaction: what a transaction may take back is kept in a list that grows with it, and is walked at each statement.
+const BATCH: usize = 25;
 /// Octets of a certificate like those of our own CA.
 const CERTIFICATE: usize = 900;
 
