@@ -1,45 +1,138 @@
-//! Two nodes on one database, and one of them goes away in the middle.
+//! Two servers on one database, and one of them is killed in the middle.
 
 use std::collections::BTreeMap;
+use std::process::Command;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, sql_types};
 use muster::app::App;
 use muster::clock::SystemClock;
+use muster::config::Config;
+use muster::domain::assignment::{Mode, Target};
 use muster::domain::command::State;
+use muster::domain::tap::Policy;
 use muster::ids::{DeviceId, EnrollmentId};
-use muster::secret::Sealer;
 use muster::service::device::{self, Order};
-use muster::service::outbox::{self, Worker};
+use muster::service::identity::tap;
+use muster::service::pki::authority;
 use muster::service::signals::receiver::{self as receivers, NewReceiver};
-use muster::service::{audit, signals};
+use muster::service::{audit, profile, signals};
 use muster::sim::receiver::{Expect, Receiver};
 use muster::sim::windows::Device;
-use muster::store::{Location, Store, commands, compliance, enrollments};
+use muster::sim::windows::enroll::{Machine, SignIn};
+use muster::store::{commands, compliance, enrollments, outbox, users};
+use openssl::x509::X509;
+use reqwest::Url;
 use tokio::sync::watch;
 
+use crate::cli::muster;
+use crate::support::child::{Serving, ports};
 use crate::support::db;
-use crate::support::server::{Options, Server};
-use crate::support::windows::{House, by};
+use crate::support::windows::{UPN, by, key};
 
 const DEVICES: u64 = 4;
+/// Rounds of each device at least.
 const ROUNDS: u32 = 8;
-/// How many rounds all devices together have done when the second node goes away.
-const END_OF_ONE: u32 = 14;
+/// How often the second node is killed.
+const KILLS: u32 = 3;
+/// Rounds of all devices together while both nodes serve, and while one does.
+const BETWEEN: u32 = 6;
+/// Looks at the second node before sessions are let go on, because all of them wait for the first.
+const LOOKS: u32 = 50;
+/// Longer than the lease of what a killed node was sending.
+const PATIENCE: Duration = Duration::from_secs(180);
 
-async fn node(url: &str, first: Option<&Server>) -> Server {
-    let sealer = first.map(|first| Sealer::parse(&first.app.sealer().to_text()).unwrap());
-    let web = first.map(|first| first.web.clone());
-    let store = Store::open(&Location::Postgres(url.to_owned()), 8).unwrap();
-    Server::with(Options {
-        store: Some(store),
-        sealer,
-        system_clock: true,
-        // One name for both towards the outside.
-        tweak: Box::new(move |config| config.web.url = web),
-        ..Options::default()
-    })
-    .await
+/// Two nodes that are one server towards the outside: the first one's addresses are everybody's.
+struct Pair {
+    folders: [tempfile::TempDir; 2],
+    ports: [[u16; 3]; 2],
+    database: String,
+}
+
+impl Pair {
+    fn new(database: String) -> Self {
+        let pair = Self { folders: [(); 2].map(|()| tempfile::tempdir().unwrap()), ports: [ports(), ports()], database };
+        std::fs::create_dir(pair.folders[1].path().join("data")).unwrap();
+        let made = pair.command(0).args(["init", "--admin", UPN]).output().unwrap();
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        pair
+    }
+
+    /// What a node calls itself at the database.
+    fn name(at: usize) -> &'static str {
+        ["first", "second"][at]
+    }
+
+    fn url(&self, face: usize) -> String {
+        format!("{}://127.0.0.1:{}", ["https", "https", "http"][face], self.ports[0][face])
+    }
+
+    fn command(&self, at: usize) -> Command {
+        let mut command = muster(self.folders[at].path());
+        for (face, name) in ["web", "device", "pki"].into_iter().enumerate() {
+            command.args(["--set", &format!("{name}.listen=127.0.0.1:{}", self.ports[at][face])]);
+            command.args(["--set", &format!("{name}.url={}", self.url(face))]);
+        }
+        let master_key = self.folders[0].path().join("data/master.key");
+        command.args(["--set", &format!("master_key_file={}", master_key.display())]);
+        command.args(["--set", &format!("database={}&application_name={}", self.database, Self::name(at))]);
+        command.args(["--set", "limits.anonymous_per_second=0", "--set", "workers=2", "--set", "signals.allow_private_receivers=true"]);
+        // So that what a killed node was sending is not leased for long.
+        command.args(["--set", "signals.timeout_seconds=2"]);
+        command
+    }
+
+    /// The same instance seen by an administrator's process, which neither answers devices nor sends anything.
+    async fn open(&self) -> Arc<App> {
+        let mut config =
+            Config { data_dir: self.folders[0].path().join("data"), database: Some(self.database.clone()), ..Config::default() };
+        for (at, face) in [&mut config.web, &mut config.device, &mut config.pki].into_iter().enumerate() {
+            face.url = Some(self.url(at));
+        }
+        config.signals.allow_private_receivers = true;
+        Arc::new(App::open(config, Arc::new(SystemClock)).await.unwrap())
+    }
+}
+
+/// Starts a node.
+async fn serve(pair: &Arc<Pair>, at: usize) -> Serving {
+    let pair = Arc::clone(pair);
+    tokio::task::spawn_blocking(move || Serving::start(pair.command(at))).await.unwrap()
+}
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = sql_types::BigInt)]
+    count: i64,
+}
+
+/// Kills the second node while it handles a message of an open session: what such sessions are kept in is held until that node waits for
+/// it, and let go once the node is dead. The node's transaction ends with it; the device says its message again to the other one.
+fn kill_in_a_session(database: &str, node: Serving) {
+    let mut held = PgConnection::establish(database).unwrap();
+    let mut look = PgConnection::establish(database).unwrap();
+    let waits =
+        format!("SELECT count(*) AS count FROM pg_stat_activity WHERE application_name = '{}' AND wait_event_type = 'Lock'", Pair::name(1));
+    let end = Instant::now() + PATIENCE;
+    loop {
+        assert!(Instant::now() < end, "sessions go on");
+        held.batch_execute("BEGIN").unwrap();
+        let open: Vec<Count> = diesel::sql_query("SELECT version AS count FROM dm_sessions WHERE sealed_state IS NOT NULL FOR UPDATE")
+            .load(&mut held)
+            .unwrap();
+        for _ in 0..if open.is_empty() { 0 } else { LOOKS } {
+            let waiting: Count = diesel::sql_query(&waits).get_result(&mut look).unwrap();
+            if waiting.count > 0 {
+                drop(node);
+                held.batch_execute("ROLLBACK").unwrap();
+                return;
+            }
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+        held.batch_execute("ROLLBACK").unwrap();
+    }
 }
 
 /// A device with what the server calls it.
@@ -51,83 +144,112 @@ struct Known {
 }
 
 impl Known {
-    async fn new(house: &House, number: u64, other: &Server) -> Self {
-        let mut sim = house.enroll(number).await;
-        let own = sim.identity.management_url().unwrap();
-        let mut others = own.clone();
-        others.set_port(other.device.rsplit_once(':').unwrap().1.parse().ok()).unwrap();
-        sim.nodes = vec![own, others];
+    async fn new(app: &App, sim: Device) -> Self {
         let sha256 = hex::encode(openssl::sha::sha256(&sim.identity.certificate.to_der().unwrap()));
-        let found = house.server.app.store.read(move |c| enrollments::find_identity(c, &sha256)).await.unwrap().unwrap().enrollment;
+        let found = app.store.read(move |c| enrollments::find_identity(c, &sha256)).await.unwrap().unwrap().enrollment;
         Self { sim, device: found.device_id, enrollment: found.id, orders: 0 }
     }
 
-    /// Rounds of changes, orders and sessions; an order comes while a session is held.
-    async fn live(mut self, apps: [Arc<App>; 2], done: watch::Sender<u32>) -> Self {
-        for round in 0..ROUNDS {
-            let app = Arc::clone(&apps[round as usize % 2]);
+    /// Sessions until nothing is left to do. What is said twice is answered twice with the same bytes, by whichever node.
+    async fn settle(&mut self) {
+        assert_eq!(self.sim.settle().await.unwrap().unequal, 0);
+    }
+
+    /// Rounds of changes, orders and sessions until it is over; an order comes while a session is held.
+    async fn live(mut self, app: Arc<App>, done: watch::Sender<u32>, over: watch::Receiver<bool>) -> Self {
+        for round in 0.. {
+            if round >= ROUNDS && *over.borrow() {
+                break;
+            }
             // Breaks or mends what the compliance policy asks for.
             self.sim.tree.switch_bitlocker(!round.is_multiple_of(2));
             device::sync(&app, &self.device, &by()).await.unwrap();
-            let admin = by();
-            let order = device::command(&app, &self.device, Order::Known("reboot".into()), true, &admin);
-            let sync = device::sync(&app, &self.device, &admin);
-            let (session, ordered, synced) = tokio::join!(self.sim.settle(), order, sync);
-            session.unwrap();
+            let (admin, device) = (by(), self.device.clone());
+            let order = device::command(&app, &device, Order::Known("reboot".into()), true, &admin);
+            let sync = device::sync(&app, &device, &admin);
+            let ((), ordered, synced) = tokio::join!(self.settle(), order, sync);
             ordered.unwrap();
             synced.unwrap();
             self.orders += 1;
             done.send_modify(|rounds| *rounds += 1);
         }
         // What the last order left to do.
-        self.sim.settle().await.unwrap();
+        self.settle().await;
         self
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn a_node_that_goes_away_ends_no_session_repeats_no_order_and_loses_no_signal() {
-    let Some(url) = db::postgres_url() else { return };
-    let first = node(&url, None).await;
-    let mut second = node(&url, Some(&first)).await;
-    let house = House::on(first).await;
-    let app = &house.server.app;
+async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_signal() {
+    let Some(database) = db::postgres_url() else { return };
+    let pair = Arc::new(Pair::new(database));
+    let app = pair.open().await;
+    let roots = X509::stack_from_pem(authority::pem(&authority::root_certificate(&app).await.unwrap()).as_bytes()).unwrap();
     let expect = Expect {
         issuer: signals::issuer(&app.config),
         audience: "urn:ours".into(),
         authorization: None,
-        roots: house.roots(),
+        roots: roots.clone(),
         clock: Arc::new(SystemClock),
     };
     let receiver = Receiver::start("127.0.0.1:0".parse().unwrap(), None, expect).await.unwrap();
     let ours =
         NewReceiver { name: "ours".into(), endpoint_url: receiver.url.clone(), audience: Some("urn:ours".into()), authorization: None };
-    receivers::add(app, ours, "cli:test").await.unwrap();
+    receivers::add(&app, ours, "cli:test").await.unwrap();
     for baseline in ["windows-hello-for-business", "trusted-root", "scep-device-certificate", "windows-compliance"] {
-        house.assign_baseline(baseline).await;
+        let draft = profile::ready().unwrap().into_iter().find(|(name, _)| name == baseline).unwrap().1;
+        let id = profile::apply(&app, draft, &by()).await.unwrap().profile.id;
+        profile::assign(&app, &id, Mode::Include, Target::AllDevices, &by()).await.unwrap();
     }
-    let workers = [Arc::clone(app), Arc::clone(&second.app)].map(|app| outbox::start(app).unwrap());
-    let (done, mut rounds) = watch::channel(0);
-    let mut living = Vec::new();
+    let user = app.store.read(|c| users::find_user_by_upn(c, UPN)).await.unwrap().unwrap().id;
+    let pass = tap::create(&app, &user, Policy { one_time: false, ..Policy::default() }, None, "cli:test", "local").await.unwrap();
+    let sign_in = SignIn::Pass { user: UPN.into(), pass: pass.show().to_owned() };
+    let discovery = Url::parse(&format!("{}/EnrollmentServer/Discovery.svc", pair.url(0))).unwrap();
+
+    let first = serve(&pair, 0).await;
+    let mut second = serve(&pair, 1).await;
+    let mut enrolled = Vec::new();
     for number in 0..DEVICES {
-        let known = Known::new(&house, number, &second).await;
-        living.push(tokio::spawn(known.live([Arc::clone(app), Arc::clone(&second.app)], done.clone())));
+        let mut sim = Device::enroll(&roots, &discovery, Machine::windows_11(number), &sign_in, &key()).await.unwrap();
+        let own = sim.identity.management_url().unwrap();
+        let mut other = own.clone();
+        other.set_port(Some(pair.ports[1][1])).unwrap();
+        sim.nodes = vec![own, other];
+        // One says everything twice: to the one node and to the other.
+        sim.faults.resend = number == 0;
+        enrolled.push(Known::new(&app, sim).await);
     }
-    rounds.wait_for(|rounds| *rounds >= END_OF_ONE).await.unwrap();
-    drop(second.running.take());
-    let [worker, other] = workers;
-    other.stop().await;
+    let ((done, mut rounds), (end, over)) = (watch::channel(0), watch::channel(false));
+    let living: Vec<_> = enrolled.into_iter().map(|known| tokio::spawn(known.live(Arc::clone(&app), done.clone(), over.clone()))).collect();
+    drop(done);
+    for _ in 0..KILLS {
+        let both = *rounds.borrow();
+        rounds.wait_for(|rounds| *rounds >= both + BETWEEN).await.unwrap();
+        let database = pair.database.clone();
+        tokio::task::spawn_blocking(move || kill_in_a_session(&database, second)).await.unwrap();
+        // The one that is left does the work of both for a while.
+        let alone = *rounds.borrow();
+        rounds.wait_for(|rounds| *rounds >= alone + BETWEEN).await.unwrap();
+        second = serve(&pair, 1).await;
+    }
+    end.send_replace(true);
     let mut known = Vec::new();
     for task in living {
-        known.push(tokio::time::timeout(Duration::from_secs(120), task).await.expect("no session hangs").unwrap());
+        known.push(tokio::time::timeout(PATIENCE, task).await.expect("no session hangs").unwrap());
     }
-    worker.stop().await;
-    while !app.store.read(|c| muster::store::outbox::list_rows(c, "queued", 0, 1)).await.unwrap().is_empty() {
-        Arc::new(Worker::new(Arc::clone(app)).unwrap()).drain().await.unwrap();
+    let left = async {
+        let mut look = tokio::time::interval(Duration::from_millis(100));
+        while !app.store.read(|c| outbox::list_rows(c, "queued", 0, 1)).await.unwrap().is_empty() {
+            look.tick().await;
+        }
+    };
+    tokio::time::timeout(PATIENCE, left).await.expect("every signal leaves");
+    for node in [first, second] {
+        node.stop();
     }
 
     assert_eq!(receiver.complaints(), [""; 0], "each device's flips in order, none missing");
-    let dead = app.store.read(|c| muster::store::outbox::list_rows(c, "dead", 0, 10)).await.unwrap();
+    let dead = app.store.read(|c| outbox::list_rows(c, "dead", 0, 10)).await.unwrap();
     assert!(dead.is_empty(), "{dead:?}");
     let mut flips: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for event in receiver.events() {
@@ -140,10 +262,10 @@ async fn a_node_that_goes_away_ends_no_session_repeats_no_order_and_loses_no_sig
         assert_eq!(states, vec![State::Done; orders as usize]);
         assert_eq!(sim.ran.get("reboot"), Some(&orders), "each order once");
         let flips = flips.remove(device.as_str()).unwrap_or_default();
-        assert!(flips.len() >= ROUNDS as usize - 1, "{flips:?}");
+        assert!(flips.len() >= orders as usize - 1, "{flips:?}");
         let now = app.store.read(move |c| compliance::find_verdict(c, &device)).await.unwrap().unwrap().verdict.compliant;
         assert_eq!(flips.last().map(String::as_str), Some(if now { "compliant" } else { "not-compliant" }));
     }
-    let report = audit::verify(app).await.unwrap();
+    let report = audit::verify(&app).await.unwrap();
     assert_eq!(report.broken, None);
 }

@@ -5,6 +5,7 @@
 pub mod apns;
 pub mod apple_schema;
 pub mod ca;
+pub mod child;
 pub mod db;
 pub mod ddf;
 pub mod server;
