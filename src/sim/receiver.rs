@@ -81,6 +81,8 @@ pub fn refusal(code: &str, description: &str) -> Answer {
 #[derive(Default)]
 struct State {
     script: VecDeque<Answer>,
+    /// How many tokens are taken without a word.
+    silent: u32,
     requests: Vec<Request>,
     accepted: Vec<Accepted>,
     duplicates: u64,
@@ -131,6 +133,11 @@ impl Receiver {
     /// The next requests get these answers, whatever they hold; after that the receiver is itself again.
     pub fn script(&self, answers: impl IntoIterator<Item = Answer>) {
         self.inner.state().script.extend(answers);
+    }
+
+    /// Takes the next `count` tokens that are good without a word, as when the answer gets lost: the transmitter has to send them again.
+    pub fn lose_answers(&self, count: u32) {
+        self.inner.state().silent = count;
     }
 
     /// Tokens that were accepted, in order, each once.
@@ -194,7 +201,14 @@ impl Inner {
             return Answer::of(401);
         }
         match self.accept(&request).await {
-            Ok(()) => Answer::of(202),
+            Ok(()) => {
+                let mut state = self.state();
+                if state.silent == 0 {
+                    return Answer::of(202);
+                }
+                state.silent -= 1;
+                Answer::silence()
+            }
             Err(Refusal(code, text)) => {
                 self.state().complaints.push(format!("{code}: {text}"));
                 refusal(code, &text)

@@ -2,9 +2,7 @@
 //! afterwards.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
-use std::process::{Child, Command, Stdio};
+use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -16,24 +14,27 @@ use muster::config::Config;
 use muster::domain::certificate::{Certificate, CertificateStatus, Purpose};
 use muster::domain::command::{State, Verb as OrderVerb};
 use muster::domain::tap::Policy;
-use muster::service::audit;
+use muster::ids::DeviceId;
 use muster::service::device::{self, Custom, Order};
 use muster::service::identity::tap;
+use muster::service::outbox::Worker;
 use muster::service::pki::authority;
-use muster::service::profile;
+use muster::service::signals::receiver::{self as receivers, NewReceiver};
+use muster::service::{audit, profile, signals};
 use muster::sim::http::Client;
+use muster::sim::receiver::{Accepted, Expect, Receiver};
 use muster::sim::scep::{self, Outcome};
 use muster::sim::windows::enroll::{Failure, Machine, SignIn};
 use muster::sim::windows::{Device, Error};
-use muster::store::{certificates, commands, enrollments, facts, users};
+use muster::store::{certificates, commands, enrollments, facts, outbox, users};
 use muster::wire::pkcs10::{GeneralName, Wish};
 use muster::wire::syncml::{Command as Message, SyncMl, Verb};
 use openssl::x509::X509;
 use reqwest::Url;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use crate::cli::muster;
+use crate::support::child::{Serving, ports};
 use crate::support::tools;
 use crate::support::windows::{UPN, by, key};
 
@@ -43,6 +44,8 @@ const KILLS: u64 = 50;
 const SLOTS: u64 = 4;
 /// Sessions of a device before another one enrols in its place.
 const SESSIONS: u32 = 4;
+/// Where Windows tells whether BitLocker is on.
+const BITLOCKER: &str = "/BitLocker/Status/DeviceEncryptionStatus";
 /// Where the orders of this test look: no device has such a node, and says so.
 const NOWHERE: &str = "./Device/Vendor/MSFT/Nowhere/";
 /// Longer than all of it takes.
@@ -77,6 +80,10 @@ struct Ledger {
     identities: BTreeMap<String, String>,
     /// Commands whose answers were taken: certificate of the enrolment, verb, address.
     answered: Vec<(String, Verb, String)>,
+    /// Whether BitLocker is on, as each enrolment told it and was answered, since the server knows everything else of the device.
+    told: BTreeMap<String, Vec<bool>>,
+    /// Enrolments of which the server knows everything.
+    known: BTreeSet<String>,
 }
 
 struct World {
@@ -84,22 +91,14 @@ struct World {
     config: Config,
     roots: Vec<X509>,
     sign_in: SignIn,
+    /// Who hears of compliance, once there is a server.
+    receiver: Option<Receiver>,
     ledger: Mutex<Ledger>,
     /// How many acknowledgements there were.
     acknowledged: watch::Sender<u64>,
     /// How often the server has come up.
     starts: watch::Sender<u64>,
     over: AtomicBool,
-}
-
-/// A server that runs until it is killed.
-struct Serving(Child);
-
-impl Drop for Serving {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 fn sha256(der: &[u8]) -> String {
@@ -110,12 +109,6 @@ fn fingerprint(certificate: &X509) -> String {
     sha256(&certificate.to_der().unwrap())
 }
 
-/// Ports below the range from which the system takes any: nobody else gets them while the server is down.
-fn ports() -> Vec<u16> {
-    let from = 20_000 + u16::try_from(std::process::id() % 10_000).unwrap();
-    (from..32_000).filter(|port| TcpListener::bind(("127.0.0.1", *port)).is_ok()).take(3).collect()
-}
-
 impl World {
     async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
@@ -124,11 +117,13 @@ impl World {
             face.listen.set_ip("127.0.0.1".parse().unwrap());
             face.listen.set_port(port);
         }
+        config.signals.allow_private_receivers = true;
         let mut world = Self {
             folder,
             config,
             roots: Vec::new(),
             sign_in: SignIn::Jwt(String::new()),
+            receiver: None,
             ledger: Mutex::default(),
             acknowledged: watch::Sender::new(0),
             starts: watch::Sender::new(0),
@@ -148,7 +143,30 @@ impl World {
         let pass = tap::create(&app, &user.id, policy, None, "cli:test", "local").await.unwrap();
         world.sign_in = SignIn::Pass { user: UPN.into(), pass: pass.show().to_owned() };
         world.roots = X509::stack_from_pem(authority::pem(&authority::root_certificate(&app).await.unwrap()).as_bytes()).unwrap();
+        let expect = Expect {
+            issuer: signals::issuer(&app.config),
+            audience: "urn:ours".into(),
+            authorization: None,
+            roots: world.roots.clone(),
+            clock: Arc::new(SystemClock),
+        };
+        let receiver = Receiver::start("127.0.0.1:0".parse().unwrap(), None, expect).await.unwrap();
+        let ours =
+            NewReceiver { name: "ours".into(), endpoint_url: receiver.url.clone(), audience: Some("urn:ours".into()), authorization: None };
+        receivers::add(&app, ours, "cli:test").await.unwrap();
+        let greeting = receivers::test(&app, "ours").await.unwrap();
+        drop(app);
+        // It gets to know the published keys while nobody kills the server.
+        let command = world.command();
+        let serving = tokio::task::spawn_blocking(move || Serving::start(command)).await.unwrap();
+        assert!(receiver.wait_for(|event| event.jti == greeting, PATIENCE).await.is_some());
+        drop(serving);
+        world.receiver = Some(receiver);
         world
+    }
+
+    fn receiver(&self) -> &Receiver {
+        self.receiver.as_ref().unwrap()
     }
 
     fn command(&self) -> Command {
@@ -156,7 +174,7 @@ impl World {
         for (name, face) in [("web", &self.config.web), ("device", &self.config.device), ("pki", &self.config.pki)] {
             command.args(["--set", &format!("{name}.listen={}", face.listen)]);
         }
-        command.args(["--set", "limits.anonymous_per_second=0", "--set", "workers=2"]);
+        command.args(["--set", "limits.anonymous_per_second=0", "--set", "workers=2", "--set", "signals.allow_private_receivers=true"]);
         // Certificates by SCEP may renew themselves at any time.
         command.args(["--set", "scep.renewal_percent=100", "--set", "scep.live_certificates=100"]);
         command
@@ -164,19 +182,7 @@ impl World {
 
     /// Starts a server and waits until it serves.
     fn serve(&self) -> Serving {
-        let mut child = self.command().arg("serve").stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
-        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-        let serving = Serving(child);
-        let mut said = Vec::new();
-        loop {
-            let Some(line) = lines.next() else { panic!("the server ended before it served: {said:#?}") };
-            let line = line.unwrap();
-            if serde_json::from_str::<Value>(&line).is_ok_and(|line| line["message"] == "serving") {
-                break;
-            }
-            said.push(line);
-        }
-        std::thread::spawn(move || lines.for_each(drop));
+        let serving = Serving::start(self.command());
         self.starts.send_modify(|starts| *starts += 1);
         serving
     }
@@ -230,13 +236,27 @@ impl World {
             for command in &pair[0].body {
                 if let Message::Operation(operation) = command {
                     for uri in operation.items.iter().filter_map(|item| item.target.as_ref()) {
-                        self.ledger().answered.push((enrolled.to_owned(), operation.verb, uri.uri.clone()));
+                        let mut ledger = self.ledger();
+                        if operation.verb == Verb::Get && uri.uri.ends_with(BITLOCKER) {
+                            let on = device.tree.get(&uri.uri) == Some("0");
+                            ledger.told.entry(enrolled.to_owned()).or_default().push(on);
+                        }
+                        ledger.answered.push((enrolled.to_owned(), operation.verb, uri.uri.clone()));
                     }
                 }
             }
             self.acknowledge();
         }
         let held = self.outcome(started, held).await.is_some();
+        if held {
+            let mut ledger = self.ledger();
+            if ledger.known.insert(enrolled.to_owned())
+                && let Some(told) = ledger.told.get_mut(enrolled)
+            {
+                // Until now the verdict hung on more than BitLocker.
+                told.drain(..told.len().saturating_sub(1));
+            }
+        }
         device.work().await;
         for held in device.certificates.values() {
             self.obtained(sha256(&held.identity.certificate));
@@ -306,6 +326,7 @@ impl World {
             let mut device = self.enroll(number).await;
             let enrolled = fingerprint(&device.identity.certificate);
             for count in 0..SESSIONS {
+                device.tree.switch_bitlocker(count % 2 == 0);
                 self.session(&mut device, &enrolled).await;
                 if count % 2 == 1 {
                     self.renew(&mut device, &enrolled).await;
@@ -314,6 +335,29 @@ impl World {
             devices.push((enrolled, device));
         }
         devices
+    }
+
+    /// The devices of the youngest enrolments.
+    async fn youngest(&self, app: &App) -> Vec<DeviceId> {
+        let count = usize::try_from(2 * SLOTS).unwrap();
+        let youngest: Vec<String> = self.ledger().enrolled.iter().rev().take(count).map(|(sha256, _)| sha256.clone()).collect();
+        let mut devices = Vec::new();
+        for enrolled in youngest {
+            let found = app.store.read(move |c| enrollments::find_identity(c, &enrolled)).await.unwrap().unwrap();
+            devices.push(found.enrollment.device_id);
+        }
+        devices
+    }
+
+    /// Asks the youngest devices how they are. What a killed server was sending may be sent again: time would end its leases as well.
+    async fn ask(&self) {
+        let app = self.open().await;
+        end_leases(&app).await;
+        for device in self.youngest(&app).await {
+            device::sync(&app, &device, &by()).await.unwrap();
+        }
+        // Sent, and sent again.
+        self.receiver().lose_answers(1);
     }
 
     /// Gives the youngest devices orders: one that only asks, and one that may run once only. Their certificates by SCEP are to be
@@ -333,14 +377,11 @@ impl World {
             })
             .await
             .unwrap();
-        let count = usize::try_from(2 * SLOTS).unwrap();
-        let youngest: Vec<String> = self.ledger().enrolled.iter().rev().take(count).map(|(sha256, _)| sha256.clone()).collect();
-        for enrolled in youngest {
-            let found = app.store.read(move |c| enrollments::find_identity(c, &enrolled)).await.unwrap().unwrap().enrollment;
+        for device in self.youngest(&app).await {
             let uri = format!("{NOWHERE}{round}");
             let ask = Order::Custom(Custom { verb: OrderVerb::Get, uri, format: None, data: None });
             for order in [ask, Order::Known("reboot".into())] {
-                device::command(&app, &found.device_id, order, true, &by()).await.unwrap();
+                device::command(&app, &device, order, true, &by()).await.unwrap();
             }
         }
     }
@@ -373,12 +414,15 @@ async fn kill(mut random: Random) {
         let _ = tokio::time::timeout(random.millis(1500), acknowledged.wait_for(|count| *count >= wanted)).await;
         // SIGKILL.
         drop(serving);
+        if round % 2 == 1 {
+            world.ask().await;
+        }
         if round % 4 == 3 {
             world.order(round).await;
         }
     }
     let own = Arc::clone(&world);
-    let mut serving = tokio::task::spawn_blocking(move || own.serve()).await.unwrap();
+    let serving = tokio::task::spawn_blocking(move || own.serve()).await.unwrap();
     world.over.store(true, Ordering::SeqCst);
     let mut devices = Vec::new();
     for slot in living {
@@ -388,22 +432,98 @@ async fn kill(mut random: Random) {
     for (enrolled, device) in &mut devices {
         assert!(world.session(device, enrolled).await);
     }
-    assert!(Command::new("kill").arg(serving.0.id().to_string()).status().unwrap().success());
-    assert!(serving.0.wait().unwrap().success());
-    prove(&world, &devices).await;
+    serving.stop();
+    let app = Arc::new(world.open().await);
+    let changes = prove_signals(&world, &app).await;
+    prove(&world, &app, &devices).await;
     let ledger = world.ledger();
     tools::say(&format!(
         "{KILLS} kills and {early} before serving; a start takes {} ms; {} enrolments, {} certificates, {} renewals by SCEP, {} new \
-         identities, {} answers",
+         identities, {} answers, {changes} changes, {} signals, of which {} came again",
         starting.as_millis() / u128::from(KILLS),
         ledger.enrolled.len(),
         ledger.certificates.len(),
         ledger.renewals,
         ledger.identities.len(),
-        ledger.answered.len()
+        ledger.answered.len(),
+        world.receiver().events().len(),
+        world.receiver().duplicates()
     ));
     assert!(ledger.enrolled.len() >= 4 && ledger.certificates.len() >= 4 && ledger.answered.len() >= 100, "too little happened");
+    assert!(changes >= 4 && world.receiver().duplicates() >= 4, "too few signals");
     assert!(ledger.renewals >= 2 && !ledger.identities.is_empty(), "too few renewals");
+}
+
+/// Ends what killed servers hold of the outbox.
+async fn end_leases(app: &App) {
+    app.store
+        .write(|tx| {
+            use diesel::RunQueryDsl as _;
+            diesel::sql_query("UPDATE outbox_lanes SET next_at = 0").execute(tx.conn())?;
+            Ok(())
+        })
+        .await
+        .unwrap();
+}
+
+/// A row of the outbox.
+#[derive(diesel::QueryableByName)]
+struct Sent {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    order_key: String,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    dedup_key: String,
+}
+
+/// Every change that a device has told and was answered has reached the receiver, as has everything that the database knows of, in the
+/// order of each device. What came again bore the same name. Returns how many changes were told.
+async fn prove_signals(world: &World, app: &Arc<App>) -> usize {
+    let receiver = world.receiver();
+    while !app.store.read(|c| outbox::list_rows(c, "queued", 0, 1)).await.unwrap().is_empty() {
+        end_leases(app).await;
+        Arc::new(Worker::new(Arc::clone(app)).unwrap()).drain().await.unwrap();
+    }
+    assert_eq!(receiver.complaints(), [""; 0], "each device's flips in order, none missing");
+    let dead = app.store.read(|c| outbox::list_rows(c, "dead", 0, 10)).await.unwrap();
+    assert!(dead.is_empty(), "{dead:?}");
+    let sent: Vec<Sent> = app
+        .store
+        .read(|c| {
+            use diesel::RunQueryDsl as _;
+            let query = "SELECT order_key, dedup_key FROM outbox WHERE topic = 'signal.push' ORDER BY seq";
+            Ok(diesel::sql_query(query).load(c)?)
+        })
+        .await
+        .unwrap();
+    let mut lanes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    for Sent { order_key, dedup_key } in sent {
+        let subject = order_key.rsplit('/').next().unwrap().to_owned();
+        lanes.entry(subject).or_default().push(dedup_key.rsplit('/').next().unwrap().to_owned());
+    }
+    let mut heard: BTreeMap<String, Vec<Accepted>> = BTreeMap::new();
+    for event in receiver.events() {
+        heard.entry(event.device.clone().unwrap_or_else(|| "stream".into())).or_default().push(event);
+    }
+    let names: BTreeMap<String, Vec<String>> =
+        heard.iter().map(|(device, events)| (device.clone(), events.iter().map(|event| event.jti.clone()).collect())).collect();
+    assert_eq!(names, lanes, "what was heard, and what was to be sent");
+    let told = world.ledger().told.clone();
+    let mut changes = 0;
+    for (enrolled, mut told) in told {
+        told.dedup();
+        let own = enrolled.clone();
+        let found = app.store.read(move |c| enrollments::find_identity(c, &own)).await.unwrap().unwrap().enrollment;
+        if !world.ledger().known.contains(&enrolled) {
+            continue;
+        }
+        let mut heard = heard.get(found.device_id.as_str()).into_iter().flatten().filter_map(Accepted::current_status);
+        for on in told.iter().skip(1) {
+            let status = if *on { "compliant" } else { "not-compliant" };
+            assert!(heard.any(|heard| heard == status), "{}: {told:?}", found.device_id);
+            changes += 1;
+        }
+    }
+    changes
 }
 
 /// Every device speaks with an identity that is good, and what was replaced is revoked.
@@ -428,9 +548,8 @@ fn prove_renewals(world: &World, devices: &[(String, Device)], all: &[Certificat
 }
 
 /// Holds the database against the ledger.
-async fn prove(world: &World, devices: &[(String, Device)]) {
-    let app = world.open().await;
-    let report = audit::verify(&app).await.unwrap();
+async fn prove(world: &World, app: &App, devices: &[(String, Device)]) {
+    let report = audit::verify(app).await.unwrap();
     assert_eq!(report.broken, None);
     let written: BTreeSet<(String, String)> =
         app.store.read(|c| muster::store::audit::list(c, 0, 1_000_000)).await.unwrap().into_iter().map(|r| (r.action, r.target)).collect();
