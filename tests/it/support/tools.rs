@@ -14,21 +14,26 @@ pub fn find(program: &str, package: &str) -> Option<PathBuf> {
     found
 }
 
-/// A folder of others' data that stands beside the project, or `None` after saying that it is missing. It cannot be installed: no failure.
+/// A folder of others' data that stands beside the project (`MUSTER_SHARED_DATA`), or `None` after saying that it is missing; fails when
+/// `REQUIRE_ALL=1`.
 pub fn shared(folder: &str) -> Option<PathBuf> {
     let shared = std::env::var_os("MUSTER_SHARED_DATA").map_or_else(|| PathBuf::from("../shared/data"), PathBuf::from);
     let folder = shared.join(folder);
     if folder.is_dir() {
         return Some(folder);
     }
-    say(&format!("not checked: {} is not there", folder.display()));
+    let place = std::path::absolute(&folder).unwrap_or(folder);
+    missing(&format!(
+        "the published data of {} (cannot be installed: put it there, or name its place in MUSTER_SHARED_DATA)",
+        place.display()
+    ));
     None
 }
 
 /// Says what is missing; fails when `REQUIRE_ALL=1`.
 pub fn missing(what: &str) {
     assert!(std::env::var_os("REQUIRE_ALL").is_none_or(|v| v != "1"), "missing: {what}");
-    say(&format!("skipped: {what} is not installed"));
+    say(&format!("skipped, as this is missing: {what}"));
 }
 
 /// Says something aloud: `eprintln!` is swallowed in a test that passes.
