@@ -1,12 +1,5 @@
-//! A certificate request.
+//! See `muster_fuzz::pkcs10`.
 
 #![no_main]
 
-use libfuzzer_sys::fuzz_target;
-use muster::wire::pkcs10::Request;
-
-fuzz_target!(|data: &[u8]| {
-    if let Ok(request) = Request::parse(data) {
-        let _ = request.verify();
-    }
-});
+libfuzzer_sys::fuzz_target!(|data: &[u8]| muster_fuzz::pkcs10(data));

@@ -16,6 +16,7 @@ mod cli_simulate;
 mod compliance;
 mod desired;
 mod faces;
+mod fuzz;
 mod golden;
 mod identity_tap;
 mod kill;
