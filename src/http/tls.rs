@@ -145,6 +145,8 @@ pub fn acceptor(current: &Current, ask: Ask) -> Result<SslAcceptorBuilder, Error
         Ask::Name(_) => b"muster",
     };
     builder.set_session_id_context(context)?;
+    // One is enough for clients with one connection at a time; each costs the handshake a seal and a record.
+    builder.set_num_tickets(1)?;
     // OpenSSL wants a certificate in the context to offer any cipher at all; the callback puts the present one over it.
     let now = current.get();
     builder.set_certificate(&now.certificate)?;
