@@ -2,6 +2,7 @@
 
 pub mod enroll;
 mod idle;
+mod manners;
 pub mod session;
 pub mod tree;
 
@@ -16,7 +17,7 @@ use reqwest::Url;
 use super::http::Client;
 use super::scep;
 use crate::catalogue::Scope;
-use crate::clock::{Clock, SystemClock};
+use crate::clock::{Clock, SystemClock, Time};
 use crate::wire::Malformed;
 use crate::wire::pkcs10::{GeneralName, NamePart, Wish};
 use crate::wire::syncml::MEDIA_TYPE;
@@ -68,6 +69,12 @@ pub struct Faults {
     pub no_scep: bool,
     /// Sends each message twice and expects the same bytes.
     pub resend: bool,
+    /// How far its clock is ahead, in milliseconds.
+    pub clock_skew: i64,
+    /// Says that its user is signed in while the user's tree is not loaded yet.
+    pub slow_user: bool,
+    /// The largest message that it takes: it sends and receives what is larger in parts.
+    pub max_message: Option<u64>,
 }
 
 /// A certificate that the device got by SCEP.
@@ -195,8 +202,8 @@ impl Device {
     pub async fn session(&mut self) -> Result<Report, Error> {
         let id = self.next_session();
         let alerts = self.alerts.clone();
-        let start = Start { login: self.login, alerts, ..Start::default() };
-        self.tree.faults.user_present = self.login == Login::User;
+        let start = Start { login: self.login, alerts, max_message: self.faults.max_message, ..Start::default() };
+        self.tree.faults.user_present = self.login == Login::User && !self.faults.slow_user;
         let client = &self.identity.management.client;
         let md5 = client.name.clone().map(|user| Md5 { user, secret: client.secret.clone() });
         let target = self.identity.management.address.clone();
@@ -267,6 +274,11 @@ impl Device {
         Ok(urls)
     }
 
+    /// The time on its clock.
+    fn now(&self) -> Time {
+        SystemClock.now().plus(self.faults.clock_skew)
+    }
+
     async fn call(&mut self, body: &[u8]) -> Result<Vec<u8>, Error> {
         let mut failed = Error::Dropped;
         for url in self.management_urls()? {
@@ -279,8 +291,7 @@ impl Device {
     }
 
     async fn send(&mut self, url: &Url, body: &[u8]) -> Result<Vec<u8>, Error> {
-        let signature =
-            if self.identity.management.sign_messages { Some(self.identity.sign_message(body, SystemClock.now())?) } else { None };
+        let signature = if self.identity.management.sign_messages { Some(self.identity.sign_message(body, self.now())?) } else { None };
         let mut headers = vec![("Content-Type", MEDIA_TYPE), ("User-Agent", "MSFT OMA DM Client/1.2.0.1")];
         headers.extend(signature.as_deref().map(|signature| ("MDM-Signature", signature)));
         let response = self.management.send("POST", url, &headers, body).await?;
@@ -334,7 +345,7 @@ impl Device {
         if !server.certificates.iter().any(|der| thumbprint(der).eq_ignore_ascii_case(value("CAThumbprint"))) {
             return Err(scep::Error::Foreign);
         }
-        let now = SystemClock.now();
+        let now = self.now();
         let outcome = match &self.scep_key {
             Some(key) => server.enroll_with(&mut self.web, &wish, key, now).await?,
             None => server.enroll(&mut self.web, &wish, now).await?,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::manners::Watch;
 use super::tree::{Effect, Part, Request, Tree};
 use crate::wire::Malformed;
 use crate::wire::syncml::{Address, Alert, Command, Data, Dtd, Format, Header, Item, Meta, Operation, Results, Status, SyncMl, Verb, auth};
@@ -68,6 +69,7 @@ pub struct Session {
     /// The rest of a value that the device is sending: what was asked, and the chunks.
     outgoing: Vec<Results>,
     ended: bool,
+    watch: Watch,
     /// Commands that were carried out.
     pub commands: usize,
     /// What commands started that outlives the session.
@@ -89,6 +91,7 @@ impl Session {
             incoming: BTreeMap::new(),
             outgoing: Vec::new(),
             ended: false,
+            watch: Watch::default(),
             commands: 0,
             effects: Vec::new(),
         }
@@ -156,6 +159,7 @@ impl Session {
             items.push(Item { source: Some(Address::new(uri)), data: Some(Data::Text(value)), ..Item::default() });
         }
         body.push(Command::Operation(Operation { id: next(), verb: Verb::Replace, meta: Meta::default(), correlator: None, items }));
+        self.watch.sent(self.msg_id, &body);
         SyncMl { dtd: Dtd::V12, header, body, last: true, microsoft: true }.encode()
     }
 
@@ -165,6 +169,7 @@ impl Session {
     /// When the answer is no SyncML, or the server does not let the session end.
     pub fn answer(&mut self, bytes: &[u8], tree: &mut Tree) -> Result<Option<Vec<u8>>, Malformed> {
         let message = SyncMl::decode(bytes)?;
+        self.watch.judge(bytes, &message, self.start.max_message)?;
         if self.msg_id >= MAX_MESSAGES {
             return Err(Malformed::new("a session without end", "SyncBody"));
         }
@@ -226,6 +231,7 @@ impl Session {
         for (at, command) in body.iter_mut().enumerate() {
             set_id(command, (at + 1).to_string());
         }
+        self.watch.sent(self.msg_id, &body);
         Ok(Some(SyncMl { dtd: Dtd::V12, header, body, last, microsoft: true }.encode()))
     }
 
