@@ -12,6 +12,8 @@ use crate::ids::{CommandId, EnrollmentId};
 
 /// How often an order is tried when the device answers "failed, for now".
 pub const MAX_ATTEMPTS: i64 = 3;
+/// How long an order waits that the device did not even begin (its user is not there, it stopped before it).
+const NOT_NOW: i64 = 15 * MINUTE;
 /// The kind of the order to leave management.
 pub const UNENROLL: &str = "unenroll";
 
@@ -114,7 +116,7 @@ pub struct Command {
     pub operation: Operation,
     /// Where it is.
     pub state: State,
-    /// How often it was sent.
+    /// How often it was sent and begun.
     pub attempts: i64,
     /// What the device said, as text: status and value or error.
     pub result: Option<String>,
@@ -133,7 +135,7 @@ pub enum Input {
     Deliver,
     /// The device did it; its status and value.
     Answered(String),
-    /// The device cannot now (no user, busy); try later.
+    /// The device did not begin it (no user, busy): try later. No failure, however often.
     NotNow(String),
     /// The device was locked or asleep and will ask again by itself: no failure, however often.
     Postponed(String),
@@ -143,6 +145,8 @@ pub enum Input {
     Refused(String),
     /// Its session died before an answer.
     SessionLost,
+    /// Its session ended before it was put into a message.
+    Unsent,
     /// An administrator, or the end of the enrolment, takes it back.
     Cancel,
 }
@@ -175,10 +179,16 @@ impl Command {
                 self.state = State::Uncertain;
                 self.result = Some(why);
             }
-            (State::Sent, Input::NotNow(why) | Input::Unclear(why)) if self.attempts < MAX_ATTEMPTS || self.scope == Scope::User => {
+            (State::Sent, Input::NotNow(why)) => {
+                self.state = State::Queued;
+                self.attempts = self.attempts.saturating_sub(1);
+                self.result = Some(why);
+                self.not_before = now.plus(NOT_NOW);
+            }
+            (State::Sent, Input::Unclear(why)) if self.attempts < MAX_ATTEMPTS || self.scope == Scope::User => {
                 self.state = State::Queued;
                 self.result = Some(why);
-                // 2, 4, 8 … 64 minutes: a user who is not there comes back some time.
+                // 2, 4, 8 … 64 minutes.
                 self.not_before = now.plus(MINUTE << self.attempts.clamp(1, 6));
             }
             (State::Sent, Input::Postponed(why)) => {
@@ -186,7 +196,8 @@ impl Command {
                 self.result = Some(why);
                 self.not_before = now;
             }
-            (State::Sent | State::Uncertain, Input::NotNow(why) | Input::Unclear(why) | Input::Refused(why)) => {
+            (State::Sent, Input::Unclear(why) | Input::Refused(why))
+            | (State::Uncertain, Input::NotNow(why) | Input::Unclear(why) | Input::Refused(why)) => {
                 self.state = State::Failed;
                 self.result = Some(why);
             }
@@ -195,13 +206,23 @@ impl Command {
                 self.state = State::Uncertain;
                 self.result = Some("the session ended before the device answered".into());
             }
+            (State::Sent, Input::Unsent) => {
+                self.state = State::Queued;
+                self.attempts = self.attempts.saturating_sub(1);
+            }
             (State::Queued | State::Sent | State::Uncertain, Input::Cancel) => self.state = State::Cancelled,
             (
                 State::Queued,
-                Input::Answered(_) | Input::NotNow(_) | Input::Postponed(_) | Input::Unclear(_) | Input::Refused(_) | Input::SessionLost,
+                Input::Answered(_)
+                | Input::NotNow(_)
+                | Input::Postponed(_)
+                | Input::Unclear(_)
+                | Input::Refused(_)
+                | Input::SessionLost
+                | Input::Unsent,
             )
             | (State::Sent, Input::Deliver)
-            | (State::Uncertain, Input::Deliver | Input::SessionLost | Input::Postponed(_))
+            | (State::Uncertain, Input::Deliver | Input::SessionLost | Input::Unsent | Input::Postponed(_))
             | (
                 State::Done | State::Failed | State::Cancelled,
                 Input::Deliver
@@ -211,6 +232,7 @@ impl Command {
                 | Input::Unclear(_)
                 | Input::Refused(_)
                 | Input::SessionLost
+                | Input::Unsent
                 | Input::Cancel,
             ) => return None,
         }
@@ -269,9 +291,28 @@ mod tests {
     fn a_device_that_fails_three_times_is_left_alone() {
         let mut command = order(Verb::Replace, Scope::Device);
         for _ in 0..MAX_ATTEMPTS {
-            command = command.step(Input::Deliver, Time(1)).unwrap().step(Input::NotNow("500".into()), Time(1)).unwrap();
+            command = command.step(Input::Deliver, Time(1)).unwrap().step(Input::Unclear("500".into()), Time(1)).unwrap();
         }
         assert_eq!(command.state, State::Failed);
+    }
+
+    #[test]
+    fn an_order_that_the_device_did_not_begin_is_never_given_up_and_does_not_count() {
+        for verb in [Verb::Replace, Verb::Exec] {
+            let mut command = order(verb, Scope::Device);
+            for at in 0..20 {
+                command = command.step(Input::Deliver, Time(at)).unwrap().step(Input::NotNow("215".into()), Time(at)).unwrap();
+            }
+            assert_eq!((command.state, command.attempts, command.not_before), (State::Queued, 0, Time(19).plus(NOT_NOW)));
+        }
+    }
+
+    #[test]
+    fn an_exec_that_was_not_put_into_a_message_waits_for_the_next_session() {
+        let planned = order(Verb::Exec, Scope::Device).step(Input::Deliver, Time(1)).unwrap();
+        let back = planned.step(Input::Unsent, Time(2)).unwrap();
+        assert_eq!((back.state, back.attempts), (State::Queued, 0));
+        assert!(back.step(Input::Unsent, Time(3)).is_none());
     }
 
     #[test]
@@ -291,6 +332,7 @@ mod tests {
             Just(Input::Unclear("500".into())),
             Just(Input::Refused("403".into())),
             Just(Input::SessionLost),
+            Just(Input::Unsent),
             Just(Input::Cancel),
         ]
     }

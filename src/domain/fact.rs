@@ -36,12 +36,13 @@ impl Fact {
         self.value == other.value && self.status == other.status && self.source == other.source
     }
 
-    /// Whether `newer` has to be stored over this: it says something else, it was asked for, or this one has become old.
+    /// Whether `newer` has to be stored over this: it says something else, it was asked for, it only waits longer, or this one has become old.
     #[must_use]
     pub fn needs_update(&self, newer: &Self) -> bool {
         !self.says_same(newer)
             || self.next_at.is_some_and(|due| due <= newer.observed_at)
             || self.next_at.is_none() != newer.next_at.is_none()
+            || (newer.observed_at == self.observed_at && newer.next_at != self.next_at)
             || newer.observed_at.since(self.observed_at) >= REFRESH
     }
 }
@@ -59,6 +60,16 @@ pub struct Cadence<'a> {
 #[must_use]
 pub fn due<'a>(rows: &[Cadence<'a>], known: &Facts, now: Time) -> Vec<&'a str> {
     rows.iter().filter(|row| known.get(row.name).is_none_or(|fact| fact.next_at.is_none_or(|at| at <= now))).map(|row| row.name).collect()
+}
+
+/// How long a value stands at least after a device gave it, when it fails to give it again.
+const STANDS: i64 = 48 * HOUR;
+
+/// Whether a value is kept that the device failed to give again, for now: a device that fails for ever may hide something.
+#[must_use]
+pub fn outlives_failure(fact: &Fact, every_hours: u32, now: Time) -> bool {
+    let stands = i64::from(every_hours).saturating_mul(2 * HOUR).max(STANDS);
+    fact.value.is_some() && now.since(fact.observed_at) < stands
 }
 
 /// The shortest time between two reads: a fact of "each session" (0 hours) is not read again by a device that calls again at once.
@@ -90,7 +101,16 @@ mod tests {
         assert!(!fact("2.0", 0, Some(HOUR)).needs_update(&fact("2.0", 5, Some(HOUR + 5))));
         assert!(fact("2.0", 0, Some(HOUR)).needs_update(&fact("1.2", 5, Some(HOUR + 5))));
         assert!(fact("2.0", 0, Some(3)).needs_update(&fact("2.0", 5, Some(HOUR + 5))));
+        assert!(fact("2.0", 0, Some(3)).needs_update(&fact("2.0", 0, Some(HOUR))));
         assert!(fact("2.0", 0, None).needs_update(&fact("2.0", HOUR, None)));
+    }
+
+    #[test]
+    fn a_value_outlives_failures_for_a_while() {
+        assert!(outlives_failure(&fact("2.0", 0, None), 1, Time(47 * HOUR)));
+        assert!(!outlives_failure(&fact("2.0", 0, None), 1, Time(48 * HOUR)));
+        assert!(outlives_failure(&fact("2.0", 0, None), 168, Time(300 * HOUR)));
+        assert!(!outlives_failure(&Fact { value: None, ..fact("", 0, None) }, 1, Time(1)));
     }
 
     #[test]

@@ -229,6 +229,8 @@ impl Changes {
     /// # Errors
     /// [`store::Error::Busy`].
     pub(in crate::service) fn check(&self, tx: &mut Tx<'_>) -> store::Result<()> {
+        // The row is taken before it is looked at: nobody changes it, or the device, between the look and the writing.
+        enrollments::lock_enrollment(tx, &self.enrollment.id)?;
         let current = enrollments::load_enrollment(tx.conn(), &self.enrollment.id)?;
         let same = current.version == self.enrollment.version && current.state == self.read_state;
         if same { Ok(()) } else { Err(store::Error::Busy) }
@@ -254,7 +256,7 @@ impl Changes {
             commands::delete_command(tx, id)?;
         }
         if let Some(device) = &self.device {
-            devices::update_device(tx, device, now)?;
+            devices::update_inventory(tx, device, now)?;
         }
         for effect in &self.effects {
             effect.store(tx, device, &self.origin, now)?;

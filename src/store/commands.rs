@@ -144,9 +144,7 @@ pub fn insert_command(tx: &mut Tx<'_>, command: &Command, sealed_payload: &[u8],
         version: 1,
     };
     // The enrolment's row is taken first: a session that ends meanwhile works out its next moment before the order or after it.
-    diesel::update(enrollments::table.find(command.enrollment_id.as_str()))
-        .set(enrollments::work_at.eq(enrollments::work_at))
-        .execute(tx.conn())?;
+    super::enrollments::lock_enrollment(tx, &command.enrollment_id)?;
     diesel::insert_into(commands::table).values(row).execute(tx.conn())?;
     diesel::update(enrollments::table.find(command.enrollment_id.as_str()))
         .set(enrollments::work_at.eq(Some(command.not_before.0)))

@@ -100,6 +100,26 @@ pub fn update_device(tx: &mut Tx<'_>, device: &Device, now: Time) -> Result<()> 
     }
 }
 
+/// Writes what a device says of itself; whose it is and whether it is being retired is not its to say.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn update_inventory(tx: &mut Tx<'_>, device: &Device, now: Time) -> Result<()> {
+    let changed = diesel::update(devices::table.find(device.id.as_str()))
+        .set((
+            devices::display_name.eq(&device.display_name),
+            devices::entra_device_id.eq(&device.entra_device_id),
+            devices::serial_number.eq(&device.serial_number),
+            devices::manufacturer.eq(&device.manufacturer),
+            devices::model.eq(&device.model),
+            devices::os_version.eq(&device.os_version),
+            devices::os_edition.eq(&device.os_edition),
+            devices::updated_at.eq(now.0),
+        ))
+        .execute(tx.conn())?;
+    if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
 /// The device, when it exists.
 ///
 /// # Errors

@@ -271,6 +271,15 @@ pub fn claim_update(tx: &mut Tx<'_>, enrollment: &Enrollment) -> Result<()> {
     if changed == 0 { Err(Error::Busy) } else { Ok(()) }
 }
 
+/// Takes the row of an enrolment for the rest of the transaction: whoever else writes it waits. What was read of it before is old.
+///
+/// # Errors
+/// Only the database's own.
+pub fn lock_enrollment(tx: &mut Tx<'_>, id: &EnrollmentId) -> Result<()> {
+    diesel::update(enrollments::table.find(id.as_str())).set(enrollments::work_at.eq(enrollments::work_at)).execute(tx.conn())?;
+    Ok(())
+}
+
 /// The enrolment, which must exist.
 ///
 /// # Errors

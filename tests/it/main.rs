@@ -42,5 +42,6 @@ mod windows_enroll;
 mod windows_leaving;
 mod windows_scep;
 mod windows_session;
+mod windows_session_limits;
 mod windows_session_store;
 mod windows_signature;

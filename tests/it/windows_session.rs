@@ -1,6 +1,7 @@
 //! Windows management sessions over real TLS with simulated devices.
 
 use muster::clock::{DAY, HOUR};
+use muster::domain::command::Verb;
 use muster::domain::desired::State;
 use muster::domain::device::State as DeviceState;
 use muster::service::device;
@@ -15,6 +16,7 @@ use muster::wire::syncml::{Command, Data, SyncMl};
 use crate::support::ddf::Ddf;
 use crate::support::server::Options;
 use crate::support::windows::House;
+use crate::support::wire::order;
 
 fn real_time() -> Options {
     Options { system_clock: true, ..Options::default() }
@@ -78,6 +80,7 @@ fn every_command_is_in_the_ddf(answers: &[Vec<u8>]) {
     assert!(count > 50, "{count} commands");
 }
 
+const REBOOT: &str = "./Device/Vendor/MSFT/Reboot/RebootNow";
 const HELLO: &str = "windows-hello-for-business";
 
 /// A small profile of one setting.
@@ -138,10 +141,12 @@ async fn a_message_sent_twice_is_answered_with_the_same_bytes_and_done_once() {
     let house = House::new().await;
     house.assign_baseline(HELLO).await;
     let mut device = house.enroll(1).await;
+    order(&house, Verb::Exec, REBOOT, None).await;
     device.faults.resend = true;
     let report = device.settle().await.unwrap();
     assert!(report.commands > 10);
     assert_eq!(report.unequal, 0);
+    assert_eq!(device.ran.get("reboot"), Some(&1));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -258,22 +263,13 @@ async fn five_hundred_orders_are_carried_out_once_each() {
     let mut device = house.enroll(1).await;
     device.settle().await.unwrap();
     let id = house.device_ids().await.remove(0);
-    for number in 0..500 {
-        let custom = device::Custom {
-            verb: muster::domain::command::Verb::Get,
-            uri: format!(
-                "./Vendor/MSFT/DeviceStatus/{}",
-                ["SecureBootState", "Firewall/Status", "Antivirus/Status", "TPM/SpecificationVersion", "OS/Mode"][number % 5]
-            ),
-            format: None,
-            data: None,
-        };
-        let by = crate::support::windows::by();
-        device::command(&house.server.app, &id, device::Order::Custom(custom), true, &by).await.unwrap();
+    for _ in 0..500 {
+        order(&house, Verb::Exec, REBOOT, None).await;
     }
     let report = device.settle().await.unwrap();
     assert!(report.commands >= 500 && report.messages >= 6, "{report:?}");
     let orders = device::orders(&house.server.app, &id, 1000).await.unwrap();
     assert_eq!(orders.len(), 500);
+    assert_eq!(device.ran.get("reboot"), Some(&500));
     assert!(orders.iter().all(|order| order.state == muster::domain::command::State::Done && order.attempts == 1));
 }

@@ -13,6 +13,8 @@ const FIRST_RETRY: i64 = 5 * MINUTE;
 /// How long an answer may take before the thing counts as lost.
 const ANSWER: i64 = 5 * MINUTE;
 const LONGEST_RETRY: i64 = 8 * HOUR;
+/// How many characters of an error are kept: some hold what the device said.
+const ERROR: usize = 200;
 
 /// How far one thing has got.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +121,8 @@ pub enum Input {
     },
     /// The session ended without an answer.
     Lost,
+    /// The device's system is another one than before.
+    Upgraded,
 }
 
 /// How long things take.
@@ -184,7 +188,7 @@ impl Record {
 
     fn with(mut self, status: i64, original_error: Option<String>) -> Self {
         self.status = Some(status);
-        self.original_error = original_error;
+        self.original_error = original_error.map(|text| text.chars().take(ERROR).collect());
         self
     }
 
@@ -271,6 +275,12 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         }
         Input::NotApplicable { .. } if removing => return None,
         Input::NotApplicable { status } => record.with(status, None).to(State::NotApplicable, None, now),
+        Input::Upgraded => match (record.state, record.status) {
+            (State::NotApplicable, _) | (State::Failed, Some(404)) => {
+                Record { tries: 0, original_error: None, ..record }.to(State::Pending, Some(now), now)
+            }
+            _ => record,
+        },
         Input::Lost => match record.state {
             State::Sent => {
                 // The device may have it: a status that says "no answer" keeps it in mind.
@@ -292,6 +302,31 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_upgrade_gives_what_was_not_there_another_chance_and_nothing_else() {
+        let timing = Timing::hours(24);
+        let at = |input, record| step(record, input, timing, Time(1)).unwrap();
+        let sent = || at(Input::Sent, Record::wanted("h".into(), Time(0)));
+        for (answer, again) in [
+            (Input::NotApplicable { status: 406 }, true),
+            (Input::Refused { status: 404, original_error: None }, true),
+            (Input::Refused { status: 400, original_error: None }, false),
+            (Input::Matches, false),
+        ] {
+            let before = at(answer, sent());
+            let after = at(Input::Upgraded, before.clone());
+            assert_eq!(after.state == State::Pending, again, "{before:?}");
+            assert!(again || after == before);
+        }
+    }
+
+    #[test]
+    fn an_error_is_cut() {
+        let refused = Input::Refused { status: 404, original_error: Some("x".repeat(100_000)) };
+        let record = step(Record::wanted("h".into(), Time(0)), refused, Timing::hours(24), Time(1)).unwrap();
+        assert_eq!(record.original_error.unwrap().len(), ERROR);
+    }
 
     #[test]
     fn a_late_answer_does_not_stand_for_a_removal() {

@@ -33,6 +33,8 @@ pub struct Received {
     pub keep_alive: bool,
     /// A rollback failed (516): what was reported before may no longer hold.
     pub reread: bool,
+    /// Commands of ours that the device calls malformed (400), without what they would have written.
+    pub malformed: Vec<String>,
     /// Answers to commands that were never sent.
     pub strays: u32,
     /// What the device said about our header, when that was no success.
@@ -101,6 +103,9 @@ impl Received {
         (info != DevInfo::default()).then_some(info)
     }
 }
+
+/// The type of the alert with which a user ends the management.
+pub const UNENROLLED: &str = "com.microsoft:mdm.unenrollment.userrequest";
 
 /// A status that we owe.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -387,7 +392,7 @@ impl Session {
         } else if kind.eq_ignore_ascii_case("com.microsoft.mdm.synctype") {
             received.sync_type = SyncType::parse(&word);
             self.sync_type = received.sync_type.or(self.sync_type);
-        } else if notice.code == 1226 && kind.eq_ignore_ascii_case("com.microsoft:mdm.unenrollment.userrequest") {
+        } else if notice.code == 1226 && kind.eq_ignore_ascii_case(UNENROLLED) {
             received.unenrolled = true;
             self.phase = self.phase.step(Turn::Stop);
         }

@@ -32,7 +32,7 @@ use upload::Upload;
 pub use answer::{challenge, refuse};
 pub use arrival::{Arrival, Last, arrival};
 pub use digest::{Judgement, NONCE_LIFE, Nonce, judge};
-pub use inbound::{DevInfo, Notice, Received, Report};
+pub use inbound::{DevInfo, Notice, Received, Report, UNENROLLED};
 pub use plan::{Abandoned, Op, OpOutcome, Outcome, Planned, Value, Verdict};
 pub use upload::{Piece, ends_object};
 
@@ -234,11 +234,12 @@ impl Session {
     /// Whether commands for `./User` may be sent: never on an enrolment of the machine, where any user may be meant.
     #[must_use]
     pub fn takes_user_commands(&self) -> bool {
-        match self.sync_type {
+        match (self.login, self.sync_type) {
             _ if self.shared => false,
-            Some(SyncType::Device) => false,
-            Some(SyncType::User | SyncType::Mixed) => true,
-            None => self.login == Some(Login::User),
+            // Whatever the session is called: the user is not there.
+            (Some(Login::Others | Login::Nobody), _) | (_, Some(SyncType::Device)) => false,
+            (_, Some(SyncType::User | SyncType::Mixed)) => true,
+            (login, None) => login == Some(Login::User),
         }
     }
 
@@ -263,6 +264,11 @@ impl Session {
     /// The keys of everything that has no outcome yet.
     pub fn pending(&self) -> impl Iterator<Item = &str> {
         self.units.iter().map(|unit| unit.planned.key.as_str())
+    }
+
+    /// Takes back what was never sent and that `keep` does not name.
+    pub fn retain_unsent(&mut self, keep: impl Fn(&str) -> bool) {
+        self.units.retain(|unit| unit.was_sent() || keep(&unit.planned.key));
     }
 
     /// Adds work. What cannot be sent in this session comes back at once: `./User` without its user is [`Verdict::Deferred`], nothing

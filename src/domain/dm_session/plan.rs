@@ -192,6 +192,9 @@ pub(super) struct OpState {
 pub(super) struct Unit {
     pub(super) planned: Planned,
     pub(super) scope: Scope,
+    /// Whether nobody says that the user is signed in.
+    #[serde(default)]
+    pub(super) absent: bool,
     pub(super) ops: Vec<OpState>,
     /// The `Atomic` around the operations, once sent.
     pub(super) atomic: Option<Ref>,
@@ -250,7 +253,7 @@ impl Unit {
             answer: None,
             value: None,
         });
-        Ok(Self { scope, ops: ops.collect(), planned, atomic: None, atomic_answer: None })
+        Ok(Self { scope, absent: false, ops: ops.collect(), planned, atomic: None, atomic_answer: None })
     }
 
     /// Whether that operation goes inside the `Atomic`.
@@ -261,7 +264,7 @@ impl Unit {
     /// What the answer means when it is this operation that spoilt the whole, rather than one that fell with it.
     pub(super) fn guilt(&self, op: &OpState, planned: &Op) -> Option<Judged> {
         let code = op.answer.as_ref().map_or(0, |answer| answer.code);
-        let judged = judge(op.verb, planned.format, self.scope, op.switched, code);
+        let judged = judge(op.verb, planned.format, self.scope, self.absent, op.switched, code);
         (is_guilty(code) && judged != Judged::Settled(Verdict::Done)).then_some(judged)
     }
 
@@ -297,10 +300,14 @@ impl Unit {
         Some(Outcome { key: self.planned.key.clone(), verdict, ops: ops.collect(), culprit })
     }
 
+    /// Whether any of it is, or was, in a message.
+    pub(super) fn was_sent(&self) -> bool {
+        self.ops.iter().any(|op| op.sent)
+    }
+
     pub(super) fn abandon(self, abandoned: &mut Abandoned) {
         let ran = self.ops.iter().any(|op| op.sent && op.verb == Verb::Exec);
-        let sent = self.ops.iter().any(|op| op.sent);
-        let list = match (ran, sent) {
+        let list = match (ran, self.was_sent()) {
             (true, _) => &mut abandoned.uncertain,
             (false, true) => &mut abandoned.resend,
             (false, false) => &mut abandoned.unsent,

@@ -5,7 +5,7 @@ use crate::wire::syncml::Verb;
 use super::inbound::Received;
 use super::plan::{Answer, OpState, Ref, Stage, Unit, Verdict};
 use super::verdict::{Judged, judge};
-use super::{Session, Turn};
+use super::{Login, Session, Turn};
 
 impl Session {
     /// Decides what can be decided.
@@ -14,6 +14,7 @@ impl Session {
         let open = self.upload.as_ref().and_then(|upload| upload.subject.of);
         let mut kept = Vec::with_capacity(self.units.len());
         for mut unit in std::mem::take(&mut self.units) {
+            unit.absent = self.login != Some(Login::User);
             if unit.settle(last, open, received) {
                 self.phase = self.phase.step(Turn::Stop);
             }
@@ -50,7 +51,7 @@ impl Unit {
                 stop |= self.settle_atomic(received);
             }
         }
-        let (scope, atomic) = (self.scope, self.planned.atomic);
+        let (scope, absent, atomic) = (self.scope, self.absent, self.planned.atomic);
         for (op, planned) in self.ops.iter_mut().zip(&self.planned.ops) {
             let Stage::Sent { at, until } = op.stage else { continue };
             if atomic && op.verb != Verb::Get {
@@ -65,8 +66,11 @@ impl Unit {
                 None => continue,
             };
             received.reread |= code == 516;
+            if code == 400 {
+                received.malformed.push(format!("{planned:?}"));
+            }
             let partial = until < planned.data.as_ref().map_or(0, String::len);
-            match judge(op.verb, planned.format, scope, op.switched, code) {
+            match judge(op.verb, planned.format, scope, absent, op.switched, code) {
                 Judged::Settled(Verdict::Done) | Judged::Chunk if partial => {
                     op.offset = until;
                     op.stage = Stage::Queued;
@@ -95,6 +99,9 @@ impl Unit {
         let fell = self.ops.iter().any(|op| op.answer.as_ref().is_some_and(|answer| matches!(answer.code, 215 | 216)));
         // All or nothing: of a child that the device said nothing about nobody knows, whatever it said about the others or the whole.
         let silent = self.ops.iter().any(|op| inside(op) && op.answer.is_none());
+        let broken =
+            self.ops.iter().zip(&self.planned.ops).filter(|(op, _)| inside(op) && op.answer.as_ref().is_some_and(|a| a.code == 400));
+        received.malformed.extend(broken.map(|(_, planned)| format!("{planned:?}")));
         let own = self.atomic_answer.as_ref().map_or(if culprit.is_some() || fell { 507 } else { 200 }, |answer| answer.code);
         received.reread |= own == 516;
         let verdict = match (culprit, own) {
@@ -115,7 +122,7 @@ impl Unit {
             }
             (Some((_, Judged::Settled(verdict))), _) if own != 516 => verdict,
             (Some(_), _) => Verdict::Failed,
-            (None, code) => match judge(Verb::Exec, None, scope, true, code) {
+            (None, code) => match judge(Verb::Exec, None, scope, self.absent, true, code) {
                 Judged::Settled(Verdict::Done) | Judged::Switch(_) | Judged::Chunk | Judged::DoneAndStop => Verdict::Failed,
                 Judged::Settled(verdict) => verdict,
             },

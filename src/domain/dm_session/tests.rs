@@ -286,6 +286,9 @@ fn user_commands_wait_for_the_user() {
         (vec![login("user"), sync("device")], false, true),
         (vec![sync("user")], true, false),
         (vec![login("user"), sync("mixed")], true, true),
+        (vec![login("others"), sync("mixed")], false, true),
+        (vec![login("none"), sync("mixed")], false, true),
+        (vec![login("others"), sync("user")], false, false),
     ] {
         let (mut session, _) = begin(body);
         let deferred = session.enqueue(vec![user(), device()]);
@@ -295,6 +298,30 @@ fn user_commands_wait_for_the_user() {
         assert_eq!((goes("u"), goes("d")), (user_goes, device_goes));
         assert_eq!(names(&answer).len(), usize::from(user_goes) + usize::from(device_goes));
     }
+}
+
+#[test]
+fn what_is_not_there_for_a_user_who_is_not_there_is_asked_again_later() {
+    let node = "./User/Vendor/MSFT/X";
+    for (word, verdict) in [("user", Verdict::Done), ("", Verdict::Deferred)] {
+        for op in [Op::get(node), Op::delete(node)] {
+            let sync = alert("4", 1224, Some("com.microsoft.mdm.synctype"), "mixed");
+            let (mut session, _) = begin(vec![login(word), sync]);
+            session.enqueue(vec![one("k", op)]);
+            let (session, answer, _) = session.respond(&Manners::default());
+            let [(name, id)] = commands(&answer).try_into().unwrap();
+            let (_, received) = next(session, 2, vec![status(1, &id, name, 404)]);
+            assert_eq!(received.outcomes[0].verdict, verdict, "{word} {name}");
+        }
+    }
+}
+
+#[test]
+fn work_that_was_not_sent_can_be_taken_back_and_what_was_sent_cannot() {
+    let (mut session, _) = send(vec![one("sent", Op::exec(BASE))]);
+    session.enqueue(vec![one("kept", Op::get(BASE)), one("taken-back", Op::get(BASE))]);
+    session.retain_unsent(|key| key == "kept");
+    assert_eq!(session.pending().collect::<Vec<_>>(), ["sent", "kept"]);
 }
 
 #[test]

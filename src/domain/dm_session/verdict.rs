@@ -19,13 +19,16 @@ pub(super) enum Judged {
 }
 
 /// Judges a status for an operation with that verb.
-pub(super) fn judge(verb: Verb, format: Option<Format>, scope: Scope, switched: bool, code: u16) -> Judged {
+///
+/// `absent`: nobody says that the user of the enrolment is signed in.
+pub(super) fn judge(verb: Verb, format: Option<Format>, scope: Scope, absent: bool, switched: bool, code: u16) -> Judged {
     let settled = Judged::Settled;
     // Without the user's context Windows says "not there" or "not allowed" for what will be there later.
-    let missing_for_user = match scope {
+    let missing_for_user_or = |verdict| match scope {
         Scope::User => settled(Verdict::Deferred),
-        Scope::Device => settled(Verdict::Failed),
+        Scope::Device => settled(verdict),
     };
+    let missing_for_user = missing_for_user_or(Verdict::Failed);
     match code {
         213 => Judged::Chunk,
         214 => Judged::DoneAndStop,
@@ -33,6 +36,7 @@ pub(super) fn judge(verb: Verb, format: Option<Format>, scope: Scope, switched: 
         216 => settled(Verdict::Failed),
         200..=299 | 304 => settled(Verdict::Done),
         404 => match verb {
+            Verb::Delete | Verb::Get if absent => missing_for_user_or(Verdict::Done),
             Verb::Delete | Verb::Get => settled(Verdict::Done),
             Verb::Replace if !switched => Judged::Switch(Verb::Add),
             Verb::Replace | Verb::Add | Verb::Exec => missing_for_user,
@@ -62,9 +66,10 @@ mod tests {
     fn the_table_holds() {
         use Judged::{Chunk, DoneAndStop, Settled, Switch};
         use Verdict::{Deferred, Done, Failed, NotApplicable, Retry};
-        let device = |verb, code| judge(verb, Some(Format::Chr), Scope::Device, false, code);
-        let user = |verb, code| judge(verb, Some(Format::Chr), Scope::User, false, code);
-        let switched = |verb, code| judge(verb, Some(Format::Chr), Scope::Device, true, code);
+        let device = |verb, code| judge(verb, Some(Format::Chr), Scope::Device, false, false, code);
+        let user = |verb, code| judge(verb, Some(Format::Chr), Scope::User, false, false, code);
+        let alone = |scope, verb, code| judge(verb, Some(Format::Chr), scope, true, false, code);
+        let switched = |verb, code| judge(verb, Some(Format::Chr), Scope::Device, false, true, code);
         for (got, expected) in [
             (device(Verb::Replace, 200), Settled(Done)),
             (device(Verb::Exec, 202), Settled(Done)),
@@ -82,6 +87,12 @@ mod tests {
             (switched(Verb::Replace, 404), Settled(Failed)),
             (switched(Verb::Add, 404), Settled(Failed)),
             (device(Verb::Exec, 404), Settled(Failed)),
+            (user(Verb::Get, 404), Settled(Done)),
+            (user(Verb::Delete, 404), Settled(Done)),
+            (alone(Scope::User, Verb::Get, 404), Settled(Deferred)),
+            (alone(Scope::User, Verb::Delete, 404), Settled(Deferred)),
+            (alone(Scope::Device, Verb::Get, 404), Settled(Done)),
+            (alone(Scope::Device, Verb::Delete, 404), Settled(Done)),
             (user(Verb::Exec, 404), Settled(Deferred)),
             (user(Verb::Replace, 404), Switch(Verb::Add)),
             (user(Verb::Add, 404), Settled(Deferred)),
@@ -92,7 +103,7 @@ mod tests {
             (device(Verb::Replace, 415), Settled(Failed)),
             (device(Verb::Add, 418), Switch(Verb::Replace)),
             (switched(Verb::Add, 418), Settled(Failed)),
-            (judge(Verb::Add, Some(Format::Node), Scope::Device, false, 418), Settled(Done)),
+            (judge(Verb::Add, Some(Format::Node), Scope::Device, false, false, 418), Settled(Done)),
             (device(Verb::Replace, 420), Settled(Failed)),
             (device(Verb::Replace, 424), Settled(Failed)),
             (device(Verb::Replace, 500), Settled(Retry)),

@@ -42,6 +42,10 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
     let payload = commands::seal_payload(&app.sealer(), &operation)?;
     app.store
         .write(move |tx| {
+            // The enrolment's row is taken before the device's, as sessions take them, and read afterwards.
+            if let Some(current) = enrollments::find_current_enrollment(tx.conn(), &id)? {
+                enrollments::lock_enrollment(tx, &current.id)?;
+            }
             let mut device = devices::load_device(tx.conn(), &id)?;
             let before = device.state;
             let current = enrollments::find_current_enrollment(tx.conn(), &id)?;

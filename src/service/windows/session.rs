@@ -11,6 +11,7 @@ mod due;
 mod kept;
 mod load;
 mod proof;
+mod report;
 
 use super::enroll;
 use crate::app::App;
@@ -21,9 +22,8 @@ use crate::domain::dm_session::{
     Arrival, Context, Judgement, Manners, Proven, Received, Report, Session, arrival, check, ends_object, refuse,
 };
 use crate::domain::enrollment::{Enrollment, Kind, State};
-use crate::service::device::{self, Leaving};
 use crate::service::strangers::{Caller, turn_away};
-use crate::service::{Error, Result, compliance};
+use crate::service::{Error, Result};
 use crate::store::dm_sessions::Stored;
 use crate::store::enrollments::Identity;
 use crate::store::{audit, dm_sessions, enrollments};
@@ -118,8 +118,9 @@ fn idle(app: &App, identity: &Identity, message: SyncMl, now: Time) -> Result<Op
     if !says_nothing_new(&received, identity.report_hash.as_deref()) {
         return Ok(None);
     }
-    let (_, answer, _) = session.respond(&manners(app));
-    Ok(Some(answer.encode()))
+    let (session, answer, _) = session.respond(&manners(app));
+    // The rest of its package, or of a large object, belongs to a session that is stored.
+    Ok(session.is_over().then(|| answer.encode()))
 }
 
 fn says_nothing_new(received: &Received, known: Option<&str>) -> bool {
@@ -271,10 +272,6 @@ async fn turn(app: &App, identity: &Identity, message: SyncMl, hash: &[u8; 32], 
         }
     };
     let (session, received) = session.receive(message, &context(&identity.enrollment, proven))?;
-    if received.unenrolled {
-        let (_, answer, _) = session.respond(&manners(app));
-        return leave(app, &loaded.enrollment, slot, answer.encode(), caller.origin).await;
-    }
     let mut turn = Turn::new(app, loaded, caller.origin);
     if corrupt {
         turn.entries.push(unreadable(&identity.enrollment, caller.origin));
@@ -303,15 +300,5 @@ async fn challenged(app: &App, mut slot: Slot, kept: &Kept, answer: Vec<u8>, jud
             error => return Err(error),
         }
     }
-    Ok(answer)
-}
-
-/// The user unenrolled the device, or it obeyed the order to leave.
-async fn leave(app: &App, enrollment: &Enrollment, slot: Slot, answer: Vec<u8>, origin: &str) -> Result<Vec<u8>> {
-    let stored = kept::seal(&app.sealer(), slot.stored, None, &answer)?;
-    let leaving = if enrollment.state == State::Unenrolling { Leaving::ByOrder } else { Leaving::ByUser };
-    let (id, origin, now, rules) = (enrollment.id.clone(), origin.to_owned(), app.now(), compliance::rules(&app.config));
-    app.store.write(move |tx| device::left_in(tx, &id, leaving, Some(&stored), rules, &origin, now)).await?;
-    app.outbox.notify_waiters();
     Ok(answer)
 }

@@ -20,6 +20,9 @@ const MAX_ITEMS: usize = 20_000;
 /// Longest identifier, address or other short text, in bytes.
 const MAX_TEXT: usize = 8 * 1024;
 
+/// How many characters of an original error are read.
+const ORIGINAL_ERROR: usize = 64;
+
 const LIMITS: Limits = Limits { bytes: MAX_BYTES, depth: 64, nodes: 1_000_000, attributes: 64 };
 
 impl SyncMl {
@@ -283,7 +286,7 @@ impl Decoder<'_> {
             let (tag, original_error) = match self.reader.next()? {
                 Token::Open(open) => {
                     let tag = Tag::of(&open);
-                    (tag, if tag == Tag::Data { open.attribute_anyhow("originalerror") } else { None })
+                    (tag, if tag == Tag::Data { open.attribute_anyhow("originalerror").map(short) } else { None })
                 }
                 Token::Text(_) => continue,
                 Token::Close | Token::End => return Ok(status),
@@ -414,6 +417,14 @@ impl Decoder<'_> {
                 }
             }
         }
+    }
+}
+
+/// An error code is a short thing: what a device says beyond that is not one.
+fn short(error: String) -> String {
+    match error.char_indices().nth(ORIGINAL_ERROR) {
+        Some((end, _)) => error.get(..end).unwrap_or_default().to_owned(),
+        None => error,
     }
 }
 

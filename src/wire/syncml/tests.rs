@@ -59,6 +59,10 @@ fn original_errors_are_read_under_any_prefix() {
     let message = SyncMl::decode(text.as_bytes()).unwrap();
     let Some(Command::Status(status)) = message.body.first() else { panic!("status") };
     assert_eq!((status.code, status.original_error.as_deref()), (404, Some("0x86000002")));
+    let long = text.replace("0x86000002", &"ä".repeat(100_000));
+    let cut = SyncMl::decode(long.as_bytes()).unwrap();
+    let Some(Command::Status(status)) = cut.body.first() else { panic!("status") };
+    assert_eq!(status.original_error.as_ref().map(|error| error.chars().count()), Some(64));
     // Even under one that means something else: writing it makes it ours.
     let message = SyncMl::decode(text.replace("MobileDevice", "Other").as_bytes()).unwrap();
     assert_eq!(SyncMl::decode(&message.encode()).unwrap(), message);

@@ -11,3 +11,4 @@ pub mod ddf;
 pub mod server;
 pub mod tools;
 pub mod windows;
+pub mod wire;

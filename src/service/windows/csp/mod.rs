@@ -26,12 +26,7 @@ macro_rules! csps {
     ($($module:ident :: $provider:ident),+ $(,)?) => {
         $(mod $module;)+
 
-        /// The provider of a payload type.
-        #[must_use]
-        pub fn find(kind: &str) -> Option<&'static dyn Csp> {
-            const ALL: &[&dyn Csp] = &[$(&$module::$provider),+];
-            ALL.iter().copied().find(|csp| csp.kind() == kind)
-        }
+        const ALL: &[&dyn Csp] = &[$(&$module::$provider),+];
     };
 }
 
@@ -88,6 +83,18 @@ impl Part<'_> {
     fn memory(&self, key: &str) -> Option<&str> {
         self.record.memory.get(key).and_then(Value::as_str)
     }
+}
+
+/// The provider of a payload type.
+#[must_use]
+pub fn find(kind: &str) -> Option<&'static dyn Csp> {
+    ALL.iter().copied().find(|csp| csp.kind() == kind)
+}
+
+/// Whether an alert of that type says that something of a provider has ended.
+#[must_use]
+pub fn has_alert(kind: &str) -> bool {
+    ALL.iter().any(|csp| csp.alert() == Some(kind))
 }
 
 /// Operations that are answered together.

@@ -10,19 +10,19 @@ use super::commit::Slot;
 use super::load::Loaded;
 use super::{kept, manners};
 use crate::app::App;
-use crate::catalogue::{Catalogue, Inventory, Vars, catalogue};
+use crate::catalogue::{Catalogue, Vars, catalogue};
 use crate::clock::Time;
 use crate::domain::audit::Entry;
 use crate::domain::command::{Command, Input as OrderInput, State as OrderState, UNENROLL};
 use crate::domain::desired::{self, Candidate, Content, Effective, Input, Item, Record, State, Timing};
 use crate::domain::device::Device;
-use crate::domain::dm_session::{Notice, Outcome, Phase, Planned, Received, Session, Verdict};
+use crate::domain::dm_session::{Abandoned, Outcome, Phase, Planned, Received, Session, Verdict};
 use crate::domain::enrollment;
-use crate::domain::fact::{self, Fact};
+use crate::domain::fact::Fact;
 use crate::domain::work::Key;
 use crate::ids::{CommandId, ProfileId};
 use crate::service::Result;
-use crate::service::push::wns;
+use crate::service::device::Leaving;
 
 /// What is being done for one message.
 pub(super) struct Turn<'a> {
@@ -42,8 +42,8 @@ pub(super) struct Turn<'a> {
     pub(super) entries: Vec<Entry>,
     pub(super) followups: Vec<Planned>,
     pub(super) report_hash: Option<String>,
-    /// The device obeyed the order to leave.
-    pub(super) left: bool,
+    /// The device has left with this message.
+    pub(super) left: Option<Leaving>,
     /// Whether the session takes commands for the machine, and for the user.
     pub(super) takes: (bool, bool),
 }
@@ -76,7 +76,7 @@ impl<'a> Turn<'a> {
             entries: Vec::new(),
             followups: Vec::new(),
             report_hash: None,
-            left: false,
+            left: None,
             takes: (true, false),
             before: loaded.enrollment.clone(),
             loaded,
@@ -89,12 +89,25 @@ impl<'a> Turn<'a> {
         if first {
             self.lose(lost);
         }
+        self.withdraw(&mut session);
         self.take_reports(&received);
         self.take_notices(&received.notices);
+        for command in &received.malformed {
+            tracing::warn!(device = %self.device.id, command, "a device calls a command malformed");
+        }
         for outcome in received.outcomes {
             self.take(&outcome)?;
         }
-        if !received.aborted && !self.left && !received.keep_alive && session.phase() == Phase::Managing {
+        if received.reread {
+            self.reread();
+        }
+        self.note_system();
+        if received.unenrolled {
+            // An order to leave may have been obeyed without an answer.
+            let told = self.before.state == enrollment::State::Unenrolling;
+            self.left.get_or_insert(if told { Leaving::ByOrder } else { Leaving::ByUser });
+        }
+        if !received.aborted && self.left.is_none() && !received.keep_alive && session.phase() == Phase::Managing {
             self.plan(&mut session, first).await?;
         }
         let (mut session, answer, failed) = session.respond(&manners(self.app));
@@ -104,14 +117,12 @@ impl<'a> Turn<'a> {
         if session.is_over() {
             // What the device would not take in this session waits for the next.
             let left = session.clone().abandon();
-            for work in left.unsent.iter().chain(&left.resend).chain(&left.uncertain) {
-                self.lost_work(&work.key);
-            }
+            self.leave_over(&left);
         }
         let (answer, sealer) = (answer.encode(), self.app.sealer());
         slot.keep_piece(&sealer, &mut session)?;
         let over = session.is_over();
-        let goes_on = (!over).then(|| kept::Kept::Open(Box::new(session)));
+        let goes_on = (!over && self.left.is_none()).then(|| kept::Kept::Open(Box::new(session)));
         slot.stored = kept::seal(&sealer, slot.stored, goes_on.as_ref(), &answer)?;
         self.commit(over, slot).await?;
         Ok(answer)
@@ -119,44 +130,69 @@ impl<'a> Turn<'a> {
 
     /// The session before this one died: what it had sent is looked at again, and what runs something is not repeated blindly.
     fn lose(&mut self, lost: Option<Session>) {
-        let mut keys = BTreeSet::new();
         if let Some(session) = lost {
-            let left = session.abandon();
-            for work in left.uncertain.iter().chain(&left.resend).chain(&left.unsent) {
-                keys.insert(work.key.clone());
-            }
-        }
-        for key in keys {
-            self.lost_work(&key);
+            self.leave_over(&session.abandon());
         }
         // Whatever still says "sent" has no session that could answer it.
-        let sent: Vec<String> = self
-            .items
-            .iter()
-            .flat_map(|item| &item.detail.records)
-            .filter(|(_, record)| record.state == State::Sent)
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in sent {
-            desired::apply(&mut self.items, &key, Input::Lost, self.timing, self.now);
-        }
+        self.apply_where(|record| record.state == State::Sent, &Input::Lost);
         let orders: Vec<CommandId> = self.loaded.orders.iter().filter(|o| o.state == OrderState::Sent).map(|o| o.id.clone()).collect();
         for id in orders {
             self.move_order(&id, OrderInput::SessionLost);
         }
     }
 
-    fn lost_work(&mut self, key: &str) {
+    /// What a session leaves behind: of what was sent nobody knows what became of it; the rest just waits.
+    fn leave_over(&mut self, left: &Abandoned) {
+        for work in &left.unsent {
+            self.left_work(&work.key, OrderInput::Unsent);
+        }
+        for work in left.resend.iter().chain(&left.uncertain) {
+            self.left_work(&work.key, OrderInput::SessionLost);
+        }
+    }
+
+    fn left_work(&mut self, key: &str, order: OrderInput) {
         match Key::parse(key) {
             Some(Key::Set(record) | Key::Check(record) | Key::Remove(record) | Key::Part { record, .. }) => {
                 desired::apply(&mut self.items, record, Input::Lost, self.timing, self.now);
             }
             Some(Key::Order(id)) => {
                 if let Some(id) = CommandId::parse(id) {
-                    self.move_order(&id, OrderInput::SessionLost);
+                    self.move_order(&id, order);
                 }
             }
             Some(Key::Fact(_) | Key::Ask(_) | Key::Sync) | None => {}
+        }
+    }
+
+    /// Takes orders out of the session that are not open any more and that were in no message yet.
+    fn withdraw(&self, session: &mut Session) {
+        let open: BTreeSet<&str> = self.loaded.orders.iter().map(|order| order.id.as_str()).collect();
+        session.retain_unsent(|key| match Key::parse(key) {
+            Some(Key::Order(id)) => open.contains(id),
+            _ => true,
+        });
+    }
+
+    /// A rollback failed on the device: what was seen there before may not hold any more.
+    fn reread(&mut self) {
+        let seen = |record: &Record| matches!(record.state, State::Delivered | State::Verified) && record.winner.is_none();
+        self.apply_where(seen, &Input::Postponed { until: self.now });
+    }
+
+    /// What a device did not have, it may have after an upgrade.
+    fn note_system(&mut self) {
+        let (old, new) = (&self.loaded.device, &self.device);
+        if old.os_version != new.os_version || old.os_edition != new.os_edition {
+            self.apply_where(|record| record.winner.is_none(), &Input::Upgraded);
+        }
+    }
+
+    pub(super) fn apply_where(&mut self, wanted: impl Fn(&Record) -> bool, input: &Input) {
+        let records = self.items.iter().flat_map(|item| &item.detail.records);
+        let keys: Vec<String> = records.filter(|(_, record)| wanted(record)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.apply(&key, input.clone());
         }
     }
 
@@ -174,74 +210,6 @@ impl<'a> Turn<'a> {
                 );
             }
             self.moved_orders.insert(id.clone(), next);
-        }
-    }
-
-    /// Values that the device sends by itself, in every first message.
-    fn take_reports(&mut self, received: &Received) {
-        if received.reports.is_empty() {
-            return;
-        }
-        self.report_hash = Some(super::report_hash(&received.reports));
-        let info = received.dev_info().unwrap_or_default();
-        for (name, value) in [
-            ("dev-info.manufacturer", info.manufacturer),
-            ("dev-info.model", info.model),
-            ("dev-info.dm-version", info.dm_version),
-            ("dev-info.language", info.language),
-        ] {
-            if let Some(value) = value {
-                self.report(name, Some(value), 200, "DevInfo", None);
-            }
-        }
-    }
-
-    /// Alerts that tell of an end: what waits for it is looked at in this session.
-    fn take_notices(&mut self, notices: &[Notice]) {
-        let ended: BTreeSet<&str> = notices.iter().filter_map(|notice| notice.kind.as_deref()).collect();
-        let waiting = |record: &Record| {
-            let kind = record.memory.get("type").and_then(serde_json::Value::as_str);
-            let alert = kind.and_then(csp::find).and_then(csp::Csp::alert);
-            record.state == State::Delivered && alert.is_some_and(|alert| ended.contains(alert))
-        };
-        let keys: Vec<String> = self
-            .items
-            .iter()
-            .flat_map(|item| &item.detail.records)
-            .filter(|(_, record)| waiting(record))
-            .map(|(key, _)| key.clone())
-            .collect();
-        for key in keys {
-            self.apply(&key, Input::Deferred { until: self.now });
-        }
-    }
-
-    fn report(&mut self, name: &str, value: Option<String>, status: i64, source: &str, every_hours: Option<u32>) {
-        let next_at = every_hours.map(|hours| fact::next_read(hours, self.now));
-        let inventory = self.catalogue.fact(name).and_then(|row| row.inventory);
-        if let (Some(inventory), Some(value)) = (inventory, &value) {
-            self.inventory(inventory, value);
-        }
-        let fact = Fact { name: name.to_owned(), value, status, source: source.to_owned(), observed_at: self.now, next_at };
-        self.reported.insert(fact.name.clone(), fact);
-    }
-
-    fn inventory(&mut self, column: Inventory, value: &str) {
-        let text = value.trim();
-        if text.is_empty() {
-            return;
-        }
-        let text = text.chars().take(256).collect::<String>();
-        match column {
-            Inventory::DisplayName => self.device.display_name = text,
-            Inventory::SerialNumber => self.device.serial_number = Some(text),
-            Inventory::Manufacturer => self.device.manufacturer = Some(text),
-            Inventory::Model => self.device.model = Some(text),
-            Inventory::OsVersion => self.device.os_version = Some(text),
-            Inventory::OsEdition => self.device.os_edition = Some(text),
-            Inventory::EntraDeviceId => self.device.entra_device_id = Some(text),
-            // Known from the enrolment, which finds the device by it.
-            Inventory::HardwareId | Inventory::ChannelUri => {}
         }
     }
 
@@ -362,38 +330,16 @@ impl<'a> Turn<'a> {
         }
     }
 
-    fn take_fact(&mut self, name: &str, outcome: &Outcome) {
-        let Some(row) = self.catalogue.fact(name) else { return };
-        // A device that stopped has not said anything about it.
-        if outcome.verdict == Verdict::Deferred {
-            return;
-        }
-        let value = plan::value(outcome, 0).map(str::to_owned);
-        if row.inventory == Some(Inventory::ChannelUri) {
-            self.take_channel(value.as_deref());
-        }
-        let status = plan::status(outcome);
-        let source = row.locuri(&vars(self.app));
-        self.report(name, value, status, &source, Some(row.every_hours));
-    }
-
-    /// Where the device can be woken: only where Microsoft's push service is.
-    fn take_channel(&mut self, uri: Option<&str>) {
-        let channel = uri.map(str::trim).filter(|uri| !uri.is_empty());
-        let accepted = channel.filter(|uri| wns::check_channel(&self.app.config, uri).is_ok());
-        if channel.is_some() && accepted.is_none() {
-            let refusal = crate::domain::Refusal::ChannelNotAllowed;
-            self.entries.push(
-                Entry::new(format!("device:{}", self.device.id), "channel.refused", format!("device:{}", self.device.id), self.origin)
-                    .after(&json!({ "code": refusal.code() })),
-            );
-        }
-        self.loaded.enrollment.channel_uri = accepted.map(str::to_owned);
-    }
-
     fn take_order(&mut self, id: &str, outcome: &Outcome) {
         let Some(id) = CommandId::parse(id) else { return };
         let status = plan::status(outcome);
+        if self.order(&id).is_none() {
+            // Taken back after it was sent: whether it ran is worth knowing.
+            let (device, by) = (format!("device:{}", self.device.id), self.origin);
+            let entry = Entry::new(device, "command.answered-late", format!("command:{id}"), by);
+            self.entries.push(entry.after(&json!({ "status": status, "verdict": outcome.verdict })));
+            return;
+        }
         let said = match (plan::value(outcome, 0), outcome.culprit.and_then(|at| outcome.ops.get(at)?.original_error.as_deref())) {
             (Some(value), _) => format!("{status} {}", value.chars().take(4000).collect::<String>()),
             (None, Some(error)) => format!("{status} {error}"),
@@ -405,7 +351,9 @@ impl<'a> Turn<'a> {
             Verdict::Retry => OrderInput::Unclear(said),
             Verdict::NotApplicable | Verdict::Failed => OrderInput::Refused(said),
         };
-        self.left |= matches!(input, OrderInput::Answered(_)) && self.order(&id).is_some_and(|order| order.kind == UNENROLL);
+        if matches!(input, OrderInput::Answered(_)) && self.order(&id).is_some_and(|order| order.kind == UNENROLL) {
+            self.left = Some(Leaving::ByOrder);
+        }
         self.move_order(&id, input);
     }
 }

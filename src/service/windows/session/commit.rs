@@ -13,7 +13,7 @@ use crate::domain::fact::Fact;
 use crate::domain::signal::Initiator;
 use crate::ids::ProfileId;
 use crate::secret::Sealer;
-use crate::service::device::{self, Leaving};
+use crate::service::device;
 use crate::service::{Result, compliance};
 use crate::store::dm_sessions::Stored;
 use crate::store::sealed::PIECE;
@@ -94,6 +94,8 @@ impl Turn<'_> {
             .app
             .store
             .write(move |tx| {
+                // The row is taken before it is looked at: nobody changes it, or the device, between the look and the writing.
+                enrollments::lock_enrollment(tx, &enrollment.id)?;
                 // Somebody may have retired or re-enrolled the device meanwhile: then the message is looked at again.
                 let current = enrollments::load_enrollment(tx.conn(), &enrollment.id)?;
                 if current.version != enrollment.version || current.state != read_state {
@@ -114,7 +116,7 @@ impl Turn<'_> {
                     commands::delete_command(tx, id)?;
                 }
                 if let Some(device) = &device {
-                    devices::update_device(tx, device, now)?;
+                    devices::update_inventory(tx, device, now)?;
                 }
                 if stale {
                     enrollments::claim_update(tx, &enrollment)?;
@@ -131,8 +133,6 @@ impl Turn<'_> {
                     let initiator = Initiator::Policy;
                     Some(compliance::reevaluate_in(tx, &device_id, rules, initiator, now)?)
                 };
-                // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.
-                enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
                 if over_now {
                     let items = desired_items::find_next_work(tx.conn(), &device_id)?;
                     let orders = commands::find_next_due(tx.conn(), &enrollment.id)?;
@@ -141,7 +141,10 @@ impl Turn<'_> {
                 for entry in &entries {
                     audit::append(tx, entry, now)?;
                 }
-                let left = left && device::left_in(tx, &enrollment.id, Leaving::ByOrder, Some(&slot.stored), rules, &origin, now)?;
+                let left = match left {
+                    Some(leaving) => device::left_in(tx, &enrollment.id, leaving, Some(&slot.stored), rules, &origin, now)?,
+                    None => false,
+                };
                 Ok(left || judged.is_some_and(|judged| judged.flipped))
             })
             .await?;

@@ -89,6 +89,10 @@ impl Turn<'_> {
                 work.append(&mut self.followups);
                 continue;
             }
+            if !self.has(&planned.winner.content) {
+                self.apply(&planned.key, Input::NotApplicable { status: 0 });
+                continue;
+            }
             match plan::set(&planned.key, planned.winner, self.catalogue, &vars) {
                 Ok((address, command)) => {
                     self.remember_address(&planned.key, address);
@@ -107,6 +111,13 @@ impl Turn<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Whether the device's build has the setting; what is not known of either is tried.
+    fn has(&self, content: &Content) -> bool {
+        let Content::Setting { id, .. } = content else { return true };
+        let version = self.device.os_version.as_deref().unwrap_or_default();
+        version.is_empty() || self.catalogue.setting(id).is_none_or(|row| row.supports(version))
     }
 
     fn remember_address(&mut self, key: &str, address: String) {
