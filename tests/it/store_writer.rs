@@ -1,6 +1,6 @@
 //! The store's foundations: transactions, group commit, locks, migrations on both databases.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::RunQueryDsl as _;
 use muster::clock::Time;
@@ -122,6 +122,62 @@ async fn both_databases_have_the_same_tables_and_columns() {
     };
     let (lite, pg) = (lite.read(read).await.unwrap(), pg.read(read).await.unwrap());
     assert!(lite.len() > 100);
+    assert_eq!(lite, pg);
+}
+
+/// The columns of a key or an index of a table: whether it keeps values apart, whether it leaves rows out, and its columns in their order.
+type Indexes = BTreeSet<(String, bool, bool, String)>;
+
+#[derive(diesel::QueryableByName)]
+struct Index {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    table_name: String,
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    is_unique: bool,
+    #[diesel(sql_type = diesel::sql_types::Bool)]
+    is_partial: bool,
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    column_names: String,
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn both_databases_have_the_same_keys_and_indexes() {
+    let dir = tempfile::tempdir().unwrap();
+    let (lite, Some(pg)) = (db::sqlite(dir.path()), db::postgres()) else { return };
+    let read = |conn: &mut Conn| -> Result<Indexes, Error> {
+        let rows: Vec<Index> = match conn {
+            Conn::Postgres(c) => diesel::sql_query(
+                "SELECT t.relname::text AS table_name, x.indisunique AS is_unique, x.indpred IS NOT NULL AS is_partial,
+                    (SELECT string_agg(coalesce(a.attname::text, '(expression)'), ',' ORDER BY k.place)
+                     FROM unnest(x.indkey::int2[]) WITH ORDINALITY AS k(number, place)
+                     LEFT JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum = k.number AND k.number > 0) AS column_names
+                 FROM pg_index x JOIN pg_class t ON t.oid = x.indrelid JOIN pg_namespace n ON n.oid = t.relnamespace
+                 WHERE n.nspname = 'public'",
+            )
+            .load(c)?,
+            // The primary keys apart: one that is the row's number has no index.
+            Conn::Sqlite(c) => diesel::sql_query(
+                "SELECT m.name AS table_name, l.\"unique\" AS is_unique, l.partial AS is_partial,
+                    (SELECT group_concat(coalesce(name, '(expression)'), ',')
+                     FROM (SELECT name FROM pragma_index_info(l.name) ORDER BY seqno)) AS column_names
+                 FROM sqlite_master m JOIN pragma_index_list(m.name) l
+                 WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%' AND l.origin <> 'pk'
+                 UNION ALL
+                 SELECT m.name, 1, 0, (SELECT group_concat(name, ',') FROM (SELECT name FROM pragma_table_info(m.name) WHERE pk > 0 ORDER BY pk))
+                 FROM sqlite_master m
+                 WHERE m.type = 'table' AND m.name NOT LIKE 'sqlite_%'
+                    AND EXISTS (SELECT 1 FROM pragma_table_info(m.name) WHERE pk > 0)",
+            )
+            .load(c)?,
+        };
+        Ok(rows
+            .into_iter()
+            .filter(|row| !row.table_name.starts_with("__diesel"))
+            .map(|row| (row.table_name, row.is_unique, row.is_partial, row.column_names))
+            .collect())
+    };
+    let (lite, pg) = (lite.read(read).await.unwrap(), pg.read(read).await.unwrap());
+    assert!(lite.len() > 60 && lite.iter().any(|(_, unique, partial, _)| *unique && *partial));
     assert_eq!(lite, pg);
 }
 
