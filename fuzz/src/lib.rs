@@ -25,8 +25,11 @@ use muster::wire::x509::{self, GeneralName, Parts, SignatureAlgorithm, public_ke
 use muster::wire::xml::{self, Element, Reader, escaped, escaped_len};
 use muster::wire::{ocsp, pkcs10, public_key};
 
+/// What is done with an input.
+pub type Body = fn(&[u8]);
+
 /// Every target by its name, which is also that of its folder in `tests/golden`.
-pub const TARGETS: [(&str, fn(&[u8])); 17] = [
+pub const TARGETS: [(&str, Body); 17] = [
     ("apple", apple),
     ("certificate", certificate),
     ("cms", cms),
