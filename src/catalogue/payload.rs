@@ -144,6 +144,9 @@ pub struct PayloadRow {
     pub keys: Vec<KeyRow>,
 }
 
+/// What stands in the place of a secret.
+const HIDDEN: &str = "(secret)";
+
 fn middle() -> i32 {
     50
 }
@@ -201,6 +204,35 @@ impl PayloadRow {
     #[must_use]
     pub fn supports(&self, system: System, version: OsVersion) -> bool {
         self.range(system).has(version)
+    }
+
+    /// What a document says, without the values of secret keys, and without what the row does not describe: it may be a secret, too.
+    #[must_use]
+    pub fn redacted(&self, body: &Map<String, Json>) -> Map<String, Json> {
+        self.redacted_within(body, "")
+    }
+
+    fn redacted_within(&self, body: &Map<String, Json>, within: &str) -> Map<String, Json> {
+        let shown = |(name, json): (&String, &Json)| {
+            let at = if within.is_empty() { name.clone() } else { format!("{within}/{name}") };
+            let below = format!("{at}/");
+            let value = match (self.key(&at), json) {
+                (Some(key), Json::Object(body)) if !key.secret && self.keys.iter().any(|key| key.at.starts_with(&below)) => {
+                    Json::Object(self.redacted_within(body, &at))
+                }
+                (Some(key), Json::Array(items)) if !key.secret && key.kind == Kind::Dicts => {
+                    let item = |item: &Json| match item {
+                        Json::Object(body) => Json::Object(self.redacted_within(body, &at)),
+                        _ => HIDDEN.into(),
+                    };
+                    Json::Array(items.iter().map(item).collect())
+                }
+                (Some(key), json) if !key.secret && !matches!(key.kind, Kind::Dict | Kind::Any) => json.clone(),
+                _ => HIDDEN.into(),
+            };
+            (name.clone(), value)
+        };
+        body.iter().map(shown).collect()
     }
 
     fn range(&self, system: System) -> Range {

@@ -88,7 +88,15 @@ fn shown(profile: &Profile) -> Value {
     })
 }
 
-/// The document without the values of secret settings: for the audit log.
+/// A field of a payload with behaviour of its own: profiles that were made elsewhere may hold any secret.
+fn hidden(kind: &str, name: &str, value: &Value) -> Value {
+    match value {
+        Value::String(text) if kind == "mobileconfig" && name == "content" => json!(format!("({} characters)", text.chars().count())),
+        value => value.clone(),
+    }
+}
+
+/// The document without the values of secret settings and payload keys: for the audit log.
 fn redacted(document: &Document) -> Value {
     let mut document = document.clone();
     for (name, value) in &mut document.settings {
@@ -100,6 +108,12 @@ fn redacted(document: &Document) -> Value {
     // What a custom node means is not known, so neither is whether it is a secret.
     for custom in &mut document.custom {
         custom.value = format!("({} characters)", custom.value.chars().count());
+    }
+    for payload in &mut document.payloads {
+        payload.body = match catalogue().payload(&payload.kind) {
+            Some(row) => row.redacted(&payload.body),
+            None => payload.body.iter().map(|(name, value)| (name.clone(), hidden(&payload.kind, name, value))).collect(),
+        };
     }
     serde_json::to_value(document).unwrap_or_default()
 }
