@@ -83,6 +83,30 @@ pub struct Cause {
     pub us_english_description: Option<String>,
 }
 
+impl Cause {
+    /// Reads a link as far as it can be read: a result is a result, whatever is written in its explanation.
+    fn read(link: &Dict) -> Self {
+        let text = |key: &str| match link.get(key) {
+            Some(Value::String(text)) => Some(text.clone()),
+            _ => None,
+        };
+        let error_code = match link.get("ErrorCode") {
+            Some(Value::Integer(code)) => *code,
+            Some(Value::Unsigned(code)) => i64::try_from(*code).unwrap_or(i64::MAX),
+            #[allow(clippy::cast_possible_truncation, reason = "saturates, and a code has no fraction")]
+            Some(Value::Real(code)) => *code as i64,
+            Some(Value::String(code)) => code.trim().parse().unwrap_or_default(),
+            _ => 0,
+        };
+        Self {
+            error_code,
+            error_domain: text("ErrorDomain").unwrap_or_default(),
+            localized_description: text("LocalizedDescription"),
+            us_english_description: text("USEnglishDescription"),
+        }
+    }
+}
+
 impl std::fmt::Display for Cause {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let text = self.us_english_description.as_ref().or(self.localized_description.as_ref()).map_or("", String::as_str);
@@ -111,7 +135,7 @@ struct Envelope {
     status: Status,
     #[serde(rename = "CommandUUID", skip_serializing_if = "Option::is_none")]
     command_uuid: Option<String>,
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_deserializing, skip_serializing_if = "Vec::is_empty")]
     error_chain: Vec<Cause>,
 }
 
@@ -151,8 +175,9 @@ impl Answer {
             }
             _ => {}
         }
+        let errors = dict.array("ErrorChain").unwrap_or_default().iter().filter_map(Value::as_dict).map(Cause::read).collect();
         let body = dict.into_iter().filter(|(key, _)| !ENVELOPE.contains(&key.as_str())).collect();
-        Ok(Self { who, status: envelope.status, command_uuid, errors: envelope.error_chain, body })
+        Ok(Self { who, status: envelope.status, command_uuid, errors, body })
     }
 
     /// Writes the message, as a device does.

@@ -132,6 +132,17 @@ fn commands_and_results_survive() {
 }
 
 #[test]
+fn a_chain_of_errors_is_read_as_far_as_it_can_be() {
+    let odd = Dict::new().with("ErrorCode", "12").with("ErrorDomain", 7).with("LocalizedDescription", vec![Value::from(1)]);
+    let links = vec![Value::Dict(odd), Value::from("no link"), Value::Dict(Dict::new().with("ErrorCode", Value::Real(3.0)))];
+    let dict = Dict::new().with("Status", "Error").with("UDID", "u").with("CommandUUID", "c");
+    let read = |chain: Value| Answer::decode(&plist::encode(&Value::Dict(dict.clone().with("ErrorChain", chain)))).unwrap().errors;
+    let errors = read(Value::Array(links));
+    assert_eq!(errors, [Cause { error_code: 12, ..Cause::default() }, Cause { error_code: 3, ..Cause::default() }]);
+    assert_eq!(read(Value::from("none")), []);
+}
+
+#[test]
 fn results_without_status_device_or_command_are_refused() {
     let whole = Dict::new().with("Status", "NotNow").with("UDID", "u").with("CommandUUID", "c");
     let read = |dict: &Dict| Answer::decode(&plist::encode(&Value::Dict(dict.clone())));
