@@ -5,9 +5,11 @@ use std::sync::Arc;
 use muster::app::App;
 use muster::clock::{DAY, HOUR, ManualClock, Time};
 use muster::config::Config;
-use muster::ids::TenantId;
+use muster::domain::device::Platform;
+use muster::ids::{EnrollmentId, TenantId};
 use muster::secret::Sealer;
 use muster::service::jobs::{JOBS, next_run, run_due};
+use muster::store::apple::sessions::{self, Session};
 use muster::store::{Store, jobs};
 
 use crate::both_backends;
@@ -73,6 +75,19 @@ both_backends! {
         clock.advance(HOUR);
         let hourly: Vec<_> = run_due(&app).await.unwrap().iter().map(|e| e.name).collect();
         assert!(hourly.contains(&"purge") && !hourly.contains(&"audit"), "{hourly:?}");
+    }
+
+    async fn enrolments_that_were_given_up_are_forgotten(store: Store) {
+        let session = |expires_at| Session {
+            id: EnrollmentId::new(), user_id: None, platform: Platform::Ios, udid: None, serial: None,
+            method: "link".into(), created_at: start(), expires_at,
+        };
+        let rows = [session(start().plus(-2 * HOUR)), session(start().plus(HOUR))];
+        let [given_up, open] = rows.clone().map(|row| row.id);
+        store.write(move |tx| rows.iter().try_for_each(|row| sessions::insert_session(tx, row))).await.unwrap();
+        run_due(&node(&store, &ManualClock::new(start()))).await.unwrap();
+        assert_eq!(store.read(move |c| sessions::find_session(c, &given_up)).await.unwrap(), None);
+        assert!(store.read(move |c| sessions::find_session(c, &open)).await.unwrap().is_some());
     }
 
     async fn a_failed_job_says_why_and_runs_again_by_schedule(store: Store) {

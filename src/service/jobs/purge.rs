@@ -1,9 +1,10 @@
-//! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, SCEP challenges and transactions, and versions of
+//! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, enrolments that were begun and given up, SCEP challenges and transactions, and versions of
 //! profiles that no device has any more.
 
 use crate::app::App;
 use crate::clock::{DAY, HOUR};
 use crate::service::Result;
+use crate::store::apple::sessions;
 use crate::store::{dm_sessions, enrollment_tokens, message_signatures, profiles, scep, taps, throttles};
 
 /// How many sessions go in one transaction.
@@ -18,6 +19,7 @@ pub(super) async fn run(app: &App) -> Result<()> {
             message_signatures::purge_signatures(tx, now)?;
             enrollment_tokens::purge_tokens(tx, now.plus(-HOUR))?;
             taps::purge_taps(tx, now.plus(-30 * DAY))?;
+            sessions::purge_sessions(tx, now.plus(-HOUR))?;
             throttles::purge_throttles(tx, now.plus(-DAY))?;
             scep::purge(tx, now.plus(-30 * DAY))?;
             profiles::purge_versions(tx)?;
