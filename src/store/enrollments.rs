@@ -1,5 +1,7 @@
 //! Enrolments, and the one read that a management session starts with.
 
+mod wake;
+
 use diesel::backend::Backend;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -14,6 +16,8 @@ use crate::domain::command;
 use crate::domain::device::Platform;
 use crate::domain::enrollment::{Enrollment, Kind, State};
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, UserId};
+
+pub use wake::{ToWake, list_to_wake};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = enrollments)]
@@ -449,41 +453,6 @@ pub fn update_channel_dropped(tx: &mut Tx<'_>, id: &EnrollmentId, uri: &str) -> 
         .set(enrollments::channel_uri.eq(None::<String>))
         .execute(tx.conn())?;
     Ok(dropped > 0)
-}
-
-/// An enrolment whose device is to be woken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ToWake {
-    /// The enrolment.
-    pub id: EnrollmentId,
-    /// By which service its device is woken.
-    pub platform: Platform,
-    /// Since when it has something to do.
-    pub work_at: Time,
-}
-
-/// A page of enrolments that can be woken, got something to do between `since` and `until` and were not heard of after it, after `after`.
-/// Windows devices can be woken when they have a push channel; Apple's always have one, or will be given one.
-///
-/// # Errors
-/// Only the database's own.
-pub fn list_to_wake(conn: &mut Conn, since: Time, until: Time, after: &str, limit: i64) -> Result<Vec<ToWake>> {
-    let apple = [Platform::MacOs, Platform::Ios].map(|platform| platform.to_string());
-    let rows: Vec<(String, String, Option<i64>)> = enrollments::table
-        .filter(enrollments::work_at.between(since.0, until.0))
-        .filter(enrollments::channel_uri.is_not_null().or(enrollments::platform.eq_any(apple)))
-        .filter(enrollments::ended_at.is_null())
-        .filter(enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.le(enrollments::work_at)))
-        .filter(enrollments::id.gt(after))
-        .order(enrollments::id)
-        .limit(limit)
-        .select((enrollments::id, enrollments::platform, enrollments::work_at))
-        .load(conn)?;
-    let read = |(id, platform, work_at): (String, String, Option<i64>)| {
-        let platform = Platform::parse(&platform).ok_or_else(|| Error::corrupt("enrollments.platform"))?;
-        Ok(ToWake { id: EnrollmentId::from_store(id), platform, work_at: work_at.map_or(until, Time) })
-    };
-    rows.into_iter().map(read).collect()
 }
 
 /// Enrolments whose device was told to leave and will not answer any more: it has been silent since `silent_since`, when the order had

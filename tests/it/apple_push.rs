@@ -506,7 +506,11 @@ async fn a_mac_with_work_is_woken_until_it_comes() {
     }
     assert_eq!(woken, [1, 6, 31], "at its time, then with growing waits");
     let (id, now) = (mac.clone(), app.now());
-    app.store.write(move |tx| enrollments::update_last_seen(tx, &[(id.clone(), now)])).await.unwrap();
+    let came = move |tx: &mut muster::store::Tx<'_>| {
+        let channel = channels::find_channel(tx.conn(), &id, channels::DEVICE)?.unwrap();
+        channels::claim_update(tx, &Channel { last_seen_at: Some(now), ..channel })
+    };
+    app.store.write(came).await.unwrap();
     pushing.rig.server.clock.advance(6 * HOUR);
     due::sweep(app).await.unwrap();
     assert_eq!(pushing.drain().await, 0, "it came");

@@ -67,6 +67,27 @@ both_backends! {
         assert_eq!(store.read(move |c| channels::list_channels(c, &id)).await.unwrap(), []);
     }
 
+    async fn a_mac_that_only_checked_in_is_woken(store: Store) {
+        let id = enrolled(&store).await;
+        let row = Channel { last_seen_at: Some(NOW.plus(-HOUR)), ..Channel::new(id.clone(), DEVICE, "com.apple.mgmt.x") };
+        let of_user = Channel { last_seen_at: Some(NOW.plus(2)), ..Channel::new(id.clone(), "GUID", "com.apple.mgmt.x") };
+        let of = id.clone();
+        store.write(move |tx| {
+            channels::insert_channel(tx, &row)?;
+            channels::insert_channel(tx, &of_user)?;
+            enrollments::update_work_at(tx, &of, Some(NOW))?;
+            // It checked in afterwards: nothing is delivered with that.
+            enrollments::update_last_seen(tx, &[(of.clone(), NOW.plus(1))])
+        }).await.unwrap();
+        let woken = async || store.read(|c| enrollments::list_to_wake(c, NOW.plus(-MINUTE), NOW, "", 9)).await.unwrap().len();
+        assert_eq!(woken().await, 1);
+        store.write(move |tx| {
+            let channel = channels::find_channel(tx.conn(), &id, DEVICE)?.unwrap();
+            channels::claim_update(tx, &Channel { last_seen_at: Some(NOW.plus(1)), ..channel })
+        }).await.unwrap();
+        assert_eq!(woken().await, 0, "it came and asked");
+    }
+
     async fn a_session_becomes_one_enrolment_in_its_time(store: Store) {
         let session = |expires_at| Session {
             id: EnrollmentId::new(), user_id: None, platform: Platform::Ios, udid: Some("u".into()), serial: None,
