@@ -165,6 +165,8 @@ settings! {
         renewal_days: u32 = 60;
         /// How long an enrolment profile may be installed, in minutes.
         session_minutes: u32 = 60;
+        /// Hours between two looks at the profiles that were installed, to find drift.
+        drift_hours: u32 = 24;
         /// Manage the users of Macs, too: their channels are offered in the enrolment profile.
         user_channels: bool = false;
         /// Have devices that enrol from now on sign their messages, and take the signature for the client certificate where a reverse

@@ -60,6 +60,7 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     let apple = &config.apple;
     found.range("apple.identity_days", apple.identity_days, 2, 3650);
     found.range("apple.renewal_days", apple.renewal_days, 1, u64::from(apple.identity_days.max(2)) - 1);
+    found.range("apple.drift_hours", apple.drift_hours, 1, 8760);
     found.range("apple.session_minutes", apple.session_minutes, 1, 43_200);
     check_windows(config, &mut found);
     let apns = &config.apple.apns;

@@ -62,6 +62,7 @@ refusals! {
     CsrWeakKey = "ENR0003", "the certificate request's key is too weak; use RSA with at least 2048 bits";
     DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject has been delivered; sending the old one now would mislead";
     DeviceCapReached = "ENR0004", "the user has as many devices as allowed; retire one first";
+    DeviceKindUnsupported = "ENR0023", "Apple TVs, Apple Watches and Apple Vision devices are not managed by this server; enrol a Mac, an iPhone or an iPad";
     DeviceNotManaged = "CMD0004", "the device is leaving or has left; enrol it again";
     DeviceOfAnother = "ENR0017", "the device is enrolled for another person; an administrator has to retire it first";
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
@@ -103,6 +104,7 @@ refusals! {
     PushCertificateMissing = "APN0001", "there is no Apple push certificate; make a request with muster apple push-csr and bring its certificate with push-cert";
     PushCertificateRefused = "APN0002", "the file is no push certificate for a key of this server; the reason says what is wrong";
     PushTopicChanged = "APN0003", "the certificate has another topic, and every device would have to enrol again; choose Renew at the entry of the old one, with the same Apple Account";
+    PushTopicForeign = "APN0005", "the device listens to another push topic than that of this server's certificate; enrol it again with a new profile";
     PushVendorRefused = "APN0004", "the vendor's key and chain cannot sign a request; the reason says what is wrong";
     RedirectRefused = "ENR0015", "the answer would go to an address that is no Windows application; start the enrolment from Windows";
     RenewalCertificateExpired = "ENR0009", "the certificate to renew has expired or is not valid yet; enrol the device again";
@@ -123,6 +125,9 @@ refusals! {
     TemplateVariableUnknown = "CRT0023", "the certificate template names a variable that does not exist";
     TokenInvalid = "AUT0006", "the token is wrong, expired, used or of another organisation; sign in again";
     TokenServiceUnknown = "ENR0019", "the device asks for a token of a service that this server does not serve";
+    UserChannelRefused = "ENR0020", "only the device itself keeps an unlock or bootstrap token here, not one of its users";
+    UserChannelsOff = "ENR0021", "the users of devices are not managed by this server (apple.user_channels)";
+    UserChannelsTooMany = "ENR0022", "the device has as many managed users as allowed; remove users that it does not need";
     UserInUse = "USR0010", "the user still has devices or certificates, which must stay accounted for; disable the user instead";
     UserNameInvalid = "USR0012", "a user principal name looks like name@domain and is at most 256 characters long";
     UserUnknown = "ENR0016", "the person is not in the directory of this server; an administrator can add the user";

@@ -23,11 +23,14 @@ pub enum Key<'a> {
     Ask(&'a str),
     /// `order|<command id>`: an administrator's order.
     Order(&'a str),
+    /// `renew|identity`: give the device another identity.
+    Renew,
     /// `sync|declarations`: have the device look at its declarations.
     Sync,
 }
 
 const SYNC: &str = "declarations";
+const RENEW: &str = "identity";
 
 impl<'a> Key<'a> {
     /// Reads a key back.
@@ -42,6 +45,7 @@ impl<'a> Key<'a> {
             "fact" => Some(Self::Fact(rest)),
             "ask" => Some(Self::Ask(rest)),
             "order" => Some(Self::Order(rest)),
+            "renew" => (rest == RENEW).then_some(Self::Renew),
             "sync" => (rest == SYNC).then_some(Self::Sync),
             _ => None,
         }
@@ -58,6 +62,7 @@ impl std::fmt::Display for Key<'_> {
             Self::Fact(name) => write!(f, "fact|{name}"),
             Self::Ask(request) => write!(f, "ask|{request}"),
             Self::Order(id) => write!(f, "order|{id}"),
+            Self::Renew => write!(f, "renew|{RENEW}"),
             Self::Sync => write!(f, "sync|{SYNC}"),
         }
     }
@@ -77,6 +82,7 @@ mod tests {
             Key::Fact("bitlocker.status"),
             Key::Ask("SecurityInfo"),
             Key::Order("018f"),
+            Key::Renew,
             Key::Sync,
         ] {
             assert_eq!(Key::parse(&key.to_string()), Some(key));

@@ -16,7 +16,7 @@ use crate::domain::certificate::Certificate;
 use crate::domain::command::{Command, Input as OrderInput, State as OrderState};
 use crate::domain::compliance::Rules;
 use crate::domain::desired::{self, Candidate, Effective, Input, Item, Record, Timing};
-use crate::domain::device::Device;
+use crate::domain::device::{Device, Platform};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::fact::{self, Fact, Facts};
 use crate::domain::signal::Initiator;
@@ -81,7 +81,8 @@ pub(in crate::service) struct Round<'a> {
 impl<'a> Round<'a> {
     pub(in crate::service) async fn new(app: &'a App, known: Known, origin: &'a str) -> Result<Self> {
         let (now, catalogue) = (app.now(), catalogue());
-        let timing = Timing::hours(app.config.windows.drift_hours);
+        let windows = known.device.platform == Platform::Windows;
+        let timing = Timing::hours(if windows { app.config.windows.drift_hours } else { app.config.apple.drift_hours });
         let candidates: Vec<Candidate<'_>> = known
             .items
             .iter()

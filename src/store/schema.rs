@@ -133,6 +133,8 @@ diesel::table! {
         ddm_token -> Nullable<Text>,
         ddm_changed_at -> Nullable<BigInt>,
         capabilities -> Nullable<Text>,
+        declared -> Nullable<Text>,
+        renewal_asked_at -> Nullable<BigInt>,
         awaiting_since -> Nullable<BigInt>,
         last_seen_at -> Nullable<BigInt>,
         version -> BigInt,

@@ -27,13 +27,13 @@ use crate::support::apple_schema::{Target, schema};
 use crate::support::server::Options;
 use crate::support::windows::{House, UPN, key};
 
-const TOPIC: &str = "com.apple.mgmt.External.test";
+pub const TOPIC: &str = "com.apple.mgmt.External.test";
 
-async fn house() -> House {
+pub async fn house() -> House {
     on(House::new().await).await
 }
 
-async fn on(house: House) -> House {
+pub async fn on(house: House) -> House {
     let now = house.server.app.now();
     let certificate = Certificate {
         sealed_key: Vec::new(),
@@ -49,7 +49,7 @@ async fn on(house: House) -> House {
     house
 }
 
-async fn profile(house: &House) -> Vec<u8> {
+pub async fn profile(house: &House) -> Vec<u8> {
     let invitation = enroll::invite(&house.server.app, UPN, Platform::MacOs, HOUR, "cli:test").await.unwrap();
     let link = String::from_utf8(invitation.link.expose().to_vec()).unwrap();
     let answer = house.server.client().post(&link).send().await.unwrap();
@@ -58,34 +58,34 @@ async fn profile(house: &House) -> Vec<u8> {
     answer.bytes().await.unwrap().to_vec()
 }
 
-async fn enrolled(house: &House, machine: Machine) -> Device {
+pub async fn enrolled(house: &House, machine: Machine) -> Device {
     Device::enroll(&house.roots(), &profile(house).await, machine, &key()).await.unwrap()
 }
 
 /// The enrolment that lives under the device's identifier.
-async fn live(house: &House, udid: &str) -> Option<Enrollment> {
+pub async fn live(house: &House, udid: &str) -> Option<Enrollment> {
     let udid = udid.to_owned();
     house.server.app.store.read(move |c| enrollments::find_live_apple(c, &udid)).await.unwrap()
 }
 
-async fn codes(house: &House) -> String {
+pub async fn codes(house: &House) -> String {
     let rows = house.server.app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
     rows.into_iter().filter(|row| row.action == "management.refused").filter_map(|row| row.after).collect()
 }
 
-fn client(house: &House, device: &Device) -> reqwest::Client {
+pub fn client(house: &House, device: &Device) -> reqwest::Client {
     let identity = &device.enrollment.identity;
     let certificate = openssl::x509::X509::from_der(&identity.certificate).unwrap().to_pem().unwrap();
     let key = identity.key.private_key_to_pem_pkcs8().unwrap();
     house.server.client_as(reqwest::Identity::from_pkcs8_pem(&certificate, &key).unwrap())
 }
 
-async fn put(client: &reqwest::Client, url: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
+pub async fn put(client: &reqwest::Client, url: &str, body: Vec<u8>) -> (u16, Vec<u8>) {
     let answer = client.put(url).body(body).send().await.unwrap();
     (answer.status().as_u16(), answer.bytes().await.unwrap().to_vec())
 }
 
-fn said(udid: &str, message: Message) -> Vec<u8> {
+pub fn said(udid: &str, message: Message) -> Vec<u8> {
     CheckIn { who: Who::device(udid), message }.encode().unwrap()
 }
 
@@ -276,7 +276,7 @@ async fn a_renewed_identity_keeps_the_enrolment_and_ends_the_old_certificate() {
     let device = enrolled(&house, Machine::mac(4)).await;
     let before = live(&house, &device.machine.udid).await.unwrap();
     house.server.clock.advance(DAY);
-    let renewal = enroll::renewal_profile(&house.server.app, &before).await.unwrap();
+    let renewal = enroll::renewal_profile(&house.server.app, &before, TOPIC).await.unwrap();
     let row = renewal.challenge.clone();
     let now = house.server.app.now();
     house.server.app.store.write(move |tx| muster::store::scep::insert_challenge(tx, &row, now)).await.unwrap();

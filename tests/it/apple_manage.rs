@@ -339,7 +339,8 @@ async fn declarations_are_told_served_and_believed_when_reported() {
     let id = mac.house.assign(Draft::parse(text).unwrap()).await;
     assert!(mac.connect().await.contains(&"DeclarativeManagement".to_owned()));
     let app = std::sync::Arc::clone(&mac.house.server.app);
-    let ask = async |endpoint: &str| declarations::receive(&app, &mac.enrollment, endpoint, None, "test").await.unwrap();
+    let enrollment = mac.enrollment.clone();
+    let ask = async |endpoint: &str| declarations::receive(&app, &enrollment, endpoint, None, "test").await.unwrap();
     let tokens: Tokens = serde_json::from_slice(&ask("tokens").await.unwrap()).unwrap();
     let manifest: Manifest = serde_json::from_slice(&ask("declaration-items").await.unwrap()).unwrap();
     assert_eq!(tokens.sync_tokens.declarations_token, manifest.declarations_token);
@@ -367,7 +368,7 @@ async fn declarations_are_told_served_and_believed_when_reported() {
         }, "Errors": [] }))
         .unwrap()
     };
-    let tell = async |report: Vec<u8>| declarations::receive(&app, &mac.enrollment, "status", Some(&report), "test").await.unwrap();
+    let tell = async |report: Vec<u8>| declarations::receive(&app, &enrollment, "status", Some(&report), "test").await.unwrap();
     tell(report("valid", "stale")).await;
     assert_eq!(mac.states().await[&id], State::Delivered);
     tell(report("valid", &item.server_token)).await;
@@ -377,6 +378,64 @@ async fn declarations_are_told_served_and_believed_when_reported() {
     assert_eq!((fact.value.as_deref(), fact.source.as_str()), (Some("true"), "status report"));
     // What it can report is subscribed to, so it is told again.
     assert!(mac.connect().await.contains(&"DeclarativeManagement".to_owned()));
+
+    // A later report holds only what changed: here that the activation does not hold.
+    let manifest: Manifest = serde_json::from_slice(&ask("declaration-items").await.unwrap()).unwrap();
+    let activation = &manifest.declarations.activations[0];
+    let change = |valid: &str| {
+        let status = json!({ "identifier": activation.identifier, "server-token": activation.server_token, "active": valid == "valid",
+            "valid": valid, "reasons": [{ "code": "Error.UnableToParsePredicate" }] });
+        serde_json::to_vec(&json!({ "StatusItems": { "management": { "declarations": { "activations": [status] } } } })).unwrap()
+    };
+    tell(change("invalid")).await;
+    assert_eq!(mac.states().await[&id], State::Failed);
+    tell(change("valid")).await;
+    assert_eq!(mac.states().await[&id], State::Verified, "what was said of the rest still counts");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_erasure_that_a_mac_answers_with_an_error_may_have_happened() {
+    let mut mac = Mac::enrolled().await;
+    mac.connect().await;
+    let id = mac.order(Order::Known("wipe".into()), true).await.unwrap();
+    let command = mac.say(Status::Idle, None, Dict::new(), Vec::new()).await.unwrap();
+    assert_eq!(command.request_type, "EraseDevice");
+    mac.say(Status::Error, Some(command.uuid), Dict::new(), vec![Cause { error_code: 1, ..Cause::default() }]).await;
+    assert_eq!(mac.order_state(&id).await, OrderState::Uncertain);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_of_payloads_stay_out_of_the_audit_log() {
+    const ELSEWHERE: &str = r#"<?xml version="1.0" encoding="UTF-8"?>
+<plist version="1.0"><dict>
+<key>PayloadType</key><string>Configuration</string><key>PayloadVersion</key><integer>1</integer>
+<key>PayloadIdentifier</key><string>x</string><key>PayloadUUID</key><string>00000000-0000-4000-8000-000000000001</string>
+<key>PayloadContent</key><array><dict>
+<key>PayloadType</key><string>com.apple.wifi.managed</string><key>PayloadVersion</key><integer>1</integer>
+<key>PayloadIdentifier</key><string>x.1</string><key>PayloadUUID</key><string>00000000-0000-4000-8000-000000000002</string>
+<key>Password</key><string>third-secret</string></dict></array></dict></plist>"#;
+    let house = House::new().await;
+    let draft = |password: &str| {
+        let document = json!({ "payloads": [
+            { "type": "com.apple.wifi.managed", "name": "wifi", "SSID_STR": "office", "EncryptionType": "WPA2", "Password": password,
+              "EAPClientConfiguration": { "AcceptEAPTypes": [25], "UserName": "ana", "UserPassword": password } },
+            { "type": "com.apple.security.pkcs12", "name": "identity", "PayloadContent": "c2VjcmV0LWtleQ==", "Password": password },
+            { "type": "mobileconfig", "name": "elsewhere", "content": ELSEWHERE },
+        ] });
+        Draft::parse(&json!({ "display_name": "p", "kind": "configuration", "platform": "macos", "document": document }).to_string())
+            .unwrap()
+    };
+    let app = &house.server.app;
+    let id = profile::apply(app, draft("first-secret"), &by()).await.unwrap().profile.id;
+    profile::apply(app, draft("second-secret"), &by()).await.unwrap();
+    profile::delete(app, &id, &by()).await.unwrap();
+    let rows = app.store.read(|c| muster::store::audit::list(c, 0, 1000)).await.unwrap();
+    let text: String =
+        rows.into_iter().filter(|row| row.action.starts_with("profile.")).flat_map(|row| [row.before, row.after]).flatten().collect();
+    assert!(text.contains("office") && text.contains("ana"), "{text}");
+    for secret in ["first-secret", "second-secret", "c2VjcmV0LWtleQ", "third-secret"] {
+        assert!(!text.contains(secret), "{secret}");
+    }
 }
 
 /// The baselines for both systems in several versions.

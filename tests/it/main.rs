@@ -3,10 +3,12 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
 mod apple_captures;
+mod apple_checkin;
 mod apple_enroll;
 mod apple_manage;
 mod apple_payloads;
 mod apple_push;
+mod apple_renewal;
 mod apple_schema;
 mod apple_sim;
 mod catalogue_baselines;

@@ -138,6 +138,9 @@ CREATE TABLE apple_channels (
     ddm_token TEXT,
     ddm_changed_at BIGINT,
     capabilities TEXT,
+    -- What the device last said of its declarations, as JSON.
+    declared TEXT,
+    renewal_asked_at BIGINT,
     awaiting_since BIGINT,
     last_seen_at BIGINT,
     version BIGINT NOT NULL

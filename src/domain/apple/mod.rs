@@ -2,6 +2,7 @@
 
 pub mod content;
 pub mod declarations;
+pub mod declared;
 pub mod enrollment;
 pub mod escrow;
 pub mod profile;

@@ -4,24 +4,28 @@ use serde_json::json;
 
 use super::declarations;
 use super::enroll::begun;
-use super::identity::{self, Presented};
+use super::identity::{self, Presented, Speaker};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::audit::Entry;
 use crate::domain::enrollment::{Enrollment, State};
+use crate::ids::EnrollmentId;
 use crate::service::device::checked_out_in;
 use crate::service::push::apns::{Address, enqueue_wake};
 use crate::service::{Result, compliance};
 use crate::store::apple::channels::{self, Channel, DEVICE};
-use crate::store::apple::secrets;
+use crate::store::apple::{push, secrets};
 use crate::store::enrollments::Identity;
 use crate::store::sealed::APPLE_SECRET;
 use crate::store::{self, Tx, audit, enrollments};
 use crate::wire::apple::checkin::{self as wire, CheckIn, DeclarativeManagement, Message, Return, TokenUpdate};
 use crate::wire::apple::{Channel as Speaking, UserKey};
 use crate::wire::plist::Data;
+
+/// Most users of one device whose channels are kept: as many as a Shared iPad may have.
+const MOST_USERS: i64 = 100;
 
 /// What a check-in message is answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -47,40 +51,50 @@ impl Reply {
 /// Takes a check-in message in.
 ///
 /// # Errors
-/// [`Malformed`](crate::service::Error::Malformed); those of [`identity::authenticate`]; [`Refusal::EnrollmentSessionOver`], [`Refusal::DeviceOfAnother`] for a
-/// device that may not enrol; [`Refusal::TokenServiceUnknown`].
+/// [`Malformed`](crate::service::Error::Malformed); a refusal of the certificate, the signature or the device that is named;
+/// [`Refusal::EnrollmentSessionOver`], [`Refusal::DeviceOfAnother`], [`Refusal::DeviceKindUnsupported`] for a device that may not enrol;
+/// [`Refusal::PushTopicForeign`]; [`Refusal::UserChannelRefused`], [`Refusal::UserChannelsOff`], [`Refusal::UserChannelsTooMany`] on the
+/// channel of a user; [`Refusal::TokenServiceUnknown`].
 pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Reply> {
+    let speaker = identity::speaker(app, presented, body).await?;
     let CheckIn { who, message } = CheckIn::decode(body)?;
     let speaking = who.channel()?;
     metrics::counter!("muster_apple_checkins_total", "kind" => message.name()).increment(1);
     if let Message::Authenticate(request) = &message {
-        let speaker = identity::anybody(app, presented, body, &speaking.device).await?;
-        let done = begun::authenticate(app, &speaker, &speaking, request, presented.origin).await;
+        let enrollment = match &speaker {
+            Speaker::Enrolled(identity) | Speaker::Expired(identity) => Some(identity.enrollment.id.clone()),
+            Speaker::Begun(_) => None,
+        };
+        let done = match check_topic(app, enrollment, &request.topic).await {
+            Ok(()) => begun::authenticate(app, &speaker, &speaking, request, presented.origin).await,
+            Err(error) => Err(error),
+        };
         return match done {
             Ok(()) => Ok(Reply::Empty),
             Err(error) => Err(identity::refuse(app, error, presented, speaking.device.as_str()).await),
         };
     }
-    let identity = identity::authenticate(app, presented, body, &speaking.device).await?;
+    let identity = identity::pinned(app, presented, speaker, &speaking.device).await?;
     let now = app.now();
     app.presence.seen(&identity.enrollment.id, now);
     let at = At { app, identity: &identity, speaking: &speaking, origin: presented.origin, now };
-    match message {
-        Message::Authenticate(_) => Ok(Reply::Empty),
-        Message::TokenUpdate(update) => at.update_token(update, who.user_short_name).await,
-        Message::CheckOut(_) => at.check_out().await,
-        Message::UserAuthenticate(_) if !app.config.apple.user_channels => Ok(Reply::Declined),
-        // An empty challenge lets the user in with the next message, whose answer has no body.
-        Message::UserAuthenticate(request) => match request.digest_response.filter(|response| !response.is_empty()) {
-            None => Reply::answer(&wire::Answer::DigestChallenge(String::new())),
-            Some(_) => Ok(Reply::Empty),
-        },
-        Message::SetBootstrapToken(set) => at.keep_bootstrap_token(set.bootstrap_token).await,
-        Message::GetBootstrapToken(_) => at.give_bootstrap_token().await,
-        Message::GetToken(_) => Err(identity::refuse(app, Refusal::TokenServiceUnknown.into(), presented, speaking.device.as_str()).await),
-        Message::DeclarativeManagement(request) => at.declarations(request).await,
-        Message::ReturnToService(_) => Reply::answer(&wire::Answer::ReturnToService(Return::default())),
+    match at.answer(message, who.user_short_name).await {
+        Ok(reply) => Ok(reply),
+        Err(error) => Err(identity::refuse(app, error, presented, speaking.device.as_str()).await),
     }
+}
+
+/// A device listens to the topic that it enrolled for: that of the push certificate, or of one that was replaced.
+async fn check_topic(app: &App, enrollment: Option<EnrollmentId>, topic: &str) -> Result<()> {
+    let topic = topic.to_owned();
+    let known = app.store.read(move |conn| {
+        if push::find_certificate(conn)?.is_some_and(|certificate| certificate.topic == topic) {
+            return Ok(true);
+        }
+        let Some(enrollment) = enrollment else { return Ok(false) };
+        Ok(channels::find_channel(conn, &enrollment, DEVICE)?.is_some_and(|channel| channel.topic == topic))
+    });
+    if known.await? { Ok(()) } else { Err(Refusal::PushTopicForeign.into()) }
 }
 
 /// A message of an enrolled device.
@@ -102,10 +116,40 @@ impl At<'_> {
         Entry::new(format!("device:{}", enrollment.device_id), action, format!("enrollment:{}", enrollment.id), self.origin).after(after)
     }
 
+    /// What only the device itself may give or ask for.
+    fn by_device(&self) -> Result<()> {
+        if self.speaking.user.is_none() { Ok(()) } else { Err(Refusal::UserChannelRefused.into()) }
+    }
+
+    async fn answer(&self, message: Message, user_short_name: Option<String>) -> Result<Reply> {
+        let user_channels = self.app.config.apple.user_channels;
+        match message {
+            Message::Authenticate(_) => Ok(Reply::Empty),
+            Message::TokenUpdate(_) if self.speaking.user.is_some() && !user_channels => Err(Refusal::UserChannelsOff.into()),
+            Message::TokenUpdate(update) => self.update_token(update, user_short_name).await,
+            Message::CheckOut(_) => self.check_out().await,
+            Message::UserAuthenticate(_) if !user_channels => Ok(Reply::Declined),
+            // An empty challenge lets the user in with the next message, whose answer has no body.
+            Message::UserAuthenticate(request) => match request.digest_response.filter(|response| !response.is_empty()) {
+                None => Reply::answer(&wire::Answer::DigestChallenge(String::new())),
+                Some(_) => Ok(Reply::Empty),
+            },
+            Message::SetBootstrapToken(set) => self.keep_bootstrap_token(set.bootstrap_token).await,
+            Message::GetBootstrapToken(_) => self.give_bootstrap_token().await,
+            Message::GetToken(_) => Err(Refusal::TokenServiceUnknown.into()),
+            Message::DeclarativeManagement(request) => self.declarations(request).await,
+            Message::ReturnToService(_) => Reply::answer(&wire::Answer::ReturnToService(Return::default())),
+        }
+    }
+
     async fn update_token(&self, update: TokenUpdate, user_short_name: Option<String>) -> Result<Reply> {
+        check_topic(self.app, Some(self.identity.enrollment.id.clone()), &update.topic).await?;
         let sealer = self.app.sealer();
         let sealed_push = Address::new(&update.token.0, &update.push_magic).seal(&sealer)?;
         let unlock = update.unlock_token.as_ref().filter(|token| !token.0.is_empty());
+        if unlock.is_some() {
+            self.by_device()?;
+        }
         let unlock = unlock.map(|token| sealer.seal(APPLE_SECRET, &token.0)).transpose()?;
         let (id, user, now) = (self.identity.enrollment.id.clone(), self.user(), self.now);
         let entry = self.entry("enrollment.token", &json!({ "user": user, "unlock_token": unlock.is_some() }));
@@ -115,6 +159,9 @@ impl At<'_> {
             .write(move |tx| {
                 let known = channels::find_channel(tx.conn(), &id, &user)?;
                 let fresh = known.is_none();
+                if fresh && user != DEVICE && channels::count_users(tx.conn(), &id)? >= MOST_USERS {
+                    return Err(Refusal::UserChannelsTooMany.into());
+                }
                 let old = known.unwrap_or_else(|| Channel::new(id.clone(), user.as_str(), topic.as_str()));
                 let awaiting_since = match awaiting {
                     Some(true) => old.awaiting_since.or(Some(now)),
@@ -128,7 +175,6 @@ impl At<'_> {
                     token_updated_at: Some(now),
                     push_dead_at: None,
                     awaiting_since,
-                    last_seen_at: Some(now),
                     ..old
                 };
                 if fresh {
@@ -168,6 +214,7 @@ impl At<'_> {
     }
 
     async fn keep_bootstrap_token(&self, token: Option<Data>) -> Result<Reply> {
+        self.by_device()?;
         let token = token.filter(|token| !token.0.is_empty());
         let sealed = token.map(|token| self.app.sealer().seal(APPLE_SECRET, &token.0)).transpose()?;
         let (id, now) = (self.identity.enrollment.id.clone(), self.now);
@@ -187,6 +234,7 @@ impl At<'_> {
     }
 
     async fn give_bootstrap_token(&self) -> Result<Reply> {
+        self.by_device()?;
         let (id, now) = (self.identity.enrollment.id.clone(), self.now);
         let entry = self.entry("escrow.read", &json!({ "kind": Kind::Bootstrap }));
         let found = self.app.store.write(move |tx| {
@@ -217,7 +265,7 @@ impl At<'_> {
 }
 
 /// The first token of a device's own channel completes its enrolment.
-fn activate(tx: &mut Tx<'_>, id: &crate::ids::EnrollmentId, user: &str) -> store::Result<()> {
+fn activate(tx: &mut Tx<'_>, id: &EnrollmentId, user: &str) -> store::Result<()> {
     let enrollment = enrollments::load_enrollment(tx.conn(), id)?;
     if user != DEVICE || enrollment.state != State::Provisioned {
         return Ok(());

@@ -1,9 +1,10 @@
 //! The command channel: an idle device is answered from one read; everything else is a turn.
 
-use super::identity::{self, Presented};
+use super::identity::{self, Presented, Speaker};
 use super::turn;
 use crate::app::App;
 use crate::clock::Time;
+use crate::domain::apple::enrollment::speaks_for;
 use crate::domain::enrollment::State;
 use crate::service::Result;
 use crate::store::enrollments::Identity;
@@ -12,11 +13,23 @@ use crate::wire::apple::command::{Answer, Status};
 /// Takes what a device says on the command channel and gives the next command; empty: there is nothing to do.
 ///
 /// # Errors
-/// [`Malformed`](crate::service::Error::Malformed); those of [`identity::authenticate`].
+/// [`Malformed`](crate::service::Error::Malformed); a refusal of the certificate, the signature or the device that is named.
 pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Vec<u8>> {
+    let speaker = identity::speaker(app, presented, body).await?;
     let answer = Answer::decode(body)?;
     let who = answer.who.channel()?;
-    let identity = identity::authenticate(app, presented, body, &who.device).await?;
+    if let Speaker::Expired(identity) = &speaker
+        && speaks_for(Some(&identity.enrollment.mdm_id), &who.device).is_ok()
+        && who.user.is_none()
+    {
+        metrics::counter!("muster_apple_messages_total", "kind" => "expired").increment(1);
+        return match answer.status {
+            Status::Idle => turn::renew(app, &identity.enrollment.id, presented.origin).await,
+            // What it answers changes nothing; the new identity speaks for itself.
+            _ => Ok(Vec::new()),
+        };
+    }
+    let identity = identity::pinned(app, presented, speaker, &who.device).await?;
     let now = app.now();
     app.presence.seen(&identity.enrollment.id, now);
     if is_idle(&identity, &answer, now) {

@@ -12,11 +12,12 @@ use crate::catalogue::OsVersion;
 use crate::catalogue::payload::{Device, System};
 use crate::domain::apple::content;
 use crate::domain::apple::declarations::{Set, Wanted, identifier};
-use crate::domain::desired::{Content, Input};
+use crate::domain::apple::declared::Standing;
+use crate::domain::desired::{Content, Input, State};
 use crate::ids::EnrollmentId;
 use crate::service::{Error, Result};
 use crate::wire::Malformed;
-use crate::wire::apple::ddm::{Capabilities, Endpoint, Kind, StatusReport, Valid};
+use crate::wire::apple::ddm::{Capabilities, Endpoint, Kind, StatusReport};
 
 const SUBSCRIPTIONS: &str = "com.apple.configuration.management.status-subscriptions";
 
@@ -115,27 +116,32 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
             turn.report(&row.name, value, 200, "status report", row.every_hours);
         }
     }
+    if let Some(set) = set(turn) {
+        turn.channel.declared.take(report, &set);
+    }
+    judge(turn);
+}
+
+/// Moves the records of declarations by what the device has said of them so far.
+pub(super) fn judge(turn: &mut Turn<'_>) {
     let Some(set) = set(turn) else { return };
     let prefix = names(turn.app).prefix().to_owned();
     let Some((system, version)) = knows(turn) else { return };
     let device = Device { system, version, uuid_of: &|_| None };
-    let reported: Vec<_> = Kind::ALL.iter().filter_map(|kind| report.declarations(*kind)).flatten().collect();
     let mut moves = Vec::new();
     for (key, winner) in &turn.effective.winners {
         let Content::Declarations(payloads) = &winner.content else { continue };
         let Ok(made) = content::declarations(payloads, winner.profile.as_str(), &prefix, &device, turn.catalogue) else { continue };
-        // Only what is said of the present version counts.
-        let current = |name: &str| {
-            let token = &set.iter().find(|declaration| declaration.identifier == name)?.server_token;
-            reported.iter().find(|status| status.identifier == name && status.server_token == *token)
+        let Some((_, record)) = turn.record(key) else { continue };
+        let standing = turn.channel.declared.standing(&set, made.iter().map(|(name, _)| name.as_str()));
+        // What is known already is not said again.
+        let input = match (standing, record.state) {
+            (Standing::InForce, state) if state != State::Verified => Input::Matches,
+            (Standing::Refused(why), state) if state != State::Failed => Input::Refused { status: 0, original_error: Some(why) },
+            (Standing::NotInForce(why), State::Verified) => Input::Differs { found: Some(why) },
+            _ => continue,
         };
-        let told: Vec<_> = made.iter().map(|(name, _)| current(name)).collect();
-        if let Some(bad) = told.iter().flatten().find(|status| status.valid == Valid::Invalid) {
-            let why = bad.reasons.iter().map(|reason| reason.code.as_str()).collect::<Vec<_>>().join(", ");
-            moves.push((key.clone(), Input::Refused { status: 0, original_error: Some(why) }));
-        } else if !told.is_empty() && told.iter().all(|status| status.is_some_and(|status| status.valid == Valid::Valid)) {
-            moves.push((key.clone(), Input::Matches));
-        }
+        moves.push((key.clone(), input));
     }
     for (key, input) in moves {
         turn.apply(&key, input);

@@ -5,6 +5,7 @@ use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::apple::enrollment::speaks_for;
 use crate::domain::certificate::{Certificate, CertificateStatus, Purpose};
+use crate::domain::enrollment::State;
 use crate::service::signature::{Manner, verify};
 use crate::service::strangers::{Caller, turn_away};
 use crate::service::windows::enroll::confirm_renewal;
@@ -31,6 +32,8 @@ pub(super) enum Speaker {
     Enrolled(Box<Identity>),
     /// The holder of an identity whose device has not enrolled yet.
     Begun(Box<Certificate>),
+    /// A device that is enrolled and whose identity has run out: it can be given another one, and nothing else.
+    Expired(Box<Identity>),
 }
 
 /// The certificate that speaks.
@@ -49,13 +52,24 @@ async fn certificate(app: &App, presented: &Presented<'_>, body: &[u8]) -> Resul
     }
 }
 
+/// Whether the certificate is the one that the enrolment has, and the enrolment is in force.
+fn is_current(identity: &Identity) -> bool {
+    identity.enrollment.certificate_id.as_ref() == Some(&identity.certificate.id) && identity.enrollment.state == State::Active
+}
+
 async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speaker> {
     let fingerprint = certificate(app, presented, body).await?;
     let now = app.now();
     let key = fingerprint.clone();
     if let Some(identity) = app.store.look_up(move |conn| enrollments::find_identity(conn, &key)).await? {
-        identity.may_speak(now)?;
-        return Ok(Speaker::Enrolled(Box::new(identity)));
+        return match identity.may_speak(now) {
+            Ok(()) => Ok(Speaker::Enrolled(Box::new(identity))),
+            // One that was replaced is good for nothing any more.
+            Err(Refusal::CertificateExpired) if now >= identity.certificate.not_after && is_current(&identity) => {
+                Ok(Speaker::Expired(Box::new(identity)))
+            }
+            Err(refusal) => Err(refusal.into()),
+        };
     }
     let found = app.store.read(move |conn| certificates::find_certificate_by_sha256(conn, &fingerprint)).await?;
     let certificate = found.filter(|c| c.grant.purpose == Purpose::MdmIdentity).ok_or(Refusal::CertificateNotOurs)?;
@@ -79,29 +93,33 @@ pub(super) async fn refuse(app: &App, error: Error, presented: &Presented<'_>, s
     }
 }
 
-/// Who speaks in a message that is allowed before the enrolment exists.
-pub(super) async fn anybody(app: &App, presented: &Presented<'_>, body: &[u8], device: &DeviceKey) -> Result<Speaker> {
+/// Who holds the certificate or the key of the signature. Comes before the message is taken apart, so that strangers have nothing
+/// decoded.
+///
+/// # Errors
+/// [`Refusal::CertificateNotOurs`], [`Refusal::CertificateRevoked`], [`Refusal::CertificateExpired`], [`Refusal::EnrollmentEnded`],
+/// [`Refusal::MessageSignatureInvalid`], [`Refusal::MessageSignatureForeign`]; [`Error::Throttled`] for an address that was refused too
+/// often.
+pub(super) async fn speaker(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speaker> {
     match find(app, presented, body).await {
         Ok(speaker) => Ok(speaker),
-        Err(error) => Err(refuse(app, error, presented, device.as_str()).await),
+        Err(error) => Err(refuse(app, error, presented, "").await),
     }
 }
 
 /// The enrolment that speaks, pinned to its certificate. A renewed certificate is in force from its first use on.
 ///
 /// # Errors
-/// [`Refusal::CertificateNotOurs`], [`Refusal::CertificateRevoked`], [`Refusal::CertificateExpired`], [`Refusal::EnrollmentEnded`],
-/// [`Refusal::ManagementSourceMismatch`] for another device's identifier, [`Refusal::MessageSignatureInvalid`],
-/// [`Refusal::MessageSignatureForeign`]; [`Error::Throttled`] for an address that was refused too often.
-pub async fn authenticate(app: &App, presented: &Presented<'_>, body: &[u8], device: &DeviceKey) -> Result<Identity> {
-    let found = match find(app, presented, body).await {
-        Ok(Speaker::Enrolled(identity)) => match speaks_for(Some(&identity.enrollment.mdm_id), device) {
+/// [`Refusal::ManagementSourceMismatch`] for another device's identifier, [`Refusal::CertificateExpired`].
+pub(super) async fn pinned(app: &App, presented: &Presented<'_>, speaker: Speaker, device: &DeviceKey) -> Result<Identity> {
+    let found = match speaker {
+        Speaker::Enrolled(identity) => match speaks_for(Some(&identity.enrollment.mdm_id), device) {
             Ok(()) => Ok(identity),
-            Err(refusal) => Err(refusal.into()),
+            Err(refusal) => Err(Error::from(refusal)),
         },
         // An identity that no device is bound to speaks for none.
-        Ok(Speaker::Begun(_)) => Err(Refusal::ManagementSourceMismatch.into()),
-        Err(error) => Err(error),
+        Speaker::Begun(_) => Err(Refusal::ManagementSourceMismatch.into()),
+        Speaker::Expired(_) => Err(Refusal::CertificateExpired.into()),
     };
     match found {
         Ok(identity) => {

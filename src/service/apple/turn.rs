@@ -6,12 +6,14 @@ use std::ops::{Deref, DerefMut};
 
 use serde_json::Map;
 
-use super::commands::{self, Body, Subject, certificate_list, profile_list};
+use super::commands::renew_identity::RenewIdentity;
+use super::commands::{self, Body, Request as _, Subject, certificate_list, profile_list};
 use super::declarations;
 use crate::app::App;
-use crate::clock::{DAY, HOUR};
+use crate::clock::{DAY, HOUR, Time};
 use crate::domain::apple::content;
 use crate::domain::apple::queue::{Outcome, Planned, Received, Verdict};
+use crate::domain::certificate::Certificate;
 use crate::domain::command::{Input as OrderInput, Operation, State as OrderState, UNENROLL};
 use crate::domain::desired::{self, Input, State};
 use crate::domain::enrollment::State as EnrollmentState;
@@ -22,7 +24,7 @@ use crate::service::device::{self, Leaving};
 use crate::service::round::{Known, Round};
 use crate::service::{Error, Result};
 use crate::store::apple::channels::{self, Channel, DEVICE};
-use crate::store::enrollments;
+use crate::store::{certificates, enrollments};
 use crate::wire::apple::command::{Answer, Command};
 
 /// How long a command waits for a device that does not come, or never can.
@@ -31,11 +33,15 @@ const LONGEST: i64 = 60 * DAY;
 const TRIES: usize = 5;
 /// How many commands that cannot be made are passed over in one message.
 const PASSED: usize = 50;
+/// How long a device has time to renew its identity until it is told to once more.
+const RENEW_AGAIN: i64 = 4 * HOUR;
 
 /// What is being done for one message of the device channel.
 pub(in crate::service) struct Turn<'a> {
     round: Round<'a>,
     pub(super) channel: Channel,
+    /// The certificate of the device's identity.
+    identity: Option<Certificate>,
     /// The device left, or is erased.
     pub(super) left: bool,
     /// Its list of profiles has to be looked at.
@@ -87,19 +93,38 @@ pub async fn receive(app: &App, enrollment: &EnrollmentId, answer: &Answer, orig
     .await
 }
 
+/// What a device is told whose identity has run out: to renew it. Nothing else is given to it or taken from it.
+///
+/// # Errors
+/// Only the database's own.
+pub(super) async fn renew(app: &App, enrollment: &EnrollmentId, origin: &str) -> Result<Vec<u8>> {
+    retried(async || {
+        let Some(mut turn) = Turn::read(app, enrollment, origin).await? else { return Ok(Vec::new()) };
+        if turn.renewal_at().is_none_or(|at| turn.now < at) {
+            return Ok(Vec::new());
+        }
+        let Body::Keys(body) = RenewIdentity.body(&mut turn, Subject::Nothing).await? else { return Ok(Vec::new()) };
+        turn.commit().await?;
+        Ok(Command { uuid: new_uuid(), request_type: RenewIdentity.name().to_owned(), body }.encode())
+    })
+    .await
+}
+
 impl<'a> Turn<'a> {
     /// Reads the device; `None` when its channel does not exist (any more).
     pub(super) async fn read(app: &'a App, enrollment: &EnrollmentId, origin: &'a str) -> Result<Option<Self>> {
         let (id, sealer, now) = (enrollment.clone(), app.sealer(), app.now());
         let found = app.store.snapshot(move |conn| {
             let Some(channel) = channels::find_channel(conn, &id, DEVICE)? else { return Ok(None) };
-            Ok(Some((channel, Known::read(conn, &sealer, &id, now)?)))
+            let known = Known::read(conn, &sealer, &id, now)?;
+            let identity = known.enrollment.certificate_id.as_ref().map(|id| certificates::load_certificate(conn, id)).transpose()?;
+            Ok(Some((channel, identity, known)))
         });
-        let Some((channel, known)) = found.await? else { return Ok(None) };
+        let Some((channel, identity, known)) = found.await? else { return Ok(None) };
         if known.enrollment.state == EnrollmentState::Ended {
             return Ok(None);
         }
-        Ok(Some(Self { round: Round::new(app, known, origin).await?, channel, left: false, look: false, told: None }))
+        Ok(Some(Self { round: Round::new(app, known, origin).await?, channel, identity, left: false, look: false, told: None }))
     }
 
     /// Takes the device's answer in.
@@ -131,6 +156,7 @@ impl<'a> Turn<'a> {
             Key::Remove(record) => ("RemoveProfile", record),
             Key::Ask(request) => (request, ""),
             Key::Sync => ("DeclarativeManagement", ""),
+            Key::Renew => return Some((&RenewIdentity, "")),
             Key::Order(id) => match &self.order(&CommandId::parse(id)?)?.operation {
                 Operation::Request(request) => return Some((commands::find(&request.request)?, "")),
                 Operation::Node(_) => return None,
@@ -163,6 +189,7 @@ impl<'a> Turn<'a> {
                 match outcome.verdict {
                     Verdict::Done => OrderInput::Answered(why.clone()),
                     Verdict::Uncertain => OrderInput::SessionLost,
+                    Verdict::Failed if request.is_some_and(|(request, _)| request.may_have_run()) => OrderInput::Unclear(why.clone()),
                     Verdict::Cancelled => OrderInput::Cancel,
                     Verdict::Failed | Verdict::Malformed | Verdict::Expired => OrderInput::Refused(why.clone()),
                 },
@@ -186,7 +213,7 @@ impl<'a> Turn<'a> {
                     self.move_order(&id, OrderInput::Postponed("not now".into()));
                 }
             }
-            Some(Key::Ask(_) | Key::Sync | Key::Check(_) | Key::Part { .. } | Key::Fact(_)) | None => {}
+            Some(Key::Ask(_) | Key::Sync | Key::Renew | Key::Check(_) | Key::Part { .. } | Key::Fact(_)) | None => {}
         }
     }
 
@@ -194,6 +221,9 @@ impl<'a> Turn<'a> {
     pub(super) fn plan(&mut self) {
         self.withdraw();
         let mut due: Vec<Planned> = Vec::new();
+        if self.renewal_at().is_some_and(|at| self.now >= at) {
+            due.push(planned(Key::Renew, false));
+        }
         self.plan_facts(&mut due);
         // What depends on the version waits for it.
         if self.device.os_version.is_some() {
@@ -216,6 +246,7 @@ impl<'a> Turn<'a> {
                 Some(Key::Set(record)) => self.record(record).is_none_or(|(_, record)| record.state == State::Removing),
                 Some(Key::Remove(record)) => self.record(record).is_none_or(|(_, record)| record.state != State::Removing),
                 Some(Key::Ask(_) | Key::Sync) => false,
+                Some(Key::Renew) => self.renews_from().is_none_or(|from| self.now < from),
                 Some(Key::Check(_) | Key::Part { .. } | Key::Fact(_)) | None => true,
             })
             .map(str::to_owned)
@@ -223,6 +254,26 @@ impl<'a> Turn<'a> {
         for key in stale {
             let _ = self.channel.queue.withdraw(&key);
         }
+    }
+
+    /// When the identity ends.
+    pub(super) fn identity_ends(&self) -> Option<Time> {
+        self.identity.as_ref().map(|identity| identity.not_after)
+    }
+
+    /// From when on the identity is to be renewed: a time before its end, but not in the first third of its life, or one that an authority
+    /// cuts short would be renewed again and again.
+    fn renews_from(&self) -> Option<Time> {
+        let identity = self.identity.as_ref().filter(|_| self.known.enrollment.state == EnrollmentState::Active)?;
+        let before = identity.not_after.plus(-i64::from(self.app.config.apple.renewal_days).saturating_mul(DAY));
+        let third = identity.not_after.since(identity.not_before).checked_div(3).unwrap_or(0);
+        Some(before.max(identity.not_before.plus(third)))
+    }
+
+    /// When the device is to be told to renew its identity, for the first time or once more.
+    fn renewal_at(&self) -> Option<Time> {
+        let from = self.renews_from()?;
+        Some(self.channel.renewal_asked_at.map_or(from, |at| from.max(at.plus(RENEW_AGAIN))))
     }
 
     fn plan_facts(&self, due: &mut Vec<Planned>) {
@@ -383,6 +434,7 @@ impl<'a> Turn<'a> {
         if self.told.is_some() {
             self.channel.ddm_token = self.told.take();
         }
+        let renewal = self.renewal_at();
         let (app, channel, left) = (self.round.app, self.channel, self.left);
         let changes = self.round.changes()?;
         let ring = app
@@ -395,7 +447,7 @@ impl<'a> Turn<'a> {
                 // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.
                 enrollments::update_work_at(tx, id, Some(now))?;
                 if channel.queue.is_empty() {
-                    let next = changes.next_work(tx)?;
+                    let next = [changes.next_work(tx)?, renewal].into_iter().flatten().min();
                     enrollments::update_work_at(tx, id, next)?;
                 }
                 changes.record(tx)?;
@@ -414,5 +466,9 @@ impl<'a> Turn<'a> {
 }
 
 fn planned(key: Key<'_>, once: bool) -> Planned {
-    Planned { key: key.to_string(), uuid: uuid::Uuid::now_v7().to_string().to_ascii_uppercase(), once }
+    Planned { key: key.to_string(), uuid: new_uuid(), once }
+}
+
+fn new_uuid() -> String {
+    uuid::Uuid::now_v7().to_string().to_ascii_uppercase()
 }

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use super::super::schema::apple_channels;
 use super::super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
+use crate::domain::apple::declared::Declared;
 use crate::domain::apple::queue::{Outcome, Queue};
 use crate::ids::EnrollmentId;
 
@@ -36,9 +37,13 @@ pub struct Channel {
     pub ddm_changed_at: Option<Time>,
     /// What the device says that it can do with declarations, as JSON; `None`: it does not do declarative management.
     pub capabilities: Option<String>,
+    /// What the device last said of its declarations.
+    pub declared: Declared,
+    /// When the device was last told to renew its identity.
+    pub renewal_asked_at: Option<Time>,
     /// Since when Setup Assistant waits for `DeviceConfigured`.
     pub awaiting_since: Option<Time>,
-    /// When the channel was last heard of.
+    /// When it last asked for commands or answered one. Check-ins do not count: nothing is delivered with them.
     pub last_seen_at: Option<Time>,
     /// Compare-and-set counter.
     pub version: i64,
@@ -60,6 +65,8 @@ impl Channel {
             ddm_token: None,
             ddm_changed_at: None,
             capabilities: None,
+            declared: Declared::default(),
+            renewal_asked_at: None,
             awaiting_since: None,
             last_seen_at: None,
             version: 1,
@@ -82,6 +89,8 @@ struct Row {
     ddm_token: Option<String>,
     ddm_changed_at: Option<i64>,
     capabilities: Option<String>,
+    declared: Option<String>,
+    renewal_asked_at: Option<i64>,
     awaiting_since: Option<i64>,
     last_seen_at: Option<i64>,
     version: i64,
@@ -106,6 +115,8 @@ impl Row {
             ddm_token: channel.ddm_token.clone(),
             ddm_changed_at: channel.ddm_changed_at.map(|t| t.0),
             capabilities: channel.capabilities.clone(),
+            declared: (!channel.declared.is_empty()).then(|| serde_json::to_string(&channel.declared)).transpose()?,
+            renewal_asked_at: channel.renewal_asked_at.map(|t| t.0),
             awaiting_since: channel.awaiting_since.map(|t| t.0),
             last_seen_at: channel.last_seen_at.map(|t| t.0),
             version,
@@ -129,6 +140,11 @@ impl TryFrom<Row> for Channel {
             ddm_token: row.ddm_token,
             ddm_changed_at: row.ddm_changed_at.map(Time),
             capabilities: row.capabilities,
+            declared: match row.declared {
+                Some(text) => serde_json::from_str(&text).map_err(|_| Error::corrupt("apple_channels.declared"))?,
+                None => Declared::default(),
+            },
+            renewal_asked_at: row.renewal_asked_at.map(Time),
             awaiting_since: row.awaiting_since.map(Time),
             last_seen_at: row.last_seen_at.map(Time),
             version: row.version,
@@ -153,6 +169,15 @@ pub fn list_channels(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Vec<C
     let of = apple_channels::table.filter(apple_channels::enrollment_id.eq(enrollment.as_str()));
     let rows: Vec<Row> = of.order(apple_channels::user_key).select(Row::as_select()).load(conn)?;
     rows.into_iter().map(Channel::try_from).collect()
+}
+
+/// How many users of a device have channels.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_users(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<i64> {
+    let of = apple_channels::table.filter(apple_channels::enrollment_id.eq(enrollment.as_str()));
+    Ok(of.filter(apple_channels::user_key.ne(DEVICE)).count().get_result(conn)?)
 }
 
 /// Inserts a channel.

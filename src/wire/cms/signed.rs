@@ -257,7 +257,17 @@ pub struct Signer<'a> {
 /// [`Malformed`] when the certificate cannot be read or OpenSSL cannot sign.
 pub fn sign(content: Option<&[u8]>, attributes: &[(&[u8], Vec<u8>)], signer: &Signer<'_>) -> Result<Vec<u8>, Malformed> {
     let carried = content.map(|bytes| asn1::tlv(asn1::context(0), &asn1::tlv(asn1::OCTET_STRING, bytes))).unwrap_or_default();
-    sign_carrying(&carried, content.unwrap_or_default(), attributes, signer)
+    sign_carrying(&carried, content.unwrap_or_default(), attributes, signer, &[])
+}
+
+/// Signs content without attributes of the caller's, and has the certificates above the signer's go with it, so that whoever knows only
+/// the root can follow the chain.
+///
+/// # Errors
+/// Those of [`sign`].
+pub fn sign_with_chain(content: &[u8], signer: &Signer<'_>, above: &[&[u8]]) -> Result<Vec<u8>, Malformed> {
+    let carried = asn1::tlv(asn1::context(0), &asn1::tlv(asn1::OCTET_STRING, content));
+    sign_carrying(&carried, content, &[], signer, above)
 }
 
 /// The same for content that travels by itself.
@@ -265,10 +275,16 @@ pub fn sign(content: Option<&[u8]>, attributes: &[(&[u8], Vec<u8>)], signer: &Si
 /// # Errors
 /// Those of [`sign`].
 pub fn sign_detached(content: &[u8], attributes: &[(&[u8], Vec<u8>)], signer: &Signer<'_>) -> Result<Vec<u8>, Malformed> {
-    sign_carrying(&[], content, attributes, signer)
+    sign_carrying(&[], content, attributes, signer, &[])
 }
 
-fn sign_carrying(carried: &[u8], content: &[u8], attributes: &[(&[u8], Vec<u8>)], signer: &Signer<'_>) -> Result<Vec<u8>, Malformed> {
+fn sign_carrying(
+    carried: &[u8],
+    content: &[u8],
+    attributes: &[(&[u8], Vec<u8>)],
+    signer: &Signer<'_>,
+    above: &[&[u8]],
+) -> Result<Vec<u8>, Malformed> {
     let certificate = CertificateView::parse(signer.certificate)?;
     let digest = signer.digest;
     let attribute = |oid: &[u8], value: &[u8]| asn1::wrap(asn1::SEQUENCE, &[&asn1::tlv(asn1::OID, oid), &asn1::tlv(asn1::SET, value)]);
@@ -295,7 +311,8 @@ fn sign_carrying(carried: &[u8], content: &[u8], attributes: &[(&[u8], Vec<u8>)]
             &asn1::tlv(asn1::OCTET_STRING, &signature),
         ],
     );
-    Ok(signed_data(&digest.identifier(), carried, &asn1::tlv(asn1::context(0), signer.certificate), &[], &info))
+    let certificates = [&[signer.certificate], above].concat();
+    Ok(signed_data(&digest.identifier(), carried, &asn1::wrap(asn1::context(0), &certificates), &[], &info))
 }
 
 /// A SignedData that nobody signed: a way to carry certificates and revocation lists (RFC 5652 5.2).

@@ -31,7 +31,7 @@ impl Request for ClearPasscode {
                 return Ok(Body::Nothing("the device gave no unlock token".into()));
             };
             let token = turn.app.sealer().open(crate::store::sealed::APPLE_SECRET, &found.sealed)?;
-            turn.audit("apple-secret.read", format!("enrollment:{id}"), &json!({ "kind": kind, "for": "ClearPasscode" }));
+            turn.audit("escrow.read", format!("enrollment:{id}"), &json!({ "kind": kind, "for": "ClearPasscode" }));
             Ok(Body::Keys(Dict::new().with("UnlockToken", Data(token.expose().to_vec()))))
         }
         .boxed()

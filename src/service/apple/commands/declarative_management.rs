@@ -36,6 +36,8 @@ impl Request for DeclarativeManagement {
         // The report says how it went; if none comes the device is asked to look again.
         let until = turn.now.plus(HOUR);
         settle(turn, |state| (state == State::Delivered).then_some(Input::Deferred { until }));
+        // Of what has not changed the device does not report again.
+        declarations::judge(turn);
     }
 
     fn failed(&self, turn: &mut Turn<'_>, _record: &str, why: &str) {

@@ -20,6 +20,11 @@ impl Request for EraseDevice {
         true
     }
 
+    /// A Mac that cannot erase itself in the quick way says so, and then destroys its volume.
+    fn may_have_run(&self) -> bool {
+        true
+    }
+
     fn order(&self, values: &BTreeMap<String, String>, platform: Platform) -> Result<Map<String, Value>, String> {
         only(values, if platform == Platform::MacOs { &["pin"] } else { &[] })?;
         // A Mac with an Intel processor and no T2 chip asks for the PIN afterwards; others leave it aside.

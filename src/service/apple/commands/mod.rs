@@ -27,6 +27,8 @@ macro_rules! requests {
     };
 }
 
+pub(super) mod renew_identity;
+
 requests! {
     certificate_list::CertificateList,
     clear_passcode::ClearPasscode,
@@ -57,6 +59,11 @@ pub(in crate::service) trait Request: Sync {
 
     /// Whether doing it twice does harm.
     fn once(&self) -> bool {
+        false
+    }
+
+    /// Whether the device may have done it although it answers with an error.
+    fn may_have_run(&self) -> bool {
         false
     }
 

@@ -29,7 +29,8 @@ const MANY: i64 = 1000;
 /// Judges a device that asks to be managed.
 ///
 /// # Errors
-/// [`Refusal::ManagementSourceMismatch`], [`Refusal::DeviceOfAnother`], [`Refusal::EnrollmentSessionOver`].
+/// [`Refusal::ManagementSourceMismatch`], [`Refusal::DeviceOfAnother`], [`Refusal::EnrollmentSessionOver`],
+/// [`Refusal::DeviceKindUnsupported`], [`Refusal::CertificateExpired`].
 pub(in crate::service::apple) async fn authenticate(
     app: &App,
     speaker: &Speaker,
@@ -51,6 +52,7 @@ pub(in crate::service::apple) async fn authenticate(
             decide(&speaking.device, request.serial_number.as_deref(), &known, Some(&live))?;
             confirm_renewal(app, identity, origin).await
         }
+        Speaker::Expired(_) => Err(Refusal::CertificateExpired.into()),
         Speaker::Begun(certificate) => {
             let begun = Begun {
                 certificate: (**certificate).clone(),
@@ -80,6 +82,8 @@ struct Begun {
 impl Begun {
     fn carry_out(&self, tx: &mut Tx<'_>) -> store::Result<()> {
         let now = self.now;
+        // Before anything is used up.
+        platform(&self.request)?;
         let key = &self.speaking.device;
         let over = || store::Error::from(Refusal::EnrollmentSessionOver);
         let id = self.certificate.grant.enrollment_id.clone().ok_or_else(over)?;
@@ -162,7 +166,7 @@ impl Begun {
         let device = Device {
             id: own.as_ref().map_or_else(DeviceId::new, |own| own.id.clone()),
             display_name: name.unwrap_or_else(|| key.as_str().to_owned()),
-            platform: platform(request).unwrap_or(session.platform),
+            platform: platform(request)?.unwrap_or(session.platform),
             user_id: session.user_id.clone(),
             hardware_id,
             entra_device_id: own.and_then(|own| own.entra_device_id),
@@ -182,9 +186,38 @@ impl Begun {
     }
 }
 
-/// The platform that a model belongs to; `None` when the device does not say.
-fn platform(request: &Authenticate) -> Option<Platform> {
-    let product = request.product_name.as_deref().filter(|product| !product.is_empty())?;
-    let mac = product.starts_with("Mac") || product.starts_with("iMac") || product.starts_with("VirtualMac");
-    Some(if mac || product.starts_with("Xserve") { Platform::MacOs } else { Platform::Ios })
+/// The platform that a model belongs to; `None` when the device does not say, or it is none that we know.
+///
+/// # Errors
+/// [`Refusal::DeviceKindUnsupported`].
+fn platform(request: &Authenticate) -> std::result::Result<Option<Platform>, Refusal> {
+    let product = request.product_name.as_deref().unwrap_or_default();
+    let is = |families: &[&str]| families.iter().any(|family| product.starts_with(family));
+    if is(&["AppleTV", "Watch", "RealityDevice", "AudioAccessory"]) {
+        return Err(Refusal::DeviceKindUnsupported);
+    }
+    if is(&["Mac", "iMac", "VirtualMac", "Xserve"]) {
+        return Ok(Some(Platform::MacOs));
+    }
+    Ok(is(&["iPhone", "iPad", "iPod"]).then_some(Platform::Ios))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn models_belong_to_their_platform_and_others_are_refused_by_name() {
+        let of = |product: &str| platform(&Authenticate { product_name: Some(product.into()), ..Authenticate::default() });
+        for mac in ["Mac14,2", "MacBookPro16,1", "iMac21,1", "VirtualMac2,1"] {
+            assert_eq!(of(mac), Ok(Some(Platform::MacOs)));
+        }
+        for phone in ["iPhone14,5", "iPad8,1", "iPod9,1"] {
+            assert_eq!(of(phone), Ok(Some(Platform::Ios)));
+        }
+        for other in ["AppleTV11,1", "Watch6,1", "RealityDevice14,1"] {
+            assert_eq!(of(other).unwrap_err().code(), "ENR0023");
+        }
+        assert_eq!((of("Toaster1,1"), of("")), (Ok(None), Ok(None)));
+    }
 }

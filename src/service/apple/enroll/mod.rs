@@ -12,12 +12,10 @@ use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::device::Platform;
-use crate::domain::scep::Challenge;
 use crate::domain::user::User;
 use crate::ids::EnrollmentId;
 use crate::secret::Secret;
 use crate::service::identity::token;
-use crate::service::pki::authorize::scep_challenge;
 use crate::service::{Error, Result};
 use crate::store::apple::sessions::{self, Session};
 use crate::store::{audit, enrollment_tokens, scep, users};
@@ -59,7 +57,7 @@ pub async fn begin(app: &App, beginning: Beginning, origin: &str) -> Result<Vec<
     let id = EnrollmentId::new();
     let expires_at = now.plus(i64::from(app.config.apple.session_minutes).saturating_mul(MINUTE));
     let user = beginning.user.as_ref().map(|user| user.id.clone());
-    let (document, challenge) = profile::first(app, &id, user.clone(), expires_at).await?;
+    let (document, challenge) = profile::first(app, &id, user.clone(), beginning.platform, expires_at).await?;
     let signed = sign(app, document).await?;
     let session = Session {
         id,
@@ -153,10 +151,4 @@ pub async fn invite(app: &App, upn: &str, platform: Platform, lifetime: i64, act
     let text = std::str::from_utf8(token.expose()).map_err(Error::internal)?;
     let link = Secret::new(format!("{page_url}/{text}").into_bytes());
     Ok(Invitation { user, link, expires_at, page_url })
-}
-
-/// The audit row of a challenge that a renewal hands out.
-#[must_use]
-pub fn challenge_entry(challenge: &Challenge, origin: &str) -> Entry {
-    scep_challenge::audit(challenge, "system", origin)
 }

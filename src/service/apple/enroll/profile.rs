@@ -4,6 +4,7 @@ use crate::app::App;
 use crate::clock::{MINUTE, Time};
 use crate::domain::apple::profile::{About, Part};
 use crate::domain::certificate::{AttributeType, Grant, Purpose, Rdn};
+use crate::domain::device::Platform;
 use crate::domain::enrollment::Enrollment;
 use crate::domain::scep::Challenge;
 use crate::ids::{DeviceId, EnrollmentId, UserId};
@@ -28,13 +29,24 @@ struct Holder {
     device: Option<DeviceId>,
     user: Option<UserId>,
     expires: Time,
+    /// A Mac, whose keys leave the keychain unless the profile says otherwise.
+    mac: bool,
+    /// The topic that the device listens to already.
+    topic: Option<String>,
     /// Another text makes the device ask for a new identity.
     generation: String,
 }
 
 /// The profile of a new enrolment and the challenge in it, whose row goes into the caller's transaction.
-pub(super) async fn first(app: &App, id: &EnrollmentId, user: Option<UserId>, expires: Time) -> Result<(Vec<u8>, Challenge)> {
-    let holder = Holder { enrollment: id.clone(), device: None, user, expires, generation: id.to_string() };
+pub(super) async fn first(
+    app: &App,
+    id: &EnrollmentId,
+    user: Option<UserId>,
+    platform: Platform,
+    expires: Time,
+) -> Result<(Vec<u8>, Challenge)> {
+    let mac = platform == Platform::MacOs;
+    let holder = Holder { enrollment: id.clone(), device: None, user, expires, mac, topic: None, generation: id.to_string() };
     let (profile, challenge) = make(app, holder).await?;
     Ok((profile.encode(), challenge))
 }
@@ -48,18 +60,21 @@ pub struct Renewal {
     pub challenge: Challenge,
 }
 
-/// Makes the profile that renews the identity of an enrolment: everything in it but the identity is as it was. The certificate before it
-/// stays good until the new one is used for the first time.
+/// Makes the profile that renews the identity of an enrolment: everything in it but the identity is as it was, the `topic` that the device
+/// listens to, too, because a device refuses a profile with another. The certificate before it stays good until the new one is used for
+/// the first time.
 ///
 /// # Errors
 /// [`Error::Unavailable`] without authority.
-pub async fn renewal_profile(app: &App, enrollment: &Enrollment) -> Result<Renewal> {
+pub async fn renewal_profile(app: &App, enrollment: &Enrollment, topic: &str) -> Result<Renewal> {
     let now = app.now();
     let holder = Holder {
         enrollment: enrollment.id.clone(),
         device: Some(enrollment.device_id.clone()),
         user: enrollment.user_id.clone(),
         expires: now.plus(i64::from(app.config.scep.challenge_minutes).saturating_mul(MINUTE)),
+        mac: enrollment.platform == Platform::MacOs,
+        topic: Some(topic.to_owned()),
         generation: format!("{} {}", enrollment.id, now.0),
     };
     let (profile, challenge) = make(app, holder).await?;
@@ -68,7 +83,10 @@ pub async fn renewal_profile(app: &App, enrollment: &Enrollment) -> Result<Renew
 
 async fn make(app: &App, holder: Holder) -> Result<(Profile, Challenge)> {
     let authority = authority::issuing(app).await?;
-    let topic = topic(app).await?;
+    let topic = match &holder.topic {
+        Some(topic) => topic.clone(),
+        None => topic(app).await?,
+    };
     let mut grant = Grant::client(Purpose::MdmIdentity, holder.enrollment.as_str(), app.config.apple.identity_days);
     grant.subject.push(Rdn::new(AttributeType::OrganizationalUnit, UNIT));
     let challenge = NewChallenge {
@@ -112,7 +130,7 @@ fn certificates(authority: &Authority) -> Vec<Part> {
 
 fn identity(app: &App, authority: &Authority, holder: &Holder, challenge: &str) -> Part {
     let rdn = |name: &str, value: &str| Value::Array(vec![Value::Array(vec![Value::from(name), Value::from(value)])]);
-    let content = Dict::new()
+    let mut content = Dict::new()
         .with("URL", format!("{}/scep/{}", app.config.web_url(), authority.name).as_str())
         .with("Name", authority.name.as_str())
         .with("Subject", Value::Array(vec![rdn("CN", holder.enrollment.as_str()), rdn("OU", UNIT)]))
@@ -122,6 +140,10 @@ fn identity(app: &App, authority: &Authority, holder: &Holder, challenge: &str) 
         .with("Key Usage", KEY_USAGE)
         .with("Retries", 3)
         .with("RetryDelay", 10);
+    // Only Macs know the key; without it the private key may be exported there.
+    if holder.mac {
+        content.insert("KeyIsExtractable", false);
+    }
     Part {
         kind: "com.apple.security.scep".into(),
         name: "identity".into(),
@@ -161,7 +183,9 @@ pub async fn sign(app: &App, document: Vec<u8>) -> Result<Vec<u8>> {
     let key = std::sync::Arc::clone(authority.service_key(Purpose::Registration, app.now())?);
     let signing = move || {
         let signer = Signer { certificate: &key.certificate, key: key.key.pkey(), digest: Digest::Sha256 };
-        cms::sign(Some(&document), &[], &signer)
+        // Whoever checks the signature has the root, and nothing between it and the signer.
+        let above: Vec<&[u8]> = authority.chain.split_last().map_or(&[][..], |(_, above)| above).iter().map(Vec::as_slice).collect();
+        cms::sign_with_chain(&document, &signer, &above)
     };
     Ok(tokio::task::spawn_blocking(signing).await.map_err(Error::internal)??)
 }

@@ -161,7 +161,7 @@ impl<'a> Turn<'a> {
                     self.move_order(&id, order);
                 }
             }
-            Some(Key::Fact(_) | Key::Ask(_) | Key::Sync) | None => {}
+            Some(Key::Fact(_) | Key::Ask(_) | Key::Sync | Key::Renew) | None => {}
         }
     }
 
@@ -228,7 +228,7 @@ impl<'a> Turn<'a> {
             Some(Key::Part { phase, record }) => self.take_part(phase, record, outcome)?,
             Some(Key::Fact(name)) => self.take_fact(name, outcome),
             Some(Key::Order(id)) => self.take_order(id, outcome),
-            Some(Key::Ask(_) | Key::Sync) | None => tracing::warn!(key = outcome.key, "an outcome without a place"),
+            Some(Key::Ask(_) | Key::Sync | Key::Renew) | None => tracing::warn!(key = outcome.key, "an outcome without a place"),
         }
         Ok(())
     }

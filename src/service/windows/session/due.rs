@@ -66,7 +66,7 @@ impl Turn<'_> {
             .chain(work.iter().map(|planned| &planned.key))
             .filter_map(|key| match Key::parse(key)? {
                 Key::Set(record) | Key::Check(record) | Key::Remove(record) | Key::Part { record, .. } => Some(record.to_owned()),
-                Key::Fact(_) | Key::Order(_) | Key::Ask(_) | Key::Sync => None,
+                Key::Fact(_) | Key::Order(_) | Key::Ask(_) | Key::Sync | Key::Renew => None,
             })
             .collect();
         let effective = self.effective.clone();

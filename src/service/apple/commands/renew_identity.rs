@@ -1,0 +1,38 @@
+//! `InstallProfile` with the enrolment profile: gives a device whose identity nears its end, or has run out, another one.
+//!
+//! The device makes a key, has it certified and introduces itself with the new identity; from then on the old one is good for nothing.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+use serde_json::json;
+
+use super::super::turn::Turn;
+use super::{Body, Request, Subject};
+use crate::service::Result;
+use crate::service::apple::enroll;
+use crate::service::effect::Effect;
+use crate::wire::plist::{Data, Dict};
+
+pub(in crate::service) struct RenewIdentity;
+
+impl Request for RenewIdentity {
+    fn name(&self) -> &'static str {
+        "InstallProfile"
+    }
+
+    fn body<'t>(&'t self, turn: &'t mut Turn<'_>, _subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
+        async move {
+            let renewal = enroll::renewal_profile(turn.app, &turn.known.enrollment, &turn.channel.topic).await?;
+            turn.effects.push(Effect::Challenge(Box::new(renewal.challenge)));
+            turn.channel.renewal_asked_at = Some(turn.now);
+            let (object, ends) = (format!("enrollment:{}", turn.known.enrollment.id), turn.identity_ends());
+            turn.audit("enrollment.renew", object, &json!({ "identity_ends": ends.map(|at| at.to_string()) }));
+            Ok(Body::Keys(Dict::new().with("Payload", Data(renewal.profile))))
+        }
+        .boxed()
+    }
+
+    fn failed(&self, turn: &mut Turn<'_>, _record: &str, why: &str) {
+        tracing::warn!(device = %turn.device.id, why, "the device does not renew its identity");
+    }
+}

@@ -1,0 +1,112 @@
+//! Identities of Apple devices are renewed by the server in time, and after it, too.
+
+use muster::clock::{DAY, HOUR};
+use muster::config::Config;
+use muster::domain::certificate::CertificateStatus;
+use muster::domain::enrollment::Enrollment;
+use muster::ids::CertificateId;
+use muster::sim::apple::Device;
+use muster::sim::apple::machine::Machine;
+use muster::store::certificates;
+use muster::wire::apple::Who;
+use muster::wire::apple::checkin::{GetBootstrapToken, Message};
+use muster::wire::apple::command::{Answer, Status};
+use muster::wire::plist::Dict;
+
+use crate::apple_enroll::{client, codes, enrolled, live, on, put, said};
+use crate::support::server::Options;
+use crate::support::windows::{House, key};
+
+/// Identities live 30 days and are renewed five days before their end.
+async fn house() -> House {
+    let tweak = |config: &mut Config| (config.apple.identity_days, config.apple.renewal_days) = (30, 5);
+    on(House::with(Options { tweak: Box::new(tweak), ..Options::default() }).await).await
+}
+
+async fn mac(house: &House) -> (Device, Enrollment) {
+    let mut device = enrolled(house, Machine::mac(1)).await;
+    device.scep_key = Some(key());
+    device.settle().await.unwrap();
+    let enrollment = live(house, &device.machine.udid).await.unwrap();
+    (device, enrollment)
+}
+
+/// Time passes for the server and the device.
+fn pass(house: &House, device: &mut Device, millis: i64) {
+    house.server.clock.advance(millis);
+    device.faults.skew += millis;
+}
+
+fn installed(device: &Device) -> u32 {
+    device.ran.get("InstallProfile").copied().unwrap_or(0)
+}
+
+fn idle(device: &Device) -> Vec<u8> {
+    let who = Who::device(&device.machine.udid);
+    Answer { who, status: Status::Idle, command_uuid: None, errors: Vec::new(), body: Dict::new() }.encode().unwrap()
+}
+
+async fn status(house: &House, id: &CertificateId) -> CertificateStatus {
+    let id = id.clone();
+    house.server.app.store.read(move |c| certificates::load_certificate(c, &id)).await.unwrap().status
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_is_renewed_once_before_its_end() {
+    let house = house().await;
+    let (mut device, before) = mac(&house).await;
+    let (old, url) = (client(&house, &device), device.enrollment.mdm.server_url.clone());
+    pass(&house, &mut device, 23 * DAY);
+    device.settle().await.unwrap();
+    assert_eq!(installed(&device), 0, "not yet");
+    let work_at = live(&house, &device.machine.udid).await.unwrap().work_at.unwrap();
+    assert!(work_at <= house.server.app.now().plus(3 * DAY), "it is woken for it");
+    pass(&house, &mut device, 3 * DAY);
+    device.settle().await.unwrap();
+    assert_eq!(installed(&device), 1);
+    let after = live(&house, &device.machine.udid).await.unwrap();
+    assert_eq!(after.id, before.id);
+    assert_ne!(after.certificate_id, before.certificate_id);
+    assert_ne!(status(&house, &before.certificate_id.unwrap()).await, CertificateStatus::Active, "superseded");
+    assert_eq!(put(&old, &url, idle(&device)).await.0, 400, "the old one is good for nothing");
+    for _ in 0..3 {
+        pass(&house, &mut device, 5 * HOUR);
+        device.settle().await.unwrap();
+    }
+    assert_eq!(installed(&device), 1, "once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_cannot_renew_is_told_again_after_a_while() {
+    let house = house().await;
+    let (mut device, before) = mac(&house).await;
+    pass(&house, &mut device, 26 * DAY);
+    device.faults.no_scep = true;
+    let failed = async |device: &mut Device| device.settle().await.unwrap().failed;
+    assert_eq!((failed(&mut device).await, failed(&mut device).await), (1, 0));
+    pass(&house, &mut device, 3 * HOUR);
+    assert_eq!(failed(&mut device).await, 0, "not at once");
+    pass(&house, &mut device, 2 * HOUR);
+    device.faults.no_scep = false;
+    device.settle().await.unwrap();
+    assert_eq!(installed(&device), 1);
+    assert_ne!(live(&house, &device.machine.udid).await.unwrap().certificate_id, before.certificate_id);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_that_has_run_out_gets_another_and_nothing_else() {
+    let house = house().await;
+    let (mut device, before) = mac(&house).await;
+    pass(&house, &mut device, 40 * DAY);
+    let (old, udid) = (client(&house, &device), device.machine.udid.clone());
+    let check_in = device.enrollment.mdm.check_in_url.clone().unwrap();
+    let ask = said(&udid, Message::GetBootstrapToken(GetBootstrapToken::default()));
+    assert_eq!(put(&old, &check_in, ask).await.0, 400);
+    assert!(codes(&house).await.contains("CRT0028"));
+    device.settle().await.unwrap();
+    let after = live(&house, &udid).await.unwrap();
+    assert_eq!((after.id, installed(&device)), (before.id, 1));
+    assert_ne!(after.certificate_id, before.certificate_id);
+    assert_eq!(put(&old, &device.enrollment.mdm.server_url, idle(&device)).await.0, 400, "now it is good for nothing at all");
+    assert_eq!(put(&client(&house, &device), &device.enrollment.mdm.server_url, idle(&device)).await.0, 200);
+}
