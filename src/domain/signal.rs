@@ -22,7 +22,7 @@ words! {
     ReceiverStatus {
         /// Gets them.
         Enabled = "enabled",
-        /// Held back, such as after it kept refusing us: signals wait for it until their retention ends.
+        /// Held back, such as after it kept refusing us or took nothing: signals wait for it for a week.
         Paused = "paused",
     }
 }

@@ -36,6 +36,13 @@ pub enum Outcome {
     Done,
     /// Will never work: given up at once, with the reason.
     Rejected(String),
+    /// Kept back on purpose: tried again each day, or when its destination is made due, until it is older than `keep` milliseconds.
+    Held {
+        /// Why it is kept back.
+        reason: String,
+        /// For how long after it was put in.
+        keep: i64,
+    },
     /// May work later.
     Retry {
         /// Why it did not.
@@ -265,6 +272,11 @@ impl Worker {
             Outcome::Rejected(reason) => {
                 entry.failures = 0;
                 return Settled::Dead(shorten(&reason));
+            }
+            Outcome::Held { reason, keep } => {
+                let end = claim.queued_at.plus(keep);
+                let given_up = || Settled::Dead(format!("not delivered within {} hours; last: {reason}", keep / HOUR));
+                return if now >= end { given_up() } else { Settled::Retry(now.plus(DAY).min(end), reason) };
             }
             Outcome::Retry { reason, after, destination } => (shorten(&reason), after, destination),
         };

@@ -289,14 +289,52 @@ pub fn find_next_due(conn: &mut Conn, without: &[String]) -> Result<Option<Time>
     Ok(next.map(Time))
 }
 
-/// Makes the waiting lanes of a destination due now, such as when a receiver is resumed.
+/// Makes the lanes of a destination due that nobody holds, as if everything in them had just been put in; gives position and payload of what
+/// waits in each of those where more than one row does, oldest first.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn update_due(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Result<()> {
+pub fn update_resumed(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Result<Vec<Vec<(i64, String)>>> {
+    // The row locks keep others from taking these lanes, or adding to them, until the commit.
     diesel::update(outbox_lanes::table.filter(outbox_lanes::destination.eq(of_destination)).filter(outbox_lanes::lease_owner.is_null()))
-        .set(outbox_lanes::next_at.eq(now.0))
+        .set((outbox_lanes::next_at.eq(now.0), outbox_lanes::version.eq(outbox_lanes::version + 1)))
         .execute(tx.conn())?;
+    let free: Vec<String> = outbox_lanes::table
+        .filter(outbox_lanes::destination.eq(of_destination))
+        .filter(outbox_lanes::lease_owner.is_null())
+        .select(outbox_lanes::order_key)
+        .load(tx.conn())?;
+    let mut crowded = Vec::new();
+    for lane in free {
+        let waiting = outbox::table.filter(outbox::order_key.eq(&lane)).filter(outbox::state.eq(QUEUED));
+        diesel::update(waiting).set((outbox::queued_at.eq(now.0), outbox::attempts.eq(0))).execute(tx.conn())?;
+        let rows: Vec<(i64, String)> = waiting.order(outbox::seq).select((outbox::seq, outbox::payload)).load(tx.conn())?;
+        if rows.len() > 1 {
+            crowded.push(rows);
+        }
+    }
+    Ok(crowded)
+}
+
+/// Puts another payload into a row of a lane that this transaction has resumed.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_held(tx: &mut Tx<'_>, seq: i64, payload: &str) -> Result<()> {
+    diesel::update(outbox::table.find(seq)).set(outbox::payload.eq(payload)).execute(tx.conn())?;
+    Ok(())
+}
+
+/// Settles rows that are not needed any more, because later ones say it all.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_superseded(tx: &mut Tx<'_>, seqs: &[i64], now: Time) -> Result<()> {
+    for some in seqs.chunks(500) {
+        diesel::update(outbox::table.filter(outbox::seq.eq_any(some)))
+            .set((outbox::state.eq(DONE), outbox::settled_at.eq(Some(now.0)), outbox::last_error.eq(Some("superseded while it was held"))))
+            .execute(tx.conn())?;
+    }
     Ok(())
 }
 

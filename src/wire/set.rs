@@ -18,6 +18,10 @@ pub const CONTENT_TYPE: &str = "application/secevent+jwt";
 pub const DEVICE_COMPLIANCE_CHANGE: &str = "https://schemas.openid.net/secevent/caep/event-type/device-compliance-change";
 /// Type of the event that only shows that the stream works.
 pub const VERIFICATION: &str = "https://schemas.openid.net/secevent/ssf/event-type/verification";
+/// The member of [`DEVICE_COMPLIANCE_CHANGE`] that says what is.
+pub const CURRENT_STATUS: &str = "current_status";
+/// The member of [`DEVICE_COMPLIANCE_CHANGE`] that says what was.
+pub const PREVIOUS_STATUS: &str = "previous_status";
 /// Longest token that is read.
 pub const MAX_TOKEN: usize = 64 * 1024;
 
@@ -37,8 +41,8 @@ impl Event {
     pub fn device_compliance_change(previous: bool, current: bool, at: i64, initiator: &str, reason: &str) -> Self {
         let status = |compliant: bool| Value::from(if compliant { "compliant" } else { "not-compliant" });
         let mut members = Map::new();
-        members.insert("current_status".into(), status(current));
-        members.insert("previous_status".into(), status(previous));
+        members.insert(CURRENT_STATUS.into(), status(current));
+        members.insert(PREVIOUS_STATUS.into(), status(previous));
         members.insert("event_timestamp".into(), at.into());
         members.insert("initiating_entity".into(), initiator.into());
         members.insert("reason_admin".into(), serde_json::json!({ "en": reason }));

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Time;
 use crate::domain::signal::{ComplianceChange, DeviceSubject};
 use crate::ids::ReceiverId;
-use crate::store::outbox::{Message, enqueue};
+use crate::store::outbox::{self, Message, enqueue};
 use crate::store::{Result, Tx, receivers};
-use crate::wire::set::Event;
+use crate::wire::set::{CURRENT_STATUS, DEVICE_COMPLIANCE_CHANGE, Event, PREVIOUS_STATUS};
 
 /// The outbox topic of pushed signals.
 pub const TOPIC: &str = "signal.push";
@@ -63,6 +63,38 @@ pub fn enqueue_compliance_change(tx: &mut Tx<'_>, change: &ComplianceChange, now
 pub fn enqueue_verification(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -> Result<String> {
     let txn = uuid::Uuid::new_v4().to_string();
     put(tx, receiver, None, Event::verification(None), &txn, now)
+}
+
+/// Lets go what was held for a receiver. Of the flips of one device only the last leaves, and tells of the change since what the receiver
+/// last heard; where that is no change, none does. Returns how many leave no more.
+///
+/// # Errors
+/// Only the database's own.
+pub fn resume(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -> Result<usize> {
+    let mut superseded = Vec::new();
+    for lane in outbox::update_resumed(tx, &destination(receiver), now)? {
+        let mut flips = Vec::new();
+        for (seq, payload) in lane {
+            let payload: Payload = serde_json::from_str(&payload)?;
+            if payload.event.kind == DEVICE_COMPLIANCE_CHANGE {
+                flips.push((seq, payload));
+            }
+        }
+        let Some((last, mut newest)) = flips.pop() else { continue };
+        let Some((_, oldest)) = flips.first() else { continue };
+        let known = oldest.event.members.get(PREVIOUS_STATUS).cloned().unwrap_or_default();
+        superseded.extend(flips.iter().map(|(seq, _)| *seq));
+        if newest.event.members.get(CURRENT_STATUS) == Some(&known) {
+            superseded.push(last);
+        } else if newest.event.members.get(PREVIOUS_STATUS) != Some(&known) {
+            // Another token than the one that may have left before.
+            newest.event.members.insert(PREVIOUS_STATUS.into(), known);
+            newest = Payload { jti: uuid::Uuid::new_v4().to_string(), jws: None, ..newest };
+            outbox::update_held(tx, last, &serde_json::to_string(&newest)?)?;
+        }
+    }
+    outbox::update_superseded(tx, &superseded, now)?;
+    Ok(superseded.len())
 }
 
 fn put(tx: &mut Tx<'_>, receiver: &ReceiverId, subject: Option<DeviceSubject>, event: Event, txn: &str, now: Time) -> Result<String> {

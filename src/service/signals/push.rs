@@ -10,7 +10,7 @@ use serde::Deserialize;
 use super::caep::{self, Payload};
 use super::{issuer, keys, receiver};
 use crate::app::App;
-use crate::clock::{HOUR, MINUTE, Time};
+use crate::clock::{DAY, HOUR, Time};
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::ids::ReceiverId;
 use crate::service::outbound::{check_url, read_bounded, retry_after};
@@ -22,6 +22,8 @@ use crate::wire::set::{self, Claims, Complex, Simple, Subject, Token};
 
 /// Longest answer that is looked at.
 const MAX_ANSWER: usize = 16 * 1024;
+/// How long signals are held for a paused receiver, in milliseconds.
+const HELD: i64 = 7 * DAY;
 /// How many refusals of who we are, in a row, pause a receiver.
 const PAUSE_AFTER: u32 = 3;
 const PAUSE_AFTER_KEY_ERRORS: u32 = 2;
@@ -47,7 +49,7 @@ impl SignalPush {
             return Ok(Outcome::Rejected("the receiver was removed".into()));
         };
         if receiver.status == ReceiverStatus::Paused {
-            return Ok(later("the receiver is paused", Some(15 * MINUTE)));
+            return Ok(held("the receiver is paused"));
         }
         let url = match check_url(&app.config, &receiver.endpoint_url) {
             Ok(url) => url,
@@ -107,6 +109,21 @@ impl SignalPush {
         *count
     }
 
+    /// A receiver that takes nothing until a signal's retention ends is paused: what waits for it is held, and somebody has to look at it.
+    async fn expired(&self, app: &App, claim: &Claim, outcome: Outcome) -> Result<Outcome> {
+        let hours = app.config.signals.retention_hours;
+        match outcome {
+            Outcome::Retry { reason, destination: true, .. } if app.now() >= claim.queued_at.plus(self.retention(app)) => {
+                let payload: Payload = serde_json::from_str(&claim.payload).map_err(Error::internal)?;
+                let why = format!("not delivered within {hours} hours; last: {reason}");
+                tracing::error!(receiver = %payload.receiver, reason, "the receiver takes no signals and is paused");
+                receiver::set_status(app, &payload.receiver, ReceiverStatus::Paused, Some(why.clone()), "system").await?;
+                Ok(held(&why))
+            }
+            other => Ok(other),
+        }
+    }
+
     async fn refused(&self, app: &App, receiver: &Receiver, limit: u32, what: &str) -> Result<()> {
         if self.count(&receiver.id, true) >= limit {
             self.count(&receiver.id, false);
@@ -124,6 +141,10 @@ impl SignalPush {
 struct Refused {
     err: String,
     description: String,
+}
+
+fn held(reason: &str) -> Outcome {
+    Outcome::Held { reason: reason.to_owned(), keep: HELD }
 }
 
 fn later(reason: &str, after: Option<i64>) -> Outcome {
@@ -191,11 +212,8 @@ impl Deliverer for SignalPush {
 
     fn deliver<'a>(&'a self, app: &'a App, lease: &'a Lease, claim: &'a Claim) -> Delivery<'a> {
         Box::pin(async move {
-            self.try_once(app, lease, claim).await.unwrap_or_else(|error| Outcome::Retry {
-                reason: error.to_string(),
-                after: None,
-                destination: false,
-            })
+            let tried = async { self.expired(app, claim, self.try_once(app, lease, claim).await?).await };
+            tried.await.unwrap_or_else(|error| Outcome::Retry { reason: error.to_string(), after: None, destination: false })
         })
     }
 }

@@ -96,7 +96,7 @@ pub async fn remove(app: &App, name: &str, actor: &str) -> Result<()> {
     Ok(())
 }
 
-/// Holds signals back from a receiver, or lets them go again.
+/// Holds signals back from a receiver, or lets them go again: of each device what it missed, in one signal or none.
 ///
 /// # Errors
 /// Only the database's own.
@@ -105,10 +105,11 @@ pub async fn set_status(app: &App, id: &ReceiverId, status: ReceiverStatus, reas
     app.store
         .write(move |tx| {
             receivers::update_status(tx, &id, status, reason.as_deref())?;
+            let mut superseded = 0;
             if status == ReceiverStatus::Enabled {
-                store::outbox::update_due(tx, &caep::destination(&id), now)?;
+                superseded = caep::resume(tx, &id, now)?;
             }
-            let after = json!({ "status": status, "reason": reason });
+            let after = json!({ "status": status, "reason": reason, "superseded": superseded });
             store::audit::append(tx, &Entry::new(actor.clone(), "receiver.status", format!("receiver:{id}"), "local").after(&after), now)
         })
         .await?;
