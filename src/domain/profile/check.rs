@@ -16,6 +16,9 @@ const MAX_PAYLOADS: usize = 100;
 const MAX_VALUE: usize = 256 * 1024;
 /// Longest grace, in hours: a year.
 const MAX_GRACE: u32 = 8_760;
+/// Settings of a least and a greatest value.
+const LIMITS: [(&str, &str); 1] =
+    [("passport-for-work.pin-complexity.minimum-pin-length", "passport-for-work.pin-complexity.maximum-pin-length")];
 const FORMATS: &str = "the format is one of chr, int, bool, b64, xml, float, date, time";
 
 /// What is wrong with a document.
@@ -90,6 +93,31 @@ impl Document {
                 return Err(problem(Refusal::ProfileEntryTwice, name, "is there twice"));
             }
             row.encode(value).map_err(|why| problem(Refusal::ProfileValueRefused, name, why))?;
+        }
+        self.check_limits(catalogue)
+    }
+
+    /// Devices take a least value above the greatest, and then nobody can choose one.
+    fn check_limits(&self, catalogue: &Catalogue) -> Result<(), Problem> {
+        let of = |wanted: &str, scope: Option<Scope>| {
+            let mut named = self.settings.iter().map(|(name, value)| (name, split_scope(name), value));
+            named.find_map(|(name, (id, given), value)| {
+                let first = catalogue.setting(id).and_then(|row| row.scopes.first().copied());
+                (id == wanted && given.or(first) == scope).then_some((name, value.as_i64()?))
+            })
+        };
+        for (least, most) in LIMITS {
+            for scope in [Scope::Device, Scope::User] {
+                if let (Some((at, least)), Some((_, most))) = (of(least, Some(scope)), of(most, Some(scope)))
+                    && least > most
+                {
+                    return Err(problem(
+                        Refusal::ProfileValueRefused,
+                        at,
+                        format!("at most {most}, which is the greatest that is allowed"),
+                    ));
+                }
+            }
         }
         Ok(())
     }

@@ -25,6 +25,11 @@ fn settings_are_held_against_the_catalogue() {
     assert_eq!(configuration(json!({"settings": {"no.such": 3}})), Err("PRF0008".into()));
     let device = format!("{id}@device");
     assert_eq!(configuration(json!({"settings": {id: 6, device.as_str(): 8}})), Err("PRF0002".into()));
+    let longest = "passport-for-work.pin-complexity.maximum-pin-length";
+    assert_eq!(configuration(json!({"settings": {id: 6, longest: 6}})), Ok(()));
+    assert_eq!(configuration(json!({"settings": {id: 8, longest: 6}})), Err("PRF0010".into()));
+    let longest_of_user = format!("{longest}@user");
+    assert_eq!(configuration(json!({"settings": {id: 8, longest_of_user.as_str(): 6}})), Ok(()), "two trees");
     let document: Document = serde_json::from_value(json!({"settings": {id: 6}})).unwrap();
     let refused = document.check(Kind::Configuration, Platform::MacOs, catalogue(), &VARS).unwrap_err();
     assert_eq!(refused.refusal.code(), "PRF0006");
