@@ -146,10 +146,10 @@ pub enum Judgement {
     Holds,
     /// No reading yet.
     Unknown,
-    /// Not met.
-    Fails,
     /// The reading is no answer: asked again, the last verdict holds meanwhile.
     Error,
+    /// Not met: whatever another check would say.
+    Fails,
 }
 
 impl RuleRow {

@@ -8,11 +8,14 @@ use crate::catalogue::catalogue;
 use crate::clock::{HOUR, Time};
 use crate::config::Config;
 use crate::domain::audit::Entry;
-use crate::domain::compliance::{Input, Rules, State, Verdict, evaluate};
+use crate::domain::compliance::{BUILT_IN, Enforced, Input, Policy, Rules, State, Verdict, evaluate};
+use crate::domain::desired::{self, Candidate, Content, Winner};
 use crate::domain::device;
+use crate::domain::profile::{Document, Kind};
 use crate::domain::signal::{ComplianceChange, Initiator};
-use crate::ids::DeviceId;
-use crate::store::{self, Tx, audit, facts, meta};
+use crate::ids::{DeviceId, ProfileId};
+use crate::store::targets::{Turn, take_turn};
+use crate::store::{self, Tx, audit, desired_items, facts, meta};
 
 /// How many devices share a transaction when time is due.
 const BATCH: i64 = 50;
@@ -43,6 +46,48 @@ pub struct Judged {
 /// [`store::Error::NotFound`] when there is no such device; [`store::Error::Busy`] when another node was faster.
 pub fn reevaluate_in(tx: &mut Tx<'_>, device: &DeviceId, rules: Rules, initiator: Initiator, now: Time) -> store::Result<Judged> {
     let previous = store::compliance::find_verdict(tx.conn(), device)?;
+    judge_in(tx, device, previous, None, rules, initiator, now)
+}
+
+/// As [`reevaluate_in`] for a device that enrols, perhaps anew: the clocks of its life before are forgotten.
+///
+/// # Errors
+/// As [`reevaluate_in`].
+pub fn enrolled_in(tx: &mut Tx<'_>, device: &DeviceId, rules: Rules, now: Time) -> store::Result<Judged> {
+    let mut previous = store::compliance::find_verdict(tx.conn(), device)?;
+    if let Some(stored) = &mut previous {
+        stored.verdict = stored.verdict.clone().of_new_life();
+    }
+    judge_in(tx, device, previous, None, rules, Initiator::User, now)
+}
+
+/// As [`reevaluate_in`] while the device is here: when it said something `new`, or when being here is all that was missing. Returns whether
+/// consumers see something else than before.
+///
+/// # Errors
+/// As [`reevaluate_in`].
+pub fn checked_in(tx: &mut Tx<'_>, device: &DeviceId, new: bool, rules: Rules, now: Time) -> store::Result<bool> {
+    let previous = store::compliance::find_verdict(tx.conn(), device)?;
+    if !new && !previous.as_ref().is_some_and(|stored| stored.verdict.waits_for_device()) {
+        return Ok(false);
+    }
+    Ok(judge_in(tx, device, previous, Some(now), rules, Initiator::Policy, now)?.flipped)
+}
+
+/// `seen_at`: when the device was heard of, where the store does not know it yet.
+fn judge_in(
+    tx: &mut Tx<'_>,
+    device: &DeviceId,
+    previous: Option<store::compliance::Stored>,
+    seen_at: Option<Time>,
+    rules: Rules,
+    initiator: Initiator,
+    now: Time,
+) -> store::Result<Judged> {
+    if previous.is_none() {
+        // Without a row nobody can mark it as outdated: no policy may come or go meanwhile.
+        take_turn(tx, Turn::Device)?;
+    }
     let subject = store::compliance::load_subject(tx.conn(), device)?;
     if subject.state != device::State::Managed {
         return match previous {
@@ -57,18 +102,74 @@ pub fn reevaluate_in(tx: &mut Tx<'_>, device: &DeviceId, rules: Rules, initiator
     }
     let known = facts::list_for_device(tx.conn(), device)?;
     let policies = store::compliance::list_policies(tx.conn(), device)?;
+    let enforced = enforced(tx, device, subject.platform, &policies)?;
     let verdict = evaluate(&Input {
         platform: subject.platform,
+        os_version: subject.os_version.as_deref(),
         facts: &known,
+        enforced: &enforced,
         policies: &policies,
         person: subject.person,
-        last_seen_at: subject.last_seen_at,
+        last_seen_at: seen_at.map_or(subject.last_seen_at, |seen_at| seen_at.max(subject.last_seen_at)),
         previous: previous.as_ref().map(|stored| &stored.verdict),
         rules,
         catalogue: catalogue(),
         now,
     });
-    put(tx, device, previous.as_ref(), verdict, rules, initiator, now)
+    let initiator = match &previous {
+        Some(stored) if matches!(initiator, Initiator::System | Initiator::Policy) && decided(&stored.verdict, &verdict) => {
+            Initiator::Admin
+        }
+        _ => initiator,
+    };
+    let why = reason(&verdict, subject.platform);
+    put(tx, device, previous.as_ref(), verdict, &why, rules, initiator, now)
+}
+
+/// How far the settings are that the policies enforce: what wins among them, and what the device is known to have of it.
+fn enforced(tx: &mut Tx<'_>, device: &DeviceId, platform: device::Platform, policies: &[Policy]) -> store::Result<Enforced> {
+    let documents: Vec<(ProfileId, Document)> = policies
+        .iter()
+        .map(|policy| {
+            let document = Document { compliance: Some(policy.content.clone()), ..Document::default() };
+            (ProfileId::from_store(policy.id.clone()), document)
+        })
+        .collect();
+    let candidates: Vec<Candidate<'_>> =
+        documents.iter().map(|(profile, document)| Candidate { profile, kind: Kind::Compliance, document }).collect();
+    let winners = desired::effective(&candidates, platform, catalogue()).winners;
+    if winners.is_empty() {
+        return Ok(Enforced::new());
+    }
+    let details = desired_items::list_enforced(tx.conn(), device)?;
+    let since = |key: &String, winner: &Winner| {
+        let record = details.iter().find(|(profile, _)| *profile == winner.profile).and_then(|(_, detail)| detail.records.get(key))?;
+        let settled = match record.state {
+            desired::State::Verified | desired::State::Failed | desired::State::NotApplicable => record.value_hash == winner.value_hash,
+            desired::State::Assigned
+            | desired::State::Pending
+            | desired::State::Sent
+            | desired::State::Delivered
+            | desired::State::Conflict
+            | desired::State::Removing => false,
+        };
+        settled.then_some(record.at)
+    };
+    let of_setting = |(key, winner): (String, Winner)| match &winner.content {
+        Content::Setting { id, .. } => Some((id.clone(), since(&key, &winner))),
+        Content::Custom(_) | Content::Payload(_) | Content::Profile(_) | Content::Declarations(_) => None,
+    };
+    Ok(winners.into_iter().filter_map(of_setting).collect())
+}
+
+/// Whether an administrator's decision lies between the two: other policies, or a user who was disabled or enabled.
+fn decided(before: &Verdict, after: &Verdict) -> bool {
+    let policies = |verdict: &Verdict| verdict.policies.iter().map(|policy| (policy.policy.clone(), policy.version)).collect::<Vec<_>>();
+    let user = |verdict: &Verdict| {
+        let mut settings = verdict.policies.iter().filter(|policy| policy.policy == BUILT_IN).flat_map(|policy| &policy.settings);
+        settings.find(|setting| setting.rule == "userExists").map(|setting| setting.status)
+    };
+    policies(before) != policies(after) || user(before) != user(after)
 }
 
 /// The last verdict of a device that leaves: not compliant, and never judged again.
@@ -78,7 +179,7 @@ pub fn reevaluate_in(tx: &mut Tx<'_>, device: &DeviceId, rules: Rules, initiator
 pub fn retire_in(tx: &mut Tx<'_>, device: &DeviceId, rules: Rules, initiator: Initiator, now: Time) -> store::Result<Judged> {
     let previous = store::compliance::find_verdict(tx.conn(), device)?;
     let verdict = gone(previous.as_ref().map(|stored| &stored.verdict));
-    put(tx, device, previous.as_ref(), verdict, rules, initiator, now)
+    put(tx, device, previous.as_ref(), verdict, "The device is not managed any more.", rules, initiator, now)
 }
 
 fn gone(previous: Option<&Verdict>) -> Verdict {
@@ -97,6 +198,7 @@ fn put(
     device: &DeviceId,
     previous: Option<&store::compliance::Stored>,
     verdict: Verdict,
+    why: &str,
     rules: Rules,
     initiator: Initiator,
     now: Time,
@@ -114,7 +216,7 @@ fn put(
             previous: was,
             current: verdict.compliant,
             initiator,
-            reason: reason(&verdict, store::compliance::load_subject(tx.conn(), device)?.platform),
+            reason: why.to_owned(),
             txn: uuid::Uuid::now_v7().to_string(),
         };
         caep::enqueue_compliance_change(tx, &change, now)?;
@@ -133,16 +235,22 @@ fn put(
 /// Why, for administrators, in English.
 fn reason(verdict: &Verdict, platform: device::Platform) -> String {
     if verdict.compliant {
-        return "All compliance policies are met.".into();
+        let text = match verdict.state {
+            State::Compliant | State::ConfigManager => "All compliance policies are met.",
+            State::InGracePeriod => "A compliance rule is not met, and the time to meet it has not ended.",
+            State::Error => "A compliance rule cannot be judged; what was in force before holds.",
+            State::Unknown | State::Noncompliant | State::Conflict => "The device has not reported yet.",
+        };
+        return text.into();
     }
     let mut reasons: Vec<&str> = verdict.failed_rules().into_iter().map(|rule| reason_of(rule, platform)).collect();
     reasons.truncate(10);
-    if reasons.is_empty() { "The device is not managed any more.".into() } else { reasons.join(" ") }
+    if reasons.is_empty() { "The device has not reported yet.".into() } else { reasons.join(" ") }
 }
 
 fn reason_of(rule: &str, platform: device::Platform) -> &str {
     match rule {
-        "isActive" => "The device has not checked in for too long.",
+        "isActive" => "The device has not checked in, or not reported everything, for too long.",
         "hasPolicy" => "No compliance policy applies to the device.",
         "userExists" => "The device's user is disabled or gone.",
         _ => catalogue().rule(platform.as_str(), rule).map_or("A compliance rule is not met.", |row| row.reason_admin.as_str()),
@@ -230,6 +338,7 @@ pub async fn settings_in_force(app: &App) -> super::Result<bool> {
     let changed = app
         .store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let before = meta::find_value(tx.conn(), SETTINGS_KEY)?;
             if before.as_deref() == Some(text.as_str()) {
                 return Ok(false);

@@ -1,9 +1,17 @@
 //! Recomputing what devices should have.
 
+use serde_json::json;
+
 use super::push;
+use crate::app::App;
 use crate::clock::Time;
+use crate::domain::audit::Entry;
 use crate::ids::{DeviceId, GroupId, ProfileId, UserId};
-use crate::store::{Result, Tx, desired_items};
+use crate::store::targets::{Turn, take_turn};
+use crate::store::{Result, Tx, audit, desired_items};
+
+/// How many profiles are looked up together.
+const PAGE: i64 = 100;
 
 /// What changed.
 #[derive(Clone, Copy, Debug)]
@@ -18,7 +26,8 @@ pub enum Changed<'a> {
     Device(&'a DeviceId),
 }
 
-/// Recomputes what the devices concerned should have, with a handful of statements whatever their number, in the transaction of the change.
+/// Recomputes what the devices concerned should have, with a handful of statements whatever their number, in the transaction of the change,
+/// which has taken its [turn](take_turn) before the change.
 /// Those that have something to do are woken where that is set up (`push`: [for Windows](push::wns::enabled)): ring `app.outbox` after the
 /// commit.
 ///
@@ -32,4 +41,44 @@ pub fn recompute_in(tx: &mut Tx<'_>, changed: Changed<'_>, push: bool, now: Time
         Changed::Device(id) => desired_items::recompute_device(tx, id, now)?,
     }
     push::due::enqueue(tx, push, now)
+}
+
+/// Recomputes every profile, one transaction each, and returns how many rows were not as they should be: none, unless a change went without
+/// its recomputation. What had to be mended is audited.
+///
+/// # Errors
+/// [`super::Error::Unavailable`].
+pub async fn mend(app: &App) -> super::Result<usize> {
+    let push = push::wns::enabled(&app.config);
+    let (mut mended, mut after) = (0, String::new());
+    loop {
+        let page = app.store.read(move |conn| desired_items::list_profiles(conn, &after, PAGE)).await?;
+        let Some(last) = page.last() else { break };
+        after = last.to_string();
+        for profile in page {
+            let now = app.now();
+            mended += app
+                .store
+                .write(move |tx| {
+                    take_turn(tx, Turn::Shared)?;
+                    let rows = desired_items::mend_profile(tx, &profile, now)?;
+                    if rows > 0 {
+                        tracing::warn!(%profile, rows, "devices did not have what they should have");
+                        push::due::enqueue(tx, push, now)?;
+                        audit::append(
+                            tx,
+                            &Entry::new("system", "desired.mend", format!("profile:{profile}"), "job").after(&json!(rows)),
+                            now,
+                        )?;
+                    }
+                    Ok(rows)
+                })
+                .await?;
+        }
+    }
+    if mended > 0 {
+        metrics::counter!("muster_desired_mended_total").increment(mended as u64);
+        app.outbox.notify_waiters();
+    }
+    Ok(mended)
 }

@@ -10,6 +10,7 @@ use crate::domain::audit::Entry;
 use crate::domain::group::{Group, Member};
 use crate::domain::user::User;
 use crate::ids::{GroupId, UserId};
+use crate::store::targets::{Turn, take_turn};
 use crate::store::{self, assignments, audit, compliance, devices, groups, users};
 
 /// On whose behalf something is done, for the audit log.
@@ -80,6 +81,7 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
     let (by, now) = (by.clone(), app.now());
     app.store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let before = users::load_user(tx.conn(), &user.id)?;
             users::update_user(tx, &user, now)?;
             if before.enabled != user.enabled {
@@ -111,6 +113,7 @@ pub async fn delete_user(app: &App, id: &UserId, by: &By) -> Result<()> {
     let done = app
         .store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let before = users::load_user(tx.conn(), &id)?;
             groups::delete_memberships(tx, &Member::User(id.clone()))?;
             users::delete_user(tx, &id)?;
@@ -166,6 +169,7 @@ pub async fn delete_group(app: &App, id: &GroupId, by: &By) -> Result<()> {
     let (id, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let before = groups::load_group(tx.conn(), &id)?;
             let profiles = assignments::list_profiles_of_group(tx.conn(), &id)?;
             groups::delete_group(tx, &id)?;
@@ -203,6 +207,7 @@ async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &B
     let changed = app
         .store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             groups::load_group(tx.conn(), &group)?;
             let mut changed = Vec::new();
             for member in &members {

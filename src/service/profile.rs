@@ -12,6 +12,7 @@ use crate::domain::assignment::{Assignment, Mode, Target};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Change, Document, Kind, Profile, diff};
 use crate::ids::{AssignmentId, ProfileId};
+use crate::store::targets::{Turn, take_turn};
 use crate::store::{assignments, audit, profiles};
 
 /// A profile as files and callers write it: the shape of `profiles/baselines/*.toml`.
@@ -128,6 +129,7 @@ pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
     let applied = app
         .store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let Some(before) = profiles::find_profile_by_name(tx.conn(), &draft.display_name)? else {
                 let profile = Profile {
                     id: ProfileId::new(),
@@ -188,6 +190,7 @@ pub async fn delete(app: &App, id: &ProfileId, by: &By) -> Result<()> {
     let (id, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let before = profiles::load_profile(tx.conn(), &id)?;
             profiles::delete_profile(tx, &id)?;
             recompute_in(tx, Changed::Profile(&id), push, now)?;
@@ -208,6 +211,7 @@ pub async fn assign(app: &App, profile: &ProfileId, mode: Mode, target: Target, 
     let stored = app
         .store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let profile = &assignment.profile_id;
             profiles::load_profile(tx.conn(), profile)?;
             let known = assignments::list_assignments(tx.conn(), profile)?;
@@ -232,6 +236,7 @@ pub async fn unassign(app: &App, profile: &ProfileId, mode: Mode, target: Target
     let (profile, by, now, push) = (profile.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let known = assignments::list_assignments(tx.conn(), &profile)?;
             let found = known.into_iter().find(|a| a.mode == mode && a.target == target).ok_or(crate::store::Error::NotFound)?;
             assignments::delete_assignment(tx, &found.id)?;

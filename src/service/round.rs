@@ -19,7 +19,6 @@ use crate::domain::desired::{self, Candidate, Effective, Input, Item, Record, Ti
 use crate::domain::device::{Device, Platform};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::fact::{self, Fact, Facts};
-use crate::domain::signal::Initiator;
 use crate::domain::user::User;
 use crate::ids::{CommandId, EnrollmentId, ProfileId};
 use crate::secret::Sealer;
@@ -262,7 +261,7 @@ impl Changes {
         for effect in &self.effects {
             effect.store(tx, device, &self.origin, now)?;
         }
-        Ok(!news.is_empty() && compliance::reevaluate_in(tx, device, self.rules, Initiator::Policy, now)?.flipped)
+        compliance::checked_in(tx, device, !news.is_empty(), self.rules, now)
     }
 
     /// Writes the audit rows.

@@ -50,6 +50,8 @@ impl TryFrom<Row> for Stored {
 pub struct Subject {
     /// The device's platform.
     pub platform: Platform,
+    /// Its system's version, as it last said it.
+    pub os_version: Option<String>,
     /// Where the device is in its life.
     pub state: device::State,
     /// Whose it is.
@@ -72,10 +74,11 @@ pub fn find_verdict(conn: &mut Conn, device: &DeviceId) -> Result<Option<Stored>
 /// # Errors
 /// [`Error::NotFound`] when there is no such device.
 pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
-    let (platform, state, user, enabled, created_at): (String, String, Option<String>, Option<bool>, i64) = devices::table
+    type Fields = (String, Option<String>, String, Option<String>, Option<bool>, i64);
+    let (platform, os_version, state, user, enabled, created_at): Fields = devices::table
         .left_join(users::table.on(users::id.nullable().eq(devices::user_id)))
         .filter(devices::id.eq(device.as_str()))
-        .select((devices::platform, devices::state, devices::user_id, users::enabled.nullable(), devices::created_at))
+        .select((devices::platform, devices::os_version, devices::state, devices::user_id, users::enabled.nullable(), devices::created_at))
         .first(conn)?;
     let seen: Vec<(Option<i64>, i64)> = enrollments::table
         .filter(enrollments::device_id.eq(device.as_str()))
@@ -85,6 +88,7 @@ pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
     let last_seen_at = seen.into_iter().map(|(seen, enrolled)| seen.unwrap_or(enrolled)).max().unwrap_or(created_at);
     Ok(Subject {
         platform: Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?,
+        os_version,
         state: device::State::parse(&state).ok_or_else(|| Error::corrupt("devices.state"))?,
         person: match (user, enabled) {
             (None, _) => Person::Nobody,
@@ -169,12 +173,19 @@ pub fn list_due(conn: &mut Conn, now: Time, limit: i64) -> Result<Vec<DeviceId>>
     Ok(ids.into_iter().map(DeviceId::from_store).collect())
 }
 
+// A new moment, and a new version with it: a verdict that is being made on another node from what was known before is not stored over it.
+macro_rules! due {
+    ($at:expr) => {
+        (compliance_states::reevaluate_at.eq($at.0), compliance_states::version.eq(compliance_states::version + 1))
+    };
+}
+
 /// Lets a device be judged anew at `at`.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn update_due(tx: &mut Tx<'_>, device: &DeviceId, at: Time) -> Result<()> {
-    diesel::update(compliance_states::table.find(device.as_str())).set(compliance_states::reevaluate_at.eq(at.0)).execute(tx.conn())?;
+    diesel::update(compliance_states::table.find(device.as_str())).set(due!(at)).execute(tx.conn())?;
     Ok(())
 }
 
@@ -184,9 +195,7 @@ pub fn update_due(tx: &mut Tx<'_>, device: &DeviceId, at: Time) -> Result<()> {
 /// Only the database's own.
 pub fn update_due_of_user(tx: &mut Tx<'_>, user: &crate::ids::UserId, now: Time) -> Result<()> {
     let of_user = devices::table.filter(devices::user_id.eq(user.as_str())).select(devices::id);
-    diesel::update(compliance_states::table.filter(compliance_states::device_id.eq_any(of_user)))
-        .set(compliance_states::reevaluate_at.eq(now.0))
-        .execute(tx.conn())?;
+    diesel::update(compliance_states::table.filter(compliance_states::device_id.eq_any(of_user))).set(due!(now)).execute(tx.conn())?;
     Ok(())
 }
 
@@ -195,7 +204,7 @@ pub fn update_due_of_user(tx: &mut Tx<'_>, user: &crate::ids::UserId, now: Time)
 /// # Errors
 /// Only the database's own.
 pub fn update_all_due(tx: &mut Tx<'_>, now: Time) -> Result<()> {
-    diesel::update(compliance_states::table).set(compliance_states::reevaluate_at.eq(now.0)).execute(tx.conn())?;
+    diesel::update(compliance_states::table).set(due!(now)).execute(tx.conn())?;
     Ok(())
 }
 

@@ -86,7 +86,37 @@ impl Scope {
 /// # Errors
 /// Only the database's own.
 pub fn recompute_profile(tx: &mut Tx<'_>, id: &ProfileId, now: Time) -> Result<()> {
+    mend_profile(tx, id, now).map(|_| ())
+}
+
+/// As [`recompute_profile`]; returns how many rows were not as they should be.
+///
+/// # Errors
+/// Only the database's own.
+pub fn mend_profile(tx: &mut Tx<'_>, id: &ProfileId, now: Time) -> Result<usize> {
     recompute(tx, Scope::Profile, id.as_str(), now)
+}
+
+/// The profiles that a device has or should have, those that were deleted among them, after `after`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_profiles(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<ProfileId>> {
+    let mut ids: Vec<String> =
+        profiles::table.filter(profiles::id.gt(after)).order(profiles::id).limit(limit).select(profiles::id).load(conn)?;
+    let left: Vec<String> = desired_items::table
+        .left_join(profiles::table.on(profiles::id.eq(desired_items::profile_id)))
+        .filter(profiles::id.is_null())
+        .filter(desired_items::profile_id.gt(after))
+        .select(desired_items::profile_id)
+        .distinct()
+        .order(desired_items::profile_id)
+        .limit(limit)
+        .load(conn)?;
+    ids.extend(left);
+    ids.sort_unstable();
+    ids.truncate(usize::try_from(limit).unwrap_or_default());
+    Ok(ids.into_iter().map(ProfileId::from_store).collect())
 }
 
 /// Recomputes the profiles that are assigned to the group, for all devices: after many members changed. For one member, recompute the
@@ -95,7 +125,7 @@ pub fn recompute_profile(tx: &mut Tx<'_>, id: &ProfileId, now: Time) -> Result<(
 /// # Errors
 /// Only the database's own.
 pub fn recompute_group(tx: &mut Tx<'_>, id: &GroupId, now: Time) -> Result<()> {
-    recompute(tx, Scope::Group, id.as_str(), now)
+    recompute(tx, Scope::Group, id.as_str(), now).map(|_| ())
 }
 
 /// Recomputes the devices of the user: after the user joined or left a group.
@@ -103,7 +133,7 @@ pub fn recompute_group(tx: &mut Tx<'_>, id: &GroupId, now: Time) -> Result<()> {
 /// # Errors
 /// Only the database's own.
 pub fn recompute_user(tx: &mut Tx<'_>, id: &UserId, now: Time) -> Result<()> {
-    recompute(tx, Scope::User, id.as_str(), now)
+    recompute(tx, Scope::User, id.as_str(), now).map(|_| ())
 }
 
 /// Recomputes the device: after it enrolled, changed its user, joined or left a group, or left management.
@@ -111,7 +141,7 @@ pub fn recompute_user(tx: &mut Tx<'_>, id: &UserId, now: Time) -> Result<()> {
 /// # Errors
 /// Only the database's own.
 pub fn recompute_device(tx: &mut Tx<'_>, id: &DeviceId, now: Time) -> Result<()> {
-    recompute(tx, Scope::Device, id.as_str(), now)
+    recompute(tx, Scope::Device, id.as_str(), now).map(|_| ())
 }
 
 /// The order in which a statement names its parameters.
@@ -122,7 +152,8 @@ enum Parameters {
     NowThenId,
 }
 
-fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<()> {
+/// Returns how many rows were not as they should be. The transaction has taken its [turn](super::targets::take_turn) before.
+fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<usize> {
     let wanted = scope.wanted("$1");
     let add = format!(
         "WITH {wanted}
@@ -135,14 +166,14 @@ fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<()> {
              state = excluded.state, attempts = 0, due_at = excluded.due_at, updated_at = excluded.updated_at
          WHERE desired_items.desired_version IS NULL OR desired_items.desired_version <> excluded.desired_version"
     );
-    execute(tx, &add, Parameters::IdThenNow, id, now)?;
+    let mut mended = execute(tx, &add, Parameters::IdThenNow, id, now)?;
 
     let stale = scope.stale("$1");
     let items = scope.on_items("$1");
     // Compliance is judged anew where a policy came (the rows just written) or goes (the rows about to be deleted).
     let judge = format!(
         "WITH {stale}
-         UPDATE compliance_states SET reevaluate_at = $2
+         UPDATE compliance_states SET reevaluate_at = $2, version = version + 1
          WHERE (reevaluate_at IS NULL OR reevaluate_at > $2) AND device_id IN (
              SELECT device_id FROM desired_items WHERE {items} AND kind = 'compliance' AND desired_version IS NOT NULL
                  AND (updated_at = $2 OR (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)))"
@@ -155,14 +186,14 @@ fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<()> {
          DELETE FROM desired_items WHERE (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)
              AND (detail = '{{}}' OR device_id IN (SELECT id FROM devices WHERE state <> 'managed'))"
     );
-    execute(tx, &delete, Parameters::Id, id, now)?;
+    mended += execute(tx, &delete, Parameters::Id, id, now)?;
 
     let remove = format!(
         "WITH {stale}
          UPDATE desired_items SET desired_version = NULL, state = 'removing', attempts = 0, due_at = $2, updated_at = $2
          WHERE desired_version IS NOT NULL AND (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)"
     );
-    execute(tx, &remove, Parameters::IdThenNow, id, now)?;
+    mended += execute(tx, &remove, Parameters::IdThenNow, id, now)?;
 
     // Rows that are due already are written as well: a session that ends meanwhile waits for us, or we for it.
     let wake = format!(
@@ -170,12 +201,13 @@ fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<()> {
          AND device_id IN (SELECT device_id FROM desired_items WHERE {} AND updated_at = $1 AND due_at = $1)",
         scope.on_items("$2")
     );
-    execute(tx, &wake, Parameters::NowThenId, id, now)
+    execute(tx, &wake, Parameters::NowThenId, id, now)?;
+    Ok(mended)
 }
 
-fn execute(tx: &mut Tx<'_>, sql: &str, parameters: Parameters, id: &str, now: Time) -> Result<()> {
+fn execute(tx: &mut Tx<'_>, sql: &str, parameters: Parameters, id: &str, now: Time) -> Result<usize> {
     // SQLite numbers named parameters by their first use, PostgreSQL by their name: statements use $1 before $2.
-    each_backend!(tx.conn(), c => {
+    let rows = each_backend!(tx.conn(), c => {
         let query = diesel::sql_query(sql);
         match parameters {
             Parameters::Id => query.bind::<Text, _>(id).execute(c),
@@ -183,7 +215,7 @@ fn execute(tx: &mut Tx<'_>, sql: &str, parameters: Parameters, id: &str, now: Ti
             Parameters::NowThenId => query.bind::<BigInt, _>(now.0).bind::<Text, _>(id).execute(c),
         }
     })?;
-    Ok(())
+    Ok(rows)
 }
 
 /// Forgets what the device was given: after a new enrolment its tree is empty or unknown. Removals are over with it.
@@ -286,6 +318,19 @@ pub fn list_for_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Loaded>
             Ok(Loaded { item, name, desired: document(wanted)?, applied: document(given)? })
         })
         .collect()
+}
+
+/// How far the device is with what its compliance policies enforce, policy by policy.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_enforced(conn: &mut Conn, device: &DeviceId) -> Result<Vec<(ProfileId, Detail)>> {
+    let rows: Vec<(String, String)> = desired_items::table
+        .filter(desired_items::device_id.eq(device.as_str()))
+        .filter(desired_items::kind.eq(Kind::Compliance.as_str()))
+        .select((desired_items::profile_id, desired_items::detail))
+        .load(conn)?;
+    rows.into_iter().map(|(id, detail)| Ok((ProfileId::from_store(id), serde_json::from_str(&detail)?))).collect()
 }
 
 /// Whether the device should have the profile.

@@ -34,6 +34,7 @@ pub mod schema;
 pub mod sealed;
 pub mod signing_keys;
 pub mod taps;
+pub mod targets;
 pub mod throttles;
 pub mod users;
 mod writer;

@@ -39,6 +39,7 @@ mod store_scep;
 mod store_sealed;
 mod store_writer;
 mod support;
+mod targets;
 mod windows_ddf;
 mod windows_enroll;
 mod windows_leaving;

@@ -5,7 +5,7 @@ use muster::domain::command::Verb;
 use muster::domain::desired::State;
 use muster::domain::device::State as DeviceState;
 use muster::service::device;
-use muster::service::profile::Draft;
+use muster::service::profile::{self, Draft};
 use muster::sim::http::Client;
 use muster::sim::windows::session::Login;
 use muster::sim::windows::{Device, Error};
@@ -15,7 +15,7 @@ use muster::wire::syncml::{Command, Data, SyncMl};
 
 use crate::support::ddf::Ddf;
 use crate::support::server::Options;
-use crate::support::windows::House;
+use crate::support::windows::{House, by};
 use crate::support::wire::order;
 
 fn real_time() -> Options {
@@ -46,13 +46,24 @@ async fn a_device_receives_hello_roots_and_a_certificate_and_holds_them() {
     let search = Search { device: Some(id), ..Search::default() };
     let all = house.server.app.store.read(move |c| certificates::list_certificates(c, &search, 10)).await.unwrap();
     assert_eq!(all.len(), 2, "the identity and the one of the profile");
-    every_command_is_in_the_ddf(&device.heard.take().unwrap());
+    every_command_is_in_the_ddf(&device.heard.take().unwrap(), 50);
     let report = device.session().await.unwrap();
     assert_eq!((report.messages, report.commands), (1, 0), "nothing is left to do");
+
+    // Taking all of it away, trusted root and certificate too, is described as well.
+    for loaded in items {
+        profile::delete(&house.server.app, &loaded.item.profile_id, &by()).await.unwrap();
+    }
+    device.heard = Some(Vec::new());
+    for _ in 0..3 {
+        device.settle().await.unwrap();
+    }
+    assert_eq!(device.tree.get(&hello), None);
+    every_command_is_in_the_ddf(&device.heard.take().unwrap(), 10);
 }
 
 /// S11: each command that the server sent exists in the maker's description.
-fn every_command_is_in_the_ddf(answers: &[Vec<u8>]) {
+fn every_command_is_in_the_ddf(answers: &[Vec<u8>], least: usize) {
     let Some(ddf) = Ddf::load() else { return };
     fn walk(command: &Command, ddf: &Ddf, count: &mut usize) {
         match command {
@@ -77,7 +88,7 @@ fn every_command_is_in_the_ddf(answers: &[Vec<u8>]) {
             walk(command, &ddf, &mut count);
         }
     }
-    assert!(count > 50, "{count} commands");
+    assert!(count >= least, "{count} commands");
 }
 
 const REBOOT: &str = "./Device/Vendor/MSFT/Reboot/RebootNow";
@@ -188,7 +199,9 @@ async fn drift_is_found_put_right_and_shown() {
     device.settle().await.unwrap();
     device.tree.set(&pin_node(&house), "4");
     house.server.clock.advance(25 * HOUR);
+    device.heard = Some(Vec::new());
     device.settle().await.unwrap();
+    every_command_is_in_the_ddf(&device.heard.take().unwrap(), 2);
     assert_eq!(device.tree.get(&pin_node(&house)), Some("6"));
     let id = house.device_ids().await.remove(0);
     let record = house.items(&id).await.remove(0).item.detail.records.into_values().next().unwrap();

@@ -1,9 +1,11 @@
 //! The evaluation.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Value, json};
 
-use super::state::{ERROR_HOLD, PolicyResult, SettingResult, State, Status, Verdict};
-use crate::catalogue::{Catalogue, Judgement, Reading};
+use super::state::{ERROR_HOLD, PENDING_HOLD, PolicyResult, SettingResult, State, Status, Verdict};
+use crate::catalogue::{Catalogue, Judgement, Reading, RuleRow};
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::device::Platform;
 use crate::domain::fact::{Fact, Facts};
@@ -45,13 +47,20 @@ pub enum Person {
     Missing,
 }
 
+/// By setting that policies enforce: since when the device is known to hold the wanted value, or to refuse it; `None`: it is on its way.
+pub type Enforced = BTreeMap<String, Option<Time>>;
+
 /// All that a verdict depends on.
 #[derive(Clone, Copy, Debug)]
 pub struct Input<'a> {
     /// The device's platform.
     pub platform: Platform,
+    /// Its system's version, when it is known: a fact that it does not have is never asked for.
+    pub os_version: Option<&'a str>,
     /// What it reported.
     pub facts: &'a Facts,
+    /// How far the settings are that policies enforce.
+    pub enforced: &'a Enforced,
     /// What it is judged by.
     pub policies: &'a [Policy],
     /// Whose it is.
@@ -75,9 +84,15 @@ pub struct Input<'a> {
 /// it makes one compliant only where no other policy applies.
 #[must_use]
 pub fn evaluate(input: &Input<'_>) -> Verdict {
-    let mut policies = vec![built_in(input)];
-    policies.extend(input.policies.iter().map(|policy| judge(policy, input)));
+    let judged: Vec<PolicyResult> = input.policies.iter().map(|policy| judge(policy, input)).collect();
     let now = input.now;
+    // Whoever decides by what a device said long ago judges a device that is not there.
+    let settings = || judged.iter().flat_map(|policy| &policy.settings);
+    let oldest = settings().filter(|s| s.pending_since.is_none()).filter_map(|s| s.observed_at).min();
+    let pending: Vec<Time> = settings().filter_map(|s| s.pending_since).map(|since| since.plus(PENDING_HOLD)).collect();
+    let active_until = last_active(oldest, input);
+    let mut policies = vec![built_in(active_until, oldest, input)];
+    policies.extend(judged);
 
     let errors: Vec<Time> = policies.iter().flat_map(|p| &p.settings).filter_map(|s| s.error_since).collect();
     let oldest_error = errors.iter().min().copied();
@@ -108,8 +123,7 @@ pub fn evaluate(input: &Input<'_>) -> Verdict {
             Status::Conflict => (State::Conflict, false),
         }
     };
-    let inactive_at = inactive_after(input).plus(1);
-    let reevaluate_at = graces.into_iter().chain(hold_ends).chain([inactive_at]).filter(|at| *at > now).min();
+    let reevaluate_at = graces.into_iter().chain(hold_ends).chain(pending).chain([active_until.plus(1)]).filter(|at| *at > now).min();
     Verdict { state, compliant, grace_expires_at: grace_ends, reevaluate_at, held, policies }
 }
 
@@ -119,9 +133,10 @@ impl PolicyResult {
     }
 }
 
-/// The last moment at which a device that stays silent counts as active.
-fn inactive_after(input: &Input<'_>) -> Time {
-    input.last_seen_at.plus(i64::from(input.rules.validity_days).saturating_mul(DAY))
+/// The last moment at which a device that stays silent counts as active: it was heard of, and so was every fact that decided a rule.
+fn last_active(oldest: Option<Time>, input: &Input<'_>) -> Time {
+    let said = oldest.map_or(input.last_seen_at, |oldest| oldest.min(input.last_seen_at));
+    said.plus(i64::from(input.rules.validity_days).saturating_mul(DAY))
 }
 
 fn judge(policy: &Policy, input: &Input<'_>) -> PolicyResult {
@@ -148,14 +163,14 @@ fn judge(policy: &Policy, input: &Input<'_>) -> PolicyResult {
 }
 
 /// The clock of a failure starts with the first failing evaluation and goes on until the policy is followed again: neither an edit of the
-/// policy nor a reading that cannot be judged starts it anew.
+/// policy nor a reading that cannot be judged or is missing starts it anew.
 fn with_grace(mut result: PolicyResult, grace_hours: u32, previous: Option<&PolicyResult>, now: Time) -> PolicyResult {
     let failing = result.fails_now();
     let since = previous.and_then(|p| p.failing_since);
-    result.failing_since = match (failing, result.status) {
-        (true, _) => since.or(Some(now)),
-        (false, Status::Compliant | Status::Remediated | Status::NotApplicable) => None,
-        (false, _) => since,
+    let followed = |setting: &SettingResult| matches!(setting.status, Status::Compliant | Status::Remediated | Status::NotApplicable);
+    result.failing_since = match failing {
+        true => since.or(Some(now)),
+        false => since.filter(|_| !result.settings.iter().all(followed)),
     };
     let ends = result.failing_since.map(|since| since.plus(i64::from(grace_hours).saturating_mul(HOUR)));
     result.grace_expires_at = ends.filter(|ends| failing && *ends > now);
@@ -174,12 +189,20 @@ fn setting(id: &str, wanted: &Value, previous: Option<&PolicyResult>, input: &In
         observed_at: None,
         self_reported: false,
         error_since: None,
+        pending_since: None,
     };
+    let before = previous.and_then(|p| p.settings.iter().find(|s| s.rule == id));
     let mut result = match input.catalogue.rule(input.platform.as_str(), id) {
         // A rule that this version of the program does not have cannot be judged: that is an error, never silence.
         None => blank(Status::Error),
         Some(rule) => {
-            let (judgement, check) = rule.judge(wanted, |name| reading(input.facts.get(name)));
+            let (judgement, check) =
+                rule.judge(wanted, |name| if lacks(name, input) { Reading::Status(404) } else { reading(input.facts.get(name)) });
+            let pending_since = pending(rule, judgement, before, input);
+            if pending_since.is_some_and(|since| input.now < since.plus(PENDING_HOLD)) {
+                let kept = before.cloned().unwrap_or_else(|| blank(Status::Unknown));
+                return Some(SettingResult { expected: wanted.clone(), pending_since, ..kept });
+            }
             let status = match judgement {
                 Judgement::NotEvaluated => return None,
                 Judgement::NotApplicable => Status::NotApplicable,
@@ -188,23 +211,44 @@ fn setting(id: &str, wanted: &Value, previous: Option<&PolicyResult>, input: &In
                 Judgement::Fails => Status::NonCompliant,
                 Judgement::Error => Status::Error,
             };
-            let fact = check.and_then(|check| input.facts.get(&check.fact));
+            let lacking = check.is_some_and(|check| lacks(&check.fact, input));
+            let fact = check.filter(|_| !lacking).and_then(|check| input.facts.get(&check.fact));
             SettingResult {
                 fact: check.map(|check| check.fact.clone()),
                 got: fact.and_then(|fact| fact.value.clone()),
-                code: fact.map(|fact| fact.status).filter(|status| *status != 200),
+                code: if lacking { Some(404) } else { fact.map(|fact| fact.status).filter(|status| *status != 200) },
                 source: fact.map(|fact| fact.source.clone()),
                 observed_at: fact.map(|fact| fact.observed_at),
                 self_reported: rule.self_reported,
+                pending_since,
                 ..blank(status)
             }
         }
     };
     if result.status == Status::Error {
-        let before = previous.and_then(|p| p.settings.iter().find(|s| s.rule == id)).and_then(|s| s.error_since);
-        result.error_since = before.or(Some(input.now));
+        result.error_since = before.and_then(|s| s.error_since).or(Some(input.now));
     }
     Some(result)
+}
+
+/// Whether the device's build has no such thing: it is never asked, and says nothing, as if it had answered 404.
+fn lacks(fact: &str, input: &Input<'_>) -> bool {
+    let row = input.catalogue.fact(fact);
+    row.zip(input.os_version).is_some_and(|(row, version)| !row.supports(version))
+}
+
+/// Since when a rule waits for its setting, which is on its way to the device or arrived after the fact was read: until then the rule keeps
+/// its last result. A device that never takes the setting is judged by what it says after [`PENDING_HOLD`].
+fn pending(rule: &RuleRow, judgement: Judgement, before: Option<&SettingResult>, input: &Input<'_>) -> Option<Time> {
+    if judgement == Judgement::NotEvaluated {
+        return None;
+    }
+    let since = input.enforced.get(&rule.enforce.as_ref()?.setting)?;
+    let read = |name: &str| input.facts.get(name).map(|fact| fact.observed_at);
+    let fresh = |since: Time| rule.check.iter().all(|check| read(&check.fact).is_none_or(|read| read >= since));
+    // An older reading that agrees with what the device has taken needs no other.
+    let settled = since.is_some_and(|since| judgement == Judgement::Holds || fresh(since));
+    (!settled).then(|| before.and_then(|before| before.pending_since).unwrap_or(input.now))
 }
 
 fn reading(fact: Option<&Fact>) -> Reading<'_> {
@@ -220,7 +264,7 @@ fn reading(fact: Option<&Fact>) -> Reading<'_> {
     }
 }
 
-fn built_in(input: &Input<'_>) -> PolicyResult {
+fn built_in(active_until: Time, oldest: Option<Time>, input: &Input<'_>) -> PolicyResult {
     let row = |rule: &str, holds: Option<bool>, expected: Value, got: Option<String>, observed_at: Option<Time>| SettingResult {
         rule: rule.to_owned(),
         status: match holds {
@@ -236,7 +280,9 @@ fn built_in(input: &Input<'_>) -> PolicyResult {
         observed_at,
         self_reported: false,
         error_since: None,
+        pending_since: None,
     };
+    let heard = oldest.map_or(input.last_seen_at, |oldest| oldest.min(input.last_seen_at));
     let applicable = input.policies.iter().filter(|policy| policy.platform == input.platform).count();
     let person = match input.person {
         Person::Nobody => None,
@@ -246,10 +292,10 @@ fn built_in(input: &Input<'_>) -> PolicyResult {
     let settings = vec![
         row(
             "isActive",
-            Some(input.now <= inactive_after(input)),
-            json!(format!("a check-in within {} days", input.rules.validity_days)),
-            Some(input.last_seen_at.to_string()),
-            Some(input.last_seen_at),
+            Some(input.now <= active_until),
+            json!(format!("a check-in with all facts within {} days", input.rules.validity_days)),
+            Some(heard.to_string()),
+            Some(heard),
         ),
         row(
             "hasPolicy",

@@ -6,5 +6,5 @@
 mod evaluate;
 mod state;
 
-pub use evaluate::{BUILT_IN, Input, Person, Policy, Rules, evaluate};
-pub use state::{ERROR_HOLD, PolicyResult, SettingResult, State, Status, Verdict};
+pub use evaluate::{BUILT_IN, Enforced, Input, Person, Policy, Rules, evaluate};
+pub use state::{ERROR_HOLD, PENDING_HOLD, PolicyResult, SettingResult, State, Status, Verdict};

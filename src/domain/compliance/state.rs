@@ -7,6 +7,8 @@ use crate::clock::{DAY, Time};
 
 /// How long a setting's error leaves the verdict as it was.
 pub const ERROR_HOLD: i64 = 7 * DAY;
+/// How long a rule whose setting is on its way to the device keeps its last result.
+pub const PENDING_HOLD: i64 = 7 * DAY;
 
 words! {
     /// A device's state. Clients compare these words: the spelling differs from [`Status`] on purpose.
@@ -138,9 +140,25 @@ pub struct SettingResult {
     /// Since when it cannot be judged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error_since: Option<Time>,
+    /// Since when the result before is kept because the device was not yet seen to have what we wrote.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pending_since: Option<Time>,
 }
 
 impl Verdict {
+    /// What the next life of the device inherits: what consumers believe of it, and no clock that ran in this one.
+    #[must_use]
+    pub fn of_new_life(self) -> Self {
+        Self { held: None, policies: Vec::new(), grace_expires_at: None, ..self }
+    }
+
+    /// Whether a check-in alone can change it: the device counted as silent, or a rule waits for what the device does with its setting.
+    #[must_use]
+    pub fn waits_for_device(&self) -> bool {
+        let silent = |setting: &SettingResult| setting.rule == "isActive" && setting.status == Status::NonCompliant;
+        self.policies.iter().flat_map(|policy| &policy.settings).any(|setting| silent(setting) || setting.pending_since.is_some())
+    }
+
     /// The rules that are failed, once each.
     #[must_use]
     pub fn failed_rules(&self) -> Vec<&str> {

@@ -6,10 +6,10 @@ use serde_json::Value;
 use crate::app::App;
 use crate::catalogue::catalogue;
 use crate::clock::Time;
-use crate::domain::compliance::{BUILT_IN, State, Status};
+use crate::domain::compliance::{BUILT_IN, SettingResult, State, Status};
 use crate::domain::desired::{self, Record};
 use crate::domain::device::{self, Device};
-use crate::domain::fact::Fact;
+use crate::domain::fact::{Fact, Facts};
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId};
 use crate::service::Result;
@@ -141,7 +141,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let same_hardware_as = others.map(|other| other.id).collect();
             let items = desired_items::list_for_device(conn, &id)?;
             let verdict = compliance::find_verdict(conn, &id)?.map(|stored| stored.verdict);
-            let facts = facts::list_for_device(conn, &id)?.into_values().collect();
+            let facts = facts::list_for_device(conn, &id)?;
             let name = |policy: &str| {
                 let named = items.iter().find(|loaded| loaded.item.profile_id.as_str() == policy).map(|loaded| loaded.name.clone());
                 named.unwrap_or_else(|| if policy == BUILT_IN { "Built-in device policy".into() } else { policy.to_owned() })
@@ -161,7 +161,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                         got: setting.got.clone(),
                         code: setting.code,
                         source: setting.source.clone(),
-                        observed_at: setting.observed_at,
+                        observed_at: last_said(setting, &facts),
                         self_reported: setting.self_reported,
                         advice: row.filter(|_| failed).map(|row| row.reason_user.clone()),
                     });
@@ -187,7 +187,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                 reevaluate_at: verdict.and_then(|v| v.reevaluate_at),
                 reasons,
                 profiles,
-                facts,
+                facts: facts.into_values().collect(),
             })
         })
         .await?;
@@ -226,6 +226,12 @@ pub async fn contested(app: &App) -> Result<Vec<Contested>> {
 /// [`crate::service::Error::NotFound`].
 pub async fn explain(app: &App, id: &DeviceId) -> Result<Vec<Reason>> {
     Ok(show(app, id).await?.reasons)
+}
+
+/// When the device last said what decided: a fact that is read again with the same value needs no new verdict.
+fn last_said(setting: &SettingResult, facts: &Facts) -> Option<Time> {
+    let fact = setting.fact.as_ref().and_then(|name| facts.get(name)).filter(|fact| fact.value == setting.got);
+    fact.map(|fact| fact.observed_at).or(setting.observed_at)
 }
 
 fn built_in_title(rule: &str) -> &str {

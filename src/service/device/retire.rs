@@ -21,6 +21,7 @@ use crate::service::{Result, compliance};
 use crate::store::apple::channels;
 use crate::store::certificates::Live;
 use crate::store::dm_sessions::Stored;
+use crate::store::targets::{Turn, take_turn};
 use crate::store::{self, Conn, Tx, audit, commands, desired_items, devices, dm_sessions, enrollments};
 
 /// How many enrolments one look at the silent ends at most; the next look ends more.
@@ -42,6 +43,7 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
     let payload = commands::seal_payload(&app.sealer(), &operation)?;
     app.store
         .write(move |tx| {
+            take_turn(tx, Turn::Device)?;
             // The enrolment's row is taken before the device's, as sessions take them, and read afterwards.
             if let Some(current) = enrollments::find_current_enrollment(tx.conn(), &id)? {
                 enrollments::lock_enrollment(tx, &current.id)?;
@@ -217,6 +219,7 @@ struct End<'e> {
 impl End<'_> {
     /// False when the enrolment had ended before.
     fn carry_out(&self, tx: &mut Tx<'_>, id: &EnrollmentId) -> store::Result<bool> {
+        take_turn(tx, Turn::Device)?;
         let now = self.now;
         let enrollment = enrollments::load_enrollment(tx.conn(), id)?;
         if enrollment.state == State::Ended {

@@ -49,6 +49,7 @@ jobs! {
     certificates = "certificates",
     compliance = "compliance",
     crl = "crl",
+    desired = "desired",
     leaving = "leaving",
     outbox = "outbox",
     purge = "purge",

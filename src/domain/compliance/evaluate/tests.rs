@@ -9,21 +9,27 @@ const START: Time = Time(1_790_000_000_000);
 const TPM: &str = "device-status.tpm-specification-version";
 const FIREWALL: &str = "device-status.firewall-status";
 const VERSION: &str = "dev-detail.os-version";
+const ANTIVIRUS: &str = "device-status.antivirus-status";
+const SIGNATURES: &str = "device-status.antivirus-signature-status";
+const LENGTH: &str = "device-lock.min-device-password-length";
 
 fn policy(id: &str, grace_hours: u32, rules: Value) -> Policy {
     let rules: BTreeMap<String, Value> = serde_json::from_value(rules).unwrap();
     Policy { id: id.into(), version: 1, platform: Platform::Windows, content: Compliance { rules, grace_hours } }
 }
 
-fn fact(facts: &mut Facts, name: &str, value: Option<&str>, status: i64) {
-    let fact =
-        Fact { name: name.into(), value: value.map(str::to_owned), status, source: "test".into(), observed_at: START, next_at: None };
+fn fact(facts: &mut Facts, name: &str, value: Option<&str>, status: i64, observed_at: Time) {
+    let fact = Fact { name: name.into(), value: value.map(str::to_owned), status, source: "test".into(), observed_at, next_at: None };
     facts.insert(name.into(), fact);
 }
 
 /// A device over time.
 struct Device {
     facts: Facts,
+    /// When it says what it says.
+    says_at: Time,
+    os_version: Option<&'static str>,
+    enforced: Enforced,
     policies: Vec<Policy>,
     person: Person,
     last_seen_at: Time,
@@ -34,26 +40,38 @@ struct Device {
 impl Device {
     fn new(policies: Vec<Policy>) -> Self {
         let mut facts = Facts::new();
-        fact(&mut facts, TPM, Some("2.0"), 200);
-        fact(&mut facts, FIREWALL, Some("0"), 200);
-        fact(&mut facts, VERSION, Some("10.0.22631.4317"), 200);
+        fact(&mut facts, TPM, Some("2.0"), 200, START);
+        fact(&mut facts, FIREWALL, Some("0"), 200, START);
+        fact(&mut facts, VERSION, Some("10.0.22631.4317"), 200, START);
         let rules = Rules { secure_by_default: false, validity_days: 30 };
-        Self { facts, policies, person: Person::Present, last_seen_at: START, rules, verdict: None }
+        Self {
+            facts,
+            says_at: START,
+            os_version: None,
+            enforced: Enforced::new(),
+            policies,
+            person: Person::Present,
+            last_seen_at: START,
+            rules,
+            verdict: None,
+        }
     }
 
     fn says(&mut self, name: &str, value: &str) {
-        fact(&mut self.facts, name, Some(value), 200);
+        fact(&mut self.facts, name, Some(value), 200, self.says_at);
     }
 
     fn answers(&mut self, name: &str, status: i64) {
-        fact(&mut self.facts, name, None, status);
+        fact(&mut self.facts, name, None, status, self.says_at);
     }
 
     /// The verdict `millis` after the start: state and collapsed.
     fn at(&mut self, millis: i64) -> (State, bool) {
         let verdict = evaluate(&Input {
             platform: Platform::Windows,
+            os_version: self.os_version,
             facts: &self.facts,
+            enforced: &self.enforced,
             policies: &self.policies,
             person: self.person,
             last_seen_at: self.last_seen_at,
@@ -220,14 +238,107 @@ fn a_disabled_user_fails_the_device() {
 }
 
 #[test]
+fn a_fact_that_the_build_does_not_have_counts_as_absent() {
+    let bitlocker = policy("bitlocker", 0, json!({"bitLockerEnabled": true}));
+    let memory = policy("memory", 0, json!({"memoryIntegrityEnabled": true}));
+    let mut device = Device::new(vec![bitlocker, memory, tpm(0)]);
+    device.os_version = Some("10.0.10586.1");
+    assert_eq!(device.at(0), (State::Noncompliant, false), "the tpm rule would hide an unknown one");
+    assert_eq!(device.setting("bitLockerEnabled").code, Some(404));
+    assert_eq!(device.setting("memoryIntegrityEnabled").status, Status::NotApplicable);
+    device.os_version = Some("10.0.22631.4317");
+    assert_eq!(device.setting("bitLockerEnabled").observed_at, None);
+    device.at(1);
+    assert_eq!(device.setting("bitLockerEnabled").status, Status::Unknown, "not asked yet");
+}
+
+#[test]
+fn a_rule_keeps_its_result_until_the_device_had_time_to_obey() {
+    let length = |least: u32| policy("password", 0, json!({"passwordMinimumLength": least}));
+    let mut device = Device::new(vec![length(6)]);
+    let setting = "device-lock.min-device-password-length".to_owned();
+    device.says(LENGTH, "6");
+    device.enforced.insert(setting.clone(), Some(START));
+    assert_eq!(device.at(0), (State::Compliant, true));
+    // The edit: the new value is on its way.
+    device.policies = vec![Policy { version: 2, ..length(8) }];
+    device.enforced.insert(setting.clone(), None);
+    assert_eq!(device.at(HOUR), (State::Compliant, true));
+    assert_eq!(device.setting("passwordMinimumLength").expected, json!(8));
+    assert!(device.verdict.as_ref().unwrap().waits_for_device());
+    // It is there, but was not read since.
+    device.enforced.insert(setting.clone(), Some(START.plus(2 * HOUR)));
+    assert_eq!(device.at(2 * HOUR), (State::Compliant, true));
+    device.says_at = START.plus(3 * HOUR);
+    device.says(LENGTH, "6");
+    assert_eq!(device.at(3 * HOUR), (State::Noncompliant, false));
+    device.says(LENGTH, "8");
+    assert_eq!(device.at(4 * HOUR), (State::Compliant, true));
+    // A device that never takes it is not believed for ever.
+    device.policies = vec![Policy { version: 3, ..length(10) }];
+    device.enforced.insert(setting, None);
+    assert_eq!(device.at(5 * HOUR), (State::Compliant, true));
+    assert_eq!(device.verdict.as_ref().unwrap().reevaluate_at, Some(START.plus(5 * HOUR + 7 * DAY)));
+    assert_eq!(device.at(5 * HOUR + 7 * DAY), (State::Noncompliant, false));
+    assert_eq!(device.at(6 * HOUR + 7 * DAY), (State::Noncompliant, false));
+}
+
+#[test]
+fn a_fact_that_grew_old_fails_the_device_that_still_calls() {
+    let mut device = Device::new(vec![tpm(0)]);
+    device.last_seen_at = START.plus(20 * DAY);
+    assert_eq!(device.at(20 * DAY), (State::Compliant, true));
+    assert_eq!(device.verdict.as_ref().unwrap().reevaluate_at, Some(START.plus(30 * DAY + 1)));
+    assert_eq!(device.at(30 * DAY + 1), (State::Noncompliant, false));
+    assert_eq!(device.setting("isActive").got, Some(START.to_string()));
+    device.says_at = START.plus(20 * DAY);
+    device.says(TPM, "2.0");
+    assert_eq!(device.at(30 * DAY + 2), (State::Compliant, true));
+}
+
+#[test]
+fn a_failed_check_is_not_hidden_by_one_that_cannot_be_judged() {
+    let mut device = Device::new(vec![policy("antivirus", 0, json!({"antivirusRequired": true}))]);
+    device.says(ANTIVIRUS, "3");
+    device.says(SIGNATURES, "1");
+    assert_eq!(device.at(0), (State::Error, true));
+    device.says(SIGNATURES, "0");
+    assert_eq!(device.at(1), (State::Noncompliant, false));
+}
+
+#[test]
+fn a_missing_reading_does_not_start_the_grace_anew() {
+    let mut device = Device::new(vec![policy("both", 72, json!({"tpmRequired": true, "activeFirewallRequired": true}))]);
+    device.answers(TPM, 404);
+    device.at(0);
+    device.answers(TPM, 204);
+    device.at(10 * HOUR);
+    device.answers(TPM, 404);
+    assert_eq!(device.at(20 * HOUR), (State::InGracePeriod, true));
+    assert_eq!(device.verdict.as_ref().unwrap().grace_expires_at, Some(START.plus(72 * HOUR)));
+}
+
+#[test]
+fn a_new_life_inherits_no_clock() {
+    let mut device = Device::new(vec![tpm(72), firewall()]);
+    device.answers(TPM, 404);
+    device.answers(FIREWALL, 500);
+    device.at(0);
+    device.verdict = device.verdict.take().map(Verdict::of_new_life);
+    device.at(100 * HOUR);
+    assert_eq!(device.verdict.as_ref().unwrap().grace_expires_at, Some(START.plus(172 * HOUR)));
+    assert_eq!(device.setting("activeFirewallRequired").error_since, Some(START.plus(100 * HOUR)));
+}
+
+#[test]
 fn the_words_are_those_of_the_interface() {
     let states: Vec<_> = State::ALL.iter().map(|s| s.as_str()).collect();
     assert_eq!(states, ["unknown", "compliant", "noncompliant", "conflict", "error", "inGracePeriod", "configManager"]);
     assert_eq!(Status::NonCompliant.as_str(), "nonCompliant");
 }
 
-fn reports() -> impl Strategy<Value = Vec<(i64, u8, u8)>> {
-    proptest::collection::vec((1..48_i64, 0..6_u8, 0..6_u8), 1..20)
+fn reports() -> impl Strategy<Value = Vec<(i64, [u8; 4])>> {
+    proptest::collection::vec((1..48_i64, proptest::array::uniform4(0..8_u8)), 1..20)
 }
 
 fn report(device: &mut Device, name: &str, choice: u8, good: &str, bad: &str) {
@@ -236,6 +347,8 @@ fn report(device: &mut Device, name: &str, choice: u8, good: &str, bad: &str) {
         2 => device.says(name, bad),
         3 => device.answers(name, 404),
         4 => device.answers(name, 500),
+        5 => device.answers(name, 204),
+        6 => drop(device.facts.remove(name)),
         _ => device.answers(name, 406),
     }
 }
@@ -243,13 +356,16 @@ fn report(device: &mut Device, name: &str, choice: u8, good: &str, bad: &str) {
 proptest! {
     #[test]
     fn the_worst_wins_and_time_never_heals(steps in reports(), grace in 0..100_u32) {
-        let mut device = Device::new(vec![tpm(grace), firewall()]);
+        let several = policy("several", grace, json!({"tpmRequired": true, "antivirusRequired": true}));
+        let mut device = Device::new(vec![several, firewall()]);
         let mut at = 0;
-        for (hours, tpm, firewall) in steps {
+        for (hours, [tpm, firewall, antivirus, signatures]) in steps {
             at += hours * HOUR;
-            device.last_seen_at = START.plus(at);
+            (device.last_seen_at, device.says_at) = (START.plus(at), START.plus(at));
             report(&mut device, TPM, tpm, "2.0", "Not available");
             report(&mut device, FIREWALL, firewall, "0", "1");
+            report(&mut device, ANTIVIRUS, antivirus, "0", "1");
+            report(&mut device, SIGNATURES, signatures, "1", "0");
             let (state, compliant) = device.at(at);
             let verdict = device.verdict.clone().unwrap();
             // A definite failure without grace is never covered by anything.

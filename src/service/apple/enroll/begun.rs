@@ -17,6 +17,7 @@ use crate::service::apple::identity::Speaker;
 use crate::service::windows::enroll::confirm_renewal;
 use crate::service::{Result, compliance, device};
 use crate::store::apple::sessions::{self, Session};
+use crate::store::targets::{Turn, take_turn};
 use crate::store::{self, Tx, audit, certificates, desired_items, devices, enrollments, facts};
 use crate::wire::apple::Channel;
 use crate::wire::apple::checkin::Authenticate;
@@ -81,6 +82,7 @@ struct Begun {
 
 impl Begun {
     fn carry_out(&self, tx: &mut Tx<'_>) -> store::Result<()> {
+        take_turn(tx, Turn::Device)?;
         let now = self.now;
         // Before anything is used up.
         platform(&self.request)?;
@@ -106,7 +108,7 @@ impl Begun {
         desired_items::update_as_new(tx, &device.id, now)?;
         desired_items::recompute_device(tx, &device.id, now)?;
         facts::update_all_due(tx, &device.id, now)?;
-        compliance::reevaluate_in(tx, &device.id, self.rules, Initiator::User, now)?;
+        compliance::enrolled_in(tx, &device.id, self.rules, now)?;
         let state = json!({
             "device": device.id, "name": device.display_name, "user": session.user_id, "method": session.method, "kind": enrollment.kind,
             "mdm_id": enrollment.mdm_id, "serial_number": device.serial_number, "os_version": device.os_version,

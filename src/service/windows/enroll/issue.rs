@@ -23,6 +23,7 @@ use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::issue as pki;
 use crate::service::{Result, compliance, device};
 use crate::store::sealed::ENROLLMENT_MD5;
+use crate::store::targets::{Turn, take_turn};
 use crate::store::{self, Conn, Tx, audit, certificates, desired_items, devices, enrollments, facts};
 use crate::wire::Malformed;
 use crate::wire::mde::wstep::{Csr, RequestToken};
@@ -225,6 +226,7 @@ impl Plan {
         hardware::warn(&self.device, &self.contested);
         app.store
             .write(move |tx| {
+                take_turn(tx, Turn::Device)?;
                 who.method.burn(tx, now)?;
                 self.put_device(tx, &who, cap, rules)?;
                 enrollments::insert_enrollment(tx, &enrollment)?;
@@ -233,7 +235,7 @@ impl Plan {
                 desired_items::update_as_new(tx, &self.device.id, now)?;
                 desired_items::recompute_device(tx, &self.device.id, now)?;
                 facts::update_all_due(tx, &self.device.id, now)?;
-                compliance::reevaluate_in(tx, &self.device.id, rules, Initiator::User, now)?;
+                compliance::enrolled_in(tx, &self.device.id, rules, now)?;
                 audit::append(tx, &issued, now)?;
                 for alert in hardware::alerts(&self.device, &self.contested, &self.origin) {
                     audit::append(tx, &alert, now)?;

@@ -41,6 +41,8 @@ pub(super) struct Turn<'a> {
     pub(super) effects: Vec<Effect>,
     pub(super) entries: Vec<Entry>,
     pub(super) followups: Vec<Planned>,
+    /// Facts that what the device has just taken may have changed.
+    pub(super) stale_facts: BTreeSet<&'static str>,
     pub(super) report_hash: Option<String>,
     /// The device has left with this message.
     pub(super) left: Option<Leaving>,
@@ -75,6 +77,7 @@ impl<'a> Turn<'a> {
             effects: Vec::new(),
             entries: Vec::new(),
             followups: Vec::new(),
+            stale_facts: BTreeSet::new(),
             report_hash: None,
             left: None,
             takes: (true, false),
@@ -216,7 +219,10 @@ impl<'a> Turn<'a> {
     /// Moves whatever the answer is about.
     pub(super) fn take(&mut self, outcome: &Outcome) -> Result<()> {
         match Key::parse(&outcome.key) {
-            Some(Key::Set(record)) => self.apply(record, plan::input(outcome.verdict, outcome, self.now)),
+            Some(Key::Set(record)) => {
+                self.apply(record, plan::input(outcome.verdict, outcome, self.now));
+                self.read_again_after(record);
+            }
             Some(Key::Check(record)) => self.take_check(record, outcome),
             Some(Key::Remove(record)) => {
                 let input = match outcome.verdict {
@@ -240,6 +246,16 @@ impl<'a> Turn<'a> {
     pub(super) fn record(&self, key: &str) -> Option<(&ProfileId, &Record)> {
         let holders = self.items.iter().filter_map(|item| Some((&item.profile_id, item.detail.records.get(key)?)));
         holders.into_iter().find(|(_, record)| record.winner.is_none())
+    }
+
+    /// A rule that waits for its setting is judged by what the device says after it has taken it.
+    fn read_again_after(&mut self, key: &str) {
+        let delivered = self.record(key).is_some_and(|(_, record)| record.state == State::Delivered);
+        let Some(Content::Setting { id, .. }) = self.effective.winners.get(key).map(|winner| &winner.content).filter(|_| delivered) else {
+            return;
+        };
+        let rules = self.catalogue.rules().filter(|rule| rule.enforce.as_ref().is_some_and(|enforce| enforce.setting == *id));
+        self.stale_facts.extend(rules.flat_map(|rule| &rule.check).map(|check| check.fact.as_str()));
     }
 
     fn take_check(&mut self, key: &str, outcome: &Outcome) {

@@ -10,7 +10,6 @@ use crate::domain::desired::{self, Item};
 use crate::domain::dm_session::Session;
 use crate::domain::enrollment;
 use crate::domain::fact::Fact;
-use crate::domain::signal::Initiator;
 use crate::ids::ProfileId;
 use crate::secret::Sealer;
 use crate::service::device;
@@ -127,12 +126,7 @@ impl Turn<'_> {
                 for effect in &effects {
                     effect.store(tx, &device_id, &origin, now)?;
                 }
-                let judged = if news.is_empty() {
-                    None
-                } else {
-                    let initiator = Initiator::Policy;
-                    Some(compliance::reevaluate_in(tx, &device_id, rules, initiator, now)?)
-                };
+                let flipped = compliance::checked_in(tx, &device_id, !news.is_empty(), rules, now)?;
                 if over_now {
                     let items = desired_items::find_next_work(tx.conn(), &device_id)?;
                     let orders = commands::find_next_due(tx.conn(), &enrollment.id)?;
@@ -145,7 +139,7 @@ impl Turn<'_> {
                     Some(leaving) => device::left_in(tx, &enrollment.id, leaving, Some(&slot.stored), rules, &origin, now)?,
                     None => false,
                 };
-                Ok(left || judged.is_some_and(|judged| judged.flipped))
+                Ok(left || flipped)
             })
             .await?;
         if ring {

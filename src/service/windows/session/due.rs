@@ -31,6 +31,8 @@ impl Turn<'_> {
             }
             facts = false;
             self.plan_items(&busy, &mut work).await?;
+            // After the looks at what was taken: they are the moment from which on a reading counts.
+            self.plan_stale_facts(&busy, &mut work);
             self.plan_orders(&busy, &mut work);
             work.append(&mut self.followups);
             if work.is_empty() {
@@ -57,6 +59,15 @@ impl Turn<'_> {
             if let Some(row) = rows.get(name) {
                 work.push(plan::fact(row, &vars));
             }
+        }
+    }
+
+    fn plan_stale_facts(&mut self, busy: &BTreeSet<String>, work: &mut Vec<Planned>) {
+        let version = self.device.os_version.as_deref().unwrap_or_default();
+        for name in std::mem::take(&mut self.stale_facts) {
+            let row = self.catalogue.fact(name).filter(|row| row.supports(version));
+            let planned = row.map(|row| plan::fact(row, &vars(self.app)));
+            work.extend(planned.filter(|planned| !busy.contains(&planned.key) && work.iter().all(|other| other.key != planned.key)));
         }
     }
 

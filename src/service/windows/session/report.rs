@@ -31,7 +31,7 @@ impl Turn<'_> {
         for (name, value) in [
             ("dev-info.manufacturer", info.manufacturer),
             ("dev-info.model", info.model),
-            ("dev-info.dm-version", info.dm_version),
+            ("dev-info.client-version", info.dm_version),
             ("dev-info.language", info.language),
         ] {
             if let Some(value) = value {
