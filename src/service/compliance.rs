@@ -123,7 +123,7 @@ fn judge_in(
         _ => initiator,
     };
     let why = reason(&verdict, subject.platform);
-    put(tx, device, previous.as_ref(), verdict, &why, rules, initiator, now)
+    put(tx, device, previous.as_ref(), (verdict, &why), rules, initiator, now)
 }
 
 /// How far the settings are that the policies enforce: what wins among them, and what the device is known to have of it.
@@ -179,7 +179,7 @@ fn decided(before: &Verdict, after: &Verdict) -> bool {
 pub fn retire_in(tx: &mut Tx<'_>, device: &DeviceId, rules: Rules, initiator: Initiator, now: Time) -> store::Result<Judged> {
     let previous = store::compliance::find_verdict(tx.conn(), device)?;
     let verdict = gone(previous.as_ref().map(|stored| &stored.verdict));
-    put(tx, device, previous.as_ref(), verdict, "The device is not managed any more.", rules, initiator, now)
+    put(tx, device, previous.as_ref(), (verdict, "The device is not managed any more."), rules, initiator, now)
 }
 
 fn gone(previous: Option<&Verdict>) -> Verdict {
@@ -193,12 +193,12 @@ fn gone(previous: Option<&Verdict>) -> Verdict {
     }
 }
 
+/// Stores a verdict; `why`: what receivers are told when it flips what they see.
 fn put(
     tx: &mut Tx<'_>,
     device: &DeviceId,
     previous: Option<&store::compliance::Stored>,
-    verdict: Verdict,
-    why: &str,
+    (verdict, why): (Verdict, &str),
     rules: Rules,
     initiator: Initiator,
     now: Time,

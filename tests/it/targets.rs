@@ -16,7 +16,7 @@ use crate::both_backends;
 use crate::desired::{device, profile, user};
 
 const NOW: Time = Time(1_790_000_000_000);
-/// How long the first transaction stays open after its recomputation.
+/// How long the first transaction stays open after its recomputation, unless the second one is done before.
 const OPEN: Duration = Duration::from_millis(300);
 
 both_backends! {
@@ -40,6 +40,7 @@ both_backends! {
 
         // The profile is assigned and the user joins the group, both recomputed, and not committed yet.
         let (begun, begins) = mpsc::channel();
+        let (done, is_done) = mpsc::channel::<()>();
         let (first, assigned, member) = (store.clone(), all.id.clone(), Member::User(owner.id.clone()));
         let open = tokio::spawn(async move {
             first.write(move |tx| {
@@ -50,7 +51,7 @@ both_backends! {
                 desired_items::recompute_profile(tx, &assigned, NOW)?;
                 desired_items::recompute_user(tx, &owner.id, NOW)?;
                 let _ = begun.send(());
-                std::thread::sleep(OPEN);
+                let _ = is_done.recv_timeout(OPEN);
                 Ok(())
             }).await
         });
@@ -62,6 +63,7 @@ both_backends! {
             devices::insert_device(tx, &pc, NOW)?;
             desired_items::recompute_device(tx, &pc.id, NOW)
         }).await.unwrap();
+        let _ = done.send(());
         open.await.unwrap().unwrap();
 
         for profile in [all.id, of_group.id] {

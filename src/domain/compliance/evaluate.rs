@@ -168,10 +168,7 @@ fn with_grace(mut result: PolicyResult, grace_hours: u32, previous: Option<&Poli
     let failing = result.fails_now();
     let since = previous.and_then(|p| p.failing_since);
     let followed = |setting: &SettingResult| matches!(setting.status, Status::Compliant | Status::Remediated | Status::NotApplicable);
-    result.failing_since = match failing {
-        true => since.or(Some(now)),
-        false => since.filter(|_| !result.settings.iter().all(followed)),
-    };
+    result.failing_since = if failing { since.or(Some(now)) } else { since.filter(|_| !result.settings.iter().all(followed)) };
     let ends = result.failing_since.map(|since| since.plus(i64::from(grace_hours).saturating_mul(HOUR)));
     result.grace_expires_at = ends.filter(|ends| failing && *ends > now);
     result
