@@ -31,8 +31,7 @@ impl<'a> Tx<'a> {
 
 /// Caches are small, as the system's own stands behind them: a reader's is void after each commit of the writer, and the writer's is looked
 /// through from end to end by SQLite after each commit that balanced a tree.
-const SQLITE_COMMON: &str =
-    "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;";
+const SQLITE_COMMON: &str = "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;";
 
 /// Opens the one connection that writes.
 pub(super) fn open_sqlite_writer(path: &str) -> Result<Conn> {
