@@ -10,7 +10,7 @@ use muster::domain::group::{Group, Member};
 use muster::domain::profile::{Document, Kind};
 use muster::ids::{AssignmentId, GroupId};
 use muster::store::targets::{Turn, take_turn};
-use muster::store::{Store, assignments, desired_items, devices, groups, profiles, users};
+use muster::store::{assignments, desired_items, devices, groups, profiles, users};
 
 use crate::both_backends;
 use crate::desired::{device, profile, user};

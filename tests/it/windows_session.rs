@@ -217,8 +217,8 @@ async fn what_is_not_assigned_any_more_is_taken_away() {
     let mut device = house.enroll(1).await;
     device.settle().await.unwrap();
     assert_eq!(device.tree.get(&pin_node(&house)), Some("6"));
-    let by = crate::support::windows::by();
-    muster::service::profile::unassign(&house.server.app, &profile, Mode::Include, Target::AllDevices, &by).await.unwrap();
+    let by = by();
+    profile::unassign(&house.server.app, &profile, Mode::Include, Target::AllDevices, &by).await.unwrap();
     device.settle().await.unwrap();
     assert_eq!(device.tree.get(&pin_node(&house)), None);
     assert!(house.items(&house.device_ids().await[0]).await.is_empty());
