@@ -147,7 +147,7 @@ settings! {
         challenge_minutes: u32 = 1440;
         /// A certificate may renew itself when no more than this share of its life is left, in percent; 100 means at any time.
         renewal_percent: u32 = 50;
-        /// How many good certificates of one subject a device may have for a profile; more renewals are refused.
+        /// How many good certificates of one subject a device may have for a profile, and as its identity; more renewals are refused.
         live_certificates: u32 = 5;
         /// Serve SCEP on the plain HTTP face, too.
         plain_http: bool = false;

@@ -9,9 +9,10 @@ use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
+use crate::domain::user::User;
 use crate::service;
 use crate::service::apple::enroll as apple_enroll;
-use crate::service::windows::enroll::{self, Invitation};
+use crate::service::windows::enroll;
 
 /// What kind of device is to be enrolled.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -76,10 +77,29 @@ fn render_apple(answer: &Value) -> String {
         row("then", install.into()),
         row("or sign in with a pass at", text("with_a_pass")),
     ]));
-    let notes: Vec<&str> = answer.get("before").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-    if !notes.is_empty() {
-        shown.push_str(&format!("\nBefore that:\n{}", notes.iter().map(|note| format!("  - {note}\n")).collect::<String>()));
-    }
+    shown.push_str(&notes(answer));
+    shown
+}
+
+/// What has to be done first.
+fn notes(answer: &Value) -> String {
+    let notes = answer.get("before").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
+    let notes: String = notes.map(|note| format!("  - {note}\n")).collect();
+    if notes.is_empty() { notes } else { format!("\nBefore that:\n{notes}") }
+}
+
+fn render_token(answer: &Value) -> String {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let row = |name: &str, value: String| vec![format!("  {name}"), value];
+    let mut shown = format!("Enrol a Windows PC for {} by program\n\n", text("user"));
+    shown.push_str(&align(vec![
+        row("call", "RegisterDeviceWithManagement, as administrator".into()),
+        row("with the user", text("user")),
+        row("with the server", text("server")),
+        row("with the token", text("token")),
+        row("good", format!("once, until {}", minute(&text("good_until")))),
+    ]));
+    shown.push_str(&notes(answer));
     shown
 }
 
@@ -98,6 +118,10 @@ pub struct Windows {
     /// The pass may enrol any number of PCs while it is good, as a provisioning package needs it
     #[arg(long)]
     reusable: bool,
+    /// Make a one-time token for a program that calls `RegisterDeviceWithManagement`, in place of the pass
+    #[arg(long, conflicts_with_all = ["length", "reusable"])]
+    #[serde(default)]
+    token: bool,
 }
 
 pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Result<Value> {
@@ -106,6 +130,16 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Re
         Command::Apple(arguments) => return apple(app, arguments, actor).await,
     };
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
+    if arguments.token {
+        let invitation = enroll::invite_with_token(app, &arguments.user, lifetime, actor).await?;
+        return Ok(json!({
+            "user": invitation.user.upn,
+            "token": String::from_utf8_lossy(invitation.token.expose()),
+            "good_until": invitation.expires_at.to_string(),
+            "server": invitation.discovery_url,
+            "before": before(app, &invitation.user),
+        }));
+    }
     let policy = Policy { length: arguments.length, lifetime, one_time: !arguments.reusable };
     let invitation = enroll::invite(app, &arguments.user, policy, actor, "local").await?;
     let package: Map<String, Value> = invitation.package.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
@@ -118,12 +152,12 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Re
         "open_on_the_pc": invitation.deep_link,
         "server_to_type": invitation.discovery_url,
         "provisioning_package": package,
-        "before": before(app, &invitation),
+        "before": before(app, &invitation.user),
     }))
 }
 
 /// What has to be so before a PC can enrol, as far as the configuration leaves it open.
-fn before(app: &App, invitation: &Invitation) -> Vec<String> {
+fn before(app: &App, user: &User) -> Vec<String> {
     let config = &app.config;
     let mut notes = Vec::new();
     if config.web.url.is_none() || config.device.url.is_none() {
@@ -133,7 +167,7 @@ fn before(app: &App, invitation: &Invitation) -> Vec<String> {
         let root = format!("{}/aia/root.cer", config.pki_url());
         notes.push(format!("the PC must trust this server: install {root} as a trusted root of the machine, or set tls.certificate_file"));
     }
-    if let Some((_, domain)) = invitation.user.upn.split_once('@') {
+    if let Some((_, domain)) = user.upn.split_once('@') {
         notes.push(format!("without the name enterpriseenrollment.{domain} pointing here, Windows asks for the server"));
     }
     notes
@@ -151,6 +185,9 @@ fn minute(moment: &str) -> String {
 pub(super) fn render(answer: &Value) -> String {
     if answer.get("link").is_some() {
         return render_apple(answer);
+    }
+    if answer.get("token").is_some() {
+        return render_token(answer);
     }
     let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let row = |name: &str, value: String| vec![format!("  {name}"), value];
@@ -173,10 +210,7 @@ pub(super) fn render(answer: &Value) -> String {
     if once {
         shown.push_str("  The pass is used up by the first PC: --reusable makes one for several.\n");
     }
-    let notes: Vec<&str> = answer.get("before").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
-    if !notes.is_empty() {
-        shown.push_str(&format!("\nBefore that:\n{}", notes.iter().map(|note| format!("  - {note}\n")).collect::<String>()));
-    }
+    shown.push_str(&notes(answer));
     shown
 }
 
@@ -201,6 +235,11 @@ mod tests {
             "--reusable",
             "one PC, until 2026-11-24 04:10 UTC\n",
         ] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let text =
+            render(&json!({ "user": "ana@example.org", "token": "abc", "good_until": "2026-11-24T04:10:00Z", "server": "https://m/D" }));
+        for part in ["RegisterDeviceWithManagement", "abc\n", "https://m/D\n", "once, until 2026-11-24 04:10 UTC\n"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         let text = render(&json!({ "one_time": false }));

@@ -1,4 +1,4 @@
-//! Callers of the management server that are turned away: how many of their tries become audit rows, and when their address has to wait.
+//! Callers that are turned away: how many of their tries become audit rows, and when their address has to wait.
 //!
 //! Kept in memory, by each node for itself: it decides only how "no" is said, never about a device that may speak.
 
@@ -43,7 +43,7 @@ pub struct Strangers(Mutex<Inner>);
 struct Inner {
     /// The hour that is being recorded.
     hour: i64,
-    recorded: HashMap<(String, Refusal), u32>,
+    recorded: HashMap<(String, &'static str), u32>,
     tries: HashMap<IpAddr, Throttle>,
 }
 
@@ -56,7 +56,14 @@ impl Strangers {
             return Verdict::Wait(wait);
         }
         let caller = certificate.map_or_else(|| address.to_string(), str::to_owned);
-        Verdict::Refuse { record: inner.record(caller, refusal, now) }
+        Verdict::Refuse { record: inner.record(caller, refusal.code(), now) }
+    }
+
+    /// Whether a refusal of an address is worth an audit row. Nobody has to wait for it: the person in front of a device that enrols shall
+    /// read what is wrong, each time.
+    pub fn note(&self, address: &str, code: &'static str, now: Time) -> bool {
+        let address = subscriber(address.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).record(address.to_string(), code, now)
     }
 }
 
@@ -108,13 +115,13 @@ impl Inner {
         None
     }
 
-    fn record(&mut self, caller: String, refusal: Refusal, now: Time) -> bool {
+    fn record(&mut self, caller: String, code: &'static str, now: Time) -> bool {
         let hour = now.0.div_euclid(HOUR);
         if self.hour != hour {
             self.hour = hour;
             self.recorded.clear();
         }
-        let key = (caller, refusal);
+        let key = (caller, code);
         if self.recorded.len() >= CALLERS && !self.recorded.contains_key(&key) {
             return false;
         }
@@ -156,6 +163,16 @@ mod tests {
         assert_eq!(recorded, CALLERS);
         let inner = strangers.0.lock().unwrap();
         assert!(inner.tries.len() <= ADDRESSES && inner.recorded.len() <= CALLERS);
+    }
+
+    #[test]
+    fn what_is_noted_is_bounded_and_lets_nobody_wait() {
+        let strangers = Strangers::default();
+        let noted = (0..100).filter(|_| strangers.note("192.0.2.1", "malformed", Time(1))).count();
+        assert_eq!(noted, 5);
+        assert_eq!(strangers.turn_away("192.0.2.1", None, NO, Time(1)), RECORD);
+        let others = (0..5000).filter(|n| strangers.note(&format!("10.0.{}.{}", n / 250, n % 250), "malformed", Time(2))).count();
+        assert!(others < CALLERS, "{others}");
     }
 
     #[test]

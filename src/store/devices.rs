@@ -138,52 +138,60 @@ pub fn load_device(conn: &mut Conn, id: &DeviceId) -> Result<Device> {
 }
 
 /// The devices that have that hardware id or that id of the identity provider, oldest first: of several people who claim the same
-/// hardware, each has one.
+/// hardware, each has one. Only devices of the platform's family: Windows and Apple name hardware each in their own way, so the same text
+/// of the other family means nothing.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_same_hardware(conn: &mut Conn, hardware_id: Option<&str>, entra_device_id: Option<&str>, limit: i64) -> Result<Vec<Device>> {
-    if hardware_id.is_none() && entra_device_id.is_none() {
-        return Ok(Vec::new());
-    }
-    let mut query = devices::table.order(devices::id).limit(limit).select(Row::as_select()).into_boxed();
-    if let Some(id) = hardware_id {
-        query = query.or_filter(devices::hardware_id.eq(id));
-    }
-    if let Some(id) = entra_device_id {
-        query = query.or_filter(devices::entra_device_id.eq(id));
-    }
+pub fn list_same_hardware(
+    conn: &mut Conn,
+    platform: Platform,
+    hardware_id: Option<&str>,
+    entra_device_id: Option<&str>,
+    limit: i64,
+) -> Result<Vec<Device>> {
+    let family = if platform.is_apple() { vec![Platform::MacOs.as_str(), Platform::Ios.as_str()] } else { vec![platform.as_str()] };
+    let query = devices::table.filter(devices::platform.eq_any(family)).order(devices::id).limit(limit);
+    let query = query.select(Row::as_select()).into_boxed();
+    let query = match (hardware_id, entra_device_id) {
+        (Some(hardware), Some(entra)) => query.filter(devices::hardware_id.eq(hardware).or(devices::entra_device_id.eq(entra))),
+        (Some(hardware), None) => query.filter(devices::hardware_id.eq(hardware)),
+        (None, Some(entra)) => query.filter(devices::entra_device_id.eq(entra)),
+        (None, None) => return Ok(Vec::new()),
+    };
     query.load(conn)?.into_iter().map(Device::try_from).collect()
 }
 
-/// Hardware ids that more than one device claims which is not retired.
+/// Hardware ids that more than one device of a platform claims which is not retired.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_contested_hardware(conn: &mut Conn, limit: i64) -> Result<Vec<String>> {
-    let ids: Vec<Option<String>> = devices::table
+pub fn list_contested_hardware(conn: &mut Conn, limit: i64) -> Result<Vec<(Platform, String)>> {
+    let rows: Vec<(String, Option<String>)> = devices::table
         .filter(devices::hardware_id.is_not_null())
         .filter(devices::state.ne(State::Retired.as_str()))
-        .group_by(devices::hardware_id)
+        .group_by((devices::platform, devices::hardware_id))
         .having(diesel::dsl::count_star().gt(1))
-        .select(devices::hardware_id)
+        .select((devices::platform, devices::hardware_id))
         .limit(limit)
         .load(conn)?;
-    Ok(ids.into_iter().flatten().collect())
+    let read = |(platform, id): (String, Option<String>)| {
+        let platform = Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?;
+        Ok(id.map(|id| (platform, id)))
+    };
+    rows.into_iter().filter_map(|row| read(row).transpose()).collect()
 }
 
-/// How many devices of the user are managed or on their way out, leaving out the one with `hardware_id`.
+/// How many devices of the user are managed or on their way out, leaving out `except`.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn count_devices_of_user(conn: &mut Conn, user: &UserId, hardware_id: Option<&str>) -> Result<i64> {
+pub fn count_devices_of_user(conn: &mut Conn, user: &UserId, except: Option<&DeviceId>) -> Result<i64> {
     let own = devices::table.filter(devices::user_id.eq(user.as_str())).filter(devices::state.ne(State::Retired.as_str()));
-    let all: i64 = own.count().get_result(conn)?;
-    let this: i64 = match hardware_id {
-        Some(hardware_id) => own.filter(devices::hardware_id.eq(hardware_id)).count().get_result(conn)?,
-        None => 0,
-    };
-    Ok(all - this)
+    Ok(match except {
+        Some(except) => own.filter(devices::id.ne(except.as_str())).count().get_result(conn)?,
+        None => own.count().get_result(conn)?,
+    })
 }
 
 /// A page of devices by id (which sorts by creation), after `after`.

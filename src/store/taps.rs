@@ -52,7 +52,7 @@ pub fn insert_tap(tx: &mut Tx<'_>, tap: &Tap, now: Time) -> Result<()> {
     Ok(())
 }
 
-/// The passes of a user that have not expired, newest first.
+/// The passes of a user that have not expired and are not used up, newest first.
 ///
 /// # Errors
 /// Only the database's own.
@@ -60,6 +60,7 @@ pub fn list_taps(conn: &mut Conn, user: &UserId, now: Time, limit: i64) -> Resul
     let rows: Vec<Row> = taps::table
         .filter(taps::user_id.eq(user.as_str()))
         .filter(taps::expires_at.gt(now.0))
+        .filter(taps::one_time.eq(false).or(taps::used_at.is_null()))
         .order(taps::id.desc())
         .limit(limit)
         .select(Row::as_select())

@@ -81,6 +81,19 @@ pub fn load_user(conn: &mut Conn, id: &UserId) -> Result<User> {
     users::table.find(id.as_str()).select(Row::as_select()).first(conn)?.try_into()
 }
 
+/// [`load_user`], and until the end of the transaction nobody changes the user or locks it, too: for counting before inserting.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn lock_user(tx: &mut Tx<'_>, id: &UserId) -> Result<User> {
+    let row: Row = match tx.conn() {
+        Conn::Postgres(c) => users::table.find(id.as_str()).select(Row::as_select()).for_update().first(c)?,
+        // On SQLite there is one transaction that writes at a time.
+        Conn::Sqlite(c) => users::table.find(id.as_str()).select(Row::as_select()).first(c)?,
+    };
+    row.try_into()
+}
+
 /// A page of users by UPN, after `after`.
 ///
 /// # Errors

@@ -94,6 +94,8 @@ pub struct Management {
     pub client: Credential,
     /// User principal name of who enrolled.
     pub upn: Option<String>,
+    /// Our name of the device.
+    pub device_name: Option<String>,
     /// Our id of the device: it comes back as `client-request-id`.
     pub entity_id: String,
     /// Whether it signs its messages (`RequireMessageSigning`).
@@ -200,6 +202,9 @@ impl Document {
         if let Some(upn) = &management.upn {
             typed(w, "UPN", upn, "string");
         }
+        if let Some(name) = &management.device_name {
+            typed(w, "EntDeviceName", name, "string");
+        }
         typed(w, "EntDMID", &management.entity_id, "string");
         typed(w, "EnableOmaDmKeepAliveMessage", "true", "boolean");
         typed(w, "SyncApplicationVersion", "5.0", "string");
@@ -288,6 +293,7 @@ impl Management {
             server: Credential::read(application, "CLIENT")?,
             client: Credential::read(application, "APPSRV")?,
             upn: parm_of(client, "UPN").and_then(|p| p.attribute("", "value")).map(str::to_owned),
+            device_name: parm_of(client, "EntDeviceName").and_then(|p| p.attribute("", "value")).map(str::to_owned),
             entity_id: typed_value(client, "EntDMID", "string")?.to_owned(),
             sign_messages: parm_of(client, "RequireMessageSigning").is_some_and(|p| p.attribute("", "value") == Some("true")),
             push_package,
@@ -420,6 +426,7 @@ mod tests {
     prop_compose! {
         fn managements()(
             server in credentials(false), client in credentials(true), upn in proptest::option::of("[!-~]{1,20}"),
+            device_name in proptest::option::of("[ -~]{1,20}"),
             cn in "[ -+\\--<>-~]{1,30}", numbers in proptest::array::uniform6(any::<u32>()), on_login in any::<bool>(),
             push_package in proptest::option::of("[!-~]{1,20}"), sign_messages in any::<bool>(),
         ) -> Management {
@@ -431,6 +438,7 @@ mod tests {
                 server,
                 client,
                 upn,
+                device_name,
                 entity_id: "e".into(),
                 sign_messages,
                 push_package,

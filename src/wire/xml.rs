@@ -156,10 +156,8 @@ impl<'d> Reader<'d> {
     #[allow(clippy::should_implement_trait, reason = "a lending iterator cannot implement Iterator")]
     pub fn next(&mut self) -> Result<Token<'_>, Malformed> {
         loop {
-            let event = match self.inner.read_event() {
-                Ok(event) => event,
-                Err(error) => return Err(self.malformed(error.to_string())),
-            };
+            // The library's own words repeat names of the document.
+            let Ok(event) = self.inner.read_event() else { return Err(self.malformed("not well-formed")) };
             if !matches!(event, Event::End(_) | Event::Eof) {
                 self.nodes += 1;
                 if self.nodes > self.limits.nodes {

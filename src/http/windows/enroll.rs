@@ -74,7 +74,13 @@ struct TermsPage<'a> {
 }
 
 /// The terms-of-use page.
-pub async fn show_terms(app: Data<App>, request: HttpRequest, query: Query<TermsQuery>, _: Anonymous) -> Result<HttpResponse, Problem> {
+pub async fn show_terms(
+    app: Data<App>,
+    peer: Peer,
+    request: HttpRequest,
+    query: Query<TermsQuery>,
+    _: Anonymous,
+) -> Result<HttpResponse, Problem> {
     let query = query.into_inner();
     let bearer = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
     let token = bearer.and_then(|value| value.split_once(' ')).filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"));
@@ -85,7 +91,7 @@ pub async fn show_terms(app: Data<App>, request: HttpRequest, query: Query<Terms
         mode: query.mode,
         token: token.map(|(_, token)| token.trim().to_owned()).unwrap_or_default(),
     };
-    match terms::open(&app, &visit).await.map_err(bad_request)? {
+    match terms::open(&app, &visit, &peer.origin()).await.map_err(bad_request)? {
         Answer::Redirect(target) => Ok(redirect(&target)),
         Answer::Page { state, may_decline } => Page::new()?.forms_to("ms-appx-web:").show(|nonce| TermsPage {
             nonce,

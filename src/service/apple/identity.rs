@@ -62,6 +62,9 @@ async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speak
     let now = app.now();
     let key = fingerprint.clone();
     if let Some(identity) = app.store.look_up(move |conn| enrollments::find_identity(conn, &key)).await? {
+        if !identity.enrollment.platform.is_apple() {
+            return Err(Refusal::CertificateNotOurs.into());
+        }
         return match identity.may_speak(now) {
             Ok(()) => Ok(Speaker::Enrolled(Box::new(identity))),
             // One that was replaced is good for nothing any more.

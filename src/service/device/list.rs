@@ -136,7 +136,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
         .store
         .read(move |conn| {
             let device = devices::load_device(conn, &id)?;
-            let same_hardware = devices::list_same_hardware(conn, device.hardware_id.as_deref(), None, 100)?;
+            let same_hardware = devices::list_same_hardware(conn, device.platform, device.hardware_id.as_deref(), None, 100)?;
             let others = same_hardware.into_iter().filter(|other| other.id != device.id && other.state != device::State::Retired);
             let same_hardware_as = others.map(|other| other.id).collect();
             let items = desired_items::list_for_device(conn, &id)?;
@@ -210,8 +210,8 @@ pub struct Contested {
 pub async fn contested(app: &App) -> Result<Vec<Contested>> {
     let found = app.store.read(|conn| {
         let ids = devices::list_contested_hardware(conn, 100)?;
-        let claims = ids.into_iter().map(|hardware_id| {
-            let all = devices::list_same_hardware(conn, Some(&hardware_id), None, 100)?;
+        let claims = ids.into_iter().map(|(platform, hardware_id)| {
+            let all = devices::list_same_hardware(conn, platform, Some(&hardware_id), None, 100)?;
             let devices = all.into_iter().filter(|device| device.state != device::State::Retired).map(|device| device.id).collect();
             Ok(Contested { hardware_id, devices })
         });

@@ -1,5 +1,6 @@
 //! Devices: listing and explaining them, what they are told to do, and how they leave.
 
+pub(in crate::service) mod hardware;
 mod list;
 mod order;
 mod retire;

@@ -20,6 +20,10 @@ const LONGEST: usize = 16 * 1024;
 const LARGEST_KEY_SET: usize = 256 * 1024;
 /// How long published keys are used without asking again.
 const FRESH: i64 = DAY;
+/// How long published keys are used while the tenant does not answer.
+const STALEST: i64 = 7 * DAY;
+/// How soon after a failure we ask again.
+const RETRY_AFTER: i64 = 2 * MINUTE;
 /// How soon an unknown key makes us ask again.
 const REFRESH_AFTER: i64 = 5 * MINUTE;
 /// How far clocks may differ.
@@ -29,12 +33,35 @@ const SCOPE: &str = "mdm_delegation";
 
 /// The published keys of each tenant, as they were last fetched.
 #[derive(Debug, Default)]
-pub struct KeyCache(Mutex<HashMap<String, Fetched>>);
+pub struct KeyCache(Mutex<HashMap<String, Arc<Slot>>>);
 
-#[derive(Clone, Debug)]
-struct Fetched {
-    keys: Arc<Vec<Jwk>>,
-    at: Time,
+/// What is known of a tenant. Whoever asks the tenant holds the lock, so that many tokens at once make one question.
+type Slot = tokio::sync::Mutex<Known>;
+
+#[derive(Debug, Default)]
+struct Known {
+    keys: Vec<Jwk>,
+    fetched_at: Option<Time>,
+    failed_at: Option<Time>,
+}
+
+impl Known {
+    fn key(&self, kid: &str) -> Option<Jwk> {
+        self.keys.iter().find(|key| key.key_id() == Some(kid)).cloned()
+    }
+
+    /// Whether to ask the tenant: the keys are old, or the key is new and the last question is some minutes ago, so that invented key
+    /// names cannot make us ask all the time; and never soon after a failure.
+    fn is_due(&self, kid: &str, now: Time) -> bool {
+        let within = |at: Option<Time>, span: i64| at.is_some_and(|at| now.since(at) < span);
+        let fresh = if self.key(kid).is_some() { FRESH } else { REFRESH_AFTER };
+        !within(self.fetched_at, fresh) && !within(self.failed_at, RETRY_AFTER)
+    }
+
+    /// The key, unless everything that is known is too old.
+    fn usable(&self, kid: &str, now: Time) -> Option<Jwk> {
+        self.fetched_at.filter(|at| now.since(*at) < STALEST).and_then(|_| self.key(kid))
+    }
 }
 
 /// What a verified token says.
@@ -122,28 +149,29 @@ fn judge(claims: &Map<String, Value>, tenant: &EntraTenant, purpose: Use, now: T
     })
 }
 
-/// The key called `kid`: from the cache, or fetched when the cache is old, or when the key is new and the last question is some minutes
-/// ago, so that invented key names cannot make us ask all the time.
+/// The key called `kid`, from the cache or from the tenant.
 async fn find_key(app: &App, tenant: &EntraTenant, kid: &str) -> Result<Option<Jwk>> {
+    let slot = {
+        let mut slots = app.entra_keys.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(slots.entry(tenant.tenant_id.clone()).or_default())
+    };
+    let mut known = slot.lock().await;
     let now = app.now();
-    let named = |fetched: &Fetched| fetched.keys.iter().find(|key| key.key_id() == Some(kid)).cloned();
-    let known = app.entra_keys.0.lock().unwrap_or_else(PoisonError::into_inner).get(&tenant.tenant_id).cloned();
-    if let Some(known) = &known {
-        let found = named(known);
-        let age = now.since(known.at);
-        if (found.is_some() && age < FRESH) || (found.is_none() && age < REFRESH_AFTER) {
-            return Ok(found);
+    if known.is_due(kid, now) {
+        match fetch(app, tenant).await {
+            Ok(keys) => *known = Known { keys, fetched_at: Some(now), failed_at: None },
+            // Old keys are better than none while the publisher is away, for a while.
+            Err(error) => {
+                tracing::warn!(%error, "the keys of a tenant could not be fetched");
+                known.failed_at = Some(now);
+            }
         }
     }
-    match fetch(app, tenant).await {
-        Ok(keys) => {
-            let fetched = Fetched { keys: Arc::new(keys), at: now };
-            let found = named(&fetched);
-            app.entra_keys.0.lock().unwrap_or_else(PoisonError::into_inner).insert(tenant.tenant_id.clone(), fetched);
-            Ok(found)
-        }
-        // Old keys are better than none while the publisher is away.
-        Err(error) => known.as_ref().and_then(named).map(Some).ok_or(error),
+    match known.usable(kid, now) {
+        Some(key) => Ok(Some(key)),
+        // Whether the key exists is unknown.
+        None if known.failed_at.is_some() => Err(Error::Unavailable(format!("{}: no answer lately", tenant.jwks_uri))),
+        None => Ok(None),
     }
 }
 
@@ -185,6 +213,21 @@ mod tests {
         let mut claims = claims();
         change(&mut claims);
         judge(claims.as_object().unwrap(), &tenant(), purpose, Time(1_500_000))
+    }
+
+    #[test]
+    fn a_tenant_is_asked_rarely_and_its_keys_do_not_live_for_ever() {
+        let mut key = Jwk::new("RSA");
+        key.set_key_id("k1");
+        let known = Known { keys: vec![key], fetched_at: Some(Time(0)), failed_at: None };
+        assert!(Known::default().is_due("k1", Time(0)));
+        assert!(!known.is_due("k1", Time(FRESH - 1)) && known.is_due("k1", Time(FRESH)));
+        assert!(!known.is_due("k2", Time(REFRESH_AFTER - 1)) && known.is_due("k2", Time(REFRESH_AFTER)));
+        assert!(known.usable("k1", Time(STALEST - 1)).is_some() && known.usable("k1", Time(STALEST)).is_none());
+        let failed = Known { failed_at: Some(Time(FRESH)), ..known };
+        assert!(!failed.is_due("k1", Time(FRESH + RETRY_AFTER - 1)) && failed.is_due("k1", Time(FRESH + RETRY_AFTER)));
+        let never = Known { failed_at: Some(Time(0)), ..Known::default() };
+        assert!(!never.is_due("k1", Time(1)) && never.usable("k1", Time(1)).is_none());
     }
 
     #[test]

@@ -18,6 +18,7 @@ use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
+use crate::domain::device::Platform;
 use crate::domain::dm_session::{
     Arrival, Context, Judgement, Manners, Proven, Received, Report, Session, arrival, check, ends_object, refuse,
 };
@@ -51,6 +52,8 @@ pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) ->
     let now = app.now();
     let fingerprint = certificate.to_owned();
     let identity = app.store.look_up(move |conn| enrollments::find_identity(conn, &fingerprint)).await?;
+    // An identity of another platform's enrolment is none here.
+    let identity = identity.filter(|identity| identity.enrollment.platform == Platform::Windows);
     let mut caller = Caller { certificate: Some(certificate), known: identity.is_some(), origin, ..Caller::default() };
     if let Err(refusal) = identity.as_ref().map_or(Err(Refusal::CertificateNotOurs), |identity| identity.may_speak(now)) {
         // A device that left and lost the answer asks once more.

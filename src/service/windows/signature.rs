@@ -8,6 +8,7 @@ use openssl::sha::{Sha256, sha256};
 use crate::app::App;
 use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
+use crate::domain::device::Platform;
 use crate::service::signature::{Manner, verify};
 use crate::service::strangers::{Caller, turn_away};
 use crate::service::{Error, Result};
@@ -78,7 +79,8 @@ async fn judge(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Stri
 async fn claim(app: &App, certificate: &str, at: Time, body: &[u8]) -> Result<()> {
     let fingerprint = certificate.to_owned();
     // Strangers leave nothing in the table.
-    app.store.read(move |conn| enrollments::find_identity(conn, &fingerprint)).await?.ok_or(Refusal::CertificateNotOurs)?;
+    let identity = app.store.read(move |conn| enrollments::find_identity(conn, &fingerprint)).await?;
+    identity.filter(|identity| identity.enrollment.platform == Platform::Windows).ok_or(Refusal::CertificateNotOurs)?;
     let mut hash = Sha256::new();
     hash.update(certificate.as_bytes());
     hash.update(&at.0.to_be_bytes());

@@ -72,8 +72,9 @@ struct Accepted {
 ///
 /// # Errors
 /// [`Refusal::RedirectRefused`] for another kind of `redirect_uri`: nothing is sent there.
-pub async fn open(app: &App, visit: &Visit) -> Result<Answer> {
+pub async fn open(app: &App, visit: &Visit, origin: &str) -> Result<Answer> {
     if !is_allowed(&visit.redirect_uri) || visit.client_request_id.len() > 256 {
+        record(app, Refusal::RedirectRefused.code(), origin).await;
         return Err(Error::Refused(Refusal::RedirectRefused));
     }
     let refuse = |error: &str, description: &str| {
@@ -81,11 +82,15 @@ pub async fn open(app: &App, visit: &Visit) -> Result<Answer> {
         Answer::Redirect(redirect(&visit.redirect_uri, &visit.client_request_id, &parameters))
     };
     if visit.api_version != "1.0" {
+        record(app, "invalid_request", origin).await;
         return Ok(refuse("invalid_request", "api-version is not supported"));
     }
     let claims = match entra::verify(app, &visit.token, Use::Terms).await {
         Ok(claims) => claims,
-        Err(Error::Refused(_)) => return Ok(refuse("unauthorized_client", "the token is not accepted")),
+        Err(Error::Refused(refusal)) => {
+            record(app, refusal.code(), origin).await;
+            return Ok(refuse("unauthorized_client", "the token is not accepted"));
+        }
         Err(error) => {
             tracing::warn!(%error, "the token of a terms-of-use visit could not be judged");
             return Ok(refuse("server_error", "try again later"));
@@ -109,7 +114,10 @@ pub async fn open(app: &App, visit: &Visit) -> Result<Answer> {
 pub async fn decide(app: &App, state: &str, accepted: bool, origin: &str) -> Result<String> {
     let key = instance_key(app, KEY).await?;
     let now = app.now();
-    let state: State = verified(&key, "state", state).filter(|s: &State| s.expires > now).ok_or(Refusal::EnrollmentDataInvalid)?;
+    let Some(state) = verified(&key, "state", state).filter(|s: &State| s.expires > now) else {
+        record(app, Refusal::EnrollmentDataInvalid.code(), origin).await;
+        return Err(Refusal::EnrollmentDataInvalid.into());
+    };
     let target = if accepted {
         let blob = Accepted { tenant_id: state.tenant_id.clone(), object_id: state.object_id.clone(), expires: now.plus(ANSWER) };
         let blob = sign(&key, "accepted", &blob)?;
@@ -135,6 +143,18 @@ pub(super) async fn check(app: &App, blob: &str, claims: &Claims) -> Result<()> 
         .filter(|a: &Accepted| a.expires > now && a.tenant_id == claims.tenant_id && a.object_id == claims.object_id)
         .map(|_| ())
         .ok_or(Error::Refused(Refusal::EnrollmentDataInvalid))
+}
+
+/// Records a visit that was refused, unless the same was recorded often enough.
+async fn record(app: &App, code: &'static str, origin: &str) {
+    let now = app.now();
+    if !app.strangers.note(origin, code, now) {
+        return;
+    }
+    let entry = Entry::new("anonymous", "terms.refused", "enrollment:new", origin).after(&serde_json::json!({ "code": code }));
+    if let Err(error) = app.store.write(move |tx| audit::append(tx, &entry, now)).await {
+        tracing::error!(%error, "the audit row of a refused terms-of-use visit was not written");
+    }
 }
 
 fn is_allowed(uri: &str) -> bool {

@@ -41,7 +41,7 @@ impl Operation {
 /// What a request proves itself with (WS-Security header, MS-MDE2 3.3.1).
 #[derive(Clone, PartialEq, Eq)]
 pub enum Security {
-    /// Nothing, or an empty user name: discovery, and renewal over mutual TLS.
+    /// Nothing, or a user name without a password: discovery, and renewal over mutual TLS.
     None,
     /// A one-time token of the sign-in page (`DeviceEnrollmentUserToken`), decoded.
     Token(Vec<u8>),
@@ -94,13 +94,16 @@ impl Security {
         let Some(token) = security.child(SECURITY, "UsernameToken") else { return Ok(Self::None) };
         let name = token.child(SECURITY, "Username").map(|e| e.text().trim().to_owned()).unwrap_or_default();
         let password = token.child(SECURITY, "Password");
-        if let Some(kind) = password.and_then(|p| p.attribute_anyhow("Type")).map(str::trim)
-            && !kind.ends_with("PasswordText")
-        {
+        let text = password.map(|e| e.text().trim().to_owned()).unwrap_or_default();
+        // Whatever type it says it is: without a password it proves nothing, as in a renewal.
+        if text.is_empty() {
+            return Ok(Self::None);
+        }
+        let kind = password.and_then(|p| p.attribute_anyhow("Type")).map(str::trim).unwrap_or_default();
+        if !kind.is_empty() && !kind.ends_with("PasswordText") {
             return Ok(Self::Other(kind.to_owned()));
         }
-        let password = password.map(|e| e.text().trim().to_owned()).unwrap_or_default();
-        if name.is_empty() && password.is_empty() { Ok(Self::None) } else { Ok(Self::UserName { name, password }) }
+        Ok(Self::UserName { name, password: text })
     }
 
     fn write(&self, w: &mut Writer<'static>) {
@@ -296,6 +299,23 @@ mod tests {
             let _ = Request::decode(&bytes);
             let _ = Answer::decode(&bytes);
         }
+    }
+
+    #[test]
+    fn a_user_name_without_a_password_is_nothing_whatever_its_type() {
+        let security = Security::UserName { name: "ana".into(), password: "secret".into() };
+        let text = encode_request(Operation::GetPolicies, "m", "t", &security, |w| {
+            w.leaf("x", "");
+        });
+        let text = String::from_utf8(text).unwrap();
+        let read = |text: &str| Request::decode(text.as_bytes()).unwrap().security.unwrap();
+        let with = |kind: &str, password: &str| text.replace(PASSWORD_TEXT, kind).replace(">secret<", &format!(">{password}<"));
+        for kind in [PASSWORD_TEXT, "", "#PasswordDigest"] {
+            assert_eq!(read(&with(kind, "")), Security::None, "{kind}");
+            assert_eq!(read(&with(kind, " \n")), Security::None, "{kind}");
+        }
+        assert_eq!(read(&with("", "secret")), security);
+        assert_eq!(read(&with("#PasswordDigest", "secret")), Security::Other("#PasswordDigest".into()));
     }
 
     #[test]

@@ -14,6 +14,7 @@ use crate::domain::enrollment::{Enrollment, Kind, State};
 use crate::domain::signal::Initiator;
 use crate::ids::DeviceId;
 use crate::service::apple::identity::Speaker;
+use crate::service::device::hardware;
 use crate::service::windows::enroll::confirm_renewal;
 use crate::service::{Result, compliance, device};
 use crate::store::apple::sessions::{self, Session};
@@ -139,14 +140,15 @@ impl Begun {
         }
     }
 
-    /// The device's row: the user's own again, or a new one. Others with its hardware are it no more.
+    /// The device's row: the user's own again, or a new one. Of others with its hardware only those end that are proven to be it.
     fn put_device(&self, tx: &mut Tx<'_>, session: &Session, actor: &str) -> store::Result<(Device, bool)> {
         let now = self.now;
         let key = &self.speaking.device;
         let hardware_id = (!key.is_user_enrollment()).then(|| key.as_str().to_owned());
-        let known = devices::list_same_hardware(tx.conn(), hardware_id.as_deref(), None, MANY)?;
-        let (own, others): (Vec<_>, Vec<_>) = known.into_iter().partition(|device| device.user_id == session.user_id);
-        for other in others {
+        let known = devices::list_same_hardware(tx.conn(), session.platform, hardware_id.as_deref(), None, MANY)?;
+        let proof = hardware::Proof { user: session.user_id.as_ref(), holds: None, entra_device_id: None };
+        let claim = hardware::judge(known, hardware_id.as_deref(), &proof);
+        for other in claim.left {
             if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &other.id)? {
                 device::end_in(tx, &old, RevocationReason::Superseded, actor, &self.origin, now)?;
             }
@@ -155,7 +157,7 @@ impl Begun {
             desired_items::recompute_device(tx, &gone.id, now)?;
             compliance::retire_in(tx, &gone.id, self.rules, Initiator::User, now)?;
         }
-        let own = own.into_iter().next();
+        let own = claim.own;
         if let Some(old) = &own
             && let Some(current) = enrollments::find_current_enrollment(tx.conn(), &old.id)?
         {
@@ -183,6 +185,10 @@ impl Begun {
             devices::update_device(tx, &device, now)?
         } else {
             devices::insert_device(tx, &device, now)?
+        }
+        hardware::warn(&device, &claim.contested);
+        for alert in hardware::alerts(&device, &claim.contested, &self.origin) {
+            audit::append(tx, &alert, now)?;
         }
         Ok((device, again))
     }

@@ -4,11 +4,15 @@ use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 
 use super::{DISCOVERY_PATH, ENROLLMENT_PATH, POLICY_PATH};
 use crate::app::App;
+use crate::clock::Time;
 use crate::config::Config;
 use crate::domain::Refusal;
+use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
 use crate::domain::user::User;
+use crate::secret::Secret;
 use crate::service::identity::tap::{self, NewTap};
+use crate::service::identity::token;
 use crate::service::{Error, Result};
 use crate::store::users;
 
@@ -31,18 +35,48 @@ pub struct Invitation {
     pub package: Vec<(&'static str, String)>,
 }
 
+/// What a program needs that enrols a PC.
+#[derive(Debug)]
+pub struct TokenInvitation {
+    /// For whom.
+    pub user: User,
+    /// The token: `RegisterDeviceWithManagement` takes it as the access token.
+    pub token: Secret,
+    /// Until when it is good.
+    pub expires_at: Time,
+    /// Where to enrol.
+    pub discovery_url: String,
+}
+
+/// Makes a token that enrols one PC for a user.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`].
+pub async fn invite_with_token(app: &App, upn: &str, lifetime: i64, actor: &str) -> Result<TokenInvitation> {
+    let user = find(app, upn).await?;
+    let expires_at = app.now().plus(lifetime);
+    let token = token::create_link(app, &user, Platform::Windows, lifetime, actor).await?;
+    Ok(TokenInvitation { user, token, expires_at, discovery_url: discovery_url(&app.config) })
+}
+
+async fn find(app: &App, upn: &str) -> Result<User> {
+    let name = upn.to_owned();
+    let user = app.store.read(move |c| users::find_user_by_upn(c, &name)).await?.ok_or(Error::NotFound("user"))?;
+    if user.enabled { Ok(user) } else { Err(Refusal::AccountDisabled.into()) }
+}
+
+fn discovery_url(config: &Config) -> String {
+    format!("{}{DISCOVERY_PATH}", config.web_url())
+}
+
 /// Invites a user to enrol a PC: makes a pass and says where to go.
 ///
 /// # Errors
 /// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`]; what [`tap::create`] says.
 pub async fn invite(app: &App, upn: &str, policy: Policy, actor: &str, origin: &str) -> Result<Invitation> {
-    let name = upn.to_owned();
-    let user = app.store.read(move |c| users::find_user_by_upn(c, &name)).await?.ok_or(Error::NotFound("user"))?;
-    if !user.enabled {
-        return Err(Refusal::AccountDisabled.into());
-    }
+    let user = find(app, upn).await?;
     let tap = tap::create(app, &user.id, policy, None, actor, origin).await?;
-    let discovery_url = format!("{}{DISCOVERY_PATH}", app.config.web_url());
+    let discovery_url = discovery_url(&app.config);
     let device = app.config.device_url();
     let package = vec![
         ("UPN", user.upn.clone()),
@@ -60,7 +94,7 @@ pub async fn invite(app: &App, upn: &str, policy: Policy, actor: &str, origin: &
 /// The link that opens Windows's enrolment with our server filled in.
 #[must_use]
 pub fn deep_link(config: &Config, username: &str) -> String {
-    let server = format!("{}{DISCOVERY_PATH}", config.web_url());
+    let server = discovery_url(config);
     let mut link = format!("ms-device-enrollment:?mode=mdm&servername={}", utf8_percent_encode(&server, QUERY));
     if !username.is_empty() {
         link.push_str(&format!("&username={}", utf8_percent_encode(username, QUERY)));

@@ -6,7 +6,6 @@ use openssl::hash::{MessageDigest, hash};
 
 use super::super::terms;
 use super::authenticate::{Authenticated, Method};
-use super::hardware::{self, Claim};
 use super::{Caller, MANAGEMENT_PATH, csr, renew};
 use crate::app::App;
 use crate::clock::Time;
@@ -19,12 +18,13 @@ use crate::domain::enrollment::{Enrollment, Kind, State};
 use crate::domain::signal::Initiator;
 use crate::ids::{DeviceId, EnrollmentId};
 use crate::secret::random;
+use crate::service::device::hardware::{self, Claim};
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::issue as pki;
-use crate::service::{Result, compliance, device};
+use crate::service::{Error, Result, compliance, device};
 use crate::store::sealed::ENROLLMENT_MD5;
 use crate::store::targets::{Turn, take_turn};
-use crate::store::{self, Conn, Tx, audit, certificates, desired_items, devices, enrollments, facts};
+use crate::store::{self, Tx, audit, certificates, desired_items, devices, enrollments, facts, users};
 use crate::wire::Malformed;
 use crate::wire::mde::wstep::{Csr, RequestToken};
 use crate::wire::provisioning::{Credential, Document, Management, Poll, PollSet, Renewal, Store as CertificateStore};
@@ -35,6 +35,8 @@ const LONGEST_ID: usize = 256;
 const LONGEST_TEXT: usize = 256;
 /// Most devices with the same hardware id that are looked at.
 const MANY: i64 = 1000;
+/// How often an enrolment is judged again when the same device was enrolled meanwhile.
+const TRIES: usize = 3;
 /// Days between two tries of a renewal.
 const RETRY_DAYS: u32 = 4;
 
@@ -54,27 +56,38 @@ pub(super) async fn issue(app: &App, request: &RequestToken, who: Authenticated,
         return Err(Malformed::new("a first request is PKCS10", "BinarySecurityToken/@ValueType").into());
     };
     let key = csr::public_key(csr.clone()).await?;
-    let (find, user_id, cap) = (seen.clone(), who.user.id.clone(), i64::from(app.config.windows.devices_per_user));
-    let entra_device_id = who.method.entra_device_id().map(str::to_owned);
+    for _ in 1..TRIES {
+        match attempt(app, request, &seen, &key, &who, caller).await {
+            // The same hardware enrolled meanwhile: what is known of it has changed.
+            Err(Error::Conflict(_)) => {}
+            other => return other,
+        }
+    }
+    attempt(app, request, &seen, &key, &who, caller).await
+}
+
+/// Enrols with what is known of the hardware now.
+///
+/// # Errors
+/// [`Error::Conflict`] when it is known otherwise by the time it is written.
+async fn attempt(app: &App, request: &RequestToken, seen: &Seen, key: &[u8], who: &Authenticated, caller: &Caller) -> Result<Vec<u8>> {
+    let (hardware_id, entra_device_id) = (seen.hardware_id.clone(), who.method.entra_device_id().map(str::to_owned));
     let known = app
         .store
-        .read(move |c| {
-            check_cap(c, &user_id, &find, cap)?;
-            devices::list_same_hardware(c, find.hardware_id.as_deref(), entra_device_id.as_deref(), MANY)
-        })
+        .read(move |c| devices::list_same_hardware(c, Platform::Windows, hardware_id.as_deref(), entra_device_id.as_deref(), MANY))
         .await?;
     let holds = match caller.certificate {
         Some(_) if !known.is_empty() => renew::identify(app, caller).await.ok().map(|identity| identity.enrollment.device_id),
         _ => None,
     };
-    let proof = hardware::Proof { user: &who.user.id, holds: holds.as_ref(), entra_device_id: who.method.entra_device_id() };
+    let proof = hardware::Proof { user: Some(&who.user.id), holds: holds.as_ref(), entra_device_id: who.method.entra_device_id() };
     let claim = hardware::judge(known, seen.hardware_id.as_deref(), &proof);
-    let plan = Plan::new(app, &who, seen, claim, request, caller);
+    let plan = Plan::new(app, who, seen.clone(), claim, request, caller);
     let authority = authority::issuing(app).await?;
-    let issued = pki::prepare(app, &authority.id, &plan.grant(), &key).await?;
+    let issued = pki::prepare(app, &authority.id, &plan.grant(), key).await?;
     let digest = Digest::make(app, &plan.device.id)?;
     let document = document(app, &authority, &plan, &issued.der, &digest)?;
-    plan.commit(app, issued.certificate, digest.sealed, who, cap).await?;
+    plan.commit(app, issued.certificate, digest.sealed, who.clone()).await?;
     Ok(document.encode())
 }
 
@@ -124,13 +137,6 @@ impl Seen {
     }
 }
 
-fn check_cap(conn: &mut Conn, user: &crate::ids::UserId, seen: &Seen, cap: i64) -> store::Result<()> {
-    if cap > 0 && devices::count_devices_of_user(conn, user, seen.hardware_id.as_deref())? >= cap {
-        return Err(Refusal::DeviceCapReached.into());
-    }
-    Ok(())
-}
-
 /// Everything that will be written.
 #[derive(Clone)]
 struct Plan {
@@ -143,6 +149,7 @@ struct Plan {
     enrollment: Enrollment,
     provider_id: String,
     identity_days: u32,
+    cap: i64,
     upn: String,
     origin: String,
     now: Time,
@@ -206,6 +213,7 @@ impl Plan {
             enrollment,
             provider_id: app.config.windows.provider_id.clone(),
             identity_days: app.config.windows.identity_days,
+            cap: i64::from(app.config.windows.devices_per_user),
             upn: who.user.upn.clone(),
             origin: caller.origin(),
             now,
@@ -217,7 +225,7 @@ impl Plan {
     }
 
     /// The row first, then the answer: one transaction for all of it.
-    async fn commit(self, app: &App, certificate: Certificate, digest: Vec<u8>, who: Authenticated, cap: i64) -> Result<()> {
+    async fn commit(self, app: &App, certificate: Certificate, digest: Vec<u8>, who: Authenticated) -> Result<()> {
         let mut enrollment = self.enrollment.clone();
         enrollment.certificate_id = Some(certificate.id.clone());
         let entry = self.entry(&enrollment, &certificate, &who);
@@ -228,7 +236,7 @@ impl Plan {
             .write(move |tx| {
                 take_turn(tx, Turn::Device)?;
                 who.method.burn(tx, now)?;
-                self.put_device(tx, &who, cap, rules)?;
+                self.put_device(tx, &who, rules)?;
                 enrollments::insert_enrollment(tx, &enrollment)?;
                 certificates::insert_certificate(tx, &certificate, now)?;
                 enrollments::update_digest(tx, &enrollment.id, &digest)?;
@@ -247,10 +255,11 @@ impl Plan {
         Ok(())
     }
 
-    fn put_device(&self, tx: &mut Tx<'_>, who: &Authenticated, cap: i64, rules: Rules) -> store::Result<()> {
+    fn put_device(&self, tx: &mut Tx<'_>, who: &Authenticated, rules: Rules) -> store::Result<()> {
         let now = self.now;
-        if cap > 0 && devices::count_devices_of_user(tx.conn(), &who.user.id, self.device.hardware_id.as_deref())? >= cap {
-            return Err(Refusal::DeviceCapReached.into());
+        // Locked, so that two devices at once are counted one after the other, and nobody is disabled in between.
+        if !users::lock_user(tx, &who.user.id)?.enabled {
+            return Err(Refusal::AccountDisabled.into());
         }
         let actor = format!("user:{}", who.user.id);
         for left in &self.left {
@@ -261,6 +270,9 @@ impl Plan {
             devices::update_device(tx, &gone, now)?;
             desired_items::recompute_device(tx, &left.id, now)?;
             compliance::retire_in(tx, &left.id, rules, Initiator::User, now)?;
+        }
+        if self.cap > 0 && devices::count_devices_of_user(tx.conn(), &who.user.id, Some(&self.device.id))? >= self.cap {
+            return Err(Refusal::DeviceCapReached.into());
         }
         if self.is_new {
             return devices::insert_device(tx, &self.device, now);
@@ -346,6 +358,7 @@ fn document(app: &App, authority: &Authority, plan: &Plan, certificate: &[u8], d
             server: digest.server.clone(),
             client: digest.client.clone(),
             upn: Some(plan.upn.clone()),
+            device_name: Some(plan.device.display_name.clone()),
             entity_id: plan.device.id.to_string(),
             sign_messages: windows.sign_messages,
             push_package: push,
@@ -358,7 +371,6 @@ fn document(app: &App, authority: &Authority, plan: &Plan, certificate: &[u8], d
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::service::Error;
     use crate::wire::mde::wstep::RequestType;
 
     fn seen(items: &[(&str, &str)]) -> Result<Seen> {

@@ -4,7 +4,6 @@
 mod authenticate;
 mod csr;
 mod fault;
-mod hardware;
 mod invite;
 mod issue;
 mod renew;
@@ -23,7 +22,7 @@ use crate::wire::mde::soap::{AnswerHeader, Operation, Request, Security};
 use crate::wire::mde::wstep::{self, RequestToken, RequestType};
 use crate::wire::mde::xcep::{GetPolicies, Policy, SHA256};
 
-pub use invite::{Invitation, deep_link, invite};
+pub use invite::{Invitation, TokenInvitation, deep_link, invite, invite_with_token};
 pub use renew::confirm_renewal;
 
 /// Largest request of the enrolment services, in bytes.
@@ -67,14 +66,13 @@ impl Caller {
 
 /// Answers a SOAP request; the answer goes out with HTTP status 200 even when it is a fault.
 pub async fn answer(app: &App, operation: Operation, bytes: &[u8], caller: &Caller) -> Vec<u8> {
-    let request = Request::decode(bytes).and_then(|request| {
-        if request.is(operation) { Ok(request) } else { Err(Malformed::new("the action of another service", "Header/Action")) }
-    });
+    let request = Request::decode(bytes);
     let mut header = AnswerHeader { relates_to: None, activity_id: caller.trace_id.clone(), timestamp: None };
     let outcome = match request {
         Ok(request) => {
             header.relates_to.clone_from(&request.message_id);
             match operation {
+                _ if !request.is(operation) => Err(Malformed::new("the action of another service", "Header/Action").into()),
                 Operation::Discover => discover(app, &request).map(|result| result.encode(&header)),
                 Operation::GetPolicies => policies(app, &request, caller).await.map(|policy| policy.encode(&header)),
                 Operation::RequestToken => match request_token(app, &request, caller).await {
@@ -120,11 +118,18 @@ fn discover(app: &App, request: &Request) -> Result<DiscoverResult> {
 /// MS-XCEP: what key to make. Only for who may enrol or renew.
 async fn policies(app: &App, request: &Request, caller: &Caller) -> Result<Policy> {
     GetPolicies::decode(&request.body)?;
-    match security(request)? {
+    let given = security(request)?;
+    // A device that renews may say a name and rubbish with it; its certificate is what counts.
+    let renews = match given {
+        Security::None => false,
+        _ => caller.certificate.is_some() && renew::identify(app, caller).await.is_ok(),
+    };
+    match given {
+        _ if renews => {}
         // There is nothing secret in the policy; who renews proves it with the request.
         Security::None if caller.signs => {}
         Security::None => drop(renew::identify(app, caller).await?),
-        given => drop(authenticate::authenticate(app, given, caller).await?),
+        _ => drop(authenticate::authenticate(app, given, caller).await?),
     }
     let seconds = |days: u32| u64::try_from(i64::from(days) * DAY / 1000).unwrap_or_default();
     Ok(Policy {
@@ -172,10 +177,14 @@ async fn record_refusal(app: &App, operation: Operation, error: &Error, caller: 
             return;
         }
     };
-    let state =
-        serde_json::json!({ "code": code, "operation": format!("{operation:?}"), "reason": error.to_string(), "trace": caller.trace_id });
-    let entry = Entry::new("anonymous", "enrollment.refused", "enrollment:new", caller.origin()).after(&state);
+    metrics::counter!("muster_enrollment_refusals_total", "code" => code).increment(1);
     let now = app.now();
+    if !app.strangers.note(&caller.origin(), code, now) {
+        return;
+    }
+    let reason = fault::cut(&error.to_string());
+    let state = serde_json::json!({ "code": code, "operation": format!("{operation:?}"), "reason": reason, "trace": caller.trace_id });
+    let entry = Entry::new("anonymous", "enrollment.refused", "enrollment:new", caller.origin()).after(&state);
     if let Err(error) = app.store.write(move |tx| audit::append(tx, &entry, now)).await {
         tracing::error!(%error, "the audit row of a refused enrolment was not written");
     }

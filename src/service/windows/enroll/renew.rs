@@ -7,23 +7,25 @@ use openssl::sha::sha256;
 use super::issue::{certificate_store, identity_grant, trust};
 use super::{Caller, csr};
 use crate::app::App;
-use crate::clock::DAY;
+use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
-use crate::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
-use crate::domain::enrollment::State;
+use crate::domain::certificate::{AttributeType, Certificate, Grant, RevocationReason};
+use crate::domain::device::Platform;
+use crate::domain::enrollment::{Enrollment, State};
+use crate::ids::CertificateId;
 use crate::service::pki::{authority, issue as pki, revoke};
 use crate::service::{Error, Result};
-use crate::store::certificates::Search;
+use crate::store::certificates::Live;
 use crate::store::enrollments::Identity;
-use crate::store::{audit, certificates, enrollments};
+use crate::store::{self, Tx, audit, certificates, enrollments, users};
 use crate::wire::Malformed;
 use crate::wire::cms::SignedData;
 use crate::wire::mde::wstep::{Csr, RequestToken};
 use crate::wire::provisioning::Document;
 
-/// Most certificates of a device that are looked through.
-const MANY: i64 = 1000;
+/// How many certificates of a device are looked through at a time.
+const BATCH: i64 = 200;
 
 /// The enrolment that the connection's certificate belongs to, when both are good.
 ///
@@ -33,7 +35,8 @@ const MANY: i64 = 1000;
 pub(super) async fn identify(app: &App, caller: &Caller) -> Result<Identity> {
     let der = caller.certificate.as_ref().ok_or(Refusal::TokenInvalid)?;
     let sha256 = hex::encode(sha256(der));
-    let identity = app.store.read(move |c| enrollments::find_identity(c, &sha256)).await?.ok_or(Refusal::CertificateNotOurs)?;
+    let identity = app.store.read(move |c| enrollments::find_identity(c, &sha256)).await?;
+    let identity = identity.filter(|identity| identity.enrollment.platform == Platform::Windows).ok_or(Refusal::CertificateNotOurs)?;
     let now = app.now();
     if identity.certificate.revoked_at.is_some() {
         return Err(Refusal::CertificateRevoked.into());
@@ -41,13 +44,38 @@ pub(super) async fn identify(app: &App, caller: &Caller) -> Result<Identity> {
     if now < identity.certificate.not_before || now > identity.certificate.not_after {
         return Err(Refusal::RenewalCertificateExpired.into());
     }
-    if !matches!(identity.enrollment.state, State::Provisioned | State::Active) {
+    if !may_renew(&identity.enrollment) {
         return Err(Refusal::EnrollmentEnded.into());
     }
     if identity.user.as_ref().is_some_and(|user| !user.enabled) {
         return Err(Refusal::AccountDisabled.into());
     }
     Ok(identity)
+}
+
+/// Whether the enrolment goes on: one that is leaving gets no new certificate.
+fn may_renew(enrollment: &Enrollment) -> bool {
+    matches!(enrollment.state, State::Provisioned | State::Active)
+}
+
+/// The server's name in the device's tree, which stays what it was when the device enrolled: it stands in the certificate's name.
+fn provider_id(grant: &Grant) -> Option<&str> {
+    let mut attributes = grant.subject.iter().flat_map(|rdn| &rdn.0);
+    attributes.find(|attribute| attribute.kind == AttributeType::OrganizationalUnit).map(|attribute| attribute.value.as_str())
+}
+
+/// What [`identify`] saw may have changed while the new certificate was made: looks again, and lets nobody change it before the commit.
+fn check_again(tx: &mut Tx<'_>, old: &CertificateId, enrollment: &Enrollment) -> store::Result<()> {
+    let enrollment = enrollments::load_enrollment(tx.conn(), &enrollment.id)?;
+    if !may_renew(&enrollment) {
+        return Err(Refusal::EnrollmentEnded.into());
+    }
+    if let Some(user) = &enrollment.user_id
+        && !users::lock_user(tx, user)?.enabled
+    {
+        return Err(Refusal::AccountDisabled.into());
+    }
+    if certificates::claim_renewal(tx, old)? { Ok(()) } else { Err(Refusal::CertificateRevoked.into()) }
 }
 
 /// Renews a certificate.
@@ -67,25 +95,27 @@ pub(super) async fn renew(app: &App, request: &RequestToken, caller: &Caller) ->
     let key = csr::public_key(csr).await?;
     let windows = &app.config.windows;
     let enrollment = &identity.enrollment;
-    let grant = identity_grant(&enrollment.device_id, &windows.provider_id, windows.identity_days, enrollment);
+    let old = identity.certificate.id.clone();
+    let old = app.store.read(move |c| certificates::load_certificate(c, &old)).await?;
+    let provider_id = provider_id(&old.grant).unwrap_or(&windows.provider_id).to_owned();
+    let grant = identity_grant(&enrollment.device_id, &provider_id, windows.identity_days, enrollment);
     let authority = authority::issuing(app).await?;
     let issued = pki::prepare(app, &authority.id, &grant, &key).await?;
     let (root, intermediate) = trust(&authority);
-    let document = Document {
-        root,
-        intermediate,
-        certificate: issued.der,
-        store: certificate_store(enrollment.kind),
-        provider_id: windows.provider_id.clone(),
-        management: None,
-    };
+    let document =
+        Document { root, intermediate, certificate: issued.der, store: certificate_store(enrollment.kind), provider_id, management: None };
     let actor = format!("device:{}", enrollment.device_id);
     let issued_entry = pki::audit(&issued.certificate, &actor, &caller.origin());
     let state = serde_json::json!({ "old": identity.certificate.id, "new": issued.certificate.id });
     let entry = Entry::new(actor, "enrollment.renew", format!("enrollment:{}", enrollment.id), caller.origin()).after(&state);
     let certificate = issued.certificate;
+    let (enrollment, most) = (enrollment.clone(), i64::from(app.config.scep.live_certificates));
     app.store
         .write(move |tx| {
+            check_again(tx, &old.id, &enrollment)?;
+            if certificates::count_alike(tx.conn(), &certificate, now)? >= most {
+                return Err(Refusal::RenewalTooMany.into());
+            }
             certificates::insert_certificate(tx, &certificate, now)?;
             audit::append(tx, &issued_entry, now)?;
             audit::append(tx, &entry, now)
@@ -140,19 +170,43 @@ pub async fn confirm_renewal(app: &App, identity: &Identity, origin: &str) -> Re
             if current.is_some_and(|current| current.id == fresh.id || current.created_at > fresh.created_at) {
                 return Ok(());
             }
-            let actor = format!("device:{}", enrollment.device_id);
-            let search =
-                Search { device: Some(enrollment.device_id.clone()), status: Some(CertificateStatus::Active), ..Search::default() };
-            for old in certificates::list_certificates(tx.conn(), &search, MANY)? {
-                let same_line = old.grant.purpose == Purpose::MdmIdentity && old.grant.enrollment_id.as_ref() == Some(&enrollment.id);
-                if same_line && old.id != fresh.id && old.created_at <= fresh.created_at {
-                    certificates::update_superseded(tx, &old.id, &fresh.id)?;
-                    revoke::revoke_in(tx, &old.id, RevocationReason::Superseded, &actor, &origin, now)?;
-                }
-            }
+            supersede(tx, &enrollment, &fresh, &origin, now)?;
             enrollment.certificate_id = Some(fresh.id);
             enrollments::claim_update(tx, &enrollment)
         })
         .await?;
     Ok(())
+}
+
+/// Revokes the identities of the enrolment that are not younger than `fresh`.
+fn supersede(tx: &mut Tx<'_>, enrollment: &Enrollment, fresh: &Certificate, origin: &str, now: Time) -> store::Result<()> {
+    let actor = format!("device:{}", enrollment.device_id);
+    let live = Live { device: Some(enrollment.device_id.clone()), identity: Some(true), ..Live::default() };
+    let mut after = None;
+    loop {
+        let batch = certificates::list_live(tx.conn(), &live, after.as_ref(), now, BATCH)?;
+        let Some(last) = batch.last() else { return Ok(()) };
+        after = Some(last.id.clone());
+        for old in batch {
+            let same_line = old.grant.enrollment_id.as_ref() == Some(&enrollment.id);
+            if same_line && old.id != fresh.id && old.created_at <= fresh.created_at {
+                certificates::update_superseded(tx, &old.id, &fresh.id)?;
+                revoke::revoke_in(tx, &old.id, RevocationReason::Superseded, &actor, origin, now)?;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::certificate::{Purpose, Rdn};
+
+    #[test]
+    fn the_name_of_the_server_stays_that_of_the_first_certificate() {
+        let mut grant = Grant::client(Purpose::MdmIdentity, "device-1", 365);
+        assert_eq!(provider_id(&grant), None);
+        grant.subject.push(Rdn::new(AttributeType::OrganizationalUnit, "Before"));
+        assert_eq!(provider_id(&grant), Some("Before"));
+    }
 }

@@ -1,5 +1,11 @@
 //! Windows enrolment over real TLS, as a simulated device does it, and as broken or hostile clients do.
 
+mod answers;
+mod entra;
+mod guards;
+mod hardware;
+mod renewal;
+
 use muster::clock::{DAY, MINUTE, Time};
 use muster::config::{Config, EntraTenant};
 use muster::domain::device::State as DeviceState;
@@ -18,7 +24,7 @@ use muster::wire::mde::discovery::{AuthPolicy, Discover, DiscoverResult, Version
 use muster::wire::mde::fault::{Code, ErrorType, Fault};
 use muster::wire::mde::soap::{Answer, Security};
 use muster::wire::mde::wstep::{Csr, RequestToken, RequestType};
-use muster::wire::provisioning::{Store, thumbprint};
+use muster::wire::provisioning::Store;
 use openssl::pkey::{PKey, Private};
 use openssl::rsa::Rsa;
 use openssl::sha::sha256;
@@ -192,10 +198,21 @@ fn discover(version: Version, auth_policies: Vec<AuthPolicy>) -> Discover {
     }
 }
 
+/// A fault's `Message` and its `Reason`, as the device reads the one or the other.
+fn message_and_reason(answer: &[u8]) -> (String, String) {
+    let text = std::str::from_utf8(answer).unwrap();
+    let between = |start: &str, end: &str| text.split_once(start).unwrap().1.split_once(end).unwrap().0.to_owned();
+    (between("<Message>", "</Message>"), between("<s:Text xml:lang=\"en-us\">", "</s:Text>"))
+}
+
 async fn post(house: &House, url: &Url, body: &[u8]) -> (u16, Option<Fault>) {
     let mut client = house.client();
     let answer = client.send("POST", url, &[("Content-Type", "application/soap+xml")], body).await.unwrap();
     let fault = Answer::decode(&answer.body).ok().and_then(|answer| answer.body.err());
+    if fault.is_some() {
+        let (message, reason) = message_and_reason(&answer.body);
+        assert_eq!(message, reason);
+    }
     (answer.status, fault)
 }
 
@@ -363,13 +380,55 @@ async fn e10_e11_a_device_enrols_and_its_document_is_what_windows_expects() {
         assert_eq!(identity.chain[0].issued(&identity.certificate), openssl::x509::X509VerifyResult::OK);
         assert_eq!(root.issued(&identity.chain[0]), openssl::x509::X509VerifyResult::OK);
         assert_eq!(root.to_der().unwrap(), authority::root_certificate(&house.server.app).await.unwrap());
-        assert_eq!(thumbprint(b""), "DA39A3EE5E6B4B0D3255BFEF95601890AFD80709");
     }
     let csr = enroll::certificate_request("D", &key()).unwrap();
     house.request_token(&issue(csr), &house.on_premise().await).await.unwrap();
     assert_eq!(house.devices().await, 3, "without HWDevID, too");
-    let secrets = format!("{:?}", house.audit().await);
-    assert!(!secrets.contains("AAUTH") && !secrets.contains("PRIVATE"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn e11_the_document_names_each_certificate_by_its_thumbprint_in_order() {
+    let house = house().await;
+    let security = house.on_premise().await;
+    let mut request = issue(enroll::certificate_request("D1", &key()).unwrap());
+    for (kind, store) in [("Full", "User"), ("Device", "System")] {
+        request.context.push(("EnrollmentType".into(), kind.into()));
+        let bytes = request.encode("m", "t", &security);
+        let to = house.url("/EnrollmentServer/Enrollment.svc");
+        let answer = house.client().send("POST", &to, &[("Content-Type", "application/soap+xml")], &bytes).await.unwrap();
+        let body = Answer::decode(&answer.body).unwrap().body.unwrap();
+        let text = String::from_utf8(muster::wire::mde::wstep::decode_answer(&body).unwrap()).unwrap();
+        // Read as text, not with our own codec.
+        let mut rest = text.as_str();
+        for place in [
+            r#""Root"><characteristic type="System""#.to_owned(),
+            r#""CA"><characteristic type="System""#.into(),
+            format!(r#""My"><characteristic type="{store}""#),
+        ] {
+            let start = format!(r#"<characteristic type={place}><characteristic type=""#);
+            let (_, after) = rest.split_once(start.as_str()).unwrap_or_else(|| panic!("{place} in its order: {text}"));
+            let (thumbprint, after) = after.split_once(r#""><parm name="EncodedCertificate" value=""#).unwrap();
+            let (base64, after) = after.split_once('"').unwrap();
+            let der = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, base64).unwrap();
+            let sha1 = openssl::hash::hash(openssl::hash::MessageDigest::sha1(), &der).unwrap();
+            assert_eq!(thumbprint, hex::encode_upper(sha1), "{place}");
+            X509::from_der(&der).unwrap();
+            rest = after;
+        }
+        // No secret of the document is anywhere in the audit log.
+        let rows = format!("{:?}", house.audit().await);
+        let secrets: Vec<_> = text.split(r#"name="AAUTHSECRET" value=""#).skip(1).map(|rest| rest.split_once('"').unwrap().0).collect();
+        assert_eq!(secrets.len(), 2);
+        let Security::UserName { password, .. } = &security else { panic!() };
+        for secret in secrets.into_iter().chain([password.as_str(), password.replace('-', "").as_str()]) {
+            assert!(secret.len() >= 8 && !rows.contains(secret), "{secret}");
+        }
+        request.context.pop();
+    }
+    let token =
+        enroll::federated(&mut house.client(), &house.url("/EnrollmentServer/Authenticate"), UPN, &house.pass().await).await.unwrap();
+    house.request_token(&request, &Security::Token(token.clone())).await.unwrap();
+    assert!(!format!("{:?}", house.audit().await).contains(std::str::from_utf8(&token).unwrap()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -408,336 +467,10 @@ async fn e13_the_same_hardware_again_supersedes_its_old_enrolment() {
     let mut client = first.client(&house.roots()).unwrap();
     let refused = enroll::renew(&mut client, &first, &key(), false).await;
     assert_eq!(fault(refused).0, Code::Authentication);
+    let kind = [("Content-Type", "application/vnd.syncml.dm+xml")];
+    let said = first.client(&house.roots()).unwrap().send("POST", &first.management_url().unwrap(), &kind, b"<SyncML/>").await.unwrap();
+    assert_eq!(said.status, 403, "the superseded identity does not manage");
+    let rows = house.audit().await;
+    assert!(rows.iter().any(|(action, after)| action == "management.refused" && after.contains("CRT0002")), "{rows:?}");
     assert_eq!(second.management.subject, first.management.subject);
-}
-
-const BEN: &str = "ben@example.org";
-
-/// Lets Ben enrol that PC, over a connection with or without a client certificate.
-async fn ben_enrolls(house: &House, machine: &Machine, client: &mut Client) -> Identity {
-    let ben = User {
-        id: UserId::new(),
-        upn: BEN.into(),
-        display_name: "Ben".into(),
-        mail: None,
-        sam_account_name: None,
-        security_identifier: None,
-        distinguished_name: None,
-        role: Role::User,
-        enabled: true,
-    };
-    let id = ben.id.clone();
-    house.server.app.store.write(move |tx| users::insert_user(tx, &ben, Time(1))).await.unwrap();
-    let pass = tap::create(&house.server.app, &id, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();
-    enroll::enroll(client, &house.discovery, machine, &SignIn::Pass { user: BEN.into(), pass }, &key()).await.unwrap()
-}
-
-async fn state_of_devices(house: &House) -> Vec<(DeviceState, bool, bool)> {
-    let all = house.server.app.store.read(|c| {
-        let all = devices::list_devices(c, &Filter::default(), "", 10)?;
-        all.into_iter()
-            .map(|device| {
-                let current = enrollments::find_current_enrollment(c, &device.id)?.is_some();
-                Ok((device.state, device.hardware_id.is_some(), current))
-            })
-            .collect::<Result<Vec<_>, _>>()
-    });
-    all.await.unwrap()
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn nobody_ends_somebody_elses_enrolment_by_claiming_to_be_the_same_hardware() {
-    let house = house().await;
-    let victim = house.enroll(&Machine::windows_11(7)).await.unwrap();
-    let claimant = ben_enrolls(&house, &Machine::windows_11(7), &mut house.client()).await;
-    assert_eq!(state_of_devices(&house).await, [(DeviceState::Managed, true, true), (DeviceState::Managed, true, true)]);
-    let hash = hex::encode(sha256(&victim.certificate.to_der().unwrap()));
-    let old = house.server.app.store.read(move |c| enrollments::find_identity(c, &hash)).await.unwrap().unwrap();
-    assert!(old.certificate.revoked_at.is_none() && old.enrollment.ended_at.is_none(), "the victim's device goes on");
-    let (old, new) = (old.enrollment.device_id, claimant.management.entity_id.clone());
-    let rows = house.server.app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
-    let alert = rows.into_iter().find(|row| row.action == "device.hardware-contested").expect("an alert");
-    let text = alert.after.unwrap_or_default();
-    assert_eq!(alert.target, format!("device:{old}"));
-    assert!(text.contains(old.as_str()) && text.contains(&new), "{text}");
-    let shown = muster::service::device::show(&house.server.app, &old).await.unwrap();
-    assert_eq!(shown.same_hardware_as.iter().map(ToString::to_string).collect::<Vec<_>>(), std::slice::from_ref(&new));
-    let contested = muster::service::device::contested(&house.server.app).await.unwrap();
-    assert_eq!(contested.len(), 1);
-    assert_eq!(contested[0].devices.iter().map(ToString::to_string).collect::<Vec<_>>(), [old.to_string(), new.clone()]);
-    // Each of the two enrols again as itself.
-    house.enroll(&Machine::windows_11(7)).await.unwrap();
-    assert_eq!(house.devices().await, 2);
-    // An administrator decides, and nothing is contested any more.
-    let new = muster::ids::DeviceId::parse(&new).unwrap();
-    muster::service::device::retire(&house.server.app, &new, "cli:test", "local").await.unwrap();
-    muster::service::device::give_up_device(&house.server.app, &new, &muster::service::directory::By::local("cli:test")).await.unwrap();
-    assert_eq!(muster::service::device::contested(&house.server.app).await.unwrap().len(), 0);
-    house.enroll(&Machine::windows_11(7)).await.unwrap();
-    let states = state_of_devices(&house).await;
-    assert_eq!(states, [(DeviceState::Managed, true, true), (DeviceState::Retired, false, false)]);
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hardware_in_other_hands_becomes_another_device_once_an_administrator_has_retired_it() {
-    let house = house().await;
-    let first = house.enroll(&Machine::windows_11(7)).await.unwrap();
-    let id = muster::ids::DeviceId::parse(&first.management.entity_id).unwrap();
-    muster::service::device::retire(&house.server.app, &id, "cli:test", "local").await.unwrap();
-    ben_enrolls(&house, &Machine::windows_11(7), &mut house.client()).await;
-    assert_eq!(state_of_devices(&house).await, [(DeviceState::Retired, false, false), (DeviceState::Managed, true, true)]);
-    assert!(!house.audit().await.iter().any(|(action, _)| action == "device.hardware-contested"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn hardware_in_other_hands_becomes_another_device_when_it_shows_its_certificate() {
-    let house = house().await;
-    let first = house.enroll(&Machine::windows_11(7)).await.unwrap();
-    let mut client = first.client(&house.roots()).unwrap();
-    ben_enrolls(&house, &Machine::windows_11(7), &mut client).await;
-    assert_eq!(state_of_devices(&house).await, [(DeviceState::Retired, false, false), (DeviceState::Managed, true, true)]);
-    let all = house.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 10)).await.unwrap();
-    let ids: Vec<_> = all.into_iter().map(|device| device.id).collect();
-    let verdicts = house.server.app.store.read(move |c| ids.iter().map(|id| muster::store::compliance::find_verdict(c, id)).collect());
-    let verdicts: Result<Vec<_>, _> = verdicts.await;
-    let verdicts: Vec<_> = verdicts.unwrap().into_iter().map(|stored| stored.unwrap().verdict.compliant).collect();
-    assert_eq!(verdicts, [false, true], "the device that was left is not compliant, the new one is judged");
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r1_a_renewal_in_its_window_keeps_the_old_certificate_until_the_new_one_is_used() {
-    let house = house().await;
-    let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
-    let mut client = identity.client(&house.roots()).unwrap();
-    assert_eq!(fault(enroll::renew(&mut client, &identity, &key(), false).await).1, Some(ErrorType::NotEligibleToRenew), "too early");
-    assert!(house.refused("ENR0012").await);
-    house.server.clock.advance(310 * DAY);
-    let lost = enroll::renew(&mut client, &identity, &key(), true).await.unwrap();
-    let renewed = enroll::renew(&mut client, &identity, &key(), false).await.expect("the answer may have been lost");
-    let find = |identity: &Identity| {
-        let hash = hex::encode(sha256(&identity.certificate.to_der().unwrap()));
-        let store = house.server.app.store.clone();
-        async move { store.read(move |c| enrollments::find_identity(c, &hash)).await.unwrap().unwrap() }
-    };
-    let old = find(&identity).await;
-    assert!(old.certificate.revoked_at.is_none(), "the old one still works");
-    confirm_renewal(&house.server.app, &old, "192.0.2.1").await.unwrap();
-    assert!(find(&renewed).await.certificate.revoked_at.is_none(), "using the old one changes nothing");
-    house.server.clock.advance(1);
-    let new = find(&renewed).await;
-    confirm_renewal(&house.server.app, &new, "192.0.2.1").await.unwrap();
-    assert!(find(&identity).await.certificate.revoked_at.is_some());
-    assert!(find(&lost).await.certificate.revoked_at.is_some());
-    let new = find(&renewed).await;
-    assert_eq!(new.enrollment.certificate_id, Some(new.certificate.id.clone()));
-    confirm_renewal(&house.server.app, &new, "192.0.2.1").await.unwrap();
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn r2_a_renewal_by_anything_but_the_current_certificate_is_refused() {
-    let house = house().await;
-    let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
-    let other = house.enroll(&Machine::windows_11(2)).await.unwrap();
-    house.server.clock.advance(310 * DAY);
-    let roots = house.roots();
-    let csr = enroll::certificate_request("D", &key()).unwrap();
-    let renew_with = |signed: Vec<u8>| RequestToken { request_type: RequestType::Renew, csr: Csr::Pkcs7(signed), context: Vec::new() };
-    let to = identity.enrollment_url.clone();
-    let foreign = Ca::new("Foreign").leaf("foreign", &[]);
-    // Signed by another device's certificate, by a foreign one, and with the right certificate but the wrong key.
-    for signed in [
-        enroll::sign(&csr, &other.certificate, &other.key).unwrap(),
-        enroll::sign(&csr, &foreign.certificate, &key()).unwrap(),
-        enroll::sign(&csr, &identity.certificate, &new_key().unwrap()).unwrap(),
-    ] {
-        let mut client = identity.client(&roots).unwrap();
-        let refused = enroll::request_token(&mut client, &to, &renew_with(signed), &Security::None).await;
-        assert_eq!(fault(refused).0, Code::Authentication);
-    }
-    let good = enroll::sign(&csr, &identity.certificate, &identity.key).unwrap();
-    let without = enroll::request_token(&mut house.client(), &to, &renew_with(good.clone()), &Security::None).await;
-    assert_eq!(fault(without).0, Code::Authentication, "without a client certificate");
-    let mut stranger = Client::new(&roots, Some((&foreign.certificate, &[], &foreign.key))).unwrap();
-    assert_eq!(fault(enroll::request_token(&mut stranger, &to, &renew_with(good.clone()), &Security::None).await).0, Code::Authentication);
-    let id = house.server.app.store.read(|c| certificates::list_certificates(c, &Search::default(), 100)).await.unwrap();
-    let id = id.into_iter().find(|c| c.der == other.certificate.to_der().unwrap()).unwrap().id;
-    let (app, reason) = (&house.server.app, muster::domain::certificate::RevocationReason::KeyCompromise);
-    authority::renew_service_keys(app).await.unwrap();
-    muster::service::pki::revoke::revoke(app, &id, reason, "cli:test", "local").await.unwrap();
-    let mut client = other.client(&roots).unwrap();
-    assert_eq!(fault(enroll::renew(&mut client, &other, &key(), false).await).0, Code::Authentication, "revoked");
-    house.server.clock.advance(60 * DAY);
-    let mut client = identity.client(&roots).unwrap();
-    assert_eq!(fault(enroll::renew(&mut client, &identity, &key(), false).await).0, Code::Authentication, "expired");
-    let rows = format!("{:?}", house.audit().await);
-    for code in ["ENR0009", "ENR0010", "ENR0011", "AUT0006", "CRT0001", "CRT0002"] {
-        assert!(rows.contains(code), "{code}");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_retired_device_keeps_only_its_identity_until_it_has_left() {
-    use muster::service::device;
-    let house = house().await;
-    let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
-    let hash = hex::encode(sha256(&identity.certificate.to_der().unwrap()));
-    let find = || {
-        let (hash, store) = (hash.clone(), house.server.app.store.clone());
-        async move { store.read(move |c| enrollments::find_identity(c, &hash)).await.unwrap().unwrap() }
-    };
-    let before = find().await;
-    device::retire(&house.server.app, &before.enrollment.device_id, "cli:test", "local").await.unwrap();
-    device::retire(&house.server.app, &before.enrollment.device_id, "cli:test", "local").await.unwrap();
-    let told = find().await;
-    assert_eq!(told.enrollment.state, muster::domain::enrollment::State::Unenrolling);
-    assert!(told.certificate.revoked_at.is_none());
-    let id = told.enrollment.id.clone();
-    let sealer = house.server.app.sealer();
-    let orders = house.server.app.store.read(move |c| muster::store::commands::list_open(c, &sealer, &id, 10)).await.unwrap();
-    assert_eq!(orders.readable.len(), 1);
-    house.server.clock.advance(310 * DAY);
-    let mut client = identity.client(&house.roots()).unwrap();
-    assert_eq!(fault(enroll::renew(&mut client, &identity, &key(), false).await).0, Code::Authentication, "it is leaving");
-    assert!(house.refused("ENR0001").await);
-    device::give_up(&house.server.app, &told.enrollment.id, "cli:test", "192.0.2.1").await.unwrap();
-    let gone = find().await;
-    assert!(gone.certificate.revoked_at.is_some() && gone.enrollment.ended_at.is_some());
-    let all = house.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 10)).await.unwrap();
-    assert_eq!(all[0].state, DeviceState::Retired);
-}
-
-/// A tenant with its own key, whose key set a small HTTP server on loopback publishes.
-struct Tenant {
-    key: josekit::jwk::Jwk,
-    config: EntraTenant,
-}
-
-impl Tenant {
-    async fn start() -> Self {
-        use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-        let mut key = josekit::jwk::Jwk::generate_rsa_key(2048).unwrap();
-        key.set_key_id("k1");
-        let mut public = key.to_public_key().unwrap();
-        public.set_key_id("k1");
-        let body = serde_json::json!({ "keys": [public.as_ref()] }).to_string();
-        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let jwks_uri = format!("http://{}/keys", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            while let Ok((mut stream, _)) = listener.accept().await {
-                let _ = stream.read(&mut [0; 4096]).await;
-                let head = format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\nConnection: close\r\n\r\n", body.len());
-                let _ = stream.write_all(format!("{head}{body}").as_bytes()).await;
-            }
-        });
-        let tenant_id = "11111111-2222-3333-4444-555555555555".to_owned();
-        let issuer = format!("https://sts.example/{tenant_id}/");
-        Self { key, config: EntraTenant { tenant_id, issuer, audience: "https://muster.example".into(), jwks_uri } }
-    }
-
-    fn token(&self, now: Time, kid: &str, change: impl FnOnce(&mut serde_json::Value)) -> String {
-        let mut claims = serde_json::json!({
-            "tid": self.config.tenant_id, "iss": self.config.issuer, "aud": self.config.audience, "exp": now.seconds() + 3600,
-            "nbf": now.seconds() - 60, "scp": "mdm_delegation", "oid": "o1", "upn": UPN, "deviceid": "entra-device-1",
-        });
-        change(&mut claims);
-        let mut key = self.key.clone();
-        key.set_key_id(kid);
-        let header = josekit::jws::JwsHeader::new();
-        let signer = josekit::jws::RS256.signer_from_jwk(&key).unwrap();
-        josekit::jws::serialize_compact(claims.to_string().as_bytes(), &header, &signer).unwrap()
-    }
-}
-
-async fn house_of(tenant: &Tenant) -> House {
-    let config = tenant.config.clone();
-    house_with(move |c| c.windows.entra = vec![config]).await
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e7_only_a_sound_token_of_the_tenant_enrols() {
-    let tenant = Tenant::start().await;
-    let house = house_of(&tenant).await;
-    let now = house.server.app.now();
-    let good = tenant.token(now, "k1", |_| ());
-    let payload = good.split('.').nth(1).unwrap();
-    let none = format!("eyJhbGciOiJub25lIiwia2lkIjoiazEifQ.{payload}.");
-    let forged = format!("{}A.{}", good.rsplit_once('.').unwrap().0, good.rsplit_once('.').unwrap().1);
-    let cases = [
-        ("alg none", none),
-        ("signature", forged),
-        ("kid", tenant.token(now, "unknown", |_| ())),
-        ("aud", tenant.token(now, "k1", |c| c["aud"] = "https://other.example".into())),
-        ("tid", tenant.token(now, "k1", |c| c["tid"] = "99999999-2222-3333-4444-555555555555".into())),
-        ("exp", tenant.token(now, "k1", |c| c["exp"] = (now.seconds() - 3600).into())),
-        ("scp", tenant.token(now, "k1", |c| c["scp"] = "other".into())),
-        ("rubbish", "rubbish".to_owned()),
-    ];
-    for (what, bad) in cases {
-        let refused =
-            enroll::policy(&mut house.client(), &house.url("/EnrollmentServer/Policy.svc"), &Security::Jwt(bad.into_bytes())).await;
-        let Err(Failure::Fault(fault)) = refused else { panic!("{what}") };
-        assert_eq!(fault.code, Code::Authentication, "{what}");
-    }
-    let stranger = tenant.token(now, "k1", |c| c["upn"] = "nobody@example.org".into());
-    let stranger = Security::Jwt(stranger.into_bytes());
-    let refused = enroll::policy(&mut house.client(), &house.url("/EnrollmentServer/Policy.svc"), &stranger).await;
-    assert_eq!(fault(refused).0, Code::Authorization);
-    assert!(house.refused("ENR0016").await);
-    house.enable(false).await;
-    let disabled = Security::Jwt(good.clone().into_bytes());
-    let refused = enroll::policy(&mut house.client(), &house.url("/EnrollmentServer/Policy.svc"), &disabled).await;
-    assert_eq!(fault(refused).0, Code::Authorization);
-    assert!(house.refused("AUT0001").await);
-    house.enable(true).await;
-    let machine = Machine::windows_11(1);
-    enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(good), &key()).await.unwrap();
-    let all = house.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 10)).await.unwrap();
-    assert_eq!(all[0].entra_device_id.as_deref(), Some("entra-device-1"));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn e14_the_terms_are_answered_with_exactly_the_parameters_that_windows_expects() {
-    let tenant = Tenant::start().await;
-    let house = house_of(&tenant).await;
-    let token = tenant.token(house.server.app.now(), "k1", |c| c["scp"] = serde_json::Value::Null);
-    let client = house.server.client();
-    let visit = |redirect: &str, version: &str, mode: &str, token: &str| {
-        let query = [("redirect_uri", redirect), ("client-request-id", "crid-1"), ("api-version", version), ("mode", mode)];
-        let url = Url::parse_with_params(&format!("{}/EnrollmentServer/TermsOfUse", house.server.web), query).unwrap();
-        client.get(url).bearer_auth(token).send()
-    };
-    let home = "ms-appx-web://Microsoft.AAD.BrokerPlugin";
-    let location = |answer: &reqwest::Response| {
-        assert_eq!(answer.status(), 302);
-        answer.headers()["location"].to_str().unwrap().to_owned()
-    };
-    let elsewhere = visit("https://x", "1.0", "", &token).await.unwrap();
-    assert_eq!(elsewhere.status(), 400);
-    assert!(elsewhere.text().await.unwrap().contains("ENR0015"));
-    let wrong = location(&visit(home, "2.0", "", &token).await.unwrap());
-    assert!(wrong.starts_with(&format!("{home}?error=invalid_request&error_description=")) && wrong.ends_with("&client-request-id=crid-1"));
-    let wrong = location(&visit(home, "1.0", "", "bad").await.unwrap());
-    assert!(wrong.starts_with(&format!("{home}?error=unauthorized_client&")), "{wrong}");
-    assert!(!visit(home, "1.0", "azureadjoin", &token).await.unwrap().text().await.unwrap().contains("Decline"));
-    let page = visit(home, "1.0", "", &token).await.unwrap().text().await.unwrap();
-    assert!(page.contains("Decline"));
-    let state = page.split_once("name=\"state\" value=\"").unwrap().1.split_once('"').unwrap().0.to_owned();
-    let decide = |decision: &str, state: &str| {
-        let body = Url::parse_with_params("http://x/", [("state", state), ("decision", decision)]).unwrap();
-        client.post(format!("{}/EnrollmentServer/TermsOfUse", house.server.web)).body(body.query().unwrap().to_owned()).send()
-    };
-    assert_eq!(location(&decide("decline", &state).await.unwrap()), format!("{home}?IsAccepted=false&client-request-id=crid-1"));
-    assert_eq!(decide("accept", "forged.state").await.unwrap().status(), 400);
-    let accepted = location(&decide("accept", &state).await.unwrap());
-    let blob = accepted.strip_prefix(&format!("{home}?IsAccepted=true&OpaqueBlob=")).unwrap();
-    let blob = blob.strip_suffix("&client-request-id=crid-1").unwrap().to_owned();
-    let jwt = tenant.token(house.server.app.now(), "k1", |_| ());
-    let mut machine = Machine::windows_11(1);
-    machine.more.push(("EnrollmentData".into(), "forged".into()));
-    let refused = enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(jwt.clone()), &key()).await;
-    assert_eq!(fault(refused).1, Some(ErrorType::InvalidEnrollmentData));
-    assert!(house.refused("ENR0005").await);
-    machine.more.pop();
-    machine.more.push(("EnrollmentData".into(), blob));
-    enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(jwt), &key()).await.unwrap();
 }
