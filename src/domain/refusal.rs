@@ -111,7 +111,7 @@ refusals! {
     RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";
     RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
     RenewalTooEarly = "ENR0012", "the certificate is not due for renewal yet";
-    RenewalTooMany = "ENR0020", "the device has renewed its certificate several times and used none of the new ones; revoke them or enrol the device again (scep.live_certificates)";
+    RenewalTooMany = "ENR0024", "the device has renewed its certificate several times and used none of the new ones; revoke them or enrol the device again (scep.live_certificates)";
     ScepHolderGone = "SCP0004", "the device has left, its user is disabled, or it should not have the profile any more; refuse the request";
     ScepRenewalTooEarly = "SCP0002", "the certificate is not near its end; renew it later, or ask with a challenge (scep.renewal_percent)";
     ScepRenewalTooMany = "SCP0003", "there are as many such certificates as allowed; revoke those that are not needed (scep.live_certificates)";
