@@ -154,9 +154,17 @@ impl Sealer {
         use std::os::unix::fs::OpenOptionsExt as _;
         let fail = |e: std::io::Error| SealError::KeyFile(format!("{}: {e}", path.display()));
         let draft = path.with_extension("new");
-        let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(fail)?;
+        // A draft that a crash left behind would keep the mode it has: the file is always a new one.
+        match std::fs::remove_file(&draft) {
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(fail(e)),
+            _ => {}
+        }
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(fail)?;
         file.write_all(self.to_text().as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
-        std::fs::rename(&draft, path).map_err(fail)
+        std::fs::rename(&draft, path).map_err(fail)?;
+        // The new name survives a power cut only once its directory is on the disk.
+        let directory = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+        std::fs::File::open(directory).and_then(|d| d.sync_all()).map_err(fail)
     }
 
     /// The same keys with the prepared one (else a fresh one) in front, which seals from now on.
@@ -314,6 +322,19 @@ mod tests {
             assert!(sealer.open("a", &bad).is_err(), "byte {at}");
         }
         assert!(sealer.open("a", &sealed[..HEAD - 1]).is_err());
+    }
+
+    #[test]
+    fn a_key_file_is_private_even_over_a_draft_that_others_could_read() {
+        use std::os::unix::fs::PermissionsExt as _;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("master.key");
+        let draft = path.with_extension("new");
+        std::fs::write(&draft, "left by a crash").unwrap();
+        std::fs::set_permissions(&draft, std::fs::Permissions::from_mode(0o644)).unwrap();
+        Sealer::generate().unwrap().write(&path).unwrap();
+        assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert!(!draft.exists());
     }
 
     #[test]

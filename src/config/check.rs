@@ -121,8 +121,9 @@ fn check_ca(config: &Config, found: &mut Findings) {
     found.require(known, "ca.key_algorithm", &ca.key_algorithm, &format!("must be one of {}", KEY_ALGORITHMS.join(", ")));
     found.range("ca.root_days", ca.root_days, 30, 36_500);
     found.range("ca.issuing_days", ca.issuing_days, 30, u64::from(ca.root_days.max(30)));
-    found.range("ca.crl_hours", ca.crl_hours, 1, 8760);
-    found.range("ca.crl_refresh_hours", ca.crl_refresh_hours, 1, u64::from(ca.crl_hours.max(1)));
+    found.range("ca.crl_hours", ca.crl_hours, 2, 8760);
+    // A list that is renewed only when it ends leaves a moment without a valid one.
+    found.range("ca.crl_refresh_hours", ca.crl_refresh_hours, 1, u64::from(ca.crl_hours.saturating_sub(1).max(1)));
     found.range("ca.ocsp_hours", ca.ocsp_hours, 1, 720);
     found.range("ca.ocsp_responder_days", ca.ocsp_responder_days, 1, 398);
     found.range("ca.ra_days", ca.ra_days, 7, 1100);
@@ -195,6 +196,7 @@ mod tests {
         assert_eq!(keys(|c| c.web.url = Some("https://x/path".into())), ["web.url"]);
         assert_eq!(keys(|c| c.tls.key_file = Some("k".into())), ["tls.key_file"]);
         assert_eq!(keys(|c| c.ca.issuing_days = c.ca.root_days + 1), ["ca.issuing_days"]);
+        assert_eq!(keys(|c| c.ca.crl_refresh_hours = c.ca.crl_hours), ["ca.crl_refresh_hours"]);
         assert_eq!(keys(|c| c.windows.renewal_days = c.windows.identity_days), ["windows.renewal_days"]);
         assert_eq!(keys(|c| c.windows.provider_id = "a b".into()), ["windows.provider_id"]);
         assert_eq!(keys(|c| c.windows.minimum_os_version = "ten".into()), ["windows.minimum_os_version"]);

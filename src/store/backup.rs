@@ -60,6 +60,9 @@ pub fn restore(copy: &Path, target: &Path, stamp: &str) -> Result<Option<PathBuf
         drop(std::fs::remove_file(PathBuf::from(name)));
     }
     std::fs::rename(&draft, target).map_err(failed)?;
+    // The new name survives a power cut only once its directory is on the disk.
+    let directory = target.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+    std::fs::File::open(directory).and_then(|d| d.sync_all()).map_err(failed)?;
     Ok(had_one.then_some(kept))
 }
 

@@ -69,12 +69,12 @@ fn run(mut conn: Conn, jobs: &mpsc::Receiver<Job>) {
             continue;
         }
         let mut acks = Vec::new();
-        run_one(&mut conn, first, &mut acks);
-        while acks.len() < MAX_JOBS && began.elapsed() < MAX_WAIT {
+        let mut whole = run_one(&mut conn, first, &mut acks);
+        while whole.is_ok() && acks.len() < MAX_JOBS && began.elapsed() < MAX_WAIT {
             let Ok(next) = jobs.try_recv() else { break };
-            run_one(&mut conn, next, &mut acks);
+            whole = run_one(&mut conn, next, &mut acks);
         }
-        let committed = execute(&mut conn, "COMMIT").map_err(|e| e.to_string());
+        let committed = whole.and_then(|()| execute(&mut conn, "COMMIT")).map_err(|e| e.to_string());
         if committed.is_err() {
             let _ = execute(&mut conn, "ROLLBACK");
         }
@@ -87,26 +87,27 @@ fn run(mut conn: Conn, jobs: &mpsc::Receiver<Job>) {
 }
 
 /// Runs a job in its own savepoint, so that a failing one leaves the others alone.
-fn run_one(conn: &mut Conn, job: Job, acks: &mut Vec<Ack>) {
+///
+/// # Errors
+/// When the savepoint cannot be closed: SQLite has rolled the whole transaction back by itself (a full disk, no memory). A later savepoint
+/// would then commit on its own, so that the group must end here and nobody in it may hear of success.
+fn run_one(conn: &mut Conn, job: Job, acks: &mut Vec<Ack>) -> Result<()> {
     if execute(conn, "SAVEPOINT job").is_err() {
         refuse(job, conn, "no savepoint");
-        return;
+        return Ok(());
     }
-    match catch_unwind(AssertUnwindSafe(|| job(&mut Tx::new(conn)))) {
-        Ok((keep, ack)) => {
-            if !keep {
-                let _ = execute(conn, "ROLLBACK TO job");
-            }
-            let _ = execute(conn, "RELEASE job");
-            acks.push(ack);
-        }
-        Err(_) => {
-            // The job's answer channel died with it: the caller sees an unavailable store.
-            metrics::counter!("muster_store_panics_total").increment(1);
-            let _ = execute(conn, "ROLLBACK TO job");
-            let _ = execute(conn, "RELEASE job");
-        }
+    let keep = if let Ok((keep, ack)) = catch_unwind(AssertUnwindSafe(|| job(&mut Tx::new(conn)))) {
+        acks.push(ack);
+        keep
+    } else {
+        // The job's answer channel died with it: the caller sees an unavailable store.
+        metrics::counter!("muster_store_panics_total").increment(1);
+        false
+    };
+    if !keep {
+        execute(conn, "ROLLBACK TO job")?;
     }
+    execute(conn, "RELEASE job")
 }
 
 /// Answers a job whose transaction could not even begin.

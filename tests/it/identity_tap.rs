@@ -118,3 +118,16 @@ async fn passes_are_nowhere_to_be_read() {
     let shown = format!("{rows:?}");
     assert!(shown.contains("tap.create") && !shown.contains(&text) && !shown.contains(&text.replace('-', "")));
 }
+
+#[tokio::test]
+async fn guesses_from_one_network_of_ipv6_count_together() {
+    let server = Server::start().await;
+    person(&server, "ana@example.org", true).await;
+    for n in 0..5_u16 {
+        let address = IpAddr::from([0x2001, 0xdb8, 0, 1, 0, 0, 0, n]);
+        assert_eq!(code(tap::check(&server.app, "ana@example.org", "abcdefgh", address).await), Refusal::SignInFailed.code());
+    }
+    let (same, other) = (IpAddr::from([0x2001, 0xdb8, 0, 1, 9, 9, 9, 9]), IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 0]));
+    assert_eq!(code(tap::check(&server.app, "ana@example.org", "abcdefgh", same).await), "throttled");
+    assert_eq!(code(tap::check(&server.app, "ana@example.org", "abcdefgh", other).await), Refusal::SignInFailed.code());
+}

@@ -68,6 +68,36 @@ both_backends! {
 }
 
 #[tokio::test]
+async fn nobody_hears_of_success_when_sqlite_gave_up_the_transaction() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = db::sqlite(dir.path());
+    let mut tasks = Vec::new();
+    for n in 0..200 {
+        let store = store.clone();
+        tasks.push(tokio::spawn(async move {
+            let person = user(&format!("user{n}@example.org"));
+            let write = store.write(move |tx| {
+                users::insert_user(tx, &person, Time(1))?;
+                if n % 10 == 5 {
+                    // What SQLite does by itself when the disk is full.
+                    diesel::sql_query("ROLLBACK").execute(tx.conn())?;
+                }
+                Ok(())
+            });
+            write.await.is_ok()
+        }));
+    }
+    for (n, task) in tasks.into_iter().enumerate() {
+        let done = task.await.unwrap();
+        let upn = format!("user{n}@example.org");
+        let there = store.read(move |c| users::find_user_by_upn(c, &upn)).await.unwrap().is_some();
+        assert_eq!(done, there, "user{n}");
+        assert!(!(done && n % 10 == 5), "user{n}");
+    }
+    store.write(|tx| users::insert_user(tx, &user("ben@example.org"), Time(1))).await.unwrap();
+}
+
+#[tokio::test]
 async fn a_second_process_on_one_sqlite_file_is_refused_with_a_clear_message() {
     let dir = tempfile::tempdir().unwrap();
     let first = db::sqlite(dir.path());

@@ -162,9 +162,10 @@ impl Attempt {
         let target = user.as_ref().map_or_else(|| "user:unknown".to_owned(), |user| format!("user:{}", user.id));
         let matched = user.filter(|user| user.enabled).zip(right).map(|(user, tap_id)| Checked { user, tap_id });
         let origin = address.to_string();
+        let caller = throttle::subscriber(address);
         // A hash keeps what was typed as a name (perhaps a password by mistake) out of the table.
-        let pair = hex::encode(openssl::sha::sha256(format!("{name}\n{origin}").as_bytes()));
-        Ok(Self { matched, target, pair: format!("tap:{pair}"), address: format!("tap-address:{origin}"), origin })
+        let pair = hex::encode(openssl::sha::sha256(format!("{name}\n{caller}").as_bytes()));
+        Ok(Self { matched, target, pair: format!("tap:{pair}"), address: format!("tap-address:{caller}"), origin })
     }
 
     /// Counts the try and says what became of it. The row of person and address is locked until the commit, so that a hundred tries at

@@ -42,7 +42,7 @@ async fn a_device_has_a_few_unused_renewals_and_no_more() {
     enroll::renew(&mut client, &identity, &key(), false).await.unwrap();
     let last = enroll::renew(&mut client, &identity, &key(), false).await.unwrap();
     assert_eq!(fault(enroll::renew(&mut client, &identity, &key(), false).await).1, Some(ErrorType::NotEligibleToRenew));
-    assert!(house.refused("ENR0020").await);
+    assert!(house.refused("ENR0024").await);
     house.server.clock.advance(1);
     confirm_renewal(&house.server.app, &find(&house, &last).await, "192.0.2.1").await.unwrap();
     assert!(find(&house, &identity).await.certificate.revoked_at.is_some());
