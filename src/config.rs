@@ -149,6 +149,8 @@ settings! {
         renewal_percent: u32 = 50;
         /// How many good certificates of one subject a device may have for a profile, and as its identity; more renewals are refused.
         live_certificates: u32 = 5;
+        /// By how much the time in a signed request may differ from ours, in hours; requests need not say a time.
+        clock_skew_hours: u32 = 24;
         /// Serve SCEP on the plain HTTP face, too.
         plain_http: bool = false;
         /// Hand out the root with the other CA certificates. Windows wants it; where a client does not, it asks with `includeRoot=false`.

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::http::server::{self, Routes, Running};
 use crate::http::tls::Identity;
 use crate::service;
-use crate::service::pki::authority;
+use crate::service::pki::service_key;
 
 /// How the server starts.
 #[derive(clap::Args, Debug)]
@@ -79,7 +79,7 @@ pub(super) async fn identity(app: &Arc<App>) -> anyhow::Result<Identity> {
     if let (Some(certificates), Some(key)) = (&app.config.tls.certificate_file, &app.config.tls.key_file) {
         return Ok(Identity::read(certificates, key)?);
     }
-    authority::renew_service_keys(app).await?;
-    let (own, chain) = authority::server_identity(app).await?;
+    service_key::renew(app).await?;
+    let (own, chain) = service_key::server_identity(app).await?;
     Ok(Identity::from_der(&own.certificate, &chain, own.key.pkey().clone())?)
 }

@@ -129,6 +129,7 @@ fn check_ca(config: &Config, found: &mut Findings) {
     found.range("ca.ra_days", ca.ra_days, 7, 1100);
     found.range("scep.challenge_minutes", config.scep.challenge_minutes, 1, 525_600);
     found.range("scep.renewal_percent", config.scep.renewal_percent, 1, 100);
+    found.range("scep.clock_skew_hours", config.scep.clock_skew_hours, 1, 876_000);
     found.range("scep.live_certificates", config.scep.live_certificates, 2, 1000);
 }
 

@@ -44,6 +44,7 @@ refusals! {
     AuthorityCertificateRefused = "CRT0040", "the certificate or its chain does not fit the authority; the reason says what to ask the outside authority for";
     AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
+    AuthorityNotHeld = "CRT0042", "an authority cannot be put on hold; pause it, or revoke it for good";
     AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";
     AuthorizationNotSendable = "SIG0004", "the authorization value holds characters that an HTTP header cannot carry";
     CertificateExpired = "CRT0028", "the client certificate is not in its validity; renew it or enrol the device again";

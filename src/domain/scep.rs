@@ -18,6 +18,8 @@ words! {
     Reason {
         /// A challenge of another authority or profile, or one that nobody minted.
         BadCertificateRequestIdInChallenge = "BadCertificateRequestIdInChallenge",
+        /// The message says that it was signed at a time far from ours (`scep.clock_skew_hours`).
+        ClockWrong = "ClockWrong",
         /// The device that the certificate would be for has left.
         BadDeviceIdInChallenge = "BadDeviceIdInChallenge",
         /// The user that the certificate would be for is disabled or gone.
@@ -87,6 +89,7 @@ impl Reason {
             Self::AlgorithmRefused => FailInfo::BadAlg,
             Self::CertificateRequestDecodingFailed | Self::SignatureValidationFailed => FailInfo::BadMessageCheck,
             Self::CertificateUnknown => FailInfo::BadCertId,
+            Self::ClockWrong => FailInfo::BadTime,
             _ => FailInfo::BadRequest,
         }
     }

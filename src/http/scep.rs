@@ -1,8 +1,8 @@
 //! SCEP over HTTP (RFC 8894 4): GET and POST under our own path, with any suffix that clients append, and under the paths of other
 //! servers that clients have built in.
 
-use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::{Method, StatusCode};
 use actix_web::web::{Data, ServiceConfig, get, head, post, resource};
 use actix_web::{HttpRequest, HttpResponse};
 use percent_encoding::percent_decode_str;
@@ -48,6 +48,8 @@ pub async fn answer_get(app: Data<App>, request: HttpRequest, peer: Peer, _: Ano
         }
         // A next CA certificate is not staged by this server: a new issuing authority gets a name and address of its own.
         Some(b"GetNextCACert") => Err(Problem::new(StatusCode::NOT_FOUND, "scep-next-ca", "there is no next CA certificate")),
+        // HEAD asks for nothing to be done.
+        Some(b"PKIOperation") if request.method() == Method::HEAD => Err(unknown()),
         Some(b"PKIOperation") => {
             let text = parameter(&request, "message").unwrap_or_default();
             if text.len() > SIZE * 2 {

@@ -25,4 +25,6 @@ pub mod decisions {
     pub mod idle_path {}
     #[doc = include_str!("decisions/0010-contested-hardware.md")]
     pub mod contested_hardware {}
+    #[doc = include_str!("decisions/0011-scep-registration-authority.md")]
+    pub mod scep_registration_authority {}
 }

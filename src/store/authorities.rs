@@ -2,11 +2,11 @@
 
 use diesel::prelude::*;
 
-use super::schema::{authorities, authority_requests, service_keys};
+use super::schema::{authorities, authority_requests, certificates as issued, service_keys};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::authority::{KeyRecord, Kind, Pending, Record, Status};
-use crate::domain::certificate::{KeyAlgorithm, Purpose};
+use crate::domain::certificate::{CertificateStatus, KeyAlgorithm, Purpose};
 use crate::ids::{AuthorityId, CertificateId};
 use crate::wire::asn1::Reader;
 
@@ -213,6 +213,15 @@ pub fn list_authorities(conn: &mut Conn) -> Result<Vec<Record>> {
     rows.into_iter().map(Record::try_from).collect()
 }
 
+/// Whether an authority issues.
+///
+/// # Errors
+/// [`Error::NotFound`]; else only the database's own.
+pub fn is_active(conn: &mut Conn, id: &AuthorityId) -> Result<bool> {
+    let status: String = authorities::table.find(id.as_str()).select(authorities::status).first(conn)?;
+    Ok(status == Status::Active.as_str())
+}
+
 /// Changes the state of an authority; says whether it had the state `from`.
 ///
 /// # Errors
@@ -224,14 +233,20 @@ pub fn claim_status(tx: &mut Tx<'_>, id: &AuthorityId, from: Status, to: Status)
     Ok(changed == 1)
 }
 
-/// Makes a CRL due at `at`, unless it is due before.
+/// Makes a CRL due at `at`, or, where it is due before, a little earlier still: the moment always changes, so that whoever is publishing
+/// a list without the revocation sees that another one is due (see [`claim_crl_published`]).
 ///
 /// # Errors
 /// Only the database's own.
 pub fn update_crl_due(tx: &mut Tx<'_>, id: &AuthorityId, at: Time) -> Result<()> {
-    diesel::update(authorities::table.find(id.as_str()).filter(authorities::crl_due_at.gt(at.0)))
+    let sooner = diesel::update(authorities::table.find(id.as_str()).filter(authorities::crl_due_at.gt(at.0)))
         .set(authorities::crl_due_at.eq(at.0))
         .execute(tx.conn())?;
+    if sooner == 0 {
+        diesel::update(authorities::table.find(id.as_str()))
+            .set(authorities::crl_due_at.eq(authorities::crl_due_at - 1))
+            .execute(tx.conn())?;
+    }
     Ok(())
 }
 
@@ -260,14 +275,14 @@ pub fn claim_crl_number(tx: &mut Tx<'_>, id: &AuthorityId, only_due: Option<Time
     Ok(Some(authorities::table.find(id.as_str()).select(authorities::crl_number).first(tx.conn())?))
 }
 
-/// After publishing: the next CRL is due at `next`, unless something made it due earlier than `retry_at` meanwhile.
+/// After publishing the list of that number: the next one is due at `next`, unless since [`claim_crl_number`] a certificate was revoked
+/// or another number was taken.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn claim_crl_published(tx: &mut Tx<'_>, id: &AuthorityId, retry_at: Time, next: Time) -> Result<()> {
-    diesel::update(authorities::table.find(id.as_str()).filter(authorities::crl_due_at.eq(retry_at.0)))
-        .set(authorities::crl_due_at.eq(next.0))
-        .execute(tx.conn())?;
+pub fn claim_crl_published(tx: &mut Tx<'_>, id: &AuthorityId, number: i64, retry_at: Time, next: Time) -> Result<()> {
+    let untouched = authorities::crl_due_at.eq(retry_at.0).and(authorities::crl_number.eq(number));
+    diesel::update(authorities::table.find(id.as_str()).filter(untouched)).set(authorities::crl_due_at.eq(next.0)).execute(tx.conn())?;
     Ok(())
 }
 
@@ -290,17 +305,23 @@ pub fn insert_service_key(tx: &mut Tx<'_>, record: &KeyRecord) -> Result<()> {
     Ok(())
 }
 
-/// The service keys that have not ended by `now`, newest first.
+/// The service keys that have not ended by `now` and whose certificates are good, newest first.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn list_service_keys(conn: &mut Conn, now: Time) -> Result<Vec<KeyRecord>> {
-    let rows = service_keys::table
+    let rows: Vec<KeyRow> = service_keys::table
         .filter(service_keys::not_after.gt(now.0))
         .order((service_keys::created_at.desc(), service_keys::id.desc()))
         .select(KeyRow::as_select())
         .load(conn)?;
-    rows.into_iter().map(KeyRecord::try_from).collect()
+    // In a second read, since the certificates are many and these are few.
+    let good: Vec<String> = issued::table
+        .filter(issued::id.eq_any(rows.iter().map(|row| row.id.as_str())))
+        .filter(issued::status.eq(CertificateStatus::Active.as_str()))
+        .select(issued::id)
+        .load(conn)?;
+    rows.into_iter().filter(|row| good.contains(&row.id)).map(KeyRecord::try_from).collect()
 }
 
 /// Deletes the service keys that ended before `before`; says how many.

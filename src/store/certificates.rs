@@ -65,9 +65,14 @@ fn status(word: &str) -> Result<CertificateStatus> {
 /// Records an issued certificate. Commit it before the certificate leaves the process.
 ///
 /// # Errors
-/// [`Error::Conflict`] when the authority has the serial number already.
+/// [`Error::Conflict`] when the authority has the serial number already; [`Refusal::AuthorityNotActive`] when the certificate is not one
+/// of our own and the authority was paused or revoked since it signed.
 pub fn insert_certificate(tx: &mut Tx<'_>, certificate: &Certificate, now: Time) -> Result<()> {
     let grant = &certificate.grant;
+    // Whoever signed went by a cache: another node may have paused or revoked the authority meanwhile.
+    if !grant.purpose.is_ours() && !authorities::is_active(tx.conn(), &certificate.authority_id)? {
+        return Err(Refusal::AuthorityNotActive.into());
+    }
     let row = Row {
         id: certificate.id.to_string(),
         authority_id: certificate.authority_id.to_string(),

@@ -26,23 +26,23 @@ pub struct Crl {
 /// # Errors
 /// Only the database's own.
 pub fn upsert_crl(tx: &mut Tx<'_>, authority: &AuthorityId, crl: &Crl) -> Result<bool> {
-    let newest: Option<i64> = crls::table.find(authority.as_str()).select(crls::number).first(tx.conn()).optional()?;
-    if newest.is_some_and(|number| number >= crl.number) {
-        return Ok(false);
-    }
     let values = (
         crls::number.eq(crl.number),
         crls::der.eq(&crl.der),
         crls::this_update.eq(crl.this_update.0),
         crls::next_update.eq(crl.next_update.0),
     );
-    each_backend!(tx.conn(), c => diesel::insert_into(crls::table)
+    // The number is compared by the statement that writes: what was read before may have been overtaken by another node.
+    let older = || crls::table.find(authority.as_str()).filter(crls::number.lt(crl.number));
+    if diesel::update(older()).set(values).execute(tx.conn())? == 1 {
+        return Ok(true);
+    }
+    let first = each_backend!(tx.conn(), c => diesel::insert_into(crls::table)
         .values((crls::authority_id.eq(authority.as_str()), values))
-        .on_conflict(crls::authority_id)
-        .do_update()
-        .set(values)
+        .on_conflict_do_nothing()
         .execute(c))?;
-    Ok(true)
+    // Another node's first list may have come between.
+    Ok(first == 1 || diesel::update(older()).set(values).execute(tx.conn())? == 1)
 }
 
 /// The newest list of an authority.

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::dialect::each_backend;
-use super::schema::ocsp_responses;
+use super::schema::{certificates as issued, ocsp_responses};
 use super::{Conn, Result, Tx, certificates};
 use crate::clock::Time;
 use crate::ids::AuthorityId;
@@ -95,6 +95,22 @@ pub fn list_ending(conn: &mut Conn, authority: &AuthorityId, before: Time, limit
         .limit(limit)
         .select((ocsp_responses::serial, ocsp_responses::hash_algorithm))
         .load(conn)?)
+}
+
+/// Drops the answers about certificates that ended before `before`, at most `limit` of them; says how many.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge_ended(tx: &mut Tx<'_>, authority: &AuthorityId, before: Time, limit: i64) -> Result<usize> {
+    let ended: Vec<String> = ocsp_responses::table
+        .inner_join(issued::table.on(issued::authority_id.eq(ocsp_responses::authority_id).and(issued::serial.eq(ocsp_responses::serial))))
+        .filter(ocsp_responses::authority_id.eq(authority.as_str()))
+        .filter(issued::not_after.lt(before.0))
+        .limit(limit)
+        .select(ocsp_responses::serial)
+        .load(tx.conn())?;
+    let of_ended = ocsp_responses::authority_id.eq(authority.as_str()).and(ocsp_responses::serial.eq_any(ended));
+    Ok(diesel::delete(ocsp_responses::table.filter(of_ended)).execute(tx.conn())?)
 }
 
 /// Drops what was signed about a certificate: its state changed.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use super::Malformed;
 use super::asn1;
-use super::cms::{self, Broken, CertificateView, Digest, Identifier, SignedData, Signer, SignerInfo};
+use super::cms::{self, Broken, CertificateView, Digest, Identifier, SIGNING_TIME, SignedData, Signer, SignerInfo};
 
 /// The attribute types of RFC 8894 3.2.1: 2.16.840.1.113733.1.9.x.
 const fn attribute(last: u8) -> [u8; 10] {
@@ -175,6 +175,8 @@ pub struct Verified<'a> {
     pub signer: CertificateView<'a>,
     /// The digest that the sender uses.
     pub digest: Digest,
+    /// When the sender says to have signed, in seconds since 1970.
+    pub signed_at: Option<i64>,
     /// The EnvelopedData.
     pub content: Option<&'a [u8]>,
     /// Whose nonce an answer answers; empty in requests.
@@ -227,6 +229,7 @@ impl<'a> Message<'a> {
             message_type,
             signer: certificate,
             digest,
+            signed_at: signer.attribute(SIGNING_TIME).and_then(|value| value.time().ok()),
             content: self.signed.content,
             recipient_nonce: octets(signer, &RECIPIENT_NONCE),
             status,

@@ -107,7 +107,29 @@ fn keep(tx: &mut Tx<'_>, leaf: &Certificate) -> muster::store::Result<()> {
     ocsp_responses::claim_answer(tx, &leaf.authority_id, &answer("sha1"), GOOD).map(|_| ())
 }
 
+fn publish(tx: &mut Tx<'_>, leaf: &Certificate, number: i64) -> muster::store::Result<()> {
+    let list = Crl { number, der: vec![9], this_update: Time(1), next_update: Time(2) };
+    crls::upsert_crl(tx, &leaf.authority_id, &list).map(|_| ())
+}
+
 both_backends! {
+    async fn an_older_list_never_takes_the_place_of_one_that_another_node_is_about_to_publish(store: Store) {
+        raced(store.clone(), |tx, leaf| publish(tx, leaf, 2), |tx, leaf| publish(tx, leaf, 1)).await;
+        let id = store.read(authorities::list_authorities).await.unwrap().remove(0).id;
+        assert_eq!(store.read(move |c| crls::find_crl(c, &id)).await.unwrap().unwrap().number, 2);
+    }
+
+    async fn answers_about_ended_certificates_are_dropped(store: Store) {
+        raced(store.clone(), keep, |_, _| Ok(())).await;
+        let id = store.read(authorities::list_authorities).await.unwrap().remove(0).id;
+        let purge = |before| {
+            let id = id.clone();
+            store.write(move |tx| ocsp_responses::purge_ended(tx, &id, Time(before), 10))
+        };
+        assert_eq!(purge(500_000).await.unwrap(), 0);
+        assert_eq!(purge(500_001).await.unwrap(), 1);
+    }
+
     async fn an_answer_is_not_kept_over_a_revocation_that_another_node_is_about_to_commit(store: Store) {
         assert_eq!(raced(store, revoke, keep).await, None);
     }
@@ -182,9 +204,17 @@ both_backends! {
         let marked = id.clone();
         store.write(move |tx| {
             authorities::update_crl_due(tx, &marked, Time(3_000))?;
-            authorities::claim_crl_published(tx, &marked, Time(5_000), Time(90_000))
+            authorities::claim_crl_published(tx, &marked, 2, Time(5_000), Time(90_000))
         }).await.unwrap();
-        assert_eq!(store.read(|c| authorities::list_crl_due(c, Time(3_000))).await.unwrap(), [id]);
+        assert_eq!(store.read(|c| authorities::list_crl_due(c, Time(3_000))).await.unwrap(), [id.clone()]);
+        // So does one from a clock ahead, or after publishing has stalled beyond the moment of the next try.
+        let marked = id.clone();
+        store.write(move |tx| {
+            let number = authorities::claim_crl_number(tx, &marked, None, Time(5_000))?.unwrap();
+            authorities::update_crl_due(tx, &marked, Time(7_000))?;
+            authorities::claim_crl_published(tx, &marked, number, Time(5_000), Time(90_000))
+        }).await.unwrap();
+        assert_eq!(store.read(|c| authorities::list_crl_due(c, Time(7_000))).await.unwrap(), [id]);
     }
 
     async fn search_matches_every_field_that_is_set(store: Store) {

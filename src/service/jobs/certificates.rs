@@ -5,13 +5,13 @@ use crate::app::App;
 use crate::clock::DAY;
 use crate::service::Result;
 use crate::service::apple::push_certificate;
-use crate::service::pki::{authority, crl, ocsp, revoke};
+use crate::service::pki::{crl, ocsp, revoke, service_key};
 use crate::store::authorities;
 
 pub(super) const SCHEDULE: &str = "0 41 * * * *";
 
 pub(super) async fn run(app: &App) -> Result<()> {
-    authority::renew_service_keys(app).await?;
+    service_key::renew(app).await?;
     revoke::revoke_superseded(app).await?;
     ocsp::renew_answers(app).await?;
     for name in crl::ending(app).await? {

@@ -1,4 +1,4 @@
-//! Authorities: making a hierarchy, its states, and the service certificates that it needs.
+//! Authorities: making a hierarchy, and its states.
 
 use std::sync::Arc;
 
@@ -8,12 +8,13 @@ use serde_json::json;
 
 use super::issue::{self, Subject};
 use super::keys::{self, ServiceKey, SigningKey};
+use super::service_key;
 use crate::app::App;
-use crate::clock::{DAY, Time};
+use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::authority::{KeyRecord, Kind, Record, Status, is_name};
-use crate::domain::certificate::{AttributeType, Grant, KeyAlgorithm, KeyRules, KeyUsage, Purpose, Rdn, RevocationReason, San, usage};
+use crate::domain::certificate::{AttributeType, Grant, KeyAlgorithm, Purpose, Rdn, RevocationReason};
 use crate::ids::AuthorityId;
 use crate::secret::Sealer;
 use crate::service::{Error, Result};
@@ -22,8 +23,6 @@ use crate::store::{authorities, certificates};
 use crate::wire::constraints::Constraints;
 use crate::wire::x509::{NAME_CONSTRAINTS, Parts};
 
-/// Life of our own server certificates, in days (Apple accepts no more than 825).
-const SERVER_DAYS: u32 = 397;
 /// Names of the hierarchy that `init` makes.
 const ROOT: &str = "root";
 /// Name of its issuing authority.
@@ -71,7 +70,7 @@ impl Authority {
         let key = SigningKey::open(sealer, AUTHORITY_KEY, &record.sealed_key, record.key_algorithm)?;
         let mut service_keys = Vec::with_capacity(keys.len());
         for row in keys {
-            let algorithm = service_algorithm(row.purpose);
+            let algorithm = service_key::algorithm(row.purpose);
             service_keys.push(Arc::new(ServiceKey {
                 purpose: row.purpose,
                 certificate: row.certificate.clone(),
@@ -149,11 +148,6 @@ impl Authority {
         });
         attributes.collect::<Vec<_>>().join(", ")
     }
-}
-
-/// The key algorithm of service certificates: SCEP clients encrypt with RSA only; the others sign, and P-256 is the cheapest.
-fn service_algorithm(purpose: Purpose) -> KeyAlgorithm {
-    if purpose == Purpose::Registration { KeyAlgorithm::Rsa2048 } else { KeyAlgorithm::P256 }
 }
 
 /// A certificate as PEM text.
@@ -296,7 +290,7 @@ pub async fn create(app: &App, new: &NewAuthority, actor: &str, origin: &str) ->
         })
         .await?;
     app.keys.invalidate();
-    renew_service_keys(app).await?;
+    service_key::renew(app).await?;
     super::crl::publish(app, &record.id).await?;
     by_id(app, &record.id).await
 }
@@ -325,7 +319,7 @@ pub async fn create_hierarchy(app: &App, actor: &str, origin: &str) -> Result<()
             Err(other) => return Err(other),
         }
     }
-    renew_service_keys(app).await
+    service_key::renew(app).await
 }
 
 /// Pauses or activates an authority. CRL, OCSP and downloads go on.
@@ -359,11 +353,14 @@ pub async fn set_paused(app: &App, name: &str, paused: bool, actor: &str, origin
 /// CRL is not ours: ask there, too.
 ///
 /// # Errors
-/// [`Error::NotFound`] (also for a root, which nobody can revoke); [`Refusal::CertificateRevokedBefore`].
+/// [`Error::NotFound`] (also for a root, which nobody can revoke); [`Refusal::AuthorityNotHeld`]; [`Refusal::CertificateRevokedBefore`].
 pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str, origin: &str) -> Result<()> {
     let authority = by_name(app, name).await?;
     if authority.kind == Kind::Root {
         return Err(Error::NotFound("authority above it"));
+    }
+    if reason == RevocationReason::CertificateHold {
+        return Err(Refusal::AuthorityNotHeld.into());
     }
     let sha256 = hex::encode(sha256(&authority.certificate));
     let audit = Entry::new(actor, "authority.revoke", format!("authority:{}", authority.id), origin).after(&json!({ "reason": reason }));
@@ -384,133 +381,4 @@ pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str
         Some(parent) => super::crl::publish(app, parent).await,
         None => Ok(()),
     }
-}
-
-/// Makes the service certificates that are missing or come near their end: an OCSP responder for each authority, a SCEP registration
-/// authority for each issuing authority, and the server certificate. Old ones stay until they end, so that what was encrypted to them
-/// can be read. For a job, and for the start of a server.
-///
-/// # Errors
-/// When the store or OpenSSL fails.
-pub async fn renew_service_keys(app: &App) -> Result<()> {
-    let now = app.now();
-    let server_names = app.config.server_names();
-    let first_issuing = issuing(app).await.ok().map(|a| a.id.clone());
-    for authority in list(app).await? {
-        if now >= authority.not_after {
-            continue;
-        }
-        let config = &app.config.ca;
-        let mut wanted = vec![(Purpose::OcspResponder, config.ocsp_responder_days)];
-        if authority.kind == Kind::Issuing && authority.status != Status::Revoked {
-            wanted.push((Purpose::Registration, config.ra_days));
-        }
-        if first_issuing.as_ref() == Some(&authority.id) {
-            wanted.push((Purpose::Server, SERVER_DAYS));
-        }
-        for (purpose, days) in wanted {
-            let last = authority.service_key(purpose, now).ok();
-            // Renewed when a third of its life is left; at the end of the authority's own life there is no more to be had.
-            let lasting =
-                last.is_some_and(|key| key.not_after >= authority.not_after || now.plus(i64::from(days) * DAY / 3) < key.not_after);
-            let named = purpose != Purpose::Server || last.is_some_and(|key| has_names(&key.certificate, &server_names));
-            if !(lasting && named) {
-                create_service_key(app, &authority, purpose, days, &server_names).await?;
-            }
-        }
-    }
-    Ok(())
-}
-
-fn has_names(certificate: &[u8], names: &[String]) -> bool {
-    let Ok(certificate) = X509::from_der(certificate) else { return false };
-    let Some(found) = certificate.subject_alt_names() else { return false };
-    let found: Vec<String> = found
-        .iter()
-        .filter_map(|name| {
-            let ip = name.ipaddress().and_then(|bytes| match bytes.len() {
-                4 => <[u8; 4]>::try_from(bytes).ok().map(|b| std::net::IpAddr::from(b).to_string()),
-                16 => <[u8; 16]>::try_from(bytes).ok().map(|b| std::net::IpAddr::from(b).to_string()),
-                _ => None,
-            });
-            name.dnsname().map(str::to_owned).or(ip)
-        })
-        .collect();
-    names.iter().all(|name| found.contains(name))
-}
-
-/// What a service certificate is to be like.
-pub(super) fn service_grant(authority: &str, organisation: &str, purpose: Purpose, days: u32, names: &[String]) -> Grant {
-    let common_name = match purpose {
-        Purpose::Server => names.first().cloned().unwrap_or_else(|| organisation.to_owned()),
-        Purpose::Registration => format!("SCEP registration authority of {authority}"),
-        _ => format!("OCSP responder of {authority}"),
-    };
-    let common_name: String = common_name.chars().take(64).collect();
-    let mut grant = Grant::client(purpose, &common_name, days);
-    grant.subject.insert(0, Rdn::new(AttributeType::Organization, organisation.to_owned()));
-    grant.key_rules = KeyRules::default();
-    match purpose {
-        Purpose::Server => {
-            grant.extended_key_usages = vec![usage::SERVER_AUTH.to_owned()];
-            let san = |name: &String| if name.parse::<std::net::IpAddr>().is_ok() { San::Ip(name.clone()) } else { San::Dns(name.clone()) };
-            grant.sans = names.iter().map(san).collect();
-        }
-        Purpose::Registration => {
-            grant.extended_key_usages = Vec::new();
-        }
-        _ => {
-            grant.extended_key_usages = vec![usage::OCSP_SIGNING.to_owned()];
-            grant.key_usages = vec![KeyUsage::DigitalSignature];
-        }
-    }
-    grant
-}
-
-async fn create_service_key(app: &App, authority: &Arc<Authority>, purpose: Purpose, days: u32, names: &[String]) -> Result<()> {
-    let grant = service_grant(&authority.name, &app.config.organisation, purpose, days, names);
-    let (signing, sealer, now) = (Arc::clone(authority), app.sealer(), app.now());
-    let (certificate, sealed_key) = tokio::task::spawn_blocking(move || -> Result<_> {
-        let key = SigningKey::generate(service_algorithm(purpose))?;
-        let issued = issue::sign(&signing, &grant, &key.spki()?, Subject::EndEntity, now)?;
-        Ok((issued.certificate, key.seal(&sealer, SERVICE_KEY)?))
-    })
-    .await
-    .map_err(Error::internal)??;
-    let record = KeyRecord {
-        id: certificate.id.clone(),
-        authority_id: authority.id.clone(),
-        purpose,
-        certificate: certificate.der.clone(),
-        sealed_key,
-        not_before: certificate.not_before,
-        not_after: certificate.not_after,
-        created_at: now,
-    };
-    let audit = issue::audit(&certificate, "system", "local");
-    app.store
-        .write(move |tx| {
-            certificates::insert_certificate(tx, &certificate, now)?;
-            authorities::insert_service_key(tx, &record)?;
-            crate::store::audit::append(tx, &audit, now)
-        })
-        .await?;
-    app.keys.invalidate();
-    Ok(())
-}
-
-/// The certificate that our TLS faces show, with the chain without the root.
-///
-/// # Errors
-/// [`Error::Unavailable`] when there is none yet.
-pub async fn server_identity(app: &App) -> Result<(Arc<ServiceKey>, Vec<Vec<u8>>)> {
-    let now = app.now();
-    // An authority that is paused or revoked issues no more, but the certificate that it gave us still opens the doors.
-    let authority = match issuing(app).await {
-        Ok(authority) => authority,
-        Err(error) => list(app).await?.into_iter().find(|a| a.service_key(Purpose::Server, now).is_ok()).ok_or(error)?,
-    };
-    let key = Arc::clone(authority.service_key(Purpose::Server, now)?);
-    let without_root = authority.chain.len().saturating_sub(1);
-    Ok((key, authority.chain.iter().take(without_root).cloned().collect()))
 }

@@ -77,7 +77,7 @@ async fn make(app: &App, id: &AuthorityId, only_due: Option<Time>) -> Result<boo
     app.store
         .write(move |tx| {
             if crls::upsert_crl(tx, &id, &list)? {
-                authorities::claim_crl_published(tx, &id, retry_at, next)?;
+                authorities::claim_crl_published(tx, &id, number, retry_at, next)?;
                 crate::store::audit::append(tx, &entry, now)?;
             }
             Ok(())

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::authority::{self, Authority};
 use super::issue;
 use super::keys::SigningKey;
+use super::service_key;
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
@@ -151,6 +152,8 @@ async fn put_to_work(
 ) -> Result<Arc<Authority>> {
     let (now, sealer, base) = (app.now(), app.sealer(), app.config.pki_url());
     let (organisation, names) = (app.config.organisation.clone(), app.config.server_names());
+    // Where no other authority issues, the certificate of our TLS faces comes from this one.
+    let certifies_server = authority::issuing(app).await.is_err();
     let record = tokio::task::spawn_blocking(move || -> Result<Record> {
         let upper_chain = judge(&import, &key, now)?;
         let certificate = read(&import.certificate)?.pop().ok_or_else(|| refused("there is no certificate"))?.to_der()?;
@@ -171,11 +174,16 @@ async fn put_to_work(
             certificate,
             upper_chain,
         };
-        // It must be able to certify what it cannot do without: its constraints may forbid our own names.
-        let authority = Authority::build(&sealer, &base, &record, &[], &[])?;
+        // It must be able to certify what it cannot do without: its constraints, or those above it, may forbid our own names.
+        let chain: Vec<Vec<u8>> = [&record.certificate].into_iter().chain(&record.upper_chain).cloned().collect();
+        let authority = Authority::build(&sealer, &base, &record, &[], &chain)?;
         let spki = SigningKey::generate(KeyAlgorithm::Rsa2048)?.spki()?;
-        for purpose in [Purpose::OcspResponder, Purpose::Registration] {
-            let grant = authority::service_grant(&authority.name, &organisation, purpose, 30, &names);
+        let mut purposes = vec![Purpose::OcspResponder, Purpose::Registration];
+        if certifies_server {
+            purposes.push(Purpose::Server);
+        }
+        for purpose in purposes {
+            let grant = service_key::grant(&authority.name, &organisation, purpose, 30, &names);
             issue::sign(&authority, &grant, &spki, issue::Subject::EndEntity, now)?;
         }
         Ok(record)
@@ -197,7 +205,7 @@ async fn put_to_work(
         })
         .await?;
     app.keys.invalidate();
-    authority::renew_service_keys(app).await?;
+    service_key::renew(app).await?;
     super::crl::publish(app, &id).await?;
     authority::by_id(app, &id).await
 }

@@ -156,6 +156,16 @@ impl Keys {
         self.stale.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
+    /// Forgets what was read longer ago than `age`; says whether it did.
+    fn invalidate_older(&self, now: Time, age: i64) -> bool {
+        let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
+        let old = loaded.as_ref().is_none_or(|l| !(0..age).contains(&now.since(l.at)));
+        if old {
+            self.invalidate();
+        }
+        old
+    }
+
     fn current(&self, now: Time) -> Option<Arc<Loaded>> {
         if self.stale.load(std::sync::atomic::Ordering::SeqCst) {
             return None;
@@ -163,6 +173,12 @@ impl Keys {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
         loaded.as_ref().filter(|l| (0..CACHE).contains(&now.since(l.at))).map(Arc::clone)
     }
+}
+
+/// Has the authorities read again because something is missing among them, but not more often than once a second, since strangers can
+/// ask for what does not exist; says whether it is worth another look.
+pub(super) fn refresh(app: &App) -> bool {
+    app.keys.invalidate_older(app.now(), SECOND)
 }
 
 /// The authorities, from the cache or the store.

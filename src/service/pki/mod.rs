@@ -9,3 +9,4 @@ pub mod keys;
 pub mod ocsp;
 pub mod revoke;
 pub mod scep;
+pub mod service_key;

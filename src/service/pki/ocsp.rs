@@ -15,8 +15,8 @@ use crate::store::ocsp_responses::{self, Answer};
 use crate::wire::ocsp::{self, CertId, Failure, Hash, Request, Single, Status, ToBeSigned};
 use crate::wire::x509::Parts;
 
-/// How many answers a run of the job signs at most per authority.
-const BATCH: i64 = 5_000;
+/// How many answers the job looks at or drops at a time.
+const BATCH: i64 = 500;
 
 /// How often an answer is made anew because the certificate's standing changed meanwhile.
 const TRIES: usize = 3;
@@ -175,25 +175,47 @@ fn status(standing: Option<Standing>) -> Status {
     }
 }
 
-/// Signs again the answers that come near their end; says how many. For a job.
+/// Signs again the answers that come near their end and drops those about certificates that have ended; says how many it signed. For a
+/// job.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn renew_answers(app: &App) -> Result<usize> {
-    let mut signed = 0;
-    let before = app.now().plus(life(app) / 2);
+    let (mut signed, now) = (0, app.now());
+    let before = now.plus(life(app) / 2);
     for authority in authority::list(app).await? {
-        let id = authority.id.clone();
-        let ending = app.store.read(move |c| ocsp_responses::list_ending(c, &id, before, BATCH)).await?;
-        for (serial, hash) in ending {
-            signed += usize::from(renew_answer(app, &authority, &serial, &hash).await?);
+        loop {
+            let id = authority.id.clone();
+            if app.store.write(move |tx| ocsp_responses::purge_ended(tx, &id, now, BATCH)).await? == 0 {
+                break;
+            }
+        }
+        loop {
+            let id = authority.id.clone();
+            let ending = app.store.read(move |c| ocsp_responses::list_ending(c, &id, before, BATCH)).await?;
+            let mut renewed = 0;
+            for (serial, hash) in ending {
+                renewed += usize::from(renew_answer(app, &authority, &serial, &hash).await?.is_some_and(|next| next >= before));
+            }
+            signed += renewed;
+            // What cannot be renewed (the responder itself ends, or a revocation came between) would come up for ever.
+            if renewed == 0 {
+                break;
+            }
         }
     }
     Ok(signed)
 }
 
-/// Signs anew, with both digests, the answers about a certificate whose standing changed.
-pub(super) async fn sign_anew(app: &App, authority: &AuthorityId, serial: &str) -> Result<()> {
+/// Signs anew, with both digests, the answers about a certificate whose standing changed. The change itself is recorded by now: should
+/// signing fail, the answer is signed when somebody asks.
+pub(super) async fn sign_anew(app: &App, authority: &AuthorityId, serial: &str) {
+    if let Err(error) = sign_both(app, authority, serial).await {
+        tracing::warn!(%authority, serial, %error, "the OCSP answer is not signed in advance");
+    }
+}
+
+async fn sign_both(app: &App, authority: &AuthorityId, serial: &str) -> Result<()> {
     let authority = authority::by_id(app, authority).await?;
     for hash in [Hash::Sha1, Hash::Sha256] {
         renew_answer(app, &authority, serial, hash.as_str()).await?;
@@ -201,8 +223,9 @@ pub(super) async fn sign_anew(app: &App, authority: &AuthorityId, serial: &str) 
     Ok(())
 }
 
-async fn renew_answer(app: &App, authority: &Arc<Authority>, serial: &str, hash: &str) -> Result<bool> {
-    let Some(standing) = read_standing(app, &authority.id, serial).await? else { return Ok(false) };
+/// Signs an answer anew; says until when it holds.
+async fn renew_answer(app: &App, authority: &Arc<Authority>, serial: &str, hash: &str) -> Result<Option<Time>> {
+    let Some(standing) = read_standing(app, &authority.id, serial).await? else { return Ok(None) };
     let bytes = hex::decode(serial).map_err(Error::internal)?;
     let cert_id = if hash == Hash::Sha1.as_str() {
         ocsp::cert_id(Hash::Sha1, &authority.name_hashes.0, &authority.key_hashes.0, &bytes)
@@ -212,8 +235,7 @@ async fn renew_answer(app: &App, authority: &Arc<Authority>, serial: &str, hash:
     let now = app.now();
     let (der, next) = sign(app, authority, vec![(cert_id, Some(standing))], None, now).await?;
     let answer = Answer { serial: serial.into(), hash: hash.into(), der, this_update: now, next_update: next };
-    keep(app, &authority.id, standing, answer).await?;
-    Ok(true)
+    Ok(keep(app, &authority.id, standing, answer).await?.then_some(next))
 }
 
 /// For how long a proxy may keep an answer, in seconds: never beyond its end, and no more than ten minutes, so that a revocation shows.

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 
+use super::{authority, service_key};
 use crate::app::App;
 use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
-use crate::domain::certificate::{Certificate, RevocationReason};
+use crate::domain::certificate::{Certificate, Purpose, RevocationReason};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, UserId};
 use crate::service::{Error, Result};
 use crate::store::certificates::{self, Live, Search};
@@ -19,14 +20,28 @@ const BATCH: i64 = 200;
 /// How long a superseded certificate lives on, in case its holder did not get the new one.
 const SUPERSEDED_DELAY: i64 = 7 * DAY;
 
-/// Revokes a certificate, or puts it on hold.
+/// Revokes a certificate, or puts it on hold. The certificate of an authority goes with the authority; one of our own service
+/// certificates is not used any more from then on, and another one is made at once.
 ///
 /// # Errors
-/// [`Error::NotFound`]; [`Refusal::CertificateRevokedBefore`].
+/// [`Error::NotFound`]; [`Refusal::CertificateRevokedBefore`]; for an authority what [`authority::revoke`] says.
 pub async fn revoke(app: &App, id: &CertificateId, reason: RevocationReason, actor: &str, origin: &str) -> Result<()> {
+    let wanted = id.clone();
+    let certificate = app.store.read(move |c| certificates::load_certificate(c, &wanted)).await?;
+    let purpose = certificate.grant.purpose;
+    if purpose == Purpose::Authority
+        && let Some(authority) = authority::list(app).await?.iter().find(|a| a.certificate == certificate.der)
+    {
+        return authority::revoke(app, &authority.name, reason, actor, origin).await;
+    }
     let (id, actor, origin, now) = (id.clone(), actor.to_owned(), origin.to_owned(), app.now());
     let revoked = app.store.write(move |tx| revoke_in(tx, &id, reason, &actor, &origin, now)).await?;
-    super::ocsp::sign_anew(app, &revoked.0, &revoked.1).await
+    if purpose.is_ours() {
+        app.keys.invalidate();
+        service_key::renew(app).await?;
+    }
+    super::ocsp::sign_anew(app, &revoked.0, &revoked.1).await;
+    Ok(())
 }
 
 /// Revokes the certificate of a serial number (hex) of an authority.
@@ -70,7 +85,7 @@ async fn revoke_live(app: &App, live: Live, reason: RevocationReason, actor: &st
         let (live, from, actor, origin, now) = (live.clone(), after.clone(), actor.to_owned(), origin.to_owned(), app.now());
         let revoked = app.store.write(move |tx| revoke_batch(tx, &live, from.as_ref(), |_| true, reason, &actor, &origin, now)).await?;
         for (authority, serial) in &revoked.revoked {
-            super::ocsp::sign_anew(app, authority, serial).await?;
+            super::ocsp::sign_anew(app, authority, serial).await;
         }
         count += revoked.revoked.len();
         match revoked.last {
@@ -173,7 +188,8 @@ pub async fn release(app: &App, id: &CertificateId, actor: &str, origin: &str) -
             certificates::load_certificate(tx.conn(), &id)
         })
         .await?;
-    super::ocsp::sign_anew(app, &released.authority_id, &released.serial).await
+    super::ocsp::sign_anew(app, &released.authority_id, &released.serial).await;
+    Ok(())
 }
 
 /// Revokes certificates that a newer one took the place of more than a week ago; says how many. For a job.

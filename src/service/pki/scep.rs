@@ -18,15 +18,16 @@ use self::answer::{Content, answer};
 use self::decide::{Decision, Issue};
 use self::open::{Asked, Echo, Enrolment, Refused, open};
 use super::authority::{self, Authority};
+use super::authorize::scep_challenge::challenge_key;
 use super::issue;
 use super::keys::ServiceKey;
 use crate::app::App;
+use crate::clock::{HOUR, Time};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::authority::{Kind, Status};
 use crate::domain::certificate::{Grant, Purpose};
 use crate::domain::scep::{Reason, State, Transaction};
-use crate::secret;
 use crate::service::{Error, Result};
 use crate::store::{audit, certificates, scep};
 use crate::wire::cms::degenerate;
@@ -42,16 +43,21 @@ const TRIES: usize = 3;
 pub(super) struct Rules {
     allow_sha1: bool,
     allow_3des: bool,
+    /// What time it is here.
+    now: Time,
+    /// By how much a signer's clock may differ, in milliseconds.
+    skew: i64,
 }
 
-/// The authority that SCEP answers for under this name; `default` is the oldest one that issues.
+/// The authority that SCEP answers for under this name; `default` is the oldest one that issues and has not ended.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn resolve(app: &App, name: &str) -> Result<Arc<Authority>> {
     let issuing: Vec<_> = authority::list(app).await?.into_iter().filter(|a| a.kind == Kind::Issuing).collect();
     let found = if name == DEFAULT {
-        issuing.iter().find(|a| a.status == Status::Active).or_else(|| issuing.first())
+        let now = app.now();
+        issuing.iter().find(|a| a.status == Status::Active && now < a.not_after).or_else(|| issuing.first())
     } else {
         issuing.iter().find(|a| a.name == name)
     };
@@ -91,6 +97,27 @@ pub async fn certificates(app: &App, authority: &str, include_root: bool) -> Res
 /// # Errors
 /// [`Error::Malformed`] when there is nobody to answer to; [`Error::NotFound`] for an unknown authority; else only our own.
 pub async fn receive(app: &App, authority: &str, message: Vec<u8>, origin: &str) -> Result<Vec<u8>> {
+    let message: Arc<[u8]> = message.into();
+    let opened = take_apart(app, authority, Arc::clone(&message)).await?;
+    // Another node may have made a registration key that is not known here yet.
+    let stale = opened.echo.foreign && super::keys::refresh(app);
+    let Opened { authority, echo, asked, key } = if stale { take_apart(app, authority, message).await? } else { opened };
+    let request = Incoming { app, authority, echo: Arc::new(echo), key, origin };
+    match asked {
+        Ok(asked) => request.serve(asked).await,
+        Err(refused) => request.fail(refused, None).await,
+    }
+}
+
+/// A message taken apart, and by whom.
+struct Opened {
+    authority: Arc<Authority>,
+    echo: Echo,
+    asked: std::result::Result<Asked, Refused>,
+    key: Arc<ServiceKey>,
+}
+
+async fn take_apart(app: &App, authority: &str, message: Arc<[u8]>) -> Result<Opened> {
     let authority = resolve(app, authority).await?;
     let now = app.now();
     // The newest key first; older ones read what was sealed for them until they end.
@@ -100,15 +127,12 @@ pub async fn receive(app: &App, authority: &str, message: Vec<u8>, origin: &str)
         .filter(|key| key.purpose == Purpose::Registration && key.not_before <= now && now <= key.not_after)
         .map(Arc::clone)
         .collect();
-    let rules = Rules { allow_sha1: app.config.scep.allow_sha1, allow_3des: app.config.scep.allow_3des };
-    let substitute = secret::random::<32>()?;
-    let ((echo, asked), keys) = blocking(move || Ok((open(&message, &keys, rules, &substitute)?, keys))).await?;
+    let skew = i64::from(app.config.scep.clock_skew_hours) * HOUR;
+    let rules = Rules { allow_sha1: app.config.scep.allow_sha1, allow_3des: app.config.scep.allow_3des, now, skew };
+    let secret = challenge_key(app).await?;
+    let ((echo, asked), keys) = blocking(move || Ok((open(&message, &keys, rules, &secret)?, keys))).await?;
     let key = keys.get(echo.registration).ok_or_else(|| Error::Unavailable("no registration certificate".into()))?;
-    let request = Incoming { app, authority, echo: Arc::new(echo), key: Arc::clone(key), origin };
-    match asked {
-        Ok(asked) => request.serve(asked).await,
-        Err(refused) => request.fail(refused, None).await,
-    }
+    Ok(Opened { authority, echo, asked, key: Arc::clone(key) })
 }
 
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
@@ -244,6 +268,12 @@ impl Incoming<'_> {
         match stored.await {
             Ok(true) => Ok(Some(bytes)),
             Ok(false) | Err(crate::store::Error::Conflict(_)) => Ok(None),
+            // Paused or revoked by another node: what is kept of the authorities here is out of date.
+            Err(crate::store::Error::Refused(Refusal::AuthorityNotActive)) => {
+                self.app.keys.invalidate();
+                let reason = Reason::AuthorityPaused;
+                self.fail((reason, reason.fail_info()), None).await.map(Some)
+            }
             Err(error) => Err(error.into()),
         }
     }

@@ -36,7 +36,8 @@ pub struct Recipient<'a> {
     pub identifier: Identifier<'a>,
     /// How the content key is wrapped; `None` when we do not know it.
     pub transport: Option<Transport>,
-    encrypted_key: &'a [u8],
+    /// The content key as it came.
+    pub encrypted_key: &'a [u8],
 }
 
 impl<'a> EnvelopedData<'a> {

@@ -276,3 +276,19 @@ async fn issuers_with_repeated_and_oddly_typed_names_chain_to_the_byte() {
         assert!(good, "{name}: {said}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_that_may_not_certify_our_own_names_is_refused_at_once() {
+    let Some(_) = tools::find("openssl", "openssl") else { return };
+    let house = House::new(KeyAlgorithm::P256).await;
+    let (app, outside) = (&house.server.app, Outside::new(&house.server));
+    outside.root("corp", "rsa:2048", CA);
+    outside.tier("policy", "corp", &format!("{CA}nameConstraints=critical,permitted;dirName:names\n[names]\n0.DC=com\n1.DC=contoso\n"));
+    outside.tier("outer", "policy", BELOW);
+    house.server.clock.advance(MINUTE);
+    let import = outside.import("outer", "outer", &["corp", "policy"]);
+    let refused = external::import_with_key(app, import, &outside.key("outer"), 0, ACTOR, "local").await;
+    assert_eq!(code(&refused.unwrap_err()), "CRT0041");
+    assert!(matches!(authority::by_name(app, "outer").await, Err(Error::NotFound(_))));
+    service_key::renew(app).await.unwrap();
+}

@@ -13,7 +13,7 @@ use muster::domain::certificate::{
 use muster::service::Error;
 use muster::service::pki::authority::{self, Authority, NewAuthority};
 use muster::service::pki::keys::SigningKey;
-use muster::service::pki::{crl, issue, revoke};
+use muster::service::pki::{crl, issue, revoke, service_key};
 use muster::store::audit;
 use muster::store::certificates::Search;
 use muster::wire::crl::List;
@@ -24,6 +24,7 @@ use crate::support::tools;
 
 mod external;
 mod ocsp;
+mod revoked;
 
 const ACTOR: &str = "cli:test";
 
@@ -346,10 +347,10 @@ async fn service_certificates_are_renewed_before_they_end_and_old_ones_stay() {
     let house = House::new(KeyAlgorithm::P256).await;
     let app = &house.server.app;
     let before = authority::issuing(app).await.unwrap();
-    authority::renew_service_keys(app).await.unwrap();
+    service_key::renew(app).await.unwrap();
     assert_eq!(authority::issuing(app).await.unwrap().service_keys.len(), before.service_keys.len(), "nothing to do yet");
     house.server.clock.advance(21 * DAY);
-    authority::renew_service_keys(app).await.unwrap();
+    service_key::renew(app).await.unwrap();
     let after = authority::issuing(app).await.unwrap();
     let old = before.service_key(Purpose::OcspResponder, app.now()).unwrap();
     let new = after.service_key(Purpose::OcspResponder, app.now()).unwrap();

@@ -103,6 +103,23 @@ async fn row_20_bodies_beyond_64_kib_and_garbage_are_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn head_carries_no_message_out() {
+    let server = start(Options::default()).await;
+    let app = &server.app;
+    let device = Device::new(app);
+    let challenge = mint(app, grant("PC"), false).await;
+    let message = device.message(app, &device.csr("PC", &challenge)).await;
+    let text = base64::prelude::BASE64_STANDARD.encode(message);
+    let escaped = utf8_percent_encode(&text, NON_ALPHANUMERIC);
+    let url = format!("{}/scep/default?operation=PKIOperation&message={escaped}", server.web);
+    let client = server.client();
+    assert_eq!(client.head(&url).send().await.unwrap().status(), StatusCode::BAD_REQUEST);
+    assert_eq!(issued(app).await, 0);
+    assert_eq!(client.get(&url).send().await.unwrap().status(), StatusCode::OK);
+    assert_eq!(issued(app).await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn plain_http_answers_only_where_it_is_switched_on() {
     for (on, status) in [(false, StatusCode::NOT_FOUND), (true, StatusCode::OK)] {
         let tweak = Box::new(move |config: &mut muster::config::Config| config.scep.plain_http = on);

@@ -7,7 +7,7 @@ use muster::clock::{DAY, HOUR, MINUTE, SystemClock};
 use muster::domain::certificate::{Grant, KeyUsage, RevocationReason, San};
 use muster::secret::Sealer;
 use muster::service::Error;
-use muster::service::pki::{authority, scep};
+use muster::service::pki::{authority, scep, service_key};
 use muster::wire::asn1;
 use muster::wire::cms::{CertificateView, Cipher, Digest};
 use muster::wire::pkcs10::{GeneralName, Wish, key_usage};
@@ -521,7 +521,7 @@ async fn row_23_an_older_registration_key_still_reads_until_it_ends() {
     let app = &server.app;
     let old = registration(app).await;
     server.clock.advance(300 * DAY);
-    authority::renew_service_keys(app).await.unwrap();
+    service_key::renew(app).await.unwrap();
     let new = registration(app).await;
     assert_ne!(old, new);
     let device = Device::new(app);

@@ -3,6 +3,7 @@
 mod clients;
 mod http;
 mod messages;
+mod oracles;
 
 use muster::app::App;
 use muster::clock::Time;

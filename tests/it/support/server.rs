@@ -8,7 +8,7 @@ use muster::config::Config;
 use muster::http::server::{self, Routes, Running};
 use muster::http::tls::Identity;
 use muster::secret::Sealer;
-use muster::service::pki::authority;
+use muster::service::pki::{authority, service_key};
 use muster::service::setup;
 use muster::store::Store;
 
@@ -87,7 +87,7 @@ impl Server {
         let app = Arc::new(App::new(store, config, tenant, seen, sealer).unwrap());
         let (identity, root_pem) = if options.authorities {
             authority::create_hierarchy(&app, "cli:test", "local").await.unwrap();
-            let (own, chain) = authority::server_identity(&app).await.unwrap();
+            let (own, chain) = service_key::server_identity(&app).await.unwrap();
             let root = authority::root_certificate(&app).await.unwrap();
             (Identity::from_der(&own.certificate, &chain, own.key.pkey().clone()).unwrap(), authority::pem(&root).into_bytes())
         } else {

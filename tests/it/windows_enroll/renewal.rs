@@ -92,7 +92,7 @@ async fn r2_a_renewal_by_anything_but_the_current_certificate_is_refused() {
     let id = house.server.app.store.read(|c| certificates::list_certificates(c, &Search::default(), 100)).await.unwrap();
     let id = id.into_iter().find(|c| c.der == other.certificate.to_der().unwrap()).unwrap().id;
     let (app, reason) = (&house.server.app, muster::domain::certificate::RevocationReason::KeyCompromise);
-    authority::renew_service_keys(app).await.unwrap();
+    muster::service::pki::service_key::renew(app).await.unwrap();
     muster::service::pki::revoke::revoke(app, &id, reason, "cli:test", "local").await.unwrap();
     let mut client = other.client(&roots).unwrap();
     assert_eq!(fault(enroll::renew(&mut client, &other, &key(), false).await).0, Code::Authentication, "revoked");

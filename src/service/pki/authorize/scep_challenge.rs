@@ -130,7 +130,11 @@ pub async fn recognise(app: &App, authority: &AuthorityId, text: &[u8]) -> Resul
     Ok(Err(Reason::ChallengeDecodingError))
 }
 
-async fn challenge_key(app: &App) -> Result<Secret> {
+/// The instance's key of SCEP: the check values of challenges are made with it.
+///
+/// # Errors
+/// When the store fails or the key does not open.
+pub(in crate::service::pki) async fn challenge_key(app: &App) -> Result<Secret> {
     if let Some(key) = app.challenge_key.get() {
         return Ok(key.clone());
     }

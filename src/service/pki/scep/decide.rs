@@ -64,8 +64,8 @@ pub(super) async fn decide(incoming: &Incoming<'_>, asked: &Asked) -> service::R
     match asked {
         Asked::Certificate(enrolment) => decide_enrolment(incoming, enrolment).await,
         Asked::Poll => decide_poll(incoming).await,
-        Asked::Copy { issuer, serial } => decide_copy(incoming, issuer, serial).await,
-        Asked::Crl { issuer } => decide_crl(incoming, issuer).await,
+        Asked::Copy(name) => decide_copy(incoming, name.as_ref()).await,
+        Asked::Crl(issuer) => decide_crl(incoming, issuer.as_deref()).await,
     }
 }
 
@@ -156,8 +156,13 @@ async fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> ser
         if let Err(reason) = known.holder {
             return Ok(Decision::Refuse(reason));
         }
-        // Step 6: somebody who signs with a key of his own asks for that key; a certificate of ours may ask for another.
-        if !enrolment.own_key && known.signer.is_none() {
+        // Step 6: somebody who signs with a key of his own asks for that key; a certificate of ours may ask for another, for the device and
+        // the user that it is for itself.
+        let same_holder = |signer: &Signer| {
+            let own = &signer.certificate.grant;
+            (&own.device_id, &own.user_id) == (&challenge.device_id, &challenge.user_id)
+        };
+        if !enrolment.own_key && !known.signer.as_ref().is_some_and(same_holder) {
             return Ok(Decision::Refuse(Reason::RegisteredKeyMismatch));
         }
         let order = Issue { grant: challenge.grant, challenge_id: Some(challenge.id), renews: None };
@@ -234,22 +239,25 @@ async fn decide_poll(incoming: &Incoming<'_>) -> service::Result<Decision> {
     })
 }
 
-/// GetCert (RFC 8894 3.3.4): for holders of a certificate of ours only, since certificates name people.
-async fn decide_copy(incoming: &Incoming<'_>, issuer: &[u8], serial: &[u8]) -> service::Result<Decision> {
-    if issuer != incoming.authority.subject {
-        return Ok(Decision::Refuse(Reason::CertificateUnknown));
-    }
+/// GetCert (RFC 8894 3.3.4): for holders of a certificate of ours only, since certificates name people. Everybody else is told the same
+/// whatever he asks for; a payload that names nothing is an unknown certificate.
+async fn decide_copy(incoming: &Incoming<'_>, name: Option<&(Vec<u8>, Vec<u8>)>) -> service::Result<Decision> {
     let now = incoming.app.now();
     let authority = incoming.authority.id.clone();
     let signer = hex::encode(sha256(&incoming.echo.signer));
     // Serial numbers are recorded in all their 16 octets.
-    let serial = format!("{:0>32}", hex::encode(serial));
+    let ours = name.filter(|(issuer, _)| *issuer == incoming.authority.subject);
+    let serial = ours.map(|(_, serial)| format!("{:0>32}", hex::encode(serial)));
     let (signer, found) = incoming
         .app
         .store
         .read(move |c| {
             let signer = find_signer(c, &authority, &signer, now)?.filter(|signer| signer.grant.is_ok());
-            Ok((signer, certificates::find_certificate_by_serial(c, &authority, &serial)?))
+            let found = match serial {
+                Some(serial) => certificates::find_certificate_by_serial(c, &authority, &serial)?,
+                None => None,
+            };
+            Ok((signer, found))
         })
         .await?;
     Ok(match (signer, found) {
@@ -260,8 +268,8 @@ async fn decide_copy(incoming: &Incoming<'_>, issuer: &[u8], serial: &[u8]) -> s
 }
 
 /// GetCRL (RFC 8894 3.3.5): the list that is published anyway.
-async fn decide_crl(incoming: &Incoming<'_>, issuer: &[u8]) -> service::Result<Decision> {
-    if issuer != incoming.authority.subject {
+async fn decide_crl(incoming: &Incoming<'_>, issuer: Option<&[u8]>) -> service::Result<Decision> {
+    if issuer != Some(incoming.authority.subject.as_slice()) {
         return Ok(Decision::Refuse(Reason::CertificateUnknown));
     }
     let authority = incoming.authority.id.clone();

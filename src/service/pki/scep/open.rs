@@ -5,7 +5,9 @@ use std::sync::Arc;
 use openssl::sha::sha256;
 
 use super::Rules;
+use crate::clock::Time;
 use crate::domain::scep::{Reason, accepts_digest, judge_fault};
+use crate::secret::{Secret, hmac_sha256};
 use crate::service::pki::keys::ServiceKey;
 use crate::wire::cms::{CertificateView, Cipher, Digest, EnvelopedData, Identifier, ber};
 use crate::wire::pkcs10::Request;
@@ -24,6 +26,8 @@ pub(super) struct Echo {
     pub(super) signer: Vec<u8>,
     /// Which of our keys the message was sealed for: the answer is signed with it, since the client knows that one.
     pub(super) registration: usize,
+    /// Whether the message was sealed for none of our keys, as far as it says.
+    pub(super) foreign: bool,
 }
 
 impl Echo {
@@ -38,8 +42,10 @@ impl Echo {
 pub(super) enum Asked {
     Certificate(Box<Enrolment>),
     Poll,
-    Copy { issuer: Vec<u8>, serial: Vec<u8> },
-    Crl { issuer: Vec<u8> },
+    /// By issuer and serial number; `None` when the payload is nothing of the kind.
+    Copy(Option<(Vec<u8>, Vec<u8>)>),
+    /// By issuer; `None` as above.
+    Crl(Option<Vec<u8>>),
 }
 
 /// A certification request that proves possession of its key.
@@ -66,7 +72,7 @@ pub(super) fn open(
     bytes: &[u8],
     keys: &[Arc<ServiceKey>],
     rules: Rules,
-    substitute: &[u8; 32],
+    secret: &Secret,
 ) -> Result<(Echo, Result<Asked, Refused>), Malformed> {
     // RFC 8894 3.2, step 1: bounded conversion to definite lengths, then the outer form.
     let der = ber::to_der(bytes)?;
@@ -80,18 +86,22 @@ pub(super) fn open(
         cipher: Cipher::Aes128,
         signer: Vec::new(),
         registration: 0,
+        foreign: false,
     };
     let asked = match digest {
         None => Err(refuse(Reason::AlgorithmRefused)),
-        Some(_) => unpack(&message, keys, rules, substitute, &mut echo),
+        Some(_) => unpack(&message, keys, rules, secret, &mut echo),
     };
     Ok((echo, asked))
 }
 
-fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, substitute: &[u8; 32], echo: &mut Echo) -> Result<Asked, Refused> {
+fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, secret: &Secret, echo: &mut Echo) -> Result<Asked, Refused> {
     // Steps 2 and 3: one signer, its certificate, digest and signature; each attribute once.
     let verified = message.verify().map_err(judge_fault)?;
     echo.signer = verified.signer.raw.to_vec();
+    if verified.signed_at.is_some_and(|seconds| rules.now.since(Time::from_seconds(seconds)).abs() > rules.skew) {
+        return Err(refuse(Reason::ClockWrong));
+    }
     let broken = || refuse(Reason::CertificateRequestDecodingFailed);
     let content = verified.content.ok_or_else(broken)?;
     let inner = ber::to_der(content).map_err(|_| broken())?;
@@ -109,6 +119,7 @@ fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, substit
         .recipients
         .iter()
         .find_map(|recipient| views.iter().position(|view| recipient.identifier.names(view)).map(|position| (recipient, position)));
+    echo.foreign = named.is_none();
     let lone = match envelope.recipients.as_slice() {
         [only] => Some((only, 0)),
         _ => None,
@@ -119,39 +130,53 @@ fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, substit
     }
     echo.registration = position;
     let key = keys.get(position).ok_or_else(broken)?;
-    // Step 5: whatever does not open becomes bytes without meaning, and fails below like any other garbage.
-    let plain = envelope.open(recipient, key.key.pkey(), substitute).map_err(|_| broken())?;
+    // Polls are found by transaction and signer: their payload is not opened, since whatever depended on it would tell a stranger what an
+    // envelope holds that he has captured.
+    if verified.message_type == MessageType::CertPoll {
+        return Ok(Asked::Poll);
+    }
+    // Step 5: whatever does not open becomes bytes without meaning, and fails below like any other garbage; the same envelope always
+    // becomes the same bytes, so that asking again tells nothing either.
+    let substitute = substitute(secret, recipient.encrypted_key).map_err(|_| broken())?;
+    let plain = envelope.open(recipient, key.key.pkey(), &substitute).map_err(|_| broken())?;
     match verified.message_type {
         MessageType::PkcsReq | MessageType::RenewalReq => {
-            let own_key = |request: &Request| request.spki == verified.signer.spki;
-            let der = exact(&plain);
+            let der = first(&plain);
             let request = Request::parse(der).map_err(|_| broken())?;
+            let own_key = request.spki == verified.signer.spki;
+            // A request within somebody else's message may be a captured one, with something behind it that the padding would tell of.
+            if !own_key && der.len() != plain.len() {
+                return Err(broken());
+            }
             // Step 6: the request proves possession of its key.
             request.verify().map_err(|_| broken())?;
             if !request.digest().is_some_and(|digest| accepts_digest(digest, rules.allow_sha1)) {
                 return Err(refuse(Reason::AlgorithmRefused));
             }
             let renewal = verified.message_type == MessageType::RenewalReq;
-            let own_key = own_key(&request);
             Ok(Asked::Certificate(Box::new(Enrolment { renewal, own_key, der: der.to_vec(), request })))
         }
-        MessageType::CertPoll => {
-            // Polls are found by transaction and signer; the names inside only have to be there.
-            asn1::single(exact(&plain), asn1::SEQUENCE, "IssuerAndSubject").map_err(|_| broken())?;
-            Ok(Asked::Poll)
-        }
-        MessageType::GetCert | MessageType::GetCrl => {
-            let Ok(Identifier::IssuerAndSerial { issuer, serial }) = read_issuer_and_serial(exact(&plain)) else {
-                return Err(broken());
-            };
-            let (issuer, serial) = (issuer.to_vec(), serial.to_vec());
-            Ok(if verified.message_type == MessageType::GetCert { Asked::Copy { issuer, serial } } else { Asked::Crl { issuer } })
-        }
-        MessageType::CertRep => Err(refuse(Reason::SignatureValidationFailed)),
+        MessageType::GetCert => Ok(Asked::Copy(name(&plain))),
+        MessageType::GetCrl => Ok(Asked::Crl(name(&plain).map(|(issuer, _)| issuer))),
+        MessageType::CertPoll | MessageType::CertRep => Err(refuse(Reason::SignatureValidationFailed)),
+    }
+}
+
+/// What stands for a content key that does not unwrap.
+fn substitute(secret: &Secret, encrypted_key: &[u8]) -> Result<[u8; 32], openssl::error::ErrorStack> {
+    // The label keeps these apart from the check values of challenges, which begin with their version.
+    hmac_sha256(secret.expose(), &[b"scep content key", encrypted_key].concat())
+}
+
+/// Issuer and serial number of a certificate.
+fn name(plain: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
+    match read_issuer_and_serial(first(plain)) {
+        Ok(Identifier::IssuerAndSerial { issuer, serial }) => Some((issuer.to_vec(), serial.to_vec())),
+        _ => None,
     }
 }
 
 /// The first element alone: some clients leave their own padding behind it.
-fn exact(plain: &[u8]) -> &[u8] {
+fn first(plain: &[u8]) -> &[u8] {
     asn1::Reader::lenient(plain).element().map_or(plain, |element| element.raw)
 }
