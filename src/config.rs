@@ -55,8 +55,11 @@ settings! {
         workers: usize = 0;
         /// One port for the faces `web` and `device`, told apart by the name that the client asks for (SNI); else a port each.
         single_port: bool = false;
-        /// Addresses of reverse proxies whose `Client-Cert` header (RFC 9440) and `Forwarded` address are believed.
+        /// Addresses of reverse proxies whose `Client-Cert` header (RFC 9440) and address header are believed.
         proxies: Vec<IpAddr> = Vec::new();
+        /// The header in which the proxies name the client's address: `x-forwarded-for` or `forwarded` (RFC 7239). The other one is ignored, as
+        /// a proxy may pass on what a client writes there; the proxies must add to this one, or write it anew.
+        proxy_header: String = "x-forwarded-for".into();
         /// Bounds on what unauthenticated callers may do.
         limits: Limits = Limits::default();
         /// The face that never asks for a client certificate.

@@ -30,6 +30,8 @@ impl fmt::Display for Wrong {
     }
 }
 
+/// Headers in which a proxy may name the client's address.
+const PROXY_HEADERS: [&str; 2] = ["x-forwarded-for", "forwarded"];
 /// Key algorithms that an authority may have.
 const KEY_ALGORITHMS: [&str; 5] = ["rsa-2048", "rsa-3072", "rsa-4096", "p-256", "p-384"];
 
@@ -84,6 +86,8 @@ fn check_base(config: &Config, found: &mut Findings) {
     found.range("database_connections", config.database_connections, 1, 500);
     let length = config.organisation.chars().count();
     found.require((1..=64).contains(&length), "organisation", &config.organisation, "must have 1 to 64 characters");
+    let known = PROXY_HEADERS.contains(&config.proxy_header.as_str());
+    found.require(known, "proxy_header", &config.proxy_header, &format!("must be one of {}", PROXY_HEADERS.join(", ")));
     found.range("workers", u64::try_from(config.workers).unwrap_or(u64::MAX), 0, 1024);
     found.range("limits.anonymous_burst", config.limits.anonymous_burst, u64::from(config.limits.anonymous_per_second > 0), 1_000_000);
 }

@@ -84,6 +84,12 @@ impl Problem {
         self
     }
 
+    /// More is arriving than the server holds at once.
+    #[must_use]
+    pub fn busy() -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "too much is being sent to this server; try again").after(5)
+    }
+
     /// Too many requests; how many seconds to wait.
     #[must_use]
     pub fn throttled(seconds: u64) -> Self {

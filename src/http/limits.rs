@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::ops::Deref;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -26,10 +26,53 @@ use crate::domain::throttle::subscriber;
 const BODY_SECONDS: u64 = 60;
 /// What is set aside for a body before any of it has come, whatever it announces.
 const BODY_START: usize = 16 * 1024;
+/// What callers without a certificate or a signature may send where devices that have one send more.
+const STRANGER: usize = 64 * 1024;
+/// Larger bodies are messages of devices, which show a certificate or a signature.
+const DEVICES: usize = 1024 * 1024;
+/// What bodies that are still arriving may hold together, in bytes: slow callers must not fill the memory.
+const ARRIVING: usize = 256 * 1024 * 1024;
 /// After how many checks addresses that have been quiet are forgotten.
 const SWEEP_EVERY: u32 = 16_384;
 
-/// A request body of at most `N` bytes; longer ones are answered 413, compressed ones 415.
+static ARRIVED: AtomicUsize = AtomicUsize::new(0);
+
+/// What one arriving body holds of [`ARRIVING`]; given back when it is dropped.
+#[derive(Debug, Default)]
+struct Share(usize);
+
+impl Share {
+    /// Takes as many bytes more.
+    ///
+    /// # Errors
+    /// 503 when too much is arriving already.
+    fn take(&mut self, more: usize) -> Result<(), Problem> {
+        let before = ARRIVED.fetch_add(more, Ordering::Relaxed);
+        self.0 += more;
+        if before + more > ARRIVING {
+            metrics::counter!("muster_http_bodies_refused_total").increment(1);
+            return Err(Problem::busy());
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        ARRIVED.fetch_sub(self.0, Ordering::Relaxed);
+    }
+}
+
+/// What this caller's body may have where devices may send `most`. Whether a certificate or signature is worth anything is judged later;
+/// showing one is what costs a caller something.
+fn limit_for(request: &HttpRequest, most: usize) -> usize {
+    let signed = ["MDM-Signature", "MS-Signature"].iter().any(|name| request.headers().contains_key(*name));
+    let known = signed || Peer::of(request).is_ok_and(|peer| peer.certificate.is_some());
+    if known || most <= DEVICES { most } else { STRANGER }
+}
+
+/// A request body of at most `N` bytes, or [`STRANGER`] of callers who show nothing where that is for devices; longer ones are answered 413,
+/// compressed ones 415.
 #[derive(Clone, Debug)]
 pub struct Body<const N: usize>(pub Bytes);
 
@@ -49,21 +92,24 @@ impl<const N: usize> FromRequest for Body<N> {
         let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
         let encoded = header(CONTENT_ENCODING).is_some_and(|e| !e.trim().eq_ignore_ascii_case("identity"));
         let announced = header(CONTENT_LENGTH).and_then(|l| l.trim().parse::<u64>().ok());
+        let limit = limit_for(request, N);
         let mut payload = payload.take();
         Box::pin(async move {
             if encoded {
                 return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding", "send the body without Content-Encoding"));
             }
-            if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|l| l > N) || length > u64::from(u32::MAX)) {
-                return Err(too_large(N));
+            if announced.is_some_and(|length| usize::try_from(length).is_ok_and(|l| l > limit) || length > u64::from(u32::MAX)) {
+                return Err(too_large(limit));
             }
             let read = async {
+                let mut share = Share::default();
                 let mut body = BytesMut::with_capacity(announced.and_then(|l| usize::try_from(l).ok()).unwrap_or(0).min(BODY_START));
                 while let Some(chunk) = payload.next().await {
                     let chunk = chunk.map_err(|_| Problem::new(StatusCode::BAD_REQUEST, "body", "the body ended before its length"))?;
-                    if body.len() + chunk.len() > N {
-                        return Err(too_large(N));
+                    if body.len() + chunk.len() > limit {
+                        return Err(too_large(limit));
                     }
+                    share.take(chunk.len())?;
                     body.extend_from_slice(&chunk);
                 }
                 Ok(Self(body.freeze()))
@@ -132,6 +178,25 @@ impl FromRequest for Anonymous {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_arriving_is_bounded_and_given_back() {
+        let mut one = Share::default();
+        assert!(one.take(ARRIVING / 2).is_ok());
+        let mut other = Share::default();
+        assert!(other.take(ARRIVING / 2 + 1).is_err());
+        drop(other);
+        assert!(one.take(1024).is_ok());
+    }
+
+    #[actix_web::test]
+    async fn who_shows_nothing_sends_no_message_of_a_device() {
+        use actix_web::test::TestRequest;
+        let of = |request: TestRequest| limit_for(&request.to_http_request(), 4 * DEVICES);
+        assert_eq!(of(TestRequest::default()), STRANGER);
+        assert_eq!(of(TestRequest::default().insert_header(("MDM-Signature", "x"))), 4 * DEVICES);
+        assert_eq!(limit_for(&TestRequest::default().to_http_request(), 256 * 1024), 256 * 1024);
+    }
 
     #[test]
     fn an_address_that_asks_too_often_waits_and_its_neighbour_does_not() {

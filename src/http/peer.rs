@@ -90,13 +90,19 @@ impl Peer {
         let connection = request.conn_data::<Connection>();
         let face = connection.map_or(Face::Pki, |c| c.face);
         let direct = request.peer_addr().map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |a| canonical(a.ip()));
-        let proxies = request.app_data::<Data<App>>().map_or(&[][..], |app| &app.config.proxies);
+        let config = request.app_data::<Data<App>>().map(|app| &app.config);
+        let proxies = config.map_or(&[][..], |config| &config.proxies);
         if !proxies.contains(&direct) {
             let certificate = connection.and_then(|c| c.certificate.clone());
             return Ok(Self { certificate, address: direct, via_proxy: false, face });
         }
         let certificate = if face == Face::Device { client_cert(request.headers())?.map(Arc::new) } else { None };
-        Ok(Self { certificate, address: forwarded(request.headers(), direct, proxies), via_proxy: true, face })
+        Ok(Self {
+            certificate,
+            address: forwarded(request.headers(), config.map_or("", |config| &config.proxy_header), direct, proxies),
+            via_proxy: true,
+            face,
+        })
     }
 }
 
@@ -153,12 +159,12 @@ fn client_cert(headers: &HeaderMap) -> Result<Option<PeerCertificate>, Problem> 
     PeerCertificate::new(&certificate).filter(|c| c.der == der).map(Some).ok_or_else(wrong)
 }
 
-/// The client's address: the last hop that is not a configured proxy.
-fn forwarded(headers: &HeaderMap, direct: IpAddr, proxies: &[IpAddr]) -> IpAddr {
-    let texts = |name: &str| headers.get_all(name).filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
+/// The client's address by that header: the last hop that is not a configured proxy.
+fn forwarded(headers: &HeaderMap, header: &str, direct: IpAddr, proxies: &[IpAddr]) -> IpAddr {
+    let text = headers.get_all(header).filter_map(|v| v.to_str().ok()).collect::<Vec<_>>().join(",");
     let mut hops: Vec<Option<IpAddr>> = Vec::new();
-    if headers.contains_key(FORWARDED) {
-        for element in texts("forwarded").split(',') {
+    if header == FORWARDED.as_str() {
+        for element in text.split(',') {
             let node = element.split(';').find_map(|pair| {
                 let (name, value) = pair.split_once('=')?;
                 name.trim().eq_ignore_ascii_case("for").then(|| value.trim().trim_matches('"').to_owned())
@@ -166,7 +172,7 @@ fn forwarded(headers: &HeaderMap, direct: IpAddr, proxies: &[IpAddr]) -> IpAddr 
             hops.push(node.and_then(|n| node_address(&n)));
         }
     } else {
-        hops.extend(texts("x-forwarded-for").split(',').map(|n| node_address(n.trim())));
+        hops.extend(text.split(',').map(|n| node_address(n.trim())));
     }
     let mut address = direct;
     for hop in hops.into_iter().rev() {
@@ -197,7 +203,8 @@ mod tests {
             request = request.append_header((*name, *value));
         }
         let proxies = ["10.0.0.1".parse().unwrap(), "10.0.0.2".parse().unwrap()];
-        forwarded(request.to_http_request().headers(), proxies[0], &proxies).to_string()
+        let header = headers.first().map_or("forwarded", |(name, _)| name);
+        forwarded(request.to_http_request().headers(), header, proxies[0], &proxies).to_string()
     }
 
     #[test]
@@ -209,6 +216,9 @@ mod tests {
         assert_eq!(address(&[("forwarded", "for=unknown")]), "10.0.0.1");
         assert_eq!(address(&[("x-forwarded-for", "6.6.6.6, 192.0.2.8:1000")]), "192.0.2.8");
         assert_eq!(address(&[("x-forwarded-for", "192.0.2.9"), ("x-forwarded-for", "10.0.0.2")]), "192.0.2.9");
+        // What a client wrote into the header that the proxy passes on untouched.
+        assert_eq!(address(&[("x-forwarded-for", "192.0.2.9"), ("forwarded", "for=6.6.6.6")]), "192.0.2.9");
+        assert_eq!(address(&[("forwarded", "for=192.0.2.7"), ("x-forwarded-for", "6.6.6.6")]), "192.0.2.7");
     }
 
     #[test]

@@ -6,10 +6,12 @@
 
 use std::collections::HashMap;
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
@@ -225,7 +227,15 @@ impl Worker {
         let began = tokio::time::Instant::now();
         let deliverer = self.deliverers.iter().find(|d| d.topic() == claim.topic);
         let (outcome, retention) = match deliverer {
-            Some(deliverer) => (deliverer.deliver(&self.app, &self.lease, claim).await, deliverer.retention(&self.app)),
+            Some(deliverer) => {
+                // One message that breaks its deliverer is tried again and given up in the end like others; the lane goes on.
+                let delivery = AssertUnwindSafe(deliverer.deliver(&self.app, &self.lease, claim)).catch_unwind().await;
+                let outcome = delivery.unwrap_or_else(|_| {
+                    metrics::counter!("muster_panics_total").increment(1);
+                    Outcome::Retry { reason: "the delivery panicked".into(), after: None, destination: false }
+                });
+                (outcome, deliverer.retention(&self.app))
+            }
             // Put in by a newer node: this one leaves it to the others.
             None => (Outcome::Retry { reason: "this node has no deliverer for the topic".into(), after: None, destination: false }, DAY),
         };

@@ -40,10 +40,13 @@ pub struct Report {
 /// [`Error::Unavailable`] with what to do when the keys are of another database.
 pub async fn check_master_key(store: &Store, sealer: &Sealer) -> Result<()> {
     let found = store.read(|c| meta::find_value(c, sealed::CANARY)).await?;
-    let Some(found) = found else {
-        let fresh = hex::encode(sealer.seal(sealed::META_VALUE, b"muster")?);
-        store.write(move |tx| meta::upsert_value(tx, sealed::CANARY, &fresh)).await?;
-        return Ok(());
+    let found = match found {
+        Some(found) => found,
+        None => {
+            let fresh = hex::encode(sealer.seal(sealed::META_VALUE, b"muster")?);
+            // Another node may have come first, perhaps with another key: what stays is judged like any other.
+            store.write(move |tx| meta::insert_value_once(tx, sealed::CANARY, &fresh)).await?
+        }
     };
     let bytes = hex::decode(&found).map_err(Error::internal)?;
     match sealer.open(sealed::META_VALUE, &bytes) {

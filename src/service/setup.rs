@@ -33,10 +33,10 @@ pub async fn create_tenant(store: &Store, sealer: &Sealer, actor: &str, now: Tim
     let (fresh, actor) = (TenantId::new(), actor.to_owned());
     store
         .write(move |tx| {
-            if store::meta::find_value(tx.conn(), TENANT)?.is_some() {
+            // Of nodes that start side by side the first one's stays.
+            if store::meta::insert_value_once(tx, TENANT, fresh.as_str())? != fresh.as_str() {
                 return Ok(());
             }
-            store::meta::upsert_value(tx, TENANT, fresh.as_str())?;
             store::audit::append(tx, &Entry::new(actor.clone(), "tenant.create", format!("tenant:{fresh}"), "local"), now)?;
             Ok(())
         })

@@ -62,6 +62,17 @@ pub fn claim_job(tx: &mut Tx<'_>, name: &str, node: &str, now: Time, lease_until
     Ok(claimed > 0)
 }
 
+/// Keeps a node's lease longer. One that another node has taken meanwhile is left alone.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_lease(tx: &mut Tx<'_>, name: &str, node: &str, until: Time) -> Result<()> {
+    diesel::update(jobs::table.find(name).filter(jobs::lease_owner.eq(node)))
+        .set(jobs::lease_until.eq(Some(until.0)))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
 /// Records how a run ended and when the next one is. A job that another node took meanwhile is left alone.
 ///
 /// # Errors

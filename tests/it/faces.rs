@@ -187,7 +187,7 @@ async fn a_proxy_header_counts_only_from_a_configured_proxy() {
     let header = format!(":{}:", STANDARD.encode(leaf.certificate.to_der().unwrap()));
     let ask = async |server: &Server, base: &str, cert: &str| {
         let request = server.client().get(format!("{base}/test/peer"));
-        request.header("client-cert", cert).header("forwarded", "for=192.0.2.7").send().await.unwrap()
+        request.header("client-cert", cert).header("x-forwarded-for", "192.0.2.7").send().await.unwrap()
     };
     let trusting = server(|config| config.proxies = vec!["127.0.0.1".parse().unwrap()]).await;
     let seen: Value = ask(&trusting, &trusting.device, &header).await.json().await.unwrap();

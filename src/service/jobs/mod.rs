@@ -3,6 +3,7 @@
 //! A job is idempotent: when a lease ends before the job does, another node may run it too.
 
 use std::future::Future;
+use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::str::FromStr as _;
 use std::sync::Arc;
@@ -10,18 +11,23 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use cron::Schedule;
+use futures_util::FutureExt as _;
 use tokio::sync::watch;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{Error, Result};
 use crate::app::App;
-use crate::clock::{HOUR, Time};
+use crate::clock::{MINUTE, Time};
 use crate::store;
 
 /// How often a node looks for due jobs.
 const TICK: Duration = Duration::from_secs(5);
-/// After that time another node may take a job over.
-const LEASE: i64 = HOUR;
+/// After that time without a word of the node that runs a job, another one may take it over.
+const LEASE: i64 = 2 * MINUTE;
+/// How often a node says that it still runs a job.
+const BEAT: Duration = Duration::from_secs(30);
+/// How long a stopping node waits for its jobs; another one, or the next start, does them again.
+const STOP: Duration = Duration::from_secs(20);
 
 type Run = for<'a> fn(&'a App) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
@@ -89,8 +95,12 @@ pub async fn run_due(app: &App) -> Result<Vec<Ended>> {
         let row = known.iter().find(|row| row.name == job.name);
         match row {
             Some(row) if row.schedule == job.schedule => {
+                let next = next_run(job.schedule, now)?;
                 if row.next_at <= now.0 {
                     due.push(job);
+                } else if row.next_at > next.0 {
+                    // Written while the clock was ahead of itself.
+                    app.store.write(move |tx| store::jobs::upsert_job(tx, job.name, job.schedule, next)).await?;
                 }
             }
             changed => {
@@ -112,7 +122,19 @@ async fn run_one(app: &App, job: &'static Job) -> Result<Option<Ended>> {
         return Ok(None);
     }
     let began = tokio::time::Instant::now();
-    let error = (job.run)(app).await.err().map(|e| e.to_string());
+    // A job that panics has failed: it runs again by its schedule, and the others go on.
+    let run = AssertUnwindSafe((job.run)(app)).catch_unwind();
+    let ended = tokio::select! {
+        ended = run => ended,
+        () = keep(app, job) => Ok(Ok(())),
+    };
+    let error = match ended {
+        Ok(result) => result.err().map(|e| e.to_string()),
+        Err(_) => {
+            metrics::counter!("muster_panics_total").increment(1);
+            Some("it panicked".to_owned())
+        }
+    };
     let word = if error.is_some() { "failed" } else { "done" };
     metrics::counter!("muster_job_runs_total", "job" => job.name, "outcome" => word).increment(1);
     metrics::histogram!("muster_job_seconds", "job" => job.name).record(began.elapsed().as_secs_f64());
@@ -126,6 +148,17 @@ async fn run_one(app: &App, job: &'static Job) -> Result<Option<Ended>> {
     Ok(Some(Ended { name: job.name, error }))
 }
 
+/// Keeps a job's lease while it runs; never ends.
+async fn keep(app: &App, job: &'static Job) {
+    loop {
+        tokio::time::sleep(BEAT).await;
+        let (node, until) = (app.node.clone(), app.now().plus(LEASE));
+        if let Err(error) = app.store.write(move |tx| store::jobs::update_lease(tx, job.name, &node, until)).await {
+            tracing::warn!(%error, job = job.name, "a job's lease cannot be kept");
+        }
+    }
+}
+
 /// The node's job runner at work.
 #[derive(Debug)]
 pub struct Running {
@@ -134,7 +167,7 @@ pub struct Running {
 }
 
 impl Running {
-    /// Lets the jobs that run finish, and ends.
+    /// Lets the jobs that run finish, for a while, and ends.
     pub async fn stop(self) {
         let _ = self.stop.send(true);
         let _ = self.task.await;
@@ -146,14 +179,24 @@ impl Running {
 pub fn start(app: Arc<App>) -> Running {
     let (stop, mut stopped) = watch::channel(false);
     let task = tokio::spawn(async move {
+        // A job that takes long holds up no other: each look is a task of its own, and leases keep a job from running twice.
+        let mut looks = JoinSet::new();
         loop {
-            if let Err(error) = run_due(&app).await {
-                tracing::warn!(%error, "the jobs cannot be read");
-            }
+            let app = Arc::clone(&app);
+            looks.spawn(async move {
+                if let Err(error) = run_due(&app).await {
+                    tracing::warn!(%error, "the jobs cannot be read");
+                }
+            });
             tokio::select! {
                 () = tokio::time::sleep(TICK) => {}
                 _ = stopped.changed() => break,
             }
+            while looks.try_join_next().is_some() {}
+        }
+        let finish = async { while looks.join_next().await.is_some() {} };
+        if tokio::time::timeout(STOP, finish).await.is_err() {
+            tracing::warn!("jobs that take long were left: they run again");
         }
     });
     Running { stop, task }
@@ -162,6 +205,7 @@ pub fn start(app: Arc<App>) -> Running {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::HOUR;
 
     #[test]
     fn every_schedule_has_a_next_moment_and_names_are_unique() {
