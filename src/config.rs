@@ -126,9 +126,9 @@ settings! {
         root_days: u32 = 7300;
         /// Life of the issuing CA, in days.
         issuing_days: u32 = 3650;
-        /// Life of a CRL, in hours.
+        /// Life of a CRL, in hours; at least 2.
         crl_hours: u32 = 168;
-        /// How often a CRL is published even when nothing changed, in hours.
+        /// How often a CRL is published even when nothing changed, in hours; less than `ca.crl_hours`.
         crl_refresh_hours: u32 = 84;
         /// Life of an OCSP answer, in hours.
         ocsp_hours: u32 = 24;
