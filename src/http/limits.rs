@@ -71,7 +71,7 @@ fn limit_for(request: &HttpRequest, most: usize) -> usize {
     if known || most <= DEVICES { most } else { STRANGER }
 }
 
-/// A request body of at most `N` bytes, or [`STRANGER`] of callers who show nothing where that is for devices; longer ones are answered 413,
+/// A request body of at most `N` bytes, or 64 KiB of callers who show nothing where that is for devices; longer ones are answered 413,
 /// compressed ones 415.
 #[derive(Clone, Debug)]
 pub struct Body<const N: usize>(pub Bytes);

@@ -206,7 +206,7 @@ both_backends! {
             authorities::update_crl_due(tx, &marked, Time(3_000))?;
             authorities::claim_crl_published(tx, &marked, 2, Time(5_000), Time(90_000))
         }).await.unwrap();
-        assert_eq!(store.read(|c| authorities::list_crl_due(c, Time(3_000))).await.unwrap(), [id.clone()]);
+        assert_eq!(store.read(|c| authorities::list_crl_due(c, Time(3_000))).await.unwrap(), std::slice::from_ref(&id));
         // So does one from a clock ahead, or after publishing has stalled beyond the moment of the next try.
         let marked = id.clone();
         store.write(move |tx| {
