@@ -197,6 +197,7 @@ mod tests {
         };
         assert_eq!(keys(|c| c.organisation.clear()), ["organisation"]);
         assert_eq!(keys(|c| c.single_port = true), ["single_port"]);
+        assert_eq!(keys(|c| c.proxy_header = "x-real-ip".into()), ["proxy_header"]);
         assert_eq!(keys(|c| c.web.url = Some("http://x".into())), ["web.url"]);
         assert_eq!(keys(|c| c.web.url = Some("https://x/path".into())), ["web.url"]);
         assert_eq!(keys(|c| c.tls.key_file = Some("k".into())), ["tls.key_file"]);

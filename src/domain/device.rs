@@ -1,5 +1,6 @@
 //! The directory device, which outlives its enrolments.
 
+use crate::catalogue::Inventory;
 use crate::ids::{DeviceId, UserId};
 
 words! {
@@ -63,4 +64,25 @@ pub struct Device {
     pub os_edition: Option<String>,
     /// Where it is in its life.
     pub state: State,
+}
+
+impl Device {
+    /// Takes a reported value into the column of the inventory that it is for, trimmed and cut; an empty one says nothing.
+    pub fn take_inventory(&mut self, column: Inventory, value: &str) {
+        let text: String = value.trim().chars().take(256).collect();
+        if text.is_empty() {
+            return;
+        }
+        match column {
+            Inventory::DisplayName => self.display_name = text,
+            Inventory::SerialNumber => self.serial_number = Some(text),
+            Inventory::Manufacturer => self.manufacturer = Some(text),
+            Inventory::Model => self.model = Some(text),
+            Inventory::OsVersion => self.os_version = Some(text),
+            Inventory::OsEdition => self.os_edition = Some(text),
+            Inventory::EntraDeviceId => self.entra_device_id = Some(text),
+            // Known from the enrolment, which finds the device by it.
+            Inventory::HardwareId | Inventory::ChannelUri => {}
+        }
+    }
 }

@@ -6,6 +6,18 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{HOUR, MINUTE, Time};
 
+/// The longest value that is kept, in bytes: what is longer is no fact that anybody asks about.
+const LONGEST: usize = 16 * 1024;
+
+/// A reported value with its status; one that is too long is not kept, and its status is 413.
+#[must_use]
+pub fn bounded(value: Option<String>, status: i64) -> (Option<String>, i64) {
+    match value {
+        Some(value) if value.len() > LONGEST => (None, 413),
+        value => (value, status),
+    }
+}
+
 /// One reported value.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fact {

@@ -9,7 +9,7 @@ use super::effect::Effect;
 use super::pki::authority::{self, Authority};
 use super::{Result, compliance};
 use crate::app::App;
-use crate::catalogue::{Catalogue, Inventory, catalogue};
+use crate::catalogue::{Catalogue, catalogue};
 use crate::clock::Time;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::Certificate;
@@ -148,30 +148,13 @@ impl<'a> Round<'a> {
 
     /// Takes a fact in.
     pub(in crate::service) fn report(&mut self, name: &str, value: Option<String>, status: i64, source: &str, every_hours: u32) {
+        let (value, status) = fact::bounded(value, status);
         if let (Some(column), Some(value)) = (self.catalogue.fact(name).and_then(|row| row.inventory), &value) {
-            self.inventory(column, value);
+            self.device.take_inventory(column, value);
         }
         let next_at = Some(fact::next_read(every_hours, self.now));
         let fact = Fact { name: name.to_owned(), value, status, source: source.to_owned(), observed_at: self.now, next_at };
         self.reported.insert(fact.name.clone(), fact);
-    }
-
-    fn inventory(&mut self, column: Inventory, value: &str) {
-        let text: String = value.trim().chars().take(256).collect();
-        if text.is_empty() {
-            return;
-        }
-        match column {
-            Inventory::DisplayName => self.device.display_name = text,
-            Inventory::SerialNumber => self.device.serial_number = Some(text),
-            Inventory::Manufacturer => self.device.manufacturer = Some(text),
-            Inventory::Model => self.device.model = Some(text),
-            Inventory::OsVersion => self.device.os_version = Some(text),
-            Inventory::OsEdition => self.device.os_edition = Some(text),
-            Inventory::EntraDeviceId => self.device.entra_device_id = Some(text),
-            // Known from the enrolment, which finds the device by it.
-            Inventory::HardwareId | Inventory::ChannelUri => {}
-        }
     }
 
     /// What has to be stored.

@@ -1,5 +1,5 @@
 //! The server is killed without warning, again and again, while devices enrol and hold sessions. What it has acknowledged is there
-//! afterwards.
+//! afterwards. One file: it is one test, and everything else here is the account that it keeps.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::process::{Command, Stdio};

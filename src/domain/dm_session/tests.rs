@@ -1,4 +1,4 @@
-//! The machine against a device that answers as told.
+//! The machine against a device that answers as told. One file, as every test speaks with the same few helpers.
 
 use super::*;
 use crate::wire::locuri::Scope;

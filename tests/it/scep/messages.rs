@@ -1,4 +1,4 @@
-//! Messages of our own making against the service.
+//! Messages of our own making against the service: one test for each row of the protocol notes, in their order, in one file.
 
 use std::sync::Arc;
 

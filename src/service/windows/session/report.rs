@@ -14,8 +14,6 @@ use crate::domain::dm_session::{Notice, Outcome, Received, UNENROLLED, Verdict};
 use crate::domain::fact::{self, Fact};
 use crate::service::push::wns;
 
-/// The longest value that is kept of a fact, in bytes.
-const FACT: usize = 16 * 1024;
 /// How many alerts of one message are kept that mean nothing to us, and how many characters of each of their parts.
 const ALERTS: usize = 8;
 const ALERT: usize = 256;
@@ -66,37 +64,14 @@ impl Turn<'_> {
     }
 
     fn report(&mut self, name: &str, value: Option<String>, status: i64, source: &str, every_hours: Option<u32>) {
-        // What is longer is no fact that anybody asks about.
-        let (value, status) = match value {
-            Some(value) if value.len() > FACT => (None, 413),
-            value => (value, status),
-        };
+        let (value, status) = fact::bounded(value, status);
         let next_at = every_hours.map(|hours| fact::next_read(hours, self.now));
         let inventory = self.catalogue.fact(name).and_then(|row| row.inventory);
         if let (Some(inventory), Some(value)) = (inventory, &value) {
-            self.inventory(inventory, value);
+            self.device.take_inventory(inventory, value);
         }
         let fact = Fact { name: name.to_owned(), value, status, source: source.to_owned(), observed_at: self.now, next_at };
         self.reported.insert(fact.name.clone(), fact);
-    }
-
-    fn inventory(&mut self, column: Inventory, value: &str) {
-        let text = value.trim();
-        if text.is_empty() {
-            return;
-        }
-        let text = text.chars().take(256).collect::<String>();
-        match column {
-            Inventory::DisplayName => self.device.display_name = text,
-            Inventory::SerialNumber => self.device.serial_number = Some(text),
-            Inventory::Manufacturer => self.device.manufacturer = Some(text),
-            Inventory::Model => self.device.model = Some(text),
-            Inventory::OsVersion => self.device.os_version = Some(text),
-            Inventory::OsEdition => self.device.os_edition = Some(text),
-            Inventory::EntraDeviceId => self.device.entra_device_id = Some(text),
-            // Known from the enrolment, which finds the device by it.
-            Inventory::HardwareId | Inventory::ChannelUri => {}
-        }
     }
 
     pub(super) fn take_fact(&mut self, name: &str, outcome: &Outcome) {
