@@ -188,7 +188,7 @@ pub struct Transaction {
     pub challenge_id: Option<String>,
     /// Where it stands.
     pub state: State,
-    /// The certification request.
+    /// The certification request while it waits; empty once it is decided.
     pub request: Vec<u8>,
     /// What is granted.
     pub grant: Grant,

@@ -20,6 +20,7 @@ const ENROLLMENT: &str = r"/{path:(?i:EnrollmentServer/Enrollment\.svc)}";
 /// The face that never asks for a client certificate.
 pub fn web(table: &mut ServiceConfig) {
     table
+        .configure(scep::routes)
         .service(resource("/.well-known/ssf-configuration").route(get().to(signals::show_configuration)))
         .service(resource(AUTHENTICATE).route(get().to(signin::show)).route(post().to(signin::sign_in)))
         .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
@@ -32,8 +33,7 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource("/healthz").route(get().to(health::show_alive)))
         .service(resource("/metrics").route(get().to(health::show_metrics)))
         .service(resource("/readyz").route(get().to(health::show_ready)))
-        .service(resource(JWKS_PATH).route(get().to(signals::show_keys)))
-        .configure(scep::routes);
+        .service(resource(JWKS_PATH).route(get().to(signals::show_keys)));
 }
 
 /// The face that asks for a client certificate.

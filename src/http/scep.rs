@@ -3,7 +3,7 @@
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::http::{Method, StatusCode};
-use actix_web::web::{Data, ServiceConfig, get, head, post, resource};
+use actix_web::web::{Data, ServiceConfig, get, head, post, resource, scope};
 use actix_web::{HttpRequest, HttpResponse};
 use percent_encoding::percent_decode_str;
 
@@ -17,13 +17,13 @@ use crate::wire::scep::decode_get_message;
 /// Largest message, in bytes.
 const SIZE: usize = 64 * 1024;
 
-/// The paths: `/scep/<authority>` with any suffix (Windows and Cisco append `/pkiclient.exe`), and those of other servers.
+/// The paths: `/scep/<authority>` with any suffix (Windows and Cisco append `/pkiclient.exe`), and those of other servers. Put them first
+/// in a table: a scope is found, or passed over, without a regular expression.
 pub fn routes(table: &mut ServiceConfig) {
-    let named = ["/scep/{authority}", "/scep/{authority}/{suffix:.*}"];
-    let foreign = ["/cgi-bin/pkiclient.exe", "/certsrv/mscep/mscep.dll", "/certsrv/mscep/mscep.dll/{suffix:.*}"];
-    for path in named.into_iter().chain(foreign) {
-        table.service(resource(path).route(get().to(answer_get)).route(head().to(answer_get)).route(post().to(answer_post)));
-    }
+    let service = |path| resource(path).route(get().to(answer_get)).route(head().to(answer_get)).route(post().to(answer_post));
+    table.service(scope("/scep").service(service("/{authority}/{suffix:.*}")).service(service("/{authority}")));
+    table.service(scope("/certsrv/mscep").service(service("/mscep.dll/{suffix:.*}")).service(service("/mscep.dll")));
+    table.service(service("/cgi-bin/pkiclient.exe"));
 }
 
 /// `GET …?operation=…&message=…`.

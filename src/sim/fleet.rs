@@ -231,7 +231,16 @@ impl Crew {
         self.each(name, devices, work).await
     }
 
-    /// Does what sessions started: one SCEP enrolment with each device.
+    /// Each device opens a connection to the SCEP server and asks what it can do and who it is.
+    pub async fn meet_servers(&self, devices: Vec<Device>) -> (Vec<Device>, Measured) {
+        let work = |mut device: Device| async move {
+            let result = device.meet_servers().await.map_err(|error| error.to_string());
+            (Some(device), result)
+        };
+        self.each("SCEP, hello", devices, work).await
+    }
+
+    /// Does what sessions started: one SCEP enrolment with each device, over the connection that it has.
     pub async fn scep(&self, devices: Vec<Device>) -> (Vec<Device>, Measured) {
         let work = |mut device: Device| async move {
             let before = device.certificates.len();
@@ -239,7 +248,7 @@ impl Crew {
             let grown = device.certificates.len() > before;
             (Some(device), if grown { Ok(()) } else { Err("no certificate by SCEP".to_owned()) })
         };
-        self.each("SCEP", devices, work).await
+        self.each("SCEP, enrolment", devices, work).await
     }
 
     /// Holds sessions in which nothing is left to do, `rounds` with each device. Each device rehearses once, which is not counted, and

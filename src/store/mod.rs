@@ -145,8 +145,16 @@ impl Store {
         T: Send + 'static,
         F: FnOnce(&mut Conn) -> Result<T> + Send + 'static,
     {
-        let inner = Arc::clone(&self.0);
-        tokio::task::spawn_blocking(move || job(&mut *inner.pool.get().map_err(unavailable)?)).await.map_err(unavailable)?
+        let store = self.clone();
+        tokio::task::spawn_blocking(move || store.read_here(job)).await.map_err(unavailable)?
+    }
+
+    /// [`Store::read`] for callers that are off the async threads already.
+    ///
+    /// # Errors
+    /// As for [`Store::read`].
+    pub fn read_here<T>(&self, job: impl FnOnce(&mut Conn) -> Result<T>) -> Result<T> {
+        job(&mut *self.0.pool.get().map_err(unavailable)?)
     }
 
     /// Looks something up by an index: like [`Store::read`], but where the database is a file of our own the lookup runs on the calling

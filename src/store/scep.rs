@@ -1,6 +1,9 @@
 //! SCEP challenges and transactions.
 
+use diesel::dsl::sql;
+use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
+use diesel::sql_types::Bool;
 
 use super::schema::{scep_challenges, scep_transactions};
 use super::{Conn, Error, Result, Tx};
@@ -85,6 +88,11 @@ impl TryFrom<TransactionRow> for Transaction {
     }
 }
 
+/// The state of transactions that wait, spelt out: with a bound value the indexes of those that wait would not be used.
+fn waiting() -> SqlLiteral<Bool> {
+    sql("scep_transactions.state = 'pending'")
+}
+
 /// Inserts a fresh challenge.
 ///
 /// # Errors
@@ -153,12 +161,11 @@ pub fn withdraw(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId,
     for ids in ids.chunks(IDS) {
         let open = scep_challenges::table.filter(scep_challenges::id.eq_any(ids)).filter(scep_challenges::consumed_at.is_null());
         withdrawn += diesel::delete(open).execute(tx.conn())?;
-        let waiting = scep_transactions::table
-            .filter(scep_transactions::challenge_id.eq_any(ids))
-            .filter(scep_transactions::state.eq(State::Pending.as_str()));
+        let waiting = scep_transactions::table.filter(scep_transactions::challenge_id.eq_any(ids)).filter(waiting());
         withdrawn += diesel::update(waiting)
             .set((
                 scep_transactions::state.eq(State::Refused.as_str()),
+                scep_transactions::request.eq(Vec::new()),
                 scep_transactions::decided_at.eq(now.0),
                 scep_transactions::decided_by.eq(by),
             ))
@@ -167,13 +174,13 @@ pub fn withdraw(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId,
     Ok(withdrawn)
 }
 
-/// Inserts a transaction, in place of one of that name that no longer answers for it.
+/// Inserts a transaction; `replaces` says that there is one of that name that no longer answers for it.
 ///
 /// # Errors
 /// [`Error::Conflict`] when the name is taken.
-pub fn insert_transaction(tx: &mut Tx<'_>, transaction: &Transaction, now: Time) -> Result<()> {
-    let over = find_transaction(tx.conn(), &transaction.authority_id, &transaction.transaction_id)?.is_some_and(|old| !old.is_live(now));
-    if over {
+pub fn insert_transaction(tx: &mut Tx<'_>, transaction: &Transaction, replaces: bool, now: Time) -> Result<()> {
+    let old = if replaces { find_transaction(tx.conn(), &transaction.authority_id, &transaction.transaction_id)? } else { None };
+    if old.is_some_and(|old| !old.is_live(now)) {
         let old = scep_transactions::table.find((transaction.authority_id.as_str(), transaction.transaction_id.as_str()));
         diesel::delete(old).execute(tx.conn())?;
     }
@@ -210,7 +217,7 @@ pub fn find_transaction(conn: &mut Conn, authority: &AuthorityId, id: &str) -> R
 /// Only the database's own.
 pub fn list_pending(conn: &mut Conn, limit: i64) -> Result<Vec<Transaction>> {
     let rows = scep_transactions::table
-        .filter(scep_transactions::state.eq(State::Pending.as_str()))
+        .filter(waiting())
         .order((scep_transactions::created_at, scep_transactions::transaction_id))
         .limit(limit)
         .select(TransactionRow::as_select())
@@ -234,10 +241,11 @@ pub fn claim_decision(
     let open = scep_transactions::table
         .filter(scep_transactions::authority_id.eq(authority.as_str()))
         .filter(scep_transactions::transaction_id.eq(id))
-        .filter(scep_transactions::state.eq(State::Pending.as_str()));
+        .filter(waiting());
     let changed = diesel::update(open)
         .set((
             scep_transactions::state.eq(state.as_str()),
+            scep_transactions::request.eq(Vec::new()),
             scep_transactions::certificate_id.eq(certificate.map(CertificateId::as_str)),
             scep_transactions::decided_at.eq(now.0),
             scep_transactions::decided_by.eq(by),

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use openssl::pkey::{PKey, Public};
+
 use super::Malformed;
 use super::asn1;
 use super::cms::{self, Broken, CertificateView, Digest, Identifier, SIGNING_TIME, SignedData, Signer, SignerInfo};
@@ -173,6 +175,8 @@ pub struct Verified<'a> {
     pub message_type: MessageType,
     /// The signer's certificate: genuine as to the key, nothing else is known of it.
     pub signer: CertificateView<'a>,
+    /// The key in that certificate.
+    pub signer_key: PKey<Public>,
     /// The digest that the sender uses.
     pub digest: Digest,
     /// When the sender says to have signed, in seconds since 1970.
@@ -208,7 +212,7 @@ impl<'a> Message<'a> {
     pub fn verify(&self) -> Result<Verified<'a>, Fault> {
         let [signer] = self.signed.signers.as_slice() else { return Err(Fault::Signers) };
         let digest = signer.digest.filter(|d| *d != Digest::Md5).ok_or(Broken::Algorithm)?;
-        let certificate = self.signed.verify(signer)?;
+        let (certificate, signer_key) = self.signed.verify_with_key(signer)?;
         let text = |oid: &[u8]| signer.attribute(oid).as_ref().and_then(asn1::string);
         let message_type = text(&MESSAGE_TYPE).and_then(|t| MessageType::parse(&t)).ok_or(Fault::MessageType)?;
         if self.sender_nonce.is_empty() || self.sender_nonce.len() > NONCE {
@@ -228,6 +232,7 @@ impl<'a> Message<'a> {
         Ok(Verified {
             message_type,
             signer: certificate,
+            signer_key,
             digest,
             signed_at: signer.attribute(SIGNING_TIME).and_then(|value| value.time().ok()),
             content: self.signed.content,

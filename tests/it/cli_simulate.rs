@@ -42,6 +42,6 @@ fn a_report_measures_a_server_of_its_own_and_leaves_the_instance_alone() {
     let named = |name: &str| phases.iter().find(|phase| phase["phase"] == name).unwrap_or_else(|| panic!("{name}"));
     assert_eq!(named("idle sessions, kept connections")["limit"], "echo, kept connections");
     assert!(named("idle sessions, new handshakes")["rate_ratio"].as_f64().unwrap() > 0.0);
-    assert!(named("SCEP")["p50_ms"].as_f64().unwrap() > 0.0);
+    assert!(named("SCEP, enrolment")["p50_ms"].as_f64().unwrap() > 0.0);
     assert!(!path.join("data").exists(), "nothing is made here");
 }

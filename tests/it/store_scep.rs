@@ -89,7 +89,7 @@ both_backends! {
                 scep::insert_challenge(tx, challenge, Time(1))?;
             }
             scep::claim_challenge(tx, "3", Time(1))?;
-            scep::insert_transaction(tx, &waiting, Time(1))
+            scep::insert_transaction(tx, &waiting, false, Time(1))
         }).await.unwrap();
         let withdrawn = store.write(move |tx| scep::withdraw(tx, &device, Some((&profile, "p")), "cli:test", Time(2))).await.unwrap();
         assert_eq!(withdrawn, 2, "the open challenge and the request that waits");
@@ -107,14 +107,14 @@ both_backends! {
         let issued = transaction(&authority, "a", State::Issued, Time(1));
         let pending = transaction(&authority, "b", State::Pending, Time(1));
         let (i, p) = (issued.clone(), pending.clone());
-        store.write(move |tx| { scep::insert_transaction(tx, &i, Time(1))?; scep::insert_transaction(tx, &p, Time(1)) }).await.unwrap();
+        store.write(move |tx| { scep::insert_transaction(tx, &i, false, Time(1))?; scep::insert_transaction(tx, &p, false, Time(1)) }).await.unwrap();
         let again = issued.clone();
-        let taken = store.write(move |tx| scep::insert_transaction(tx, &again, Time(2))).await;
+        let taken = store.write(move |tx| scep::insert_transaction(tx, &again, true, Time(2))).await;
         assert!(matches!(taken, Err(Error::Conflict(_))), "{taken:?}");
         let later = transaction(&authority, "a", State::Issued, Time(1 + REPLAY));
-        store.write(move |tx| scep::insert_transaction(tx, &later, Time(1 + REPLAY))).await.unwrap();
+        store.write(move |tx| scep::insert_transaction(tx, &later, true, Time(1 + REPLAY))).await.unwrap();
         let still = pending.clone();
-        assert!(store.write(move |tx| scep::insert_transaction(tx, &still, Time(10 * REPLAY))).await.is_err());
+        assert!(store.write(move |tx| scep::insert_transaction(tx, &still, true, Time(10 * REPLAY))).await.is_err());
         assert_eq!(store.read(|c| scep::list_pending(c, 10)).await.unwrap(), [pending]);
         let a = authority.clone();
         assert!(store.write(move |tx| scep::claim_decision(tx, &a, "b", None, "cli:root", Time(5))).await.unwrap());

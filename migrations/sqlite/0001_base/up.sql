@@ -376,13 +376,13 @@ CREATE TABLE certificates (
     UNIQUE (authority_id, serial)
 );
 CREATE INDEX certificates_by_device ON certificates (device_id, status);
-CREATE INDEX certificates_by_user ON certificates (user_id);
+CREATE INDEX certificates_by_user ON certificates (user_id) WHERE user_id IS NOT NULL;
 CREATE INDEX certificates_by_serial ON certificates (serial);
 CREATE INDEX certificates_by_sha1 ON certificates (sha1);
 CREATE INDEX certificates_by_enrollment ON certificates (enrollment_id);
 -- Certificates of no device are counted by their name when they renew themselves.
 CREATE INDEX certificates_by_name ON certificates (subject) WHERE device_id IS NULL;
-CREATE INDEX certificates_by_revocation ON certificates (authority_id, revoked_at);
+CREATE INDEX certificates_by_revocation ON certificates (authority_id, revoked_at) WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE crls (
     authority_id TEXT NOT NULL PRIMARY KEY REFERENCES authorities (id),
@@ -433,9 +433,10 @@ CREATE TABLE scep_transactions (
     decided_by TEXT,
     PRIMARY KEY (authority_id, transaction_id)
 );
-CREATE INDEX scep_transactions_by_state ON scep_transactions (state, created_at);
+-- Nearly all are decided at once: those that wait are few.
+CREATE INDEX scep_transactions_by_wait ON scep_transactions (created_at) WHERE state = 'pending';
 CREATE INDEX scep_transactions_by_creation ON scep_transactions (created_at);
-CREATE INDEX scep_transactions_by_challenge ON scep_transactions (challenge_id);
+CREATE INDEX scep_transactions_by_challenge ON scep_transactions (challenge_id) WHERE state = 'pending';
 
 -- Signals ---------------------------------------------------------------------------------------------------------------------------
 

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use openssl::bn::{BigNum, BigNumContext};
 use openssl::ec::EcKey;
-use openssl::hash::{MessageDigest, hash};
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey};
+use openssl::sha::{sha1, sha256};
 use openssl::stack::Stack;
 use openssl::x509::store::X509StoreBuilder;
 use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
@@ -306,8 +306,8 @@ fn finish(
         id: CertificateId::new(),
         authority_id: issuer.id.clone(),
         serial: hex::encode(serial),
-        sha1: hex::encode(hash(MessageDigest::sha1(), &der)?),
-        sha256: hex::encode(hash(MessageDigest::sha256(), &der)?),
+        sha1: hex::encode(sha1(&der)),
+        sha256: hex::encode(sha256(&der)),
         subject: show_name(&grant.subject),
         status: CertificateStatus::Active,
         not_before: Time::from_seconds(not_before.seconds()),

@@ -156,14 +156,10 @@ impl Keys {
         self.stale.store(true, std::sync::atomic::Ordering::SeqCst);
     }
 
-    /// Forgets what was read longer ago than `age`; says whether it did.
-    fn invalidate_older(&self, now: Time, age: i64) -> bool {
+    /// Whether what is here was read longer ago than `age`.
+    fn is_older(&self, now: Time, age: i64) -> bool {
         let loaded = self.loaded.read().unwrap_or_else(PoisonError::into_inner);
-        let old = loaded.as_ref().is_none_or(|l| !(0..age).contains(&now.since(l.at)));
-        if old {
-            self.invalidate();
-        }
-        old
+        loaded.as_ref().is_none_or(|l| !(0..age).contains(&now.since(l.at)))
     }
 
     fn current(&self, now: Time) -> Option<Arc<Loaded>> {
@@ -175,10 +171,10 @@ impl Keys {
     }
 }
 
-/// Has the authorities read again because something is missing among them, but not more often than once a second, since strangers can
-/// ask for what does not exist; says whether it is worth another look.
-pub(super) fn refresh(app: &App) -> bool {
-    app.keys.invalidate_older(app.now(), SECOND)
+/// Whether something that is missing among the authorities is worth another look, which is had by [`Keys::invalidate`]: not more often
+/// than once a second, since strangers can ask for what does not exist.
+pub(super) fn may_refresh(app: &App) -> bool {
+    app.keys.is_older(app.now(), SECOND)
 }
 
 /// The authorities, from the cache or the store.

@@ -16,20 +16,23 @@ pub use approval::{approve, list_pending, refuse};
 
 use self::answer::{Content, answer};
 use self::decide::{Decision, Issue};
-use self::open::{Asked, Echo, Enrolment, Refused, open};
+use self::open::{Asked, Echo, Enrolment, Refused, Unopened, open};
 use super::authority::{self, Authority};
 use super::authorize::scep_challenge::challenge_key;
 use super::issue;
 use super::keys::ServiceKey;
 use crate::app::App;
 use crate::clock::{HOUR, Time};
+use crate::config::Config;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::authority::{Kind, Status};
-use crate::domain::certificate::{Grant, Purpose};
+use crate::domain::certificate::{Certificate, Grant, Purpose};
 use crate::domain::scep::{Reason, State, Transaction};
+use crate::ids::TenantId;
+use crate::secret::Secret;
 use crate::service::{Error, Result};
-use crate::store::{audit, certificates, scep};
+use crate::store::{self, Store, Tx, audit, certificates, scep};
 use crate::wire::cms::degenerate;
 use crate::wire::scep::{Capabilities, FailInfo};
 
@@ -47,6 +50,8 @@ pub(super) struct Rules {
     now: Time,
     /// By how much a signer's clock may differ, in milliseconds.
     skew: i64,
+    /// Whether a message for a key that is not known here is worth another look at what keys there are.
+    may_refresh: bool,
 }
 
 /// The authority that SCEP answers for under this name; `default` is the oldest one that issues and has not ended.
@@ -94,104 +99,188 @@ pub async fn certificates(app: &App, authority: &str, include_root: bool) -> Res
 
 /// Answers a pkiMessage. Every refusal that can be addressed to the sender is a signed answer.
 ///
+/// A message is read, decided on and answered in one go on a blocking thread; what it changes is then written, and the answer leaves after
+/// that is durable.
+///
 /// # Errors
 /// [`Error::Malformed`] when there is nobody to answer to; [`Error::NotFound`] for an unknown authority; else only our own.
 pub async fn receive(app: &App, authority: &str, message: Vec<u8>, origin: &str) -> Result<Vec<u8>> {
     let message: Arc<[u8]> = message.into();
-    let opened = take_apart(app, authority, Arc::clone(&message)).await?;
     // Another node may have made a registration key that is not known here yet.
-    let stale = opened.echo.foreign && super::keys::refresh(app);
-    let Opened { authority, echo, asked, key } = if stale { take_apart(app, authority, message).await? } else { opened };
-    let request = Incoming { app, authority, echo: Arc::new(echo), key, origin };
-    match asked {
-        Ok(asked) => request.serve(asked).await,
-        Err(refused) => request.fail(refused, None).await,
+    let mut may_refresh = super::keys::may_refresh(app);
+    for _ in 0..TRIES {
+        let desk = Desk::new(app, authority, may_refresh, origin).await?;
+        let bytes = Arc::clone(&message);
+        let draft = match tokio::task::spawn_blocking(move || desk.turn(&bytes)).await.map_err(Error::internal)?? {
+            Turn::Foreign => {
+                app.keys.invalidate();
+                may_refresh = false;
+                continue;
+            }
+            Turn::Answer(bytes) => return Ok(bytes),
+            Turn::Record(draft) => *draft,
+        };
+        let (record, live, now) = (draft.record, app.config.scep.live_certificates, app.now());
+        match app.store.write(move |tx| record.write(tx, live, now)).await {
+            Ok(true) => return Ok(draft.answer),
+            // Another request used the challenge or took the transaction's name first: decided anew.
+            Ok(false) | Err(store::Error::Conflict(_)) => {}
+            // Paused or revoked by another node: what is kept of the authorities here is out of date.
+            Err(store::Error::Refused(Refusal::AuthorityNotActive)) => app.keys.invalidate(),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Err(Error::Unavailable("others kept coming first".into()))
+}
+
+/// What it takes to answer a message, away from the async threads.
+struct Desk {
+    store: Store,
+    config: Arc<Config>,
+    tenant: TenantId,
+    authority: Arc<Authority>,
+    /// The registration keys: the newest first; older ones read what was sealed for them until they end.
+    keys: Vec<Arc<ServiceKey>>,
+    challenge_key: Secret,
+    rules: Rules,
+    origin: String,
+}
+
+/// What comes of a message.
+enum Turn {
+    /// It is sealed for a key that is not known here.
+    Foreign,
+    /// An answer that changes nothing.
+    Answer(Vec<u8>),
+    /// An answer that may leave after something is recorded.
+    Record(Box<Draft>),
+}
+
+/// An answer, and what has to be recorded before it leaves.
+struct Draft {
+    record: Record,
+    answer: Vec<u8>,
+}
+
+/// What is recorded of a message.
+struct Record {
+    /// All that is left of a refusal.
+    entry: Entry,
+    /// A request that was granted, or waits until an administrator decides.
+    request: Option<(Issue, Transaction)>,
+    certificate: Option<Certificate>,
+}
+
+impl Record {
+    /// Writes all of it (step 9: challenge, certificate, transaction and audit row together or not at all); false, and nothing is written,
+    /// when another request came first.
+    fn write(&self, tx: &mut Tx<'_>, live: u32, now: Time) -> store::Result<bool> {
+        if let Some((order, transaction)) = &self.request {
+            if !order.claim(tx, live, now)? {
+                return Ok(false);
+            }
+            // The certificate's row comes first: the transaction names it.
+            if let Some(certificate) = &self.certificate {
+                certificates::insert_certificate(tx, certificate, now)?;
+            }
+            scep::insert_transaction(tx, transaction, order.replaces, now)?;
+            if let (Some(older), Some(certificate)) = (&order.renews, &self.certificate) {
+                certificates::update_superseded(tx, older, &certificate.id)?;
+            }
+        }
+        audit::append(tx, &self.entry, now)?;
+        Ok(true)
     }
 }
 
-/// A message taken apart, and by whom.
-struct Opened {
-    authority: Arc<Authority>,
-    echo: Echo,
-    asked: std::result::Result<Asked, Refused>,
-    key: Arc<ServiceKey>,
-}
+impl Desk {
+    async fn new(app: &App, authority: &str, may_refresh: bool, origin: &str) -> Result<Self> {
+        let authority = resolve(app, authority).await?;
+        let now = app.now();
+        let keys = authority
+            .service_keys
+            .iter()
+            .filter(|key| key.purpose == Purpose::Registration && key.not_before <= now && now <= key.not_after)
+            .map(Arc::clone)
+            .collect();
+        let scep = &app.config.scep;
+        let skew = i64::from(scep.clock_skew_hours) * HOUR;
+        let rules = Rules { allow_sha1: scep.allow_sha1, allow_3des: scep.allow_3des, now, skew, may_refresh };
+        Ok(Self {
+            store: app.store.clone(),
+            config: Arc::clone(&app.config),
+            tenant: app.tenant.clone(),
+            authority,
+            keys,
+            challenge_key: challenge_key(app).await?,
+            rules,
+            origin: origin.to_owned(),
+        })
+    }
 
-async fn take_apart(app: &App, authority: &str, message: Arc<[u8]>) -> Result<Opened> {
-    let authority = resolve(app, authority).await?;
-    let now = app.now();
-    // The newest key first; older ones read what was sealed for them until they end.
-    let keys: Vec<Arc<ServiceKey>> = authority
-        .service_keys
-        .iter()
-        .filter(|key| key.purpose == Purpose::Registration && key.not_before <= now && now <= key.not_after)
-        .map(Arc::clone)
-        .collect();
-    let skew = i64::from(app.config.scep.clock_skew_hours) * HOUR;
-    let rules = Rules { allow_sha1: app.config.scep.allow_sha1, allow_3des: app.config.scep.allow_3des, now, skew };
-    let secret = challenge_key(app).await?;
-    let ((echo, asked), keys) = blocking(move || Ok((open(&message, &keys, rules, &secret)?, keys))).await?;
-    let key = keys.get(echo.registration).ok_or_else(|| Error::Unavailable("no registration certificate".into()))?;
-    Ok(Opened { authority, echo, asked, key: Arc::clone(key) })
-}
+    fn now(&self) -> Time {
+        self.rules.now
+    }
 
-async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(Error::internal)?
+    fn turn(&self, message: &[u8]) -> Result<Turn> {
+        let (echo, asked) = open(message, &self.keys, self.rules, &self.challenge_key)?;
+        let key = self.keys.get(echo.registration).ok_or_else(|| Error::Unavailable("no registration certificate".into()))?;
+        let request = Incoming { desk: self, echo, key };
+        match asked {
+            Ok(asked) => request.serve(&asked),
+            Err(Unopened::Foreign) => Ok(Turn::Foreign),
+            Err(Unopened::Refused(refused)) => request.fail(refused, None),
+        }
+    }
 }
 
 /// A message that is being answered.
 struct Incoming<'a> {
-    app: &'a App,
-    authority: Arc<Authority>,
-    echo: Arc<Echo>,
-    key: Arc<ServiceKey>,
-    origin: &'a str,
+    desk: &'a Desk,
+    echo: Echo,
+    key: &'a ServiceKey,
 }
 
 impl Incoming<'_> {
-    async fn serve(&self, asked: Asked) -> Result<Vec<u8>> {
-        for _ in 0..TRIES {
-            let done = match decide::decide(self, &asked).await? {
-                Decision::Answer(content) => Some(self.answer(content).await?),
-                Decision::Refuse(reason) => Some(self.fail((reason, reason.fail_info()), reason.refusal().map(Refusal::code)).await?),
-                Decision::Park(order) => self.park(&asked, *order).await?,
-                Decision::Issue(order) => self.issue(&asked, *order).await?,
-            };
-            if let Some(answer) = done {
-                return Ok(answer);
-            }
+    fn serve(&self, asked: &Asked) -> Result<Turn> {
+        match (decide::decide(self, asked)?, asked) {
+            (Decision::Answer(content), _) => Ok(Turn::Answer(self.answer(&content)?)),
+            (Decision::Refuse(reason), _) => self.fail((reason, reason.fail_info()), reason.refusal().map(Refusal::code)),
+            (Decision::Park(order), Asked::Certificate(enrolment)) => self.park(enrolment, *order),
+            (Decision::Issue(order), Asked::Certificate(enrolment)) => self.issue(enrolment, *order),
+            (Decision::Park(_) | Decision::Issue(_), _) => Err(Error::internal(anyhow::anyhow!("nothing was asked for"))),
         }
-        Err(Error::Unavailable("others kept coming first".into()))
     }
 
-    async fn answer(&self, content: Content) -> Result<Vec<u8>> {
-        let (echo, key) = (Arc::clone(&self.echo), Arc::clone(&self.key));
-        blocking(move || answer(&echo, &key, &content)).await
+    fn answer(&self, content: &Content) -> Result<Vec<u8>> {
+        answer(&self.echo, self.key, content)
     }
 
-    /// Refuses: leaves an audit row and nothing else.
-    async fn fail(&self, (reason, info): Refused, detail: Option<&'static str>) -> Result<Vec<u8>> {
+    fn record(&self, record: Record, content: &Content) -> Result<Turn> {
+        Ok(Turn::Record(Box::new(Draft { record, answer: self.answer(content)? })))
+    }
+
+    fn fail(&self, (reason, info): Refused, detail: Option<&'static str>) -> Result<Turn> {
         let after = json!({
-            "reason": reason, "failInfo": info.as_str(), "detail": detail, "authority": self.authority.id, "signer": self.echo.signer_hash(),
+            "reason": reason, "failInfo": info.as_str(), "detail": detail, "authority": self.desk.authority.id,
+            "signer": self.echo.signer_hash,
         });
         let target = format!("scep-transaction:{}", self.echo.transaction_id);
-        let entry = Entry::new("anonymous", "scep.refused", target, self.origin).after(&after);
-        let now = self.app.now();
-        self.app.store.write(move |tx| audit::append(tx, &entry, now)).await?;
-        self.answer(Content::Failure(info)).await
+        let entry = Entry::new("anonymous", "scep.refused", target, &self.desk.origin).after(&after);
+        self.record(Record { entry, request: None, certificate: None }, &Content::Failure(info))
     }
 
     /// The transaction's record.
     fn transaction(&self, enrolment: &Enrolment, order: &Issue, state: State) -> Transaction {
-        let now = self.app.now();
+        let now = self.desk.now();
         Transaction {
-            authority_id: self.authority.id.clone(),
+            authority_id: self.desk.authority.id.clone(),
             transaction_id: self.echo.transaction_id.clone(),
-            signer_hash: self.echo.signer_hash(),
+            signer_hash: self.echo.signer_hash.clone(),
             request_hash: hex::encode(sha256(&enrolment.der)),
             challenge_id: order.challenge_id.clone(),
             state,
-            request: enrolment.der.clone(),
+            request: if state == State::Pending { enrolment.der.clone() } else { Vec::new() },
             grant: order.grant.clone(),
             certificate_id: None,
             created_at: now,
@@ -200,50 +289,24 @@ impl Incoming<'_> {
         }
     }
 
-    /// Keeps the request until an administrator decides; `None` when another request came first.
-    async fn park(&self, asked: &Asked, order: Issue) -> Result<Option<Vec<u8>>> {
-        let Asked::Certificate(enrolment) = asked else { return Ok(None) };
+    /// Keeps the request until an administrator decides.
+    fn park(&self, enrolment: &Enrolment, order: Issue) -> Result<Turn> {
         let transaction = self.transaction(enrolment, &order, State::Pending);
         let target = format!("scep-transaction:{}", transaction.transaction_id);
         let after = json!({ "authority": transaction.authority_id, "challenge": order.challenge_id, "request": transaction.request_hash });
-        let entry = Entry::new(actor(&order.grant), "scep.pending", target, self.origin).after(&after);
-        let (live, now) = (self.app.config.scep.live_certificates, self.app.now());
-        let stored = self.app.store.write(move |tx| {
-            if !order.claim(tx, live, now)? {
-                return Ok(false);
-            }
-            scep::insert_transaction(tx, &transaction, now)?;
-            audit::append(tx, &entry, now)?;
-            Ok(true)
-        });
-        match stored.await {
-            Ok(true) => self.answer(Content::Pending).await.map(Some),
-            Ok(false) | Err(crate::store::Error::Conflict(_)) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        let entry = Entry::new(actor(&order.grant), "scep.pending", target, &self.desk.origin).after(&after);
+        self.record(Record { entry, request: Some((order, transaction)), certificate: None }, &Content::Pending)
     }
 
-    /// Issues; `None` when another request used the challenge or took the transaction's name first. The answer is ready before the
-    /// transaction begins and leaves the process after it is durable.
-    async fn issue(&self, asked: &Asked, order: Issue) -> Result<Option<Vec<u8>>> {
-        let Asked::Certificate(enrolment) = asked else { return Ok(None) };
-        let (authority, echo, key) = (Arc::clone(&self.authority), Arc::clone(&self.echo), Arc::clone(&self.key));
-        let (grant, spki, now) = (order.grant.clone(), enrolment.request.spki.clone(), self.app.now());
-        let made = blocking(move || {
-            let issued = issue::prepare_now(&authority, &grant, &spki, now)?;
-            let bytes = answer(&echo, &key, &Content::Certificate(issued.der))?;
-            Ok((issued.certificate, bytes))
-        });
-        let (certificate, bytes) = match made.await {
-            Ok(made) => made,
-            Err(Error::Refused(refusal)) => {
-                return self.fail((Reason::NotIssued, FailInfo::BadRequest), Some(refusal.code())).await.map(Some);
-            }
+    fn issue(&self, enrolment: &Enrolment, order: Issue) -> Result<Turn> {
+        let issued = match issue::prepare_now(&self.desk.authority, &order.grant, &enrolment.request.spki, self.desk.now()) {
+            Ok(issued) => issued,
+            Err(Error::Refused(refusal)) => return self.fail((Reason::NotIssued, FailInfo::BadRequest), Some(refusal.code())),
             Err(error) => return Err(error),
         };
         let mut transaction = self.transaction(enrolment, &order, State::Issued);
-        transaction.certificate_id = Some(certificate.id.clone());
-        let mut entry = issue::audit(&certificate, &actor(&order.grant), self.origin);
+        transaction.certificate_id = Some(issued.certificate.id.clone());
+        let mut entry = issue::audit(&issued.certificate, &actor(&order.grant), &self.desk.origin);
         entry.before = Some(
             json!({
                 "front": "scep", "transaction": transaction.transaction_id, "request": transaction.request_hash,
@@ -251,31 +314,8 @@ impl Incoming<'_> {
             })
             .to_string(),
         );
-        let live = self.app.config.scep.live_certificates;
-        // Step 9: challenge, certificate, transaction and audit row together or not at all.
-        let stored = self.app.store.write(move |tx| {
-            if !order.claim(tx, live, now)? {
-                return Ok(false);
-            }
-            certificates::insert_certificate(tx, &certificate, now)?;
-            scep::insert_transaction(tx, &transaction, now)?;
-            if let Some(older) = &order.renews {
-                certificates::update_superseded(tx, older, &certificate.id)?;
-            }
-            audit::append(tx, &entry, now)?;
-            Ok(true)
-        });
-        match stored.await {
-            Ok(true) => Ok(Some(bytes)),
-            Ok(false) | Err(crate::store::Error::Conflict(_)) => Ok(None),
-            // Paused or revoked by another node: what is kept of the authorities here is out of date.
-            Err(crate::store::Error::Refused(Refusal::AuthorityNotActive)) => {
-                self.app.keys.invalidate();
-                let reason = Reason::AuthorityPaused;
-                self.fail((reason, reason.fail_info()), None).await.map(Some)
-            }
-            Err(error) => Err(error.into()),
-        }
+        let record = Record { entry, request: Some((order, transaction)), certificate: Some(issued.certificate) };
+        self.record(record, &Content::Certificate(issued.der))
     }
 }
 

@@ -131,6 +131,8 @@ pub struct Device {
     calls: usize,
     alerts: Vec<(String, String)>,
     waiting: Vec<(Scope, String, BTreeMap<String, String>)>,
+    /// SCEP servers that it has met and not used yet, by URL.
+    servers: BTreeMap<String, scep::Server>,
 }
 
 impl Device {
@@ -176,6 +178,7 @@ impl Device {
             calls: 0,
             alerts: Vec::new(),
             waiting: Vec::new(),
+            servers: BTreeMap::new(),
         })
     }
 
@@ -318,6 +321,20 @@ impl Device {
         }
     }
 
+    /// Gets to know the SCEP servers (GetCACaps, GetCACert) of the certificates that it is to ask for, for callers that measure this apart:
+    /// [`Device::work`] does it by itself.
+    ///
+    /// # Errors
+    /// [`scep::Error`] says what went wrong.
+    pub async fn meet_servers(&mut self) -> Result<(), scep::Error> {
+        for (_, _, install) in &self.waiting {
+            let url = install.get("ServerURL").map(String::as_str).unwrap_or_default();
+            let server = scep::Server::discover(&mut self.web, url, scep::Options::default()).await?;
+            self.servers.insert(url.to_owned(), server);
+        }
+        Ok(())
+    }
+
     async fn scep(&mut self, install: &BTreeMap<String, String>) -> Result<(scep::Identity, Vec<Vec<u8>>), scep::Error> {
         if self.faults.no_scep {
             return Err(scep::Error::Foreign);
@@ -340,7 +357,10 @@ impl Device {
             challenge: Some(value("Challenge").to_owned()),
             ..Wish::default()
         };
-        let server = scep::Server::discover(&mut self.web, value("ServerURL"), scep::Options::default()).await?;
+        let server = match self.servers.remove(value("ServerURL")) {
+            Some(met) => met,
+            None => scep::Server::discover(&mut self.web, value("ServerURL"), scep::Options::default()).await?,
+        };
         let thumbprint = |der: &[u8]| openssl::hash::hash(MessageDigest::sha1(), der).map(hex::encode_upper).unwrap_or_default();
         if !server.certificates.iter().any(|der| thumbprint(der).eq_ignore_ascii_case(value("CAThumbprint"))) {
             return Err(scep::Error::Foreign);

@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use openssl::encrypt::{Decrypter, Encrypter};
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{PKey, Private, Public};
 use openssl::rsa::Padding;
 use openssl::symm::{Crypter, Mode, encrypt};
 use zeroize::Zeroizing;
@@ -175,16 +175,30 @@ fn unwrap_oaep(key: &PKey<Private>, transport: Transport, wrapped: &[u8]) -> Opt
 /// # Errors
 /// [`Malformed`] when the recipient's key is not RSA of a usable size, or the lengths are wrong.
 pub fn seal(content: &[u8], recipient: &CertificateView<'_>, cipher: Cipher, key: &[u8], iv: &[u8]) -> Result<Vec<u8>, Malformed> {
+    seal_by(content, recipient, &recipient.public_key()?, cipher, key, iv)
+}
+
+/// The same by the public key of the recipient's certificate, for a caller that has it already.
+///
+/// # Errors
+/// Those of [`seal`].
+pub fn seal_by(
+    content: &[u8],
+    recipient: &CertificateView<'_>,
+    public: &PKey<Public>,
+    cipher: Cipher,
+    key: &[u8],
+    iv: &[u8],
+) -> Result<Vec<u8>, Malformed> {
     let failed = |_| Malformed::new("OpenSSL does not encrypt", "EnvelopedData");
     let engine = cipher.openssl().ok_or_else(|| Malformed::new("forbidden cipher", "EnvelopedData"))?;
     if key.len() != cipher.key_length() || iv.len() != cipher.block() {
         return Err(Malformed::new("key or vector of wrong length", "EnvelopedData"));
     }
-    let public = recipient.public_key()?;
     if public.id() != openssl::pkey::Id::RSA || !RSA_KEY_BITS.contains(&public.bits()) {
         return Err(Malformed::new("the recipient's key is not RSA of a usable size", "EnvelopedData"));
     }
-    let mut wrapper = Encrypter::new(&public).map_err(failed)?;
+    let mut wrapper = Encrypter::new(public).map_err(failed)?;
     wrapper.set_rsa_padding(Padding::PKCS1).map_err(failed)?;
     let mut wrapped = vec![0; wrapper.encrypt_len(key).map_err(failed)?];
     let length = wrapper.encrypt(key, &mut wrapped).map_err(failed)?;

@@ -1,6 +1,6 @@
 //! SignedData (RFC 5652 5).
 
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::{PKey, Private, Public};
 
 use super::super::Malformed;
 use super::super::asn1::{self, Element, Reader};
@@ -110,6 +110,14 @@ impl<'a> SignedData<'a> {
     /// # Errors
     /// [`Broken`] says what is wrong.
     pub fn verify(&self, signer: &SignerInfo<'a>) -> Result<CertificateView<'a>, Broken> {
+        self.verify_with_key(signer).map(|(certificate, _)| certificate)
+    }
+
+    /// The same, with the certificate's key as it was built for the check, for callers that go on to use it.
+    ///
+    /// # Errors
+    /// [`Broken`] says what is wrong.
+    pub fn verify_with_key(&self, signer: &SignerInfo<'a>) -> Result<(CertificateView<'a>, PKey<Public>), Broken> {
         let digest = signer.digest.ok_or(Broken::Algorithm)?;
         let signed = signer.signed_attributes.ok_or(Broken::Unattributed)?;
         signer.check_attributes()?;
@@ -123,8 +131,8 @@ impl<'a> SignedData<'a> {
             return Err(Broken::Content);
         }
         // RFC 5652 5.4: the attributes are signed as a SET OF, not under the implicit tag they travel with.
-        signer.check_signature(digest, &certificate, &asn1::tlv(asn1::SET, signed))?;
-        Ok(certificate)
+        let key = signer.check_signature(digest, &certificate, &asn1::tlv(asn1::SET, signed))?;
+        Ok((certificate, key))
     }
 
     /// The same, and also for a signer that signed the content itself, without attributes (RFC 5652 5.4): Apple devices may.
@@ -172,7 +180,8 @@ impl<'a> SignerInfo<'a> {
         self.attributes.iter().find(|a| a.oid == oid).and_then(|a| a.values.first().copied())
     }
 
-    fn check_signature(&self, digest: Digest, certificate: &CertificateView<'_>, bytes: &[u8]) -> Result<(), Broken> {
+    /// Checks the signature over `bytes` by the certificate's key, and gives the key back.
+    fn check_signature(&self, digest: Digest, certificate: &CertificateView<'_>, bytes: &[u8]) -> Result<PKey<Public>, Broken> {
         let named = Digest::from_signature_oid(self.signature_algorithm);
         if named != Some(digest) && self.signature_algorithm != RSA_ENCRYPTION {
             return Err(Broken::Algorithm);
@@ -180,9 +189,11 @@ impl<'a> SignerInfo<'a> {
         let key = certificate.public_key().map_err(|_| Broken::NoCertificate)?;
         let mut verifier = openssl::sign::Verifier::new(digest.openssl(), &key).map_err(|_| Broken::Algorithm)?;
         match verifier.verify_oneshot(self.signature, bytes) {
-            Ok(true) => Ok(()),
-            Ok(false) | Err(_) => Err(Broken::Signature),
+            Ok(true) => {}
+            Ok(false) | Err(_) => return Err(Broken::Signature),
         }
+        drop(verifier);
+        Ok(key)
     }
 
     /// Each attribute once, each with one value.

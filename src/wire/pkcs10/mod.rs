@@ -214,13 +214,20 @@ impl Request {
     /// # Errors
     /// [`Unproven`] says what is wrong; MD5 is never accepted, SHA-1 is (callers judge [`Request::digest`]).
     pub fn verify(&self) -> Result<(), Unproven> {
+        self.verify_by(&self.public_key()?)
+    }
+
+    /// The same by [`Request::public_key`], for a caller that has it already.
+    ///
+    /// # Errors
+    /// Those of [`Request::verify`].
+    pub fn verify_by(&self, key: &PKey<Public>) -> Result<(), Unproven> {
         let digest = self.digest().filter(|d| *d != Digest::Md5).ok_or(Unproven::Algorithm)?;
-        let key = self.public_key()?;
         let rsa_named = digest.rsa_oid() == *self.signature_algorithm;
         if !matches!((key.id(), rsa_named), (Id::RSA, true) | (Id::EC, false)) {
             return Err(Unproven::Algorithm);
         }
-        let mut verifier = openssl::sign::Verifier::new(digest.openssl(), &key).map_err(|_| Unproven::Key)?;
+        let mut verifier = openssl::sign::Verifier::new(digest.openssl(), key).map_err(|_| Unproven::Key)?;
         match verifier.verify_oneshot(&self.signature, &self.info) {
             Ok(true) => Ok(()),
             Ok(false) | Err(_) => Err(Unproven::Signature),

@@ -12,7 +12,7 @@ use crate::clock::{MINUTE, Time};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::Grant;
 use crate::domain::scep::{Challenge, Reason};
-use crate::ids::{AuthorityId, DeviceId, EnrollmentId, ProfileId, UserId};
+use crate::ids::{AuthorityId, DeviceId, EnrollmentId, ProfileId, TenantId, UserId};
 use crate::secret::{self, Secret};
 use crate::service::identity::instance_key;
 use crate::service::{Error, Result};
@@ -62,7 +62,7 @@ pub async fn prepare(app: &App, new: NewChallenge) -> Result<Minted> {
     let key = challenge_key(app).await?;
     let mut bytes = vec![VERSION];
     bytes.extend_from_slice(&id);
-    bytes.extend_from_slice(&mac(app, &key, &new.authority, &id)?);
+    bytes.extend_from_slice(&mac(&key, &app.tenant, &new.authority, &id)?);
     let lifetime = i64::from(app.config.scep.challenge_minutes).saturating_mul(MINUTE);
     let mut grant = new.grant;
     grant.device_id.clone_from(&new.device);
@@ -114,14 +114,18 @@ pub fn audit(row: &Challenge, actor: &str, origin: &str) -> Entry {
 ///
 /// # Errors
 /// In the inner result [`Reason::ChallengeDecodingError`]; in the outer only our own.
-pub async fn recognise(app: &App, authority: &AuthorityId, text: &[u8]) -> Result<std::result::Result<String, Reason>> {
-    let key = challenge_key(app).await?;
+pub(in crate::service::pki) fn recognise(
+    key: &Secret,
+    tenant: &TenantId,
+    authority: &AuthorityId,
+    text: &[u8],
+) -> Result<std::result::Result<String, Reason>> {
     let mut candidate = text.trim_ascii().to_vec();
     for _ in 0..2 {
         let Ok(bytes) = STANDARD.decode(&candidate) else { break };
         if let Some((&[VERSION], rest)) = bytes.split_first_chunk::<1>()
             && let Some((id, given)) = rest.split_first_chunk::<ID>()
-            && secret::same(given, &mac(app, &key, authority, id)?)
+            && secret::same(given, &mac(key, tenant, authority, id)?)
         {
             return Ok(Ok(hex::encode(id)));
         }
@@ -142,9 +146,9 @@ pub(in crate::service::pki) async fn challenge_key(app: &App) -> Result<Secret> 
     Ok(app.challenge_key.get_or_init(|| key).clone())
 }
 
-fn mac(app: &App, key: &Secret, authority: &AuthorityId, id: &[u8; ID]) -> Result<[u8; MAC]> {
+fn mac(key: &Secret, tenant: &TenantId, authority: &AuthorityId, id: &[u8; ID]) -> Result<[u8; MAC]> {
     let mut data = vec![VERSION];
-    for name in [app.tenant.as_str(), authority.as_str()] {
+    for name in [tenant.as_str(), authority.as_str()] {
         data.extend_from_slice(&(name.len() as u64).to_be_bytes());
         data.extend_from_slice(name.as_bytes());
     }

@@ -4,7 +4,7 @@ use super::open::Echo;
 use crate::secret;
 use crate::service::pki::keys::ServiceKey;
 use crate::service::{Error, Result};
-use crate::wire::cms::{CertificateView, RSA_KEY_BITS, Signer, degenerate, seal};
+use crate::wire::cms::{CertificateView, RSA_KEY_BITS, Signer, degenerate, seal_by};
 use crate::wire::scep::{CertRep, FailInfo, Status};
 
 /// What an answer carries.
@@ -35,11 +35,12 @@ pub(super) fn answer(echo: &Echo, key: &ServiceKey, content: &Content) -> Result
 fn envelope(echo: &Echo, content: &[u8]) -> Result<Vec<u8>> {
     let random = secret::Secret::new(secret::random::<48>()?.to_vec());
     let (key, iv) = random.expose().split_at(32);
-    let recipient = CertificateView::parse(&echo.signer)?;
     let key = key.get(..echo.cipher.key_length()).unwrap_or_default();
     let iv = iv.get(..echo.cipher.block()).unwrap_or_default();
+    let recipient = CertificateView::parse(&echo.signer)?;
+    let public = echo.signer_key.as_ref().ok_or_else(|| Error::internal(anyhow::anyhow!("nobody to seal for")))?;
     // A signer whose key cannot take an envelope (not RSA, or absurd) never gets this far: `decide` refuses it.
-    seal(content, &recipient, echo.cipher, key, iv).map_err(Error::internal)
+    seal_by(content, &recipient, public, echo.cipher, key, iv).map_err(Error::internal)
 }
 
 /// Whether an answer can be sealed for the signer.

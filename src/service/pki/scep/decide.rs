@@ -28,6 +28,8 @@ pub(super) struct Issue {
     pub(super) grant: Grant,
     pub(super) challenge_id: Option<String>,
     pub(super) renews: Option<CertificateId>,
+    /// Whether an older transaction of that name gives way.
+    pub(super) replaces: bool,
 }
 
 impl Issue {
@@ -56,16 +58,16 @@ impl Issue {
     }
 }
 
-pub(super) async fn decide(incoming: &Incoming<'_>, asked: &Asked) -> service::Result<Decision> {
+pub(super) fn decide(incoming: &Incoming<'_>, asked: &Asked) -> service::Result<Decision> {
     // Other keys than RSA would need the challenge as a password (RFC 8894 3.1), which no client does.
     if !can_seal(&incoming.echo) {
         return Ok(Decision::Refuse(Reason::AlgorithmRefused));
     }
     match asked {
-        Asked::Certificate(enrolment) => decide_enrolment(incoming, enrolment).await,
-        Asked::Poll => decide_poll(incoming).await,
-        Asked::Copy(name) => decide_copy(incoming, name.as_ref()).await,
-        Asked::Crl(issuer) => decide_crl(incoming, issuer.as_deref()).await,
+        Asked::Certificate(enrolment) => decide_enrolment(incoming, enrolment),
+        Asked::Poll => decide_poll(incoming),
+        Asked::Copy(name) => decide_copy(incoming, name.as_ref()),
+        Asked::Crl(issuer) => decide_crl(incoming, issuer.as_deref()),
     }
 }
 
@@ -104,12 +106,12 @@ impl Signer {
     }
 }
 
-async fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> service::Result<Decision> {
-    let (app, now) = (incoming.app, incoming.app.now());
-    let authority = incoming.authority.id.clone();
+fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> service::Result<Decision> {
+    let (desk, now) = (incoming.desk, incoming.desk.now());
+    let authority = &desk.authority.id;
     let mut challenge_id = None;
     match &enrolment.request.challenge {
-        Some(text) => match scep_challenge::recognise(app, &authority, text.expose()).await? {
+        Some(text) => match scep_challenge::recognise(&desk.challenge_key, &desk.tenant, authority, text.expose())? {
             Ok(id) => challenge_id = Some(id),
             Err(reason) if !enrolment.renewal => return Ok(Decision::Refuse(reason)),
             Err(_) => {}
@@ -117,14 +119,14 @@ async fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> ser
         None if !enrolment.renewal => return Ok(Decision::Refuse(Reason::ChallengePasswordMissing)),
         None => {}
     }
-    let transaction_id = incoming.echo.transaction_id.clone();
+    let transaction_id = &incoming.echo.transaction_id;
     let signer = (enrolment.renewal || !enrolment.own_key).then(|| hex::encode(sha256(&incoming.echo.signer)));
-    let known =
-        app.store.read(move |c| read_known(c, &authority, &transaction_id, challenge_id.as_deref(), signer.as_deref(), now)).await?;
+    let known = desk.store.read_here(|c| read_known(c, authority, transaction_id, challenge_id.as_deref(), signer.as_deref(), now))?;
     let request_hash = hex::encode(sha256(&enrolment.der));
     // Step 8: the same request under the same name is answered as before; another request may not use the name.
+    let replaces = known.transaction.is_some();
     if let Some(earlier) = known.transaction.filter(|earlier| earlier.is_live(now)) {
-        let same = earlier.request_hash == request_hash && earlier.signer_hash == incoming.echo.signer_hash();
+        let same = earlier.request_hash == request_hash && earlier.signer_hash == incoming.echo.signer_hash;
         return Ok(match (same, earlier.state, known.answered) {
             (true, State::Issued, Some(certificate)) => Decision::Answer(Content::Certificate(certificate.der)),
             (true, State::Pending, _) => Decision::Answer(Content::Pending),
@@ -132,25 +134,25 @@ async fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> ser
             _ => Decision::Refuse(Reason::TransactionMismatch),
         });
     }
-    if incoming.authority.status != Status::Active {
+    if desk.authority.status != Status::Active {
         return Ok(Decision::Refuse(Reason::AuthorityPaused));
     }
     // Step 7, by certificate: one of ours renews itself, whatever the request's challenge says.
     let renewing = known.signer.as_ref().filter(|_| enrolment.renewal);
-    let renewal = renewing.map(|signer| (signer, signer.renews(&app.config.scep, now)));
+    let renewal = renewing.map(|signer| (signer, signer.renews(&desk.config.scep, now)));
     let order = if let Some((signer, Ok(grant))) = renewal {
-        (Issue { grant, challenge_id: None, renews: Some(signer.certificate.id.clone()) }, false)
+        (Issue { grant, challenge_id: None, renews: Some(signer.certificate.id.clone()), replaces }, false)
     } else {
         // By challenge: a certificate that may not renew itself may still be replaced.
         let Some(challenge) = known.challenge else {
-            let nothing = match renewing.map(|signer| signer.renews(&app.config.scep, now)) {
+            let nothing = match renewing.map(|signer| signer.renews(&desk.config.scep, now)) {
                 Some(Err(reason)) => reason,
                 _ if enrolment.renewal => Reason::SigningCertThumbprintMismatch,
                 _ => Reason::BadCertificateRequestIdInChallenge,
             };
             return Ok(Decision::Refuse(nothing));
         };
-        if let Err(reason) = challenge.check(&incoming.authority.id, now) {
+        if let Err(reason) = challenge.check(authority, now) {
             return Ok(Decision::Refuse(reason));
         }
         if let Err(reason) = known.holder {
@@ -165,7 +167,7 @@ async fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> ser
         if !enrolment.own_key && !known.signer.as_ref().is_some_and(same_holder) {
             return Ok(Decision::Refuse(Reason::RegisteredKeyMismatch));
         }
-        let order = Issue { grant: challenge.grant, challenge_id: Some(challenge.id), renews: None };
+        let order = Issue { grant: challenge.grant, challenge_id: Some(challenge.id), renews: None, replaces };
         (order, challenge.needs_approval)
     };
     let (order, needs_approval) = order;
@@ -224,12 +226,11 @@ fn find_signer(c: &mut Conn, authority: &AuthorityId, sha256: &str, now: Time) -
 }
 
 /// CertPoll (RFC 8894 3.3.3): found by transaction, answered to the signer of the request only.
-async fn decide_poll(incoming: &Incoming<'_>) -> service::Result<Decision> {
-    let (authority, id) = (incoming.authority.id.clone(), incoming.echo.transaction_id.clone());
-    let now = incoming.app.now();
-    let known = incoming.app.store.read(move |c| read_known(c, &authority, &id, None, None, now)).await?;
+fn decide_poll(incoming: &Incoming<'_>) -> service::Result<Decision> {
+    let (desk, id) = (incoming.desk, &incoming.echo.transaction_id);
+    let known = desk.store.read_here(|c| read_known(c, &desk.authority.id, id, None, None, desk.now()))?;
     let Some(transaction) = known.transaction else { return Ok(Decision::Refuse(Reason::TransactionUnknown)) };
-    if transaction.signer_hash != incoming.echo.signer_hash() {
+    if transaction.signer_hash != incoming.echo.signer_hash {
         return Ok(Decision::Refuse(Reason::TransactionMismatch));
     }
     Ok(match (transaction.state, known.answered) {
@@ -241,25 +242,21 @@ async fn decide_poll(incoming: &Incoming<'_>) -> service::Result<Decision> {
 
 /// GetCert (RFC 8894 3.3.4): for holders of a certificate of ours only, since certificates name people. Everybody else is told the same
 /// whatever he asks for; a payload that names nothing is an unknown certificate.
-async fn decide_copy(incoming: &Incoming<'_>, name: Option<&(Vec<u8>, Vec<u8>)>) -> service::Result<Decision> {
-    let now = incoming.app.now();
-    let authority = incoming.authority.id.clone();
+fn decide_copy(incoming: &Incoming<'_>, name: Option<&(Vec<u8>, Vec<u8>)>) -> service::Result<Decision> {
+    let desk = incoming.desk;
+    let authority = &desk.authority.id;
     let signer = hex::encode(sha256(&incoming.echo.signer));
     // Serial numbers are recorded in all their 16 octets.
-    let ours = name.filter(|(issuer, _)| *issuer == incoming.authority.subject);
+    let ours = name.filter(|(issuer, _)| *issuer == desk.authority.subject);
     let serial = ours.map(|(_, serial)| format!("{:0>32}", hex::encode(serial)));
-    let (signer, found) = incoming
-        .app
-        .store
-        .read(move |c| {
-            let signer = find_signer(c, &authority, &signer, now)?.filter(|signer| signer.grant.is_ok());
-            let found = match serial {
-                Some(serial) => certificates::find_certificate_by_serial(c, &authority, &serial)?,
-                None => None,
-            };
-            Ok((signer, found))
-        })
-        .await?;
+    let (signer, found) = desk.store.read_here(|c| {
+        let signer = find_signer(c, authority, &signer, desk.now())?.filter(|signer| signer.grant.is_ok());
+        let found = match serial {
+            Some(serial) => certificates::find_certificate_by_serial(c, authority, &serial)?,
+            None => None,
+        };
+        Ok((signer, found))
+    })?;
     Ok(match (signer, found) {
         (None, _) => Decision::Refuse(Reason::SigningCertThumbprintMismatch),
         (Some(_), None) => Decision::Refuse(Reason::CertificateUnknown),
@@ -268,11 +265,11 @@ async fn decide_copy(incoming: &Incoming<'_>, name: Option<&(Vec<u8>, Vec<u8>)>)
 }
 
 /// GetCRL (RFC 8894 3.3.5): the list that is published anyway.
-async fn decide_crl(incoming: &Incoming<'_>, issuer: Option<&[u8]>) -> service::Result<Decision> {
-    if issuer != Some(incoming.authority.subject.as_slice()) {
+fn decide_crl(incoming: &Incoming<'_>, issuer: Option<&[u8]>) -> service::Result<Decision> {
+    let authority = &incoming.desk.authority;
+    if issuer != Some(authority.subject.as_slice()) {
         return Ok(Decision::Refuse(Reason::CertificateUnknown));
     }
-    let authority = incoming.authority.id.clone();
-    let found = incoming.app.store.read(move |c| crls::find_crl(c, &authority)).await?;
+    let found = incoming.desk.store.read_here(|c| crls::find_crl(c, &authority.id))?;
     Ok(found.map_or(Decision::Refuse(Reason::CertificateUnknown), |crl| Decision::Answer(Content::Crl(crl.der))))
 }

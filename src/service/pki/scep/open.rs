@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use openssl::pkey::{PKey, Public};
 use openssl::sha::sha256;
 
 use super::Rules;
@@ -24,17 +25,12 @@ pub(super) struct Echo {
     pub(super) cipher: Cipher,
     /// The signer's certificate; empty when the message could not be trusted that far.
     pub(super) signer: Vec<u8>,
+    /// The signer's key, when there is a certificate.
+    pub(super) signer_key: Option<PKey<Public>>,
+    /// SHA-256 of the signer's public key, in hexadecimal; empty as above.
+    pub(super) signer_hash: String,
     /// Which of our keys the message was sealed for: the answer is signed with it, since the client knows that one.
     pub(super) registration: usize,
-    /// Whether the message was sealed for none of our keys, as far as it says.
-    pub(super) foreign: bool,
-}
-
-impl Echo {
-    /// SHA-256 of the signer's public key, in hexadecimal.
-    pub(super) fn signer_hash(&self) -> String {
-        CertificateView::parse(&self.signer).map(|view| hex::encode(sha256(view.spki))).unwrap_or_default()
-    }
 }
 
 /// What is asked for.
@@ -61,8 +57,17 @@ pub(super) struct Enrolment {
 /// Why a message is refused, and what the client is told.
 pub(super) type Refused = (Reason, FailInfo);
 
-fn refuse(reason: Reason) -> Refused {
-    (reason, reason.fail_info())
+/// Why a message is no request that can be decided on.
+#[derive(Debug)]
+pub(super) enum Unopened {
+    /// As far as it says it is sealed for a key that is not known here.
+    Foreign,
+    /// It is refused.
+    Refused(Refused),
+}
+
+fn refuse(reason: Reason) -> Unopened {
+    Unopened::Refused((reason, reason.fail_info()))
 }
 
 /// Opens a message.
@@ -73,7 +78,7 @@ pub(super) fn open(
     keys: &[Arc<ServiceKey>],
     rules: Rules,
     secret: &Secret,
-) -> Result<(Echo, Result<Asked, Refused>), Malformed> {
+) -> Result<(Echo, Result<Asked, Unopened>), Malformed> {
     // RFC 8894 3.2, step 1: bounded conversion to definite lengths, then the outer form.
     let der = ber::to_der(bytes)?;
     let message = Message::parse(&der)?;
@@ -85,8 +90,9 @@ pub(super) fn open(
         digest: digest.unwrap_or(Digest::Sha256),
         cipher: Cipher::Aes128,
         signer: Vec::new(),
+        signer_key: None,
+        signer_hash: String::new(),
         registration: 0,
-        foreign: false,
     };
     let asked = match digest {
         None => Err(refuse(Reason::AlgorithmRefused)),
@@ -95,10 +101,12 @@ pub(super) fn open(
     Ok((echo, asked))
 }
 
-fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, secret: &Secret, echo: &mut Echo) -> Result<Asked, Refused> {
+fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, secret: &Secret, echo: &mut Echo) -> Result<Asked, Unopened> {
     // Steps 2 and 3: one signer, its certificate, digest and signature; each attribute once.
-    let verified = message.verify().map_err(judge_fault)?;
+    let verified = message.verify().map_err(|fault| Unopened::Refused(judge_fault(fault)))?;
     echo.signer = verified.signer.raw.to_vec();
+    echo.signer_hash = hex::encode(sha256(verified.signer.spki));
+    echo.signer_key = Some(verified.signer_key.clone());
     if verified.signed_at.is_some_and(|seconds| rules.now.since(Time::from_seconds(seconds)).abs() > rules.skew) {
         return Err(refuse(Reason::ClockWrong));
     }
@@ -119,7 +127,9 @@ fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, secret:
         .recipients
         .iter()
         .find_map(|recipient| views.iter().position(|view| recipient.identifier.names(view)).map(|position| (recipient, position)));
-    echo.foreign = named.is_none();
+    if named.is_none() && rules.may_refresh {
+        return Err(Unopened::Foreign);
+    }
     let lone = match envelope.recipients.as_slice() {
         [only] => Some((only, 0)),
         _ => None,
@@ -149,7 +159,8 @@ fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, secret:
                 return Err(broken());
             }
             // Step 6: the request proves possession of its key.
-            request.verify().map_err(|_| broken())?;
+            let proven = if own_key { request.verify_by(&verified.signer_key) } else { request.verify() };
+            proven.map_err(|_| broken())?;
             if !request.digest().is_some_and(|digest| accepts_digest(digest, rules.allow_sha1)) {
                 return Err(refuse(Reason::AlgorithmRefused));
             }
