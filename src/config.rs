@@ -185,7 +185,7 @@ settings! {
 settings! {
     /// Windows.
     Windows {
-        /// The server's name in the device's tree (`DMClient/Provider/<id>`): never change it once devices are enrolled.
+        /// The server's name in the device's tree (`DMClient/Provider/<id>`); enrolled devices keep the one that they enrolled with.
         provider_id: String = "Muster".into();
         /// How many devices a user may enrol; 0 means any number.
         devices_per_user: u32 = 0;

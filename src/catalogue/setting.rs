@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::allowed::{self, Allowed};
+use super::edition::{self, Family};
 use super::node::{self, Access, Format, Scope, Vars, Verb};
 use super::version::OsVersion;
 
@@ -71,6 +72,12 @@ pub struct Setting {
     /// SKU numbers that have it; empty: all.
     #[serde(default)]
     pub editions: Vec<u32>,
+    /// Families of editions that lack it.
+    #[serde(default)]
+    pub lacking: Vec<Family>,
+    /// The group of settings to which it belongs, when its provider takes them only inside one `Atomic`.
+    #[serde(default)]
+    pub atomic: Option<String>,
     /// What may be done with the node.
     #[serde(default = "full_access")]
     pub access: Access,
@@ -164,6 +171,12 @@ impl Setting {
     #[must_use]
     pub fn supports(&self, os_version: &str) -> bool {
         OsVersion::parse(os_version).is_none_or(|version| version.has(&self.since))
+    }
+
+    /// Whether that edition of Windows (a SKU number) has the setting; unknown editions are taken to have it.
+    #[must_use]
+    pub fn has_edition(&self, edition: &str) -> bool {
+        edition::is_among(edition, &self.editions, &self.lacking)
     }
 
     /// What takes the setting back: deletion where the node can be deleted, else the default, else nothing.

@@ -43,6 +43,8 @@ pub struct Enrollment {
     pub state: State,
     /// The protocol's own name of the device (Windows `DeviceID`, Apple UDID or EnrollmentID).
     pub mdm_id: String,
+    /// The server's name in a Windows device's tree, as it was when the device enrolled; none: not known.
+    pub provider_id: Option<String>,
     /// Who enrolled.
     pub user_id: Option<UserId>,
     /// What the device said of itself while enrolling, as JSON: name to list of values.
@@ -61,4 +63,12 @@ pub struct Enrollment {
     pub ended_at: Option<Time>,
     /// Compare-and-set counter.
     pub version: i64,
+}
+
+impl Enrollment {
+    /// The server's name in the device's tree: it stays what it was when the device enrolled, whatever it is `now`.
+    #[must_use]
+    pub fn provider<'a>(&'a self, now: &'a str) -> &'a str {
+        self.provider_id.as_deref().unwrap_or(now)
+    }
 }

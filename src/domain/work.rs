@@ -10,6 +10,10 @@ pub enum Key<'a> {
     Check(&'a str),
     /// `remove|<record>`: take it away.
     Remove(&'a str),
+    /// `set-together|<record> <record>`: give all of them to the device, or none.
+    SetTogether(&'a str),
+    /// `remove-together|<record> <record>`: take all of them away, or none.
+    RemoveTogether(&'a str),
     /// `part|<phase>|<record>`: a step of a payload with behaviour of its own.
     Part {
         /// The provider's name for the step.
@@ -41,6 +45,8 @@ impl<'a> Key<'a> {
             "set" => Some(Self::Set(rest)),
             "check" => Some(Self::Check(rest)),
             "remove" => Some(Self::Remove(rest)),
+            "set-together" => Some(Self::SetTogether(rest)),
+            "remove-together" => Some(Self::RemoveTogether(rest)),
             "part" => rest.split_once('|').map(|(phase, record)| Self::Part { phase, record }),
             "fact" => Some(Self::Fact(rest)),
             "ask" => Some(Self::Ask(rest)),
@@ -50,6 +56,17 @@ impl<'a> Key<'a> {
             _ => None,
         }
     }
+
+    /// The records that it is about, in the order of the operations.
+    pub fn records(self) -> impl Iterator<Item = &'a str> {
+        let (one, several) = match self {
+            Self::Set(record) | Self::Check(record) | Self::Remove(record) | Self::Part { record, .. } => (Some(record), ""),
+            // The names of settings have no spaces.
+            Self::SetTogether(records) | Self::RemoveTogether(records) => (None, records),
+            Self::Fact(_) | Self::Ask(_) | Self::Order(_) | Self::Renew | Self::Sync => (None, ""),
+        };
+        one.into_iter().chain(several.split_terminator(' '))
+    }
 }
 
 impl std::fmt::Display for Key<'_> {
@@ -58,6 +75,8 @@ impl std::fmt::Display for Key<'_> {
             Self::Set(record) => write!(f, "set|{record}"),
             Self::Check(record) => write!(f, "check|{record}"),
             Self::Remove(record) => write!(f, "remove|{record}"),
+            Self::SetTogether(records) => write!(f, "set-together|{records}"),
+            Self::RemoveTogether(records) => write!(f, "remove-together|{records}"),
             Self::Part { phase, record } => write!(f, "part|{phase}|{record}"),
             Self::Fact(name) => write!(f, "fact|{name}"),
             Self::Ask(request) => write!(f, "ask|{request}"),
@@ -78,6 +97,8 @@ mod tests {
             Key::Set("setting:passport-for-work.use@device"),
             Key::Check("custom:./Device/Vendor/MSFT/X|Y"),
             Key::Remove("a"),
+            Key::SetTogether("setting:a@device setting:b@device"),
+            Key::RemoveTogether("setting:a@device"),
             Key::Part { phase: "enroll", record: "payload:p/n" },
             Key::Fact("bitlocker.status"),
             Key::Ask("SecurityInfo"),
@@ -87,6 +108,9 @@ mod tests {
         ] {
             assert_eq!(Key::parse(&key.to_string()), Some(key));
         }
+        assert_eq!(Key::SetTogether("a b").records().collect::<Vec<_>>(), ["a", "b"]);
+        assert_eq!(Key::Check("custom:./Device/Vendor/MSFT/X Y").records().collect::<Vec<_>>(), ["custom:./Device/Vendor/MSFT/X Y"]);
+        assert_eq!(Key::Sync.records().count(), 0);
         assert_eq!(Key::parse("nonsense"), None);
         assert_eq!(Key::parse("sync|nonsense"), None);
     }

@@ -28,6 +28,7 @@ struct Row {
     kind: String,
     state: String,
     mdm_id: String,
+    provider_id: Option<String>,
     user_id: Option<String>,
     context: String,
     channel_uri: Option<String>,
@@ -48,6 +49,7 @@ impl Row {
             kind: enrollment.kind.to_string(),
             state: enrollment.state.to_string(),
             mdm_id: enrollment.mdm_id.clone(),
+            provider_id: enrollment.provider_id.clone(),
             user_id: enrollment.user_id.as_ref().map(UserId::to_string),
             context: enrollment.context.clone(),
             channel_uri: enrollment.channel_uri.clone(),
@@ -72,6 +74,7 @@ impl TryFrom<Row> for Enrollment {
             kind: Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("enrollments.kind"))?,
             state: State::parse(&row.state).ok_or_else(|| Error::corrupt("enrollments.state"))?,
             mdm_id: row.mdm_id,
+            provider_id: row.provider_id,
             user_id: row.user_id.map(UserId::from_store),
             context: row.context,
             channel_uri: row.channel_uri,
@@ -168,7 +171,7 @@ struct FindIdentity<'a> {
 }
 
 const FIND_IDENTITY: &str = "SELECT c.id, c.not_before, c.not_after, c.revoked_at, c.created_at, \
-    e.id, e.device_id, e.platform, e.kind, e.state, e.mdm_id, e.user_id, e.context, e.channel_uri, e.certificate_id, \
+    e.id, e.device_id, e.platform, e.kind, e.state, e.mdm_id, e.provider_id, e.user_id, e.context, e.channel_uri, e.certificate_id, \
     e.work_at, e.last_seen_at, e.enrolled_at, e.ended_at, e.version, \
     d.display_name, d.serial_number, d.os_version, e.report_hash, u.id, u.upn, u.enabled \
     FROM certificates c \
@@ -201,7 +204,7 @@ type MaybeTime = Nullable<BigInt>;
 /// As the fields of [`Row`].
 #[rustfmt::skip]
 type EnrollmentSqlType = (
-    Text, Text, Text, Text, Text, Text, MaybeText, Text, MaybeText, MaybeText, MaybeTime, MaybeTime, BigInt, MaybeTime, BigInt,
+    Text, Text, Text, Text, Text, Text, MaybeText, MaybeText, Text, MaybeText, MaybeText, MaybeTime, MaybeTime, BigInt, MaybeTime, BigInt,
 );
 
 impl Query for FindIdentity<'_> {

@@ -103,6 +103,7 @@ diesel::table! {
         kind -> Text,
         state -> Text,
         mdm_id -> Text,
+        provider_id -> Nullable<Text>,
         user_id -> Nullable<Text>,
         context -> Text,
         channel_uri -> Nullable<Text>,

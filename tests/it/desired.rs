@@ -51,6 +51,7 @@ pub fn enrollment(device: &Device, now: Time) -> Enrollment {
         kind: EnrollmentKind::Full,
         state: EnrollmentState::Active,
         mdm_id: device.id.to_string(),
+        provider_id: None,
         user_id: device.user_id.clone(),
         context: "{}".into(),
         channel_uri: None,

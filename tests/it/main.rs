@@ -47,4 +47,5 @@ mod windows_scep;
 mod windows_session;
 mod windows_session_limits;
 mod windows_session_store;
+mod windows_settings;
 mod windows_signature;

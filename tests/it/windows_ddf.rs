@@ -1,7 +1,7 @@
 //! What we send to Windows devices exists there: every row of the catalogue and every node of the simulated device is held against the
 //! system maker's own description.
 
-use muster::catalogue::{Access, Format, Scope, Vars, Verb, catalogue};
+use muster::catalogue::{Access, Family, Format, Scope, Vars, Verb, catalogue};
 use muster::sim::windows::tree::schema;
 use proptest::strategy::{Strategy, ValueTree};
 use proptest::test_runner::TestRunner;
@@ -19,6 +19,10 @@ const NO_DEFAULT: &[&str] = &[
     // A word of the maker's own network, not a server address.
     "update.update-service-url",
 ];
+/// Editions of every company: Enterprise, Enterprise N, Pro, Pro N, Education, Education N.
+const EDITIONS: &[u32] = &[4, 27, 48, 49, 121, 122];
+/// Its description has no mark for it, and says in its text that it must be inside of an Atomic.
+const IN_ATOMIC_BY_ITS_TEXT: &str = "device-lock.max-device-password-failed-attempts";
 /// Described as bool, with numbers as its values.
 const NUMBER_IN_BOOL: &str = "dm-client.force-aad-token";
 
@@ -116,12 +120,15 @@ fn every_setting_is_described_with_its_verbs_format_values_default_and_versions(
                     }
                 }
             }
-            let editions: Option<Vec<u32>> = node.editions.as_ref().map(|list| {
-                let number = |text: &str| number(text.trim_end_matches('*')).map(|n| u32::try_from(n).unwrap());
-                list.split(';').filter_map(number).collect()
-            });
-            if row.editions.iter().any(|edition| !editions.as_ref().is_some_and(|all| all.contains(edition))) {
-                say(format!("editions {:?}, described {editions:?}", row.editions));
+            let skus = node.skus();
+            let has = |sku: &u32| skus.as_ref().is_none_or(|all| all.contains(sku));
+            let families = [Family::Home, Family::MultiSession].into_iter().flat_map(Family::skus);
+            let wrong = EDITIONS.iter().chain(families).chain(&row.editions).find(|sku| row.has_edition(&sku.to_string()) != has(sku));
+            if let Some(sku) = wrong {
+                say(format!("edition {sku}, described {skus:?}"));
+            }
+            if row.atomic.is_some() != (node.atomic || row.id == IN_ATOMIC_BY_ITS_TEXT) {
+                say(format!("in an Atomic: {:?}, described {}", row.atomic, node.atomic));
             }
         }
     }
@@ -155,6 +162,28 @@ fn every_fact_is_described_and_can_be_read() {
             && let Err(problem) = node.takes(sample)
         {
             wrong.push(format!("{}: {problem}", row.name));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_value_that_we_explain_or_judge_by_is_one_that_the_fact_can_have() {
+    let Some(ddf) = Ddf::load() else { return };
+    let mut wrong = Vec::new();
+    for fact in catalogue().facts().filter(|row| row.is_of("windows")) {
+        let node = ddf.find(&fact.locuri(&VARS)).unwrap();
+        let rules = catalogue().rules().filter(|rule| rule.platform == "windows");
+        let checks =
+            rules.flat_map(|rule| rule.check.iter().map(move |check| (&rule.id, check))).filter(|(_, check)| check.fact == fact.name);
+        let judged = checks.flat_map(|(rule, check)| {
+            let accepted = check.accept.values().flatten().chain(&check.retry);
+            accepted.map(move |value| (rule.as_str(), value))
+        });
+        for (who, value) in fact.values.keys().map(|value| ("its meanings", value)).chain(judged) {
+            if let Err(problem) = node.takes(value) {
+                wrong.push(format!("{}: {who}: {problem}", fact.name));
+            }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -221,6 +250,9 @@ fn the_simulated_device_has_only_nodes_that_are_described_and_allows_the_same() 
         theirs.sort_unstable();
         let mut ours = verbs(spec.access);
         ours.sort_unstable();
+        if spec.atomic && !(node.atomic || uri.ends_with("/MaxDevicePasswordFailedAttempts")) {
+            wrong.push(format!("{uri}: not described as one for an Atomic"));
+        }
         if ours != theirs {
             wrong.push(format!("{uri}: allows {ours:?}, described {theirs:?}"));
         }

@@ -11,7 +11,6 @@ use muster::sim::windows::session::Login;
 use muster::sim::windows::{Device, Error};
 use muster::store::certificates::{self, Search};
 use muster::store::{audit, devices};
-use muster::wire::syncml::{Command, Data, SyncMl};
 
 use crate::support::ddf::Ddf;
 use crate::support::server::Options;
@@ -65,29 +64,7 @@ async fn a_device_receives_hello_roots_and_a_certificate_and_holds_them() {
 /// S11: each command that the server sent exists in the maker's description.
 fn every_command_is_in_the_ddf(answers: &[Vec<u8>], least: usize) {
     let Some(ddf) = Ddf::load() else { return };
-    fn walk(command: &Command, ddf: &Ddf, count: &mut usize) {
-        match command {
-            Command::Operation(operation) => {
-                for item in &operation.items {
-                    let uri = &item.target.as_ref().unwrap().uri;
-                    let format = item.meta.format.or(operation.meta.format);
-                    let data = item.data.as_ref().map(Data::as_str);
-                    if let Err(why) = ddf.check(operation.verb.as_str(), uri, format.map(|f| f.as_str()), data) {
-                        panic!("{} {uri}: {why}", operation.verb.as_str());
-                    }
-                    *count += 1;
-                }
-            }
-            Command::Atomic(group) | Command::Sequence(group) => group.commands.iter().for_each(|inner| walk(inner, ddf, count)),
-            _ => {}
-        }
-    }
-    let mut count = 0;
-    for answer in answers {
-        for command in &SyncMl::decode(answer).unwrap().body {
-            walk(command, &ddf, &mut count);
-        }
-    }
+    let count = ddf.judge(answers);
     assert!(count >= least, "{count} commands");
 }
 

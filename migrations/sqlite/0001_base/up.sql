@@ -100,6 +100,8 @@ CREATE TABLE enrollments (
     kind TEXT NOT NULL,
     state TEXT NOT NULL,
     mdm_id TEXT NOT NULL,
+    -- The server's name in a Windows device's tree, as it was when the device enrolled.
+    provider_id TEXT,
     user_id TEXT REFERENCES users (id),
     context TEXT NOT NULL,
     channel_uri TEXT,

@@ -105,6 +105,7 @@ impl Resident {
             kind: Kind::Full,
             state: State::Active,
             mdm_id: device.id.as_str().replace('-', "").to_uppercase(),
+            provider_id: None,
             user_id: Some(user.id.clone()),
             context: "{}".into(),
             channel_uri: None,

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use effective::{Candidate, Content, Effective, Loser, Winner, effective};
 pub use plan::{Plan, Planned, Removal, apply, plan, reconcile, settle};
-pub use record::{Drift, Input, Record, Timing};
+pub use record::{Drift, Input, Lack, Record, Timing};
 
 use super::profile::{Document, Kind};
 use crate::clock::Time;

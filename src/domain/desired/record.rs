@@ -32,6 +32,9 @@ pub struct Record {
     /// The device's own error beside the status (Windows `originalerror`, an HRESULT).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub original_error: Option<String>,
+    /// What the device lacks that it would need, when we know it without asking.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lacks: Option<Lack>,
     /// When it last moved.
     pub at: Time,
     /// How often it has failed since it was wanted.
@@ -52,6 +55,16 @@ pub struct Record {
     /// What a payload with behaviour keeps between sessions (thumbprint, request id).
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub memory: Map<String, Value>,
+}
+
+words! {
+    /// What a device lacks.
+    Lack {
+        /// A later version of its system.
+        Version = "version",
+        /// Another edition of its system.
+        Edition = "edition",
+    }
 }
 
 /// The device held something else than ours.
@@ -119,6 +132,8 @@ pub enum Input {
         /// Protocol status.
         status: i64,
     },
+    /// It was not sent: the device has no such thing.
+    Lacks(Lack),
     /// The session ended without an answer.
     Lost,
     /// The device's system is another one than before.
@@ -156,6 +171,7 @@ impl Record {
             address: None,
             status: None,
             original_error: None,
+            lacks: None,
             at: now,
             tries: 0,
             due_at: Some(now),
@@ -227,7 +243,11 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
                 record
             } else {
                 // Memory stays: a payload that changes has to clean up what its old version left.
-                Record { value_hash: hash, tries: 0, original_error: None, winner: None, ..record }.to(State::Pending, Some(now), now)
+                Record { value_hash: hash, tries: 0, original_error: None, lacks: None, winner: None, ..record }.to(
+                    State::Pending,
+                    Some(now),
+                    now,
+                )
             }
         }
         Input::Unwanted if removing => record,
@@ -273,11 +293,12 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Refused { status, original_error } => {
             Record { tries: record.tries.saturating_add(1), ..record }.with(status, original_error).to(State::Failed, None, now)
         }
-        Input::NotApplicable { .. } if removing => return None,
+        Input::NotApplicable { .. } | Input::Lacks(_) if removing => return None,
+        Input::Lacks(lack) => Record { lacks: Some(lack), ..record }.to(State::NotApplicable, None, now),
         Input::NotApplicable { status } => record.with(status, None).to(State::NotApplicable, None, now),
         Input::Upgraded => match (record.state, record.status) {
             (State::NotApplicable, _) | (State::Failed, Some(404)) => {
-                Record { tries: 0, original_error: None, ..record }.to(State::Pending, Some(now), now)
+                Record { tries: 0, original_error: None, lacks: None, ..record }.to(State::Pending, Some(now), now)
             }
             _ => record,
         },
@@ -310,6 +331,7 @@ mod tests {
         let sent = || at(Input::Sent, Record::wanted("h".into(), Time(0)));
         for (answer, again) in [
             (Input::NotApplicable { status: 406 }, true),
+            (Input::Lacks(Lack::Edition), true),
             (Input::Refused { status: 404, original_error: None }, true),
             (Input::Refused { status: 400, original_error: None }, false),
             (Input::Matches, false),
@@ -318,6 +340,7 @@ mod tests {
             let after = at(Input::Upgraded, before.clone());
             assert_eq!(after.state == State::Pending, again, "{before:?}");
             assert!(again || after == before);
+            assert_eq!(after.lacks, None);
         }
     }
 

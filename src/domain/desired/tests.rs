@@ -193,6 +193,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         Just(Input::Retry { status: 500, original_error: None }),
         Just(Input::Refused { status: 405, original_error: None }),
         Just(Input::NotApplicable { status: 406 }),
+        Just(Input::Lacks(Lack::Version)),
         Just(Input::Lost),
     ]
 }

@@ -187,6 +187,7 @@ impl Session {
         self.asks.clear();
         self.peer.server.clone_from(&header.target.uri);
         self.peer.max_message = header.meta.max_msg_size.or(self.peer.max_message);
+        self.peer.max_object = header.meta.max_obj_size.or(self.peer.max_object);
         let (code, next_nonce) = match proven {
             Proven::Certificate => (200, None),
             Proven::ForSession => (212, None),

@@ -169,6 +169,9 @@ struct Peer {
     device: String,
     server: String,
     max_message: Option<u64>,
+    /// The longest value that the device takes.
+    #[serde(default)]
+    max_object: Option<u64>,
 }
 
 impl Peer {
@@ -181,6 +184,7 @@ impl Peer {
             device: header.source.uri.clone(),
             server: header.target.uri.clone(),
             max_message: header.meta.max_msg_size,
+            max_object: header.meta.max_obj_size,
         }
     }
 }

@@ -125,7 +125,9 @@ impl Session {
         let mut units = std::mem::take(&mut self.units);
         let in_parts = units.iter_mut().flat_map(Unit::pairs_mut).any(|(op, planned)| op.is_partial(planned));
         let mut unfinished = false;
+        let longest = self.peer.max_object.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0).unwrap_or(usize::MAX);
         'all: for unit in &mut units {
+            unit.refuse_longer(longest);
             if unit.planned.atomic
                 && unit.atomic.is_none()
                 && unit.ops.iter().any(|op| unit.is_inside(op) && op.stage == Stage::Queued)
@@ -175,7 +177,7 @@ impl Session {
         let at = Ref { message: self.message, command: self.id() };
         let mut commands = Vec::new();
         let mut ids = Vec::new();
-        for (op, planned) in unit.ops.iter().zip(&unit.planned.ops).filter(|(op, _)| unit.is_inside(op)) {
+        for (op, planned) in unit.ops.iter().zip(&unit.planned.ops).filter(|(op, _)| unit.is_inside(op) && op.stage == Stage::Queued) {
             let id = self.id();
             ids.push(id);
             commands.push(operation(op.verb, planned, id, planned.data.as_deref(), None, false));
@@ -192,7 +194,8 @@ impl Session {
         unit.atomic = Some(at);
         unit.atomic_answer = None;
         let mut ids = ids.into_iter();
-        for (op, planned) in unit.ops.iter_mut().zip(&unit.planned.ops).filter(|(op, _)| op.verb != Verb::Get) {
+        for (op, planned) in unit.ops.iter_mut().zip(&unit.planned.ops).filter(|(op, _)| op.verb != Verb::Get && op.stage == Stage::Queued)
+        {
             if let Some(command) = ids.next() {
                 op.sent = true;
                 op.stage = Stage::Sent { at: Ref { message: at.message, command }, until: planned.data.as_ref().map_or(0, String::len) };
@@ -225,6 +228,24 @@ impl Session {
         op.sent = true;
         op.stage = Stage::Sent { at: Ref { message: self.message, command: id }, until };
         if until < data.len() { Sent::Part } else { Sent::Whole }
+    }
+}
+
+impl Unit {
+    /// Fails what is longer than the longest value that the device takes; with one of an `Atomic` the whole.
+    fn refuse_longer(&mut self, longest: usize) {
+        let all = self.planned.atomic;
+        let queued = |op: &OpState| op.stage == Stage::Queued && op.offset == 0;
+        let too_long = |planned: &Op| planned.data.as_ref().is_some_and(|data| data.len() > longest);
+        let spoilt = all && self.ops.iter().zip(&self.planned.ops).any(|(op, planned)| queued(op) && too_long(planned));
+        for (op, planned) in self.pairs_mut() {
+            if queued(op) && too_long(planned) {
+                op.too_large();
+            } else if queued(op) && spoilt {
+                // Nothing of it is sent.
+                op.stage = Stage::Settled(Verdict::Failed);
+            }
+        }
     }
 }
 

@@ -93,7 +93,7 @@ impl Unit {
 
     fn settle_atomic(&mut self, received: &mut Received) -> bool {
         let scope = self.scope;
-        let inside = |op: &OpState| op.verb != Verb::Get;
+        let inside = |op: &OpState| op.verb != Verb::Get && !matches!(op.stage, Stage::Settled(_));
         let mut children = self.ops.iter().zip(&self.planned.ops).enumerate().filter(|(_, (op, _))| inside(op));
         let culprit = children.find_map(|(place, (op, planned))| Some((place, self.guilt(op, planned)?)));
         let fell = self.ops.iter().any(|op| op.answer.as_ref().is_some_and(|answer| matches!(answer.code, 215 | 216)));
@@ -104,6 +104,21 @@ impl Unit {
         received.malformed.extend(broken.map(|(_, planned)| format!("{planned:?}")));
         let own = self.atomic_answer.as_ref().map_or(if culprit.is_some() || fell { 507 } else { 200 }, |answer| answer.code);
         received.reread |= own == 516;
+        // What shall go is gone already: the rest goes without it.
+        let gone = |op: &OpState| inside(op) && op.verb == Verb::Delete && op.answer.as_ref().is_some_and(|answer| answer.code == 404);
+        if culprit.is_none() && own >= 300 && own != 516 && self.ops.iter().any(gone) {
+            for op in self.ops.iter_mut().filter(|op| inside(op)) {
+                if gone(op) {
+                    op.stage = Stage::Settled(Verdict::Done);
+                } else {
+                    op.stage = Stage::Queued;
+                    op.answer = None;
+                }
+            }
+            self.atomic = None;
+            self.atomic_answer = None;
+            return false;
+        }
         let verdict = match (culprit, own) {
             (None, 200..=214) if silent => Verdict::Retry,
             (None, 200..=214) => Verdict::Done,

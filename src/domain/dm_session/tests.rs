@@ -1,9 +1,11 @@
-//! The machine against a device that answers as told. One file, as every test speaks with the same few helpers.
+//! The machine against a device that answers as told, with the few helpers that all its tests speak with.
 
 use super::*;
 use crate::wire::locuri::Scope;
 use crate::wire::syncml::{Address, Alert, Command, Data, Format, Group, Item, Meta, Operation, Results, Status, Verb, auth};
 
+mod atomics;
+mod large;
 mod properties;
 
 const DEVICE: &str = "device-1";
@@ -211,68 +213,6 @@ fn after_214_nothing_more_is_sent_and_the_rest_is_left_over() {
     assert_eq!((left.resend[0].key.as_str(), left.unsent[0].key.as_str()), ("b", "c"));
 }
 
-fn atomic() -> Planned {
-    let ops = vec![
-        Op::add_node(BASE),
-        Op::add(format!("{BASE}/A"), Format::Chr, "1"),
-        Op::exec(format!("{BASE}/Run")),
-        Op::get(format!("{BASE}/Status")),
-    ];
-    Planned { key: "atomic".into(), scope: Scope::Device, ops, atomic: true }
-}
-
-/// Sends the atomic and answers it: the codes of Atomic, its three children and the Get.
-fn answer_atomic(codes: [u16; 5]) -> (Session, Received) {
-    let (mut session, _) = begin(vec![]);
-    session.enqueue(vec![atomic()]);
-    let (session, answer, _) = session.respond(&Manners::default());
-    assert_eq!(names(&answer), ["Atomic", "Get"]);
-    let Some(Command::Atomic(group)) = answer.body.iter().find(|command| matches!(command, Command::Atomic(_))) else { panic!("atomic") };
-    assert!(group.commands.iter().all(|command| !matches!(command.name(), "Get" | "Atomic")));
-    let mut ids = vec![group.id.clone().unwrap()];
-    ids.extend(group.commands.iter().map(|command| command.id().unwrap().to_owned()));
-    ids.push(commands(&answer).last().unwrap().1.clone());
-    let body = ids.iter().zip(["Atomic", "Add", "Add", "Exec", "Get"]).zip(codes).filter(|(_, code)| *code > 0);
-    next(session, 2, body.map(|((id, name), code)| status(1, id, name, code)).collect())
-}
-
-#[test]
-fn a_failed_atomic_names_its_culprit() {
-    let verdict = |codes| {
-        let (_, received) = answer_atomic(codes);
-        let [outcome] = received.outcomes.as_slice() else { panic!("{codes:?}") };
-        (outcome.verdict, outcome.culprit)
-    };
-    assert_eq!(verdict([200, 200, 200, 200, 404]), (Verdict::Done, None));
-    assert_eq!(verdict([507, 216, 425, 215, 404]), (Verdict::Failed, Some(1)));
-    assert_eq!(verdict([507, 216, 216, 405, 404]), (Verdict::Failed, Some(2)));
-    assert_eq!(verdict([507, 406, 215, 215, 404]), (Verdict::NotApplicable, Some(0)));
-    assert_eq!(verdict([507, 216, 216, 216, 404]), (Verdict::Failed, None));
-    assert_eq!(verdict([507, 0, 0, 0, 404]), (Verdict::Failed, None));
-    // A child that nothing was said about is not done, whatever is said about the others and the whole.
-    assert_eq!(verdict([200, 0, 0, 0, 404]), (Verdict::Retry, Some(0)));
-    assert_eq!(verdict([200, 200, 0, 200, 404]), (Verdict::Retry, Some(1)));
-    assert_eq!(verdict([0, 200, 0, 0, 404]), (Verdict::Retry, Some(1)));
-    assert_eq!(verdict([0, 200, 200, 200, 404]), (Verdict::Done, None));
-    assert_eq!(verdict([500, 0, 0, 0, 404]), (Verdict::Retry, None));
-    // What is gone already is no reason to fail; what fails after the Atomic is.
-    assert_eq!(verdict([200, 200, 200, 200, 403]), (Verdict::Failed, Some(3)));
-    let (_, received) = answer_atomic([516, 216, 425, 215, 404]);
-    assert!(received.reread);
-}
-
-#[test]
-fn an_atomic_that_fell_for_a_wrong_verb_is_sent_again_once() {
-    let (session, received) = answer_atomic([507, 216, 418, 215, 404]);
-    assert!(received.outcomes.is_empty());
-    let (session, answer, _) = session.respond(&Manners::default());
-    let Some(Command::Atomic(group)) = answer.body.last() else { panic!("atomic") };
-    assert_eq!(group.commands.iter().map(Command::name).collect::<Vec<_>>(), ["Add", "Replace", "Exec"]);
-    let child = group.commands[1].id().unwrap();
-    let (_, received) = next(session, 3, vec![status(2, group.id.as_deref().unwrap(), "Atomic", 507), status(2, child, "Replace", 404)]);
-    assert_eq!((received.outcomes[0].verdict, received.outcomes[0].culprit), (Verdict::Failed, Some(1)));
-}
-
 #[test]
 fn user_commands_wait_for_the_user() {
     let sync = |word| alert("4", 1224, Some("com.microsoft.mdm.synctype"), word);
@@ -440,139 +380,6 @@ fn reports_of_the_device_are_taken_and_bad_addresses_are_not() {
     assert_eq!(received.dev_info().unwrap(), DevInfo { id: Some("v".into()), manufacturer: Some("v".into()), ..DevInfo::default() });
     let (_, answer, _) = session.respond(&Manners::default());
     assert_eq!(codes(&answer).iter().map(|(_, code)| *code).collect::<Vec<_>>(), [200, 200, 400, 400, 400, 406, 406]);
-}
-
-#[test]
-fn values_in_chunks_become_one() {
-    let (session, sent) = send(vec![one("g", Op::get(BASE))]);
-    let id = sent[0].1.clone();
-    let (session, received) = next(session, 2, vec![status(1, &id, "Get", 200), results(1, &id, BASE, "ab", Some(6), true)]);
-    assert!(received.outcomes.is_empty());
-    let (session, answer, _) = session.respond(&Manners::default());
-    assert_eq!((codes(&answer).last().unwrap().1, names(&answer), session.is_over()), (213, vec!["Alert"], false));
-    let (session, _) = next(session, 3, vec![alert("1", 1222, None, ""), results(1, &id, "./vendor/msft/x", "cd", None, true)]);
-    let (session, _, _) = session.respond(&Manners::default());
-    let (session, received) = next(session, 4, vec![results(1, &id, BASE, "ef", None, false)]);
-    assert_eq!(received.outcomes[0].ops[0].value.as_ref().unwrap().text, "abcdef");
-    assert!(session.respond(&Manners::default()).0.is_idle());
-}
-
-#[test]
-fn a_wrong_size_is_424_and_a_missing_end_is_1225() {
-    let (session, sent) = send(vec![one("g", Op::get(BASE))]);
-    let id = sent[0].1.clone();
-    let chunk = |more, size| vec![status(1, &id, "Get", 200), results(1, &id, BASE, "ab", size, more)];
-    let (session, _) = next(session, 2, chunk(true, Some(5)));
-    let (wrong, received) = next(session.clone(), 3, chunk(false, None));
-    assert_eq!((received.outcomes[0].verdict, received.outcomes[0].ops[0].status), (Verdict::Retry, 424));
-    assert_eq!(codes(&wrong.respond(&Manners::default()).1).last().unwrap().1, 424);
-
-    let (missing, received) = next(session, 3, vec![status(1, "0", "SyncHdr", 200)]);
-    assert_eq!(received.outcomes[0].verdict, Verdict::Retry);
-    assert!(missing.upload.is_none() && missing.units.is_empty());
-    let (_, answer, _) = missing.respond(&Manners::default());
-    let Some(Command::Alert(alert)) = answer.body.last() else { panic!("alert") };
-    assert_eq!(alert.code, 1225);
-}
-
-#[test]
-fn a_value_longer_than_announced_is_refused_as_soon_as_it_is() {
-    let (session, sent) = send(vec![one("g", Op::get(BASE))]);
-    let id = sent[0].1.clone();
-    let (session, _) = next(session, 2, vec![status(1, &id, "Get", 200), results(1, &id, BASE, "ab", Some(5), true)]);
-    let (session, received) = next(session, 3, vec![results(1, &id, BASE, "cdef", None, true)]);
-    assert_eq!((received.outcomes[0].verdict, received.outcomes[0].ops[0].status), (Verdict::Retry, 424));
-    assert!(!session.is_receiving());
-    assert_eq!(codes(&session.respond(&Manners::default()).1).last().unwrap().1, 424);
-}
-
-#[test]
-fn each_message_of_a_large_object_leaves_only_its_own_piece_to_store() {
-    let (session, sent) = send(vec![one("g", Op::get(BASE))]);
-    let id = sent[0].1.clone();
-    let mut body = vec![status(1, &id, "Get", 200)];
-    let (mut session, mut sizes, mut object) = (session, Vec::new(), String::new());
-    for number in 0..20_u32 {
-        body.push(results(1, &id, BASE, &"x".repeat(1000), (number == 0).then_some(20_010), true));
-        let message = message(number + 2, std::mem::take(&mut body));
-        assert!(!ends_object(&message));
-        // Nothing that came before is needed for a piece in the middle.
-        (session, _) = session.receive(message, &context()).unwrap();
-        (session, _, _) = session.respond(&Manners::default());
-        let piece = session.take_piece().unwrap();
-        assert_eq!((piece.number, piece.text.len()), (number, 1000));
-        object.push_str(&piece.text);
-        let stored = serde_json::to_string(&session).unwrap();
-        sizes.push(stored.len());
-        session = serde_json::from_str(&stored).unwrap();
-    }
-    assert!(sizes.iter().all(|size| *size < sizes[0] + 20), "{sizes:?}");
-    let last = message(22, vec![results(1, &id, BASE, &"y".repeat(10), None, false)]);
-    assert!(ends_object(&last) && session.is_receiving());
-    // Whoever forgets to give the pieces back gets no half value.
-    let (_, received) = session.clone().receive(last.clone(), &context()).unwrap();
-    assert_eq!(received.outcomes[0].ops[0].status, 424);
-    session.resume(object);
-    let (session, received) = session.receive(last, &context()).unwrap();
-    assert_eq!(received.outcomes[0].ops[0].value.as_ref().unwrap().text.len(), 20_010);
-    assert!(!session.is_receiving());
-}
-
-#[test]
-fn a_value_that_is_too_large_is_refused_and_its_buffer_freed() {
-    let (session, sent) = send(vec![one("g", Op::get(BASE))]);
-    let id = sent[0].1.clone();
-    let (session, received) = next(session, 2, vec![status(1, &id, "Get", 200), results(1, &id, BASE, "ab", Some(1 << 40), true)]);
-    assert_eq!((received.outcomes[0].verdict, received.outcomes[0].ops[0].status), (Verdict::Failed, 413));
-    assert_eq!(codes(&session.respond(&Manners::default()).1).last().unwrap().1, 413);
-}
-
-#[test]
-fn large_data_goes_out_in_chunks_that_the_device_can_take() {
-    let data: String = "<é&x>".repeat(2_000);
-    let mut first = message(1, vec![login("user")]);
-    first.header.meta.max_msg_size = Some(4_000);
-    let (mut session, _) = Session::start(&first).receive(first, &context()).unwrap();
-    session.enqueue(vec![one("big", Op::add(BASE, Format::Chr, data.clone())), one("after", Op::get(BASE))]);
-    let mut joined = String::new();
-    let mut msg_id = 1;
-    loop {
-        let (after, answer, failed) = session.respond(&Manners::default());
-        assert!(failed.is_empty());
-        assert!(answer.encode().len() <= 4_000);
-        let last = answer.body.last().cloned().unwrap();
-        let Command::Operation(add) = last else { panic!("{last:?}") };
-        assert_eq!(add.verb, Verb::Add);
-        let item = add.items.first().unwrap();
-        assert_eq!(item.meta.size, (msg_id == 1).then_some(data.len() as u64));
-        joined.push_str(item.data.as_ref().unwrap().as_str());
-        assert_eq!(item.more, !answer.last);
-        let code = if item.more { 213 } else { 200 };
-        msg_id += 1;
-        let (after, received) =
-            next(after, msg_id, vec![status(msg_id - 1, add.id.as_deref().unwrap(), "Add", code), alert("1", 1222, None, "")]);
-        session = after;
-        if code == 200 {
-            assert_eq!(received.outcomes[0].verdict, Verdict::Done);
-            break;
-        }
-        assert!(received.outcomes.is_empty());
-    }
-    assert_eq!(joined, data);
-    assert!(msg_id > 10);
-    assert_eq!(names(&session.respond(&Manners::default()).1), ["Get"]);
-}
-
-#[test]
-fn what_cannot_fit_fails_and_the_rest_goes_on() {
-    let mut first = message(1, vec![]);
-    first.header.meta.max_msg_size = Some(2_000);
-    let (mut session, _) = Session::start(&first).receive(first, &context()).unwrap();
-    let ops = vec![Op::add(BASE, Format::Chr, "x".repeat(5_000))];
-    session.enqueue(vec![Planned { key: "big".into(), scope: Scope::Device, ops, atomic: true }, one("small", Op::get(BASE))]);
-    let (_, answer, failed) = session.respond(&Manners::default());
-    assert_eq!((failed[0].key.as_str(), failed[0].verdict, failed[0].ops[0].status), ("big", Verdict::Failed, 413));
-    assert_eq!(names(&answer), ["Get"]);
 }
 
 #[test]

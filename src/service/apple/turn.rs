@@ -15,7 +15,7 @@ use crate::domain::apple::content;
 use crate::domain::apple::queue::{Outcome, Planned, Received, Verdict};
 use crate::domain::certificate::Certificate;
 use crate::domain::command::{Input as OrderInput, Operation, State as OrderState, UNENROLL};
-use crate::domain::desired::{self, Input, State};
+use crate::domain::desired::{self, Input, Lack, State};
 use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::fact::{self, Cadence};
 use crate::domain::work::Key;
@@ -161,7 +161,7 @@ impl<'a> Turn<'a> {
                 Operation::Request(request) => return Some((commands::find(&request.request)?, "")),
                 Operation::Node(_) => return None,
             },
-            Key::Check(_) | Key::Part { .. } | Key::Fact(_) => return None,
+            Key::Check(_) | Key::SetTogether(_) | Key::RemoveTogether(_) | Key::Part { .. } | Key::Fact(_) => return None,
         };
         Some((commands::find(name)?, record))
     }
@@ -213,7 +213,17 @@ impl<'a> Turn<'a> {
                     self.move_order(&id, OrderInput::Postponed("not now".into()));
                 }
             }
-            Some(Key::Ask(_) | Key::Sync | Key::Renew | Key::Check(_) | Key::Part { .. } | Key::Fact(_)) | None => {}
+            Some(
+                Key::Ask(_)
+                | Key::Sync
+                | Key::Renew
+                | Key::Check(_)
+                | Key::SetTogether(_)
+                | Key::RemoveTogether(_)
+                | Key::Part { .. }
+                | Key::Fact(_),
+            )
+            | None => {}
         }
     }
 
@@ -247,7 +257,7 @@ impl<'a> Turn<'a> {
                 Some(Key::Remove(record)) => self.record(record).is_none_or(|(_, record)| record.state != State::Removing),
                 Some(Key::Ask(_) | Key::Sync) => false,
                 Some(Key::Renew) => self.renews_from().is_none_or(|from| self.now < from),
-                Some(Key::Check(_) | Key::Part { .. } | Key::Fact(_)) | None => true,
+                Some(Key::Check(_) | Key::SetTogether(_) | Key::RemoveTogether(_) | Key::Part { .. } | Key::Fact(_)) | None => true,
             })
             .map(str::to_owned)
             .collect();
@@ -345,7 +355,7 @@ impl<'a> Turn<'a> {
         } else {
             let keys: Vec<String> = self.records().map(|(key, _)| key.clone()).filter(|key| key.starts_with("declarations:")).collect();
             for key in keys {
-                self.apply(&key, Input::NotApplicable { status: 0 });
+                self.apply(&key, Input::Lacks(Lack::Version));
             }
         }
     }

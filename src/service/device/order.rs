@@ -58,13 +58,14 @@ struct Ready {
 }
 
 impl Order {
-    fn prepare(self, app: &App, platform: Platform) -> Result<Ready> {
+    /// `provider`: the server's name in the device's tree.
+    fn prepare(self, app: &App, platform: Platform, provider: &str) -> Result<Ready> {
         let known = |id: &str| {
             let row = catalogue().command(id).filter(|row| row.is_of(platform.as_str()));
             row.ok_or_else(|| Error::Invalid(Refusal::OrderUnknown, id.chars().take(64).collect()))
         };
         match self {
-            Self::Known(id) if platform.is_apple() => Self::With(id, BTreeMap::new()).prepare(app, platform),
+            Self::Known(id) if platform.is_apple() => Self::With(id, BTreeMap::new()).prepare(app, platform, provider),
             Self::With(id, values) => {
                 let row = known(&id)?;
                 let refuse = |why: String| Error::Invalid(Refusal::ProfileValueRefused, why);
@@ -77,7 +78,7 @@ impl Order {
             Self::Custom(_) if platform.is_apple() => Err(Error::Invalid(Refusal::OrderUnknown, format!("{platform} has no nodes"))),
             Self::Known(id) => {
                 let row = known(&id)?;
-                let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
+                let vars = Vars { tenant: app.tenant.as_str(), provider };
                 let data = row.data(&vars);
                 let format = (row.format != Format::Null).then(|| row.format.as_str().to_owned());
                 let operation = Operation::Node(NodeOperation { verb: Verb::Exec, uri: row.locuri(&vars), format, data });
@@ -137,8 +138,10 @@ fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) ->
 /// `CMD0001` to `CMD0004`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
 pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool, by: &By) -> Result<Command> {
     let of = device.clone();
-    let platform = app.store.read(move |conn| devices::load_device(conn, &of)).await?.platform;
-    let ready = order.prepare(app, platform)?;
+    let read = move |conn: &mut Conn| Ok((devices::load_device(conn, &of)?.platform, enrollments::find_current_enrollment(conn, &of)?));
+    let (platform, current) = app.store.read(read).await?;
+    let now = &app.config.windows.provider_id;
+    let ready = order.prepare(app, platform, current.as_ref().map_or(now, |enrollment| enrollment.provider(now)))?;
     if ready.destructive && !confirmed {
         return Err(Refusal::OrderNotConfirmed.into());
     }

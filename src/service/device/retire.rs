@@ -38,8 +38,11 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
     let config = Arc::clone(&app.config);
     let rules = compliance::rules(&app.config);
     let of = id.clone();
-    let platform = app.store.read(move |conn| devices::load_device(conn, &of)).await?.platform;
-    let operation = if platform.is_apple() { apple::leave(app) } else { unenroll_operation(app.config.windows.provider_id.clone()) };
+    let read = move |conn: &mut Conn| Ok((devices::load_device(conn, &of)?.platform, enrollments::find_current_enrollment(conn, &of)?));
+    let (platform, current) = app.store.read(read).await?;
+    let provider = &app.config.windows.provider_id;
+    let provider = current.as_ref().map_or(provider.as_str(), |enrollment| enrollment.provider(provider));
+    let operation = if platform.is_apple() { apple::leave(app) } else { unenroll_operation(provider.to_owned()) };
     let payload = commands::seal_payload(&app.sealer(), &operation)?;
     app.store
         .write(move |tx| {

@@ -4,7 +4,7 @@
 
 use serde_json::Value;
 
-use crate::catalogue::{Catalogue, FactRow, Setting, Vars, Withdraw};
+use crate::catalogue::{Access, Catalogue, FactRow, Setting, Vars, Withdraw};
 use crate::clock::{HOUR, Time};
 use crate::domain::desired::{Content, Input, Removal, Winner};
 use crate::domain::dm_session::{Op, Outcome, Planned, Verdict};
@@ -39,6 +39,31 @@ pub(super) fn input(verdict: Verdict, outcome: &Outcome, now: Time) -> Input {
     }
 }
 
+/// How the record at `place` moves, of several that the device takes all or none of. Only one of them is to blame when it takes none.
+pub(super) fn member(outcome: &Outcome, place: usize, now: Time) -> Input {
+    let status = outcome.ops.get(place).map_or(0, |op| i64::from(op.status));
+    let fell = outcome.culprit.is_some_and(|culprit| culprit != place);
+    match outcome.verdict {
+        Verdict::Done => Input::Taken { status },
+        // The device does not have the one: it may take the others.
+        Verdict::NotApplicable if fell => Input::Postponed { until: now },
+        Verdict::Retry if fell => Input::Retry { status, original_error: None },
+        Verdict::Failed if fell => Input::Refused { status, original_error: None },
+        verdict => input(verdict, outcome, now),
+    }
+}
+
+/// The group of a record's setting, and the scope, when its provider takes it only together with the others of its group.
+pub(super) fn group<'a>(key: &'a str, catalogue: &'a Catalogue) -> Option<(&'a str, &'a str)> {
+    let (id, scope) = setting_of(key)?;
+    Some((catalogue.setting(id)?.atomic.as_deref()?, scope))
+}
+
+/// Identifier and scope of a record's setting.
+fn setting_of(key: &str) -> Option<(&str, &str)> {
+    key.strip_prefix("setting:")?.rsplit_once('@')
+}
+
 /// Where a record's value goes: the node and how to write it.
 pub(super) struct Target<'a> {
     uri: String,
@@ -59,15 +84,22 @@ pub(super) fn target<'a>(content: &Content, catalogue: &'a Catalogue, vars: &Var
 }
 
 /// Sets a setting or a custom node; the error says why it cannot be sent.
-pub(super) fn set(key: &str, winner: &Winner, catalogue: &Catalogue, vars: &Vars<'_>) -> Result<(String, Planned), String> {
+pub(super) fn set(winner: &Winner, catalogue: &Catalogue, vars: &Vars<'_>) -> Result<Op, String> {
     let target = target(&winner.content, catalogue, vars).ok_or("the setting does not exist in this scope")?;
     let data = match &winner.content {
         Content::Setting { value, .. } => target.setting.ok_or("no such setting")?.encode(value)?,
         Content::Custom(custom) => custom.value.clone(),
         Content::Payload(_) | Content::Profile(_) | Content::Declarations(_) => return Err("not a setting".into()),
     };
-    let op = Op::replace(target.uri.as_str(), target.format, data);
-    Ok((target.uri, work(Key::Set(key), vec![op])))
+    Ok(Op::replace(target.uri, target.format, data))
+}
+
+/// What may be done with a setting's node.
+pub(super) fn access(content: &Content, catalogue: &Catalogue) -> Access {
+    match content {
+        Content::Setting { id, .. } => catalogue.setting(id).map_or_else(Access::default, |row| row.access),
+        Content::Custom(_) | Content::Payload(_) | Content::Profile(_) | Content::Declarations(_) => Access::default(),
+    }
 }
 
 /// Reads a setting or a custom node back.
@@ -88,10 +120,10 @@ pub(super) fn holds(winner: &Winner, catalogue: &Catalogue, found: Option<&str>)
 }
 
 /// Takes a setting or a custom node away. The address is the one that was sent, which the record keeps.
-pub(super) fn remove(removal: &Removal, catalogue: &Catalogue) -> Option<Planned> {
+pub(super) fn remove(removal: &Removal, catalogue: &Catalogue) -> Option<Op> {
     let uri = removal.record.address.as_deref()?;
-    let setting = removal.key.strip_prefix("setting:").and_then(|key| key.rsplit_once('@')).and_then(|(id, _)| catalogue.setting(id));
-    let op = match setting.map(Setting::withdraw) {
+    let setting = setting_of(&removal.key).and_then(|(id, _)| catalogue.setting(id));
+    Some(match setting.map(Setting::withdraw) {
         // A node that cannot be deleted is put back to its default.
         Some(Withdraw::Default) => {
             let row = setting?;
@@ -99,8 +131,7 @@ pub(super) fn remove(removal: &Removal, catalogue: &Catalogue) -> Option<Planned
         }
         Some(Withdraw::Delete) | None => Op::delete(uri),
         Some(Withdraw::Keep) => return None,
-    };
-    Some(work(Key::Remove(&removal.key), vec![op]))
+    })
 }
 
 /// Asks for a fact.

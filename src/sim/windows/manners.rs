@@ -19,12 +19,16 @@ impl Watch {
         self.owed.extend(commands.filter_map(|command| Some((message, command.id()?.to_owned()))));
     }
 
-    /// Judges an answer.
-    pub(super) fn judge(&mut self, bytes: &[u8], message: &SyncMl, limit: Option<u64>) -> Result<(), Malformed> {
+    /// Judges an answer; `limits` are the device's largest message and longest value.
+    pub(super) fn judge(&mut self, bytes: &[u8], message: &SyncMl, limits: (Option<u64>, Option<u64>)) -> Result<(), Malformed> {
+        let (limit, longest) = limits;
         let broken = |what: &'static str, place: &'static str| Err(Malformed::new(what, place));
         // One command goes out however large: a session would not move on otherwise.
         if limit.is_some_and(|limit| bytes.len() as u64 > limit) && message.body.len() > 1 {
             return broken("larger than MaxMsgSize", "SyncML");
+        }
+        if longest.is_some_and(|longest| message.body.iter().any(|command| is_longer(command, longest))) {
+            return broken("longer than MaxObjSize", "Data");
         }
         let mut ids = BTreeSet::new();
         if !message.body.iter().all(|command| numbered(command, &mut ids)) {
@@ -47,6 +51,18 @@ impl Watch {
             self.owed.clear();
         }
         if message.last && !self.owed.is_empty() { broken("a command without its status", "SyncBody") } else { Ok(()) }
+    }
+}
+
+/// Whether a command carries, or announces, a longer value.
+fn is_longer(command: &Command, longest: u64) -> bool {
+    match command {
+        Command::Operation(operation) => operation.items.iter().any(|item| {
+            let here = item.data.as_ref().map_or(0, |data| data.as_str().len() as u64);
+            here.max(item.meta.size.unwrap_or_default()) > longest
+        }),
+        Command::Atomic(group) | Command::Sequence(group) => group.commands.iter().any(|inner| is_longer(inner, longest)),
+        Command::Alert(_) | Command::Results(_) | Command::Status(_) | Command::Unsupported(..) => false,
     }
 }
 
@@ -80,7 +96,7 @@ mod tests {
 
     fn judged(watch: &mut Watch, body: Vec<Command>, limit: Option<u64>) -> bool {
         let message = SyncMl { body, last: true, ..SyncMl::default() };
-        watch.judge(&message.encode(), &message, limit).is_ok()
+        watch.judge(&message.encode(), &message, (limit, Some(100))).is_ok()
     }
 
     #[test]

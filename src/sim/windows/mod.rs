@@ -75,6 +75,8 @@ pub struct Faults {
     pub slow_user: bool,
     /// The largest message that it takes: it sends and receives what is larger in parts.
     pub max_message: Option<u64>,
+    /// The longest value that it takes.
+    pub max_object: Option<u64>,
 }
 
 /// A certificate that the device got by SCEP.
@@ -95,6 +97,8 @@ pub struct Report {
     pub messages: u32,
     /// Commands carried out.
     pub commands: usize,
+    /// Chunks of values that came and were not the last.
+    pub chunks: usize,
     /// Answers that differed although the same message was sent twice.
     pub unequal: u32,
 }
@@ -156,6 +160,7 @@ impl Device {
         let mut tree = Tree::new(&identity.provider_id);
         tree.set("./DevInfo/DevId", &identity.device_id);
         tree.set("./DevDetail/SwV", &machine.os_version);
+        tree.set(tree::EDITION, &machine.os_edition);
         tree.set("./DevDetail/Ext/Microsoft/DeviceName", &machine.name);
         let serial = format!("SIM{}", machine.hardware_id.get(..10).unwrap_or_default().to_uppercase());
         tree.set("./DevDetail/Ext/Microsoft/SMBIOSSerialNumber", &serial);
@@ -205,7 +210,13 @@ impl Device {
     pub async fn session(&mut self) -> Result<Report, Error> {
         let id = self.next_session();
         let alerts = self.alerts.clone();
-        let start = Start { login: self.login, alerts, max_message: self.faults.max_message, ..Start::default() };
+        let start = Start {
+            login: self.login,
+            alerts,
+            max_message: self.faults.max_message,
+            max_object: self.faults.max_object,
+            ..Start::default()
+        };
         self.tree.faults.user_present = self.login == Login::User && !self.faults.slow_user;
         let client = &self.identity.management.client;
         let md5 = client.name.clone().map(|user| Md5 { user, secret: client.secret.clone() });
@@ -228,7 +239,7 @@ impl Device {
         let unequal = ended?;
         // The alerts have been heard.
         self.alerts.clear();
-        Ok(Report { messages: session.messages(), commands: session.commands, unequal })
+        Ok(Report { messages: session.messages(), commands: session.commands, chunks: session.chunks, unequal })
     }
 
     /// Exchanges messages until the session is over; how many answers differed from the first to the same message.
@@ -389,6 +400,7 @@ impl Device {
             let report = self.session().await?;
             sum.messages += report.messages;
             sum.commands += report.commands;
+            sum.chunks += report.chunks;
             sum.unequal += report.unequal;
             if self.left {
                 break;

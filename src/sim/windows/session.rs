@@ -43,6 +43,8 @@ pub struct Start {
     pub alerts: Vec<(String, String)>,
     /// Largest message that this device takes; none: no limit said.
     pub max_message: Option<u64>,
+    /// Longest value that this device takes; none: no limit said.
+    pub max_object: Option<u64>,
 }
 
 /// MD5 credentials, when the account has some.
@@ -64,14 +66,16 @@ pub struct Session {
     md5: Option<Md5>,
     nonce: Option<Vec<u8>>,
     msg_id: u32,
-    /// Chunks of a value that the server is sending, by node.
-    incoming: BTreeMap<String, String>,
+    /// Values that the server is sending in chunks, by node: how long they will be, and what has come.
+    incoming: BTreeMap<String, (u64, String)>,
     /// The rest of a value that the device is sending: what was asked, and the chunks.
     outgoing: Vec<Results>,
     ended: bool,
     watch: Watch,
     /// Commands that were carried out.
     pub commands: usize,
+    /// Chunks of values that came and were not the last.
+    pub chunks: usize,
     /// What commands started that outlives the session.
     pub effects: Vec<Effect>,
 }
@@ -93,6 +97,7 @@ impl Session {
             ended: false,
             watch: Watch::default(),
             commands: 0,
+            chunks: 0,
             effects: Vec::new(),
         }
     }
@@ -117,7 +122,7 @@ impl Session {
             target: Address::new(self.target.clone()),
             source: Address { uri: self.source.clone(), name: self.md5.as_ref().map(|md5| md5.user.clone()) },
             cred,
-            meta: Meta { max_msg_size: self.start.max_message, ..Meta::default() },
+            meta: Meta { max_msg_size: self.start.max_message, max_obj_size: self.start.max_object, ..Meta::default() },
         }
     }
 
@@ -169,7 +174,7 @@ impl Session {
     /// When the answer is no SyncML, or the server does not let the session end.
     pub fn answer(&mut self, bytes: &[u8], tree: &mut Tree) -> Result<Option<Vec<u8>>, Malformed> {
         let message = SyncMl::decode(bytes)?;
-        self.watch.judge(bytes, &message, self.start.max_message)?;
+        self.watch.judge(bytes, &message, (self.start.max_message, self.start.max_object))?;
         if self.msg_id >= MAX_MESSAGES {
             return Err(Malformed::new("a session without end", "SyncBody"));
         }
@@ -320,16 +325,20 @@ impl Session {
         let data = item.data.as_ref().map(|data| data.as_str().to_owned());
         let data = if item.more {
             let size = item.meta.size.or(operation.meta.size);
-            if !self.incoming.contains_key(&target.uri) && size.is_none() {
-                return 411;
-            }
-            self.incoming.entry(target.uri.clone()).or_default().push_str(data.as_deref().unwrap_or_default());
+            let known = self.incoming.get(&target.uri).map(|(size, _)| *size);
+            let Some(size) = known.or(size) else { return 411 };
+            let (_, text) = self.incoming.entry(target.uri.clone()).or_insert_with(|| (size, String::new()));
+            text.push_str(data.as_deref().unwrap_or_default());
+            self.chunks += 1;
             reply.more_wanted = true;
             return 213;
         } else {
             match self.incoming.remove(&target.uri) {
-                Some(mut whole) => {
+                Some((size, mut whole)) => {
                     whole.push_str(data.as_deref().unwrap_or_default());
+                    if whole.len() as u64 != size {
+                        return 424;
+                    }
                     Some(whole)
                 }
                 None => data,

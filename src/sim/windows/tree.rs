@@ -7,8 +7,8 @@
 //! | Asked | Answer |
 //! | --- | --- |
 //! | Add of a node that is there | 418 |
-//! | Get, Replace, Delete, Exec of one that is not | 404 |
-//! | a verb that the node does not allow; anything below `./User` without a user | 405 |
+//! | Get, Replace, Delete, Exec of one that is not; anything of one that the version or edition lacks | 404 |
+//! | a verb that the node does not allow; a change outside of an Atomic where one is needed; anything below `./User` without a user | 405 |
 //! | another format than the node's | 415 |
 //! | a value that the node does not take; an address that is none | 400 |
 //! | no value where one is needed | 412 |
@@ -27,6 +27,9 @@ use crate::wire::locuri::{LocUri, encode_name};
 pub mod schema;
 
 use schema::{Content, Spec};
+
+/// Where the edition's SKU number stands.
+pub const EDITION: &str = "./Vendor/MSFT/DeviceStatus/OS/Edition";
 
 /// What is asked of one node.
 #[derive(Clone, Debug)]
@@ -115,6 +118,7 @@ pub struct Tree {
     /// Changes against the initial state; `None`: removed.
     own: BTreeMap<String, Option<Stored>>,
     os_version: Option<OsVersion>,
+    edition: String,
     /// How it misbehaves.
     pub faults: Faults,
 }
@@ -123,7 +127,7 @@ impl Tree {
     /// The tree of a healthy PC that is enrolled under the name `provider`.
     #[must_use]
     pub fn new(provider: &str) -> Self {
-        let mut tree = Self { own: BTreeMap::new(), os_version: None, faults: Faults::default() };
+        let mut tree = Self { own: BTreeMap::new(), os_version: None, edition: String::new(), faults: Faults::default() };
         let vars = Vars { tenant: "", provider };
         for fact in catalogue().facts().filter(|fact| fact.uri.contains("{provider}")) {
             if let Some(sample) = &fact.sample {
@@ -140,8 +144,12 @@ impl Tree {
         tree
     }
 
-    /// Carries a request out.
+    /// Carries a request out that stands by itself.
     pub fn execute(&mut self, request: &Request<'_>) -> Answer {
+        self.carry_out(request, false)
+    }
+
+    fn carry_out(&mut self, request: &Request<'_>, in_atomic: bool) -> Answer {
         let Ok(uri) = LocUri::parse(request.uri) else { return Answer::status(400) };
         if uri.scope() == Scope::User && !self.faults.user_present {
             return Answer::status(405);
@@ -150,9 +158,12 @@ impl Tree {
         if let Some((_, _, status)) = self.faults.refuse.iter().find(refused) {
             return Answer::status(*status);
         }
-        let Some(spec) = schema::find(uri.key()).filter(|spec| self.os_version.is_none_or(|version| version.has(spec.since))) else {
+        let Some(spec) = schema::find(uri.key()).filter(|spec| self.has(spec)) else {
             return Answer::status(404);
         };
+        if spec.atomic && !in_atomic && request.verb != Verb::Get {
+            return Answer::status(405);
+        }
         match request.verb {
             Verb::Get => self.read(&uri, spec),
             Verb::Add | Verb::Replace => self.write(&uri, spec, request),
@@ -168,7 +179,7 @@ impl Tree {
         let mut answers: Vec<Answer> = Vec::with_capacity(parts.len());
         for part in parts {
             let answer = match part {
-                Part::Request(request) if request.verb != Verb::Get => self.execute(request),
+                Part::Request(request) if request.verb != Verb::Get => self.carry_out(request, true),
                 Part::Request(_) | Part::Atomic => Answer::status(500),
             };
             let failed = answer.status >= 300;
@@ -405,6 +416,16 @@ impl Tree {
 
     fn note_version(&mut self) {
         self.os_version = self.get("./DevDetail/SwV").and_then(OsVersion::parse);
+        self.edition = self.get(EDITION).unwrap_or_default().to_owned();
+    }
+
+    /// Whether the device's version and edition have the node.
+    fn has(&self, spec: &Spec) -> bool {
+        let edition = || match spec.content {
+            Content::Setting(id) => catalogue().setting(id).is_none_or(|row| row.has_edition(&self.edition)),
+            _ => true,
+        };
+        self.os_version.is_none_or(|version| version.has(spec.since)) && edition()
     }
 
     fn stored(&self, key: &str) -> Option<&Stored> {

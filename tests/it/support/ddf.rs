@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 
 use muster::wire::locuri::LocUri;
+use muster::wire::syncml::{Command, Data, Operation, SyncMl, Verb};
 use muster::wire::xml::{Element, Limits};
 use regex::Regex;
 
@@ -28,6 +29,8 @@ pub struct Node {
     pub editions: Option<String>,
     pub allowed: Allowed,
     pub deprecated: bool,
+    /// It, or a node above it, may be changed inside of an Atomic only.
+    pub atomic: bool,
     pub children: Vec<Self>,
 }
 
@@ -71,7 +74,7 @@ impl Ddf {
                     above.insert(0, "Device".into());
                 }
                 let file = path.file_stem().unwrap().to_string_lossy().into_owned();
-                roots.push(Root { file, above, node: node(top, &[], None) });
+                roots.push(Root { file, above, node: node(top, &Above::default()) });
             }
         }
         let areas = roots.iter().filter(|root| root.file.ends_with("_AreaDDF")).filter_map(|root| root.node.name.as_ref());
@@ -100,6 +103,40 @@ impl Ddf {
             collect(&root.node, &format!("./{}", root.above.join("/")), &mut found);
         }
         found
+    }
+
+    /// Judges all that a server asked of a device in these answers: each command exists in the descriptions, what belongs into an Atomic
+    /// is in one, and no Atomic holds a Get or another one. Returns how many commands there were.
+    pub fn judge(&self, answers: &[Vec<u8>]) -> usize {
+        let one = |operation: &Operation, in_atomic: bool| {
+            for item in &operation.items {
+                let (verb, uri) = (operation.verb, &item.target.as_ref().unwrap().uri);
+                let format = item.meta.format.or(operation.meta.format);
+                let data = item.data.as_ref().map(Data::as_str);
+                if let Err(why) = self.check(verb.as_str(), uri, format.map(|f| f.as_str()), data) {
+                    panic!("{} {uri}: {why}", verb.as_str());
+                }
+                let changes = matches!(verb, Verb::Add | Verb::Replace | Verb::Exec);
+                assert!(in_atomic || !changes || !self.find(uri).unwrap().atomic, "{} {uri} outside of an Atomic", verb.as_str());
+                assert!(!in_atomic || verb != Verb::Get, "Get {uri} in an Atomic");
+            }
+            operation.items.len()
+        };
+        let all = answers.iter().flat_map(|answer| SyncMl::decode(answer).unwrap().body);
+        let count = all.map(|command| match &command {
+            Command::Operation(operation) => one(operation, false),
+            Command::Atomic(group) => group
+                .commands
+                .iter()
+                .map(|inner| match inner {
+                    Command::Operation(operation) => one(operation, true),
+                    other => panic!("{} in an Atomic", other.name()),
+                })
+                .sum(),
+            Command::Sequence(_) => panic!("a Sequence"),
+            _ => 0,
+        });
+        count.sum()
     }
 
     /// Judges a command as a device would: the node exists, allows the verb, has this format and takes this value.
@@ -168,6 +205,13 @@ impl Node {
         if fits { Ok(()) } else { Err(format!("{data} is outside {} {:?}", self.allowed.kind, self.allowed.values)) }
     }
 
+    /// The SKU numbers of the editions that have the node; `None`: all.
+    pub fn skus(&self) -> Option<Vec<u32>> {
+        let number = |text: &str| number(text.trim().trim_end_matches('*')).map(|n| u32::try_from(n).unwrap());
+        // An empty list says nothing.
+        Some(self.editions.as_ref().filter(|list| !list.is_empty())?.split(';').filter_map(number).collect())
+    }
+
     /// The ranges, when the values are ranges.
     pub fn ranges(&self) -> Vec<(i64, i64)> {
         let ends = |text: &String| {
@@ -223,7 +267,15 @@ fn collect<'n>(node: &'n Node, above: &str, found: &mut Vec<(String, &'n Node)>)
     }
 }
 
-fn node(element: &Element, since: &[String], editions: Option<&str>) -> Node {
+/// What a node has from those above it.
+#[derive(Clone, Default)]
+struct Above {
+    since: Vec<String>,
+    editions: Option<String>,
+    atomic: bool,
+}
+
+fn node(element: &Element, above: &Above) -> Node {
     let properties = element.child("", "DFProperties").unwrap();
     let text = |ns: &str, name: &str| properties.child(ns, name).map(|e| e.text().trim().to_owned());
     let first = |ns: &str, name: &str| properties.child(ns, name).and_then(|e| e.elements().next().map(|e| e.name.local.clone()));
@@ -231,12 +283,14 @@ fn node(element: &Element, since: &[String], editions: Option<&str>) -> Node {
     let applied = |name: &str| applies.and_then(|a| a.child(MSFT, name)).map(|e| e.text().trim().to_owned());
     let since: Vec<String> = match applied("OsBuildVersion") {
         Some(list) => list.split(',').map(|build| build.trim().to_owned()).collect(),
-        None => since.to_vec(),
+        None => above.since.clone(),
     };
-    let editions = applied("EditionAllowList").or_else(|| editions.map(str::to_owned));
+    let editions = applied("EditionAllowList").or_else(|| above.editions.clone());
+    let atomic = above.atomic || properties.child(MSFT, "AtomicRequired").is_some();
     let name = element.child("", "NodeName").map(|e| e.text().trim().to_owned()).filter(|name| !name.is_empty());
     let allowed = properties.child(MSFT, "AllowedValues").map(allowed).unwrap_or_default();
-    let children = element.elements().filter(|e| e.is("", "Node")).map(|child| node(child, &since, editions.as_deref())).collect();
+    let below = Above { since: since.clone(), editions: editions.clone(), atomic };
+    let children = element.elements().filter(|e| e.is("", "Node")).map(|child| node(child, &below)).collect();
     let access = properties.child("", "AccessType").map(|a| a.elements().map(|e| e.name.local.clone()).collect()).unwrap_or_default();
     Node {
         name,
@@ -247,6 +301,7 @@ fn node(element: &Element, since: &[String], editions: Option<&str>) -> Node {
         editions,
         allowed,
         deprecated: properties.child(MSFT, "Deprecated").is_some(),
+        atomic,
         children,
     }
 }

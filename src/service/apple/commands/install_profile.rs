@@ -14,7 +14,7 @@ use crate::catalogue::OsVersion;
 use crate::domain::apple::content::{self, Target};
 use crate::domain::apple::profile::About;
 use crate::domain::certificate::Variables;
-use crate::domain::desired::{Content, Input};
+use crate::domain::desired::{Content, Input, Lack};
 use crate::domain::profile::Payload;
 use crate::ids::ProfileId;
 use crate::service::apple::names;
@@ -57,7 +57,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     // Facts come first; until the version is known nothing that depends on it can be made.
     let Some(version) = version else { return Ok(Body::Nothing("the version of the device is not known yet".into())) };
     if !content::supports(&payloads, system, version, turn.catalogue) {
-        turn.apply(key, Input::NotApplicable { status: 0 });
+        turn.apply(key, Input::Lacks(Lack::Version));
         return Ok(Body::Nothing(format!("{version} does not have all of the payloads")));
     }
     let memory = turn.record(key).map(|(_, record)| record.memory.clone()).unwrap_or_default();

@@ -128,6 +128,7 @@ impl Begun {
             kind: if key.is_user_enrollment() { Kind::Full } else { Kind::Device },
             state: State::Provisioned,
             mdm_id: key.as_str().to_owned(),
+            provider_id: None,
             user_id: session.user_id.clone(),
             context: serde_json::to_string(&self.request).unwrap_or_default(),
             channel_uri: None,

@@ -147,7 +147,6 @@ struct Plan {
     /// Devices that say they are this hardware, too: nobody has proven that they are the same.
     contested: Vec<Device>,
     enrollment: Enrollment,
-    provider_id: String,
     identity_days: u32,
     cap: i64,
     upn: String,
@@ -195,6 +194,7 @@ impl Plan {
             kind: seen.kind,
             state: State::Provisioned,
             mdm_id: seen.mdm_id,
+            provider_id: Some(app.config.windows.provider_id.clone()),
             user_id: Some(who.user.id.clone()),
             context: serde_json::json!(request.multimap()).to_string(),
             channel_uri: None,
@@ -211,7 +211,6 @@ impl Plan {
             left,
             contested,
             enrollment,
-            provider_id: app.config.windows.provider_id.clone(),
             identity_days: app.config.windows.identity_days,
             cap: i64::from(app.config.windows.devices_per_user),
             upn: who.user.upn.clone(),
@@ -221,7 +220,12 @@ impl Plan {
     }
 
     fn grant(&self) -> Grant {
-        identity_grant(&self.device.id, &self.provider_id, self.identity_days, &self.enrollment)
+        identity_grant(&self.device.id, self.provider(), self.identity_days, &self.enrollment)
+    }
+
+    /// The server's name in the device's tree.
+    fn provider(&self) -> &str {
+        self.enrollment.provider_id.as_deref().unwrap_or_default()
     }
 
     /// The row first, then the answer: one transaction for all of it.
@@ -344,13 +348,13 @@ fn document(app: &App, authority: &Authority, plan: &Plan, certificate: &[u8], d
     let (root, intermediate) = trust(authority);
     let push = Some(windows.wns.package_family_name.clone()).filter(|name| !name.is_empty());
     let set = |retries, interval_minutes| PollSet { retries, interval_minutes };
-    let subject = vec![("CN".to_owned(), plan.device.id.to_string()), ("OU".to_owned(), plan.provider_id.clone())];
+    let subject = vec![("CN".to_owned(), plan.device.id.to_string()), ("OU".to_owned(), plan.provider().to_owned())];
     Ok(Document {
         root,
         intermediate,
         certificate: certificate.to_vec(),
         store: certificate_store(plan.enrollment.kind),
-        provider_id: plan.provider_id.clone(),
+        provider_id: plan.provider().to_owned(),
         management: Some(Management {
             name: app.config.organisation.clone(),
             address: format!("{}{MANAGEMENT_PATH}", app.config.device_url()),

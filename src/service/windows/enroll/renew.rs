@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
-use crate::domain::certificate::{AttributeType, Certificate, Grant, RevocationReason};
+use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::domain::device::Platform;
 use crate::domain::enrollment::{Enrollment, State};
 use crate::ids::CertificateId;
@@ -58,12 +58,6 @@ fn may_renew(enrollment: &Enrollment) -> bool {
     matches!(enrollment.state, State::Provisioned | State::Active)
 }
 
-/// The server's name in the device's tree, which stays what it was when the device enrolled: it stands in the certificate's name.
-fn provider_id(grant: &Grant) -> Option<&str> {
-    let mut attributes = grant.subject.iter().flat_map(|rdn| &rdn.0);
-    attributes.find(|attribute| attribute.kind == AttributeType::OrganizationalUnit).map(|attribute| attribute.value.as_str())
-}
-
 /// What [`identify`] saw may have changed while the new certificate was made: looks again, and lets nobody change it before the commit.
 fn check_again(tx: &mut Tx<'_>, old: &CertificateId, enrollment: &Enrollment) -> store::Result<()> {
     let enrollment = enrollments::load_enrollment(tx.conn(), &enrollment.id)?;
@@ -96,8 +90,8 @@ pub(super) async fn renew(app: &App, request: &RequestToken, caller: &Caller) ->
     let windows = &app.config.windows;
     let enrollment = &identity.enrollment;
     let old = identity.certificate.id.clone();
-    let old = app.store.read(move |c| certificates::load_certificate(c, &old)).await?;
-    let provider_id = provider_id(&old.grant).unwrap_or(&windows.provider_id).to_owned();
+    // It stands in the certificate's name, too.
+    let provider_id = enrollment.provider(&windows.provider_id).to_owned();
     let grant = identity_grant(&enrollment.device_id, &provider_id, windows.identity_days, enrollment);
     let authority = authority::issuing(app).await?;
     let issued = pki::prepare(app, &authority.id, &grant, &key).await?;
@@ -112,7 +106,7 @@ pub(super) async fn renew(app: &App, request: &RequestToken, caller: &Caller) ->
     let (enrollment, most) = (enrollment.clone(), i64::from(app.config.scep.live_certificates));
     app.store
         .write(move |tx| {
-            check_again(tx, &old.id, &enrollment)?;
+            check_again(tx, &old, &enrollment)?;
             if certificates::count_alike(tx.conn(), &certificate, now)? >= most {
                 return Err(Refusal::RenewalTooMany.into());
             }
@@ -194,19 +188,5 @@ fn supersede(tx: &mut Tx<'_>, enrollment: &Enrollment, fresh: &Certificate, orig
                 revoke::revoke_in(tx, &old.id, RevocationReason::Superseded, &actor, origin, now)?;
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::domain::certificate::{Purpose, Rdn};
-
-    #[test]
-    fn the_name_of_the_server_stays_that_of_the_first_certificate() {
-        let mut grant = Grant::client(Purpose::MdmIdentity, "device-1", 365);
-        assert_eq!(provider_id(&grant), None);
-        grant.subject.push(Rdn::new(AttributeType::OrganizationalUnit, "Before"));
-        assert_eq!(provider_id(&grant), Some("Before"));
     }
 }

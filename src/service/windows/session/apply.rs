@@ -17,7 +17,7 @@ use crate::domain::command::{Command, Input as OrderInput, State as OrderState, 
 use crate::domain::desired::{self, Candidate, Content, Effective, Input, Item, Record, State, Timing};
 use crate::domain::device::Device;
 use crate::domain::dm_session::{Abandoned, Outcome, Phase, Planned, Received, Session, Verdict};
-use crate::domain::enrollment;
+use crate::domain::enrollment::{self, Enrollment};
 use crate::domain::fact::Fact;
 use crate::domain::work::Key;
 use crate::ids::{CommandId, ProfileId};
@@ -32,7 +32,7 @@ pub(super) struct Turn<'a> {
     pub(super) timing: Timing,
     pub(super) catalogue: &'static Catalogue,
     pub(super) loaded: Loaded,
-    pub(super) before: enrollment::Enrollment,
+    pub(super) before: Enrollment,
     pub(super) items: Vec<Item>,
     pub(super) effective: Effective,
     pub(super) device: Device,
@@ -155,16 +155,14 @@ impl<'a> Turn<'a> {
     }
 
     fn left_work(&mut self, key: &str, order: OrderInput) {
-        match Key::parse(key) {
-            Some(Key::Set(record) | Key::Check(record) | Key::Remove(record) | Key::Part { record, .. }) => {
-                desired::apply(&mut self.items, record, Input::Lost, self.timing, self.now);
-            }
-            Some(Key::Order(id)) => {
-                if let Some(id) = CommandId::parse(id) {
-                    self.move_order(&id, order);
-                }
-            }
-            Some(Key::Fact(_) | Key::Ask(_) | Key::Sync | Key::Renew) | None => {}
+        let Some(key) = Key::parse(key) else { return };
+        for record in key.records() {
+            self.apply(record, Input::Lost);
+        }
+        if let Key::Order(id) = key
+            && let Some(id) = CommandId::parse(id)
+        {
+            self.move_order(&id, order);
         }
     }
 
@@ -222,6 +220,15 @@ impl<'a> Turn<'a> {
             Some(Key::Set(record)) => {
                 self.apply(record, plan::input(outcome.verdict, outcome, self.now));
                 self.read_again_after(record);
+            }
+            Some(key @ (Key::SetTogether(_) | Key::RemoveTogether(_))) => {
+                for (place, record) in key.records().enumerate() {
+                    match (key, outcome.verdict) {
+                        (Key::RemoveTogether(_), Verdict::Done) => self.apply(record, Input::Removed),
+                        _ => self.apply(record, plan::member(outcome, place, self.now)),
+                    }
+                    self.read_again_after(record);
+                }
             }
             Some(Key::Check(record)) => self.take_check(record, outcome),
             Some(Key::Remove(record)) => {
@@ -374,8 +381,9 @@ impl<'a> Turn<'a> {
     }
 }
 
-pub(super) fn vars(app: &App) -> Vars<'_> {
-    Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id }
+/// What the variables of addresses stand for on that enrolment's device.
+pub(super) fn vars<'a>(app: &'a App, enrollment: &'a Enrollment) -> Vars<'a> {
+    Vars { tenant: app.tenant.as_str(), provider: enrollment.provider(&app.config.windows.provider_id) }
 }
 
 /// The status code in what the device said; the value that may follow it is nobody's but the administrator's who asked.

@@ -7,7 +7,7 @@ use super::super::plan;
 use super::apply::{Turn, part_name, vars};
 use crate::catalogue::{FactRow, Vars};
 use crate::domain::command::{Input as OrderInput, Operation, State as OrderState, Verb as OrderVerb};
-use crate::domain::desired::{self, Content, Input, Plan, State};
+use crate::domain::desired::{self, Content, Effective, Input, Lack, Plan, State, Winner};
 use crate::domain::dm_session::{Op, Planned, Session};
 use crate::domain::fact::{self, Cadence};
 use crate::domain::work::Key;
@@ -47,7 +47,7 @@ impl Turn<'_> {
 
     fn plan_facts(&self, work: &mut Vec<Planned>) {
         let version = self.device.os_version.as_deref().unwrap_or_default();
-        let vars = vars(self.app);
+        let vars = vars(self.app, &self.loaded.enrollment);
         let rows: BTreeMap<&str, &FactRow> = self
             .catalogue
             .facts()
@@ -66,7 +66,7 @@ impl Turn<'_> {
         let version = self.device.os_version.as_deref().unwrap_or_default();
         for name in std::mem::take(&mut self.stale_facts) {
             let row = self.catalogue.fact(name).filter(|row| row.supports(version));
-            let planned = row.map(|row| plan::fact(row, &vars(self.app)));
+            let planned = row.map(|row| plan::fact(row, &vars(self.app, &self.loaded.enrollment)));
             work.extend(planned.filter(|planned| !busy.contains(&planned.key) && work.iter().all(|other| other.key != planned.key)));
         }
     }
@@ -75,42 +75,46 @@ impl Turn<'_> {
         let records: BTreeSet<String> = busy
             .iter()
             .chain(work.iter().map(|planned| &planned.key))
-            .filter_map(|key| match Key::parse(key)? {
-                Key::Set(record) | Key::Check(record) | Key::Remove(record) | Key::Part { record, .. } => Some(record.to_owned()),
-                Key::Fact(_) | Key::Order(_) | Key::Ask(_) | Key::Sync | Key::Renew => None,
-            })
+            .filter_map(|key| Key::parse(key))
+            .flat_map(|key| key.records().map(str::to_owned))
             .collect();
         let effective = self.effective.clone();
         let due: Plan<'_> = desired::plan(&self.items, &effective, self.now);
-        let vars_owned = self.app.tenant.to_string();
-        let vars = Vars { tenant: &vars_owned, provider: &self.app.config.windows.provider_id };
+        let enrollment = self.loaded.enrollment.clone();
+        let vars = vars(self.app, &enrollment);
+        let mut together: BTreeMap<(&str, &str), Vec<(String, Op)>> = BTreeMap::new();
         for removal in due.remove.iter().filter(|removal| !records.contains(&removal.key)) {
             if removal.key.starts_with("payload:") {
                 self.begin_part(&removal.key).await?;
-            } else if let Some(planned) = plan::remove(removal, self.catalogue) {
+            } else if let Some(op) = plan::remove(removal, self.catalogue) {
                 self.apply(&removal.key, Input::Sent);
-                work.push(planned);
+                match plan::group(&removal.key, self.catalogue) {
+                    Some(group) => together.entry(group).or_default().push((removal.key.clone(), op)),
+                    None => work.push(plan::work(Key::Remove(&removal.key), vec![op])),
+                }
             } else {
                 self.apply(&removal.key, Input::Removed);
             }
         }
+        for members in together.into_values() {
+            let (keys, ops): (Vec<String>, Vec<Op>) = members.into_iter().unzip();
+            work.push(Planned { atomic: true, ..plan::work(Key::RemoveTogether(&keys.join(" ")), ops) });
+        }
+        let mut begun = BTreeSet::new();
         for planned in due.set.iter().filter(|planned| !records.contains(&planned.key)) {
             if matches!(planned.winner.content, Content::Payload(_)) {
                 self.begin_part(&planned.key).await?;
                 work.append(&mut self.followups);
                 continue;
             }
-            if !self.has(&planned.winner.content) {
-                self.apply(&planned.key, Input::NotApplicable { status: 0 });
+            if let Some(group) = plan::group(&planned.key, self.catalogue) {
+                if begun.insert(group) {
+                    work.extend(self.set_together(group, &effective, &records, &vars));
+                }
                 continue;
             }
-            match plan::set(&planned.key, planned.winner, self.catalogue, &vars) {
-                Ok((address, command)) => {
-                    self.remember_address(&planned.key, address);
-                    self.apply(&planned.key, Input::Sent);
-                    work.push(command);
-                }
-                Err(why) => self.apply(&planned.key, Input::Refused { status: 0, original_error: Some(why) }),
+            if let Some(op) = self.set(&planned.key, planned.winner, &vars) {
+                work.push(plan::work(Key::Set(&planned.key), vec![op]));
             }
         }
         for planned in due.check.iter().filter(|planned| !records.contains(&planned.key)) {
@@ -124,11 +128,65 @@ impl Turn<'_> {
         Ok(())
     }
 
-    /// Whether the device's build has the setting; what is not known of either is tried.
-    fn has(&self, content: &Content) -> bool {
-        let Content::Setting { id, .. } = content else { return true };
-        let version = self.device.os_version.as_deref().unwrap_or_default();
-        version.is_empty() || self.catalogue.setting(id).is_none_or(|row| row.supports(version))
+    /// What gives a setting or a custom node to the device; `None` when it cannot be given.
+    fn set(&mut self, key: &str, winner: &Winner, vars: &Vars<'_>) -> Option<Op> {
+        if let Some(lack) = self.lack(&winner.content) {
+            self.apply(key, Input::Lacks(lack));
+            return None;
+        }
+        match plan::set(winner, self.catalogue, vars) {
+            Ok(op) => {
+                self.remember_address(key, op.uri.clone());
+                self.apply(key, Input::Sent);
+                Some(op)
+            }
+            Err(why) => {
+                self.apply(key, Input::Refused { status: 0, original_error: Some(why) });
+                None
+            }
+        }
+    }
+
+    /// All settings of a group that its provider takes only together, whichever of them is due: what they say is valid as a whole only.
+    /// `None` while some of them are on their way, and when the device has none of them.
+    fn set_together(&mut self, group: (&str, &str), effective: &Effective, busy: &BTreeSet<String>, vars: &Vars<'_>) -> Option<Planned> {
+        let of_group = effective.winners.iter().filter(|(key, _)| plan::group(key, self.catalogue) == Some(group));
+        let mut members: Vec<(&String, &Winner)> = of_group.collect();
+        members.sort_by_key(|(key, winner)| (winner.order, *key));
+        if members.iter().any(|(key, _)| busy.contains(*key)) {
+            return None;
+        }
+        let (mut keys, mut ops) = (Vec::new(), Vec::new());
+        for (key, winner) in members {
+            let Some(before) = self.record(key).map(|(_, record)| record.clone()) else { continue };
+            if before.state == State::NotApplicable {
+                continue;
+            }
+            let Some(mut op) = self.set(key, winner, vars) else { continue };
+            // One that is not there makes all of them fall: those that no device has taken yet are added.
+            let may_add = || plan::access(&winner.content, self.catalogue).allows(Verb::Add);
+            if !before.may_be_on_device() && may_add() {
+                op.verb = Verb::Add;
+            }
+            keys.push(key.as_str());
+            ops.push(op);
+        }
+        let key = keys.join(" ");
+        (!ops.is_empty()).then(|| Planned { atomic: true, ..plan::work(Key::SetTogether(&key), ops) })
+    }
+
+    /// What the device lacks of what the setting needs; what is not known of either is tried.
+    fn lack(&self, content: &Content) -> Option<Lack> {
+        let Content::Setting { id, .. } = content else { return None };
+        let row = self.catalogue.setting(id)?;
+        let (version, edition) = (self.device.os_version.as_deref(), self.device.os_edition.as_deref());
+        if !version.is_none_or(|version| row.supports(version)) {
+            Some(Lack::Version)
+        } else if !edition.is_none_or(|edition| row.has_edition(edition)) {
+            Some(Lack::Edition)
+        } else {
+            None
+        }
     }
 
     fn remember_address(&mut self, key: &str, address: String) {

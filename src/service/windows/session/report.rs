@@ -92,7 +92,7 @@ impl Turn<'_> {
             self.take_channel(value.as_deref());
         }
         let status = plan::status(outcome);
-        let source = row.locuri(&vars(self.app));
+        let source = row.locuri(&vars(self.app, &self.loaded.enrollment));
         let every_hours = if outcome.verdict == Verdict::Retry { 0 } else { row.every_hours };
         self.report(name, value, status, &source, Some(every_hours));
     }

@@ -41,6 +41,8 @@ pub struct Spec {
     pub content: Content,
     /// The Windows versions that have it.
     pub since: &'static [OsVersion],
+    /// It may be changed inside of an `Atomic` only.
+    pub atomic: bool,
 }
 
 impl Spec {
@@ -126,6 +128,8 @@ const NODES: &[(&str, &str, Format, Content)] = &[
     ("{D}/Vendor/MSFT/CertificateStore/MY/WSTEP/Renew/ErrorCode", "G", Format::Int, Content::Any),
 ];
 
+/// Nodes below this one are changed inside of an `Atomic` only.
+const IN_ATOMIC: &str = "/SCEP/*/Install/";
 /// Facts that servers may write as well: name to access.
 const WRITABLE: &[(&str, &str)] = &[("dev-detail.device-name", "GR"), ("dev-detail.dns-computer-name", "GR")];
 /// Inner nodes that servers may change although all rows below them are ordinary.
@@ -177,7 +181,13 @@ pub fn nodes() -> &'static [(String, Spec)] {
 fn build() -> Schema {
     let mut schema = Schema { top: Place::default(), initial: BTreeMap::new(), listed: Vec::new() };
     for row in catalogue().settings() {
-        let spec = Spec { access: row.access, format: row.format, content: Content::Setting(&row.id), since: &row.since };
+        let spec = Spec {
+            access: row.access,
+            format: row.format,
+            content: Content::Setting(&row.id),
+            since: &row.since,
+            atomic: row.atomic.is_some(),
+        };
         for scope in &row.scopes {
             let permanent = !row.access.allows(Verb::Add);
             schema.add(&address(&row.uri, *scope), &spec, row.default.as_deref().filter(|_| permanent));
@@ -187,18 +197,19 @@ fn build() -> Schema {
         let letters = if READABLE_COMMANDS.contains(&row.id.as_str()) { "GX" } else { "X" };
         // Its node takes nothing, although the command names the provider.
         let format = if row.id == "unenroll" { Format::Null } else { row.format };
-        let spec = Spec { access: access(letters), format, content: Content::Command(&row.id), since: &row.since };
+        let spec = Spec { access: access(letters), format, content: Content::Command(&row.id), since: &row.since, atomic: false };
         schema.add(&address(&row.uri, Scope::Device), &spec, None);
     }
     for row in catalogue().facts().filter(|row| row.is_of("windows")) {
         let letters = WRITABLE.iter().find(|(name, _)| *name == row.name).map_or("G", |(_, letters)| letters);
         let content = if row.name == "dev-detail.os-version" { Content::Version } else { Content::Any };
-        let spec = Spec { access: access(letters), format: row.format, content, since: &row.since };
+        let spec = Spec { access: access(letters), format: row.format, content, since: &row.since, atomic: false };
         schema.add(&address(&row.uri, row.scope), &spec, row.sample.as_deref());
     }
     for (path, letters, format, content) in NODES {
         let (scopes, below) = path.split_once('/').unwrap_or_default();
-        let spec = Spec { access: access(letters), format: *format, content: content.clone(), since: &[] };
+        let atomic = path.contains(IN_ATOMIC);
+        let spec = Spec { access: access(letters), format: *format, content: content.clone(), since: &[], atomic };
         for (letter, scope) in [('D', Scope::Device), ('U', Scope::User)] {
             if scopes.contains(letter) {
                 schema.add(&address(below, scope), &spec, None);
@@ -221,7 +232,7 @@ fn address(template: &str, scope: Scope) -> String {
 impl Schema {
     /// Adds a node, the nodes above it, and what it holds at first. Nodes without a variable above them are always there.
     fn add(&mut self, address: &str, spec: &Spec, value: Option<&str>) {
-        let inner = Spec { access: Access::GET, format: Format::Node, content: Content::Inner, since: &[] };
+        let inner = Spec { access: Access::GET, format: Format::Node, content: Content::Inner, since: &[], atomic: false };
         let mut names: Vec<&str> = address.trim_start_matches("./").split('/').collect();
         if names.first().is_some_and(|first| *first == "Vendor") {
             names.insert(0, "Device");
