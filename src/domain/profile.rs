@@ -11,6 +11,7 @@ use crate::wire::locuri::LocUri;
 
 mod check;
 
+pub(super) use check::LIMITS;
 pub use check::Problem;
 
 words! {

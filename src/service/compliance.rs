@@ -299,6 +299,7 @@ async fn judge_all(app: &App, due: Vec<DeviceId>, rules: Rules, now: Time) -> st
         .store
         .write(move |tx| {
             let mut flipped = false;
+            store::compliance::lock_verdicts(tx, &due)?;
             for device in &due {
                 flipped |= reevaluate_in(tx, device, rules, Initiator::System, now)?.flipped;
             }

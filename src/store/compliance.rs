@@ -159,6 +159,18 @@ pub fn claim_verdict(tx: &mut Tx<'_>, device: &DeviceId, verdict: &Verdict, prev
     if written == 0 { Err(Error::Busy) } else { Ok(()) }
 }
 
+/// Takes the verdicts of several devices for the rest of the transaction, before it writes anything else.
+///
+/// # Errors
+/// Only the database's own.
+pub fn lock_verdicts(tx: &mut Tx<'_>, devices: &[DeviceId]) -> Result<()> {
+    let Conn::Postgres(conn) = tx.conn() else { return Ok(()) };
+    let ids: Vec<&str> = devices.iter().map(DeviceId::as_str).collect();
+    let rows = compliance_states::table.filter(compliance_states::device_id.eq_any(ids)).order(compliance_states::device_id);
+    rows.select(compliance_states::device_id).for_update().load::<String>(conn)?;
+    Ok(())
+}
+
 /// The devices whose time has come, the longest waiting first.
 ///
 /// # Errors

@@ -3,6 +3,10 @@
 //! A recomputation reads what its transaction did not write: assignments, groups, devices. On PostgreSQL two transactions that each see
 //! only their own half (a profile is assigned while a device enrols) would both miss the pair. So each takes its turn *before* its first
 //! read or change. On SQLite there is one writer, and nothing has to be done.
+//!
+//! What a transaction needs it takes in this order, so that no two wait for each other: its turn, the enrolment's row, the session's, the
+//! items, facts and orders, the device's row, the verdict, and the head of the audit log last. One that judges many devices takes all
+//! their verdicts before it judges the first ([`super::compliance::lock_verdicts`]).
 
 use diesel::prelude::*;
 

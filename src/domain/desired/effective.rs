@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::catalogue::payload::Form;
 use crate::catalogue::{Catalogue, Scope};
 use crate::domain::device::Platform;
-use crate::domain::profile::{Custom, Document, Kind, Payload, split_scope};
+use crate::domain::profile::{Custom, Document, Kind, LIMITS, Payload, split_scope};
 use crate::ids::ProfileId;
 
 /// One profile that a device should have.
@@ -72,11 +72,22 @@ pub struct Loser {
     pub value_hash: String,
 }
 
+/// A setting that cannot hold beside another one, which the device gets instead of it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Excluded {
+    /// Whose setting holds.
+    pub winner: ProfileId,
+    /// Who asked for this one, and the hash of what they asked for.
+    pub asked: Vec<(ProfileId, String)>,
+}
+
 /// What a device should have, by key.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Effective {
     /// By the keys of [`super::Detail::records`].
     pub winners: BTreeMap<String, Winner>,
+    /// What it does not get at all.
+    pub excluded: BTreeMap<String, Excluded>,
 }
 
 impl Effective {
@@ -86,6 +97,7 @@ impl Effective {
     }
 }
 
+#[derive(Clone)]
 struct Claim<'a> {
     profile: &'a ProfileId,
     kind: Kind,
@@ -98,6 +110,7 @@ struct Claim<'a> {
 ///
 /// Where profiles disagree on a setting, one rule decides: what a compliance policy enforces beats what a configuration profile sets; then
 /// the stricter value wins, in the direction that the setting's row names; where the row names none, the profile that was created first.
+/// Where a least value is above the greatest one of another profile, what a compliance policy enforces holds, then what was created first.
 ///
 /// On Apple devices nothing is merged here: a profile is one thing, and the devices themselves keep the strictest of what their profiles
 /// say.
@@ -111,8 +124,67 @@ pub fn effective(candidates: &[Candidate<'_>], platform: Platform, catalogue: &C
             by_key.entry(key).or_default().push(claim);
         }
     }
-    let winners = by_key.into_iter().filter_map(|(key, claims)| Some((key, settle(claims, catalogue)?))).collect();
-    Effective { winners }
+    let winners = by_key.iter().filter_map(|(key, claims)| Some((key.clone(), settle(claims.clone(), catalogue)?))).collect();
+    let mut effective = Effective { winners, ..Effective::default() };
+    for (least, most) in LIMITS {
+        for scope in [Scope::Device, Scope::User] {
+            effective.hold_limits([least, most].map(|id| (id, format!("setting:{id}@{scope}"))), &by_key, candidates, catalogue);
+        }
+    }
+    effective
+}
+
+/// A setting's value as a number.
+fn number(id: &str, content: &Content, catalogue: &Catalogue) -> Option<i64> {
+    let Content::Setting { value, .. } = content else { return None };
+    catalogue.setting(id)?.encode(value).ok()?.parse().ok()
+}
+
+impl Effective {
+    /// Lets go of a least or greatest value that cannot hold beside the other one: of the values that were asked for, the strictest that can
+    /// takes its place, if there is one.
+    fn hold_limits(
+        &mut self,
+        [(least, least_key), (most, most_key)]: [(&str, String); 2],
+        by_key: &BTreeMap<String, Vec<Claim<'_>>>,
+        candidates: &[Candidate<'_>],
+        catalogue: &Catalogue,
+    ) {
+        let (Some(low), Some(high)) = (self.winners.get(&least_key), self.winners.get(&most_key)) else { return };
+        let (Some(low_value), Some(high_value)) = (number(least, &low.content, catalogue), number(most, &high.content, catalogue)) else {
+            return;
+        };
+        if low_value <= high_value {
+            return;
+        }
+        let rank = |winner: &Winner| {
+            let at = candidates.iter().position(|candidate| *candidate.profile == winner.profile);
+            (at.and_then(|at| candidates.get(at)).map(|candidate| candidate.kind) != Some(Kind::Compliance), at)
+        };
+        let low_holds = rank(low) <= rank(high);
+        let (holder, id, key) = if low_holds { (low.profile.clone(), most, most_key) } else { (high.profile.clone(), least, least_key) };
+        let fits = |claim: &Claim<'_>| {
+            number(id, &claim.content, catalogue).is_some_and(|value| if low_holds { value >= low_value } else { value <= high_value })
+        };
+        let (fitting, others): (Vec<_>, Vec<_>) = by_key.get(&key).cloned().unwrap_or_default().into_iter().partition(fits);
+        match settle(fitting, catalogue) {
+            Some(mut winner) => {
+                winner.beaten.extend(others.into_iter().map(Claim::lost));
+                self.winners.insert(key, winner);
+            }
+            None => {
+                self.winners.remove(&key);
+                let asked = others.into_iter().map(|claim| (claim.profile.clone(), claim.value_hash)).collect();
+                self.excluded.insert(key, Excluded { winner: holder, asked });
+            }
+        }
+    }
+}
+
+impl Claim<'_> {
+    fn lost(self) -> Loser {
+        Loser { profile: self.profile.clone(), content: self.content, value_hash: self.value_hash }
+    }
 }
 
 /// The whole profile, and the declarations of a profile, each as one thing.
@@ -178,7 +250,7 @@ fn settle(claims: Vec<Claim<'_>>, catalogue: &Catalogue) -> Option<Winner> {
         if other.value_hash == best.value_hash {
             agreeing.push(other.profile.clone());
         } else {
-            beaten.push(Loser { profile: other.profile.clone(), content: other.content, value_hash: other.value_hash });
+            beaten.push(other.lost());
         }
     }
     Some(Winner { profile: best.profile.clone(), content: best.content, value_hash: best.value_hash, order: best.order, agreeing, beaten })

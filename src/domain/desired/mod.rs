@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use effective::{Candidate, Content, Effective, Loser, Winner, effective};
+pub use effective::{Candidate, Content, Effective, Excluded, Loser, Winner, effective};
 pub use plan::{Plan, Planned, Removal, apply, plan, reconcile, settle};
 pub use record::{Drift, Input, Lack, Record, Timing};
 

@@ -68,10 +68,18 @@ pub fn reconcile(items: &mut [Item], effective: &Effective, timing: Timing, now:
     for (index, item) in items.iter().enumerate() {
         place.insert(item.profile_id.clone(), index);
     }
-    let keys: BTreeSet<String> = known.keys().chain(effective.winners.keys()).cloned().collect();
+    let keys: BTreeSet<String> = known.keys().chain(effective.winners.keys()).chain(effective.excluded.keys()).cloned().collect();
     for key in keys {
         let before = known.remove(&key).filter(|(_, record)| record.winner.is_none());
         let Some(winner) = effective.winners.get(&key) else {
+            for (profile, hash) in effective.excluded.get(&key).iter().flat_map(|excluded| &excluded.asked) {
+                let lost = effective.excluded.get(&key).map(|excluded| Input::Beaten(excluded.winner.clone()));
+                let record = lost.and_then(|lost| step(Record::wanted(hash.clone(), now), lost, timing, now));
+                if let Some(record) = record {
+                    put(items, place.get(profile).copied(), key.clone(), record);
+                }
+            }
+            // What the device may still hold has to go first, whatever else is to be shown.
             if let Some((index, record)) = before
                 && let Some(record) = step(record, Input::Unwanted, timing, now)
             {

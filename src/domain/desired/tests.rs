@@ -92,6 +92,35 @@ fn without_a_stricter_direction_the_profile_that_was_created_first_wins() {
 }
 
 #[test]
+fn a_least_value_above_the_greatest_of_another_profile_lets_the_one_that_was_there_first_hold() {
+    let ids = ids(3);
+    let long = document(json!({"settings": {SHORTEST: 10}}));
+    let short = document(json!({"settings": {LONGEST: 8}}));
+    let wanted = merged(&[(&ids[0], &long), (&ids[1], &short)]);
+    assert_eq!(wanted.winners.keys().collect::<Vec<_>>(), [&format!("setting:{SHORTEST}@device")]);
+    let (items, sent, _) = round(ids[..2].iter().map(item).collect(), &wanted, NOW);
+    assert_eq!((sent, items.iter().map(|item| item.state).collect::<Vec<_>>()), (1, vec![State::Verified, State::Conflict]));
+    assert_eq!(items[1].detail.records.values().next().unwrap().winner.as_ref(), Some(&ids[0]));
+
+    // The other way round, and with somebody whose greatest value can hold.
+    let wanted = merged(&[(&ids[0], &short), (&ids[1], &long)]);
+    assert_eq!(wanted.winners.keys().collect::<Vec<_>>(), [&format!("setting:{LONGEST}@device")]);
+    let wide = document(json!({"settings": {LONGEST: 20}}));
+    let wanted = merged(&[(&ids[0], &long), (&ids[1], &short), (&ids[2], &wide)]);
+    let longest = &wanted.winners[&format!("setting:{LONGEST}@device")];
+    assert_eq!((&longest.profile, &longest.beaten[0].profile), (&ids[2], &ids[1]));
+
+    // What the device holds already goes, and is shown as lost when it is gone.
+    let (items, ..) = round(vec![item(&ids[1])], &merged(&[(&ids[1], &short)]), NOW);
+    let items = std::iter::once(item(&ids[0])).chain(items).collect();
+    let wanted = merged(&[(&ids[0], &long), (&ids[1], &short)]);
+    let (items, sent, removed) = round(items, &wanted, NOW);
+    assert_eq!((sent, removed), (1, 1));
+    let (items, sent, removed) = round(items, &wanted, NOW);
+    assert_eq!((sent, removed, items[1].state), (0, 0, State::Conflict));
+}
+
+#[test]
 fn what_a_compliance_policy_enforces_beats_a_configuration_profile() {
     let ids = ids(2);
     let Some((rule, setting)) = catalogue().rules().find_map(|rule| Some((rule.id.clone(), rule.enforced(catalogue(), &json!(8))?.0)))

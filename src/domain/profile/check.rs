@@ -17,7 +17,7 @@ const MAX_VALUE: usize = 256 * 1024;
 /// Longest grace, in hours: a year.
 const MAX_GRACE: u32 = 8_760;
 /// Settings of a least and a greatest value.
-const LIMITS: [(&str, &str); 1] =
+pub(in crate::domain) const LIMITS: [(&str, &str); 1] =
     [("passport-for-work.pin-complexity.minimum-pin-length", "passport-for-work.pin-complexity.maximum-pin-length")];
 const FORMATS: &str = "the format is one of chr, int, bool, b64, xml, float, date, time";
 

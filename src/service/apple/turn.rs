@@ -24,6 +24,7 @@ use crate::service::device::{self, Leaving};
 use crate::service::round::{Known, Round};
 use crate::service::{Error, Result};
 use crate::store::apple::channels::{self, Channel, DEVICE};
+use crate::store::targets::{self, take_turn};
 use crate::store::{certificates, enrollments};
 use crate::wire::apple::command::{Answer, Command};
 
@@ -451,6 +452,9 @@ impl<'a> Turn<'a> {
             .store
             .write(move |tx| {
                 let (id, now) = (&channel.enrollment_id, changes.now);
+                if left {
+                    take_turn(tx, targets::Turn::Device)?;
+                }
                 changes.check(tx)?;
                 channels::claim_update(tx, &channel)?;
                 let mut ring = changes.store(tx)?;

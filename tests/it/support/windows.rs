@@ -1,5 +1,7 @@
 //! Windows devices against a test server: a directory with one user, and PCs that enrol.
 
+use muster::clock::DAY;
+use muster::config::Config;
 use muster::domain::assignment::{Mode, Target};
 use muster::domain::desired::Loaded;
 use muster::domain::tap::Policy;
@@ -8,8 +10,10 @@ use muster::ids::{DeviceId, ProfileId, UserId};
 use muster::service::directory::{self, By};
 use muster::service::identity::tap;
 use muster::service::profile::{self, Draft};
+use muster::sim::http::Client;
 use muster::sim::windows::Device;
-use muster::sim::windows::enroll::{Machine, SignIn, new_key};
+use muster::sim::windows::enroll::{self, Failure, Identity, Machine, SignIn, new_key};
+use muster::store::Store;
 use muster::store::devices::Filter;
 use muster::store::{desired_items, devices};
 use openssl::pkey::{PKey, Private};
@@ -29,6 +33,16 @@ pub const UPN: &str = "ana@example.org";
 impl House {
     pub async fn new() -> Self {
         Self::on(Server::start().await).await
+    }
+
+    /// With another configuration.
+    pub async fn tweaked(tweak: impl FnOnce(&mut Config) + Send + 'static) -> Self {
+        Self::on(Server::tweaked(tweak).await).await
+    }
+
+    /// On that database, with another configuration.
+    pub async fn over(store: Store, tweak: impl FnOnce(&mut Config) + Send + 'static) -> Self {
+        Self::with(Options { tweak: Box::new(tweak), store: Some(store), ..Options::default() }).await
     }
 
     /// With the machine's clock, for what simulated devices sign with their own time.
@@ -60,10 +74,25 @@ impl House {
         Url::parse(&format!("{}/EnrollmentServer/Discovery.svc", self.server.web)).unwrap()
     }
 
+    /// A client without a certificate.
+    pub fn client(&self) -> Client {
+        Client::new(&self.roots(), None).unwrap()
+    }
+
+    /// A pass for a day, good any number of times.
+    pub async fn pass(&self) -> String {
+        let policy = Policy { one_time: false, lifetime: DAY, ..Policy::default() };
+        tap::create(&self.server.app, &self.user, policy, None, "cli:test", "local").await.unwrap().show().to_owned()
+    }
+
     pub async fn sign_in(&self) -> SignIn {
-        let policy = Policy { one_time: false, ..Policy::default() };
-        let pass = tap::create(&self.server.app, &self.user, policy, None, "cli:test", "local").await.unwrap();
-        SignIn::Pass { user: UPN.into(), pass: pass.show().to_owned() }
+        SignIn::Pass { user: UPN.into(), pass: self.pass().await }
+    }
+
+    /// Enrols that machine; what it got.
+    pub async fn join(&self, machine: &Machine) -> Result<Identity, Failure> {
+        let sign_in = self.sign_in().await;
+        enroll::enroll(&mut self.client(), &self.discovery(), machine, &sign_in, &key()).await
     }
 
     pub async fn enroll(&self, number: u64) -> Device {

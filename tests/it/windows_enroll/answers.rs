@@ -85,7 +85,7 @@ fn answers_are_byte_for_byte_what_windows_documents() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_request_with_the_name_that_windows_writes_is_certified() {
-    let house = house().await;
+    let house = House::new().await;
     let pem = golden("windows-request.pem");
     let base64: String = pem.lines().filter(|line| !line.starts_with("---")).collect();
     let csr = base64::Engine::decode(&base64::engine::general_purpose::STANDARD, base64).unwrap();
@@ -99,9 +99,9 @@ async fn a_request_with_the_name_that_windows_writes_is_certified() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn requests_of_several_generations_are_answered() {
-    let house = house().await;
+    let house = House::new().await;
     for name in ["discover-windows10.xml", "discover-windows11.xml"] {
-        let (status, fault) = post(&house, &house.discovery, golden(&format!("mde/{name}")).as_bytes()).await;
+        let (status, fault) = post(&house, &house.discovery(), golden(&format!("mde/{name}")).as_bytes()).await;
         assert_eq!((status, fault), (200, None), "{name}");
     }
     let request = golden("mde/policies-password.xml").replace(">a&amp;b&lt;c<", &format!(">{}<", house.pass().await));

@@ -3,13 +3,13 @@
 use super::*;
 
 /// A tenant with its own key, whose key set a small HTTP server on loopback publishes.
-struct Tenant {
+pub(super) struct Tenant {
     key: josekit::jwk::Jwk,
-    config: EntraTenant,
+    pub(super) config: EntraTenant,
 }
 
 impl Tenant {
-    async fn start() -> Self {
+    pub(super) async fn start() -> Self {
         use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
         let mut key = josekit::jwk::Jwk::generate_rsa_key(2048).unwrap();
         key.set_key_id("k1");
@@ -30,7 +30,7 @@ impl Tenant {
         Self { key, config: EntraTenant { tenant_id, issuer, audience: "https://muster.example".into(), jwks_uri } }
     }
 
-    fn token(&self, now: Time, kid: &str, change: impl FnOnce(&mut serde_json::Value)) -> String {
+    pub(super) fn token(&self, now: Time, kid: &str, change: impl FnOnce(&mut serde_json::Value)) -> String {
         let mut claims = serde_json::json!({
             "tid": self.config.tenant_id, "iss": self.config.issuer, "aud": self.config.audience, "exp": now.seconds() + 3600,
             "nbf": now.seconds() - 60, "scp": "mdm_delegation", "oid": "o1", "upn": UPN, "deviceid": "entra-device-1",
@@ -46,7 +46,7 @@ impl Tenant {
 
 async fn house_of(tenant: &Tenant) -> House {
     let config = tenant.config.clone();
-    house_with(move |c| c.windows.entra = vec![config]).await
+    House::tweaked(move |c| c.windows.entra = vec![config]).await
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -86,7 +86,7 @@ async fn e7_only_a_sound_token_of_the_tenant_enrols() {
     assert!(house.refused("AUT0001").await);
     house.enable(true).await;
     let machine = Machine::windows_11(1);
-    enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(good), &key()).await.unwrap();
+    enroll::enroll(&mut house.client(), &house.discovery(), &machine, &SignIn::Jwt(good), &key()).await.unwrap();
     let all = house.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 10)).await.unwrap();
     assert_eq!(all[0].entra_device_id.as_deref(), Some("entra-device-1"));
 }
@@ -130,13 +130,13 @@ async fn e14_the_terms_are_answered_with_exactly_the_parameters_that_windows_exp
     let jwt = tenant.token(house.server.app.now(), "k1", |_| ());
     let mut machine = Machine::windows_11(1);
     machine.more.push(("EnrollmentData".into(), "forged".into()));
-    let refused = enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(jwt.clone()), &key()).await;
+    let refused = enroll::enroll(&mut house.client(), &house.discovery(), &machine, &SignIn::Jwt(jwt.clone()), &key()).await;
     assert_eq!(fault(refused).1, Some(ErrorType::InvalidEnrollmentData));
     assert!(house.refused("ENR0005").await);
     // The terms that another person accepted are not accepted.
     machine.more = vec![("EnrollmentData".into(), blob.clone())];
     let other = tenant.token(house.server.app.now(), "k1", |c| c["oid"] = "o2".into());
-    let refused = enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(other), &key()).await;
+    let refused = enroll::enroll(&mut house.client(), &house.discovery(), &machine, &SignIn::Jwt(other), &key()).await;
     assert_eq!(fault(refused).1, Some(ErrorType::InvalidEnrollmentData));
     let rows: Vec<_> = house.audit().await.into_iter().filter(|(action, _)| action == "terms.refused").map(|(_, after)| after).collect();
     for code in ["ENR0015", "invalid_request", "AUT0006", "ENR0005"] {
@@ -144,17 +144,17 @@ async fn e14_the_terms_are_answered_with_exactly_the_parameters_that_windows_exp
     }
     machine.more.pop();
     machine.more.push(("EnrollmentData".into(), blob));
-    enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(jwt), &key()).await.unwrap();
+    enroll::enroll(&mut house.client(), &house.discovery(), &machine, &SignIn::Jwt(jwt), &key()).await.unwrap();
     // Too old: the page that was left open, and the answer that was kept. Without an answer there is nothing to check.
     let page = visit(home, "1.0", "", &token).await.unwrap().text().await.unwrap();
     let state = page.split_once("name=\"state\" value=\"").unwrap().1.split_once('"').unwrap().0.to_owned();
     house.server.clock.advance(61 * MINUTE);
     assert_eq!(decide("accept", &state).await.unwrap().status(), 400);
     let jwt = tenant.token(house.server.app.now(), "k1", |_| ());
-    let refused = enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(jwt.clone()), &key()).await;
+    let refused = enroll::enroll(&mut house.client(), &house.discovery(), &machine, &SignIn::Jwt(jwt.clone()), &key()).await;
     assert_eq!(fault(refused).1, Some(ErrorType::InvalidEnrollmentData));
     machine.more.clear();
-    enroll::enroll(&mut house.client(), &house.discovery, &machine, &SignIn::Jwt(jwt), &key()).await.unwrap();
+    enroll::enroll(&mut house.client(), &house.discovery(), &machine, &SignIn::Jwt(jwt), &key()).await.unwrap();
     // A tenant that is not configured.
     let stranger = Tenant { config: EntraTenant { tenant_id: "t2".into(), ..tenant.config.clone() }, key: tenant.key.clone() };
     let token = stranger.token(house.server.app.now(), "k1", |c| c["scp"] = serde_json::Value::Null);

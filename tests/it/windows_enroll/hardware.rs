@@ -27,7 +27,7 @@ async fn ben_enrolls(house: &House, machine: &Machine, client: &mut Client) -> I
     let id = ben.id.clone();
     house.server.app.store.write(move |tx| users::insert_user(tx, &ben, Time(1))).await.unwrap();
     let pass = tap::create(&house.server.app, &id, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();
-    enroll::enroll(client, &house.discovery, machine, &SignIn::Pass { user: BEN.into(), pass }, &key()).await.unwrap()
+    enroll::enroll(client, &house.discovery(), machine, &SignIn::Pass { user: BEN.into(), pass }, &key()).await.unwrap()
 }
 
 async fn state_of_devices(house: &House) -> Vec<(DeviceState, bool, bool)> {
@@ -45,8 +45,8 @@ async fn state_of_devices(house: &House) -> Vec<(DeviceState, bool, bool)> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn nobody_ends_somebody_elses_enrolment_by_claiming_to_be_the_same_hardware() {
-    let house = house().await;
-    let victim = house.enroll(&Machine::windows_11(7)).await.unwrap();
+    let house = House::new().await;
+    let victim = house.join(&Machine::windows_11(7)).await.unwrap();
     let claimant = ben_enrolls(&house, &Machine::windows_11(7), &mut house.client()).await;
     assert_eq!(state_of_devices(&house).await, [(DeviceState::Managed, true, true), (DeviceState::Managed, true, true)]);
     let hash = hex::encode(sha256(&victim.certificate.to_der().unwrap()));
@@ -64,22 +64,22 @@ async fn nobody_ends_somebody_elses_enrolment_by_claiming_to_be_the_same_hardwar
     assert_eq!(contested.len(), 1);
     assert_eq!(contested[0].devices.iter().map(ToString::to_string).collect::<Vec<_>>(), [old.to_string(), new.clone()]);
     // Each of the two enrols again as itself.
-    house.enroll(&Machine::windows_11(7)).await.unwrap();
+    house.join(&Machine::windows_11(7)).await.unwrap();
     assert_eq!(house.devices().await, 2);
     // An administrator decides, and nothing is contested any more.
     let new = DeviceId::parse(&new).unwrap();
     muster::service::device::retire(&house.server.app, &new, "cli:test", "local").await.unwrap();
-    muster::service::device::give_up_device(&house.server.app, &new, &muster::service::directory::By::local("cli:test")).await.unwrap();
+    muster::service::device::give_up_device(&house.server.app, &new, &directory::By::local("cli:test")).await.unwrap();
     assert_eq!(muster::service::device::contested(&house.server.app).await.unwrap().len(), 0);
-    house.enroll(&Machine::windows_11(7)).await.unwrap();
+    house.join(&Machine::windows_11(7)).await.unwrap();
     let states = state_of_devices(&house).await;
     assert_eq!(states, [(DeviceState::Managed, true, true), (DeviceState::Retired, false, false)]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hardware_in_other_hands_becomes_another_device_once_an_administrator_has_retired_it() {
-    let house = house().await;
-    let first = house.enroll(&Machine::windows_11(7)).await.unwrap();
+    let house = House::new().await;
+    let first = house.join(&Machine::windows_11(7)).await.unwrap();
     let id = DeviceId::parse(&first.management.entity_id).unwrap();
     muster::service::device::retire(&house.server.app, &id, "cli:test", "local").await.unwrap();
     ben_enrolls(&house, &Machine::windows_11(7), &mut house.client()).await;
@@ -89,8 +89,8 @@ async fn hardware_in_other_hands_becomes_another_device_once_an_administrator_ha
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hardware_in_other_hands_becomes_another_device_when_it_shows_its_certificate() {
-    let house = house().await;
-    let first = house.enroll(&Machine::windows_11(7)).await.unwrap();
+    let house = House::new().await;
+    let first = house.join(&Machine::windows_11(7)).await.unwrap();
     let mut client = first.client(&house.roots()).unwrap();
     ben_enrolls(&house, &Machine::windows_11(7), &mut client).await;
     assert_eq!(state_of_devices(&house).await, [(DeviceState::Retired, false, false), (DeviceState::Managed, true, true)]);
@@ -130,10 +130,10 @@ async fn goes_on(server: &Server, id: &DeviceId) -> bool {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pc_that_says_the_hardware_id_of_a_mac_is_another_device_and_ends_nothing() {
-    let house = house().await;
+    let house = House::new().await;
     let machine = Machine::windows_11(7);
     let mac = somebody_elses(&house.server, Platform::MacOs, &machine.hardware_id.to_lowercase()).await;
-    let identity = house.enroll(&machine).await.unwrap();
+    let identity = house.join(&machine).await.unwrap();
     assert_ne!(identity.management.entity_id, mac.to_string());
     assert!(goes_on(&house.server, &mac).await);
     assert!(!house.audit().await.iter().any(|(action, _)| action == "device.hardware-contested"), "they are no rivals");

@@ -4,14 +4,17 @@ mod answers;
 mod entra;
 mod guards;
 mod hardware;
+mod logs;
+mod races;
 mod renewal;
 
 use muster::clock::{DAY, MINUTE, Time};
-use muster::config::{Config, EntraTenant};
+use muster::config::EntraTenant;
 use muster::domain::device::State as DeviceState;
 use muster::domain::tap::Policy;
 use muster::domain::user::{Role, User};
 use muster::ids::UserId;
+use muster::service::directory;
 use muster::service::identity::{tap, token};
 use muster::service::pki::authority;
 use muster::service::windows::enroll::confirm_renewal;
@@ -25,7 +28,7 @@ use muster::wire::mde::fault::{Code, ErrorType, Fault};
 use muster::wire::mde::soap::{Answer, Security};
 use muster::wire::mde::wstep::{Csr, RequestToken, RequestType};
 use muster::wire::provisioning::Store;
-use openssl::pkey::{PKey, Private};
+use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use openssl::sha::sha256;
 use openssl::x509::X509;
@@ -33,68 +36,9 @@ use reqwest::Url;
 
 use crate::support::ca::Ca;
 use crate::support::server::Server;
-
-const UPN: &str = "ana@example.org";
-
-struct House {
-    server: Server,
-    user: UserId,
-    discovery: Url,
-}
-
-async fn house() -> House {
-    house_with(|_| ()).await
-}
-
-async fn house_with(tweak: impl FnOnce(&mut Config) + Send + 'static) -> House {
-    let server = Server::tweaked(move |config| {
-        config.windows.entra = vec![];
-        tweak(config);
-    })
-    .await;
-    if authority::issuing(&server.app).await.is_err() {
-        authority::create_hierarchy(&server.app, "cli:test", "local").await.unwrap();
-    }
-    let user = User {
-        id: UserId::new(),
-        upn: UPN.into(),
-        display_name: "Ana".into(),
-        mail: None,
-        sam_account_name: None,
-        security_identifier: None,
-        distinguished_name: None,
-        role: Role::User,
-        enabled: true,
-    };
-    let id = user.id.clone();
-    server.app.store.write(move |tx| users::insert_user(tx, &user, Time(1))).await.unwrap();
-    let discovery = Url::parse(&format!("{}/EnrollmentServer/Discovery.svc", server.web)).unwrap();
-    House { server, user: id, discovery }
-}
+use crate::support::windows::{House, UPN, by, key};
 
 impl House {
-    fn roots(&self) -> Vec<X509> {
-        X509::stack_from_pem(&self.server.root_pem).unwrap()
-    }
-
-    fn client(&self) -> Client {
-        Client::new(&self.roots(), None).unwrap()
-    }
-
-    async fn pass(&self) -> String {
-        let policy = Policy { one_time: false, lifetime: DAY, ..Policy::default() };
-        tap::create(&self.server.app, &self.user, policy, None, "cli:test", "local").await.unwrap().show().to_owned()
-    }
-
-    async fn sign_in(&self) -> SignIn {
-        SignIn::Pass { user: UPN.into(), pass: self.pass().await }
-    }
-
-    async fn enroll(&self, machine: &Machine) -> Result<Identity, Failure> {
-        let sign_in = self.sign_in().await;
-        enroll::enroll(&mut self.client(), &self.discovery, machine, &sign_in, &key()).await
-    }
-
     async fn on_premise(&self) -> Security {
         Security::UserName { name: UPN.into(), password: self.pass().await }
     }
@@ -119,20 +63,12 @@ impl House {
     }
 
     async fn enable(&self, enabled: bool) {
-        let by = muster::service::directory::By::local("cli:test");
-        muster::service::directory::enable_user(&self.server.app, &self.user, enabled, &by).await.unwrap();
+        directory::enable_user(&self.server.app, &self.user, enabled, &by()).await.unwrap();
     }
 
     async fn devices(&self) -> usize {
-        self.server.app.store.read(|c| devices::list_devices(c, &Filter::default(), "", 100)).await.unwrap().len()
+        self.device_ids().await.len()
     }
-}
-
-fn key() -> PKey<Private> {
-    static KEYS: std::sync::OnceLock<Vec<PKey<Private>>> = std::sync::OnceLock::new();
-    static NEXT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
-    let keys = KEYS.get_or_init(|| (0..4).map(|_| new_key().unwrap()).collect());
-    keys[NEXT.fetch_add(1, std::sync::atomic::Ordering::Relaxed) % keys.len()].clone()
 }
 
 fn fault<T: std::fmt::Debug>(result: Result<T, Failure>) -> (Code, Option<ErrorType>) {
@@ -153,7 +89,7 @@ fn issue(csr: Vec<u8>) -> RequestToken {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e1_the_probe_is_empty_and_needs_nothing() {
-    let house = house().await;
+    let house = House::new().await;
     for path in ["/EnrollmentServer/Discovery.svc", "/ENROLLMENTSERVER/DISCOVERY.SVC", "/enrollmentserver/discovery.svc"] {
         let answer = house.server.client().get(format!("{}{path}", house.server.web)).send().await.unwrap();
         assert_eq!(answer.status(), 200, "{path}");
@@ -163,7 +99,7 @@ async fn e1_the_probe_is_empty_and_needs_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e2_e3_discovery_answers_every_version_with_what_was_offered() {
-    let house = house().await;
+    let house = House::new().await;
     for (major, minor) in [(3, 0), (4, 0), (5, 0), (7, 0), (9, 0), (12, 3)] {
         for (offered, expected) in [
             (vec![AuthPolicy::OnPremise], AuthPolicy::OnPremise),
@@ -174,7 +110,7 @@ async fn e2_e3_discovery_answers_every_version_with_what_was_offered() {
             let id = "  urn:uuid:with blanks\nand lines ";
             let mut client = house.client();
             let soap = [("Content-Type", "application/soap+xml; charset=utf-8")];
-            let answer = client.send("POST", &house.discovery, &soap, &request.encode(id, "https://x")).await.unwrap();
+            let answer = client.send("POST", &house.discovery(), &soap, &request.encode(id, "https://x")).await.unwrap();
             assert_eq!(answer.status, 200);
             assert!(answer.header("content-length").is_some() && answer.header("transfer-encoding").is_none());
             let answer = Answer::decode(&answer.body).unwrap();
@@ -218,10 +154,10 @@ async fn post(house: &House, url: &Url, body: &[u8]) -> (u16, Option<Fault>) {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e3_an_offer_that_we_cannot_take_and_an_old_dialect_are_not_supported() {
-    let house = house().await;
+    let house = House::new().await;
     for request in [discover(Version::new(4, 0), vec![AuthPolicy::Certificate]), discover(Version::new(2, 0), vec![AuthPolicy::Federated])]
     {
-        let (status, fault) = post(&house, &house.discovery, &request.encode("m", "t")).await;
+        let (status, fault) = post(&house, &house.discovery(), &request.encode("m", "t")).await;
         assert_eq!((status, fault.unwrap().error_type), (200, Some(ErrorType::NotSupported)));
     }
     let codes: Vec<_> = house.audit().await.into_iter().filter(|(action, _)| action == "enrollment.refused").collect();
@@ -230,13 +166,13 @@ async fn e3_an_offer_that_we_cannot_take_and_an_old_dialect_are_not_supported() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e4_what_is_no_request_is_a_format_fault_and_what_is_too_large_is_413() {
-    let house = house().await;
+    let house = House::new().await;
     let good = discover(Version::new(4, 0), vec![AuthPolicy::Federated]).encode("m", "t");
     let text = String::from_utf8(good.clone()).unwrap();
     let bomb = format!("<!DOCTYPE x [<!ENTITY a \"aaaaaaaaaa\"><!ENTITY b \"&a;&a;&a;&a;\">]>{}", text.replace(UPN, "&b;"));
     let deep = format!("{}{}", "<a>".repeat(5000), "</a>".repeat(5000));
     let soap_1_1 = text.replace("http://www.w3.org/2003/05/soap-envelope", "http://schemas.xmlsoap.org/soap/envelope/");
-    for url in [house.discovery.clone(), house.url("/EnrollmentServer/Policy.svc"), house.url("/EnrollmentServer/Enrollment.svc")] {
+    for url in [house.discovery(), house.url("/EnrollmentServer/Policy.svc"), house.url("/EnrollmentServer/Enrollment.svc")] {
         for body in
             [b"".as_slice(), b"garbage", &good[..good.len() / 2], bomb.as_bytes(), deep.as_bytes(), soap_1_1.as_bytes(), b"\xff\xfe"]
         {
@@ -256,7 +192,7 @@ async fn e4_what_is_no_request_is_a_format_fault_and_what_is_too_large_is_413() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e4_a_security_header_that_cannot_be_read_has_its_own_fault() {
-    let house = house().await;
+    let house = House::new().await;
     let request = muster::wire::mde::xcep::GetPolicies::default().encode("m", "t", &Security::Token(b"abc".to_vec()));
     let broken = String::from_utf8(request).unwrap().replace("YWJj", "***");
     let (status, fault) = post(&house, &house.url("/EnrollmentServer/Policy.svc"), broken.as_bytes()).await;
@@ -266,7 +202,7 @@ async fn e4_a_security_header_that_cannot_be_read_has_its_own_fault() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e5_the_sign_in_page_hands_tokens_to_applications_only_and_reflects_nothing() {
-    let house = house().await;
+    let house = House::new().await;
     let page = format!("{}/EnrollmentServer/Authenticate", house.server.web);
     for bad in ["https://evil.example", "javascript:alert(1)", "ms-app://x\"><script>", "ms-app://x'", ""] {
         let answer = house.server.client().get(Url::parse_with_params(&page, [("appru", bad)]).unwrap()).send().await.unwrap();
@@ -289,7 +225,7 @@ async fn e5_the_sign_in_page_hands_tokens_to_applications_only_and_reflects_noth
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e6_a_token_works_for_policy_and_certificate_and_then_never_again() {
-    let house = house().await;
+    let house = House::new().await;
     let pass = house.pass().await;
     let page = house.url("/EnrollmentServer/Authenticate");
     let (policy, enrollment) = (house.url("/EnrollmentServer/Policy.svc"), house.url("/EnrollmentServer/Enrollment.svc"));
@@ -313,7 +249,7 @@ async fn e6_a_token_works_for_policy_and_certificate_and_then_never_again() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e8_wrong_passwords_are_throttled_and_tell_nothing_of_users() {
-    let house = house().await;
+    let house = House::new().await;
     let policy = house.url("/EnrollmentServer/Policy.svc");
     for name in [UPN, "nobody@example.org"] {
         for _ in 0..10 {
@@ -333,7 +269,7 @@ async fn e8_wrong_passwords_are_throttled_and_tell_nothing_of_users() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e9_only_sound_requests_of_strong_keys_are_certified() {
-    let house = house().await;
+    let house = House::new().await;
     let security = house.on_premise().await;
     let good = enroll::certificate_request("0123456789ABCDEF0123456789ABCDEF", &key()).unwrap();
     let weak = enroll::certificate_request("D1", &PKey::from_rsa(Rsa::generate(1024).unwrap()).unwrap()).unwrap();
@@ -357,12 +293,12 @@ async fn e9_only_sound_requests_of_strong_keys_are_certified() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e10_e11_a_device_enrols_and_its_document_is_what_windows_expects() {
-    let house = house().await;
+    let house = House::new().await;
     for (kind, store, number) in [("Full", Store::User, 1), ("Device", Store::System, 2)] {
         let mut machine = Machine::windows_11(number);
         machine.enrollment_type = kind;
         machine.more.push(("SomethingNew".into(), "1".into()));
-        let identity = house.enroll(&machine).await.unwrap();
+        let identity = house.join(&machine).await.unwrap();
         assert_eq!(identity.store, store);
         assert_eq!(identity.provider_id, "Muster");
         assert_eq!(identity.management.upn.as_deref(), Some(UPN));
@@ -388,7 +324,7 @@ async fn e10_e11_a_device_enrols_and_its_document_is_what_windows_expects() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e11_the_document_names_each_certificate_by_its_thumbprint_in_order() {
-    let house = house().await;
+    let house = House::new().await;
     let security = house.on_premise().await;
     let mut request = issue(enroll::certificate_request("D1", &key()).unwrap());
     for (kind, store) in [("Full", "User"), ("Device", "System")] {
@@ -433,17 +369,17 @@ async fn e11_the_document_names_each_certificate_by_its_thumbprint_in_order() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e12_quota_version_and_maintenance_have_their_own_faults() {
-    let capped = house_with(|config| config.windows.devices_per_user = 1).await;
-    capped.enroll(&Machine::windows_11(1)).await.unwrap();
-    assert_eq!(fault(capped.enroll(&Machine::windows_11(2)).await).1, Some(ErrorType::DeviceCapReached));
-    capped.enroll(&Machine::windows_11(1)).await.expect("the same PC again");
+    let capped = House::tweaked(|config| config.windows.devices_per_user = 1).await;
+    capped.join(&Machine::windows_11(1)).await.unwrap();
+    assert_eq!(fault(capped.join(&Machine::windows_11(2)).await).1, Some(ErrorType::DeviceCapReached));
+    capped.join(&Machine::windows_11(1)).await.expect("the same PC again");
     assert_eq!(capped.devices().await, 1);
 
-    let old = house_with(|config| config.windows.minimum_os_version = "10.0.26100.5000".into()).await;
-    assert_eq!(fault(old.enroll(&Machine::windows_11(1)).await).1, Some(ErrorType::DeviceNotSupported));
+    let old = House::tweaked(|config| config.windows.minimum_os_version = "10.0.26100.5000".into()).await;
+    assert_eq!(fault(old.join(&Machine::windows_11(1)).await).1, Some(ErrorType::DeviceNotSupported));
 
-    let closed = house_with(|config| config.windows.maintenance = true).await;
-    assert_eq!(fault(closed.enroll(&Machine::windows_11(1)).await).1, Some(ErrorType::InMaintenance));
+    let closed = House::tweaked(|config| config.windows.maintenance = true).await;
+    assert_eq!(fault(closed.join(&Machine::windows_11(1)).await).1, Some(ErrorType::InMaintenance));
     let rows = format!("{:?}{:?}{:?}", capped.audit().await, old.audit().await, closed.audit().await);
     for code in ["ENR0004", "ENR0006", "ENR0007"] {
         assert!(rows.contains(code), "{code}");
@@ -452,10 +388,10 @@ async fn e12_quota_version_and_maintenance_have_their_own_faults() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn e13_the_same_hardware_again_supersedes_its_old_enrolment() {
-    let house = house().await;
+    let house = House::new().await;
     let machine = Machine::windows_11(7);
-    let first = house.enroll(&machine).await.unwrap();
-    let second = house.enroll(&Machine::windows_11(7)).await.unwrap();
+    let first = house.join(&machine).await.unwrap();
+    let second = house.join(&Machine::windows_11(7)).await.unwrap();
     assert_eq!(house.devices().await, 1);
     let der = first.certificate.to_der().unwrap();
     let hash = hex::encode(sha256(&der));

@@ -9,9 +9,9 @@ async fn find(house: &House, identity: &Identity) -> enrollments::Identity {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r1_a_renewal_in_its_window_keeps_the_old_certificate_until_the_new_one_is_used() {
-    let house = house().await;
+    let house = House::new().await;
     let app = &house.server.app;
-    let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
+    let identity = house.join(&Machine::windows_11(1)).await.unwrap();
     let mut client = identity.client(&house.roots()).unwrap();
     assert_eq!(fault(enroll::renew(&mut client, &identity, &key(), false).await).1, Some(ErrorType::NotEligibleToRenew), "too early");
     assert!(house.refused("ENR0012").await);
@@ -35,8 +35,8 @@ async fn r1_a_renewal_in_its_window_keeps_the_old_certificate_until_the_new_one_
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_device_has_a_few_unused_renewals_and_no_more() {
-    let house = house_with(|config| config.scep.live_certificates = 3).await;
-    let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
+    let house = House::tweaked(|config| config.scep.live_certificates = 3).await;
+    let identity = house.join(&Machine::windows_11(1)).await.unwrap();
     house.server.clock.advance(310 * DAY);
     let mut client = identity.client(&house.roots()).unwrap();
     enroll::renew(&mut client, &identity, &key(), false).await.unwrap();
@@ -50,8 +50,8 @@ async fn a_device_has_a_few_unused_renewals_and_no_more() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whose_account_is_disabled_renews_nothing() {
-    let house = house().await;
-    let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
+    let house = House::new().await;
+    let identity = house.join(&Machine::windows_11(1)).await.unwrap();
     house.server.clock.advance(310 * DAY);
     house.enable(false).await;
     let mut client = identity.client(&house.roots()).unwrap();
@@ -61,9 +61,9 @@ async fn whose_account_is_disabled_renews_nothing() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn r2_a_renewal_by_anything_but_the_current_certificate_is_refused() {
-    let house = house().await;
-    let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
-    let other = house.enroll(&Machine::windows_11(2)).await.unwrap();
+    let house = House::new().await;
+    let identity = house.join(&Machine::windows_11(1)).await.unwrap();
+    let other = house.join(&Machine::windows_11(2)).await.unwrap();
     house.server.clock.advance(310 * DAY);
     let roots = house.roots();
     let csr = enroll::certificate_request("D", &key()).unwrap();
@@ -106,8 +106,8 @@ async fn r2_a_renewal_by_anything_but_the_current_certificate_is_refused() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retired_device_keeps_only_its_identity_until_it_has_left() {
     use muster::service::device;
-    let house = house().await;
-    let identity = house.enroll(&Machine::windows_11(1)).await.unwrap();
+    let house = House::new().await;
+    let identity = house.join(&Machine::windows_11(1)).await.unwrap();
     let hash = hex::encode(sha256(&identity.certificate.to_der().unwrap()));
     let find = || {
         let (hash, store) = (hash.clone(), house.server.app.store.clone());

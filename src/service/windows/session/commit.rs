@@ -16,6 +16,7 @@ use crate::service::device;
 use crate::service::{Result, compliance};
 use crate::store::dm_sessions::Stored;
 use crate::store::sealed::PIECE;
+use crate::store::targets::{self, take_turn};
 use crate::store::{self, Tx, audit, commands, desired_items, devices, dm_sessions, enrollments, facts};
 
 /// The place that a message takes in its session's row.
@@ -65,6 +66,8 @@ impl Slot {
 impl Turn<'_> {
     /// Stores everything that the message changed, in one transaction.
     pub(super) async fn commit(mut self, over_now: bool, slot: Slot) -> Result<()> {
+        // What is gone from the device may have been asked for in vain: its profile says so from now on.
+        desired::reconcile(&mut self.items, &self.effective, self.timing, self.now);
         let (items, over) = desired::settle(self.items);
         let before: BTreeMap<&ProfileId, &Item> = self.loaded.items.iter().map(|l| (&l.item.profile_id, &l.item)).collect();
         let changed: Vec<Item> = items.into_iter().filter(|item| before.get(&item.profile_id).is_none_or(|old| **old != *item)).collect();
@@ -93,6 +96,9 @@ impl Turn<'_> {
             .app
             .store
             .write(move |tx| {
+                if left.is_some() {
+                    take_turn(tx, targets::Turn::Device)?;
+                }
                 // The row is taken before it is looked at: nobody changes it, or the device, between the look and the writing.
                 enrollments::lock_enrollment(tx, &enrollment.id)?;
                 // Somebody may have retired or re-enrolled the device meanwhile: then the message is looked at again.

@@ -1,0 +1,121 @@
+//! On PostgreSQL nobody waits for somebody who waits for them: what transactions take, they take in one order.
+
+use std::time::{Duration, Instant};
+
+use diesel::connection::SimpleConnection as _;
+use diesel::{Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, sql_types};
+use muster::clock::DAY;
+use muster::domain::compliance::Rules;
+use muster::domain::device::{Platform, State};
+use muster::domain::signal::Initiator;
+use muster::ids::DeviceId;
+use muster::service::compliance::{reevaluate_in, run_due};
+use muster::store::{Location, Store, audit, compliance, devices, enrollments};
+
+use crate::desired::{device, enrollment};
+use crate::support::db;
+use crate::support::server::{Options, Server};
+use crate::support::windows::House;
+
+/// A transaction of somebody else, which holds what it took until it ends, and waits for nobody for long.
+struct Other(PgConnection);
+
+#[derive(QueryableByName)]
+struct Count {
+    #[diesel(sql_type = sql_types::BigInt)]
+    count: i64,
+}
+
+impl Other {
+    fn begin(url: &str, takes: &str) -> Self {
+        let mut conn = PgConnection::establish(url).unwrap();
+        conn.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '2s'; {takes}")).unwrap();
+        Self(conn)
+    }
+
+    /// Waits until somebody waits for this one.
+    fn is_waited_for(&mut self) {
+        let end = Instant::now() + Duration::from_secs(60);
+        let waits = "SELECT count(*) AS count FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while diesel::sql_query(waits).get_result::<Count>(&mut self.0).unwrap().count == 0 {
+            assert!(Instant::now() < end, "nobody waits");
+            std::thread::park_timeout(Duration::from_millis(5));
+        }
+    }
+
+    fn takes(&mut self, what: &str) {
+        self.0.batch_execute(what).unwrap();
+    }
+
+    fn commit(mut self) {
+        self.0.batch_execute("COMMIT").unwrap();
+    }
+}
+
+fn database() -> Option<(String, Store)> {
+    let url = db::postgres_url()?;
+    let store = Store::open(&Location::Postgres(url.clone()), 8).unwrap();
+    Some((url, store))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_leaves_takes_its_turn_before_it_holds_anything() {
+    let Some((url, store)) = database() else { return };
+    let house = House::with(Options { store: Some(store), ..Options::default() }).await;
+    let mut pc = house.enroll(1).await;
+    pc.settle().await.unwrap();
+    pc.ask_to_leave();
+    // Somebody assigns a profile: it is their turn.
+    let mut other = Other::begin(&url, "SELECT pg_advisory_xact_lock(7709512301)");
+    let leaves = tokio::spawn(async move { pc.session().await });
+    let other = tokio::task::spawn_blocking(move || {
+        other.is_waited_for();
+        other.takes("UPDATE enrollments SET work_at = 0; UPDATE audit_head SET seq = seq");
+        other
+    });
+    other.await.unwrap().commit();
+    leaves.await.unwrap().unwrap();
+    let id = house.device_ids().await.remove(0);
+    let left = house.server.app.store.read(move |c| devices::load_device(c, &id)).await.unwrap();
+    assert_eq!(left.state, State::Retired);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_judges_many_devices_holds_the_audit_log_only_when_nobody_is_waited_for_any_more() {
+    let Some((url, store)) = database() else { return };
+    let server = Server::with(Options { store: Some(store), ..Options::default() }).await;
+    let (app, now) = (&server.app, server.app.now());
+    let pcs = [device("A", Platform::Windows, None), device("B", Platform::Windows, None)];
+    let ids: Vec<DeviceId> = pcs.iter().map(|pc| pc.id.clone()).collect();
+    let rules = Rules { secure_by_default: false, validity_days: 30 };
+    let judged = app.store.write(move |tx| {
+        for pc in &pcs {
+            devices::insert_device(tx, pc, now)?;
+            enrollments::insert_enrollment(tx, &enrollment(pc, now))?;
+            reevaluate_in(tx, &pc.id, rules, Initiator::Policy, now)?;
+        }
+        Ok(())
+    });
+    judged.await.unwrap();
+    // Both have been silent for too long; a session of the second one is being stored.
+    server.clock.advance(31 * DAY);
+    let takes = format!("SELECT 1 FROM compliance_states WHERE device_id = '{}' FOR UPDATE", ids[1]);
+    let mut other = Other::begin(&url, &takes);
+    let judging = tokio::spawn({
+        let app = app.clone();
+        async move { run_due(&app).await }
+    });
+    let other = tokio::task::spawn_blocking(move || {
+        other.is_waited_for();
+        other.takes("UPDATE audit_head SET seq = seq");
+        other
+    });
+    other.await.unwrap().commit();
+    assert_eq!(judging.await.unwrap().unwrap(), 2);
+    for id in ids {
+        let verdict = app.store.read(move |c| compliance::find_verdict(c, &id)).await.unwrap().unwrap().verdict;
+        assert!(!verdict.compliant);
+    }
+    let rows = app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
+    assert!(rows.iter().filter(|row| row.action == "compliance.change").count() >= 2);
+}

@@ -1,0 +1,220 @@
+//! Rows of the Windows and compliance notes that are about whole sessions, end to end.
+
+use muster::clock::{HOUR, MINUTE};
+use muster::domain::command::State as OrderState;
+use muster::domain::compliance::State as Verdict;
+use muster::domain::desired::{Record, State};
+use muster::service::device::{self, Order};
+use muster::service::profile::{self, Draft};
+use muster::sim::windows::Device;
+use muster::sim::windows::enroll::Machine;
+use muster::store::{compliance, outbox};
+use muster::wire::locuri::Scope;
+use muster::wire::syncml::{Command, Operation, SyncMl, Verb};
+
+use crate::support::windows::{House, by, key};
+use crate::support::wire::only_device;
+
+/// What the device was told, in order, with those inside of an Atomic; and forgets it.
+fn told(device: &mut Device) -> Vec<Operation> {
+    let heard = device.heard.replace(Vec::new()).unwrap();
+    let mut all = Vec::new();
+    for command in heard.iter().flat_map(|answer| SyncMl::decode(answer).unwrap().body) {
+        match command {
+            Command::Operation(operation) => all.push(operation),
+            Command::Atomic(group) => all.extend(group.commands.into_iter().filter_map(|inner| match inner {
+                Command::Operation(operation) => Some(operation),
+                _ => None,
+            })),
+            _ => {}
+        }
+    }
+    all
+}
+
+fn uri(operation: &Operation) -> &str {
+    &operation.items[0].target.as_ref().unwrap().uri
+}
+
+async fn record(house: &House) -> Record {
+    let item = house.items(&only_device(house).await).await.remove(0).item;
+    item.detail.records.into_values().next().unwrap()
+}
+
+async fn sync(house: &House) {
+    device::sync(&house.server.app, &only_device(house).await, &by()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c1_hello_is_turned_on_last_read_back_and_taken_away() {
+    let house = House::new().await;
+    let profile = house.assign_baseline("windows-hello-for-business").await;
+    let mut device = house.enroll(1).await;
+    device.heard = Some(Vec::new());
+    device.settle().await.unwrap();
+    let root = "./Device/Vendor/MSFT/PassportForWork/";
+    let told_of_hello = |device: &mut Device| -> Vec<(Verb, String)> {
+        let all = told(device).into_iter().map(|operation| (operation.verb, uri(&operation).to_owned()));
+        all.filter(|(_, uri)| uri.starts_with(root)).collect()
+    };
+    let all = told_of_hello(&mut device);
+    assert!(all.iter().all(|(_, uri)| !uri.contains(['{', '}']) && !uri.contains("%7B")), "{all:?}");
+    let first = |name: &str| all.iter().position(|(verb, uri)| *verb != Verb::Get && uri.ends_with(name)).unwrap();
+    let writes = all.iter().take_while(|(verb, _)| *verb == Verb::Replace).count();
+    assert!(writes > 9 && first("/UsePassportForWork") == writes - 1, "{all:?}");
+    assert!(first("/MaximumPINLength") < first("/MinimumPINLength"), "the greatest is raised before the least");
+    let asked = |uri: &String| all.iter().any(|(verb, other)| *verb == Verb::Get && other == uri);
+    assert!(all.iter().filter(|(verb, _)| *verb == Verb::Replace).all(|(_, uri)| asked(uri)), "each is read back");
+    profile::delete(&house.server.app, &profile, &by()).await.unwrap();
+    device.settle().await.unwrap();
+    let gone = told_of_hello(&mut device);
+    assert!(gone.iter().filter(|(verb, _)| *verb == Verb::Delete).count() == writes, "{gone:?}");
+    assert!(device.tree.leaves(root.trim_end_matches('/')).is_empty());
+}
+
+fn certificate() -> Draft {
+    Draft::parse(
+        "display_name = \"certificate\"\nkind = \"configuration\"\nplatform = \"windows\"\n[[document.payloads]]\ntype = \"scep\"\n\
+         name = \"one\"\n[document.payloads.template]\nsubject = \"CN={{DeviceId}}\"\ndays = 365\n",
+    )
+    .unwrap()
+}
+
+/// The name of the device's only request.
+fn request(device: &Device) -> String {
+    let leaves = device.tree.leaves("./Device/Vendor/MSFT/ClientCertificateInstall/SCEP");
+    let status = leaves.keys().find(|uri| uri.ends_with("/Status")).expect("a request");
+    status.rsplit('/').nth(1).unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c2_a_request_is_one_atomic_and_only_our_certificate_verifies_it() {
+    let house = House::new().await;
+    house.assign(certificate()).await;
+    let mut device = house.enroll(1).await;
+    device.heard = Some(Vec::new());
+    device.session().await.unwrap();
+    let all = told(&mut device);
+    let install: Vec<&Operation> =
+        all.iter().filter(|operation| uri(operation).contains("/SCEP/") && operation.verb != Verb::Get).collect();
+    let (last, adds) = install.split_last().unwrap();
+    assert!(last.verb == Verb::Exec && uri(last).ends_with("/Install/Enroll") && adds.iter().all(|add| add.verb == Verb::Add));
+    let usage = adds.iter().find(|add| uri(add).ends_with("/KeyUsage")).unwrap();
+    assert_eq!(usage.items[0].data.as_ref().unwrap().as_str(), "160");
+
+    // A certificate of somebody else.
+    device.tree.scep_done(Scope::Device, &request(&device), &"AB".repeat(20), "https://elsewhere.example");
+    house.server.clock.advance(MINUTE);
+    sync(&house).await;
+    device.session().await.unwrap();
+    let foreign = record(&house).await;
+    assert_ne!(foreign.state, State::Verified);
+    assert_eq!(foreign.original_error, Some(format!("unknown certificate {}", "AB".repeat(20))));
+
+    // The device fails, and says why.
+    house.server.clock.advance(10 * MINUTE);
+    device.session().await.unwrap();
+    device.tree.scep_failed(Scope::Device, &request(&device), 0x8018_0004_u32.cast_signed());
+    house.server.clock.advance(HOUR);
+    sync(&house).await;
+    device.session().await.unwrap();
+    let failed = record(&house).await;
+    assert_eq!((failed.status, failed.original_error), (Some(16), Some(0x8018_0004_u32.cast_signed().to_string())));
+    assert_ne!(failed.state, State::Verified);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c4_a_wipe_is_not_sent_to_the_device_that_enrols_after_it() {
+    let house = House::new().await;
+    // Once the wipe is acknowledged, once its answer is lost.
+    for (number, acknowledged) in [(1, true), (2, false)] {
+        let mut device = house.enroll(number).await;
+        device.settle().await.unwrap();
+        let id = house.device_ids().await.pop().unwrap();
+        let order = device::command(&house.server.app, &id, Order::Known("wipe".into()), true, &by()).await.unwrap().id;
+        device.faults.mute_after = (!acknowledged).then_some(1);
+        assert_eq!(device.session().await.is_ok(), acknowledged);
+        assert_eq!(device.ran.get("wipe"), Some(&1));
+        let orders = device::orders(&house.server.app, &id, 10).await.unwrap();
+        let state = orders.into_iter().find(|one| one.id == order).map(|one| one.state);
+        assert_eq!(state == Some(OrderState::Done), acknowledged, "{state:?}");
+        let sign_in = house.sign_in().await;
+        let machine = Machine::windows_11(number);
+        let mut again = Device::enroll(&house.roots(), &house.discovery(), machine, &sign_in, &key()).await.unwrap();
+        again.settle().await.unwrap();
+        assert_eq!(again.ran.get("wipe"), None);
+        assert_eq!(house.device_ids().await.len(), usize::try_from(number).unwrap());
+    }
+}
+
+/// State and what consumers see, and how many signals wait.
+async fn verdict(house: &House) -> (Verdict, bool) {
+    let id = only_device(house).await;
+    let stored = house.server.app.store.read(move |c| compliance::find_verdict(c, &id)).await.unwrap().unwrap();
+    (stored.verdict.state, stored.verdict.compliant)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn c11_bitlocker_and_a_firewall_that_starts_are_judged_by_what_the_device_says() {
+    let house = House::new().await;
+    house.assign_baseline("windows-compliance").await;
+    let mut device = house.enroll(1).await;
+    device.settle().await.unwrap();
+    assert_eq!(verdict(&house).await, (Verdict::Compliant, true));
+    let says = async |device: &mut Device, name: &str, value: &str| {
+        assert!(device.tree.set_fact(name, value, "Muster"));
+        sync(&house).await;
+        house.server.clock.advance(MINUTE);
+        device.settle().await.unwrap();
+    };
+    says(&mut device, "device-status.firewall-status", "3").await;
+    assert_eq!(verdict(&house).await, (Verdict::Error, true), "right after the start it says nothing");
+    says(&mut device, "device-status.firewall-status", "0").await;
+    assert_eq!(verdict(&house).await, (Verdict::Compliant, true));
+    device.tree.switch_bitlocker(false);
+    sync(&house).await;
+    device.settle().await.unwrap();
+    assert_eq!(verdict(&house).await, (Verdict::Noncompliant, false));
+    device.tree.switch_bitlocker(true);
+    sync(&house).await;
+    device.settle().await.unwrap();
+    assert_eq!(verdict(&house).await, (Verdict::Compliant, true));
+    let rows = house.server.app.store.read(|c| outbox::list_rows(c, "queued", 0, 10)).await.unwrap();
+    assert!(rows.is_empty(), "nobody receives signals here");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_policies_the_stricter_holds_and_a_pin_that_cannot_be_is_not_asked_for() {
+    let house = House::new().await;
+    let policy = |name: &str, length: u32| {
+        Draft::parse(&format!(
+            "display_name = \"{name}\"\nkind = \"compliance\"\nplatform = \"windows\"\n[document.compliance]\ngrace_hours = 0\n\
+             [document.compliance.rules]\npasswordRequired = true\npasswordMinimumLength = {length}\n"
+        ))
+        .unwrap()
+    };
+    house.assign(policy("loose", 8)).await;
+    house.assign(policy("strict", 12)).await;
+    let pin = |name: &str, id: &str, value: u32| {
+        Draft::parse(&format!(
+            "display_name = \"{name}\"\nkind = \"configuration\"\nplatform = \"windows\"\n[document.settings]\n\
+             \"passport-for-work.pin-complexity.{id}-pin-length\" = {value}\n"
+        ))
+        .unwrap()
+    };
+    house.assign(pin("long", "minimum", 10)).await;
+    let mut device = house.enroll(1).await;
+    device.settle().await.unwrap();
+    house.assign(pin("short", "maximum", 8)).await;
+    device.settle().await.unwrap();
+    let lock = "./Device/Vendor/MSFT/Policy/Config/DeviceLock/MinDevicePasswordLength";
+    assert_eq!(device.tree.get(lock), Some("12"));
+    let pins = format!("./Device/Vendor/MSFT/PassportForWork/{}/Policies/PINComplexity", house.server.app.tenant);
+    let held: Vec<_> = device.tree.leaves(&pins).into_values().collect();
+    assert_eq!(held, ["10"]);
+    let items = house.items(&only_device(&house).await).await;
+    let of = |name: &str| items.iter().find(|loaded| loaded.name == name).unwrap().item.state;
+    assert_eq!((of("long"), of("short")), (State::Verified, State::Conflict));
+    assert_eq!((of("strict"), of("loose")), (State::Verified, State::Conflict));
+    assert_eq!(verdict(&house).await, (Verdict::Compliant, true));
+}
