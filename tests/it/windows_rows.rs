@@ -13,7 +13,7 @@ use muster::wire::locuri::Scope;
 use muster::wire::syncml::{Command, Operation, SyncMl, Verb};
 
 use crate::support::windows::{House, by, key};
-use crate::support::wire::only_device;
+use crate::support::wire::{only_device, sync};
 
 /// What the device was told, in order, with those inside of an Atomic; and forgets it.
 fn told(device: &mut Device) -> Vec<Operation> {
@@ -39,10 +39,6 @@ fn uri(operation: &Operation) -> &str {
 async fn record(house: &House) -> Record {
     let item = house.items(&only_device(house).await).await.remove(0).item;
     item.detail.records.into_values().next().unwrap()
-}
-
-async fn sync(house: &House) {
-    device::sync(&house.server.app, &only_device(house).await, &by()).await.unwrap();
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

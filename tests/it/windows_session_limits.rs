@@ -15,7 +15,7 @@ use muster::wire::syncml::{Address, Alert, Command, Data, Item, Meta, Operation,
 
 use crate::support::server::Options;
 use crate::support::windows::{House, by, key};
-use crate::support::wire::{Wire, header_status, only_device, order, rows};
+use crate::support::wire::{Wire, header_status, only_device, order, rows, sync};
 
 const REBOOT: &str = "./Device/Vendor/MSFT/Reboot/RebootNow";
 const READ: &str = "./Vendor/MSFT/DeviceStatus/OS/Mode";
@@ -33,10 +33,6 @@ async fn fact(house: &House, name: &str) -> Fact {
 async fn states(house: &House) -> Vec<OrderState> {
     let orders = device::orders(&house.server.app, &only_device(house).await, 100).await.unwrap();
     orders.into_iter().rev().map(|order| order.state).collect()
-}
-
-async fn sync(house: &House) {
-    device::sync(&house.server.app, &only_device(house).await, &by()).await.unwrap();
 }
 
 fn setting(name: &str, value: &str) -> Draft {

@@ -14,7 +14,7 @@ use muster::wire::syncml::{Command, SyncMl, Verb};
 use crate::support::ddf::Ddf;
 use crate::support::server::{Options, Server};
 use crate::support::windows::{House, by, key};
-use crate::support::wire::{holds, only_device};
+use crate::support::wire::{holds, only_device, sync};
 
 const LAPS: &str = "./Device/Vendor/MSFT/LAPS/Policies";
 
@@ -155,7 +155,7 @@ async fn an_edition_gets_what_it_has_and_the_rest_after_an_upgrade() {
     assert!(!device.heard.take().unwrap().iter().any(|answer| holds(answer, "ConfigureWebSignInAllowedUrls")));
     // From Home to Pro.
     device.tree.set(EDITION, "48");
-    device::sync(&house.server.app, &only_device(&house).await, &by()).await.unwrap();
+    sync(&house).await;
     device.settle().await.unwrap();
     assert_eq!(at(records(&house).await), [(State::Verified, None); 2]);
 }

@@ -5,7 +5,7 @@ use muster::config::Config;
 use muster::domain::assignment::{Mode, Target};
 use muster::domain::desired::Loaded;
 use muster::domain::tap::Policy;
-use muster::domain::user::{Role, User};
+use muster::domain::user::User;
 use muster::ids::{DeviceId, ProfileId, UserId};
 use muster::service::directory::{self, By};
 use muster::service::identity::tap;
@@ -21,6 +21,7 @@ use openssl::x509::X509;
 use reqwest::Url;
 
 use super::server::{Options, Server};
+use crate::desired::user;
 
 /// A server with one user.
 pub struct House {
@@ -51,17 +52,7 @@ impl House {
     }
 
     pub async fn on(server: Server) -> Self {
-        let user = User {
-            id: UserId::new(),
-            upn: UPN.into(),
-            display_name: "Ana".into(),
-            mail: None,
-            sam_account_name: None,
-            security_identifier: None,
-            distinguished_name: None,
-            role: Role::User,
-            enabled: true,
-        };
+        let user = User { display_name: "Ana".into(), ..user(UPN) };
         let user = directory::create_user(&server.app, user, &by()).await.unwrap().id;
         Self { server, user }
     }

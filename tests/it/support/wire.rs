@@ -89,3 +89,8 @@ pub async fn rows(house: &House, action: &str) -> Vec<String> {
     let rows = house.server.app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
     rows.into_iter().filter(|row| row.action == action).map(|row| row.after.unwrap_or_default()).collect()
 }
+
+/// Has the device asked for everything again.
+pub async fn sync(house: &House) {
+    device::sync(&house.server.app, &only_device(house).await, &by()).await.unwrap();
+}

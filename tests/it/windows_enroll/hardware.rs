@@ -13,17 +13,7 @@ const BEN: &str = "ben@example.org";
 
 /// Lets Ben enrol that PC, over a connection with or without a client certificate.
 async fn ben_enrolls(house: &House, machine: &Machine, client: &mut Client) -> Identity {
-    let ben = User {
-        id: UserId::new(),
-        upn: BEN.into(),
-        display_name: "Ben".into(),
-        mail: None,
-        sam_account_name: None,
-        security_identifier: None,
-        distinguished_name: None,
-        role: Role::User,
-        enabled: true,
-    };
+    let ben = desired::user(BEN);
     let id = ben.id.clone();
     house.server.app.store.write(move |tx| users::insert_user(tx, &ben, Time(1))).await.unwrap();
     let pass = tap::create(&house.server.app, &id, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();

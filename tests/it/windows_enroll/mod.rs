@@ -12,8 +12,6 @@ use muster::clock::{DAY, MINUTE, Time};
 use muster::config::EntraTenant;
 use muster::domain::device::State as DeviceState;
 use muster::domain::tap::Policy;
-use muster::domain::user::{Role, User};
-use muster::ids::UserId;
 use muster::service::directory;
 use muster::service::identity::{tap, token};
 use muster::service::pki::authority;
