@@ -95,6 +95,7 @@ impl App {
         let tenant = crate::service::setup::find_tenant(&store, &sealer).await?.ok_or(OpenError::Empty)?;
         let app = Self::new(store, config, tenant, clock, sealer)?;
         crate::service::reseal::follow(&app).await?;
+        crate::service::backup::finish_restore(&app).await?;
         Ok(app)
     }
 

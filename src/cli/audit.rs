@@ -6,13 +6,18 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::clock::Time;
+use crate::domain::audit::Place;
 use crate::service::{Error, Result, audit};
 
 /// What is done with the audit log.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
 pub enum Command {
-    /// Checks that nobody altered, removed or added a row
-    Verify,
+    /// Checks that nobody altered, removed or added a row, and says where the log ends, to be noted elsewhere
+    Verify {
+        /// A row that was noted at an earlier check: the log must still hold it
+        #[arg(long, value_name = "NUMBER:HASH")]
+        expect: Option<Place>,
+    },
     /// Shows rows, oldest first
     List {
         /// Those that come after this row
@@ -29,11 +34,11 @@ pub enum Command {
 
 pub(super) async fn run(app: &App, command: Command) -> Result<Value> {
     match command {
-        Command::Verify => {
-            let report = audit::verify(app).await?;
+        Command::Verify { expect } => {
+            let report = audit::verify(app, expect.as_ref()).await?;
             match report.broken {
-                None => Ok(json!({ "sound": report.sound })),
-                Some(broken) => Err(Error::Conflict(format!("the audit log is broken at row {}: {}", broken.seq, broken.what))),
+                None => Ok(json!({ "sound": report.sound, "head": report.head.map(|place| place.to_string()) })),
+                Some(broken) => Err(Error::Invalid(broken.why, format!("row {}", broken.seq))),
             }
         }
         Command::List { after, limit, full } => {

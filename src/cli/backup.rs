@@ -9,7 +9,8 @@ use crate::app::{App, has_keys_in_environment, read_master_keys};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::service;
-use crate::store::{Location, backup};
+use crate::store::backup::{self, Note};
+use crate::store::{Location, Store, meta};
 
 /// Where the copy goes.
 #[derive(clap::Args, Debug, serde::Deserialize, serde::Serialize)]
@@ -27,12 +28,12 @@ impl Backup {
 /// Which copy comes back.
 #[derive(clap::Args, Debug)]
 pub(super) struct Restore {
-    /// File that `muster backup` wrote
-    from: PathBuf,
+    /// File that `muster backup` wrote; none on PostgreSQL, to say that its database was restored by other means
+    from: Option<PathBuf>,
 }
 
 pub(super) async fn run(app: &Arc<App>, arguments: Backup, actor: &str) -> service::Result<Value> {
-    service::health::back_up(app, &arguments.to, actor).await?;
+    service::backup::back_up(app, &arguments.to, actor).await?;
     let key = app.config.master_key_path();
     let note = if has_keys_in_environment() {
         "the copy is of no use without the master keys that the environment holds: keep them in another safe place".to_owned()
@@ -42,18 +43,30 @@ pub(super) async fn run(app: &Arc<App>, arguments: Backup, actor: &str) -> servi
     Ok(json!({ "file": arguments.to, "master_key": note }))
 }
 
-pub(super) fn restore(config: &Config, arguments: &Restore) -> anyhow::Result<Value> {
-    let Location::Sqlite(target) = config.location() else {
-        anyhow::bail!("this instance is on PostgreSQL: restore it with pg_restore or psql");
-    };
-    if let Some(folder) = target.parent() {
-        super::init::make_folder(folder)?;
-    }
-    let stamp = SystemClock.now().seconds().to_string();
-    let kept = backup::restore(&arguments.from, &target, &stamp)?;
+pub(super) async fn restore(config: &Config, arguments: &Restore) -> anyhow::Result<Value> {
+    let now = SystemClock.now();
+    let note = |from: String| Note { by: super::control::own_name(), from, at: now.to_string() };
     let keys = read_master_keys(config).map(|_| "found").unwrap_or("missing: bring the master key of the copied instance");
-    let next = "run `muster doctor`, then `muster serve`";
-    Ok(json!({ "database": target, "before": kept, "master_key": keys, "next": next }))
+    let next = "run `muster doctor`, then `muster serve`; look again at what was revoked or enrolled since the copy was made";
+    match (config.location(), &arguments.from) {
+        (location @ Location::Postgres(_), None) => {
+            let text = serde_json::to_string(&note("postgresql".into()))?;
+            let store = Store::open(&location, 1)?;
+            store.write(move |tx| meta::upsert_value(tx, backup::RESTORED, &text)).await?;
+            Ok(json!({ "master_key": keys, "next": next }))
+        }
+        (Location::Postgres(_), Some(_)) => anyhow::bail!(
+            "this instance is on PostgreSQL: stop every server, restore with pg_restore or psql, then run `muster restore` without a file"
+        ),
+        (Location::Sqlite(_), None) => anyhow::bail!("name the file that `muster backup` wrote"),
+        (Location::Sqlite(target), Some(from)) => {
+            if let Some(folder) = target.parent() {
+                super::init::make_folder(folder)?;
+            }
+            let kept = backup::restore(from, &target, &now.seconds().to_string(), &note(from.display().to_string()))?;
+            Ok(json!({ "database": target, "before": kept, "master_key": keys, "next": next }))
+        }
+    }
 }
 
 #[cfg(test)]

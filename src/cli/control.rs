@@ -1,6 +1,6 @@
 //! The control socket: how the command line reaches the server that has the instance open.
 //!
-//! A Unix socket in the data folder, mode 0600; only the server's own user and root are heard. One order at a time, as JSON, ended by
+//! A Unix socket in the data folder, mode 0600; only the server's own user and root are heard. One order per connection, as JSON, ended by
 //! closing the writing half; the answer likewise.
 
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{UnixListener, UnixStream};
+use tokio::task::JoinSet;
 
 use super::Order;
 use crate::app::App;
@@ -20,8 +21,10 @@ use crate::service;
 
 /// Largest order, in bytes (a profile or a certificate file may be in it).
 const LARGEST: u64 = 16 * 1024 * 1024;
-/// How long sending an order may take.
+/// How long sending an order may take, and taking the answer.
 const SEND: Duration = Duration::from_secs(10);
+/// How many orders are carried out at once; more wait for their turn.
+const AT_ONCE: usize = 32;
 /// How long an order may take.
 const WORK: Duration = Duration::from_secs(600);
 
@@ -56,13 +59,21 @@ pub(super) fn listen(app: Arc<App>) -> anyhow::Result<tokio::task::JoinHandle<()
     let listener = UnixListener::bind(&path).with_context(|| format!("{} (a socket's path may have 107 bytes)", path.display()))?;
     std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o600))?;
     Ok(tokio::spawn(async move {
+        // A task each, so that one who is slow holds up nobody else; they end with this one.
+        let mut orders = JoinSet::new();
         loop {
+            while orders.try_join_next().is_some() {}
+            if orders.len() >= AT_ONCE {
+                orders.join_next().await;
+            }
             match listener.accept().await {
                 Ok((stream, _)) => {
-                    // One at a time: orders are few, and what they do to the instance is easier to follow in a row.
-                    if let Err(error) = answer(&app, stream).await {
-                        tracing::warn!(error = %format!("{error:#}"), "control socket");
-                    }
+                    let app = Arc::clone(&app);
+                    orders.spawn(async move {
+                        if let Err(error) = answer(&app, stream).await {
+                            tracing::warn!(error = %format!("{error:#}"), "control socket");
+                        }
+                    });
                 }
                 Err(error) => {
                     tracing::warn!(%error, "control socket");
@@ -92,14 +103,23 @@ async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
             }
         }
     };
-    stream.write_all(&serde_json::to_vec(&answer)?).await?;
-    stream.shutdown().await?;
+    reply(stream, &answer, SEND).await
+}
+
+/// Sends the answer to a client that takes it in time.
+async fn reply(mut stream: UnixStream, answer: &Answer, patience: Duration) -> anyhow::Result<()> {
+    let text = serde_json::to_vec(answer)?;
+    let sent = async {
+        stream.write_all(&text).await?;
+        stream.shutdown().await
+    };
+    tokio::time::timeout(patience, sent).await.context("the answer was not taken")??;
     Ok(())
 }
 
 fn failed(error: &service::Error) -> Answer {
     let code = match error {
-        service::Error::Refused(refusal) => refusal.code(),
+        service::Error::Refused(refusal) | service::Error::Invalid(refusal, _) => refusal.code(),
         service::Error::Internal(reason) => {
             tracing::error!(error = ?reason, "an order failed");
             "internal"
@@ -127,4 +147,18 @@ fn name_of(uid: u32) -> String {
         (fields.nth(1)?.parse() == Ok(uid)).then(|| name.to_owned())
     });
     name.unwrap_or_else(|| uid.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_does_not_take_its_answer_is_left() {
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let long = Answer::Done(Value::String("x".repeat(4 << 20)));
+        let error = reply(ours, &long, Duration::from_millis(20)).await.unwrap_err().to_string();
+        assert!(error.contains("not taken"), "{error}");
+        drop(theirs);
+    }
 }

@@ -12,7 +12,7 @@ use crate::app::{App, has_keys_in_environment, read_master_keys};
 use crate::clock::{Clock, SystemClock};
 use crate::config::Config;
 use crate::secret::Sealer;
-use crate::service::setup;
+use crate::service::{backup, setup};
 use crate::store::Store;
 
 /// What the new organisation starts with.
@@ -59,7 +59,9 @@ pub(super) async fn prepare(config: Config) -> anyhow::Result<Arc<App>> {
     }
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let tenant = setup::create_tenant(&store, &sealer, &control::own_name(), clock.now()).await?;
-    Ok(Arc::new(App::new(store, config, tenant, clock, sealer)?))
+    let app = Arc::new(App::new(store, config, tenant, clock, sealer)?);
+    backup::finish_restore(&app).await?;
+    Ok(app)
 }
 
 /// Makes a folder that only its owner may enter; one that is there is told apart when others may write into it.

@@ -191,7 +191,7 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
         }
         Command::Doctor => return doctor::run(config, line.json).await,
         Command::Init(arguments) => init::run(config, &arguments).await?,
-        Command::Restore(arguments) => backup::restore(&config, &arguments)?,
+        Command::Restore(arguments) => backup::restore(&config, &arguments).await?,
         Command::Serve(arguments) => {
             serve::run(config, &arguments).await?;
             return Ok(ExitCode::SUCCESS);

@@ -37,10 +37,18 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: APN Apple push, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
+// Areas: APN Apple push, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
+    AuditHeadDiffers = "AUD0004", "the newest row of the audit log is not the one that was written last";
+    AuditHeadForeign = "AUD0006", "the head of the audit log was not written by a server that holds the master key: rows may have been made anew; compare with a backup";
+    AuditNoteDiffers = "AUD0007", "the audit log has another row there than the one that was noted: it was made anew; compare with a backup";
+    AuditNoteMissing = "AUD0008", "the audit log ends before the row that was noted: its end was cut off, or an older backup was restored";
+    AuditRowAdded = "AUD0005", "the row was added to the audit log from outside";
+    AuditRowAltered = "AUD0003", "the row of the audit log was altered";
+    AuditRowMissing = "AUD0001", "the row of the audit log is missing";
+    AuditRowMoved = "AUD0002", "the row of the audit log does not follow the one before it";
     AuthorityCertificateRefused = "CRT0040", "the certificate or its chain does not fit the authority; the reason says what to ask the outside authority for";
     AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";

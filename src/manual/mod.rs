@@ -27,4 +27,6 @@ pub mod decisions {
     pub mod contested_hardware {}
     #[doc = include_str!("decisions/0011-scep-registration-authority.md")]
     pub mod scep_registration_authority {}
+    #[doc = include_str!("decisions/0012-marked-audit-head.md")]
+    pub mod marked_audit_head {}
 }

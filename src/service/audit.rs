@@ -1,6 +1,8 @@
 //! Verifying and reading the audit log.
 
 use crate::app::App;
+use crate::domain::Refusal;
+use crate::domain::audit::Place;
 use crate::service::Result;
 use crate::store::audit::{self, Row};
 
@@ -8,60 +10,82 @@ use crate::store::audit::{self, Row};
 const PAGE: i64 = 1000;
 
 /// What a check of the whole chain found.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
     /// Rows that are as they were written.
     pub sound: i64,
+    /// The newest of them, to be noted elsewhere; none in an empty log.
+    pub head: Option<Place>,
     /// The first thing that is wrong.
     pub broken: Option<Broken>,
 }
 
 /// A row that is not as it was written.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Broken {
     /// Where in the chain.
     pub seq: i64,
     /// What is wrong.
-    pub what: &'static str,
+    pub why: Refusal,
 }
 
-/// Walks the whole chain and names the first row that was altered, removed, moved or added. Rows that are written meanwhile do no harm.
+impl std::fmt::Display for Broken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} (row {})", self.why, self.seq)
+    }
+}
+
+/// Walks the whole chain and names the first row that was altered, removed, moved or added; then the head must bear our mark. With `noted`,
+/// the chain must hold that row. Rows that are written meanwhile do no harm.
 ///
 /// # Errors
 /// Only the database's own.
-pub async fn verify(app: &App) -> Result<Report> {
+pub async fn verify(app: &App, noted: Option<&Place>) -> Result<Report> {
     let (mut seq, mut hash) = (0_i64, String::new());
-    let broken = |seq, what| Ok(Report { sound: seq - 1, broken: Some(Broken { seq, what }) });
     loop {
         let after = seq;
         // The rows before the head: a row and its head are written together, so no row that is read here lies beyond the head.
         let (rows, head) = app.store.read(move |c| Ok((audit::list(c, after, PAGE)?, audit::head(c)?))).await?;
         for row in &rows {
             let next = seq + 1;
-            if row.seq != next {
-                return broken(next, "the row is missing");
-            }
-            if row.previous_hash != hash {
-                return broken(next, "the row does not follow the one before it");
-            }
-            if row.link().hash() != row.hash {
-                return broken(next, "the row was altered");
+            let why = if row.seq != next {
+                Some(Refusal::AuditRowMissing)
+            } else if row.previous_hash != hash {
+                Some(Refusal::AuditRowMoved)
+            } else if row.link().hash() != row.hash {
+                Some(Refusal::AuditRowAltered)
+            } else if noted.is_some_and(|noted| noted.seq == next && noted.hash != row.hash) {
+                Some(Refusal::AuditNoteDiffers)
+            } else if next == head.seq && row.hash != head.hash {
+                Some(Refusal::AuditHeadDiffers)
+            } else {
+                None
+            };
+            if let Some(why) = why {
+                return Ok(broken(next, why));
             }
             (seq, hash) = (next, row.hash.clone());
-            if seq == head.0 && hash != head.1 {
-                return broken(next, "the row is not the one that was written last");
-            }
         }
         if i64::try_from(rows.len()).unwrap_or(PAGE) < PAGE {
-            return match seq.cmp(&head.0) {
+            return Ok(match seq.cmp(&head.seq) {
                 // The head may be of a moment after the rows.
-                std::cmp::Ordering::Less if still_missing(app, seq).await? => broken(seq + 1, "the row is missing"),
+                std::cmp::Ordering::Less if still_missing(app, seq).await? => broken(seq + 1, Refusal::AuditRowMissing),
                 std::cmp::Ordering::Less => continue,
-                std::cmp::Ordering::Greater => broken(head.0 + 1, "the row was added from outside"),
-                std::cmp::Ordering::Equal => Ok(Report { sound: seq, broken: None }),
-            };
+                std::cmp::Ordering::Greater => broken(head.seq + 1, Refusal::AuditRowAdded),
+                std::cmp::Ordering::Equal => match app.store.head_key() {
+                    Some(key) if key.fits(&head)? => match noted {
+                        Some(noted) if noted.seq > seq => broken(seq + 1, Refusal::AuditNoteMissing),
+                        _ => Report { sound: seq, head: (seq > 0).then_some(Place { seq, hash }), broken: None },
+                    },
+                    _ => broken(seq, Refusal::AuditHeadForeign),
+                },
+            });
         }
     }
+}
+
+fn broken(seq: i64, why: Refusal) -> Report {
+    Report { sound: (seq - 1).max(0), head: None, broken: Some(Broken { seq, why }) }
 }
 
 /// Whether nothing follows a row although the head says so.

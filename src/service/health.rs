@@ -1,10 +1,7 @@
 //! Whether the server can do its work.
 
-use std::path::Path;
-
 use super::{Error, Result};
 use crate::app::App;
-use crate::domain::audit::Entry;
 use crate::store;
 
 /// How long the database may take to say that it is there.
@@ -20,14 +17,4 @@ pub async fn check_ready(app: &App) -> Result<()> {
         Ok(answer) => Ok(answer?),
         Err(_) => Err(Error::Unavailable("the database does not answer".into())),
     }
-}
-
-/// Writes a copy of the database to `target`, which must not exist.
-///
-/// # Errors
-/// [`Error::Unavailable`] on PostgreSQL, or when the copy cannot be written.
-pub async fn back_up(app: &App, target: &Path, actor: &str) -> Result<()> {
-    app.store.backup(target).await?;
-    let (now, entry) = (app.now(), Entry::new(actor, "instance.backup", format!("file:{}", target.display()), "local"));
-    Ok(app.store.write(move |tx| store::audit::append(tx, &entry, now).map(drop)).await?)
 }

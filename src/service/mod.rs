@@ -4,6 +4,7 @@
 pub mod apple;
 pub mod audit;
 pub mod background;
+pub mod backup;
 pub mod compliance;
 pub mod desired;
 pub mod device;

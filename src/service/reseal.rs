@@ -43,13 +43,13 @@ pub async fn check_master_key(store: &Store, sealer: &Sealer) -> Result<()> {
     let found = match found {
         Some(found) => found,
         None => {
-            let fresh = hex::encode(sealer.seal(sealed::META_VALUE, b"muster")?);
+            let fresh = hex::encode(sealer.seal(sealed::CANARY, b"muster")?);
             // Another node may have come first, perhaps with another key: what stays is judged like any other.
             store.write(move |tx| meta::insert_value_once(tx, sealed::CANARY, &fresh)).await?
         }
     };
     let bytes = hex::decode(&found).map_err(Error::internal)?;
-    match sealer.open(sealed::META_VALUE, &bytes) {
+    match sealer.open(sealed::CANARY, &bytes) {
         Ok(_) => Ok(()),
         Err(SealError::UnknownKey(id)) => Err(Error::Unavailable(format!(
             "the master key does not belong to this database, which is sealed under key {id:08x}; restore the right master.key (from a \
@@ -87,7 +87,7 @@ pub async fn follow(app: &App) -> Result<()> {
             app.config.master_key_path().display()
         )));
     };
-    new.open(sealed::META_VALUE, &canary)?;
+    new.open(sealed::CANARY, &canary)?;
     app.replace_sealer(new);
     tracing::info!(key = format!("{id:08x}"), "another node has changed the master key");
     Ok(())
@@ -200,8 +200,8 @@ pub async fn rotate(app: &App, actor: &str) -> Result<Report> {
 async fn move_canary(app: &App, fresh: &Sealer) -> Result<()> {
     let old = app.store.read(|c| meta::find_value(c, sealed::CANARY)).await?.unwrap_or_default();
     let bytes = hex::decode(&old).map_err(Error::internal)?;
-    let plain = fresh.open(sealed::META_VALUE, &bytes)?;
-    let (new, now) = (hex::encode(fresh.seal(sealed::META_VALUE, plain.expose())?), app.now());
+    let plain = fresh.open(sealed::CANARY, &bytes)?;
+    let (new, now) = (hex::encode(fresh.seal(sealed::CANARY, plain.expose())?), app.now());
     let moved = app
         .store
         .write(move |tx| {
@@ -266,9 +266,9 @@ pub async fn reseal(app: &App) -> Result<Report> {
     }
     for (key, old) in app.store.read(sealed::list_meta).await? {
         let bytes = hex::decode(&old).map_err(Error::internal)?;
-        if let Some(fresh) = sealed_again(&app.sealer(), sealed::META_VALUE, &key, &bytes)? {
+        if let Some(fresh) = sealed_again(&app.sealer(), key, key, &bytes)? {
             let fresh = hex::encode(fresh);
-            app.store.write(move |tx| sealed::claim_meta(tx, &key, &old, &fresh)).await?;
+            app.store.write(move |tx| sealed::claim_meta(tx, key, &old, &fresh)).await?;
             report.resealed += 1;
         } else {
             report.current += 1;

@@ -2,11 +2,12 @@
 
 use crate::app::App;
 use crate::clock::{DAY, Time};
-use crate::domain::audit::Entry;
+use crate::domain::audit::{Entry, HeadKey};
 use crate::domain::tap::Policy;
 use crate::domain::user::{Role, User};
 use crate::ids::{TenantId, UserId};
-use crate::secret::Sealer;
+use crate::secret::{Sealer, random};
+use crate::store::sealed::AUDIT_KEY;
 use crate::store::{self, Store};
 
 use super::{Error, Result, directory, identity, pki, reseal};
@@ -21,7 +22,19 @@ const TENANT: &str = "tenant";
 pub async fn find_tenant(store: &Store, sealer: &Sealer) -> Result<Option<TenantId>> {
     let Some(tenant) = store.read(|conn| store::meta::find_value(conn, TENANT)).await? else { return Ok(None) };
     reseal::check_master_key(store, sealer).await?;
+    open_head_key(store, sealer).await?;
     TenantId::parse(&tenant).ok_or_else(|| Error::internal(anyhow::anyhow!("the tenant id is damaged"))).map(Some)
+}
+
+/// Opens the key that marks the head of the audit log. It is made with the organisation and never anew: a log whose key is gone would be
+/// one that anybody can write.
+async fn open_head_key(store: &Store, sealer: &Sealer) -> Result<()> {
+    let Some(sealed) = store.read(|conn| store::meta::find_value(conn, AUDIT_KEY)).await? else {
+        return Err(Error::Unavailable("the key of the audit log is missing in the database; restore a backup".into()));
+    };
+    let key = sealer.open(AUDIT_KEY, &hex::decode(sealed).map_err(Error::internal)?)?;
+    store.mark_heads(HeadKey::new(key));
+    Ok(())
 }
 
 /// Makes the organisation of an empty database; of two that try at once one wins, and both learn the same id.
@@ -29,7 +42,14 @@ pub async fn find_tenant(store: &Store, sealer: &Sealer) -> Result<Option<Tenant
 /// # Errors
 /// [`Error::Unavailable`] when the master keys are not this database's.
 pub async fn create_tenant(store: &Store, sealer: &Sealer, actor: &str, now: Time) -> Result<TenantId> {
+    if let Some(tenant) = find_tenant(store, sealer).await? {
+        return Ok(tenant);
+    }
     reseal::check_master_key(store, sealer).await?;
+    let key = hex::encode(sealer.seal(AUDIT_KEY, &random::<32>()?)?);
+    // Of nodes that start side by side the first one's key stays, as with the tenant.
+    store.write(move |tx| store::meta::insert_value_once(tx, AUDIT_KEY, &key).map(drop)).await?;
+    open_head_key(store, sealer).await?;
     let (fresh, actor) = (TenantId::new(), actor.to_owned());
     store
         .write(move |tx| {
@@ -37,6 +57,7 @@ pub async fn create_tenant(store: &Store, sealer: &Sealer, actor: &str, now: Tim
             if store::meta::insert_value_once(tx, TENANT, fresh.as_str())? != fresh.as_str() {
                 return Ok(());
             }
+            store::audit::update_head_begun(tx)?;
             store::audit::append(tx, &Entry::new(actor.clone(), "tenant.create", format!("tenant:{fresh}"), "local"), now)?;
             Ok(())
         })

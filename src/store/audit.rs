@@ -1,11 +1,12 @@
-//! The audit log and its hash chain.
+//! The audit log, its hash chain, and the marked head of the chain.
 
 use diesel::prelude::*;
 
 use super::schema::{audit, audit_head};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
-use crate::domain::audit::{Entry, Link};
+use crate::domain::audit::{Entry, Head, Link};
+use crate::secret::SealError;
 
 /// A stored row.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable, serde::Serialize)]
@@ -51,16 +52,30 @@ impl Row {
     }
 }
 
+/// Marks the head of a log that has no row yet, so that nobody can begin the log again unseen.
+///
+/// # Errors
+/// [`Error::Corrupt`] when the store has no key for it, else only the database's own.
+pub fn update_head_begun(tx: &mut Tx<'_>) -> Result<()> {
+    let mark = tx.head_key().ok_or_else(|| Error::corrupt("there is no key for the audit log"))?.mark(0, "").map_err(crypto)?;
+    let untouched = audit_head::table.find(1).filter(audit_head::seq.eq(0)).filter(audit_head::mark.eq(""));
+    diesel::update(untouched).set(audit_head::mark.eq(mark)).execute(tx.conn())?;
+    Ok(())
+}
+
 /// Appends a row. Call it last in the transaction: on PostgreSQL the chain's head is locked until the commit.
+///
+/// The new head is marked only when the old one is ours: a chain that somebody else made stays without a mark, whatever is appended.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn append(tx: &mut Tx<'_>, entry: &Entry, now: Time) -> Result<()> {
     // The update takes the head's row lock, so two nodes never extend the same head.
     diesel::update(audit_head::table.find(1)).set(audit_head::seq.eq(audit_head::seq + 1)).execute(tx.conn())?;
-    let (seq, previous_hash): (i64, String) = audit_head::table.find(1).select((audit_head::seq, audit_head::hash)).first(tx.conn())?;
+    let taken = head(tx.conn())?;
+    let before = Head { seq: taken.seq - 1, ..taken.clone() };
     let mut row = Row {
-        seq,
+        seq: taken.seq,
         at: now.0,
         actor: entry.actor.clone(),
         action: entry.action.to_owned(),
@@ -68,13 +83,21 @@ pub fn append(tx: &mut Tx<'_>, entry: &Entry, now: Time) -> Result<()> {
         origin: entry.origin.clone(),
         before: entry.before.clone(),
         after: entry.after.clone(),
-        previous_hash,
+        previous_hash: before.hash.clone(),
         hash: String::new(),
     };
     row.hash = row.link().hash();
-    diesel::update(audit_head::table.find(1)).set(audit_head::hash.eq(&row.hash)).execute(tx.conn())?;
+    let mark = match tx.head_key() {
+        Some(key) if key.fits(&before).map_err(crypto)? => key.mark(row.seq, &row.hash).map_err(crypto)?,
+        _ => String::new(),
+    };
+    diesel::update(audit_head::table.find(1)).set((audit_head::hash.eq(&row.hash), audit_head::mark.eq(mark))).execute(tx.conn())?;
     diesel::insert_into(audit::table).values(row).execute(tx.conn())?;
     Ok(())
+}
+
+fn crypto(error: openssl::error::ErrorStack) -> Error {
+    SealError::from(error).into()
 }
 
 /// A page of rows after `seq`, oldest first.
@@ -85,10 +108,12 @@ pub fn list(conn: &mut Conn, after: i64, limit: i64) -> Result<Vec<Row>> {
     audit::table.filter(audit::seq.gt(after)).order(audit::seq).limit(limit).select(Row::as_select()).load(conn).map_err(Error::from)
 }
 
-/// Position and hash of the newest row.
+/// Where the chain ends.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn head(conn: &mut Conn) -> Result<(i64, String)> {
-    audit_head::table.find(1).select((audit_head::seq, audit_head::hash)).first(conn).map_err(Error::from)
+pub fn head(conn: &mut Conn) -> Result<Head> {
+    let (seq, hash, mark) =
+        audit_head::table.find(1).select((audit_head::seq, audit_head::hash, audit_head::mark)).first(conn).map_err(Error::from)?;
+    Ok(Head { seq, hash, mark })
 }

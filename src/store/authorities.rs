@@ -275,6 +275,17 @@ pub fn claim_crl_number(tx: &mut Tx<'_>, id: &AuthorityId, only_due: Option<Time
     Ok(Some(authorities::table.find(id.as_str()).select(authorities::crl_number).first(tx.conn())?))
 }
 
+/// Lets the CRL numbers of all authorities jump ahead by that many, and new lists be due at once.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_crl_numbers(tx: &mut Tx<'_>, by: i64) -> Result<()> {
+    diesel::update(authorities::table)
+        .set((authorities::crl_number.eq(authorities::crl_number + by), authorities::crl_due_at.eq(0)))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
 /// After publishing the list of that number: the next one is due at `next`, unless since [`claim_crl_number`] a certificate was revoked
 /// or another number was taken.
 ///

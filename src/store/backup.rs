@@ -6,7 +6,21 @@ use std::path::{Path, PathBuf};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query, sql_types};
 
-use super::{Error, Result, lock_file, unavailable};
+use super::{Error, Result, lock_file, real_path, unavailable};
+
+/// Where a restored database says so in `meta`, until the first start after it.
+pub const RESTORED: &str = "restored";
+
+/// What is known of a restoration.
+#[derive(Debug, serde::Deserialize, serde::Serialize)]
+pub struct Note {
+    /// Who restored: `cli:<user>`.
+    pub by: String,
+    /// The copy, or `postgresql` when it was restored by other means.
+    pub from: String,
+    /// When, RFC 3339.
+    pub at: String,
+}
 
 #[derive(QueryableByName)]
 struct Said {
@@ -31,18 +45,26 @@ pub(super) fn copy(source: &str, target: &Path) -> Result<()> {
     copied
 }
 
-/// Puts a copy in the place of a database that no process has open. What was there is kept beside it; the answer is where.
+/// Puts a copy in the place of a database that no process has open, with a note that it is a copy. What was there is kept beside it; the
+/// answer is where.
 ///
 /// # Errors
 /// [`Error::Unavailable`] when the copy is damaged or no database of ours, when a process has the database open, or when a file cannot be
 /// written.
-pub fn restore(copy: &Path, target: &Path, stamp: &str) -> Result<Option<PathBuf>> {
+pub fn restore(copy: &Path, target: &Path, stamp: &str, note: &Note) -> Result<Option<PathBuf>> {
+    let target = &real_path(target)?;
     let _lock = lock_file(target)?;
     check(copy)?;
     let failed = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", target.display()));
     let draft = target.with_extension("restoring");
-    let mut file = std::fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft).map_err(failed)?;
+    // A draft that a crash left behind would keep the mode it has: the file is always a new one.
+    match std::fs::remove_file(&draft) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed(e)),
+        _ => {}
+    }
+    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft).map_err(failed)?;
     std::io::copy(&mut std::fs::File::open(copy).map_err(failed)?, &mut file).map_err(failed)?;
+    write_note(&draft, note)?;
     file.sync_all().map_err(failed)?;
     // Whatever was kept before stays.
     let name = |n: u32| target.with_extension(if n == 0 { format!("before-{stamp}") } else { format!("before-{stamp}-{n}") });
@@ -64,6 +86,19 @@ pub fn restore(copy: &Path, target: &Path, stamp: &str) -> Result<Option<PathBuf
     let directory = target.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
     std::fs::File::open(directory).and_then(|d| d.sync_all()).map_err(failed)?;
     Ok(had_one.then_some(kept))
+}
+
+/// Says in a copy that it was restored.
+fn write_note(draft: &Path, note: &Note) -> Result<()> {
+    let text = draft.to_str().ok_or_else(|| Error::Unavailable("the path is not UTF-8".into()))?;
+    let mut conn = SqliteConnection::establish(text).map_err(unavailable)?;
+    // Nothing stays in a log beside the file, which is to be moved alone.
+    conn.batch_execute("PRAGMA journal_mode = DELETE; PRAGMA synchronous = FULL")?;
+    sql_query("INSERT OR REPLACE INTO meta (key, value) VALUES ($1, $2)")
+        .bind::<sql_types::Text, _>(RESTORED)
+        .bind::<sql_types::Text, _>(serde_json::to_string(note)?)
+        .execute(&mut conn)?;
+    Ok(())
 }
 
 /// The file is a whole database of ours.

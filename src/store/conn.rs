@@ -5,6 +5,7 @@ use diesel::r2d2::{ManageConnection, R2D2Connection as _};
 use diesel::{Connection as _, MultiConnection, PgConnection, SqliteConnection};
 
 use super::{Error, Result};
+use crate::domain::audit::HeadKey;
 
 /// A connection to either database. Queries are written once; see `store::dialect` for the few that differ.
 #[derive(MultiConnection)]
@@ -16,16 +17,24 @@ pub enum Conn {
 }
 
 /// A connection inside a write transaction: only the writer makes one, so writing outside a transaction does not compile.
-pub struct Tx<'a>(&'a mut Conn);
+pub struct Tx<'a> {
+    conn: &'a mut Conn,
+    head_key: Option<&'a HeadKey>,
+}
 
 impl<'a> Tx<'a> {
-    pub(super) fn new(conn: &'a mut Conn) -> Self {
-        Self(conn)
+    pub(super) fn new(conn: &'a mut Conn, head_key: Option<&'a HeadKey>) -> Self {
+        Self { conn, head_key }
+    }
+
+    /// The key that marks the head of the audit log.
+    pub(super) fn head_key(&self) -> Option<&'a HeadKey> {
+        self.head_key
     }
 
     /// The connection, for reads inside the transaction and for the store's own statements.
     pub fn conn(&mut self) -> &mut Conn {
-        self.0
+        self.conn
     }
 }
 

@@ -40,3 +40,13 @@ pub fn insert_value_once(tx: &mut Tx<'_>, key: &str, value: &str) -> Result<Stri
         .execute(c))?;
     Ok(meta::table.find(key).select(meta::value).first(tx.conn())?)
 }
+
+/// Takes the value under `key` away; `None` when there is none (any more).
+///
+/// # Errors
+/// Only the database's own.
+pub fn take_value(tx: &mut Tx<'_>, key: &str) -> Result<Option<String>> {
+    let value = find_value(tx.conn(), key)?;
+    let taken = diesel::delete(meta::table.find(key)).execute(tx.conn())?;
+    Ok(value.filter(|_| taken > 0))
+}

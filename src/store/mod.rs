@@ -40,7 +40,7 @@ pub mod users;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use diesel::r2d2::Pool;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
@@ -48,6 +48,8 @@ use tokio::sync::oneshot;
 
 pub use conn::{Conn, Tx};
 pub use error::{Error, Result};
+
+use crate::domain::audit::HeadKey;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
@@ -84,6 +86,8 @@ struct Inner {
     writer: Option<writer::Writer>,
     /// The SQLite file.
     path: Option<String>,
+    /// The key that marks the head of the audit log, once the instance is opened.
+    head_key: Arc<OnceLock<HeadKey>>,
     /// Held as long as the process writes: one process owns a SQLite file.
     _lock: Option<Lock>,
 }
@@ -114,20 +118,35 @@ impl Store {
                     done?;
                 }
                 drop(first);
-                Ok(Self(Arc::new(Inner { pool, writer: None, path: None, _lock: None })))
+                Ok(Self(Arc::new(Inner { pool, writer: None, path: None, head_key: Arc::default(), _lock: None })))
             }
             Location::Sqlite(path) => {
-                let lock = lock_file(path)?;
+                let path = real_path(path)?;
+                let lock = lock_file(&path)?;
                 let text = path.to_str().ok_or_else(|| Error::Unavailable("the database path is not UTF-8".into()))?;
+                // SQLite gives its other files the rights of this one.
+                drop(private_file(&path)?);
                 let mut conn = conn::open_sqlite_writer(text)?;
                 if let Conn::Sqlite(c) = &mut conn {
                     c.run_pending_migrations(SQLITE).map_err(|e| Error::Unavailable(format!("migration: {e}")))?;
                 }
                 let pool = builder.build(conn::Manager::SqliteReader(text.to_owned())).map_err(unavailable)?;
-                let writer = writer::Writer::start(conn)?;
-                Ok(Self(Arc::new(Inner { pool, writer: Some(writer), path: Some(text.to_owned()), _lock: Some(lock) })))
+                let head_key = Arc::<OnceLock<HeadKey>>::default();
+                let writer = writer::Writer::start(conn, Arc::clone(&head_key))?;
+                Ok(Self(Arc::new(Inner { pool, writer: Some(writer), path: Some(text.to_owned()), head_key, _lock: Some(lock) })))
             }
         }
+    }
+
+    /// From now on the head of the audit log is marked with this key; the first one stays.
+    pub fn mark_heads(&self, key: HeadKey) {
+        drop(self.0.head_key.set(key));
+    }
+
+    /// The key that marks the head of the audit log; `None` before the instance is opened.
+    #[must_use]
+    pub fn head_key(&self) -> Option<&HeadKey> {
+        self.0.head_key.get()
     }
 
     /// Whether other processes may work on this database at the same time.
@@ -212,7 +231,7 @@ impl Store {
     {
         let Some(writer) = &self.0.writer else {
             let inner = Arc::clone(&self.0);
-            return tokio::task::spawn_blocking(move || postgres_write(&inner.pool, &job)).await.map_err(unavailable)?;
+            return tokio::task::spawn_blocking(move || postgres_write(&inner, &job)).await.map_err(unavailable)?;
         };
         let (answer, answered) = oneshot::channel::<Result<T>>();
         writer.submit(Box::new(move |tx| {
@@ -239,12 +258,12 @@ impl Store {
     }
 }
 
-fn postgres_write<T>(pool: &Pool<conn::Manager>, job: &(impl Fn(&mut Tx<'_>) -> Result<T> + Send)) -> Result<T> {
+fn postgres_write<T>(inner: &Inner, job: &(impl Fn(&mut Tx<'_>) -> Result<T> + Send)) -> Result<T> {
     use diesel::Connection as _;
-    let mut conn = pool.get().map_err(unavailable)?;
+    let mut conn = inner.pool.get().map_err(unavailable)?;
     let mut tries = 0;
     loop {
-        match conn.transaction(|c| job(&mut Tx::new(c))) {
+        match conn.transaction(|c| job(&mut Tx::new(c, inner.head_key.get()))) {
             Err(Error::Busy) if tries < RETRIES => tries += 1,
             other => return other,
         }
@@ -265,15 +284,34 @@ impl Drop for Lock {
     }
 }
 
-/// Takes the advisory lock that says "this process writes this file".
+/// The same file by the name that every process finds it under, whatever links lead to it.
+///
+/// # Errors
+/// [`Error::Unavailable`] when its folder does not exist.
+fn real_path(path: &Path) -> Result<PathBuf> {
+    let failed = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", path.display()));
+    match path.canonicalize() {
+        Ok(real) => Ok(real),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let folder = path.parent().filter(|d| !d.as_os_str().is_empty()).unwrap_or_else(|| Path::new("."));
+            let name = path.file_name().ok_or_else(|| failed(error))?;
+            Ok(folder.canonicalize().map_err(failed)?.join(name))
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Opens a file for writing; one that is made now is its owner's only.
+fn private_file(path: &Path) -> Result<std::fs::File> {
+    use std::os::unix::fs::OpenOptionsExt as _;
+    let opened = std::fs::OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(path);
+    opened.map_err(|e| Error::Unavailable(format!("{}: {e}", path.display())))
+}
+
+/// Takes the advisory lock that says "this process writes this file", by its [`real_path`].
 fn lock_file(path: &Path) -> Result<Lock> {
     let lock_path = path.with_extension("lock");
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&lock_path)
-        .map_err(|e| Error::Unavailable(format!("{}: {e}", lock_path.display())))?;
+    let file = private_file(&lock_path)?;
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Unavailable(format!(

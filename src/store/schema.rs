@@ -508,6 +508,7 @@ diesel::table! {
         id -> BigInt,
         seq -> BigInt,
         hash -> Text,
+        mark -> Text,
     }
 }
 

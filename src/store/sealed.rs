@@ -1,5 +1,6 @@
 //! Everything that is sealed, in one list, for re-sealing under a new master key: columns named `sealed_…`, and values of `meta` whose
-//! key begins with `sealed.` (in hex). A value is sealed for the purpose `table.column`, or [`META_VALUE`].
+//! key begins with `sealed.` (in hex). A value is sealed for the purpose `table.column`, or for its key in `meta`, so that none opens in the
+//! place of another.
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Binary, Text};
@@ -35,12 +36,18 @@ pub const SESSION_STATE: &str = "dm_sessions.sealed_state";
 pub const COMMAND_PAYLOAD: &str = "commands.sealed_payload";
 /// Purpose of what devices said to orders, sealed.
 pub const COMMAND_RESULT: &str = "commands.sealed_result";
-/// Purpose of sealed values in `meta`.
-pub const META_VALUE: &str = "meta.value";
-/// What the keys of sealed values in `meta` begin with.
-pub const META_PREFIX: &str = "sealed.";
 /// The value in `meta` that shows whether a master key belongs to this database.
 pub const CANARY: &str = "sealed.canary";
+/// The key that marks the head of the audit log.
+pub const AUDIT_KEY: &str = "sealed.audit_key";
+/// The key that marks SCEP challenges as ours.
+pub const SCEP_CHALLENGE_KEY: &str = "sealed.scep_challenge_key";
+/// The pepper of Temporary Access Passes.
+pub const TAP_PEPPER: &str = "sealed.tap_pepper";
+/// The key that marks what comes back with the terms of use.
+pub const TERMS_KEY: &str = "sealed.terms_key";
+/// The keys of all sealed values in `meta`.
+pub const META: &[&str] = &[AUDIT_KEY, CANARY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
 
 /// A sealed column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,12 +113,17 @@ pub fn claim_value(tx: &mut Tx<'_>, column: Column, old: &Value, sealed: &[u8]) 
     Ok(query.execute(tx.conn())? > 0)
 }
 
-/// The sealed values in `meta`: key and hex. There are few.
+/// The sealed values in `meta` that are there: key and hex.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_meta(conn: &mut Conn) -> Result<Vec<(String, String)>> {
-    Ok(meta::table.filter(meta::key.like(format!("{META_PREFIX}%"))).order(meta::key).select((meta::key, meta::value)).load(conn)?)
+pub fn list_meta(conn: &mut Conn) -> Result<Vec<(&'static str, String)>> {
+    let mut found = Vec::new();
+    for key in META {
+        let value: Option<String> = meta::table.find(key).select(meta::value).first(conn).optional()?;
+        found.extend(value.map(|value| (*key, value)));
+    }
+    Ok(found)
 }
 
 /// Puts a value in `meta` in place of another, if that is still there.

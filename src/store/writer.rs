@@ -2,13 +2,14 @@
 //! `synchronous = FULL`). A job answers only after its commit; a job that fails is rolled back alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::mpsc;
+use std::sync::{Arc, OnceLock, mpsc};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 
 use super::{Conn, Error, Result, Tx};
+use crate::domain::audit::HeadKey;
 
 /// How many jobs share a commit at most, and how long the first of them waits at most.
 const MAX_JOBS: usize = 256;
@@ -28,11 +29,11 @@ pub(super) struct Writer {
 }
 
 impl Writer {
-    pub(super) fn start(conn: Conn) -> Result<Self> {
+    pub(super) fn start(conn: Conn, head_key: Arc<OnceLock<HeadKey>>) -> Result<Self> {
         let (sender, receiver) = mpsc::sync_channel(QUEUE);
         let thread = std::thread::Builder::new()
             .name("store-writer".into())
-            .spawn(move || run(conn, &receiver))
+            .spawn(move || run(conn, &receiver, &head_key))
             .map_err(|e| Error::Unavailable(e.to_string()))?;
         Ok(Self { sender: Some(sender), thread: Some(thread) })
     }
@@ -61,7 +62,7 @@ impl Drop for Writer {
     }
 }
 
-fn run(mut conn: Conn, jobs: &mpsc::Receiver<Job>) {
+fn run(mut conn: Conn, jobs: &mpsc::Receiver<Job>, head_key: &OnceLock<HeadKey>) {
     while let Ok(first) = jobs.recv() {
         let began = Instant::now();
         if let Err(error) = execute(&mut conn, "BEGIN IMMEDIATE") {
@@ -69,10 +70,10 @@ fn run(mut conn: Conn, jobs: &mpsc::Receiver<Job>) {
             continue;
         }
         let mut acks = Vec::new();
-        let mut whole = run_one(&mut conn, first, &mut acks);
+        let mut whole = run_one(&mut conn, first, head_key, &mut acks);
         while whole.is_ok() && acks.len() < MAX_JOBS && began.elapsed() < MAX_WAIT {
             let Ok(next) = jobs.try_recv() else { break };
-            whole = run_one(&mut conn, next, &mut acks);
+            whole = run_one(&mut conn, next, head_key, &mut acks);
         }
         let committed = whole.and_then(|()| execute(&mut conn, "COMMIT")).map_err(|e| e.to_string());
         if committed.is_err() {
@@ -91,12 +92,12 @@ fn run(mut conn: Conn, jobs: &mpsc::Receiver<Job>) {
 /// # Errors
 /// When the savepoint cannot be closed: SQLite has rolled the whole transaction back by itself (a full disk, no memory). A later savepoint
 /// would then commit on its own, so that the group must end here and nobody in it may hear of success.
-fn run_one(conn: &mut Conn, job: Job, acks: &mut Vec<Ack>) -> Result<()> {
+fn run_one(conn: &mut Conn, job: Job, head_key: &OnceLock<HeadKey>, acks: &mut Vec<Ack>) -> Result<()> {
     if execute(conn, "SAVEPOINT job").is_err() {
         refuse(job, conn, "no savepoint");
         return Ok(());
     }
-    let keep = if let Ok((keep, ack)) = catch_unwind(AssertUnwindSafe(|| job(&mut Tx::new(conn)))) {
+    let keep = if let Ok((keep, ack)) = catch_unwind(AssertUnwindSafe(|| job(&mut Tx::new(conn, head_key.get())))) {
         acks.push(ack);
         keep
     } else {

@@ -1,8 +1,10 @@
 //! The program as people run it.
 
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
@@ -126,6 +128,92 @@ fn orders_reach_a_running_server_and_a_second_server_is_refused() {
     std::fs::remove_file(path.join("data/muster.db")).unwrap();
     json(path, &["restore", "copy.db"]);
     assert_eq!(json(path, &["status"])["tenant"], made["tenant"]);
+}
+
+#[test]
+fn a_client_that_sends_no_order_holds_up_nobody() {
+    let folder = tempfile::tempdir().unwrap();
+    json(folder.path(), &["init"]);
+    let _serving = serve(folder.path());
+    let stuck: Vec<_> = (0..3).map(|_| UnixStream::connect(folder.path().join("data/control.sock")).unwrap()).collect();
+    let began = Instant::now();
+    json(folder.path(), &["status"]);
+    assert!(began.elapsed() < Duration::from_secs(9), "it waited until the others were given up");
+    drop(stuck);
+}
+
+#[test]
+fn the_audit_log_is_checked_against_a_note_kept_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    json(path, &["init"]);
+    let head = json(path, &["audit", "verify"])["head"].as_str().unwrap().to_owned();
+    json(path, &["audit", "verify", "--expect", &head]);
+    let (seq, hash) = head.split_once(':').unwrap();
+    let other = format!("{seq}:{}", hash.chars().rev().collect::<String>());
+    let later = format!("9{seq}:{hash}");
+    let serving = serve(path);
+    for (place, code) in [(&other, "AUD0007"), (&later, "AUD0008")] {
+        assert!(refused(path, &["audit", "verify", "--expect", place]).contains(code), "{place}");
+    }
+    drop(serving);
+    assert!(refused(path, &["audit", "verify", "--expect", "5"]).contains("expected NUMBER:HASH"));
+}
+
+#[test]
+fn a_restored_copy_says_so_and_uses_no_crl_number_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    json(path, &["init"]);
+    let published = |log: &Value, after: i64| -> Vec<i64> {
+        let rows = log.as_array().unwrap().iter().filter(|row| row["action"] == "crl.publish" && row["seq"].as_i64().unwrap() > after);
+        let number = |row: &Value| serde_json::from_str::<Value>(row["after"].as_str().unwrap()).unwrap()["number"].as_i64().unwrap();
+        rows.map(number).collect()
+    };
+    let log = || json(path, &["audit", "list", "--full", "--limit", "1000"]);
+    json(path, &["ca", "crl", "issuing"]);
+    json(path, &["backup", "copy.db"]);
+    json(path, &["ca", "crl", "issuing"]);
+    let before = published(&log(), 0).into_iter().max().unwrap();
+    json(path, &["restore", "copy.db"]);
+    json(path, &["ca", "crl", "issuing"]);
+    let rows = log();
+    let restored = rows.as_array().unwrap().iter().find(|row| row["action"] == "instance.restore").unwrap();
+    assert_eq!(restored["target"], "file:copy.db");
+    assert!(restored["actor"].as_str().unwrap().starts_with("cli:"));
+    let after = published(&rows, restored["seq"].as_i64().unwrap());
+    assert!(!after.is_empty() && after.iter().all(|number| *number > before + 1000), "{before} then {after:?}");
+    json(path, &["audit", "verify"]);
+    // Once for each restoration.
+    json(path, &["status"]);
+    assert_eq!(log().as_array().unwrap().iter().filter(|row| row["action"] == "instance.restore").count(), 1);
+}
+
+#[test]
+fn the_files_of_the_database_are_their_owners_and_links_lead_to_one_lock() {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    json(path, &["init"]);
+    // As somebody makes it who shares it with others.
+    std::fs::set_permissions(path.join("data"), std::fs::Permissions::from_mode(0o755)).unwrap();
+    let serving = serve(path);
+    for file in ["muster.db", "muster.db-wal", "muster.db-shm", "muster.lock"] {
+        let mode = std::fs::metadata(path.join("data").join(file)).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{file}");
+    }
+    symlink(path.join("data"), path.join("same")).unwrap();
+    std::fs::create_dir(path.join("other")).unwrap();
+    symlink(path.join("data/muster.db"), path.join("other/muster.db")).unwrap();
+    std::fs::copy(path.join("data/master.key"), path.join("other/master.key")).unwrap();
+    // Neither finds the other's control socket.
+    for name in ["same/muster.db", "other/muster.db"] {
+        let mut second = Command::new(env!("CARGO_BIN_EXE_muster"));
+        second.current_dir(path).env_clear().args(["--data-dir", "other", "--set", &format!("database={name}"), "status"]);
+        let said = String::from_utf8(second.output().unwrap().stderr).unwrap();
+        assert!(said.contains("another muster process has"), "{name}: {said}");
+    }
+    drop(serving);
 }
 
 #[test]

@@ -266,6 +266,6 @@ async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_sig
         let now = app.store.read(move |c| compliance::find_verdict(c, &device)).await.unwrap().unwrap().verdict.compliant;
         assert_eq!(flips.last().map(String::as_str), Some(if now { "compliant" } else { "not-compliant" }));
     }
-    let report = audit::verify(&app).await.unwrap();
+    let report = audit::verify(&app, None).await.unwrap();
     assert_eq!(report.broken, None);
 }

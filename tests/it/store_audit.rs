@@ -3,14 +3,16 @@
 use std::sync::Arc;
 
 use diesel::RunQueryDsl as _;
+use diesel::sql_types::{BigInt, Text};
 use muster::app::App;
 use muster::clock::{ManualClock, Time};
 use muster::config::Config;
-use muster::domain::audit::Entry;
+use muster::domain::Refusal;
+use muster::domain::audit::{Entry, Head, Place};
 use muster::ids::TenantId;
 use muster::secret::Sealer;
 use muster::service::audit::{self, Broken};
-use muster::store::{self, Store};
+use muster::store::{self, Store, Tx};
 
 use crate::both_backends;
 use crate::support::db;
@@ -20,6 +22,9 @@ fn app(store: Store) -> App {
 }
 
 async fn append(store: &Store, count: usize) {
+    if store.head_key().is_none() {
+        db::begin_audit(store).await;
+    }
     store
         .write(move |tx| {
             (0..count).try_for_each(|n| store::audit::append(tx, &Entry::new("user:1", "test.do", format!("thing:{n}"), "local"), Time(5)))
@@ -39,16 +44,64 @@ async fn check_after(store: &Store, statements: &'static [&'static str]) -> (i64
         })
         .await
         .unwrap();
-    let report = audit::verify(&app(store.clone())).await.unwrap();
+    let report = audit::verify(&app(store.clone()), None).await.unwrap();
     (report.sound, report.broken)
 }
 
-fn broken(seq: i64, what: &'static str) -> (i64, Option<Broken>) {
-    (seq - 1, Some(Broken { seq, what }))
+fn broken(seq: i64, code: &str) -> (i64, Option<Broken>) {
+    let why = *Refusal::ALL.iter().find(|refusal| refusal.code() == code).unwrap();
+    (seq - 1, Some(Broken { seq, why }))
+}
+
+/// What a check that expects the row says.
+async fn check_noted(store: &Store, seq: i64, hash: &str) -> Option<&'static str> {
+    let noted = Place { seq, hash: hash.into() };
+    audit::verify(&app(store.clone()), Some(&noted)).await.unwrap().broken.map(|broken| broken.why.code())
+}
+
+async fn head(store: &Store) -> Head {
+    store.read(store::audit::head).await.unwrap()
+}
+
+async fn set_head(store: &Store, head: &Head) {
+    let head = head.clone();
+    let set = move |tx: &mut Tx<'_>| {
+        diesel::sql_query("UPDATE audit_head SET seq = $1, hash = $2, mark = $3")
+            .bind::<BigInt, _>(head.seq)
+            .bind::<Text, _>(&head.hash)
+            .bind::<Text, _>(&head.mark)
+            .execute(tx.conn())?;
+        Ok(())
+    };
+    store.write(set).await.unwrap();
+}
+
+/// Makes the rows from `from` on anew, with other actors and right hashes, as somebody can who may write the database only.
+async fn forge(store: &Store, from: i64) {
+    let rows = store.read(move |c| store::audit::list(c, from - 2, 100)).await.unwrap();
+    let mut previous = rows[0].hash.clone();
+    for mut row in rows.into_iter().skip(1) {
+        (row.actor, row.previous_hash) = ("user:forged".into(), previous);
+        row.hash = row.link().hash();
+        previous = row.hash.clone();
+        let set = move |tx: &mut Tx<'_>| {
+            diesel::sql_query("UPDATE audit SET actor = $1, previous_hash = $2, hash = $3 WHERE seq = $4")
+                .bind::<Text, _>(&row.actor)
+                .bind::<Text, _>(&row.previous_hash)
+                .bind::<Text, _>(&row.hash)
+                .bind::<BigInt, _>(row.seq)
+                .execute(tx.conn())?;
+            Ok(())
+        };
+        store.write(set).await.unwrap();
+    }
+    let honest = head(store).await;
+    set_head(store, &Head { hash: previous, ..honest }).await;
 }
 
 both_backends! {
     async fn a_log_of_several_pages_is_sound(store: Store) {
+        db::begin_audit(&store).await;
         assert_eq!(check_after(&store, &[]).await, (0, None));
         append(&store, 2003).await;
         assert_eq!(check_after(&store, &[]).await, (2003, None));
@@ -56,23 +109,23 @@ both_backends! {
 
     async fn an_altered_row_is_named(store: Store) {
         append(&store, 5).await;
-        assert_eq!(check_after(&store, &["UPDATE audit SET actor = 'user:2' WHERE seq = 3"]).await, broken(3, "the row was altered"));
+        assert_eq!(check_after(&store, &["UPDATE audit SET actor = 'user:2' WHERE seq = 3"]).await, broken(3, "AUD0003"));
     }
 
     async fn a_state_that_is_taken_away_is_named(store: Store) {
         append(&store, 3).await;
-        assert_eq!(check_after(&store, &["UPDATE audit SET after = '' WHERE seq = 2"]).await, broken(2, "the row was altered"));
+        assert_eq!(check_after(&store, &["UPDATE audit SET after = '' WHERE seq = 2"]).await, broken(2, "AUD0003"));
     }
 
     async fn a_removed_row_is_named(store: Store) {
         append(&store, 5).await;
-        assert_eq!(check_after(&store, &["DELETE FROM audit WHERE seq = 2"]).await, broken(2, "the row is missing"));
+        assert_eq!(check_after(&store, &["DELETE FROM audit WHERE seq = 2"]).await, broken(2, "AUD0001"));
     }
 
     async fn a_removed_row_whose_gap_is_closed_is_named(store: Store) {
         append(&store, 3).await;
         let sql = &["DELETE FROM audit WHERE seq = 2", "UPDATE audit SET seq = 2 WHERE seq = 3"];
-        assert_eq!(check_after(&store, sql).await, broken(2, "the row does not follow the one before it"));
+        assert_eq!(check_after(&store, sql).await, broken(2, "AUD0002"));
     }
 
     async fn swapped_rows_are_named(store: Store) {
@@ -82,32 +135,67 @@ both_backends! {
             "UPDATE audit SET seq = 2 WHERE seq = 3",
             "UPDATE audit SET seq = 3 WHERE seq = 99",
         ];
-        assert_eq!(check_after(&store, sql).await, broken(2, "the row does not follow the one before it"));
+        assert_eq!(check_after(&store, sql).await, broken(2, "AUD0002"));
     }
 
     async fn a_tail_that_was_cut_off_is_found(store: Store) {
         append(&store, 5).await;
-        assert_eq!(check_after(&store, &["DELETE FROM audit WHERE seq > 3"]).await, broken(4, "the row is missing"));
+        assert_eq!(check_after(&store, &["DELETE FROM audit WHERE seq > 3"]).await, broken(4, "AUD0001"));
     }
 
     async fn a_cut_tail_with_a_turned_back_counter_is_found_by_the_heads_hash(store: Store) {
         append(&store, 5).await;
         let sql = &["DELETE FROM audit WHERE seq > 3", "UPDATE audit_head SET seq = 3"];
-        assert_eq!(check_after(&store, sql).await, broken(3, "the row is not the one that was written last"));
+        assert_eq!(check_after(&store, sql).await, broken(3, "AUD0004"));
     }
 
     async fn a_well_formed_row_that_was_added_from_outside_is_found(store: Store) {
         append(&store, 3).await;
-        let before = store.read(store::audit::head).await.unwrap();
+        let before = head(&store).await;
         append(&store, 1).await;
-        store.write(move |tx| {
-            diesel::sql_query("UPDATE audit_head SET seq = $1, hash = $2")
-                .bind::<diesel::sql_types::BigInt, _>(before.0)
-                .bind::<diesel::sql_types::Text, _>(&before.1)
-                .execute(tx.conn())?;
-            Ok(())
-        }).await.unwrap();
-        assert_eq!(check_after(&store, &[]).await, broken(4, "the row was added from outside"));
+        set_head(&store, &before).await;
+        assert_eq!(check_after(&store, &[]).await, broken(4, "AUD0005"));
+    }
+
+    async fn a_tail_that_was_made_anew_with_right_hashes_is_found_by_the_heads_mark_for_good(store: Store) {
+        append(&store, 5).await;
+        forge(&store, 4).await;
+        assert_eq!(check_after(&store, &[]).await, broken(5, "AUD0006"));
+        // Rows of an honest server after it do not make it good.
+        append(&store, 2).await;
+        assert_eq!(check_after(&store, &[]).await, broken(7, "AUD0006"));
+    }
+
+    async fn a_tail_that_was_cut_off_with_a_right_head_is_found_by_its_mark(store: Store) {
+        append(&store, 3).await;
+        let noted = head(&store).await;
+        append(&store, 2).await;
+        assert_eq!(check_noted(&store, noted.seq, &noted.hash).await, None);
+        check_after(&store, &["DELETE FROM audit WHERE seq > 3"]).await;
+        set_head(&store, &Head { mark: head(&store).await.mark, ..noted }).await;
+        assert_eq!(check_after(&store, &[]).await, broken(3, "AUD0006"));
+    }
+
+    async fn a_log_that_was_begun_again_is_found(store: Store) {
+        append(&store, 3).await;
+        check_after(&store, &["DELETE FROM audit", "UPDATE audit_head SET seq = 0, hash = '', mark = ''"]).await;
+        append(&store, 2).await;
+        assert_eq!(check_after(&store, &[]).await, broken(2, "AUD0006"));
+    }
+
+    async fn a_head_that_was_noted_shows_what_was_turned_back_with_an_old_mark(store: Store) {
+        append(&store, 3).await;
+        let old = head(&store).await;
+        append(&store, 2).await;
+        let noted = head(&store).await;
+        check_after(&store, &["DELETE FROM audit WHERE seq > 3"]).await;
+        set_head(&store, &old).await;
+        assert_eq!(check_after(&store, &[]).await, (3, None), "of itself the log cannot know");
+        assert_eq!(check_noted(&store, noted.seq, &noted.hash).await, Some("AUD0008"));
+        append(&store, 1).await;
+        append(&store, 1).await;
+        assert_eq!(check_noted(&store, noted.seq, &noted.hash).await, Some("AUD0007"));
+        assert_eq!(check_noted(&store, old.seq, &old.hash).await, None);
     }
 
     async fn a_check_during_writes_finds_nothing(store: Store) {
@@ -115,7 +203,7 @@ both_backends! {
         let writer = tokio::spawn({ let store = store.clone(); async move { for _ in 0..60 { append(&store, 1).await; } } });
         let app = app(store.clone());
         while !writer.is_finished() {
-            assert_eq!(audit::verify(&app).await.unwrap().broken, None);
+            assert_eq!(audit::verify(&app, None).await.unwrap().broken, None);
         }
         writer.await.unwrap();
         assert_eq!(check_after(&store, &[]).await, (70, None));

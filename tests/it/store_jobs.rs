@@ -13,6 +13,7 @@ use muster::store::apple::sessions::{self, Session};
 use muster::store::{Store, jobs};
 
 use crate::both_backends;
+use crate::support::db;
 
 fn start() -> Time {
     Time::parse("2026-03-01T00:00:00Z").unwrap()
@@ -58,6 +59,7 @@ both_backends! {
     }
 
     async fn every_job_runs_at_the_first_start_then_by_schedule_and_once_after_a_pause(store: Store) {
+        db::begin_audit(&store).await;
         let clock = ManualClock::new(start());
         let app = node(&store, &clock);
         let ended = run_due(&app).await.unwrap();
@@ -91,6 +93,7 @@ both_backends! {
     }
 
     async fn a_failed_job_says_why_and_runs_again_by_schedule(store: Store) {
+        db::begin_audit(&store).await;
         let clock = ManualClock::new(start());
         let app = node(&store, &clock);
         run_due(&app).await.unwrap();
@@ -102,7 +105,7 @@ both_backends! {
         clock.advance(DAY);
         let ended = run_due(&app).await.unwrap();
         let audit = ended.iter().find(|e| e.name == "audit").unwrap();
-        assert!(audit.error.as_deref().unwrap().contains("row 1"), "{audit:?}");
+        assert!(audit.error.as_deref().unwrap().contains("AUD0003"), "{audit:?}");
         let rows = store.read(jobs::list_jobs).await.unwrap();
         let row = rows.iter().find(|r| r.name == "audit").unwrap();
         assert_eq!(row.last_error, audit.error);

@@ -520,6 +520,7 @@ CREATE INDEX audit_by_target ON audit (target, seq);
 CREATE TABLE audit_head (
     id BIGINT NOT NULL PRIMARY KEY,
     seq BIGINT NOT NULL,
-    hash TEXT NOT NULL
+    hash TEXT NOT NULL,
+    mark TEXT NOT NULL
 );
-INSERT INTO audit_head (id, seq, hash) VALUES (1, 0, '');
+INSERT INTO audit_head (id, seq, hash, mark) VALUES (1, 0, '', '');

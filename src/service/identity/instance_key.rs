@@ -4,19 +4,18 @@ use crate::app::App;
 use crate::secret::{Secret, random};
 use crate::service::{Error, Result};
 use crate::store::meta;
-use crate::store::sealed::META_VALUE;
 
-/// The instance's own 256-bit key called `name` (a `meta` key that begins with `sealed.`), made when it is first asked for.
+/// The instance's own 256-bit key called `name` (one of [`crate::store::sealed::META`]), made when it is first asked for.
 pub(crate) async fn instance_key(app: &App, name: &'static str) -> Result<Secret> {
     let stored = app.store.read(move |c| meta::find_value(c, name)).await?;
     let stored = match stored {
         Some(stored) => stored,
         None => {
-            let fresh = hex::encode(app.sealer().seal(META_VALUE, &random::<32>()?)?);
+            let fresh = hex::encode(app.sealer().seal(name, &random::<32>()?)?);
             // Another node may be faster: what is stored first stays.
             app.store.write(move |tx| meta::insert_value_once(tx, name, &fresh)).await?
         }
     };
     let sealed = hex::decode(&stored).map_err(Error::internal)?;
-    Ok(app.sealer().open(META_VALUE, &sealed)?)
+    Ok(app.sealer().open(name, &sealed)?)
 }

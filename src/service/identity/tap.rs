@@ -15,9 +15,9 @@ use crate::domain::user::User;
 use crate::ids::{TapId, UserId};
 use crate::secret::{Secret, hmac_sha256, random, same};
 use crate::service::{Error, Result};
+use crate::store::sealed::TAP_PEPPER;
 use crate::store::{self, Tx, audit, taps, throttles, users};
 
-const PEPPER: &str = "sealed.tap_pepper";
 /// How many open passes of a user are looked at.
 const OPEN_PASSES: i64 = 16;
 /// Longest user name that is looked up.
@@ -50,7 +50,7 @@ impl NewTap {
 /// [`Refusal::TapLength`], [`Refusal::TapLifetime`]; [`Error::NotFound`] without such a user.
 pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<Time>, actor: &str, origin: &str) -> Result<NewTap> {
     let policy = policy.check()?;
-    let pepper = super::instance_key(app, PEPPER).await?;
+    let pepper = super::instance_key(app, TAP_PEPPER).await?;
     let text = loop {
         if let Some(text) = tap::spell(&random::<96>()?, policy.length) {
             break text;
@@ -137,7 +137,7 @@ impl Verdict {
 impl Attempt {
     /// Does the same work for known and unknown users.
     pub(super) async fn prepare(app: &App, user_name: &str, typed: &str, address: IpAddr) -> Result<Self> {
-        let pepper = super::instance_key(app, PEPPER).await?;
+        let pepper = super::instance_key(app, TAP_PEPPER).await?;
         let name = user_name.trim().to_lowercase();
         let name = if name.len() > LONGEST_NAME { String::new() } else { name };
         let now = app.now();

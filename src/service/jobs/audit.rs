@@ -1,4 +1,4 @@
-//! Checks the audit log's chain once a day.
+//! Checks the audit log's chain and its head's mark once a day.
 
 use crate::app::App;
 use crate::service::{Error, Result, audit};
@@ -6,10 +6,10 @@ use crate::service::{Error, Result, audit};
 pub(super) const SCHEDULE: &str = "0 17 3 * * *";
 
 pub(super) async fn run(app: &App) -> Result<()> {
-    let report = audit::verify(app).await?;
+    let report = audit::verify(app, None).await?;
     metrics::gauge!("muster_audit_broken").set(if report.broken.is_some() { 1.0 } else { 0.0 });
     match report.broken {
         None => Ok(()),
-        Some(broken) => Err(Error::internal(anyhow::anyhow!("the audit log is broken at row {}: {}", broken.seq, broken.what))),
+        Some(broken) => Err(Error::Invalid(broken.why, format!("row {}", broken.seq))),
     }
 }

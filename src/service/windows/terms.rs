@@ -15,8 +15,8 @@ use crate::secret::{Secret, hmac_sha256, same};
 use crate::service::identity::instance_key;
 use crate::service::{Error, Result};
 use crate::store::audit;
+use crate::store::sealed::TERMS_KEY;
 
-const KEY: &str = "sealed.terms_key";
 /// How long somebody may read.
 const READING: i64 = 30 * MINUTE;
 /// How long after the answer the device may enrol.
@@ -104,7 +104,7 @@ pub async fn open(app: &App, visit: &Visit, origin: &str) -> Result<Answer> {
         expires: app.now().plus(READING),
     };
     let may_decline = !visit.mode.eq_ignore_ascii_case("azureadjoin");
-    Ok(Answer::Page { state: sign(&instance_key(app, KEY).await?, "state", &state)?, may_decline })
+    Ok(Answer::Page { state: sign(&instance_key(app, TERMS_KEY).await?, "state", &state)?, may_decline })
 }
 
 /// Takes the decision and says where to send the browser.
@@ -112,7 +112,7 @@ pub async fn open(app: &App, visit: &Visit, origin: &str) -> Result<Answer> {
 /// # Errors
 /// [`Refusal::EnrollmentDataInvalid`] when `state` is not ours or too old.
 pub async fn decide(app: &App, state: &str, accepted: bool, origin: &str) -> Result<String> {
-    let key = instance_key(app, KEY).await?;
+    let key = instance_key(app, TERMS_KEY).await?;
     let now = app.now();
     let Some(state) = verified(&key, "state", state).filter(|s: &State| s.expires > now) else {
         record(app, Refusal::EnrollmentDataInvalid.code(), origin).await;
@@ -137,7 +137,7 @@ pub async fn decide(app: &App, state: &str, accepted: bool, origin: &str) -> Res
 /// # Errors
 /// [`Refusal::EnrollmentDataInvalid`] when it is not ours, not this user's, or too old.
 pub(super) async fn check(app: &App, blob: &str, claims: &Claims) -> Result<()> {
-    let key = instance_key(app, KEY).await?;
+    let key = instance_key(app, TERMS_KEY).await?;
     let now = app.now();
     verified(&key, "accepted", blob)
         .filter(|a: &Accepted| a.expires > now && a.tenant_id == claims.tenant_id && a.object_id == claims.object_id)

@@ -97,7 +97,7 @@ pub(super) fn prove_renewals(world: &World, devices: &[(String, Device)], all: &
 
 /// Holds the database against the ledger.
 pub(super) async fn prove(world: &World, app: &App, devices: &[(String, Device)]) {
-    let report = audit::verify(app).await.unwrap();
+    let report = audit::verify(app, None).await.unwrap();
     assert_eq!(report.broken, None);
     let written: BTreeSet<(String, String)> =
         app.store.read(|c| muster::store::audit::list(c, 0, 1_000_000)).await.unwrap().into_iter().map(|r| (r.action, r.target)).collect();

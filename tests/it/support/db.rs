@@ -6,7 +6,9 @@ use std::process::{Command, Stdio};
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use muster::store::{Location, Store};
+use muster::domain::audit::HeadKey;
+use muster::secret::Secret;
+use muster::store::{Location, Store, audit};
 
 /// Runs one async test body on both databases: `both_backends! { async fn name(store: Store) { … } }` makes the tests `name::sqlite` and
 /// `name::postgres`.
@@ -33,6 +35,12 @@ macro_rules! both_backends {
             }
         }
     )+};
+}
+
+/// Begins the audit log of a store that has no organisation.
+pub async fn begin_audit(store: &Store) {
+    store.mark_heads(HeadKey::new(Secret::new(vec![7; 32])));
+    store.write(audit::update_head_begun).await.unwrap();
 }
 
 /// A fresh SQLite store in `folder`.

@@ -16,6 +16,7 @@ use crate::ids::{AuthorityId, DeviceId, EnrollmentId, ProfileId, TenantId, UserI
 use crate::secret::{self, Secret};
 use crate::service::identity::instance_key;
 use crate::service::{Error, Result};
+use crate::store::sealed::SCEP_CHALLENGE_KEY;
 use crate::store::{self, scep};
 
 const VERSION: u8 = 1;
@@ -142,7 +143,7 @@ pub(in crate::service::pki) async fn challenge_key(app: &App) -> Result<Secret> 
     if let Some(key) = app.challenge_key.get() {
         return Ok(key.clone());
     }
-    let key = instance_key(app, "sealed.scep-challenge").await?;
+    let key = instance_key(app, SCEP_CHALLENGE_KEY).await?;
     Ok(app.challenge_key.get_or_init(|| key).clone())
 }
 
