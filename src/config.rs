@@ -60,6 +60,8 @@ settings! {
         /// The header in which the proxies name the client's address: `x-forwarded-for` or `forwarded` (RFC 7239). The other one is ignored, as
         /// a proxy may pass on what a client writes there; the proxies must add to this one, or write it anew.
         proxy_header: String = "x-forwarded-for".into();
+        /// How long orders to devices are kept once they are over, in days; one that waits for a person stays.
+        order_days: u32 = 365;
         /// Bounds on what unauthenticated callers may do.
         limits: Limits = Limits::default();
         /// The face that never asks for a client certificate.

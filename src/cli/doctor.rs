@@ -51,7 +51,8 @@ pub(super) async fn run(config: Config, json: bool) -> anyhow::Result<ExitCode> 
     check_files(&config, &mut found);
     check_instance(&config, &mut found).await;
     check_names(&config, &mut found).await;
-    for (key, host, address) in [("web", config.web_host(), config.web.listen), ("device", config.device_host(), config.device.listen)] {
+    let device = if config.single_port { config.web.listen } else { config.device.listen };
+    for (key, host, address) in [("web", config.web_host(), config.web.listen), ("device", config.device_host(), device)] {
         check_certificate(key, host, address, &mut found).await;
     }
     output::print(&serde_json::to_value(&found.0)?, json)?;
@@ -97,6 +98,7 @@ async fn check_instance(config: &Config, found: &mut Findings) {
                 found.add("same hardware", State::Warning, text);
             }
             check_push(&status, found);
+            check_authority(&status, found);
             if text("version") != env!("CARGO_PKG_VERSION") {
                 found.add("version", State::Warning, format!("the running server is {}: restart it", text("version")));
             }
@@ -104,6 +106,26 @@ async fn check_instance(config: &Config, found: &mut Findings) {
             let state = if drift > MINUTE { State::Wrong } else { State::Ok };
             found.add("clock", state, format!("{}, {} s from the server's", SystemClock.now(), drift / 1000));
         }
+    }
+}
+
+/// Whether what the CA's certificates say of itself is still what is configured.
+fn check_authority(status: &serde_json::Value, found: &mut Findings) {
+    let of = |key: &str| status.get("authority").and_then(|a| a.get(key)).and_then(|v| v.as_str());
+    let (Some(said), Some(now)) = (of("crl_in_certificate"), of("crl")) else { return };
+    if said != now {
+        let advice = format!(
+            "the issuing CA's certificate says that the root's list is at {said}, and this server publishes it at {now}: set pki.url to what \
+             the certificate says, or let that address lead here, too"
+        );
+        found.add("ca address", State::Warning, advice);
+    } else {
+        found.add("ca address", State::Ok, said);
+    }
+    let (Some(name), Some(expected)) = (of("name"), of("name_by_configuration")) else { return };
+    if name != expected {
+        let advice = format!("the root is called {name}, and by the configuration it would be {expected}: set organisation as it was");
+        found.add("ca name", State::Warning, advice);
     }
 }
 

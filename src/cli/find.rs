@@ -37,12 +37,17 @@ pub(super) async fn group(app: &App, text: &str) -> Result<Group> {
     named(found.await, "group")
 }
 
-/// The profile of that kind and name or id.
+/// The profile of that kind and name or id, or the one that came from the ready profile of that name.
 pub(super) async fn profile(app: &App, text: &str, kind: Kind) -> Result<Profile> {
     let (id, name) = (ProfileId::parse(text), text.to_owned());
-    let found = app.store.read(move |conn| match &id {
-        Some(id) => profiles::load_profile(conn, id),
-        None => profiles::find_profile_by_name(conn, &name)?.ok_or(store::Error::NotFound),
+    let ready = super::profile::ready_name(text)?;
+    let found = app.store.read(move |conn| match (&id, &ready) {
+        (Some(id), _) => profiles::load_profile(conn, id),
+        (None, ready) => {
+            let by_name = profiles::find_profile_by_name(conn, &name)?;
+            let by_ready = || ready.as_ref().map_or(Ok(None), |name| profiles::find_profile_by_name(conn, name));
+            by_name.map_or_else(by_ready, |found| Ok(Some(found)))?.ok_or(store::Error::NotFound)
+        }
     });
     let what = if kind == Kind::Compliance { "compliance policy" } else { "configuration profile" };
     named(found.await, what).and_then(|profile| if profile.kind == kind { Ok(profile) } else { Err(Error::NotFound(what)) })

@@ -27,18 +27,38 @@ pub(super) struct Arguments {
 pub(super) async fn run(config: Config, arguments: &Arguments) -> anyhow::Result<Value> {
     let app = prepare(config).await?;
     let welcome = setup::complete(&app, &arguments.admin, &control::own_name()).await?;
-    Ok(json!({
+    let mut answer = json!({
         "organisation": app.config.organisation,
         "tenant": app.tenant.as_str(),
         "administrator": welcome.administrator,
         "temporary_access_pass": welcome.pass,
         "next": "muster serve",
-    }))
+    });
+    if let (Some(warning), Some(fields)) = (unnamed(&app.config), answer.as_object_mut()) {
+        fields.insert("warning".into(), warning.into());
+    }
+    Ok(answer)
+}
+
+/// What to do when certificates name an address of the CA that others cannot reach.
+fn unnamed(config: &Config) -> Option<String> {
+    let open = config.pki.url.is_none() && !config.pki.listen.ip().is_loopback();
+    open.then(|| {
+        format!(
+            "pki.url is not set: certificates say that lists of revocation are at {}. Set it to the address that devices use, delete {} and \
+             run init again before anybody enrols",
+            config.pki_url(),
+            config.data_dir.display()
+        )
+    })
 }
 
 /// Makes authorities and administrator where they are missing, and says on standard output how to sign in.
 pub(super) async fn welcome(app: &Arc<App>, admin: &str) -> anyhow::Result<()> {
     let welcome = setup::complete(app, admin, &control::own_name()).await?;
+    if let (Some(warning), true) = (unnamed(&app.config), welcome.pass.is_some()) {
+        tracing::warn!("{warning}");
+    }
     if let Some(pass) = welcome.pass {
         println!("First administrator: {}\nTemporary Access Pass (one day, one use): {pass}", welcome.administrator);
     }

@@ -4,9 +4,14 @@ use std::io::Write as _;
 
 use serde_json::{Map, Value};
 
+/// A column is not cut to less than that many letters.
+const NARROWEST: usize = 10;
+
 /// Prints an answer. A reader that has gone away is not an error.
 pub(super) fn print(answer: &Value, json: bool) -> anyhow::Result<()> {
-    let text = if json { format!("{answer:#}\n") } else { render(answer) };
+    // `None` where nobody looks: then nothing is cut.
+    let width = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
+    let text = if json { format!("{answer:#}\n") } else { render(answer, width) };
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
@@ -18,8 +23,9 @@ fn is_table(value: &Value) -> bool {
     value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_object))
 }
 
-/// The answer for people: a list of objects as a table, an object as `key  value` lines with the tables in it after them.
-fn render(answer: &Value) -> String {
+/// The answer for people: a list of objects as a table that fits into `width`, an object as `key  value` lines with the tables in it after
+/// them.
+fn render(answer: &Value, width: Option<usize>) -> String {
     match answer {
         Value::Null => String::new(),
         Value::String(text) => format!("{}\n", text.trim_end()),
@@ -27,20 +33,20 @@ fn render(answer: &Value) -> String {
             let (tables, lines): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_table(value));
             let mut text = align(lines.into_iter().map(|(name, value)| vec![name.clone(), cell(value)]).collect());
             for (name, value) in tables {
-                text.push_str(&format!("\n{name}\n{}", render(value)));
+                text.push_str(&format!("\n{name}\n{}", render(value, width)));
             }
             text
         }
         Value::Array(items) if items.is_empty() => "nothing\n".to_owned(),
         Value::Array(items) => match items.iter().map(Value::as_object).collect::<Option<Vec<_>>>() {
-            Some(objects) => table(&objects),
+            Some(objects) => table(&objects, width),
             None => items.iter().map(|item| format!("{}\n", cell(item))).collect(),
         },
         other => format!("{other}\n"),
     }
 }
 
-fn table(objects: &[&Map<String, Value>]) -> String {
+fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
     let mut columns: Vec<&String> = Vec::new();
     for name in objects.iter().flat_map(|object| object.keys()) {
         if !columns.contains(&name) {
@@ -49,7 +55,33 @@ fn table(objects: &[&Map<String, Value>]) -> String {
     }
     let mut rows = vec![columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect::<Vec<_>>()];
     rows.extend(objects.iter().map(|object| columns.iter().map(|name| object.get(*name).map_or_else(String::new, cell)).collect()));
+    if let Some(width) = width {
+        fit(&mut rows, width);
+    }
     align(rows)
+}
+
+/// Cuts the longest columns until the table fits. Identifiers stay whole, because they are copied into other orders.
+fn fit(rows: &mut [Vec<String>], width: usize) {
+    let Some(head) = rows.first().cloned() else { return };
+    let mut widths: Vec<usize> =
+        (0..head.len()).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0)).collect();
+    loop {
+        let excess = (widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)).saturating_sub(width);
+        let cuttable = || (0..widths.len()).filter(|at| head.get(*at).is_some_and(|name| name != "ID"));
+        let Some(longest) = cuttable().max_by_key(|at| widths.get(*at)) else { break };
+        let next = cuttable().filter(|at| *at != longest).filter_map(|at| widths.get(at)).max().copied().unwrap_or(0);
+        let Some(found) = widths.get_mut(longest).filter(|found| excess > 0 && **found > NARROWEST) else { break };
+        // Down to the next longest, which then takes its part.
+        *found = found.saturating_sub(excess).max(next.min(*found - 1)).max(NARROWEST);
+    }
+    for row in rows {
+        for (cell, width) in row.iter_mut().zip(&widths) {
+            if cell.chars().count() > *width {
+                *cell = cell.chars().take(width.saturating_sub(1)).chain(['…']).collect();
+            }
+        }
+    }
 }
 
 /// A value on one line; control characters of strangers do not reach the terminal.
@@ -87,10 +119,26 @@ mod tests {
 
     #[test]
     fn lists_of_objects_are_tables() {
-        let text = render(&json!([{"id": "a", "long_name": "x\u{1b}y"}, {"id": "bbb", "long_name": null}]));
+        let text = render(&json!([{"id": "a", "long_name": "x\u{1b}y"}, {"id": "bbb", "long_name": null}]), None);
         assert_eq!(text, "ID   LONG NAME\na    x y\nbbb  -\n");
-        assert_eq!(render(&json!({"a": [1, 2], "bc": true})), "a   1, 2\nbc  true\n");
-        assert_eq!(render(&json!([])), "nothing\n");
-        assert_eq!(render(&json!({"a": 1, "b": [{"x": 1}], "c": []})), "a  1\nc  -\n\nb\nX\n1\n");
+        assert_eq!(render(&json!({"a": [1, 2], "bc": true}), None), "a   1, 2\nbc  true\n");
+        assert_eq!(render(&json!([]), None), "nothing\n");
+        assert_eq!(render(&json!({"a": 1, "b": [{"x": 1}], "c": []}), None), "a  1\nc  -\n\nb\nX\n1\n");
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal_by_cutting_its_longest_columns() {
+        let id = "0123456789-0123456789-0123456789";
+        let rows = json!([{"id": id, "name": "short", "text": "y".repeat(90), "other": "z".repeat(40)}]);
+        let full = render(&rows, None);
+        assert!(full.contains(&"y".repeat(90)) && full.contains(&"z".repeat(40)));
+        assert_eq!(render(&rows, Some(400)), full);
+        let cut = render(&rows, Some(80));
+        assert!(cut.lines().all(|line| line.chars().count() <= 80), "{cut}");
+        assert!(cut.contains(id) && cut.contains("short") && cut.matches('…').count() == 2, "{cut}");
+        let one = render(&rows, Some(150));
+        assert!(one.contains(&"z".repeat(40)) && one.lines().any(|line| line.chars().count() == 150), "{one}");
+        // What cannot fit is as narrow as it may be.
+        assert!(render(&rows, Some(20)).contains(id));
     }
 }

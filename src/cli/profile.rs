@@ -32,7 +32,7 @@ pub enum Command {
     Ready,
     /// Shows one: whom it is for, and how far the devices have got
     Show {
-        /// Name or id
+        /// Name, id, or name of the ready one
         profile: String,
     },
     /// Makes one, or changes the one of that name, from a TOML or JSON file or a ready one
@@ -43,7 +43,7 @@ pub enum Command {
     },
     /// Gives one another name
     Rename {
-        /// Name or id
+        /// Name, id, or name of the ready one
         profile: String,
         /// The other name
         name: String,
@@ -54,12 +54,12 @@ pub enum Command {
     Unassign(Assign),
     /// Prints one as the file that apply reads
     Export {
-        /// Name or id
+        /// Name, id, or name of the ready one
         profile: String,
     },
     /// Deletes one; devices that have it are told to drop it
     Delete {
-        /// Name or id
+        /// Name, id, or name of the ready one
         profile: String,
     },
 }
@@ -67,7 +67,7 @@ pub enum Command {
 /// For whom.
 #[derive(Debug, clap::Args, Deserialize, Serialize)]
 pub struct Assign {
-    /// Name or id
+    /// Name, id, or name of the ready one
     profile: String,
     /// The members of this group: its devices, and the devices of its users
     #[arg(long, required_unless_present_any = ["all_devices", "all_users"])]
@@ -111,6 +111,11 @@ fn read_draft(name: &str) -> std::result::Result<Box<Draft>, String> {
     }
     let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
     Draft::parse(&text).map(Box::new).map_err(|e| e.to_string())
+}
+
+/// What the ready profile of that name calls itself.
+pub(super) fn ready_name(text: &str) -> Result<Option<String>> {
+    Ok(profile::ready()?.into_iter().find(|(file, _)| stem(file) == text).map(|(_, draft)| draft.display_name))
 }
 
 fn stem(file: &str) -> &str {

@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use openssl::nid::Nid;
+use openssl::x509::X509;
 use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::service::apple::push_certificate;
+use crate::service::pki::authority;
 use crate::service::{self, device, health};
 
 pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
@@ -21,5 +24,31 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "time": app.now().to_string(),
         "apple_push": push_certificate::status(app).await?,
         "contested_hardware": device::contested(app).await?,
+        "authority": authority_says(app).await?,
+    }))
+}
+
+/// What the certificates of our own root and issuing CA say of addresses and names, beside what they would say if they were made today;
+/// null where the issuing CA is of another root.
+async fn authority_says(app: &Arc<App>) -> service::Result<Value> {
+    let own = authority::list(app).await?;
+    let named = |name: &str| own.iter().find(|authority| authority.name == name);
+    let (Some(root), Some(issuing)) = (named(authority::ROOT), named(authority::ISSUING)) else { return Ok(Value::Null) };
+    if !issuing.chain.contains(&root.certificate) {
+        return Ok(Value::Null);
+    }
+    let (issuing, top) = (X509::from_der(&issuing.certificate)?, X509::from_der(&root.certificate)?);
+    let said = issuing.crl_distribution_points().into_iter().flatten().find_map(|point| {
+        let names = point.distpoint()?.fullname()?;
+        names.iter().find_map(|name| name.uri().map(str::to_owned))
+    });
+    let name = top.subject_name().entries_by_nid(Nid::COMMONNAME).next().and_then(|entry| entry.data().to_string().ok());
+    let expected: String = format!("{} Root CA", app.config.organisation);
+    let beyond = expected.chars().count().saturating_sub(64);
+    Ok(json!({
+        "crl_in_certificate": said,
+        "crl": root.crl_url(),
+        "name": name,
+        "name_by_configuration": expected.chars().skip(beyond).collect::<String>(),
     }))
 }

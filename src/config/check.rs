@@ -59,6 +59,7 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     check_base(config, &mut found);
     check_faces(config, &mut found);
     check_ca(config, &mut found);
+    found.range("order_days", config.order_days, 1, 3650);
     let apple = &config.apple;
     found.range("apple.identity_days", apple.identity_days, 2, 3650);
     found.range("apple.renewal_days", apple.renewal_days, 1, u64::from(apple.identity_days.max(2)) - 1);

@@ -79,6 +79,7 @@ refusals! {
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
     EnrollmentSessionOver = "ENR0018", "the enrolment profile is too old, was used or is not ours; get a new one";
     GroupMemberUnknown = "USR0011", "the member does not exist; create the user, or enrol the device, first";
+    GroupNameTaken = "USR0014", "there is a group of that name already; choose another name, or change that one";
     ManagementCredentialsWrong = "MGT0005", "the device's MD5 credentials are wrong, stale or used; it gets a new challenge, and if that fails, too, enrol it again";
     ManagementMessageOutOfOrder = "MGT0001", "the message does not follow the last one of its session; the device has to start a new session";
     ManagementProtocolUnsupported = "MGT0002", "the message is written for another protocol than OMA-DM 1.x";
@@ -103,6 +104,7 @@ refusals! {
     ProfileAddressRefused = "PRF0001", "the address is not one of a node that may be used: begin with ./Device/, ./User/ or ./Vendor/";
     ProfileEntryTwice = "PRF0002", "the profile has the same entry twice; keep one";
     ProfileKindMixed = "PRF0003", "rules and settings do not go into one profile; make a compliance policy and a configuration profile";
+    ProfileNameTaken = "PRF0011", "there is a profile of that name already; choose another name, or change that one";
     ProfilePayloadRefused = "PRF0005", "a payload is of a type that does not exist, or has a wrong name";
     ProfilePlatformUnsupported = "PRF0006", "the catalogue has nothing of this kind for the platform";
     ProfileRuleUnknown = "PRF0007", "the catalogue has no such compliance rule";
@@ -115,6 +117,7 @@ refusals! {
     PushTopicChanged = "APN0003", "the certificate has another topic, and every device would have to enrol again; choose Renew at the entry of the old one, with the same Apple Account";
     PushTopicForeign = "APN0005", "the device listens to another push topic than that of this server's certificate; enrol it again with a new profile";
     PushVendorRefused = "APN0004", "the vendor's key and chain cannot sign a request; the reason says what is wrong";
+    ReceiverNameTaken = "SIG0006", "there is a receiver of that name already; choose another name, or change that one";
     RedirectRefused = "ENR0015", "the answer would go to an address that is no Windows application; start the enrolment from Windows";
     RenewalCertificateExpired = "ENR0009", "the certificate to renew has expired or is not valid yet; enrol the device again";
     RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";
@@ -140,6 +143,7 @@ refusals! {
     UserChannelsTooMany = "ENR0022", "the device has as many managed users as allowed; remove users that it does not need";
     UserInUse = "USR0010", "the user still has devices or certificates, which must stay accounted for; disable the user instead";
     UserNameInvalid = "USR0012", "a user principal name looks like name@domain and is at most 256 characters long";
+    UserNameTaken = "USR0013", "there is a user of that name already; choose another name, or change that one";
     UserUnknown = "ENR0016", "the person is not in the directory of this server; an administrator can add the user";
 }
 

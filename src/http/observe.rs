@@ -53,7 +53,7 @@ pub(super) async fn observe<B: MessageBody>(request: ServiceRequest, next: Next<
     }
     let drain = request.app_data::<Data<Drain>>().cloned();
     let accept = request.headers().get(ACCEPT).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    let in_browser = face == Face::Web && accept.contains("text/html");
+    let in_browser = accept.contains("text/html");
     let answer = error::within(Current { trace_id, in_browser }, async {
         let Some(_in_flight) = drain.as_ref().map(|d| d.enter()).transpose()? else { return Err(Problem::internal().into()) };
         // A handler that panics must cost its own request only.

@@ -1,6 +1,8 @@
 //! What each face answers: one table per face, and nothing is reachable that is not in it.
 
-use actix_web::web::{ServiceConfig, get, post, put, resource};
+use actix_web::Route;
+use actix_web::guard::{Any, Get, Head};
+use actix_web::web::{ServiceConfig, post, put, resource, route};
 
 use super::apple::{enroll as apple_enroll, manage as apple};
 use super::windows::{enroll, manage};
@@ -17,23 +19,28 @@ const MANAGEMENT_EXACTLY: &str = "/ManagementServer/MDM.svc";
 const MANAGEMENT: &str = r"/{path:(?i:ManagementServer/MDM\.svc)}";
 const ENROLLMENT: &str = r"/{path:(?i:EnrollmentServer/Enrollment\.svc)}";
 
+/// GET, and HEAD as the same without the body.
+fn read() -> Route {
+    route().guard(Any(Get()).or(Head()))
+}
+
 /// The face that never asks for a client certificate.
 pub fn web(table: &mut ServiceConfig) {
     table
         .configure(scep::routes)
-        .service(resource("/.well-known/ssf-configuration").route(get().to(signals::show_configuration)))
-        .service(resource(AUTHENTICATE).route(get().to(signin::show)).route(post().to(signin::sign_in)))
-        .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
-        .service(resource(TERMS).route(get().to(enroll::show_terms)).route(post().to(enroll::decide_terms)))
+        .service(resource("/.well-known/ssf-configuration").route(read().to(signals::show_configuration)))
+        .service(resource(AUTHENTICATE).route(read().to(signin::show)).route(post().to(signin::sign_in)))
+        .service(resource(DISCOVERY).route(read().to(enroll::probe)).route(post().to(enroll::discover)))
+        .service(resource(TERMS).route(read().to(enroll::show_terms)).route(post().to(enroll::decide_terms)))
         .service(resource(apple::CHECK_IN).route(put().to(apple::check_in)))
         .service(resource(apple::COMMANDS).route(put().to(apple::connect)))
-        .service(resource("/enroll/apple").route(get().to(apple_enroll::show)).route(post().to(apple_enroll::sign_in)))
-        .service(resource("/enroll/apple/{token}").route(get().to(apple_enroll::show_link)).route(post().to(apple_enroll::use_link)))
-        .service(resource("/enroll/windows").route(get().to(enroll::show_guide)))
-        .service(resource("/healthz").route(get().to(health::show_alive)))
-        .service(resource("/metrics").route(get().to(health::show_metrics)))
-        .service(resource("/readyz").route(get().to(health::show_ready)))
-        .service(resource(JWKS_PATH).route(get().to(signals::show_keys)));
+        .service(resource("/enroll/apple").route(read().to(apple_enroll::show)).route(post().to(apple_enroll::sign_in)))
+        .service(resource("/enroll/apple/{token}").route(read().to(apple_enroll::show_link)).route(post().to(apple_enroll::use_link)))
+        .service(resource("/enroll/windows").route(read().to(enroll::show_guide)))
+        .service(resource("/healthz").route(read().to(health::show_alive)))
+        .service(resource("/metrics").route(read().to(health::show_metrics)))
+        .service(resource("/readyz").route(read().to(health::show_ready)))
+        .service(resource(JWKS_PATH).route(read().to(signals::show_keys)));
 }
 
 /// The face that asks for a client certificate.
@@ -42,23 +49,23 @@ pub fn device(table: &mut ServiceConfig) {
         .service(resource(MANAGEMENT_EXACTLY).route(post().to(manage::receive)))
         .service(resource(apple::CHECK_IN).route(put().to(apple::check_in)))
         .service(resource(apple::COMMANDS).route(put().to(apple::connect)))
-        .service(resource(DISCOVERY).route(get().to(enroll::probe)).route(post().to(enroll::discover)))
+        .service(resource(DISCOVERY).route(read().to(enroll::probe)).route(post().to(enroll::discover)))
         .service(resource(ENROLLMENT).route(post().to(enroll::request_token)))
         .service(resource(MANAGEMENT).route(post().to(manage::receive)))
         .service(resource(POLICY).route(post().to(enroll::get_policies)))
-        .service(resource("/healthz").route(get().to(health::show_alive)));
+        .service(resource("/healthz").route(read().to(health::show_alive)));
 }
 
 /// The plain HTTP face of the CA.
 pub fn pki(table: &mut ServiceConfig) {
     table
-        .service(resource("/aia/{name}.cer").route(get().to(pki::show_certificate)))
-        .service(resource("/aia/{name}.pem").route(get().to(pki::show_chain)))
-        .service(resource("/crl/{name}.crl").route(get().to(pki::show_crl)))
+        .service(resource("/aia/{name}.cer").route(read().to(pki::show_certificate)))
+        .service(resource("/aia/{name}.pem").route(read().to(pki::show_chain)))
+        .service(resource("/crl/{name}.crl").route(read().to(pki::show_crl)))
         .service(resource("/ocsp/{name}").route(post().to(pki::answer_posted)))
-        .service(resource("/ocsp/{name}/{request:.*}").route(get().to(pki::answer_got)))
-        .service(resource("/healthz").route(get().to(health::show_alive)))
-        .service(resource("/metrics").route(get().to(health::show_metrics)))
-        .service(resource("/readyz").route(get().to(health::show_ready)))
+        .service(resource("/ocsp/{name}/{request:.*}").route(read().to(pki::answer_got)))
+        .service(resource("/healthz").route(read().to(health::show_alive)))
+        .service(resource("/metrics").route(read().to(health::show_metrics)))
+        .service(resource("/readyz").route(read().to(health::show_ready)))
         .configure(scep::routes);
 }

@@ -59,7 +59,7 @@ fn shown(user: &User) -> serde_json::Value {
 /// Creates a user.
 ///
 /// # Errors
-/// `USR0012`, `PRF0004`; [`Error::Conflict`] when the UPN is taken.
+/// `USR0012`, `PRF0004`, `USR0013`.
 pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
     check_user(&user)?;
     let (by, now, row) = (by.clone(), app.now(), user.clone());
@@ -75,7 +75,7 @@ pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
 /// Changes a user. Their devices are judged anew: a disabled user fails the built-in rule "enrolled user exists".
 ///
 /// # Errors
-/// `USR0012`, `PRF0004`; [`Error::Conflict`] when the UPN is taken; [`Error::NotFound`].
+/// `USR0012`, `PRF0004`, `USR0013`; [`Error::NotFound`].
 pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
     check_user(&user)?;
     let (by, now) = (by.clone(), app.now());
@@ -129,7 +129,7 @@ pub async fn delete_user(app: &App, id: &UserId, by: &By) -> Result<()> {
 /// Creates a group.
 ///
 /// # Errors
-/// `PRF0004`; [`Error::Conflict`] when the name is taken.
+/// `PRF0004`, `USR0014`.
 pub async fn create_group(app: &App, display_name: &str, description: &str, by: &By) -> Result<Group> {
     check_name(display_name)?;
     let group = Group { id: GroupId::new(), display_name: display_name.to_owned(), description: description.to_owned() };
@@ -146,7 +146,7 @@ pub async fn create_group(app: &App, display_name: &str, description: &str, by: 
 /// Changes a group's name and description.
 ///
 /// # Errors
-/// `PRF0004`; [`Error::Conflict`] when the name is taken; [`Error::NotFound`].
+/// `PRF0004`, `USR0014`; [`Error::NotFound`].
 pub async fn update_group(app: &App, group: Group, by: &By) -> Result<()> {
     check_name(&group.display_name)?;
     let (by, now) = (by.clone(), app.now());

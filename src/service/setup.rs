@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::clock::{DAY, Time};
+use crate::domain::Refusal;
 use crate::domain::audit::{Entry, HeadKey};
 use crate::domain::tap::Policy;
 use crate::domain::user::{Role, User};
@@ -99,12 +100,15 @@ pub async fn complete(app: &App, administrator: &str, actor: &str) -> Result<Wel
     let (id, now) = (user.id.clone(), app.now());
     let entry =
         Entry::new(actor, "user.create", format!("user:{id}"), "local").after(&serde_json::json!({ "upn": user.upn, "role": user.role }));
-    app.store
-        .write(move |tx| {
-            store::users::insert_user(tx, &user, now)?;
-            store::audit::append(tx, &entry, now).map(drop)
-        })
-        .await?;
+    let made = app.store.write(move |tx| {
+        store::users::insert_user(tx, &user, now)?;
+        store::audit::append(tx, &entry, now).map(drop)
+    });
+    match made.await {
+        // Another node that starts at the same time came first.
+        Err(store::Error::Refused(Refusal::UserNameTaken)) => return Ok(Welcome { administrator: upn, pass: None }),
+        other => other?,
+    }
     let policy = Policy { lifetime: DAY, ..Policy::default() };
     let tap = identity::tap::create(app, &id, policy, None, actor, "local").await?;
     Ok(Welcome { administrator: upn, pass: Some(tap.show().to_owned()) })

@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 
+use super::dialect::delete_some;
 use super::schema::{commands, enrollments};
 use super::sealed::{COMMAND_PAYLOAD, COMMAND_RESULT};
 use super::{Conn, Error, Result, Tx};
@@ -253,4 +254,14 @@ pub fn cancel_open(tx: &mut Tx<'_>, enrollment: &EnrollmentId, now: Time) -> Res
         .set((commands::state.eq(State::Cancelled.as_str()), commands::updated_at.eq(now.0), commands::version.eq(commands::version + 1)))
         .execute(tx.conn())
         .map_err(Error::from)
+}
+
+/// Deletes orders that have been over since before that moment, at most `limit`; returns how many. One that waits for a person stays.
+///
+/// # Errors
+/// Only the database's own.
+pub fn purge_commands(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
+    let over = [State::Cancelled, State::Done, State::Failed].map(|state| state.as_str());
+    let old = commands::state.eq_any(over).and(commands::updated_at.lt(before.0));
+    Ok(delete_some!(tx, commands, id: String, old, limit))
 }

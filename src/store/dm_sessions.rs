@@ -3,7 +3,7 @@
 
 use diesel::prelude::*;
 
-use super::dialect::each_backend;
+use super::dialect::{delete_some, each_backend};
 use super::schema::{dm_pieces, dm_sessions};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
@@ -109,9 +109,7 @@ pub fn purge_session(tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> Result<()> {
 /// # Errors
 /// Only the database's own.
 pub fn purge_sessions(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
-    let old: Vec<String> =
-        dm_sessions::table.filter(dm_sessions::updated_at.lt(before.0)).limit(limit).select(dm_sessions::enrollment_id).load(tx.conn())?;
-    diesel::delete(dm_sessions::table.filter(dm_sessions::enrollment_id.eq_any(old))).execute(tx.conn()).map_err(Error::from)
+    Ok(delete_some!(tx, dm_sessions, enrollment_id: String, dm_sessions::updated_at.lt(before.0), limit))
 }
 
 /// The pieces of the large object that the enrolment's session is receiving, sealed, in their order.

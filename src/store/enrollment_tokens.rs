@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 
+use super::dialect::delete_some;
 use super::schema::enrollment_tokens;
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
@@ -87,10 +88,10 @@ pub fn claim_token(tx: &mut Tx<'_>, hash: &str, now: Time) -> Result<bool> {
     Ok(diesel::update(fresh).set(enrollment_tokens::used_at.eq(Some(now.0))).execute(tx.conn())? == 1)
 }
 
-/// Removes tokens that expired before `before`, and says how many.
+/// Removes tokens that expired before `before`, at most `limit`, and says how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge_tokens(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
-    Ok(diesel::delete(enrollment_tokens::table.filter(enrollment_tokens::expires_at.lt(before.0))).execute(tx.conn())?)
+pub fn purge_tokens(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
+    Ok(delete_some!(tx, enrollment_tokens, token_hash: String, enrollment_tokens::expires_at.lt(before.0), limit))
 }

@@ -5,6 +5,14 @@ use diesel::result::{DatabaseErrorKind, Error as Diesel};
 use crate::domain::Refusal;
 use crate::secret::SealError;
 
+/// The rules that people meet when they choose a name, as each database calls them, and what to say.
+const NAMES: [(&str, &str, Refusal); 4] = [
+    (": groups.display_name", "groups_display_name_key", Refusal::GroupNameTaken),
+    (": profiles.display_name", "profiles_display_name_key", Refusal::ProfileNameTaken),
+    (": receivers.name", "receivers_name_key", Refusal::ReceiverNameTaken),
+    (": users.upn", "users_upn_key", Refusal::UserNameTaken),
+];
+
 /// Why a store operation failed. A write that returns an error is rolled back.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -43,7 +51,11 @@ impl From<Diesel> for Error {
         match error {
             Diesel::NotFound => Self::NotFound,
             Diesel::DatabaseError(DatabaseErrorKind::UniqueViolation | DatabaseErrorKind::ForeignKeyViolation, info) => {
-                Self::Conflict(info.constraint_name().unwrap_or_else(|| info.message()).to_owned())
+                let rule = info.constraint_name().unwrap_or_else(|| info.message());
+                match NAMES.iter().find(|(sqlite, postgres, _)| rule.ends_with(sqlite) || rule == *postgres) {
+                    Some((.., refusal)) => Self::Refused(*refusal),
+                    None => Self::Conflict(format!("it exists already, or what it belongs to is gone ({rule})")),
+                }
             }
             Diesel::DatabaseError(DatabaseErrorKind::SerializationFailure, _) => Self::Busy,
             Diesel::DatabaseError(DatabaseErrorKind::ClosedConnection, info) => Self::Unavailable(info.message().to_owned()),

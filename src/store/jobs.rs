@@ -55,7 +55,10 @@ pub fn upsert_job(tx: &mut Tx<'_>, name: &str, schedule: &str, next_at: Time) ->
 /// # Errors
 /// Only the database's own.
 pub fn claim_job(tx: &mut Tx<'_>, name: &str, node: &str, now: Time, lease_until: Time) -> Result<bool> {
-    let free = jobs::lease_until.is_null().or(jobs::lease_until.le(now.0).assume_not_null());
+    // A lease that is longer than any was written while the clock was ahead of itself.
+    let longest = lease_until.plus(lease_until.since(now));
+    let over = jobs::lease_until.le(now.0).or(jobs::lease_until.gt(longest.0)).assume_not_null();
+    let free = jobs::lease_until.is_null().or(over);
     let claimed = diesel::update(jobs::table.find(name).filter(jobs::next_at.le(now.0)).filter(free))
         .set((jobs::lease_owner.eq(Some(node)), jobs::lease_until.eq(Some(lease_until.0)), jobs::last_started_at.eq(Some(now.0))))
         .execute(tx.conn())?;

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::dialect::each_backend;
+use super::dialect::{delete_some, each_backend};
 use super::schema::message_signatures;
 use super::{Result, Tx};
 use crate::clock::Time;
@@ -21,10 +21,10 @@ pub fn claim_signature(tx: &mut Tx<'_>, hash: &[u8], expires: Time) -> Result<bo
     Ok(inserted == 1)
 }
 
-/// Removes what nobody would take any more, and says how many.
+/// Removes what nobody would take any more, at most `limit`, and says how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge_signatures(tx: &mut Tx<'_>, now: Time) -> Result<usize> {
-    Ok(diesel::delete(message_signatures::table.filter(message_signatures::expires_at.lt(now.0))).execute(tx.conn())?)
+pub fn purge_signatures(tx: &mut Tx<'_>, now: Time, limit: i64) -> Result<usize> {
+    Ok(delete_some!(tx, message_signatures, hash: Vec<u8>, message_signatures::expires_at.lt(now.0), limit))
 }

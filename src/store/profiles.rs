@@ -110,11 +110,11 @@ pub fn delete_profile(tx: &mut Tx<'_>, id: &ProfileId) -> Result<()> {
     if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
-/// Drops the versions that are neither current nor on a device; returns how many.
+/// Drops versions that are neither current nor on a device, at most `limit`; returns how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge_versions(tx: &mut Tx<'_>) -> Result<usize> {
+pub fn purge_versions(tx: &mut Tx<'_>, limit: i64) -> Result<usize> {
     let current =
         profiles::table.filter(profiles::id.eq(profile_versions::profile_id)).filter(profiles::version.eq(profile_versions::version));
     let on_devices = desired_items::table.filter(desired_items::profile_id.eq(profile_versions::profile_id)).filter(
@@ -125,6 +125,7 @@ pub fn purge_versions(tx: &mut Tx<'_>) -> Result<usize> {
     let stale = profile_versions::table
         .filter(diesel::dsl::not(diesel::dsl::exists(current)))
         .filter(diesel::dsl::not(diesel::dsl::exists(on_devices)))
+        .limit(limit)
         .select((profile_versions::profile_id, profile_versions::version));
     let keys: Vec<(String, i64)> = stale.load(tx.conn())?;
     for (id, version) in &keys {

@@ -5,6 +5,7 @@ use diesel::expression::SqlLiteral;
 use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
+use super::dialect::delete_some;
 use super::schema::{scep_challenges, scep_transactions};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
@@ -254,13 +255,19 @@ pub fn claim_decision(
     Ok(changed == 1)
 }
 
-/// Removes challenges that ended and transactions that came before `before`.
+/// Removes challenges that ended and transactions that came before `before`, at most `limit` of each; returns how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
-    let challenges = scep_challenges::table.filter(scep_challenges::expires_at.lt(before.0));
-    let transactions = scep_transactions::table.filter(scep_transactions::created_at.lt(before.0));
-    let removed = diesel::delete(challenges).execute(tx.conn())?;
-    Ok(removed + diesel::delete(transactions).execute(tx.conn())?)
+pub fn purge(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
+    let challenges = delete_some!(tx, scep_challenges, id: String, scep_challenges::expires_at.lt(before.0), limit);
+    let keys: Vec<(String, String)> = scep_transactions::table
+        .filter(scep_transactions::created_at.lt(before.0))
+        .limit(limit)
+        .select((scep_transactions::authority_id, scep_transactions::transaction_id))
+        .load(tx.conn())?;
+    for key in &keys {
+        diesel::delete(scep_transactions::table.find((&key.0, &key.1))).execute(tx.conn())?;
+    }
+    Ok(challenges + keys.len())
 }

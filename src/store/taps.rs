@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 
+use super::dialect::delete_some;
 use super::schema::taps;
 use super::{Conn, Result, Tx};
 use crate::clock::Time;
@@ -81,10 +82,10 @@ pub fn claim_tap(tx: &mut Tx<'_>, id: &TapId, now: Time) -> Result<bool> {
     Ok(diesel::update(usable).set(taps::used_at.eq(Some(now.0))).execute(tx.conn())? == 1)
 }
 
-/// Removes passes that expired before `before`, and says how many.
+/// Removes passes that expired before `before`, at most `limit`, and says how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge_taps(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
-    Ok(diesel::delete(taps::table.filter(taps::expires_at.lt(before.0))).execute(tx.conn())?)
+pub fn purge_taps(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
+    Ok(delete_some!(tx, taps, id: String, taps::expires_at.lt(before.0), limit))
 }

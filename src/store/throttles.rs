@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::dialect::each_backend;
+use super::dialect::{delete_some, each_backend};
 use super::schema::throttles;
 use super::{Conn, Result, Tx};
 use crate::clock::Time;
@@ -71,11 +71,11 @@ pub fn delete_throttle(tx: &mut Tx<'_>, key: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes rows whose window began before `before` and whose pause is over, and says how many.
+/// Removes rows whose window began before `before` and whose pause is over, at most `limit`, and says how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge_throttles(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
-    let old = throttles::table.filter(throttles::window_started_at.lt(before.0)).filter(throttles::blocked_until.lt(before.0));
-    Ok(diesel::delete(old).execute(tx.conn())?)
+pub fn purge_throttles(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
+    let old = throttles::window_started_at.lt(before.0).and(throttles::blocked_until.lt(before.0));
+    Ok(delete_some!(tx, throttles, key: String, old, limit))
 }

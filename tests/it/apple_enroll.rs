@@ -261,7 +261,13 @@ async fn a_profile_enrols_one_device_in_its_time_and_only_with_a_topic() {
     assert_eq!(now.state, State::Active);
     // An identity whose session is over enrols nothing.
     let late = profile(&house).await;
-    house.server.app.store.write(|tx| muster::store::apple::sessions::purge_sessions(tx, muster::clock::Time(i64::MAX))).await.unwrap();
+    house
+        .server
+        .app
+        .store
+        .write(|tx| muster::store::apple::sessions::purge_sessions(tx, muster::clock::Time(i64::MAX), 100))
+        .await
+        .unwrap();
     assert!(Device::enroll(&house.roots(), &late, Machine::mac(5), &key()).await.is_err());
     let bare = House::new().await;
     let link = enroll::invite(&bare.server.app, UPN, Platform::MacOs, HOUR, "cli:test").await.unwrap();

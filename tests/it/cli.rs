@@ -239,6 +239,65 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
 }
 
 #[test]
+fn the_doctor_warns_when_the_ca_says_other_addresses_and_names_than_the_configuration() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let made = json(path, &["init", "--set", "organisation=Acme", "--set", "pki.url=http://pki.example.org"]);
+    assert_eq!(made["warning"], Value::Null);
+    let finding = |args: &[&str], check: &str| -> (Value, String) {
+        let output = run(path, &[&["doctor", "--json"], args].concat());
+        let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = findings.as_array().unwrap().iter().find(|f| f["check"] == check).cloned().unwrap_or_default();
+        (found["state"].clone(), found["finding"].as_str().unwrap_or_default().to_owned())
+    };
+    let same = ["--set", "organisation=Acme", "--set", "pki.url=http://pki.example.org"];
+    assert_eq!(finding(&same, "ca address").0, "ok");
+    assert_eq!(finding(&same, "ca name").0, Value::Null);
+    let other = ["--set", "organisation=Other", "--set", "pki.url=http://ca.example.net"];
+    let (state, said) = finding(&other, "ca address");
+    assert!(state == "warning" && said.contains("http://pki.example.org/crl/root.crl") && said.contains("pki.url"), "{said}");
+    let (state, said) = finding(&other, "ca name");
+    assert!(state == "warning" && said.contains("Acme Root CA") && said.contains("Other Root CA"), "{said}");
+}
+
+#[test]
+fn an_instance_that_would_name_an_address_nobody_reaches_says_so_when_it_is_made() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = json(folder.path(), &["init", "--set", "pki.listen=0.0.0.0:8080"]);
+    let warning = made["warning"].as_str().unwrap();
+    assert!(warning.contains("pki.url is not set"), "{warning}");
+}
+
+#[test]
+fn the_doctor_finds_both_faces_on_a_single_port() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let [port, ..] = crate::support::child::ports();
+    let shared = [
+        "single_port=true".to_owned(),
+        format!("web.listen=127.0.0.1:{port}"),
+        format!("web.url=https://localhost:{port}"),
+        format!("device.url=https://mdm.localhost:{port}"),
+        "tls.extra_names=localhost, mdm.localhost".to_owned(),
+    ];
+    let command = || {
+        let mut command = muster(path);
+        for setting in &shared {
+            command.args(["--set", setting]);
+        }
+        command
+    };
+    assert!(command().arg("init").output().unwrap().status.success());
+    let _serving = crate::support::child::Serving::start(command());
+    let said = command().args(["doctor", "--json"]).output().unwrap().stdout;
+    let findings: Value = serde_json::from_slice(&said).unwrap();
+    for check in ["web certificate", "device certificate"] {
+        let found = findings.as_array().unwrap().iter().find(|f| f["check"] == check).unwrap();
+        assert_eq!(found["state"], "ok", "{found}");
+    }
+}
+
+#[test]
 fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
     let Some(openssl) = crate::support::tools::find("openssl", "openssl") else { return };
     let folder = tempfile::tempdir().unwrap();

@@ -54,7 +54,7 @@ fn users_are_made_changed_and_deleted() {
     let path = folder.path();
     let ben = json(path, &["user", "create", "Ben@Example.org", "--name", "Ben", "--mail", "ben@example.org", "--sam", "ben"]);
     assert_eq!((ben["upn"].as_str(), ben["role"].as_str(), ben["enabled"].as_bool()), (Some("ben@example.org"), Some("user"), Some(true)));
-    assert!(refused(path, &["user", "create", "ben@example.org"]).contains("conflict"));
+    assert!(refused(path, &["user", "create", "ben@example.org"]).contains("USR0013: there is a user of that name already"));
     assert!(refused(path, &["user", "create", "ben"]).contains("USR0012"));
     assert_eq!(column(&json(path, &["user", "list"]), "upn"), ["ana@example.org", "ben@example.org"]);
     assert_eq!(column(&json(path, &["user", "list", "--after", "ana@example.org", "--limit", "1"]), "upn"), ["ben@example.org"]);
@@ -118,7 +118,7 @@ fn groups_hold_users_and_devices() {
     let path = folder.path();
     put_device(path, "PC-1", "10.0.22631.1");
     json(path, &["group", "create", "Sales", "--description", "those who sell"]);
-    assert!(refused(path, &["group", "create", "Sales"]).contains("conflict"));
+    assert!(refused(path, &["group", "create", "Sales"]).contains("USR0014"));
     assert!(refused(path, &["group", "create", " Sales"]).contains("PRF0004"));
     assert!(refused(path, &["group", "create", "019a0000-0000-7000-8000-000000000000"]).contains("conflict"));
     assert!(!refused(path, &["group", "add", "Sales"]).is_empty(), "nobody to add");
@@ -146,8 +146,14 @@ fn profiles_are_applied_assigned_exported_and_deleted() {
     assert!(refused(path, &["profile", "apply", "windows-compliance"]).contains("muster policy apply"));
 
     json(path, &["group", "create", "Sales"]);
+    assert!(refused(path, &["group", "create", "Sales"]).contains("USR0014"));
     json(path, &["group", "add", "Sales", "--user", "ana@example.org"]);
-    let assigned = json(path, &["profile", "assign", "BitLocker", "--group", "Sales"]);
+    json(path, &["profile", "apply", "trusted-root"]);
+    assert!(refused(path, &["profile", "rename", "trusted-root", "BitLocker"]).contains("PRF0011"));
+    json(path, &["profile", "delete", "trusted-root"]);
+    assert!(refused(path, &["profile", "show", "trusted-root"]).contains("not found: configuration profile"));
+    // By its name and by what it was applied as.
+    let assigned = json(path, &["profile", "assign", "bitlocker", "--group", "Sales"]);
     assert_eq!(column(&assigned["assignments"], "target"), ["group Sales"]);
     assert_eq!(assigned["devices"], value!([{ "state": "pending", "devices": 1 }]));
     assert!(!refused(path, &["profile", "assign", "BitLocker"]).is_empty(), "to whom");
@@ -252,7 +258,7 @@ fn receivers_keys_and_what_waits_are_looked_after() {
     let private = ["--set", "signals.allow_private_receivers=true"];
     let added = json(path, &[&add[..], &["--authorization-file", "authorization"], &private].concat());
     assert_eq!((&added["authorization"], &added["audience"]), (&value!(true), &value!("http://127.0.0.1:9/events")));
-    assert!(refused(path, &[&add[..], &private].concat()).contains("conflict"));
+    assert!(refused(path, &[&add[..], &private].concat()).contains("SIG0006"));
     assert!(json(path, &["signals", "receiver", "test", "ids"])["jti"].is_string());
     assert_eq!(json(path, &["signals", "receiver", "pause", "ids", "--reason", "moving"])["reason"], "moving");
     assert_eq!(json(path, &["signals", "receiver", "resume", "ids"])["status"], "enabled");

@@ -25,7 +25,7 @@ fn a_fleet_enrols_settles_and_holds_sessions_without_work() {
     assert_eq!(json(path, &["device", "list"]).as_array().unwrap().len(), 3);
     let wrong = against("ABCDEFGHJKLM");
     let said = refused(path, &wrong.iter().map(String::as_str).collect::<Vec<_>>());
-    assert!(said.contains("3 operations failed"), "{said}");
+    assert!(said.contains("3 operations failed") && said.contains("refused the user name or the pass"), "{said}");
 }
 
 #[test]

@@ -8,21 +8,22 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, sql_types};
 use muster::app::App;
-use muster::clock::SystemClock;
+use muster::clock::{Clock, SystemClock};
 use muster::config::Config;
 use muster::domain::assignment::{Mode, Target};
 use muster::domain::command::State;
 use muster::domain::tap::Policy;
 use muster::ids::{DeviceId, EnrollmentId};
+use muster::secret::Sealer;
 use muster::service::device::{self, Order};
 use muster::service::identity::tap;
 use muster::service::pki::authority;
 use muster::service::signals::receiver::{self as receivers, NewReceiver};
-use muster::service::{audit, profile, signals};
+use muster::service::{audit, profile, setup, signals};
 use muster::sim::receiver::{Expect, Receiver};
 use muster::sim::windows::Device;
 use muster::sim::windows::enroll::{Machine, SignIn};
-use muster::store::{commands, compliance, enrollments, outbox, users};
+use muster::store::{Location, Store, commands, compliance, enrollments, outbox, users};
 use openssl::x509::X509;
 use reqwest::Url;
 use tokio::sync::watch;
@@ -268,4 +269,35 @@ async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_sig
     }
     let report = audit::verify(&app, None).await.unwrap();
     assert_eq!(report.broken, None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_that_start_side_by_side_on_an_empty_database_make_one_instance() {
+    let Some(url) = db::postgres_url() else { return };
+    let keys = Sealer::generate().unwrap().to_text();
+    let starts = (0..3).map(|_| {
+        let (location, sealer) = (Location::parse(&url), Sealer::parse(&keys).unwrap());
+        tokio::spawn(async move {
+            let store = tokio::task::spawn_blocking(move || Store::open(&location, 4)).await.unwrap().unwrap();
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            let tenant = setup::create_tenant(&store, &sealer, "cli:test", clock.now()).await.unwrap();
+            let mut config = Config::default();
+            config.ca.key_algorithm = "p-256".into();
+            let app = App::new(store, config, tenant, clock, sealer).unwrap();
+            let welcome = setup::complete(&app, UPN, "cli:test").await.unwrap();
+            (app, welcome)
+        })
+    });
+    let nodes: Vec<_> = futures_util::future::join_all(starts).await.into_iter().map(Result::unwrap).collect();
+    let first = &nodes[0].0;
+    let root = authority::root_certificate(first).await.unwrap();
+    for (app, welcome) in &nodes {
+        assert_eq!((&app.tenant, welcome.administrator.as_str()), (&first.tenant, UPN));
+        assert_eq!(authority::root_certificate(app).await.unwrap(), root);
+    }
+    assert_eq!(nodes.iter().filter(|(_, welcome)| welcome.pass.is_some()).count(), 1, "one administrator, who is told once");
+    let names: Vec<_> = authority::list(first).await.unwrap().iter().map(|authority| authority.name.clone()).collect();
+    assert_eq!(names, ["root", "issuing"]);
+    assert_eq!(first.store.read(|c| users::list_users(c, "", 9)).await.unwrap().len(), 1);
+    assert_eq!(audit::verify(first, None).await.unwrap().broken, None);
 }

@@ -6,6 +6,7 @@ use muster::domain::tap::Policy;
 use muster::service::identity::tap;
 use reqwest::Url;
 
+use crate::support::server::Server;
 use crate::support::tools;
 use crate::support::windows::{House, UPN};
 
@@ -49,6 +50,45 @@ async fn an_error_is_a_page_for_people_and_json_for_programs() {
         assert_eq!((got, kind.as_str()), (status, "application/problem+json"), "{path}");
         assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()["code"], code);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_who_comes_to_any_face_sees_a_page() {
+    let server = Server::start().await;
+    for base in [&server.web, &server.device, &server.pki] {
+        let answer = server.client().get(format!("{base}/")).header("Accept", BROWSER).send().await.unwrap();
+        assert_eq!(
+            (answer.status().as_u16(), &answer.headers()["content-type"]),
+            (404, &"text/html; charset=UTF-8".parse().unwrap()),
+            "{base}"
+        );
+        let answer = server.client().get(format!("{base}/")).send().await.unwrap();
+        assert_eq!(answer.headers()["content-type"], "application/problem+json", "{base}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_can_be_read_can_be_asked_for_without_its_body() {
+    let server = Server::start().await;
+    let (web, pki) = (&server.web, &server.pki);
+    for url in [
+        format!("{pki}/crl/issuing.crl"),
+        format!("{pki}/aia/issuing.cer"),
+        format!("{pki}/healthz"),
+        format!("{web}/healthz"),
+        format!("{}/EnrollmentServer/Discovery.svc", server.device),
+        format!("{web}/EnrollmentServer/Discovery.svc"),
+    ] {
+        muster::service::pki::crl::due(&server.app).await.unwrap();
+        let read = server.client().get(&url).send().await.unwrap();
+        let asked = server.client().head(&url).send().await.unwrap();
+        assert_eq!((asked.status(), asked.status().as_u16()), (read.status(), 200), "{url}");
+        assert_eq!(asked.headers().get("content-type"), read.headers().get("content-type"), "{url}");
+        assert_eq!(asked.headers().get("content-length"), read.headers().get("content-length"), "{url}");
+        assert!(asked.bytes().await.unwrap().is_empty(), "{url}");
+    }
+    let refused = server.client().head(format!("{}/ManagementServer/MDM.svc", server.device)).send().await.unwrap();
+    assert_eq!(refused.status(), 405);
 }
 
 /// What a browser makes of a sign-in with that pass: the document at the end, and what its console says.

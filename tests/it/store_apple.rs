@@ -103,7 +103,7 @@ both_backends! {
         assert_eq!(won, 1);
         let id = late.id.clone();
         assert!(!store.write(move |tx| sessions::claim_session(tx, &id, NOW)).await.unwrap(), "over");
-        assert_eq!(store.write(|tx| sessions::purge_sessions(tx, NOW.plus(1))).await.unwrap(), 1);
+        assert_eq!(store.write(|tx| sessions::purge_sessions(tx, NOW.plus(1), 100)).await.unwrap(), 1);
     }
 
     async fn what_a_device_entrusts_is_replaced_listed_and_forgotten(store: Store) {

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use muster::app::App;
-use muster::clock::{DAY, HOUR, ManualClock, Time};
+use muster::clock::{DAY, HOUR, MINUTE, ManualClock, Time};
 use muster::config::Config;
+use muster::domain::command::{Command, NodeOperation, Operation, State, Verb};
 use muster::domain::device::Platform;
-use muster::ids::{EnrollmentId, TenantId};
+use muster::domain::profile::Scope;
+use muster::ids::{CommandId, EnrollmentId, TenantId};
 use muster::secret::Sealer;
-use muster::service::jobs::{JOBS, next_run, run_due};
+use muster::service::jobs::{JOBS, Job, next_run, run_due, run_due_of};
 use muster::store::apple::sessions::{self, Session};
-use muster::store::{Store, jobs};
+use muster::store::{Conn, Store, Tx, commands, devices, enrollments, jobs};
 
 use crate::both_backends;
+use crate::desired::{device, enrollment};
 use crate::support::db;
 
 fn start() -> Time {
@@ -29,6 +32,21 @@ async fn claim(store: &Store, node: &'static str, now: i64) -> bool {
 
 async fn finish(store: &Store, node: &'static str, now: i64, error: Option<&'static str>) {
     store.write(move |tx| jobs::update_finished(tx, "j", node, Time(now + 100), Time(now), error)).await.unwrap();
+}
+
+async fn count_by_state(store: &Store) -> Vec<String> {
+    #[derive(diesel::QueryableByName)]
+    struct Counted {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        state: String,
+        #[diesel(sql_type = diesel::sql_types::BigInt)]
+        count: i64,
+    }
+    let read = |conn: &mut Conn| -> muster::store::Result<Vec<Counted>> {
+        use diesel::RunQueryDsl as _;
+        Ok(diesel::sql_query("SELECT state, count(*) AS count FROM commands GROUP BY state ORDER BY state").load(conn)?)
+    };
+    store.read(read).await.unwrap().iter().map(|c| format!("{} {}", c.state, c.count)).collect()
 }
 
 both_backends! {
@@ -77,6 +95,80 @@ both_backends! {
         clock.advance(HOUR);
         let hourly: Vec<_> = run_due(&app).await.unwrap().iter().map(|e| e.name).collect();
         assert!(hourly.contains(&"purge") && !hourly.contains(&"audit"), "{hourly:?}");
+    }
+
+    async fn a_job_that_panics_fails_alone_gives_its_lease_back_and_runs_again(store: Store) {
+        const SHAKY: &[Job] = &[
+            Job { name: "shaky", schedule: "0 0 * * * *", run: |_| Box::pin(async { panic!("on purpose") }) },
+            Job { name: "steady", schedule: "0 0 * * * *", run: |_| Box::pin(async { Ok(()) }) },
+        ];
+        const SURE: &[Job] = &[Job { run: |_| Box::pin(async { Ok(()) }), name: SHAKY[0].name, schedule: SHAKY[0].schedule }];
+        let clock = ManualClock::new(start());
+        let app = node(&store, &clock);
+        let ended = run_due_of(&app, SHAKY).await.unwrap();
+        let errors: Vec<_> = ended.iter().map(|e| (e.name, e.error.as_deref())).collect();
+        assert_eq!(errors, [("shaky", Some("it panicked")), ("steady", None)]);
+        let row = store.read(jobs::list_jobs).await.unwrap().remove(0);
+        assert_eq!((row.lease_owner, row.lease_until, row.last_error.as_deref()), (None, None, Some("it panicked")));
+        assert_eq!(row.next_at, start().plus(HOUR).0);
+        clock.advance(HOUR);
+        let ended = run_due_of(&app, SURE).await.unwrap();
+        assert_eq!(ended.iter().map(|e| (e.name, e.error.is_none())).collect::<Vec<_>>(), [("shaky", true)]);
+        assert_eq!(store.read(jobs::list_jobs).await.unwrap()[0].last_error, None);
+    }
+
+    async fn jobs_neither_storm_nor_stop_when_the_clock_jumps(store: Store) {
+        db::begin_audit(&store).await;
+        let clock = ManualClock::new(start());
+        let app = node(&store, &clock);
+        run_due(&app).await.unwrap();
+        clock.advance(3650 * DAY);
+        assert_eq!(run_due(&app).await.unwrap().len(), JOBS.len(), "once each");
+        assert!(run_due(&app).await.unwrap().is_empty());
+        // A node takes a job, dies, and the clock is set right.
+        let ahead = app.now();
+        store.write(move |tx| {
+            jobs::upsert_job(tx, "crl", "*/15 * * * * *", ahead)?;
+            jobs::claim_job(tx, "crl", "dead", ahead, ahead.plus(2 * MINUTE)).map(|claimed| assert!(claimed))
+        }).await.unwrap();
+        clock.advance(-3650 * DAY);
+        assert!(run_due(&app).await.unwrap().is_empty(), "nothing is due by the right clock");
+        clock.advance(MINUTE);
+        let names: Vec<_> = run_due(&app).await.unwrap().iter().map(|e| e.name).collect();
+        assert!(names.contains(&"crl") && names.contains(&"compliance") && !names.contains(&"audit"), "{names:?}");
+        assert!(run_due(&app).await.unwrap().is_empty());
+        clock.advance(DAY);
+        assert_eq!(run_due(&app).await.unwrap().len(), JOBS.len());
+    }
+
+    async fn orders_that_are_over_are_deleted_in_time_and_no_others(store: Store) {
+        let pc = device("PC-1", Platform::Windows, None);
+        let row = enrollment(&pc, start());
+        let id = row.id.clone();
+        store.write(move |tx| {
+            devices::insert_device(tx, &pc, start())?;
+            enrollments::insert_enrollment(tx, &row)
+        }).await.unwrap();
+        let orders = move |state: State, at: Time, count: usize| {
+            let order = Command {
+                id: CommandId::new(), enrollment_id: id.clone(), kind: "restart".into(), scope: Scope::Device, attempts: 1, result: None,
+                operation: Operation::Node(NodeOperation { verb: Verb::Exec, uri: "./x".into(), format: None, data: None }),
+                state, not_before: at, created_by: "cli:test".into(), version: 1,
+            };
+            move |tx: &mut Tx<'_>| (0..count).try_for_each(|_| {
+                commands::insert_command(tx, &Command { id: CommandId::new(), ..order.clone() }, b"sealed", at)
+            })
+        };
+        let old = start().plus(-366 * DAY);
+        store.write(orders(State::Done, old, 1203)).await.unwrap();
+        for state in [State::Failed, State::Cancelled, State::Uncertain, State::Queued, State::Sent] {
+            store.write(orders(state, old, 1)).await.unwrap();
+        }
+        store.write(orders(State::Done, start().plus(-364 * DAY), 1)).await.unwrap();
+        assert_eq!(store.write(move |tx| commands::purge_commands(tx, start(), 2)).await.unwrap(), 2, "no more at once");
+        let ended = run_due(&node(&store, &ManualClock::new(start()))).await.unwrap();
+        assert_eq!(ended.iter().find(|e| e.name == "purge").unwrap().error, None);
+        assert_eq!(count_by_state(&store).await, ["done 1", "queued 1", "sent 1", "uncertain 1"]);
     }
 
     async fn enrolments_that_were_given_up_are_forgotten(store: Store) {

@@ -1,6 +1,13 @@
 //! The outbox: order, leases, giving up, purging.
 
-use muster::clock::{DAY, Time};
+use std::sync::Arc;
+
+use muster::app::App;
+use muster::clock::{DAY, HOUR, ManualClock, Time};
+use muster::config::Config;
+use muster::ids::TenantId;
+use muster::secret::Sealer;
+use muster::service::outbox::{Deliverer, Delivery, Outcome, Worker};
 use muster::store::outbox::{self, Claim, Lease, Message, Settled};
 use muster::store::{Error, Store};
 
@@ -32,7 +39,42 @@ async fn states(store: &Store, state: &'static str) -> Vec<i64> {
     store.read(move |c| outbox::list_rows(c, state, 0, 1000)).await.unwrap().iter().map(|r| r.seq).collect()
 }
 
+/// Panics at the first try of a message that says so.
+struct Shaky;
+
+impl Deliverer for Shaky {
+    fn topic(&self) -> &'static str {
+        "test"
+    }
+
+    fn retention(&self, _: &App) -> i64 {
+        DAY
+    }
+
+    fn deliver<'a>(&'a self, _: &'a App, _: &'a Lease, claim: &'a Claim) -> Delivery<'a> {
+        Box::pin(async move {
+            assert!(claim.payload != "13" || claim.attempts > 0, "on purpose");
+            Outcome::Done
+        })
+    }
+}
+
 both_backends! {
+    async fn a_delivery_that_panics_is_tried_again_and_costs_nobody_else_anything(store: Store) {
+        let clock = ManualClock::new(Time(DAY));
+        let sealer = Sealer::generate().unwrap();
+        let app = App::new(store.clone(), Config::default(), TenantId::new(), Arc::new(clock.clone()), sealer).unwrap();
+        let worker = Arc::new(Worker::with(Arc::new(app), vec![Box::new(Shaky)], || 0));
+        for (lane, n) in [("d/a", 13), ("d/a", 14), ("d/b", 1)] { put(&store, message(lane, n), DAY).await; }
+        assert_eq!(worker.drain().await.unwrap(), 2, "the panic, and the other lane");
+        let left = store.read(|c| outbox::list_rows(c, "queued", 0, 9)).await.unwrap();
+        assert_eq!(left.iter().map(|row| (row.order_key.as_str(), row.attempts)).collect::<Vec<_>>(), [("d/a", 1), ("d/a", 0)]);
+        assert!(left[0].last_error.as_deref().unwrap_or_default().contains("panicked"), "{left:?}");
+        clock.advance(HOUR);
+        assert_eq!(worker.drain().await.unwrap(), 2);
+        assert_eq!(states(&store, "queued").await, [0; 0]);
+    }
+
     async fn only_the_oldest_row_of_a_lane_is_in_flight(store: Store) {
         for n in 0..3 { put(&store, message("d/a", n), 1).await; }
         put(&store, message("d/b", 0), 1).await;
@@ -118,7 +160,7 @@ both_backends! {
                 for n in 0..EACH { put(&store, message(&format!("d/{lane}"), n), 1).await; }
             }));
         }
-        let seen = std::sync::Arc::new(std::sync::Mutex::new(vec![Vec::new(); LANES]));
+        let seen = Arc::new(std::sync::Mutex::new(vec![Vec::new(); LANES]));
         let mut workers = Vec::new();
         for node in ["n1", "n2"] {
             let (store, seen) = (store.clone(), seen.clone());

@@ -17,8 +17,8 @@ use muster::service::pki::authority::NewAuthority;
 use muster::service::pki::keys::SigningKey;
 use muster::service::pki::{authority, issue};
 use muster::service::signals::keys;
-use muster::service::{Error, Result, reseal};
-use muster::store::{Conn, Store, receivers, sealed};
+use muster::service::{Error, Result, audit, reseal, setup};
+use muster::store::{Conn, Store, meta, receivers, sealed};
 
 use crate::both_backends;
 use crate::support::server::{Options, Server};
@@ -169,6 +169,33 @@ both_backends! {
         stale.sealed = b"before".to_vec();
         assert!(!app.store.write(move |tx| sealed::claim_value(tx, column, &stale, b"stale")).await.unwrap());
         assert_eq!(authorizations(&app).await, [b"new"]);
+    }
+
+    async fn the_audit_log_stays_ours_under_a_new_master_key(store: Store) {
+        let folder = tempfile::tempdir().unwrap();
+        let (app, clock) = app(store, folder.path());
+        setup::create_tenant(&app.store, &app.sealer(), "cli:test", Time(1)).await.unwrap();
+        rotate(&app).await.unwrap();
+        clock.advance(MINUTE);
+        reseal::retire(&app, "cli:test").await.unwrap();
+        assert!(setup::find_tenant(&app.store, &app.sealer()).await.unwrap().is_some(), "the key of the log moved, too");
+        let report = audit::verify(&app, None).await.unwrap();
+        assert_eq!((report.sound, report.broken), (4, None));
+    }
+
+    async fn the_key_of_the_audit_log_is_neither_replaced_nor_made_anew(store: Store) {
+        let sealer = Sealer::generate().unwrap();
+        setup::create_tenant(&store, &sealer, "cli:test", Time(1)).await.unwrap();
+        // What the canary holds is known to everybody.
+        store.write(|tx| {
+            let canary = meta::find_value(tx.conn(), sealed::CANARY)?.unwrap();
+            meta::upsert_value(tx, sealed::AUDIT_KEY, &canary)
+        }).await.unwrap();
+        assert!(setup::find_tenant(&store, &sealer).await.is_err());
+        store.write(|tx| meta::take_value(tx, sealed::AUDIT_KEY).map(|_| ())).await.unwrap();
+        for refused in [setup::find_tenant(&store, &sealer).await.err(), setup::create_tenant(&store, &sealer, "x", Time(2)).await.err()] {
+            assert!(refused.unwrap().to_string().contains("key of the audit log is missing"));
+        }
     }
 
     async fn other_nodes_follow_to_the_prepared_key(store: Store) {

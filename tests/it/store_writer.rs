@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::RunQueryDsl as _;
 use muster::clock::Time;
+use muster::domain::Refusal;
 use muster::domain::user::{Role, User};
 use muster::ids::UserId;
 use muster::store::{Conn, Error, Location, Store, meta, users};
@@ -45,10 +46,10 @@ both_backends! {
         assert_eq!(left.len(), 50);
     }
 
-    async fn a_taken_upn_is_a_conflict(store: Store) {
+    async fn a_taken_upn_is_refused(store: Store) {
         store.write(|tx| users::insert_user(tx, &user("Ana@Example.org"), Time(1))).await.unwrap();
         let again = store.write(|tx| users::insert_user(tx, &user("ana@example.org"), Time(1))).await;
-        assert!(matches!(again, Err(Error::Conflict(_))), "{again:?}");
+        assert!(matches!(again, Err(Error::Refused(Refusal::UserNameTaken))), "{again:?}");
         let found = store.read(|c| users::find_user_by_upn(c, "ANA@EXAMPLE.ORG")).await.unwrap();
         assert_eq!(found.unwrap().display_name, "Ana@Example.org");
     }
@@ -209,6 +210,31 @@ async fn both_databases_have_the_same_keys_and_indexes() {
     let (lite, pg) = (lite.read(read).await.unwrap(), pg.read(read).await.unwrap());
     assert!(lite.len() > 60 && lite.iter().any(|(_, unique, partial, _)| *unique && *partial));
     assert_eq!(lite, pg);
+}
+
+/// Both are asked over and over, whatever the size of the tables.
+#[tokio::test]
+async fn what_is_due_and_what_is_over_is_found_by_an_index() {
+    #[derive(diesel::QueryableByName)]
+    struct Step {
+        #[diesel(sql_type = diesel::sql_types::Text)]
+        detail: String,
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let store = db::sqlite(dir.path());
+    for (query, index) in [
+        (
+            "SELECT id FROM enrollments e WHERE work_at BETWEEN 1 AND 2 AND ended_at IS NULL AND (platform IN ('macos', 'ios') AND NOT EXISTS \
+             (SELECT 1 FROM apple_channels c WHERE c.id = e.id AND c.last_seen_at > e.work_at) OR channel_uri IS NOT NULL) AND id > '' \
+             ORDER BY id LIMIT 5",
+            "enrollments_by_work",
+        ),
+        ("SELECT id FROM commands WHERE state IN ('done', 'failed') AND updated_at < 5 LIMIT 5", "commands_by_update"),
+    ] {
+        let plan = move |conn: &mut Conn| Ok(diesel::sql_query(format!("EXPLAIN QUERY PLAN {query}")).load::<Step>(conn)?);
+        let steps: Vec<_> = store.read(plan).await.unwrap().into_iter().map(|step| step.detail).collect();
+        assert!(steps.iter().any(|step| step.contains(index)), "{steps:?}");
+    }
 }
 
 #[test]

@@ -123,6 +123,7 @@ CREATE INDEX enrollments_by_device ON enrollments (device_id, state);
 CREATE UNIQUE INDEX enrollments_current ON enrollments (device_id) WHERE ended_at IS NULL;
 CREATE INDEX enrollments_by_mdm_id ON enrollments (mdm_id);
 CREATE INDEX enrollments_by_state ON enrollments (state, id);
+CREATE INDEX enrollments_by_work ON enrollments (work_at);
 
 -- Apple: the channels of an enrolment (the device's, and one for each of its users that is managed) with their queues.
 CREATE TABLE apple_channels (
@@ -219,6 +220,7 @@ CREATE TABLE commands (
     version BIGINT NOT NULL
 );
 CREATE INDEX commands_by_enrollment ON commands (enrollment_id, state, id);
+CREATE INDEX commands_by_update ON commands (state, updated_at);
 
 CREATE TABLE facts (
     device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,

@@ -29,7 +29,8 @@ const BEAT: Duration = Duration::from_secs(30);
 /// How long a stopping node waits for its jobs; another one, or the next start, does them again.
 const STOP: Duration = Duration::from_secs(20);
 
-type Run = for<'a> fn(&'a App) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
+/// What a job does.
+pub type Run = for<'a> fn(&'a App) -> Pin<Box<dyn Future<Output = Result<()>> + Send + 'a>>;
 
 /// A job: its name, when it runs (cron with seconds, UTC), and what it does.
 pub struct Job {
@@ -37,7 +38,8 @@ pub struct Job {
     pub name: &'static str,
     /// When it runs.
     pub schedule: &'static str,
-    run: Run,
+    /// What it does.
+    pub run: Run,
 }
 
 /// Declares the jobs: module (which has `SCHEDULE` and `run(&App)`) and name.
@@ -88,10 +90,18 @@ pub fn next_run(schedule: &str, now: Time) -> Result<Time> {
 /// # Errors
 /// When the database fails.
 pub async fn run_due(app: &App) -> Result<Vec<Ended>> {
+    run_due_of(app, JOBS).await
+}
+
+/// The same with other jobs: for tests.
+///
+/// # Errors
+/// When the database fails.
+pub async fn run_due_of(app: &App, jobs: &'static [Job]) -> Result<Vec<Ended>> {
     let known = app.store.read(store::jobs::list_jobs).await?;
     let now = app.now();
     let mut due = Vec::new();
-    for job in JOBS {
+    for job in jobs {
         let row = known.iter().find(|row| row.name == job.name);
         match row {
             Some(row) if row.schedule == job.schedule => {

@@ -1,32 +1,36 @@
-//! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, enrolments that were begun and given up, SCEP challenges and transactions, and versions of
-//! profiles that no device has any more.
+//! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, enrolments that were begun and given up,
+//! SCEP challenges and transactions, orders that are over, and versions of profiles that no device has any more.
 
 use crate::app::App;
 use crate::clock::{DAY, HOUR};
 use crate::service::Result;
 use crate::store::apple::sessions;
-use crate::store::{dm_sessions, enrollment_tokens, message_signatures, profiles, scep, taps, throttles};
+use crate::store::{Tx, commands, dm_sessions, enrollment_tokens, message_signatures, profiles, scep, taps, throttles};
 
-/// How many sessions go in one transaction.
+/// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
 
 pub(super) const SCHEDULE: &str = "0 27 * * * *";
 
 pub(super) async fn run(app: &App) -> Result<()> {
     let now = app.now();
-    app.store
-        .write(move |tx| {
-            message_signatures::purge_signatures(tx, now)?;
-            enrollment_tokens::purge_tokens(tx, now.plus(-HOUR))?;
-            taps::purge_taps(tx, now.plus(-30 * DAY))?;
-            sessions::purge_sessions(tx, now.plus(-HOUR))?;
-            throttles::purge_throttles(tx, now.plus(-DAY))?;
-            scep::purge(tx, now.plus(-30 * DAY))?;
-            profiles::purge_versions(tx)?;
-            Ok(())
-        })
-        .await?;
-    // There may be as many as devices: in pieces, so that others get to write in between.
-    while app.store.write(move |tx| dm_sessions::purge_sessions(tx, now.plus(-30 * DAY), BATCH)).await? > 0 {}
+    drain(app, move |tx| message_signatures::purge_signatures(tx, now, BATCH)).await?;
+    drain(app, move |tx| enrollment_tokens::purge_tokens(tx, now.plus(-HOUR), BATCH)).await?;
+    drain(app, move |tx| taps::purge_taps(tx, now.plus(-30 * DAY), BATCH)).await?;
+    drain(app, move |tx| sessions::purge_sessions(tx, now.plus(-HOUR), BATCH)).await?;
+    drain(app, move |tx| throttles::purge_throttles(tx, now.plus(-DAY), BATCH)).await?;
+    drain(app, move |tx| scep::purge(tx, now.plus(-30 * DAY), BATCH)).await?;
+    drain(app, move |tx| dm_sessions::purge_sessions(tx, now.plus(-30 * DAY), BATCH)).await?;
+    let over = now.plus(-i64::from(app.config.order_days.max(1)) * DAY);
+    drain(app, move |tx| commands::purge_commands(tx, over, BATCH)).await?;
+    drain(app, |tx| profiles::purge_versions(tx, BATCH)).await
+}
+
+/// Repeats a purge, each time in a transaction of its own, until it finds nothing more.
+async fn drain<P>(app: &App, purge: P) -> Result<()>
+where
+    P: Fn(&mut Tx<'_>) -> crate::store::Result<usize> + Clone + Send + 'static,
+{
+    while app.store.write(purge.clone()).await? > 0 {}
     Ok(())
 }

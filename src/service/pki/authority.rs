@@ -24,9 +24,9 @@ use crate::wire::constraints::Constraints;
 use crate::wire::x509::{NAME_CONSTRAINTS, Parts};
 
 /// Names of the hierarchy that `init` makes.
-const ROOT: &str = "root";
+pub const ROOT: &str = "root";
 /// Name of its issuing authority.
-const ISSUING: &str = "issuing";
+pub const ISSUING: &str = "issuing";
 
 /// An authority, ready for use: parsed once, kept in the cache.
 #[derive(Debug)]
@@ -314,7 +314,15 @@ pub async fn create_hierarchy(app: &App, actor: &str, origin: &str) -> Result<()
             Err(Error::NotFound(_)) => {
                 // The name is shortened to what a certificate may hold.
                 let common_name = common_name.chars().rev().take(64).collect::<Vec<_>>().into_iter().rev().collect();
-                create(app, &NewAuthority { name: name.into(), common_name, parent, key_algorithm, days }, actor, origin).await?;
+                let new = NewAuthority { name: name.into(), common_name, parent, key_algorithm, days };
+                match create(app, &new, actor, origin).await {
+                    // Another node that starts at the same time came first.
+                    Err(Error::Conflict(_)) => {
+                        app.keys.invalidate();
+                        by_name(app, name).await?;
+                    }
+                    created => drop(created?),
+                }
             }
             Err(other) => return Err(other),
         }

@@ -324,7 +324,9 @@ pub async fn federated(client: &mut Client, page: &Url, user: &str, pass: &str) 
     }
     let html = String::from_utf8(done.body).map_err(|_| Failure::Unexpected("the page is not UTF-8"))?;
     if !html.contains(&format!("action=\"{APP}\"")) {
-        return Err(Failure::Unexpected("the page did not sign in"));
+        let refused = html.contains("role=\"alert\"");
+        let why = if refused { "the sign-in page refused the user name or the pass" } else { "the page did not sign in" };
+        return Err(Failure::Unexpected(why));
     }
     let token = html.split_once("name=\"wresult\" value=\"").and_then(|(_, rest)| rest.split_once('"')).map(|(token, _)| token);
     let token = token.ok_or(Failure::Unexpected("no wresult"))?;

@@ -2,6 +2,7 @@
 
 use diesel::prelude::*;
 
+use super::super::dialect::delete_some;
 use super::super::schema::apple_sessions;
 use super::super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
@@ -96,10 +97,10 @@ pub fn claim_session(tx: &mut Tx<'_>, id: &EnrollmentId, now: Time) -> Result<bo
     Ok(diesel::delete(session).execute(tx.conn())? == 1)
 }
 
-/// Forgets sessions that ended before `before`. Returns how many.
+/// Forgets sessions that ended before `before`, at most `limit`. Returns how many.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge_sessions(tx: &mut Tx<'_>, before: Time) -> Result<usize> {
-    Ok(diesel::delete(apple_sessions::table.filter(apple_sessions::expires_at.lt(before.0))).execute(tx.conn())?)
+pub fn purge_sessions(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
+    Ok(delete_some!(tx, apple_sessions, id: String, apple_sessions::expires_at.lt(before.0), limit))
 }

@@ -263,7 +263,7 @@ async fn row_12_only_a_valid_challenge_of_this_authority_is_accepted() {
     assert_eq!(reason(app).await, "ChallengeDecodingError");
     // Withdrawn, then expired, then used.
     let withdrawn = mint(app, grant("PC"), false).await;
-    app.store.write(|tx| muster::store::scep::purge(tx, muster::clock::Time(i64::MAX))).await.unwrap();
+    app.store.write(|tx| muster::store::scep::purge(tx, muster::clock::Time(i64::MAX), 100)).await.unwrap();
     assert_eq!(refused(Some(withdrawn)).await, "BadCertificateRequestIdInChallenge");
     let late = mint(app, grant("PC"), false).await;
     server.clock.advance(24 * HOUR);
