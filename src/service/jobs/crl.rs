@@ -4,7 +4,7 @@ use crate::app::App;
 use crate::service::Result;
 use crate::service::pki::crl;
 
-pub(super) const SCHEDULE: &str = "*/15 * * * * *";
+pub(super) const SCHEDULE: &str = "*/5 * * * * *";
 
 pub(super) async fn run(app: &App) -> Result<()> {
     crl::due(app).await.map(drop)
