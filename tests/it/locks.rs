@@ -17,7 +17,8 @@ use crate::support::db;
 use crate::support::server::{Options, Server};
 use crate::support::windows::House;
 
-/// A transaction of somebody else, which holds what it took until it ends, and waits for nobody for long.
+/// A transaction of somebody else, which holds what it took until it ends. It waits for less time than PostgreSQL takes to find two that
+/// wait for each other, and to send one of them away.
 struct Other(PgConnection);
 
 #[derive(QueryableByName)]
@@ -29,7 +30,7 @@ struct Count {
 impl Other {
     fn begin(url: &str, takes: &str) -> Self {
         let mut conn = PgConnection::establish(url).unwrap();
-        conn.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '2s'; {takes}")).unwrap();
+        conn.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '300ms'; {takes}")).unwrap();
         Self(conn)
     }
 
