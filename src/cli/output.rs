@@ -23,16 +23,22 @@ fn is_table(value: &Value) -> bool {
     value.as_array().is_some_and(|items| !items.is_empty() && items.iter().all(Value::is_object))
 }
 
-/// The answer for people: a list of objects as a table that fits into `width`, an object as `key  value` lines with the tables in it after
-/// them.
+/// A PEM text, whose lines mean nothing on one line. Only what has nothing but printable lines is one.
+fn is_block(value: &Value) -> bool {
+    value.as_str().is_some_and(|text| text.starts_with("-----BEGIN ") && text.chars().all(|c| c == '\n' || !c.is_control()))
+}
+
+/// The answer for people: a list of objects as a table that fits into `width`, an object as `key  value` lines with the tables and PEM texts
+/// in it after them.
 fn render(answer: &Value, width: Option<usize>) -> String {
     match answer {
         Value::Null => String::new(),
         Value::String(text) => format!("{}\n", text.trim_end()),
         Value::Object(fields) => {
             let (tables, lines): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_table(value));
+            let (blocks, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(_, value)| is_block(value));
             let mut text = align(lines.into_iter().map(|(name, value)| vec![name.clone(), cell(value)]).collect());
-            for (name, value) in tables {
+            for (name, value) in tables.into_iter().chain(blocks) {
                 text.push_str(&format!("\n{name}\n{}", render(value, width)));
             }
             text
@@ -140,5 +146,13 @@ mod tests {
         assert!(one.contains(&"z".repeat(40)) && one.lines().any(|line| line.chars().count() == 150), "{one}");
         // What cannot fit is as narrow as it may be.
         assert!(render(&rows, Some(20)).contains(id));
+    }
+
+    #[test]
+    fn a_pem_text_comes_last_in_its_own_lines() {
+        let pem = "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n";
+        assert_eq!(render(&json!({"pem": pem, "z": 1}), None), format!("z  1\n\npem\n{pem}"));
+        assert_eq!(render(&json!({"a": "-----BEGIN x\n\u{1b}[2J"}), None), "a  -----BEGIN x  [2J\n");
+        assert_eq!(render(&json!({"a": "one\ntwo"}), None), "a  one two\n");
     }
 }
