@@ -74,7 +74,8 @@ impl Request {
     /// Reads a request; a signature on it is not looked at.
     ///
     /// # Errors
-    /// [`Malformed`] when it is none, asks about nothing or too much, or has a nonce outside 1 to 128 bytes.
+    /// [`Malformed`] when it is none, asks about nothing or too much, has a nonce outside 1 to 128 bytes, or has a critical extension other
+    /// than the nonce (RFC 6960 4.4): what it asks for cannot be given.
     pub fn parse(bytes: &[u8]) -> Result<Self, Malformed> {
         if bytes.len() > MAX_REQUEST {
             return Err(Malformed::new("too long", "request"));
@@ -90,14 +91,16 @@ impl Request {
             }
             let mut single = list.expect(asn1::SEQUENCE, "request")?.reader();
             certificates.push(read_cert_id(&single.expect(asn1::SEQUENCE, "CertID")?)?);
-            single.optional(context(0))?;
+            if let Some(outer) = single.optional(context(0))? {
+                read_extensions(outer.value, |_, _| Ok(false))?;
+            }
             single.end()?;
         }
         if certificates.is_empty() {
             return Err(Malformed::new("no certificate", "request"));
         }
         let nonce = match tbs.optional(context(2))? {
-            Some(outer) => find_nonce(asn1::only_sequence(outer.value)?.value)?,
+            Some(outer) => find_nonce(outer.value)?,
             None => None,
         };
         tbs.end()?;
@@ -152,24 +155,37 @@ fn read_cert_id(element: &asn1::Element<'_>) -> Result<CertId, Malformed> {
 }
 
 fn find_nonce(extensions: &[u8]) -> Result<Option<Vec<u8>>, Malformed> {
-    let mut reader = Reader::new(extensions);
     let mut nonce = None;
+    read_extensions(extensions, |id, value| {
+        if id != NONCE {
+            return Ok(false);
+        }
+        let mut inner = Reader::new(value);
+        let bytes = inner.expect(asn1::OCTET_STRING, "nonce")?.value;
+        inner.end()?;
+        if !NONCE_LENGTHS.contains(&bytes.len()) || nonce.is_some() {
+            return Err(Malformed::new("a nonce that is not 1 to 128 bytes, once", "request"));
+        }
+        nonce = Some(bytes.to_vec());
+        Ok(true)
+    })?;
+    Ok(nonce)
+}
+
+/// Shows each extension's type and value to `take`, which says whether it knows the type; the critical ones must be known.
+fn read_extensions(extensions: &[u8], mut take: impl FnMut(ObjectIdentifier, &[u8]) -> Result<bool, Malformed>) -> Result<(), Malformed> {
+    let mut reader = asn1::only_sequence(extensions)?.reader();
     while !reader.is_empty() {
         let mut extension = reader.expect(asn1::SEQUENCE, "extension")?.reader();
         let id = extension.element()?.oid()?;
-        extension.optional(asn1::BOOLEAN)?;
+        let critical = extension.optional(asn1::BOOLEAN)?.is_some_and(|flag| flag.value != [0]);
         let value = extension.expect(asn1::OCTET_STRING, "extension value")?.value;
-        if id == NONCE {
-            let mut inner = Reader::new(value);
-            let bytes = inner.expect(asn1::OCTET_STRING, "nonce")?.value;
-            inner.end()?;
-            if !NONCE_LENGTHS.contains(&bytes.len()) || nonce.is_some() {
-                return Err(Malformed::new("a nonce that is not 1 to 128 bytes, once", "request"));
-            }
-            nonce = Some(bytes.to_vec());
+        extension.end()?;
+        if !take(id, value)? && critical {
+            return Err(Malformed::new("a critical extension that is not known", "request"));
         }
     }
-    Ok(nonce)
+    Ok(())
 }
 
 fn nonce_extension(nonce: &[u8]) -> Extension {
@@ -306,6 +322,25 @@ mod tests {
             let request = Request::der(&[id(1)], Some(&vec![1; length]));
             assert_eq!(Request::parse(&request).is_ok(), good, "{length}");
         }
+    }
+
+    #[test]
+    fn unknown_extensions_are_passed_over_unless_they_are_critical() {
+        let extension = |id: ObjectIdentifier, critical| Extension { id, critical, value: asn1::octets(&[7; 16]) }.der();
+        let unknown = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.55555.1");
+        let request = |whole: &[u8], single: &[u8]| {
+            let wrapped = |n, list: &[u8]| if list.is_empty() { Vec::new() } else { tlv(context(n), &sequence(&[list])) };
+            let one = sequence(&[&id(1), &wrapped(0, single)]);
+            Request::parse(&sequence(&[&sequence(&[&tlv(asn1::SEQUENCE, &one), &wrapped(2, whole)])])).map(|read| read.nonce)
+        };
+        let nonce = Some(vec![7; 16]);
+        assert_eq!(request(&[], &[]), Ok(None));
+        assert_eq!(request(&[extension(unknown, false), extension(NONCE, false)].concat(), &extension(unknown, false)), Ok(nonce.clone()));
+        assert_eq!(request(&extension(NONCE, true), &[]), Ok(nonce));
+        assert!(request(&extension(unknown, true), &[]).is_err());
+        assert!(request(&[extension(NONCE, false), extension(unknown, true)].concat(), &[]).is_err());
+        assert!(request(&[], &extension(unknown, true)).is_err());
+        assert!(request(&[], &extension(NONCE, true)).is_err(), "the nonce is the whole request's");
     }
 
     #[test]

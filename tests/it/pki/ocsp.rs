@@ -63,6 +63,26 @@ async fn ocsp_answers_every_kind_of_request_in_its_own_words() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_extension_that_must_be_understood_and_is_not_makes_the_request_malformed() {
+    let house = House::new(KeyAlgorithm::P256).await;
+    let leaf = house.issue(&device()).await;
+    let (id, _) = ids_of(&house.issuing, &hex::decode(&leaf.certificate.serial).unwrap());
+    let der = |tag: u8, parts: &[&[u8]]| muster::wire::asn1::wrap(tag, parts);
+    let ask = |critical: &[u8], of_all: bool| {
+        // 1.3.6.1.5.5.7.48.1.7, the service locator, which nobody but relays understands.
+        let oid: &[u8] = &[6, 9, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 7];
+        let extensions = |tag| der(tag, &[&der(0x30, &[&der(0x30, &[oid, critical, &[4, 2, 0x30, 0]])])]);
+        let (all, one) = if of_all { (extensions(0xa2), Vec::new()) } else { (Vec::new(), extensions(0xa0)) };
+        let list = der(0x30, &[&der(0x30, &[&id, &one])]);
+        house.post_ocsp(der(0x30, &[&der(0x30, &[&list, &all])]))
+    };
+    for of_all in [true, false] {
+        assert_eq!(ask(&[1, 1, 0xff], of_all).await, [0x30, 3, 0x0a, 1, 1]);
+        assert_eq!(ask(&[], of_all).await[4..7], [0x0a, 1, 0], "successful");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_one_asker_writes_is_not_signed_for_the_next() {
     let house = House::new(KeyAlgorithm::P256).await;
     let leaf = house.issue(&device()).await;
