@@ -7,9 +7,11 @@ use crate::clock::Time;
 use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, ProfileId, UserId};
 
 mod name;
+mod rsa;
 mod template;
 
 pub use name::{Attribute, AttributeType, Rdn, parse_name, show_name};
+pub use rsa::rsa_algorithm;
 pub use template::{Template, Unresolved, Variables};
 
 /// Extended key usages and other object identifiers, in dotted text.
@@ -35,6 +37,12 @@ pub mod usage {
 
 /// How Windows domain controllers find the account of a certificate: the URI form of a SID (KB5014754).
 pub const SID_URI_PREFIX: &str = "tag:microsoft.com,2022-09-14:sid:";
+
+/// Whether a URI says whose account it is, in whatever case.
+#[must_use]
+pub fn is_sid_uri(uri: &str) -> bool {
+    uri.get(..SID_URI_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(SID_URI_PREFIX))
+}
 
 words! {
     /// What a certificate is for.
@@ -233,7 +241,9 @@ impl San {
         }
         match self {
             Self::Email(_) => {
-                text.is_ascii() && !text.contains(' ') && text.split_once('@').is_some_and(|(l, d)| !l.is_empty() && !d.is_empty())
+                text.is_ascii()
+                    && !text.contains(' ')
+                    && text.split_once('@').is_some_and(|(l, d)| !l.is_empty() && !d.is_empty() && !d.contains('@'))
             }
             Self::Upn(_) => true,
             Self::Dns(_) => {

@@ -50,6 +50,7 @@ refusals! {
     AuditRowMissing = "AUD0001", "the row of the audit log is missing";
     AuditRowMoved = "AUD0002", "the row of the audit log does not follow the one before it";
     AuthorityCertificateRefused = "CRT0040", "the certificate or its chain does not fit the authority; the reason says what to ask the outside authority for";
+    AuthorityIsRoot = "CRT0044", "a root with an issuing authority below it signs authorities only; issue from the one below it";
     AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
     AuthorityNotHeld = "CRT0042", "an authority cannot be put on hold; pause it, or revoke it for good";
@@ -133,6 +134,7 @@ refusals! {
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";
     TapLifetime = "AUT0005", "a Temporary Access Pass lives from 10 minutes to 30 days";
     TemplateInvalid = "CRT0020", "the certificate template does not parse; see the named field";
+    TemplateValueRefused = "CRT0043", "the value of a variable would make another name of it: in a host name a variable gives one label (only {{FullyQualifiedDomainName}} gives several), and only {{OnPremisesSecurityIdentifier}} says whose account it is; correct the value or the template";
     TemplateVariableMissing = "CRT0021", "a variable of the certificate template has no value for this user or device";
     TemplateVariableOfUser = "CRT0022", "a device certificate cannot use a variable of the user; make it a user certificate";
     TemplateVariableUnknown = "CRT0023", "the certificate template names a variable that does not exist";

@@ -2,7 +2,7 @@
 
 use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
-use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, SID_URI_PREFIX, San, usage};
+use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, San, is_sid_uri, rsa_algorithm, usage};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, ProfileId, UserId};
 use crate::wire::asn1;
 use crate::wire::cms::Digest;
@@ -254,10 +254,6 @@ fn refuse_dangerous(request: &Request, grant: &Grant) -> Result<(), Reason> {
     if foreign { Err(Reason::ForeignSid) } else { Ok(()) }
 }
 
-fn is_sid_uri(uri: &str) -> bool {
-    uri.get(..SID_URI_PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(SID_URI_PREFIX))
-}
-
 /// `szOID_NTDS_CA_SECURITY_EXT` (MS-WCCE 2.2.2.7.7.4).
 const SID_EXTENSION: &str = "1.3.6.1.4.1.311.25.2";
 /// `szOID_NTDS_OBJECTSID`, 1.3.6.1.4.1.311.25.2.1.
@@ -320,22 +316,12 @@ fn same_set<T: PartialEq>(a: &[T], b: &[T]) -> bool {
     a.iter().all(|one| b.contains(one)) && b.iter().all(|one| a.contains(one))
 }
 
-/// The algorithm of a request's key, if the product accepts it at all: RSA of a usual length with an odd exponent of 65537 or more,
-/// P-256, P-384.
+/// The algorithm of a request's key, if the product accepts it at all: RSA as [`rsa_algorithm`] says, P-256, P-384.
 #[must_use]
 pub fn key_algorithm(request: &Request) -> Option<KeyAlgorithm> {
     let key = request.public_key().ok()?;
     if let Ok(rsa) = key.rsa() {
-        let least = openssl::bn::BigNum::from_u32(65_537).ok()?;
-        if !rsa.e().is_bit_set(0) || *rsa.e() < *least || rsa.e().num_bits() > 64 {
-            return None;
-        }
-        return match key.bits() {
-            2048 => Some(KeyAlgorithm::Rsa2048),
-            3072 => Some(KeyAlgorithm::Rsa3072),
-            4096 => Some(KeyAlgorithm::Rsa4096),
-            _ => None,
-        };
+        return rsa_algorithm(rsa.n(), rsa.e());
     }
     match key.ec_key().ok()?.group().curve_name()? {
         openssl::nid::Nid::X9_62_PRIME256V1 => Some(KeyAlgorithm::P256),
@@ -357,7 +343,7 @@ pub fn accepts_digest(digest: Digest, allow_sha1: bool) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::certificate::{AttributeType, Purpose, Rdn};
+    use crate::domain::certificate::{AttributeType, Purpose, Rdn, SID_URI_PREFIX};
     use crate::wire::pkcs10::{NamePart, Wish, build};
     use openssl::pkey::{PKey, Private};
     use std::sync::LazyLock;

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::name::{Component, components};
-use super::{Attribute, Grant, KeyRules, KeyUsage, Purpose, Rdn, SID_URI_PREFIX, San, parse_name, usage};
+use super::{Attribute, Grant, KeyRules, KeyUsage, Purpose, Rdn, SID_URI_PREFIX, San, is_sid_uri, parse_name, usage};
 use crate::domain::Refusal;
 use crate::domain::device::Device;
 use crate::domain::profile::Scope;
@@ -34,6 +34,7 @@ const VARIABLES: &[(&[&str], bool)] = &[
 
 const DISTINGUISHED_NAME: &str = "OnPrem_Distinguished_Name";
 const SID: &str = "OnPremisesSecurityIdentifier";
+const HOST_NAME: &str = "FullyQualifiedDomainName";
 
 fn variable(name: &str) -> Option<(&'static str, bool)> {
     let (names, of_user) = VARIABLES.iter().find(|(names, _)| names.iter().any(|known| known.eq_ignore_ascii_case(name)))?;
@@ -173,7 +174,7 @@ impl Template {
     ///
     /// # Errors
     /// [`Refusal::TemplateVariableMissing`], [`Refusal::TemplateVariableUnknown`] and [`Refusal::TemplateVariableOfUser`] name the
-    /// variable; [`Refusal::TemplateInvalid`] and [`Refusal::CertificateNameTooLong`] the text; else what [`Grant::check`] says.
+    /// variable, as does [`Refusal::TemplateValueRefused`]; [`Refusal::TemplateInvalid`] and [`Refusal::CertificateNameTooLong`] the text; else what [`Grant::check`] says.
     pub fn resolve(&self, variables: &Variables) -> Result<Grant, Unresolved> {
         if !(5..=1095).contains(&self.days) {
             return Err(Unresolved::new(Refusal::TemplateInvalid, "days"));
@@ -184,8 +185,8 @@ impl Template {
         }
         let mut sans = Vec::with_capacity(self.sans.len());
         for san in &self.sans {
-            match self.fill(san.text(), variables) {
-                Ok(text) => sans.push(san.with_text(text)),
+            match self.fill_name(san, variables) {
+                Ok(filled) => sans.push(filled),
                 // An account that lives in the cloud only has no SID: then its certificates carry none.
                 Err(missing)
                     if missing.refusal == Refusal::TemplateVariableMissing
@@ -235,15 +236,39 @@ impl Template {
         Ok(subject)
     }
 
+    /// Puts the values into an alternative name, whose written-out parts alone say what kind of name it is.
+    fn fill_name(&self, san: &San, variables: &Variables) -> Result<San, Unresolved> {
+        let template = san.text();
+        let text = match san {
+            San::Dns(_) => self.fill_with(template, variables, gives_labels)?,
+            _ => self.fill(template, variables)?,
+        };
+        // Whoever holds a device says what it is called: nothing but the directory says whose account a certificate is for.
+        let account = || template.eq_ignore_ascii_case(&format!("{SID_URI_PREFIX}{{{{{SID}}}}}"));
+        if matches!(san, San::Uri(_)) && template.contains("{{") && is_sid_uri(&text) && !account() {
+            return Err(Unresolved::new(Refusal::TemplateValueRefused, template));
+        }
+        Ok(san.with_text(text))
+    }
+
     /// Puts the values into one text.
     fn fill(&self, text: &str, variables: &Variables) -> Result<String, Unresolved> {
+        self.fill_with(text, variables, |_, _| true)
+    }
+
+    /// Puts the values into one text, each if it may be there: judged by the variable and the value.
+    fn fill_with(&self, text: &str, variables: &Variables, may: fn(&str, &str) -> bool) -> Result<String, Unresolved> {
         let invalid = || Unresolved::new(Refusal::TemplateInvalid, text);
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {
             let (name, after) = after.split_once("}}").ok_or_else(invalid)?;
             filled.push_str(plain(before).ok_or_else(invalid)?);
-            filled.push_str(variables.get(name, self.scope)?);
+            let value = variables.get(name, self.scope)?;
+            if !may(name, value) {
+                return Err(Unresolved::new(Refusal::TemplateValueRefused, name));
+            }
+            filled.push_str(value);
             rest = after;
         }
         filled.push_str(plain(rest).ok_or_else(invalid)?);
@@ -252,6 +277,13 @@ impl Template {
         }
         Ok(filled)
     }
+}
+
+/// Whether a value may be a part of a host name: one label or a part of one, or, of a variable that is a host name, several; never a
+/// wildcard.
+fn gives_labels(name: &str, value: &str) -> bool {
+    let whole = variable(name).is_some_and(|(canonical, _)| canonical == HOST_NAME);
+    !value.contains('*') && (whole || !value.contains('.'))
 }
 
 /// Static text, which has none of the characters that Intune keeps to itself.
@@ -363,6 +395,53 @@ mod tests {
         cloud.security_identifier = None;
         let without = template.resolve(&Variables::of(Some(&cloud), None)).unwrap();
         assert_eq!((without.sid, without.sans), (None, vec![]));
+    }
+
+    #[test]
+    fn a_value_gives_one_label_of_a_host_name_unless_it_is_one() {
+        let resolve = |name: &str, value: &str, text: &str| {
+            let template = Template { sans: vec![San::Dns(text.into())], ..template("CN=a") };
+            template.resolve(&Variables::default().with(name, value)).map(|grant| grant.sans[0].text().to_owned())
+        };
+        for (name, value, text, wanted) in [
+            ("DeviceName", "PC-1", "{{DeviceName}}", "PC-1"),
+            ("DeviceName", "PC-1", "{{devicename}}.pcs.example.org", "PC-1.pcs.example.org"),
+            ("DeviceName", "1", "*.pc{{DeviceName}}.example.org", "*.pc1.example.org"),
+            ("FullyQualifiedDomainName", "pc.example.org", "{{FullyQualifiedDomainName}}", "pc.example.org"),
+        ] {
+            assert_eq!(resolve(name, value, text).unwrap(), wanted);
+        }
+        for (name, value, text) in [
+            ("DeviceName", "dc.example.org", "{{DeviceName}}"),
+            ("DeviceName", "evil.example", "{{DeviceName}}.example.org"),
+            ("DeviceName", "*", "{{DeviceName}}.example.org"),
+            ("SerialNumber", "*.", "{{Device_Serial}}example.org"),
+            ("FullyQualifiedDomainName", "*.example.org", "{{FullyQualifiedDomainName}}"),
+        ] {
+            let refused = resolve(name, value, text).unwrap_err();
+            assert_eq!(refused.refusal.code(), "CRT0043", "{value} in {text}");
+        }
+        assert_eq!(resolve("DeviceName", "a b", "{{DeviceName}}").unwrap_err().refusal.code(), "CRT0015");
+    }
+
+    #[test]
+    fn no_device_names_itself_after_an_account_or_a_second_mailbox() {
+        let resolve = |san: San, name: &str| {
+            let template = Template { sans: vec![san], ..template("CN=a") };
+            template.resolve(&Variables::default().with("DeviceName", name)).map_err(|refused| refused.refusal.code())
+        };
+        let (sid, uri) = ("S-1-5-21-1-2-3-500", |text: &str| San::Uri(text.into()));
+        for (text, name) in [
+            ("{{DeviceName}}", format!("{SID_URI_PREFIX}{sid}")),
+            ("{{DeviceName}}", format!("{}{sid}", SID_URI_PREFIX.to_uppercase())),
+            ("tag:microsoft.com,2022-09-14:sid:{{DeviceName}}", sid.to_owned()),
+            ("tag:microsoft.com,2022-09-14:{{DeviceName}}", format!("sid:{sid}")),
+        ] {
+            assert_eq!(resolve(uri(text), &name).unwrap_err(), "CRT0043", "{text}");
+        }
+        assert!(resolve(uri("urn:device:{{DeviceName}}"), "PC-1").is_ok());
+        assert!(resolve(uri(&format!("{SID_URI_PREFIX}{sid}")), "PC-1").is_ok(), "written out by the administrator");
+        assert_eq!(resolve(San::Email("{{DeviceName}}@example.org".into()), "boss@example.com").unwrap_err(), "CRT0015");
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use openssl::bn::{BigNum, BigNumContext};
+use openssl::bn::BigNumContext;
 use openssl::ec::EcKey;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey};
@@ -19,8 +19,10 @@ use crate::app::App;
 use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
-use crate::domain::authority::Status;
-use crate::domain::certificate::{Certificate, CertificateStatus, Grant, KeyAlgorithm, KeyUsage, Purpose, San, show_name, usage};
+use crate::domain::authority::{Kind, Status};
+use crate::domain::certificate::{
+    Certificate, CertificateStatus, Grant, KeyAlgorithm, KeyUsage, Purpose, San, rsa_algorithm, show_name, usage,
+};
 use crate::ids::{AuthorityId, CertificateId};
 use crate::service::{Error, Result};
 use crate::store::certificates;
@@ -53,10 +55,14 @@ pub(super) enum Subject {
 /// Makes a certificate; stores nothing. Signing happens off the async threads.
 ///
 /// # Errors
-/// [`Refusal::AuthorityNotActive`], [`Refusal::AuthorityTooShort`], [`Refusal::CertificateKeyRefused`] and what [`Grant::check`] says;
+/// [`Refusal::AuthorityIsRoot`], [`Refusal::AuthorityNotActive`], [`Refusal::AuthorityTooShort`], [`Refusal::CertificateKeyRefused`] and what [`Grant::check`] says;
 /// [`Error::NotFound`] for an unknown authority.
 pub async fn prepare(app: &App, authority: &AuthorityId, grant: &Grant, spki: &[u8]) -> Result<Issued> {
     let authority = authority::by_id(app, authority).await?;
+    let signs = |other: &Arc<Authority>| other.parent_id.as_ref() == Some(&authority.id);
+    if authority.kind == Kind::Root && authority::list(app).await?.iter().any(signs) {
+        return Err(Refusal::AuthorityIsRoot.into());
+    }
     let (grant, spki, now) = (grant.clone(), spki.to_vec(), app.now());
     tokio::task::spawn_blocking(move || prepare_now(&authority, &grant, &spki, now)).await.map_err(Error::internal)?
 }
@@ -135,16 +141,7 @@ fn holder_key(spki: &[u8]) -> Result<HolderKey> {
     match key.id() {
         Id::RSA => {
             let rsa = key.rsa()?;
-            let algorithm = match rsa.n().num_bits() {
-                2048 => KeyAlgorithm::Rsa2048,
-                3072 => KeyAlgorithm::Rsa3072,
-                4096 => KeyAlgorithm::Rsa4096,
-                _ => return Err(refused()),
-            };
-            let exponent_ok = rsa.e().is_bit_set(0) && *rsa.e() >= *BigNum::from_u32(65537)? && rsa.e().num_bits() <= 64;
-            if !exponent_ok || !rsa.n().is_bit_set(0) {
-                return Err(refused());
-            }
+            let algorithm = rsa_algorithm(rsa.n(), rsa.e()).ok_or_else(refused)?;
             Ok(HolderKey { algorithm, spki: public_key::rsa(&rsa) })
         }
         Id::EC => {
@@ -335,7 +332,12 @@ fn serial() -> Result<[u8; 16]> {
 fn verify(der: &[u8], issuer: &Issuer<'_>, grant: &Grant, now: Time) -> Result<()> {
     let certificate = X509::from_der(der)?;
     let mut parameters = X509VerifyParam::new()?;
-    parameters.set_flags(X509VerifyFlags::PARTIAL_CHAIN | X509VerifyFlags::X509_STRICT)?;
+    let mut flags = X509VerifyFlags::PARTIAL_CHAIN | X509VerifyFlags::X509_STRICT;
+    if issuer.certificate.is_none() {
+        // OpenSSL trusts what is in the store without looking at its signature, unless it is told to.
+        flags |= X509VerifyFlags::CHECK_SS_SIGNATURE;
+    }
+    parameters.set_flags(flags)?;
     parameters.set_time(now.seconds());
     let mut store = X509StoreBuilder::new()?;
     store.add_cert(issuer.certificate.unwrap_or(&certificate).clone())?;
@@ -357,5 +359,26 @@ fn purpose_of(grant: &Grant) -> X509PurposeId {
         Purpose::OcspResponder => X509PurposeId::OCSP_HELPER,
         _ if has(usage::CLIENT_AUTH) && grant.key_usages.contains(&KeyUsage::DigitalSignature) => X509PurposeId::SSL_CLIENT,
         _ => X509PurposeId::ANY,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::asn1;
+
+    #[test]
+    fn a_new_root_is_judged_by_its_own_signature() {
+        let (key, id, now) = (SigningKey::generate(KeyAlgorithm::P256).unwrap(), AuthorityId::new(), Time::from_seconds(1_800_000_000));
+        let grant = Grant { extended_key_usages: Vec::new(), key_usages: Vec::new(), ..Grant::client(Purpose::Authority, "Root", 100) };
+        let root = sign_root(&id, &key, &grant, now).unwrap();
+        let name = encode_name(&grant).unwrap();
+        let issuer = Issuer { id: &id, name: &name, key: &key, certificate: None };
+        verify(&root.der, &issuer, &grant, now).unwrap();
+        // The same certificate with another signature of the same key.
+        let to_be_signed = asn1::only_sequence(&root.der).unwrap().reader().element().unwrap().raw;
+        let forged = x509::signed(to_be_signed, key.signature_algorithm(), &key.sign(b"something else").unwrap());
+        let refused = verify(&forged, &issuer, &grant, now).unwrap_err();
+        assert!(format!("{refused:?}").contains("signature"), "{refused:?}");
     }
 }

@@ -299,6 +299,22 @@ async fn nobody_gets_a_certificate_that_makes_an_agent_of_the_authority() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_root_signs_authorities_and_nothing_for_others() {
+    let house = House::new(KeyAlgorithm::P256).await;
+    let app = &house.server.app;
+    let root = authority::by_name(app, "root").await.unwrap();
+    let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();
+    for purpose in [Purpose::MdmIdentity, Purpose::Authentication, Purpose::Manual] {
+        let grant = Grant { purpose, ..device() };
+        let refused = issue::issue(app, &root.id, &grant, &spki, ACTOR, "local").await;
+        assert_eq!(code(&refused.unwrap_err()), "CRT0044", "{purpose}");
+    }
+    let signed = revoke::search(app, Search { authority: Some(root.id.clone()), ..Search::default() }, 100).await.unwrap();
+    let purposes: BTreeSet<_> = signed.iter().map(|certificate| certificate.grant.purpose.as_str()).collect();
+    assert_eq!(purposes.into_iter().collect::<Vec<_>>(), ["authority", "ocsp-responder"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_end_with_their_authority_and_serials_are_unique() {
     let house = House::new(KeyAlgorithm::P256).await;
     let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();

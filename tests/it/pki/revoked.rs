@@ -1,8 +1,12 @@
 //! Certificates of ours that are revoked, and authorities of which another node knows more.
 
 use muster::domain::authority::Status;
+use muster::domain::device::Platform;
+use muster::ids::{DeviceId, UserId};
+use muster::store::{devices, users};
 
 use super::*;
+use crate::desired;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn revoked_certificates_of_ours_are_replaced_and_not_used_any_more() {
@@ -45,4 +49,56 @@ async fn what_another_node_paused_issues_nothing_whatever_is_remembered_here() {
     let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();
     let refused = issue::issue(app, &house.issuing.id, &device(), &spki, ACTOR, "local").await;
     assert!(matches!(refused, Err(Error::Refused(refusal)) if refusal.code() == "CRT0011"));
+}
+
+/// A certificate for each device and user, and a server that knows them.
+async fn given(house: &House, whose: &[(Option<DeviceId>, Option<UserId>)]) -> Vec<issue::Issued> {
+    let mut given = Vec::new();
+    for (device_id, user_id) in whose.iter().cloned() {
+        given.push(house.issue(&Grant { device_id, user_id, ..device() }).await);
+    }
+    given
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_certificates_of_a_device_or_of_a_user_are_revoked_and_no_others() {
+    let house = House::new(KeyAlgorithm::P256).await;
+    let app = &house.server.app;
+    let people = ["ana@example.org", "bea@example.org"].map(desired::user);
+    let pcs = ["PC-1", "PC-2"].map(|name| desired::device(name, Platform::Windows, None));
+    let (ana, bea) = (Some(people[0].id.clone()), Some(people[1].id.clone()));
+    let (one, two) = (Some(pcs[0].id.clone()), Some(pcs[1].id.clone()));
+    let now = app.now();
+    app.store
+        .write(move |tx| {
+            people.iter().try_for_each(|person| users::insert_user(tx, person, now))?;
+            pcs.iter().try_for_each(|pc| devices::insert_device(tx, pc, now))
+        })
+        .await
+        .unwrap();
+    let whose =
+        [(one.clone(), ana.clone()), (one.clone(), None), (one.clone(), bea.clone()), (two.clone(), ana.clone()), (two, bea), (None, None)];
+    let given = given(&house, &whose).await;
+    let standing = async || {
+        let all = revoke::search(app, Search::default(), 100).await.unwrap();
+        let of = |issued: &issue::Issued| all.iter().find(|row| row.id == issued.certificate.id).unwrap().revocation_reason;
+        given.iter().map(of).collect::<Vec<_>>()
+    };
+    let (hold, gone, left) =
+        (Some(RevocationReason::CertificateHold), Some(RevocationReason::CessationOfOperation), Some(RevocationReason::AffiliationChanged));
+    house.revoke(&given[1], RevocationReason::CertificateHold).await;
+    let (device, user) = (one.unwrap(), ana.unwrap());
+    let count = revoke::revoke_of_device(app, &device, RevocationReason::CertificateHold, ACTOR, "local").await.unwrap();
+    assert_eq!((count, standing().await), (2, vec![hold, hold, hold, None, None, None]), "what is on hold is not put on hold again");
+    let count = revoke::revoke_of_device(app, &device, RevocationReason::CessationOfOperation, ACTOR, "local").await.unwrap();
+    assert_eq!((count, standing().await), (3, vec![gone, gone, gone, None, None, None]), "what is on hold is revoked for good");
+    let count = revoke::revoke_of_user(app, &user, RevocationReason::AffiliationChanged, ACTOR, "local").await.unwrap();
+    assert_eq!((count, standing().await), (1, vec![gone, gone, gone, left, None, None]));
+    assert_eq!(revoke::revoke_of_user(app, &user, RevocationReason::AffiliationChanged, ACTOR, "local").await.unwrap(), 0);
+    crl::due(app).await.unwrap();
+    let listed: BTreeSet<_> = house.fetch_lists().await[1].revoked.iter().map(|entry| hex::encode(&entry.serial)).collect();
+    let wanted: BTreeSet<_> = given.iter().take(4).map(|issued| issued.certificate.serial.clone()).collect();
+    assert_eq!(listed, wanted);
+    let rows = app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.action == "certificate.revoke").count(), 4);
 }

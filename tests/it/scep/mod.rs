@@ -2,8 +2,10 @@
 
 mod clients;
 mod http;
+mod keys;
 mod messages;
 mod oracles;
+mod signers;
 
 use muster::app::App;
 use muster::clock::Time;
@@ -30,7 +32,12 @@ pub async fn start(options: Options) -> Server {
 
 /// A challenge for this grant.
 pub async fn mint(app: &App, grant: Grant, needs_approval: bool) -> String {
-    let authority = scep::resolve(app, scep::DEFAULT).await.unwrap().id.clone();
+    mint_at(app, scep::DEFAULT, grant, needs_approval).await
+}
+
+/// The same of an authority.
+pub async fn mint_at(app: &App, authority: &str, grant: Grant, needs_approval: bool) -> String {
+    let authority = scep::resolve(app, authority).await.unwrap().id.clone();
     let new = NewChallenge { authority, grant, device: None, user: None, enrollment: None, profile: None, needs_approval, expires: None };
     let text = scep_challenge::mint(app, new, "test", "local").await.unwrap();
     String::from_utf8(text.expose().to_vec()).unwrap()
@@ -108,8 +115,25 @@ impl Device {
 
     /// Sends a payload and reads the answer.
     pub async fn send(&self, app: &App, payload: &[u8]) -> Result<Vec<u8>, Answer> {
-        let message = self.message(app, payload).await;
-        self.read(&scep::receive(app, "default", message, "test").await.unwrap())
+        self.send_to(app, scep::DEFAULT, payload).await
+    }
+
+    /// The same to an authority.
+    pub async fn send_to(&self, app: &App, authority: &str, payload: &[u8]) -> Result<Vec<u8>, Answer> {
+        let message = self.sign(&self.seal(payload, &registration_of(app, authority).await));
+        self.read(&scep::receive(app, authority, message, "test").await.unwrap())
+    }
+
+    /// Signs from now on with the certificate that it was given.
+    pub fn holding(self, certificate: Vec<u8>, message_type: MessageType) -> Self {
+        Self { certificate, message_type, ..self }
+    }
+
+    /// Asks for that name with another key, under a transaction of its own.
+    pub async fn ask_for_key(&mut self, app: &App, authority: &str, wish: &Wish, key: &PKey<Private>) -> Result<Vec<u8>, Answer> {
+        let csr = build(wish, key, Digest::Sha256).unwrap();
+        self.transaction = hex::encode(openssl::sha::sha256(&csr));
+        self.send_to(app, authority, &csr).await
     }
 
     /// The certificate (or list) in an answer, or what it says instead.
@@ -140,7 +164,11 @@ pub enum Answer {
 }
 
 pub async fn registration(app: &App) -> Vec<u8> {
-    let authority = scep::resolve(app, scep::DEFAULT).await.unwrap();
+    registration_of(app, scep::DEFAULT).await
+}
+
+pub async fn registration_of(app: &App, authority: &str) -> Vec<u8> {
+    let authority = scep::resolve(app, authority).await.unwrap();
     authority.service_key(Purpose::Registration, app.now()).unwrap().certificate.clone()
 }
 

@@ -1,7 +1,11 @@
 //! What a stranger could learn from answers, and from whose clock.
 
-use muster::clock::HOUR;
-use muster::domain::certificate::Purpose;
+use std::sync::Arc;
+
+use muster::app::App;
+use muster::clock::{HOUR, SECOND};
+use muster::domain::certificate::{Purpose, RevocationReason};
+use muster::secret::Sealer;
 use muster::service::pki::{revoke, scep};
 use muster::store::certificates;
 use muster::wire::asn1;
@@ -102,8 +106,7 @@ async fn a_revoked_registration_certificate_is_replaced_and_reads_nothing_more()
     let sha256 = hex::encode(openssl::sha::sha256(&old));
     let row = app.store.read(move |c| certificates::find_certificate_by_sha256(c, &sha256)).await.unwrap().unwrap();
     assert_eq!(row.grant.purpose, Purpose::Registration);
-    let why = muster::domain::certificate::RevocationReason::KeyCompromise;
-    revoke::revoke(app, &row.id, why, "cli:test", "local").await.unwrap();
+    revoke::revoke(app, &row.id, RevocationReason::KeyCompromise, "cli:test", "local").await.unwrap();
     assert_ne!(registration(app).await, old);
     let device = Device::new(app);
     let challenge = mint(app, grant("PC"), false).await;
@@ -111,4 +114,43 @@ async fn a_revoked_registration_certificate_is_replaced_and_reads_nothing_more()
     let answer = scep::receive(app, "default", device.sign(&device.seal(&csr, &old)), "test").await.unwrap();
     assert_eq!(device.read(&answer), BAD_CHECK);
     device.send(app, &csr).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_for_a_registration_key_that_another_node_just_made_is_read() {
+    let server = start(Options::default()).await;
+    let app = &server.app;
+    let sealer = Sealer::parse(&app.sealer().to_text()).unwrap();
+    let clock = Arc::new(server.clock.clone());
+    let other = App::new(app.store.clone(), (*app.config).clone(), app.tenant.clone(), clock, sealer).unwrap();
+    let device = Device::new(app);
+    let challenge = mint(app, grant("PC"), false).await;
+    let sha256 = hex::encode(openssl::sha::sha256(&registration(app).await));
+    let row = app.store.read(move |c| certificates::find_certificate_by_sha256(c, &sha256)).await.unwrap().unwrap();
+    revoke::revoke(&other, &row.id, RevocationReason::Superseded, "cli:test", "local").await.unwrap();
+    let new = registration(&other).await;
+    assert_ne!(registration(app).await, new, "this node still believes what it read before");
+    server.clock.advance(2 * SECOND);
+    let message = device.sign(&device.seal(&device.csr("PC", &challenge), &new));
+    device.read(&scep::receive(app, "default", message, "test").await.unwrap()).unwrap();
+    assert_eq!(registration(app).await, new);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_broken_envelope_is_answered_the_same_every_time() {
+    let server = start(Options::default()).await;
+    let app = &server.app;
+    let device = Device::new(app);
+    let challenge = mint(app, grant("PC"), false).await;
+    let mut broken = device.seal(&device.csr("PC", &challenge), &registration(app).await);
+    let key_at = broken.windows(4).position(|w| w == [0x04, 0x82, 0x01, 0x00]).unwrap() + 4;
+    broken[key_at + 9] ^= 1;
+    let mut lengths = std::collections::BTreeSet::new();
+    for _ in 0..20 {
+        let answer = scep::receive(app, "default", device.sign(&broken), "test").await.unwrap();
+        assert_eq!(device.read(&answer), BAD_CHECK);
+        assert_eq!(reason(app).await, "CertificateRequestDecodingFailed");
+        lengths.insert(answer.len());
+    }
+    assert_eq!(lengths.len(), 1);
 }

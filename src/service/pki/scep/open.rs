@@ -191,3 +191,17 @@ fn name(plain: &[u8]) -> Option<(Vec<u8>, Vec<u8>)> {
 fn first(plain: &[u8]) -> &[u8] {
     asn1::Reader::lenient(plain).element().map_or(plain, |element| element.raw)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_same_envelope_always_becomes_the_same_bytes() {
+        let (ours, others) = (Secret::new(vec![1; 32]), Secret::new(vec![2; 32]));
+        let first = substitute(&ours, b"envelope").unwrap();
+        assert_eq!(substitute(&ours, b"envelope").unwrap(), first);
+        assert_ne!(substitute(&ours, b"another").unwrap(), first);
+        assert_ne!(substitute(&others, b"envelope").unwrap(), first, "nobody else can tell which");
+    }
+}
