@@ -200,6 +200,8 @@ pub struct Transaction {
     pub decided_at: Option<Time>,
     /// Who decided.
     pub decided_by: Option<String>,
+    /// The certificate that renews itself by it.
+    pub renews: Option<CertificateId>,
 }
 
 impl Transaction {

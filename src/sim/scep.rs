@@ -90,7 +90,8 @@ pub enum Outcome {
 pub struct Waiting {
     transaction_id: String,
     key: PKey<Private>,
-    wrapper: Vec<u8>,
+    /// Who asked, and has to ask again: the certificate that renews itself, or a wrapper of the new key.
+    signer: Identity,
 }
 
 /// A server as the device knows it.
@@ -196,10 +197,9 @@ impl Server {
     /// # Errors
     /// [`Error`] says what went wrong.
     pub async fn poll(&self, http: &mut Client, waiting: &Waiting) -> Result<Outcome, Error> {
-        let subject = CertificateView::parse(&waiting.wrapper)?.subject;
+        let subject = CertificateView::parse(&waiting.signer.certificate)?.subject;
         let payload = issuer_and_subject(CertificateView::parse(self.registration())?.issuer, subject);
-        let signer = Identity { certificate: waiting.wrapper.clone(), key: waiting.key.clone() };
-        self.ask(http, MessageType::CertPoll, &payload, &signer, waiting.key.clone(), Some(&waiting.transaction_id)).await
+        self.ask(http, MessageType::CertPoll, &payload, &waiting.signer, waiting.key.clone(), Some(&waiting.transaction_id)).await
     }
 
     async fn ask(
@@ -244,11 +244,9 @@ impl Server {
                 let certificate = open_certificate(&envelope, signer, &key)?;
                 Ok(Outcome::Issued(Identity { certificate, key }))
             }
-            Some(Status::Pending) => Ok(Outcome::Pending(Box::new(Waiting {
-                transaction_id: transaction_id.to_owned(),
-                wrapper: signer.certificate.clone(),
-                key,
-            }))),
+            Some(Status::Pending) => {
+                Ok(Outcome::Pending(Box::new(Waiting { transaction_id: transaction_id.to_owned(), signer: signer.clone(), key })))
+            }
             Some(Status::Failure(info, _)) => Err(Error::Refused(info)),
             None => Err(Error::Foreign),
         }

@@ -213,20 +213,30 @@ pub fn list_authorities(conn: &mut Conn) -> Result<Vec<Record>> {
     rows.into_iter().map(Record::try_from).collect()
 }
 
-/// Whether an authority issues.
+/// Whether an authority issues; until the end of the transaction nobody changes that (see [`claim_status`]). Those who issue do not wait
+/// for each other, nor for those who publish and revoke.
 ///
 /// # Errors
 /// [`Error::NotFound`]; else only the database's own.
-pub fn is_active(conn: &mut Conn, id: &AuthorityId) -> Result<bool> {
-    let status: String = authorities::table.find(id.as_str()).select(authorities::status).first(conn)?;
+pub fn lock_active(tx: &mut Tx<'_>, id: &AuthorityId) -> Result<bool> {
+    let status: String = match tx.conn() {
+        Conn::Postgres(c) => authorities::table.find(id.as_str()).select(authorities::status).for_key_share().first(c)?,
+        // On SQLite there is one transaction that writes at a time.
+        Conn::Sqlite(c) => authorities::table.find(id.as_str()).select(authorities::status).first(c)?,
+    };
     Ok(status == Status::Active.as_str())
 }
 
-/// Changes the state of an authority; says whether it had the state `from`.
+/// Changes the state of an authority; says whether it had the state `from`. Waits for those who are issuing: what they sign is committed
+/// before, or refused.
 ///
 /// # Errors
-/// Only the database's own.
+/// [`Error::NotFound`]; else only the database's own.
 pub fn claim_status(tx: &mut Tx<'_>, id: &AuthorityId, from: Status, to: Status) -> Result<bool> {
+    // A plain update would let [`lock_active`] pass.
+    if let Conn::Postgres(c) = tx.conn() {
+        authorities::table.find(id.as_str()).select(authorities::id).for_update().first::<String>(c)?;
+    }
     let changed = diesel::update(authorities::table.find(id.as_str()).filter(authorities::status.eq(from.as_str())))
         .set(authorities::status.eq(to.as_str()))
         .execute(tx.conn())?;

@@ -6,7 +6,7 @@ use super::schema::certificates;
 use super::{Conn, Error, Result, Tx, authorities, ocsp_responses};
 use crate::clock::Time;
 use crate::domain::Refusal;
-use crate::domain::certificate::{Certificate, CertificateStatus, Purpose, RevocationReason};
+use crate::domain::certificate::{Certificate, CertificateStatus, Grant, Purpose, RevocationReason};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, ProfileId, UserId};
 
 #[derive(Queryable, Selectable, Insertable)]
@@ -70,7 +70,7 @@ fn status(word: &str) -> Result<CertificateStatus> {
 pub fn insert_certificate(tx: &mut Tx<'_>, certificate: &Certificate, now: Time) -> Result<()> {
     let grant = &certificate.grant;
     // Whoever signed went by a cache: another node may have paused or revoked the authority meanwhile.
-    if !grant.purpose.is_ours() && !authorities::is_active(tx.conn(), &certificate.authority_id)? {
+    if !grant.purpose.is_ours() && !authorities::lock_active(tx, &certificate.authority_id)? {
         return Err(Refusal::AuthorityNotActive.into());
     }
     let row = Row {
@@ -349,7 +349,7 @@ pub fn list_revoked(conn: &mut Conn, authority: &AuthorityId, ended_before: Time
     Ok(rows.into_iter().map(entry).collect())
 }
 
-/// Certificates that another one took the place of before `before`, and that are still relied upon.
+/// Certificates that another one, which is good, took the place of before `before`, and that are still relied upon.
 ///
 /// # Errors
 /// Only the database's own.
@@ -360,6 +360,7 @@ pub fn list_superseded(conn: &mut Conn, before: Time, now: Time, limit: i64) -> 
         .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
         .filter(certificates::not_after.gt(now.0))
         .filter(newer.field(certificates::created_at).lt(before.0))
+        .filter(newer.field(certificates::status).eq(CertificateStatus::Active.as_str()))
         .order(certificates::id)
         .limit(limit)
         .select(certificates::id)
@@ -415,6 +416,37 @@ fn tell(tx: &mut Tx<'_>, id: &CertificateId, changed: usize, otherwise: Refusal,
     let authority = AuthorityId::from_store(authority);
     ocsp_responses::purge_answers(tx, &authority, &serial)?;
     authorities::update_crl_due(tx, &authority, now)
+}
+
+/// Records that a new certificate takes the place of those that the same payload of the same profile gave the same device and user; says
+/// how many there were. Those that no profile gave stay as they are.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_superseded_alike(tx: &mut Tx<'_>, newer: &Certificate, now: Time) -> Result<usize> {
+    let grant = &newer.grant;
+    let (Some(device), Some(profile)) = (&grant.device_id, &grant.profile_id) else { return Ok(0) };
+    let rows: Vec<(String, String)> = certificates::table
+        .filter(certificates::device_id.eq(device.as_str()))
+        .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
+        .filter(certificates::profile_id.eq(profile.as_str()))
+        .filter(certificates::purpose.eq(grant.purpose.as_str()))
+        .filter(certificates::not_after.gt(now.0))
+        .filter(certificates::id.ne(newer.id.as_str()))
+        .select((certificates::id, certificates::grant_document))
+        .load(tx.conn())?;
+    let mut older = Vec::new();
+    for (id, document) in rows {
+        let other: Grant = serde_json::from_str(&document)?;
+        if (&other.payload, &other.user_id) == (&grant.payload, &grant.user_id) {
+            older.push(id);
+        }
+    }
+    if older.is_empty() {
+        return Ok(0);
+    }
+    let superseded = diesel::update(certificates::table.filter(certificates::id.eq_any(&older)));
+    Ok(superseded.set(certificates::superseded_by.eq(Some(newer.id.as_str()))).execute(tx.conn())?)
 }
 
 /// Records that `newer` takes the place of `older`.

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Bool;
 
 use super::dialect::delete_some;
-use super::schema::{scep_challenges, scep_transactions};
+use super::schema::{certificates, scep_challenges, scep_transactions};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::certificate::Grant;
@@ -66,6 +66,7 @@ struct TransactionRow {
     created_at: i64,
     decided_at: Option<i64>,
     decided_by: Option<String>,
+    renews: Option<String>,
 }
 
 impl TryFrom<TransactionRow> for Transaction {
@@ -85,6 +86,7 @@ impl TryFrom<TransactionRow> for Transaction {
             created_at: Time(row.created_at),
             decided_at: row.decided_at.map(Time),
             decided_by: row.decided_by,
+            renews: row.renews.map(CertificateId::from_store),
         })
     }
 }
@@ -172,7 +174,25 @@ pub fn withdraw(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId,
             ))
             .execute(tx.conn())?;
     }
-    Ok(withdrawn)
+    Ok(withdrawn + refuse_renewals(tx, device, payload, by, now)?)
+}
+
+/// Refuses the requests that wait to renew a certificate of a device, or of one payload of a profile on it.
+fn refuse_renewals(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId, &str)>, by: &str, now: Time) -> Result<usize> {
+    let own = certificates::table.filter(certificates::device_id.eq(device.as_str())).select(certificates::id.nullable());
+    let waiting: Vec<(String, String, String)> = scep_transactions::table
+        .filter(scep_transactions::state.eq(State::Pending.as_str()))
+        .filter(scep_transactions::renews.eq_any(own))
+        .select((scep_transactions::authority_id, scep_transactions::transaction_id, scep_transactions::grant_document))
+        .load(tx.conn())?;
+    let mut refused = 0;
+    for (authority, id, document) in waiting {
+        let grant: Grant = serde_json::from_str(&document)?;
+        let meant =
+            payload.is_none_or(|(profile, name)| grant.profile_id.as_ref() == Some(profile) && grant.payload.as_deref() == Some(name));
+        refused += usize::from(meant && claim_decision(tx, &AuthorityId::from_store(authority), &id, None, by, now)?);
+    }
+    Ok(refused)
 }
 
 /// Inserts a transaction; `replaces` says that there is one of that name that no longer answers for it.
@@ -198,6 +218,7 @@ pub fn insert_transaction(tx: &mut Tx<'_>, transaction: &Transaction, replaces: 
         created_at: transaction.created_at.0,
         decided_at: transaction.decided_at.map(|at| at.0),
         decided_by: transaction.decided_by.clone(),
+        renews: transaction.renews.as_ref().map(ToString::to_string),
     };
     diesel::insert_into(scep_transactions::table).values(row).execute(tx.conn())?;
     Ok(())

@@ -422,6 +422,7 @@ diesel::table! {
         created_at -> BigInt,
         decided_at -> Nullable<BigInt>,
         decided_by -> Nullable<Text>,
+        renews -> Nullable<Text>,
     }
 }
 

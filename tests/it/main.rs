@@ -46,6 +46,7 @@ mod windows_enroll;
 mod windows_leaving;
 mod windows_rows;
 mod windows_scep;
+mod windows_scep_renewal;
 mod windows_session;
 mod windows_session_limits;
 mod windows_session_store;

@@ -5,13 +5,15 @@ use std::time::Duration;
 use muster::clock::Time;
 use muster::domain::authority::{Kind, Record, Status};
 use muster::domain::certificate::{Certificate, CertificateStatus, Grant, KeyAlgorithm, Purpose, RevocationReason};
-use muster::ids::{AuthorityId, CertificateId};
+use muster::domain::device::Platform;
+use muster::ids::{AuthorityId, CertificateId, ProfileId};
 use muster::store::certificates::{self, Search, Standing};
 use muster::store::crls::{self, Crl};
 use muster::store::ocsp_responses::{self, Answer};
-use muster::store::{Error, Store, Tx, authorities};
+use muster::store::{Error, Store, Tx, authorities, devices, users};
 
 use crate::both_backends;
+use crate::desired::{device, user};
 
 fn authority() -> Record {
     Record {
@@ -236,5 +238,111 @@ both_backends! {
         assert!(found(Search { status: Some(CertificateStatus::Revoked), ..Search::default() }).await.unwrap().is_empty());
         assert_eq!(store.read(|c| certificates::list_superseded(c, Time(11), Time(11), 10)).await.unwrap(), [older]);
         assert!(store.read(|c| certificates::list_superseded(c, Time(10), Time(11), 10)).await.unwrap().is_empty());
+        store.write(move |tx| certificates::update_revoked(tx, &newer, RevocationReason::KeyCompromise, Time(11))).await.unwrap();
+        assert!(store.read(|c| certificates::list_superseded(c, Time(11), Time(11), 10)).await.unwrap().is_empty(), "it was the better one");
     }
+
+    async fn a_new_certificate_takes_the_place_of_those_of_the_same_device_user_and_payload(store: Store) {
+        let record = authority();
+        let user = user("ana@example.org");
+        let devices = [device("PC-1", Platform::Windows, None), device("PC-2", Platform::Windows, None)];
+        let (own, other, holder, profile) = (devices[0].id.clone(), devices[1].id.clone(), user.id.clone(), ProfileId::new());
+        let given = |serial: &str, change: &dyn Fn(&mut Grant)| {
+            let mut leaf = certificate(&record.id, serial);
+            leaf.grant.device_id = Some(own.clone());
+            leaf.grant.user_id = Some(holder.clone());
+            leaf.grant.profile_id = Some(profile.clone());
+            leaf.grant.payload = Some("one".into());
+            change(&mut leaf.grant);
+            leaf
+        };
+        let leaves = [
+            given("01", &|_| ()),
+            given("02", &|_| ()),
+            given("03", &|grant| grant.device_id = Some(other.clone())),
+            given("04", &|grant| grant.user_id = None),
+            given("05", &|grant| grant.profile_id = Some(ProfileId::new())),
+            given("06", &|grant| grant.payload = Some("two".into())),
+            given("07", &|grant| grant.purpose = Purpose::MdmIdentity),
+            Certificate { status: CertificateStatus::Revoked, ..given("08", &|_| ()) },
+            Certificate { not_after: Time(11), ..given("09", &|_| ()) },
+            given("0a", &|_| ()),
+        ];
+        let newest = leaves[9].clone();
+        let superseded = store.write(move |tx| {
+            users::insert_user(tx, &user, Time(1))?;
+            for device in &devices {
+                devices::insert_device(tx, device, Time(1))?;
+            }
+            authorities::insert_authority(tx, &record)?;
+            for leaf in &leaves {
+                certificates::insert_certificate(tx, leaf, Time(10))?;
+            }
+            certificates::update_superseded_alike(tx, &leaves[9], Time(11))
+        }).await.unwrap();
+        assert_eq!(superseded, 2);
+        let all = store.read(|c| certificates::list_certificates(c, &Search::default(), 20)).await.unwrap();
+        for leaf in all {
+            let wanted = ["01", "02"].contains(&leaf.serial.as_str()).then(|| newest.id.clone());
+            assert_eq!(leaf.superseded_by, wanted, "{}", leaf.serial);
+        }
+        let unknown = Certificate { grant: Grant { profile_id: None, ..newest.grant.clone() }, ..newest };
+        assert_eq!(store.write(move |tx| certificates::update_superseded_alike(tx, &unknown, Time(11))).await.unwrap(), 0);
+    }
+
+    async fn what_another_node_is_about_to_pause_issues_nothing(store: Store) {
+        let pause = |tx: &mut Tx<'_>, leaf: &Certificate| authorities::claim_status(tx, &leaf.authority_id, Status::Active, Status::Paused).map(|_| ());
+        let (said, hears) = std::sync::mpsc::channel();
+        let issue = move |tx: &mut Tx<'_>, leaf: &Certificate| {
+            let next = Certificate { id: CertificateId::new(), serial: "42".into(), sha256: "next".into(), ..leaf.clone() };
+            said.send(certificates::insert_certificate(tx, &next, Time(10)).map_err(|error| error.to_string())).unwrap();
+            Ok(())
+        };
+        raced(store, pause, issue).await;
+        let refused = hears.recv().unwrap().unwrap_err();
+        assert!(refused.contains("CRT0011"), "{refused}");
+    }
+
+    async fn an_authority_is_paused_after_what_another_node_is_about_to_issue(store: Store) {
+        let issue = |tx: &mut Tx<'_>, leaf: &Certificate| {
+            let next = Certificate { id: CertificateId::new(), serial: "42".into(), sha256: "next".into(), ..leaf.clone() };
+            certificates::insert_certificate(tx, &next, Time(10))
+        };
+        let (said, hears) = std::sync::mpsc::channel();
+        let pause = move |tx: &mut Tx<'_>, leaf: &Certificate| {
+            assert!(authorities::claim_status(tx, &leaf.authority_id, Status::Active, Status::Paused)?);
+            said.send(certificates::find_certificate_by_sha256(tx.conn(), "next")?.is_some()).unwrap();
+            Ok(())
+        };
+        raced(store, issue, pause).await;
+        assert!(hears.recv().unwrap(), "the pause waits until the certificate is committed");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn those_who_issue_wait_neither_for_each_other_nor_for_a_list_that_is_published() {
+    let Some(store) = crate::support::db::postgres() else { return };
+    let record = authority();
+    let (id, leaf) = (record.id.clone(), |serial: &str, id: &AuthorityId| certificate(id, serial));
+    store.write(move |tx| authorities::insert_authority(tx, &record)).await.unwrap();
+    let (written, has_written) = std::sync::mpsc::channel();
+    let (through, is_through) = std::sync::mpsc::channel::<()>();
+    let (first, early) = (leaf("41", &id), store.clone());
+    let early = tokio::spawn(async move {
+        early
+            .write(move |tx| {
+                certificates::insert_certificate(tx, &first, Time(10))?;
+                written.send(()).unwrap();
+                // Were the others to wait for this transaction, they would never be through.
+                is_through.recv_timeout(Duration::from_secs(60)).expect("the others are through");
+                Ok(())
+            })
+            .await
+    });
+    tokio::task::spawn_blocking(move || has_written.recv().unwrap()).await.unwrap();
+    let second = leaf("42", &id);
+    store.write(move |tx| certificates::insert_certificate(tx, &second, Time(10))).await.unwrap();
+    store.write(move |tx| authorities::update_crl_due(tx, &id, Time(1))).await.unwrap();
+    through.send(()).unwrap();
+    early.await.unwrap().unwrap();
 }

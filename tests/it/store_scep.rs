@@ -4,7 +4,7 @@ use muster::clock::{MINUTE, Time};
 use muster::domain::authority::{Kind, Record, Status};
 use muster::domain::certificate::{Grant, KeyAlgorithm, Purpose};
 use muster::domain::scep::{Challenge, REPLAY, State, Transaction};
-use muster::ids::{AuthorityId, DeviceId, ProfileId};
+use muster::ids::{AuthorityId, CertificateId, DeviceId, ProfileId};
 use muster::store::{Error, Store, authorities, scep};
 
 use crate::both_backends;
@@ -60,6 +60,7 @@ fn transaction(authority: &AuthorityId, name: &str, state: State, at: Time) -> T
         created_at: at,
         decided_at: (state != State::Pending).then_some(at),
         decided_by: None,
+        renews: Some(CertificateId::new()),
     }
 }
 

@@ -21,7 +21,7 @@ use muster::wire::scep::FailInfo;
 use crate::support::windows::{House, by};
 
 /// A profile with payloads of these names.
-fn draft(names: &[&str], fields: &str, template: &str) -> Draft {
+pub fn draft(names: &[&str], fields: &str, template: &str) -> Draft {
     let mut text = "display_name = \"certificates\"\nkind = \"configuration\"\nplatform = \"windows\"\n".to_owned();
     for name in names {
         text += &format!(
@@ -32,20 +32,20 @@ fn draft(names: &[&str], fields: &str, template: &str) -> Draft {
     Draft::parse(&text).unwrap()
 }
 
-fn ordinary(names: &[&str]) -> Draft {
+pub fn ordinary(names: &[&str]) -> Draft {
     draft(names, "", "subject = \"CN={{DeviceId}}\"\ndays = 365")
 }
 
-async fn certificates(house: &House) -> Vec<Certificate> {
+pub async fn certificates(house: &House) -> Vec<Certificate> {
     let all = house.server.app.store.read(|c| certificates::list_certificates(c, &Search::default(), 10_000)).await.unwrap();
     all.into_iter().filter(|c| c.grant.purpose == Purpose::Authentication).collect()
 }
 
-async fn live(house: &House) -> Vec<Certificate> {
+pub async fn live(house: &House) -> Vec<Certificate> {
     certificates(house).await.into_iter().filter(|c| c.status == CertificateStatus::Active).collect()
 }
 
-async fn rows(house: &House, action: &'static str) -> Vec<Row> {
+pub async fn rows(house: &House, action: &'static str) -> Vec<Row> {
     let all = house.server.app.store.read(|c| audit::list(c, 0, 100_000)).await.unwrap();
     all.into_iter().filter(|row| row.action == action).collect()
 }
@@ -55,7 +55,7 @@ async fn challenges(house: &House) -> usize {
 }
 
 /// The reason and the code of the last refusal.
-async fn refused(house: &House) -> (String, String) {
+pub async fn refused(house: &House) -> (String, String) {
     let last = rows(house, "scep.refused").await.pop().expect("a refusal");
     let after: serde_json::Value = serde_json::from_str(last.after.as_deref().unwrap()).unwrap();
     (after["reason"].as_str().unwrap().to_owned(), after["detail"].as_str().unwrap_or_default().to_owned())

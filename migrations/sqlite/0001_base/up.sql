@@ -435,6 +435,7 @@ CREATE TABLE scep_transactions (
     created_at BIGINT NOT NULL,
     decided_at BIGINT,
     decided_by TEXT,
+    renews TEXT,
     PRIMARY KEY (authority_id, transaction_id)
 );
 -- Nearly all are decided at once: those that wait are few.

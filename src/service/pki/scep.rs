@@ -15,7 +15,7 @@ use serde_json::json;
 pub use approval::{approve, list_pending, refuse};
 
 use self::answer::{Content, answer};
-use self::decide::{Decision, Issue};
+use self::decide::{Decision, Issue, record};
 use self::open::{Asked, Echo, Enrolment, Refused, Unopened, open};
 use super::authority::{self, Authority};
 use super::authorize::scep_challenge::challenge_key;
@@ -32,7 +32,7 @@ use crate::domain::scep::{Reason, State, Transaction};
 use crate::ids::TenantId;
 use crate::secret::Secret;
 use crate::service::{Error, Result};
-use crate::store::{self, Store, Tx, audit, certificates, scep};
+use crate::store::{self, Store, Tx, audit, scep};
 use crate::wire::cms::degenerate;
 use crate::wire::scep::{Capabilities, FailInfo};
 
@@ -181,12 +181,9 @@ impl Record {
             }
             // The certificate's row comes first: the transaction names it.
             if let Some(certificate) = &self.certificate {
-                certificates::insert_certificate(tx, certificate, now)?;
+                record(tx, certificate, order.renews.as_ref(), now)?;
             }
             scep::insert_transaction(tx, transaction, order.replaces, now)?;
-            if let (Some(older), Some(certificate)) = (&order.renews, &self.certificate) {
-                certificates::update_superseded(tx, older, &certificate.id)?;
-            }
         }
         audit::append(tx, &self.entry, now)?;
         Ok(true)
@@ -286,6 +283,7 @@ impl Incoming<'_> {
             created_at: now,
             decided_at: (state != State::Pending).then_some(now),
             decided_by: None,
+            renews: order.renews.clone(),
         }
     }
 

@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+use super::decide::record;
 use super::holder;
 use crate::app::App;
 use crate::domain::Refusal;
@@ -25,7 +26,8 @@ pub async fn list_pending(app: &App, limit: i64) -> Result<Vec<Transaction>> {
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Refusal::ScepTransactionDecided`]; [`Refusal::ScepHolderGone`] when the device has left since, its user is
-/// disabled, or it should not have the profile any more; what the issuing core refuses.
+/// disabled, or it should not have the profile any more; [`Refusal::CertificateRevoked`] when the certificate that renews itself was
+/// revoked; what the issuing core refuses.
 pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &str, origin: &str) -> Result<CertificateId> {
     let transaction = load(app, authority, transaction_id).await?;
     let request = Request::parse(&transaction.request)?;
@@ -40,8 +42,13 @@ pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &s
             if holder::judge(tx.conn(), &transaction.grant)?.is_err() {
                 return Err(Refusal::ScepHolderGone.into());
             }
+            if let Some(older) = &transaction.renews
+                && !certificates::claim_renewal(tx, older)?
+            {
+                return Err(Refusal::CertificateRevoked.into());
+            }
             // The certificate's row comes first: the transaction names it.
-            certificates::insert_certificate(tx, &certificate, now)?;
+            record(tx, &certificate, transaction.renews.as_ref(), now)?;
             let (authority, name) = (&transaction.authority_id, &transaction.transaction_id);
             if !scep::claim_decision(tx, authority, name, Some(&certificate.id), &by, now)? {
                 return Err(Refusal::ScepTransactionDecided.into());

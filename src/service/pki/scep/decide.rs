@@ -58,6 +58,15 @@ impl Issue {
     }
 }
 
+/// Records an issued certificate, and that it takes the place of the one that renewed itself and of those of its kind.
+pub(super) fn record(tx: &mut Tx<'_>, certificate: &Certificate, renews: Option<&CertificateId>, now: Time) -> store::Result<()> {
+    certificates::insert_certificate(tx, certificate, now)?;
+    if let Some(older) = renews {
+        certificates::update_superseded(tx, older, &certificate.id)?;
+    }
+    certificates::update_superseded_alike(tx, certificate, now).map(|_| ())
+}
+
 pub(super) fn decide(incoming: &Incoming<'_>, asked: &Asked) -> service::Result<Decision> {
     // Other keys than RSA would need the challenge as a password (RFC 8894 3.1), which no client does.
     if !can_seal(&incoming.echo) {
@@ -86,15 +95,15 @@ struct Known {
 /// A certificate that signed a request.
 struct Signer {
     certificate: Certificate,
-    /// What its holder is granted today.
-    grant: Result<Grant, Reason>,
+    /// What its holder is granted today, and whether an administrator has to agree.
+    grant: Result<(Grant, bool), Reason>,
     /// How many of its kind are good.
     alike: i64,
 }
 
 impl Signer {
     /// Whether it may renew itself now, and into what.
-    fn renews(&self, rules: &Scep, now: Time) -> Result<Grant, Reason> {
+    fn renews(&self, rules: &Scep, now: Time) -> Result<(Grant, bool), Reason> {
         let grant = self.grant.clone()?;
         if now < self.certificate.renews_from(rules.renewal_percent) {
             return Err(Reason::RenewalTooEarly);
@@ -140,8 +149,8 @@ fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> service::
     // Step 7, by certificate: one of ours renews itself, whatever the request's challenge says.
     let renewing = known.signer.as_ref().filter(|_| enrolment.renewal);
     let renewal = renewing.map(|signer| (signer, signer.renews(&desk.config.scep, now)));
-    let order = if let Some((signer, Ok(grant))) = renewal {
-        (Issue { grant, challenge_id: None, renews: Some(signer.certificate.id.clone()), replaces }, false)
+    let order = if let Some((signer, Ok((grant, needs_approval)))) = renewal {
+        (Issue { grant, challenge_id: None, renews: Some(signer.certificate.id.clone()), replaces }, needs_approval)
     } else {
         // By challenge: a certificate that may not renew itself may still be replaced.
         let Some(challenge) = known.challenge else {

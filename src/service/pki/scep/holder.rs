@@ -1,5 +1,7 @@
 //! Whom a certificate is for: whether that device and user may still have it, and what their profile grants today.
 
+use serde_json::Value;
+
 use crate::domain::certificate::{Grant, Template, Variables};
 use crate::domain::enrollment::State;
 use crate::domain::profile::Payload;
@@ -47,17 +49,21 @@ fn found<T>(loaded: store::Result<T>) -> store::Result<Option<T>> {
     }
 }
 
-/// What the holder of a grant is granted today: names and usages are those of the profile as it is now, filled with what the directory
-/// says now. A grant that no profile gave stays as it is.
+/// What the holder of a grant is granted today, and whether an administrator has to agree: names and usages are those of the profile as it
+/// is now, filled with what the directory says now. A grant that no profile gave stays as it is.
 ///
 /// # Errors
 /// The reason why nothing is granted any more, in the inner result.
-pub(super) fn grant_today(c: &mut Conn, old: &Grant) -> store::Result<Result<Grant, Reason>> {
-    let (Some(device), Some(profile), Some(name)) = (&old.device_id, &old.profile_id, &old.payload) else { return Ok(Ok(old.clone())) };
+pub(super) fn grant_today(c: &mut Conn, old: &Grant) -> store::Result<Result<(Grant, bool), Reason>> {
+    let (Some(device), Some(profile), Some(name)) = (&old.device_id, &old.profile_id, &old.payload) else {
+        return Ok(Ok((old.clone(), false)));
+    };
     let items = desired_items::list_for_device(c, device)?;
     let document = items.into_iter().find(|loaded| loaded.item.profile_id == *profile).and_then(|loaded| loaded.desired);
     let payload = document.and_then(|document| document.payloads.into_iter().find(|payload| payload.name == *name));
-    let Some(template) = payload.as_ref().and_then(template) else { return Ok(Err(Reason::ScepProfileNoLongerTargetedToTheClient)) };
+    let Some((template, needs_approval)) = payload.as_ref().and_then(template) else {
+        return Ok(Err(Reason::ScepProfileNoLongerTargetedToTheClient));
+    };
     let device = devices::load_device(c, device)?;
     let user = match &old.user_id {
         Some(id) => found(users::load_user(c, id))?,
@@ -69,12 +75,15 @@ pub(super) fn grant_today(c: &mut Conn, old: &Grant) -> store::Result<Result<Gra
     grant.enrollment_id.clone_from(&old.enrollment_id);
     grant.profile_id.clone_from(&old.profile_id);
     grant.payload.clone_from(&old.payload);
-    Ok(Ok(grant))
+    Ok(Ok((grant, needs_approval)))
 }
 
-fn template(payload: &Payload) -> Option<Template> {
-    match payload.body.get("template") {
-        Some(template) => serde_json::from_value(template.clone()).ok(),
-        None => Some(Template::default()),
-    }
+/// The template of a payload, and whether an administrator has to agree to each certificate.
+fn template(payload: &Payload) -> Option<(Template, bool)> {
+    let needs_approval = payload.body.get("needs-approval").and_then(Value::as_bool).unwrap_or_default();
+    let template = match payload.body.get("template") {
+        Some(template) => serde_json::from_value(template.clone()).ok()?,
+        None => Template::default(),
+    };
+    Some((template, needs_approval))
 }
