@@ -180,13 +180,13 @@ pub fn withdraw(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId,
 /// Refuses the requests that wait to renew a certificate of a device, or of one payload of a profile on it.
 fn refuse_renewals(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId, &str)>, by: &str, now: Time) -> Result<usize> {
     let own = certificates::table.filter(certificates::device_id.eq(device.as_str())).select(certificates::id.nullable());
-    let waiting: Vec<(String, String, String)> = scep_transactions::table
-        .filter(scep_transactions::state.eq(State::Pending.as_str()))
+    let renewals: Vec<(String, String, String)> = scep_transactions::table
+        .filter(waiting())
         .filter(scep_transactions::renews.eq_any(own))
         .select((scep_transactions::authority_id, scep_transactions::transaction_id, scep_transactions::grant_document))
         .load(tx.conn())?;
     let mut refused = 0;
-    for (authority, id, document) in waiting {
+    for (authority, id, document) in renewals {
         let grant: Grant = serde_json::from_str(&document)?;
         let meant =
             payload.is_none_or(|(profile, name)| grant.profile_id.as_ref() == Some(profile) && grant.payload.as_deref() == Some(name));
@@ -245,6 +245,15 @@ pub fn list_pending(conn: &mut Conn, limit: i64) -> Result<Vec<Transaction>> {
         .select(TransactionRow::as_select())
         .load(conn)?;
     rows.into_iter().map(Transaction::try_from).collect()
+}
+
+/// How many requests wait to renew that certificate.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_renewals(conn: &mut Conn, renews: &CertificateId) -> Result<i64> {
+    let renewals = scep_transactions::table.filter(waiting()).filter(scep_transactions::renews.eq(renews.as_str()));
+    Ok(renewals.count().get_result(conn)?)
 }
 
 /// Decides an undecided transaction: with a certificate it is issued, without it is refused. False when it was decided before.

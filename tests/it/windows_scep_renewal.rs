@@ -9,7 +9,7 @@ use muster::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use muster::service::pki::{revoke, scep};
 use muster::service::{Error, profile};
 use muster::sim::http::Client;
-use muster::sim::scep::{Identity, Options, Outcome, Server, Waiting};
+use muster::sim::scep::{Error as ScepError, Identity, Options, Outcome, Server, Waiting};
 use muster::wire::pkcs10::{GeneralName, Wish};
 use muster::wire::scep::FailInfo;
 use openssl::x509::X509;
@@ -81,11 +81,15 @@ impl Asking {
         Self { http, server }
     }
 
-    /// Asks for a renewal, which has to wait.
-    async fn waits(&mut self, device: &DeviceId, current: &Identity) -> Waiting {
+    async fn renew(&mut self, device: &DeviceId, current: &Identity) -> Result<Outcome, ScepError> {
         let san = vec![GeneralName::Uri(format!("urn:muster:one:{device}"))];
         let wish = Wish { san, ..Wish::common_name(device.as_str()) };
-        match self.server.renew(&mut self.http, &wish, current).await {
+        self.server.renew(&mut self.http, &wish, current).await
+    }
+
+    /// Asks for a renewal, which has to wait.
+    async fn waits(&mut self, device: &DeviceId, current: &Identity) -> Waiting {
+        match self.renew(device, current).await {
             Ok(Outcome::Pending(waiting)) => *waiting,
             other => panic!("{other:?}"),
         }
@@ -139,6 +143,21 @@ async fn a_renewal_that_waits_is_over_with_the_certificate_or_the_profile() {
     }
     muster::service::device::give_up_device(app, &id, &by()).await.unwrap();
     assert!(scep::list_pending(app, 10).await.unwrap().is_empty(), "the end of the enrolment decides");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renewals_that_wait_count_with_the_certificates_that_they_would_become() {
+    let house = House::new().await;
+    house.assign(ordinary(&["one"])).await;
+    let (held, _) = late(&house).await;
+    let id = house.device_ids().await.remove(0);
+    let mut asking = Asking::new(&house).await;
+    for _ in 1..house.server.app.config.scep.live_certificates {
+        asking.waits(&id, &held).await;
+    }
+    let refused_now = asking.renew(&id, &held).await;
+    assert!(matches!(refused_now, Err(ScepError::Refused(FailInfo::BadRequest))), "{refused_now:?}");
+    assert_eq!(refused(&house).await, ("RenewalTooMany".into(), "SCP0003".into()));
 }
 
 /// A challenge for a certificate of that device and user.

@@ -442,6 +442,7 @@ CREATE TABLE scep_transactions (
 CREATE INDEX scep_transactions_by_wait ON scep_transactions (created_at) WHERE state = 'pending';
 CREATE INDEX scep_transactions_by_creation ON scep_transactions (created_at);
 CREATE INDEX scep_transactions_by_challenge ON scep_transactions (challenge_id) WHERE state = 'pending';
+CREATE INDEX scep_transactions_by_renewal ON scep_transactions (renews) WHERE state = 'pending';
 
 -- Signals ---------------------------------------------------------------------------------------------------------------------------
 

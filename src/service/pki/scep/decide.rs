@@ -50,7 +50,7 @@ impl Issue {
                 return Ok(false);
             }
             let older = certificates::load_certificate(tx.conn(), older)?;
-            if certificates::count_alike(tx.conn(), &older, now)? >= i64::from(live) {
+            if count_alike(tx.conn(), &older, now)? >= i64::from(live) {
                 return Ok(false);
             }
         }
@@ -97,7 +97,7 @@ struct Signer {
     certificate: Certificate,
     /// What its holder is granted today, and whether an administrator has to agree.
     grant: Result<(Grant, bool), Reason>,
-    /// How many of its kind are good.
+    /// How many of its kind are good, or wait for an administrator.
     alike: i64,
 }
 
@@ -230,8 +230,13 @@ fn find_signer(c: &mut Conn, authority: &AuthorityId, sha256: &str, now: Time) -
         Ok(()) => holder::grant_today(c, &certificate.grant)?,
         Err(reason) => Err(reason),
     };
-    let alike = certificates::count_alike(c, &certificate, now)?;
+    let alike = count_alike(c, &certificate, now)?;
     Ok(Some(Signer { certificate, grant, alike }))
+}
+
+/// How many certificates of the kind are good, with those that would come of waiting renewals.
+fn count_alike(c: &mut Conn, certificate: &Certificate, now: Time) -> store::Result<i64> {
+    Ok(certificates::count_alike(c, certificate, now)? + scep::count_renewals(c, &certificate.id)?)
 }
 
 /// CertPoll (RFC 8894 3.3.3): found by transaction, answered to the signer of the request only.
