@@ -60,7 +60,7 @@ fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
         }
     }
     let mut rows = vec![columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect::<Vec<_>>()];
-    rows.extend(objects.iter().map(|object| columns.iter().map(|name| object.get(*name).map_or_else(String::new, cell)).collect()));
+    rows.extend(objects.iter().map(|object| columns.iter().map(|name| object.get(*name).map_or_else(String::new, entry)).collect()));
     if let Some(width) = width {
         fit(&mut rows, width);
     }
@@ -87,6 +87,14 @@ fn fit(rows: &mut [Vec<String>], width: usize) {
                 *cell = cell.chars().take(width.saturating_sub(1)).chain(['…']).collect();
             }
         }
+    }
+}
+
+/// A value in a table: of a list that would be a table of its own the number.
+fn entry(value: &Value) -> String {
+    match value.as_array().filter(|_| is_table(value)) {
+        Some(items) => format!("{} (see --json)", items.len()),
+        None => cell(value),
     }
 }
 
@@ -130,6 +138,7 @@ mod tests {
         assert_eq!(render(&json!({"a": [1, 2], "bc": true}), None), "a   1, 2\nbc  true\n");
         assert_eq!(render(&json!([]), None), "nothing\n");
         assert_eq!(render(&json!({"a": 1, "b": [{"x": 1}], "c": []}), None), "a  1\nc  -\n\nb\nX\n1\n");
+        assert_eq!(render(&json!([{"a": 1, "b": [{"x": 1}, {"x": 2}]}]), None), "A  B\n1  2 (see --json)\n");
     }
 
     #[test]

@@ -55,7 +55,8 @@ pub(super) enum Subject {
 /// Makes a certificate; stores nothing. Signing happens off the async threads.
 ///
 /// # Errors
-/// [`Refusal::AuthorityIsRoot`], [`Refusal::AuthorityNotActive`], [`Refusal::AuthorityTooShort`], [`Refusal::CertificateKeyRefused`] and what [`Grant::check`] says;
+/// [`Refusal::AuthorityIsRoot`], [`Refusal::AuthorityNotActive`], [`Refusal::AuthorityTooShort`], [`Refusal::CertificateKeyRefused`] and
+/// what [`Grant::check`] says;
 /// [`Error::NotFound`] for an unknown authority.
 pub async fn prepare(app: &App, authority: &AuthorityId, grant: &Grant, spki: &[u8]) -> Result<Issued> {
     let authority = authority::by_id(app, authority).await?;

@@ -221,12 +221,16 @@ impl Desk {
 
     fn turn(&self, message: &[u8]) -> Result<Turn> {
         let (echo, asked) = open(message, &self.keys, self.rules, &self.challenge_key)?;
+        let asked = match asked {
+            Err(Unopened::Foreign) => return Ok(Turn::Foreign),
+            Err(Unopened::Refused(refused)) => Err(refused),
+            Ok(asked) => Ok(asked),
+        };
         let key = self.keys.get(echo.registration).ok_or_else(|| Error::Unavailable("no registration certificate".into()))?;
         let request = Incoming { desk: self, echo, key };
         match asked {
             Ok(asked) => request.serve(&asked),
-            Err(Unopened::Foreign) => Ok(Turn::Foreign),
-            Err(Unopened::Refused(refused)) => request.fail(refused, None),
+            Err(refused) => request.fail(refused, None),
         }
     }
 }
