@@ -12,7 +12,7 @@ use crate::service::pki::keys::Keys;
 use crate::service::presence::Presence;
 use crate::service::strangers::Strangers;
 use crate::service::windows::entra::KeyCache;
-use crate::store::Store;
+use crate::store::{Location, Store};
 
 /// The variable that may hold the master keys instead of a file.
 const KEYS_VARIABLE: &str = "MUSTER_MASTER_KEY";
@@ -21,7 +21,7 @@ const KEYS_VARIABLE: &str = "MUSTER_MASTER_KEY";
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The instance does not exist yet.
-    #[error("there is no organisation in this database yet: run `muster init` first")]
+    #[error("there is no organisation here yet: run `muster init` first")]
     Empty,
     /// The HTTP client cannot be built.
     #[error("HTTP client: {0}")]
@@ -90,6 +90,10 @@ impl App {
     /// # Errors
     /// [`OpenError`] says what is missing.
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        // Said before the master key is missed, which is made with the database.
+        if matches!(config.location(), Location::Sqlite(path) if !path.exists()) {
+            return Err(OpenError::Empty);
+        }
         let sealer = read_master_keys(&config)?;
         let store = Store::open(&config.location(), config.database_connections)?;
         let tenant = crate::service::setup::find_tenant(&store, &sealer).await?.ok_or(OpenError::Empty)?;

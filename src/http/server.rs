@@ -35,7 +35,7 @@ const CONNECTIONS_PER_WORKER: usize = 25_000;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port cannot be taken.
-    #[error("{key}.listen = {address}: {source}")]
+    #[error("{key}.listen = {address}")]
     Bind {
         /// The configuration key of the face.
         key: &'static str,

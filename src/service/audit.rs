@@ -38,8 +38,11 @@ impl std::fmt::Display for Broken {
 /// Walks the whole chain and names the first row that was altered, removed, moved or added; then the head must bear our mark. With `noted`,
 /// the chain must hold that row. Rows that are written meanwhile do no harm.
 ///
+/// The mark says that a head was ours, not that it is the newest: whoever kept an older one, or has a backup, and writes the database can cut
+/// the log back to it. Only a place that was noted elsewhere since then shows it.
+///
 /// # Errors
-/// Only the database's own.
+/// The database's own, and OpenSSL's.
 pub async fn verify(app: &App, noted: Option<&Place>) -> Result<Report> {
     let (mut seq, mut hash) = (0_i64, String::new());
     loop {

@@ -7,10 +7,7 @@ use serde_json::json;
 use super::Result;
 use crate::app::App;
 use crate::domain::audit::Entry;
-use crate::store::{self, authorities, meta};
-
-/// How far CRL numbers jump: more lists than an authority can publish in the life of a backup (one in 15 seconds for half a year).
-const CRL_JUMP: i64 = 1 << 20;
+use crate::store::{self, authorities, enrollment_tokens, meta, scep, taps};
 
 /// Writes a copy of the database to `target`, which must not exist.
 ///
@@ -22,8 +19,12 @@ pub async fn back_up(app: &App, target: &Path, actor: &str) -> Result<()> {
     Ok(app.store.write(move |tx| store::audit::append(tx, &entry, now).map(drop)).await?)
 }
 
-/// Ends a restoration, at the first start after it: CRL numbers jump beyond those that were published since the copy was made, so that none
-/// is used twice and clients take the new lists for newer ones, new lists are due at once, and the audit log says so.
+/// Ends a restoration, at the first start after it.
+///
+/// - CRL numbers go on at the present moment in milliseconds since 1970, which is beyond all that were used since the copy was made, also
+///   when one copy is restored again: lists are published far less often. So clients take the new lists, which are due at once, for newer.
+/// - What may be used once and was open in the copy (passes, enrolment tokens, SCEP challenges) ends: it may have been used since.
+/// - The audit log says so.
 ///
 /// # Errors
 /// Only the database's own.
@@ -36,9 +37,10 @@ pub async fn finish_restore(app: &App) -> Result<()> {
         // Another node may have come first.
         let Some(note) = meta::take_value(tx, store::backup::RESTORED)? else { return Ok(false) };
         let note: store::backup::Note = serde_json::from_str(&note)?;
-        authorities::update_crl_numbers(tx, CRL_JUMP)?;
+        authorities::update_crl_numbers(tx, now.0)?;
+        let ended = taps::delete_all(tx)? + enrollment_tokens::delete_all(tx)? + scep::delete_challenges(tx)?;
         let entry = Entry::new(note.by, "instance.restore", format!("file:{}", note.from), "local")
-            .after(&json!({ "restoredAt": note.at, "crlNumbersBy": CRL_JUMP }));
+            .after(&json!({ "restoredAt": note.at, "crlNumbersFrom": now.0, "ended": ended }));
         store::audit::append(tx, &entry, now)?;
         Ok(true)
     };

@@ -52,7 +52,7 @@ impl Row {
     }
 }
 
-/// Marks the head of a log that has no row yet, so that nobody can begin the log again unseen.
+/// Marks the head of a log that has no row yet, so that its first row can be marked.
 ///
 /// # Errors
 /// [`Error::Corrupt`] when the store has no key for it, else only the database's own.

@@ -227,20 +227,22 @@ pub fn lock_active(tx: &mut Tx<'_>, id: &AuthorityId) -> Result<bool> {
     Ok(status == Status::Active.as_str())
 }
 
-/// Changes the state of an authority; says whether it had the state `from`. Waits for those who are issuing: what they sign is committed
-/// before, or refused.
+/// Changes the state of an authority, unless it is revoked, and says what it was before. Waits for those who are issuing: what they sign
+/// is committed before, or refused.
 ///
 /// # Errors
 /// [`Error::NotFound`]; else only the database's own.
-pub fn claim_status(tx: &mut Tx<'_>, id: &AuthorityId, from: Status, to: Status) -> Result<bool> {
-    // A plain update would let [`lock_active`] pass.
-    if let Conn::Postgres(c) = tx.conn() {
-        authorities::table.find(id.as_str()).select(authorities::id).for_update().first::<String>(c)?;
+pub fn claim_status(tx: &mut Tx<'_>, id: &AuthorityId, to: Status) -> Result<Status> {
+    let found: String = match tx.conn() {
+        // A plain update would let [`lock_active`] pass.
+        Conn::Postgres(c) => authorities::table.find(id.as_str()).select(authorities::status).for_update().first(c)?,
+        Conn::Sqlite(c) => authorities::table.find(id.as_str()).select(authorities::status).first(c)?,
+    };
+    let found = Status::parse(&found).ok_or_else(|| Error::corrupt("authorities.status"))?;
+    if found != Status::Revoked && found != to {
+        diesel::update(authorities::table.find(id.as_str())).set(authorities::status.eq(to.as_str())).execute(tx.conn())?;
     }
-    let changed = diesel::update(authorities::table.find(id.as_str()).filter(authorities::status.eq(from.as_str())))
-        .set(authorities::status.eq(to.as_str()))
-        .execute(tx.conn())?;
-    Ok(changed == 1)
+    Ok(found)
 }
 
 /// Makes a CRL due at `at`, or, where it is due before, a little earlier still: the moment always changes, so that whoever is publishing
@@ -285,14 +287,15 @@ pub fn claim_crl_number(tx: &mut Tx<'_>, id: &AuthorityId, only_due: Option<Time
     Ok(Some(authorities::table.find(id.as_str()).select(authorities::crl_number).first(tx.conn())?))
 }
 
-/// Lets the CRL numbers of all authorities jump ahead by that many, and new lists be due at once.
+/// Lets the CRL numbers of all authorities go on at that one at least, and new lists be due at once.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn update_crl_numbers(tx: &mut Tx<'_>, by: i64) -> Result<()> {
-    diesel::update(authorities::table)
-        .set((authorities::crl_number.eq(authorities::crl_number + by), authorities::crl_due_at.eq(0)))
+pub fn update_crl_numbers(tx: &mut Tx<'_>, least: i64) -> Result<()> {
+    diesel::update(authorities::table.filter(authorities::crl_number.lt(least)))
+        .set(authorities::crl_number.eq(least))
         .execute(tx.conn())?;
+    diesel::update(authorities::table).set(authorities::crl_due_at.eq(0)).execute(tx.conn())?;
     Ok(())
 }
 

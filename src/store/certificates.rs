@@ -298,36 +298,54 @@ pub fn list_newest(conn: &mut Conn, device: &DeviceId, now: Time, limit: i64) ->
     rows.into_iter().map(Certificate::try_from).collect()
 }
 
-/// How many good certificates there are for the same device, profile and subject.
+/// The good certificates for the same device, profile and subject, the oldest first.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn count_alike(conn: &mut Conn, certificate: &Certificate, now: Time) -> Result<i64> {
+pub fn list_alike(conn: &mut Conn, certificate: &Certificate, now: Time) -> Result<Vec<CertificateId>> {
+    list_kind(conn, certificate, Some(&certificate.subject), now)
+}
+
+/// The good certificates for the same device and profile; where there is no device, of one subject only.
+fn list_kind(conn: &mut Conn, certificate: &Certificate, subject: Option<&str>, now: Time) -> Result<Vec<CertificateId>> {
     let mut query = certificates::table
-        .filter(certificates::subject.eq(&certificate.subject))
         .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
         .filter(certificates::not_after.gt(now.0))
         .into_boxed();
+    let mut subject = subject;
     match &certificate.grant.device_id {
         Some(device) => query = query.filter(certificates::device_id.eq(device.as_str())),
-        None => query = query.filter(certificates::device_id.is_null()),
+        None => {
+            query = query.filter(certificates::device_id.is_null());
+            subject = Some(&certificate.subject);
+        }
     }
     match &certificate.grant.profile_id {
         Some(profile) => query = query.filter(certificates::profile_id.eq(profile.as_str())),
         None => query = query.filter(certificates::profile_id.is_null()),
     }
-    Ok(query.count().get_result(conn)?)
+    if let Some(subject) = subject {
+        query = query.filter(certificates::subject.eq(subject));
+    }
+    let ids: Vec<String> = query.order(certificates::id).select(certificates::id).load(conn)?;
+    Ok(ids.into_iter().map(CertificateId::from_store).collect())
 }
 
-/// Takes hold of a certificate that is to be renewed: until the transaction ends nobody else revokes or renews it. False when it is not
-/// good any more.
+/// Takes hold of a certificate that is to be renewed, with all of its device and profile in the order of their ids: until the transaction
+/// ends nobody else revokes or renews them, and no two who renew wait for each other. `None` when it is not good any more.
 ///
 /// # Errors
-/// Only the database's own.
-pub fn claim_renewal(tx: &mut Tx<'_>, id: &CertificateId) -> Result<bool> {
+/// [`Error::NotFound`]; else only the database's own.
+pub fn claim_renewal(tx: &mut Tx<'_>, id: &CertificateId, now: Time) -> Result<Option<Certificate>> {
+    let certificate = load_certificate(tx.conn(), id)?;
     let active = CertificateStatus::Active.as_str();
-    let good = certificates::table.find(id.as_str()).filter(certificates::status.eq(active));
-    Ok(diesel::update(good).set(certificates::status.eq(active)).execute(tx.conn())? == 1)
+    let mut good = false;
+    for held in list_kind(tx.conn(), &certificate, None, now)? {
+        let row = certificates::table.find(held.as_str()).filter(certificates::status.eq(active));
+        let taken = diesel::update(row).set(certificates::status.eq(active)).execute(tx.conn())? == 1;
+        good |= taken && held == *id;
+    }
+    Ok(good.then_some(certificate))
 }
 
 /// Serial number (hex), moment and reason code of each certificate of an authority that is revoked or on hold and had not ended at
@@ -433,20 +451,19 @@ pub fn update_superseded_alike(tx: &mut Tx<'_>, newer: &Certificate, now: Time) 
         .filter(certificates::purpose.eq(grant.purpose.as_str()))
         .filter(certificates::not_after.gt(now.0))
         .filter(certificates::id.ne(newer.id.as_str()))
+        .order(certificates::id)
         .select((certificates::id, certificates::grant_document))
         .load(tx.conn())?;
-    let mut older = Vec::new();
+    let mut superseded = 0;
     for (id, document) in rows {
         let other: Grant = serde_json::from_str(&document)?;
         if (&other.payload, &other.user_id) == (&grant.payload, &grant.user_id) {
-            older.push(id);
+            // One by one, in the order of their ids, as all take them.
+            update_superseded(tx, &CertificateId::from_store(id), &newer.id)?;
+            superseded += 1;
         }
     }
-    if older.is_empty() {
-        return Ok(0);
-    }
-    let superseded = diesel::update(certificates::table.filter(certificates::id.eq_any(&older)));
-    Ok(superseded.set(certificates::superseded_by.eq(Some(newer.id.as_str()))).execute(tx.conn())?)
+    Ok(superseded)
 }
 
 /// Records that `newer` takes the place of `older`.

@@ -95,3 +95,11 @@ pub fn claim_token(tx: &mut Tx<'_>, hash: &str, now: Time) -> Result<bool> {
 pub fn purge_tokens(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
     Ok(delete_some!(tx, enrollment_tokens, token_hash: String, enrollment_tokens::expires_at.lt(before.0), limit))
 }
+
+/// Removes all tokens; says how many there were. For a database that was restored.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_all(tx: &mut Tx<'_>) -> Result<usize> {
+    Ok(diesel::delete(enrollment_tokens::table).execute(tx.conn())?)
+}

@@ -180,17 +180,18 @@ pub fn withdraw(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId,
 /// Refuses the requests that wait to renew a certificate of a device, or of one payload of a profile on it.
 fn refuse_renewals(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&ProfileId, &str)>, by: &str, now: Time) -> Result<usize> {
     let own = certificates::table.filter(certificates::device_id.eq(device.as_str())).select(certificates::id.nullable());
-    let renewals: Vec<(String, String, String)> = scep_transactions::table
+    let renewals = scep_transactions::table
         .filter(waiting())
         .filter(scep_transactions::renews.eq_any(own))
-        .select((scep_transactions::authority_id, scep_transactions::transaction_id, scep_transactions::grant_document))
+        .select(TransactionRow::as_select())
         .load(tx.conn())?;
     let mut refused = 0;
-    for (authority, id, document) in renewals {
-        let grant: Grant = serde_json::from_str(&document)?;
+    for renewal in renewals {
+        let renewal = Transaction::try_from(renewal)?;
+        let grant = &renewal.grant;
         let meant =
             payload.is_none_or(|(profile, name)| grant.profile_id.as_ref() == Some(profile) && grant.payload.as_deref() == Some(name));
-        refused += usize::from(meant && claim_decision(tx, &AuthorityId::from_store(authority), &id, None, by, now)?);
+        refused += usize::from(meant && claim_decision(tx, &renewal, None, by, now)?);
     }
     Ok(refused)
 }
@@ -247,31 +248,33 @@ pub fn list_pending(conn: &mut Conn, limit: i64) -> Result<Vec<Transaction>> {
     rows.into_iter().map(Transaction::try_from).collect()
 }
 
-/// How many requests wait to renew that certificate.
+/// How many requests wait to renew one of those certificates.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn count_renewals(conn: &mut Conn, renews: &CertificateId) -> Result<i64> {
-    let renewals = scep_transactions::table.filter(waiting()).filter(scep_transactions::renews.eq(renews.as_str()));
+pub fn count_renewals(conn: &mut Conn, renews: &[CertificateId]) -> Result<i64> {
+    let ids: Vec<&str> = renews.iter().map(CertificateId::as_str).collect();
+    let renewals = scep_transactions::table.filter(waiting()).filter(scep_transactions::renews.eq_any(ids));
     Ok(renewals.count().get_result(conn)?)
 }
 
-/// Decides an undecided transaction: with a certificate it is issued, without it is refused. False when it was decided before.
+/// Decides an undecided transaction: with a certificate it is issued, without it is refused. False when it was decided before, or when
+/// another request stands under that name now.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn claim_decision(
     tx: &mut Tx<'_>,
-    authority: &AuthorityId,
-    id: &str,
+    transaction: &Transaction,
     certificate: Option<&CertificateId>,
     by: &str,
     now: Time,
 ) -> Result<bool> {
     let state = if certificate.is_some() { State::Issued } else { State::Refused };
     let open = scep_transactions::table
-        .filter(scep_transactions::authority_id.eq(authority.as_str()))
-        .filter(scep_transactions::transaction_id.eq(id))
+        .filter(scep_transactions::authority_id.eq(transaction.authority_id.as_str()))
+        .filter(scep_transactions::transaction_id.eq(&transaction.transaction_id))
+        .filter(scep_transactions::request_hash.eq(&transaction.request_hash))
         .filter(waiting());
     let changed = diesel::update(open)
         .set((
@@ -300,4 +303,12 @@ pub fn purge(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
         diesel::delete(scep_transactions::table.find((&key.0, &key.1))).execute(tx.conn())?;
     }
     Ok(challenges + keys.len())
+}
+
+/// Removes all challenges; says how many there were. For a database that was restored.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_challenges(tx: &mut Tx<'_>) -> Result<usize> {
+    Ok(diesel::delete(scep_challenges::table).execute(tx.conn())?)
 }

@@ -89,3 +89,11 @@ pub fn claim_tap(tx: &mut Tx<'_>, id: &TapId, now: Time) -> Result<bool> {
 pub fn purge_taps(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
     Ok(delete_some!(tx, taps, id: String, taps::expires_at.lt(before.0), limit))
 }
+
+/// Removes all passes; says how many there were. For a database that was restored.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_all(tx: &mut Tx<'_>) -> Result<usize> {
+    Ok(diesel::delete(taps::table).execute(tx.conn())?)
+}

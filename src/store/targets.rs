@@ -5,8 +5,9 @@
 //! read or change. On SQLite there is one writer, and nothing has to be done.
 //!
 //! What a transaction needs it takes in this order, so that no two wait for each other: its turn, the enrolment's row, the session's, the
-//! items, facts and orders, the device's row, the verdict, and the head of the audit log last. One that judges many devices takes all
-//! their verdicts before it judges the first ([`super::compliance::lock_verdicts`]).
+//! items, facts and orders, the device's row, the verdict, challenges, certificates by their ids, their authorities, and the head of the
+//! audit log last. One that judges many devices takes all their verdicts before it judges the first
+//! ([`super::compliance::lock_verdicts`]).
 
 use diesel::prelude::*;
 

@@ -9,8 +9,10 @@ use muster::domain::tap::Policy;
 use muster::domain::user::{Role, User};
 use muster::ids::UserId;
 use muster::service::Error;
+use muster::service::backup::finish_restore;
 use muster::service::identity::{tap, token};
-use muster::store::{audit, users};
+use muster::store::backup::{Note, RESTORED};
+use muster::store::{audit, meta, users};
 
 use crate::support::server::Server;
 
@@ -130,4 +132,26 @@ async fn guesses_from_one_network_of_ipv6_count_together() {
     let (same, other) = (IpAddr::from([0x2001, 0xdb8, 0, 1, 9, 9, 9, 9]), IpAddr::from([0x2001, 0xdb8, 0, 2, 0, 0, 0, 0]));
     assert_eq!(code(tap::check(&server.app, "ana@example.org", "abcdefgh", same).await), "throttled");
     assert_eq!(code(tap::check(&server.app, "ana@example.org", "abcdefgh", other).await), Refusal::SignInFailed.code());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_may_be_used_once_outlives_a_restoration() {
+    let server = Server::start().await;
+    let app = &server.app;
+    let ana = person(&server, "ana@example.org", true).await;
+    let used = pass(&server, &ana, Policy::default()).await;
+    let open = token::create_with_tap(app, "ana@example.org", &used, HERE, Platform::Windows).await.unwrap();
+    let text = pass(&server, &ana, Policy::default()).await;
+    let note = Note { by: "cli:test".into(), from: "copy.db".into(), at: "2026-01-01T00:00:00Z".into() };
+    let note = serde_json::to_string(&note).unwrap();
+    app.store.write(move |tx| meta::upsert_value(tx, RESTORED, &note)).await.unwrap();
+    finish_restore(app).await.unwrap();
+    assert_eq!(code(tap::check(app, "ana@example.org", &text, HERE).await), Refusal::SignInFailed.code());
+    assert_eq!(code(token::check(app, open.expose(), &[Platform::Windows]).await), Refusal::TokenInvalid.code());
+    let rows = app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
+    let row = rows.iter().find(|row| row.action == "instance.restore").unwrap();
+    assert!(row.after.as_deref().unwrap().contains("\"ended\":3"), "{row:?}");
+    // What is made from then on is good.
+    let fresh = pass(&server, &ana, Policy::default()).await;
+    assert_eq!(tap::check(app, "ana@example.org", &fresh, HERE).await.unwrap().user.id, ana);
 }

@@ -4,15 +4,16 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, sql_types};
-use muster::clock::DAY;
+use muster::clock::{DAY, Time};
 use muster::domain::compliance::Rules;
 use muster::domain::device::{Platform, State};
 use muster::domain::signal::Initiator;
-use muster::ids::DeviceId;
+use muster::ids::{CertificateId, DeviceId};
 use muster::service::compliance::{reevaluate_in, run_due};
-use muster::store::{Location, Store, audit, compliance, devices, enrollments};
+use muster::store::{Location, Store, audit, authorities, certificates, compliance, devices, enrollments};
 
 use crate::desired::{device, enrollment};
+use crate::store_certificates::{authority, certificate};
 use crate::support::db;
 use crate::support::server::{Options, Server};
 use crate::support::windows::House;
@@ -119,4 +120,29 @@ async fn who_judges_many_devices_holds_the_audit_log_only_when_nobody_is_waited_
     }
     let rows = app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
     assert!(rows.iter().filter(|row| row.action == "compliance.change").count() >= 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_renews_takes_the_certificates_of_the_kind_in_their_order() {
+    let Some((url, store)) = database() else { return };
+    let record = authority();
+    let (first, second) = (certificate(&record.id, "01"), certificate(&record.id, "02"));
+    let leaves = [first.clone(), second.clone()];
+    let written = store.write(move |tx| {
+        authorities::insert_authority(tx, &record)?;
+        leaves.iter().try_for_each(|leaf| certificates::insert_certificate(tx, leaf, Time(10)))
+    });
+    written.await.unwrap();
+    let takes = |id: &CertificateId| format!("SELECT 1 FROM certificates WHERE id = '{id}' FOR UPDATE");
+    // Somebody renews the first one, and will take the second one, too.
+    let mut other = Other::begin(&url, &takes(&first.id));
+    let (id, then) = (second.id.clone(), takes(&second.id));
+    let renewing = tokio::spawn(async move { store.write(move |tx| certificates::claim_renewal(tx, &id, Time(20))).await });
+    let other = tokio::task::spawn_blocking(move || {
+        other.is_waited_for();
+        other.takes(&then);
+        other
+    });
+    other.await.unwrap().commit();
+    assert_eq!(renewing.await.unwrap().unwrap(), Some(second));
 }

@@ -215,6 +215,10 @@ async fn nodes_that_write_at_once_keep_one_chain() {
     let Some(url) = db::postgres_url() else { return };
     let location = store::Location::parse(&url);
     let nodes = [Store::open(&location, 4).unwrap(), Store::open(&location, 4).unwrap()];
+    // As a server does before it writes anything: with the organisation the log is begun.
+    for node in &nodes {
+        db::begin_audit(node).await;
+    }
     let tasks: Vec<_> = (0..8)
         .map(|n: usize| {
             let store = nodes[n % 2].clone();

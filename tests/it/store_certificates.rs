@@ -15,7 +15,7 @@ use muster::store::{Error, Store, Tx, authorities, devices, users};
 use crate::both_backends;
 use crate::desired::{device, user};
 
-fn authority() -> Record {
+pub fn authority() -> Record {
     Record {
         id: AuthorityId::new(),
         name: "issuing".into(),
@@ -34,7 +34,7 @@ fn authority() -> Record {
     }
 }
 
-fn certificate(authority: &AuthorityId, serial: &str) -> Certificate {
+pub fn certificate(authority: &AuthorityId, serial: &str) -> Certificate {
     Certificate {
         id: CertificateId::new(),
         authority_id: authority.clone(),
@@ -291,7 +291,7 @@ both_backends! {
     }
 
     async fn what_another_node_is_about_to_pause_issues_nothing(store: Store) {
-        let pause = |tx: &mut Tx<'_>, leaf: &Certificate| authorities::claim_status(tx, &leaf.authority_id, Status::Active, Status::Paused).map(|_| ());
+        let pause = |tx: &mut Tx<'_>, leaf: &Certificate| authorities::claim_status(tx, &leaf.authority_id, Status::Paused).map(|_| ());
         let (said, hears) = std::sync::mpsc::channel();
         let issue = move |tx: &mut Tx<'_>, leaf: &Certificate| {
             let next = Certificate { id: CertificateId::new(), serial: "42".into(), sha256: "next".into(), ..leaf.clone() };
@@ -310,7 +310,7 @@ both_backends! {
         };
         let (said, hears) = std::sync::mpsc::channel();
         let pause = move |tx: &mut Tx<'_>, leaf: &Certificate| {
-            assert!(authorities::claim_status(tx, &leaf.authority_id, Status::Active, Status::Paused)?);
+            assert_eq!(authorities::claim_status(tx, &leaf.authority_id, Status::Paused)?, Status::Active);
             said.send(certificates::find_certificate_by_sha256(tx.conn(), "next")?.is_some()).unwrap();
             Ok(())
         };

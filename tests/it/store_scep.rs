@@ -116,11 +116,12 @@ both_backends! {
         store.write(move |tx| scep::insert_transaction(tx, &later, true, Time(1 + REPLAY))).await.unwrap();
         let still = pending.clone();
         assert!(store.write(move |tx| scep::insert_transaction(tx, &still, true, Time(10 * REPLAY))).await.is_err());
-        assert_eq!(store.read(|c| scep::list_pending(c, 10)).await.unwrap(), [pending]);
-        let a = authority.clone();
-        assert!(store.write(move |tx| scep::claim_decision(tx, &a, "b", None, "cli:root", Time(5))).await.unwrap());
-        let a = authority.clone();
-        assert!(!store.write(move |tx| scep::claim_decision(tx, &a, "b", None, "cli:root", Time(6))).await.unwrap());
+        assert_eq!(store.read(|c| scep::list_pending(c, 10)).await.unwrap(), std::slice::from_ref(&pending));
+        let other = Transaction { request_hash: "another".into(), ..pending.clone() };
+        assert!(!store.write(move |tx| scep::claim_decision(tx, &other, None, "cli:root", Time(4))).await.unwrap(), "what was not looked at");
+        let p = pending.clone();
+        assert!(store.write(move |tx| scep::claim_decision(tx, &p, None, "cli:root", Time(5))).await.unwrap());
+        assert!(!store.write(move |tx| scep::claim_decision(tx, &pending, None, "cli:root", Time(6))).await.unwrap());
         let found = store.read(move |c| scep::find_transaction(c, &authority, "b")).await.unwrap().unwrap();
         assert_eq!((found.state, found.decided_at, found.decided_by.as_deref()), (State::Refused, Some(Time(5)), Some("cli:root")));
     }

@@ -6,7 +6,7 @@ use muster::domain::assignment::{Mode, Target};
 use muster::domain::certificate::{Certificate, CertificateStatus, Grant, Purpose, RevocationReason};
 use muster::ids::{CertificateId, DeviceId, UserId};
 use muster::service::pki::authorize::scep_challenge::{self, NewChallenge};
-use muster::service::pki::{revoke, scep};
+use muster::service::pki::{issue, revoke, scep};
 use muster::service::{Error, profile};
 use muster::sim::http::Client;
 use muster::sim::scep::{Error as ScepError, Identity, Options, Outcome, Server, Waiting};
@@ -158,6 +158,63 @@ async fn renewals_that_wait_count_with_the_certificates_that_they_would_become()
     let refused_now = asking.renew(&id, &held).await;
     assert!(matches!(refused_now, Err(ScepError::Refused(FailInfo::BadRequest))), "{refused_now:?}");
     assert_eq!(refused(&house).await, ("RenewalTooMany".into(), "SCP0003".into()));
+}
+
+/// Another certificate of the same kind.
+async fn another(house: &House, old: &Certificate, days: u32) -> Identity {
+    let app = &house.server.app;
+    let key = rsa(2048);
+    let grant = Grant { days, ..old.grant.clone() };
+    let made = issue::issue(app, &old.authority_id, &grant, &key.public_key_to_der().unwrap(), "cli:test", "local").await.unwrap();
+    Identity { certificate: made.der, key }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn renewals_of_two_certificates_of_a_kind_count_together_and_are_counted_again_when_they_are_approved() {
+    let house = House::new().await;
+    let app = &house.server.app;
+    house.assign(ordinary(&["one"])).await;
+    let (held, old) = late(&house).await;
+    let id = house.device_ids().await.remove(0);
+    let twin = another(&house, &old, 2).await;
+    house.server.clock.advance(DAY + DAY / 2);
+    let mut asking = Asking::new(&house).await;
+    // Two are good, and five may be.
+    asking.waits(&id, &held).await;
+    asking.waits(&id, &held).await;
+    asking.waits(&id, &twin).await;
+    let refused_now = asking.renew(&id, &twin).await;
+    assert!(matches!(refused_now, Err(ScepError::Refused(FailInfo::BadRequest))), "{refused_now:?}");
+    assert_eq!(refused(&house).await, ("RenewalTooMany".into(), "SCP0003".into()));
+    // Meanwhile one more comes to be by another way.
+    another(&house, &old, 30).await;
+    let mut said = Vec::new();
+    for waiting in scep::list_pending(app, 10).await.unwrap() {
+        said.push(match scep::approve(app, "issuing", &waiting.transaction_id, "cli:test", "local").await {
+            Ok(_) => "approved",
+            Err(Error::Refused(refusal)) => refusal.code(),
+            Err(other) => panic!("{other:?}"),
+        });
+    }
+    assert_eq!(said, ["approved", "approved", "SCP0003"]);
+    assert_eq!(live(&house).await.len(), 5);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_has_ended_meanwhile_is_not_renewed() {
+    let house = House::new().await;
+    house.assign(ordinary(&["one"])).await;
+    let (_, old) = late(&house).await;
+    let id = house.device_ids().await.remove(0);
+    let short = another(&house, &old, 2).await;
+    house.server.clock.advance(DAY + DAY / 2);
+    let mut asking = Asking::new(&house).await;
+    asking.waits(&id, &short).await;
+    house.server.clock.advance(DAY);
+    match scep::approve(&house.server.app, "issuing", &waiting(&house.server.app).await, "cli:test", "local").await {
+        Err(Error::Refused(refusal)) => assert_eq!(refusal.code(), "CRT0002"),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// A challenge for a certificate of that device and user.

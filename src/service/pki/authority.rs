@@ -336,25 +336,21 @@ pub async fn create_hierarchy(app: &App, actor: &str, origin: &str) -> Result<()
 /// [`Error::NotFound`]; [`Refusal::AuthorityNotActive`] when it is revoked.
 pub async fn set_paused(app: &App, name: &str, paused: bool, actor: &str, origin: &str) -> Result<()> {
     let authority = by_name(app, name).await?;
-    let (from, to) = if paused { (Status::Active, Status::Paused) } else { (Status::Paused, Status::Active) };
-    if authority.status == to {
-        return Ok(());
-    }
+    let to = if paused { Status::Paused } else { Status::Active };
     let action = if paused { "authority.pause" } else { "authority.activate" };
     let audit = Entry::new(actor, action, format!("authority:{}", authority.id), origin);
     let (id, now) = (authority.id.clone(), app.now());
+    // By the row, not by what is remembered here: another node may have changed it a moment ago.
     let changed = app
         .store
-        .write(move |tx| {
-            let changed = authorities::claim_status(tx, &id, from, to)?;
-            if changed {
-                crate::store::audit::append(tx, &audit, now)?;
-            }
-            Ok(changed)
+        .write(move |tx| match authorities::claim_status(tx, &id, to)? {
+            Status::Revoked => Err(Refusal::AuthorityNotActive.into()),
+            before if before == to => Ok(()),
+            _ => crate::store::audit::append(tx, &audit, now),
         })
         .await;
     app.keys.invalidate();
-    if changed? { Ok(()) } else { Err(Refusal::AuthorityNotActive.into()) }
+    Ok(changed?)
 }
 
 /// Revokes an issuing authority: it issues nothing any more, and its parent's CRL names it. Where the parent is an outside authority, its
@@ -378,9 +374,7 @@ pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str
             if let Some(row) = certificates::find_certificate_by_sha256(tx.conn(), &sha256)? {
                 certificates::update_revoked(tx, &row.id, reason, now)?;
             }
-            for from in [Status::Active, Status::Paused] {
-                authorities::claim_status(tx, &id, from, Status::Revoked)?;
-            }
+            authorities::claim_status(tx, &id, Status::Revoked)?;
             crate::store::audit::append(tx, &audit, now)
         })
         .await?;

@@ -120,6 +120,13 @@ pub async fn receive(app: &App, authority: &str, message: Vec<u8>, origin: &str)
             Turn::Answer(bytes) => return Ok(bytes),
             Turn::Record(draft) => *draft,
         };
+        if let Some(reason) = draft.refused {
+            metrics::counter!("muster_scep_refusals_total", "reason" => reason.as_str()).increment(1);
+            // Anybody can send what is refused, again and again.
+            if !app.strangers.note(origin, reason.as_str(), app.now()) {
+                return Ok(draft.answer);
+            }
+        }
         let (record, live, now) = (draft.record, app.config.scep.live_certificates, app.now());
         match app.store.write(move |tx| record.write(tx, live, now)).await {
             Ok(true) => return Ok(draft.answer),
@@ -160,6 +167,8 @@ enum Turn {
 struct Draft {
     record: Record,
     answer: Vec<u8>,
+    /// Why the request is refused, if it is.
+    refused: Option<Reason>,
 }
 
 /// What is recorded of a message.
@@ -258,7 +267,7 @@ impl Incoming<'_> {
     }
 
     fn record(&self, record: Record, content: &Content) -> Result<Turn> {
-        Ok(Turn::Record(Box::new(Draft { record, answer: self.answer(content)? })))
+        Ok(Turn::Record(Box::new(Draft { record, answer: self.answer(content)?, refused: None })))
     }
 
     fn fail(&self, (reason, info): Refused, detail: Option<&'static str>) -> Result<Turn> {
@@ -268,7 +277,8 @@ impl Incoming<'_> {
         });
         let target = format!("scep-transaction:{}", self.echo.transaction_id);
         let entry = Entry::new("anonymous", "scep.refused", target, &self.desk.origin).after(&after);
-        self.record(Record { entry, request: None, certificate: None }, &Content::Failure(info))
+        let record = Record { entry, request: None, certificate: None };
+        Ok(Turn::Record(Box::new(Draft { record, answer: self.answer(&Content::Failure(info))?, refused: Some(reason) })))
     }
 
     /// The transaction's record.

@@ -44,11 +44,38 @@ async fn what_another_node_paused_issues_nothing_whatever_is_remembered_here() {
     house.issue(&device()).await;
     let id = house.issuing.id.clone();
     // As another node does it: this one still believes what it read before.
-    app.store.write(move |tx| muster::store::authorities::claim_status(tx, &id, Status::Active, Status::Paused)).await.unwrap();
+    app.store.write(move |tx| muster::store::authorities::claim_status(tx, &id, Status::Paused)).await.unwrap();
     assert_eq!(authority::by_name(app, "issuing").await.unwrap().status, Status::Active);
     let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();
     let refused = issue::issue(app, &house.issuing.id, &device(), &spki, ACTOR, "local").await;
     assert!(matches!(refused, Err(Error::Refused(refusal)) if refusal.code() == "CRT0011"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_to_pause_or_activate_goes_by_what_is_so_and_not_by_what_is_remembered_here() {
+    let house = House::new(KeyAlgorithm::P256).await;
+    let app = &house.server.app;
+    let id = &house.issuing.id;
+    let orders = [(false, Status::Active, Status::Paused, "authority.activate"), (true, Status::Paused, Status::Active, "authority.pause")];
+    for (paused, wanted, elsewhere, action) in orders {
+        let change = |to: Status| {
+            let id = id.clone();
+            app.store.write(move |tx| muster::store::authorities::claim_status(tx, &id, to))
+        };
+        // Remembered here as the order wants it; another node changes it.
+        change(wanted).await.unwrap();
+        app.keys.invalidate();
+        assert_eq!(authority::by_name(app, "issuing").await.unwrap().status, wanted);
+        change(elsewhere).await.unwrap();
+        // The second time there is nothing to do.
+        for _ in 0..2 {
+            authority::set_paused(app, "issuing", paused, ACTOR, "local").await.unwrap();
+        }
+        let all = app.store.read(muster::store::authorities::list_authorities).await.unwrap();
+        assert_eq!(all.iter().find(|record| record.id == *id).unwrap().status, wanted);
+        let rows = app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
+        assert_eq!(rows.iter().filter(|row| row.action == action).count(), 1, "{action}");
+    }
 }
 
 /// A certificate for each device and user, and a server that knows them.

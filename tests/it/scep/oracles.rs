@@ -154,3 +154,27 @@ async fn the_same_broken_envelope_is_answered_the_same_every_time() {
     }
     assert_eq!(lengths.len(), 1);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_refused_again_and_again_fills_no_log() {
+    let server = start(Options::default()).await;
+    let app = &server.app;
+    let stranger = Device::new(app);
+    let message = stranger.message(app, &stranger.csr("PC", "no challenge of ours")).await;
+    let recorded = async || {
+        let rows = app.store.read(|c| muster::store::audit::list(c, 0, 1000)).await.unwrap();
+        rows.iter().filter(|row| row.action == "scep.refused").count()
+    };
+    for address in ["192.0.2.1", "192.0.2.2"] {
+        let before = recorded().await;
+        for _ in 0..20 {
+            let answer = scep::receive(app, "default", message.clone(), address).await.unwrap();
+            assert_eq!(stranger.read(&answer), BAD_REQUEST, "each is answered");
+        }
+        assert_eq!(recorded().await - before, 5, "{address}");
+    }
+    server.clock.advance(HOUR);
+    let before = recorded().await;
+    scep::receive(app, "default", stranger.message(app, &stranger.csr("PC", "no challenge of ours")).await, "192.0.2.1").await.unwrap();
+    assert_eq!(recorded().await - before, 1, "the next hour");
+}

@@ -27,7 +27,7 @@ pub async fn list_pending(app: &App, limit: i64) -> Result<Vec<Transaction>> {
 /// # Errors
 /// [`Error::NotFound`]; [`Refusal::ScepTransactionDecided`]; [`Refusal::ScepHolderGone`] when the device has left since, its user is
 /// disabled, or it should not have the profile any more; [`Refusal::CertificateRevoked`] when the certificate that renews itself was
-/// revoked; what the issuing core refuses.
+/// revoked or has ended; [`Refusal::ScepRenewalTooMany`]; what the issuing core refuses.
 pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &str, origin: &str) -> Result<CertificateId> {
     let transaction = load(app, authority, transaction_id).await?;
     let request = Request::parse(&transaction.request)?;
@@ -36,21 +36,21 @@ pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &s
     let id = certificate.id.clone();
     let mut entry = issue::audit(&certificate, actor, origin);
     entry.before = Some(json!({ "front": "scep", "transaction": transaction.transaction_id, "approved": true }).to_string());
-    let by = actor.to_owned();
+    let (by, live) = (actor.to_owned(), usize::try_from(app.config.scep.live_certificates).unwrap_or(usize::MAX));
     app.store
         .write(move |tx| {
             if holder::judge(tx.conn(), &transaction.grant)?.is_err() {
                 return Err(Refusal::ScepHolderGone.into());
             }
-            if let Some(older) = &transaction.renews
-                && !certificates::claim_renewal(tx, older)?
-            {
-                return Err(Refusal::CertificateRevoked.into());
+            if let Some(older) = &transaction.renews {
+                let older = certificates::claim_renewal(tx, older, now)?.ok_or(Refusal::CertificateRevoked)?;
+                if certificates::list_alike(tx.conn(), &older, now)?.len() >= live {
+                    return Err(Refusal::ScepRenewalTooMany.into());
+                }
             }
             // The certificate's row comes first: the transaction names it.
             record(tx, &certificate, transaction.renews.as_ref(), now)?;
-            let (authority, name) = (&transaction.authority_id, &transaction.transaction_id);
-            if !scep::claim_decision(tx, authority, name, Some(&certificate.id), &by, now)? {
+            if !scep::claim_decision(tx, &transaction, Some(&certificate.id), &by, now)? {
                 return Err(Refusal::ScepTransactionDecided.into());
             }
             audit::append(tx, &entry, now)
@@ -70,7 +70,7 @@ pub async fn refuse(app: &App, authority: &str, transaction_id: &str, actor: &st
         .after(&json!({ "reason": crate::domain::scep::Reason::RefusedByAdministrator, "authority": transaction.authority_id }));
     app.store
         .write(move |tx| {
-            if !scep::claim_decision(tx, &transaction.authority_id, &transaction.transaction_id, None, &by, now)? {
+            if !scep::claim_decision(tx, &transaction, None, &by, now)? {
                 return Err(Refusal::ScepTransactionDecided.into());
             }
             audit::append(tx, &entry, now)

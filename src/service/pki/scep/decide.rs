@@ -46,10 +46,7 @@ impl Issue {
         }
         if let Some(older) = &self.renews {
             // Others who renew or revoke it wait from here on.
-            if !certificates::claim_renewal(tx, older)? {
-                return Ok(false);
-            }
-            let older = certificates::load_certificate(tx.conn(), older)?;
+            let Some(older) = certificates::claim_renewal(tx, older, now)? else { return Ok(false) };
             if count_alike(tx.conn(), &older, now)? >= i64::from(live) {
                 return Ok(false);
             }
@@ -236,7 +233,8 @@ fn find_signer(c: &mut Conn, authority: &AuthorityId, sha256: &str, now: Time) -
 
 /// How many certificates of the kind are good, with those that would come of waiting renewals.
 fn count_alike(c: &mut Conn, certificate: &Certificate, now: Time) -> store::Result<i64> {
-    Ok(certificates::count_alike(c, certificate, now)? + scep::count_renewals(c, &certificate.id)?)
+    let alike = certificates::list_alike(c, certificate, now)?;
+    Ok(i64::try_from(alike.len()).unwrap_or(i64::MAX) + scep::count_renewals(c, &alike)?)
 }
 
 /// CertPoll (RFC 8894 3.3.3): found by transaction, answered to the signer of the request only.

@@ -59,7 +59,8 @@ fn may_renew(enrollment: &Enrollment) -> bool {
 }
 
 /// What [`identify`] saw may have changed while the new certificate was made: looks again, and lets nobody change it before the commit.
-fn check_again(tx: &mut Tx<'_>, old: &CertificateId, enrollment: &Enrollment) -> store::Result<()> {
+fn check_again(tx: &mut Tx<'_>, old: &CertificateId, enrollment: &Enrollment, now: Time) -> store::Result<()> {
+    enrollments::lock_enrollment(tx, &enrollment.id)?;
     let enrollment = enrollments::load_enrollment(tx.conn(), &enrollment.id)?;
     if !may_renew(&enrollment) {
         return Err(Refusal::EnrollmentEnded.into());
@@ -69,7 +70,7 @@ fn check_again(tx: &mut Tx<'_>, old: &CertificateId, enrollment: &Enrollment) ->
     {
         return Err(Refusal::AccountDisabled.into());
     }
-    if certificates::claim_renewal(tx, old)? { Ok(()) } else { Err(Refusal::CertificateRevoked.into()) }
+    certificates::claim_renewal(tx, old, now)?.map(drop).ok_or_else(|| Refusal::CertificateRevoked.into())
 }
 
 /// Renews a certificate.
@@ -103,11 +104,11 @@ pub(super) async fn renew(app: &App, request: &RequestToken, caller: &Caller) ->
     let state = serde_json::json!({ "old": identity.certificate.id, "new": issued.certificate.id });
     let entry = Entry::new(actor, "enrollment.renew", format!("enrollment:{}", enrollment.id), caller.origin()).after(&state);
     let certificate = issued.certificate;
-    let (enrollment, most) = (enrollment.clone(), i64::from(app.config.scep.live_certificates));
+    let (enrollment, most) = (enrollment.clone(), usize::try_from(app.config.scep.live_certificates).unwrap_or(usize::MAX));
     app.store
         .write(move |tx| {
-            check_again(tx, &old, &enrollment)?;
-            if certificates::count_alike(tx.conn(), &certificate, now)? >= most {
+            check_again(tx, &old, &enrollment, now)?;
+            if certificates::list_alike(tx.conn(), &certificate, now)?.len() >= most {
                 return Err(Refusal::RenewalTooMany.into());
             }
             certificates::insert_certificate(tx, &certificate, now)?;
