@@ -76,6 +76,8 @@ settings! {
         ca: Ca = Ca::default();
         /// SCEP.
         scep: Scep = Scep::default();
+        /// Which devices may enrol.
+        enrollment: Enrollment = Enrollment::default();
         /// Apple.
         apple: Apple = Apple::default();
         /// Windows.
@@ -164,6 +166,34 @@ settings! {
 }
 
 settings! {
+    /// Which devices may enrol. Devices that are enrolled stay.
+    Enrollment {
+        /// Serial numbers of the organisation's devices; all others are personal.
+        serial_numbers: Vec<String> = Vec::new();
+        /// Windows.
+        windows: Restriction = Restriction::default();
+        /// macOS.
+        macos: Restriction = Restriction::default();
+        /// iOS and iPadOS.
+        ios: Restriction = Restriction::default();
+    }
+}
+
+settings! {
+    /// What may enrol of one platform.
+    Restriction {
+        /// Devices of the platform may enrol.
+        allowed: bool = true;
+        /// Oldest version that may enrol (`10.0.19041`, `15.1`); empty means any.
+        minimum_os_version: String = String::new();
+        /// Newest version that may enrol; one with fewer numbers holds all that begin with it (`26` holds 26.3). Empty means any.
+        maximum_os_version: String = String::new();
+        /// Devices may enrol that are not listed as the organisation's.
+        personal: bool = true;
+    }
+}
+
+settings! {
     /// Apple.
     Apple {
         /// Life of a device's identity certificate, in days.
@@ -179,8 +209,30 @@ settings! {
         /// Have devices that enrol from now on sign their messages, and take the signature for the client certificate where a reverse
         /// proxy (`proxies`) ends TLS and passes none on.
         sign_messages: bool = false;
+        /// Enrolment from Setup Assistant.
+        automated: Automated = Automated::default();
         /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
         apns: Apns = Apns::default();
+    }
+}
+
+settings! {
+    /// Enrolment from Setup Assistant.
+    Automated {
+        /// A person has to sign in; else every device enrols whose serial number the organisation lists.
+        require_sign_in: bool = true;
+        /// Version that a Mac installs first when it has an older one and can; empty means none. It must be on offer for the model.
+        macos_version: String = String::new();
+        /// The same for iPhones and iPads.
+        ios_version: String = String::new();
+        /// Address of the profile with the Platform SSO extension that Macs set up before they enrol (macOS 26); needs the package, too.
+        platform_sso_profile_url: String = String::new();
+        /// Address of the manifest of the package with that extension.
+        platform_sso_manifest_url: String = String::new();
+        /// Minutes after which Setup Assistant goes on although not everything is installed.
+        await_minutes: u32 = 15;
+        /// PEM file with the CA whose devices may describe themselves, in the place of Apple's iPhone Device CA: for tests only.
+        device_ca_file: Option<PathBuf> = None;
     }
 }
 
@@ -191,8 +243,6 @@ settings! {
         provider_id: String = "Muster".into();
         /// How many devices a user may enrol; 0 means any number.
         devices_per_user: u32 = 0;
-        /// Oldest version that may enrol (`10.0.19041`); empty means any.
-        minimum_os_version: String = String::new();
         /// Refuse enrolment for the time being.
         maintenance: bool = false;
         /// Life of a device's identity certificate, in days.

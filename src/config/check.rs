@@ -65,6 +65,8 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     found.range("apple.renewal_days", apple.renewal_days, 1, u64::from(apple.identity_days.max(2)) - 1);
     found.range("apple.drift_hours", apple.drift_hours, 1, 8760);
     found.range("apple.session_minutes", apple.session_minutes, 1, 43_200);
+    check_automated(config, &mut found);
+    check_enrollment(config, &mut found);
     check_windows(config, &mut found);
     let apns = &config.apple.apns;
     found.require(outside(&apns.url), "apple.apns.url", &apns.url, "must be an https URL");
@@ -138,14 +140,44 @@ fn check_ca(config: &Config, found: &mut Findings) {
     found.range("scep.live_certificates", config.scep.live_certificates, 2, 1000);
 }
 
+fn check_version(key: &str, version: &str, found: &mut Findings) {
+    let parts = version.is_empty() || version.split('.').count() <= 4 && version.split('.').all(|p| p.parse::<u32>().is_ok());
+    found.require(parts, key, version, "must be empty or numbers with dots such as 10.0.19041");
+}
+
+fn check_enrollment(config: &Config, found: &mut Findings) {
+    let enrollment = &config.enrollment;
+    for (name, rules) in [("windows", &enrollment.windows), ("macos", &enrollment.macos), ("ios", &enrollment.ios)] {
+        check_version(&format!("enrollment.{name}.minimum_os_version"), &rules.minimum_os_version, found);
+        check_version(&format!("enrollment.{name}.maximum_os_version"), &rules.maximum_os_version, found);
+    }
+    for serial in &enrollment.serial_numbers {
+        let plain = (1..=64).contains(&serial.len()) && serial.bytes().all(|b| b.is_ascii_graphic());
+        found.require(plain, "enrollment.serial_numbers", serial, "must be serial numbers of 1 to 64 letters and digits");
+    }
+}
+
+fn check_automated(config: &Config, found: &mut Findings) {
+    let automated = &config.apple.automated;
+    check_version("apple.automated.macos_version", &automated.macos_version, found);
+    check_version("apple.automated.ios_version", &automated.ios_version, found);
+    found.range("apple.automated.await_minutes", automated.await_minutes, 1, 240);
+    let urls = [
+        ("apple.automated.platform_sso_profile_url", &automated.platform_sso_profile_url),
+        ("apple.automated.platform_sso_manifest_url", &automated.platform_sso_manifest_url),
+    ];
+    for (key, url) in urls {
+        found.require(url.is_empty() || outside(url), key, url, "must be empty or an https URL");
+    }
+    let both = automated.platform_sso_profile_url.is_empty() == automated.platform_sso_manifest_url.is_empty();
+    found.require(both, "apple.automated.platform_sso_manifest_url", "", "must be given together with the profile's URL");
+}
+
 fn check_windows(config: &Config, found: &mut Findings) {
     let windows = &config.windows;
     let id = &windows.provider_id;
     let plain = (1..=64).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'));
     found.require(plain, "windows.provider_id", id, "must have 1 to 64 letters, digits, '-', '_' or '.'");
-    let version = &windows.minimum_os_version;
-    let parts = version.is_empty() || version.split('.').count() <= 4 && version.split('.').all(|p| p.parse::<u32>().is_ok());
-    found.require(parts, "windows.minimum_os_version", version, "must be empty or numbers with dots such as 10.0.19041");
     found.range("windows.identity_days", windows.identity_days, 2, 3650);
     found.range("windows.renewal_days", windows.renewal_days, 1, u64::from(windows.identity_days.max(2)) - 1);
     found.range("windows.poll_minutes", windows.poll_minutes, 1, 44_640);
@@ -206,7 +238,11 @@ mod tests {
         assert_eq!(keys(|c| c.ca.crl_refresh_hours = c.ca.crl_hours), ["ca.crl_refresh_hours"]);
         assert_eq!(keys(|c| c.windows.renewal_days = c.windows.identity_days), ["windows.renewal_days"]);
         assert_eq!(keys(|c| c.windows.provider_id = "a b".into()), ["windows.provider_id"]);
-        assert_eq!(keys(|c| c.windows.minimum_os_version = "ten".into()), ["windows.minimum_os_version"]);
+        assert_eq!(keys(|c| c.enrollment.ios.minimum_os_version = "ten".into()), ["enrollment.ios.minimum_os_version"]);
+        assert_eq!(keys(|c| c.enrollment.serial_numbers = vec!["a b".into()]), ["enrollment.serial_numbers"]);
+        assert_eq!(keys(|c| c.apple.automated.macos_version = "latest".into()), ["apple.automated.macos_version"]);
+        let half = keys(|c| c.apple.automated.platform_sso_profile_url = "https://sso.example.org/p".into());
+        assert_eq!(half, ["apple.automated.platform_sso_manifest_url"]);
         assert_eq!(keys(|c| c.database = Some("mysql://x".into())), ["database"]);
         assert_eq!(keys(|c| c.windows.wns.client_id = "ms-app://s".into()).len(), 2);
     }

@@ -47,6 +47,7 @@ pub mod fact;
 pub mod group;
 pub mod profile;
 pub mod refusal;
+pub mod restriction;
 pub mod scep;
 pub mod signal;
 pub mod tap;

@@ -78,9 +78,14 @@ refusals! {
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
+    EnrollmentNeedsSignIn = "ENR0025", "devices enrol from Setup Assistant only when a person signs in (apple.automated.require_sign_in)";
     EnrollmentSessionOver = "ENR0018", "the enrolment profile is too old, was used or is not ours; get a new one";
     GroupMemberUnknown = "USR0011", "the member does not exist; create the user, or enrol the device, first";
     GroupNameTaken = "USR0014", "there is a group of that name already; choose another name, or change that one";
+    MachineInfoForeign = "ENR0027", "the description of the device is not signed by a device that Apple made; enrol from the device itself";
+    MachineInfoIncomplete = "ENR0028", "the description of the device lacks its identifier or serial number";
+    MachineInfoInvalid = "ENR0029", "the description of the device is no message with one signature that holds; something between the device and the server changes messages";
+    MachineInfoMissing = "ENR0030", "the device does not describe itself; this page is for Setup Assistant, elsewhere enrol at /enroll/apple";
     ManagementCredentialsWrong = "MGT0005", "the device's MD5 credentials are wrong, stale or used; it gets a new challenge, and if that fails, too, enrol it again";
     ManagementMessageOutOfOrder = "MGT0001", "the message does not follow the last one of its session; the device has to start a new session";
     ManagementProtocolUnsupported = "MGT0002", "the message is written for another protocol than OMA-DM 1.x";
@@ -98,9 +103,12 @@ refusals! {
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";
     OrderUnknown = "CMD0001", "the catalogue has no such order; muster device orders --known shows them";
     OrderUnsupported = "CMD0003", "the device's version of the operating system does not know the order";
+    OsTooNew = "ENR0026", "the operating system is newer than the organisation allows yet; ask your administrator";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
     OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";
+    PersonalDeviceRefused = "ENR0031", "only devices that the organisation lists may enrol; an administrator can add the serial number (enrollment.serial_numbers)";
+    PlatformRefused = "ENR0032", "the organisation does not let devices of this platform enrol";
     PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";
     ProfileAddressRefused = "PRF0001", "the address is not one of a node that may be used: begin with ./Device/, ./User/ or ./Vendor/";
     ProfileEntryTwice = "PRF0002", "the profile has the same entry twice; keep one";

@@ -29,12 +29,15 @@ pub enum Key<'a> {
     Order(&'a str),
     /// `renew|identity`: give the device another identity.
     Renew,
+    /// `release|setup`: let the device out of Setup Assistant.
+    Release,
     /// `sync|declarations`: have the device look at its declarations.
     Sync,
 }
 
 const SYNC: &str = "declarations";
 const RENEW: &str = "identity";
+const RELEASE: &str = "setup";
 
 impl<'a> Key<'a> {
     /// Reads a key back.
@@ -52,6 +55,7 @@ impl<'a> Key<'a> {
             "ask" => Some(Self::Ask(rest)),
             "order" => Some(Self::Order(rest)),
             "renew" => (rest == RENEW).then_some(Self::Renew),
+            "release" => (rest == RELEASE).then_some(Self::Release),
             "sync" => (rest == SYNC).then_some(Self::Sync),
             _ => None,
         }
@@ -63,7 +67,7 @@ impl<'a> Key<'a> {
             Self::Set(record) | Self::Check(record) | Self::Remove(record) | Self::Part { record, .. } => (Some(record), ""),
             // The names of settings have no spaces.
             Self::SetTogether(records) | Self::RemoveTogether(records) => (None, records),
-            Self::Fact(_) | Self::Ask(_) | Self::Order(_) | Self::Renew | Self::Sync => (None, ""),
+            Self::Fact(_) | Self::Ask(_) | Self::Order(_) | Self::Renew | Self::Release | Self::Sync => (None, ""),
         };
         one.into_iter().chain(several.split_terminator(' '))
     }
@@ -82,6 +86,7 @@ impl std::fmt::Display for Key<'_> {
             Self::Ask(request) => write!(f, "ask|{request}"),
             Self::Order(id) => write!(f, "order|{id}"),
             Self::Renew => write!(f, "renew|{RENEW}"),
+            Self::Release => write!(f, "release|{RELEASE}"),
             Self::Sync => write!(f, "sync|{SYNC}"),
         }
     }
@@ -104,6 +109,7 @@ mod tests {
             Key::Ask("SecurityInfo"),
             Key::Order("018f"),
             Key::Renew,
+            Key::Release,
             Key::Sync,
         ] {
             assert_eq!(Key::parse(&key.to_string()), Some(key));

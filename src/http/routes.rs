@@ -4,7 +4,7 @@ use actix_web::Route;
 use actix_web::guard::{Any, Get, Head};
 use actix_web::web::{ServiceConfig, post, put, resource, route};
 
-use super::apple::{enroll as apple_enroll, manage as apple};
+use super::apple::{automated, enroll as apple_enroll, manage as apple};
 use super::windows::{enroll, manage};
 use super::{health, pki, scep, signals, signin};
 use crate::service::signals::JWKS_PATH;
@@ -35,6 +35,9 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource(apple::CHECK_IN).route(put().to(apple::check_in)))
         .service(resource(apple::COMMANDS).route(put().to(apple::connect)))
         .service(resource("/enroll/apple").route(read().to(apple_enroll::show)).route(post().to(apple_enroll::sign_in)))
+        .service(resource(automated::DEVICE).route(post().to(automated::enroll)))
+        .service(resource(automated::SETUP).route(read().to(automated::show_setup)).route(post().to(automated::sign_in)))
+        .service(resource(automated::SIGN_IN).route(read().to(automated::show_sign_in)).route(post().to(automated::authenticate)))
         .service(resource("/enroll/apple/{token}").route(read().to(apple_enroll::show_link)).route(post().to(apple_enroll::use_link)))
         .service(resource("/enroll/windows").route(read().to(enroll::show_guide)))
         .service(resource("/healthz").route(read().to(health::show_alive)))

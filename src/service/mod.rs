@@ -21,6 +21,7 @@ pub mod presence;
 pub mod profile;
 pub mod push;
 pub mod reseal;
+mod restriction;
 mod round;
 pub mod setup;
 pub mod signals;

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
+mod apple_automated;
 mod apple_captures;
 mod apple_checkin;
 mod apple_enroll;

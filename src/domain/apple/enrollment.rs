@@ -4,6 +4,7 @@
 //! identity claim any device in an `Authenticate`, because that is how a device enrols again; what the session knows decides instead.
 
 use crate::domain::Refusal;
+use crate::domain::device::Platform;
 use crate::ids::{EnrollmentId, UserId};
 use crate::wire::apple::DeviceKey;
 
@@ -86,6 +87,21 @@ pub fn authenticate(device: &DeviceKey, serial: Option<&str>, session: &Session,
 /// [`Refusal::ManagementSourceMismatch`].
 pub fn speaks_for(bound_to: Option<&str>, device: &DeviceKey) -> Result<(), Refusal> {
     if bound_to == Some(device.as_str()) { Ok(()) } else { Err(Refusal::ManagementSourceMismatch) }
+}
+
+/// The platform that a model (`iPhone14,5`) belongs to; `None` when the device does not say, or it is none that we know.
+///
+/// # Errors
+/// [`Refusal::DeviceKindUnsupported`].
+pub fn platform(product: &str) -> Result<Option<Platform>, Refusal> {
+    let is = |families: &[&str]| families.iter().any(|family| product.starts_with(family));
+    if is(&["AppleTV", "Watch", "RealityDevice", "AudioAccessory"]) {
+        return Err(Refusal::DeviceKindUnsupported);
+    }
+    if is(&["Mac", "iMac", "VirtualMac", "Xserve"]) {
+        return Ok(Some(Platform::MacOs));
+    }
+    Ok(is(&["iPhone", "iPad", "iPod"]).then_some(Platform::Ios))
 }
 
 /// Which kind of identity a device can hold.
@@ -196,6 +212,20 @@ mod tests {
     fn a_user_enrolment_shows_no_hardware_to_compare() {
         let session = Session { udid: Some("a".into()), serial: Some("s".into()), ..Session::default() };
         assert_eq!(authenticate(&DeviceKey::EnrollmentId("e".into()), None, &session, None), Ok(Decision::New));
+    }
+
+    #[test]
+    fn models_belong_to_their_platform_and_others_are_refused_by_name() {
+        for mac in ["Mac14,2", "MacBookPro16,1", "iMac21,1", "VirtualMac2,1"] {
+            assert_eq!(platform(mac), Ok(Some(Platform::MacOs)));
+        }
+        for phone in ["iPhone14,5", "iPad8,1", "iPod9,1"] {
+            assert_eq!(platform(phone), Ok(Some(Platform::Ios)));
+        }
+        for other in ["AppleTV11,1", "Watch6,1", "RealityDevice14,1"] {
+            assert_eq!(platform(other).unwrap_err().code(), "ENR0023");
+        }
+        assert_eq!((platform("Toaster1,1"), platform("")), (Ok(None), Ok(None)));
     }
 
     #[test]

@@ -19,7 +19,7 @@ use crate::service::apple::enroll;
 use crate::wire::apple::PROFILE;
 
 /// Largest form.
-const LARGEST_FORM: usize = 16 * 1024;
+pub(super) const LARGEST_FORM: usize = 16 * 1024;
 
 /// Whom the page is for.
 #[derive(Debug, Default, Deserialize)]
@@ -28,17 +28,41 @@ pub struct Visit {
     username: String,
 }
 
+impl Visit {
+    /// The user name to begin with.
+    pub(super) fn hint(&self) -> String {
+        self.username.chars().take(256).collect()
+    }
+}
+
 #[derive(Deserialize)]
 struct SignIn {
     user_name: String,
     pass: String,
 }
 
+/// What is special about a sign-in page.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Asking<'a> {
+    /// Where its form goes.
+    pub(super) action: &'a str,
+    /// What comes back with the form about the device.
+    pub(super) device: &'a str,
+    /// What has the form sent somewhere else, too: a scheme.
+    pub(super) forms_to: &'static str,
+}
+
+/// The page for those who install the profile by hand.
+const BY_HAND: Asking<'_> = Asking { action: enroll::ENROLL_PATH, device: "", forms_to: "" };
+
 #[derive(Template)]
 #[template(path = "apple_enroll.html")]
 struct EnrollPage<'a> {
     nonce: &'a str,
     organisation: &'a str,
+    action: &'a str,
+    device: &'a str,
+    by_hand: bool,
     user_name: &'a str,
     error: &'a str,
 }
@@ -54,8 +78,7 @@ struct LinkPage<'a> {
 
 /// The sign-in page.
 pub async fn show(app: Data<App>, query: Query<Visit>, _: Anonymous) -> Result<HttpResponse, Problem> {
-    let hint: String = query.username.chars().take(256).collect();
-    ask(&app, StatusCode::OK, &hint, "")
+    ask(&app, BY_HAND, StatusCode::OK, &query.hint(), "")
 }
 
 /// Signs in: the answer is the profile.
@@ -69,15 +92,22 @@ pub async fn sign_in(
     let form: SignIn = form(&body)?;
     match enroll::sign_in(&app, &form.user_name, &form.pass, platform(&request), peer.address).await {
         Ok(profile) => Ok(download(profile)),
-        Err(Error::Refused(Refusal::SignInFailed)) => {
+        Err(error) => ask_again(&app, BY_HAND, &form.user_name, error),
+    }
+}
+
+/// The sign-in page once more, when the sign-in failed.
+pub(super) fn ask_again(app: &App, asking: Asking<'_>, user_name: &str, error: Error) -> Result<HttpResponse, Problem> {
+    match error {
+        Error::Refused(Refusal::SignInFailed) => {
             let text = "That did not work. Check your user name and pass. A pass expires, and most work only once: ask for a new one.";
-            ask(&app, StatusCode::FORBIDDEN, &form.user_name, text)
+            ask(app, asking, StatusCode::FORBIDDEN, user_name, text)
         }
-        Err(Error::Throttled(seconds)) => {
+        Error::Throttled(seconds) => {
             let text = format!("Too many attempts. Wait about {} min and try again.", seconds.div_ceil(60));
-            ask(&app, StatusCode::TOO_MANY_REQUESTS, &form.user_name, &text)
+            ask(app, asking, StatusCode::TOO_MANY_REQUESTS, user_name, &text)
         }
-        Err(other) => Err(other.into()),
+        other => Err(other.into()),
     }
 }
 
@@ -106,9 +136,12 @@ fn spent(app: &App, error: Error) -> Result<HttpResponse, Problem> {
     }
 }
 
-fn ask(app: &App, status: StatusCode, user_name: &str, error: &str) -> Result<HttpResponse, Problem> {
-    let organisation = app.config.organisation.as_str();
-    Page::new()?.show_as(status, |nonce| EnrollPage { nonce, organisation, user_name, error })
+/// The sign-in page.
+pub(super) fn ask(app: &App, asking: Asking<'_>, status: StatusCode, user_name: &str, error: &str) -> Result<HttpResponse, Problem> {
+    let (organisation, by_hand) = (app.config.organisation.as_str(), asking.action == enroll::ENROLL_PATH);
+    let Asking { action, device, forms_to } = asking;
+    let page = Page::new()?.forms_to(forms_to);
+    page.show_as(status, |nonce| EnrollPage { nonce, organisation, action, device, by_hand, user_name, error })
 }
 
 fn link(app: &App, status: StatusCode, user_name: &str, error: &str) -> Result<HttpResponse, Problem> {
@@ -116,7 +149,8 @@ fn link(app: &App, status: StatusCode, user_name: &str, error: &str) -> Result<H
     Page::new()?.show_as(status, |nonce| LinkPage { nonce, organisation, user_name, error })
 }
 
-fn download(profile: Vec<u8>) -> HttpResponse {
+/// A profile to be installed.
+pub(super) fn download(profile: Vec<u8>) -> HttpResponse {
     HttpResponse::Ok()
         .content_type(PROFILE)
         .insert_header((CONTENT_DISPOSITION, "attachment; filename=\"management.mobileconfig\""))

@@ -1,4 +1,5 @@
 //! Apple devices.
 
+pub mod automated;
 pub mod enroll;
 pub mod manage;

@@ -6,6 +6,7 @@ use std::ops::{Deref, DerefMut};
 
 use serde_json::Map;
 
+use super::commands::device_configured::DeviceConfigured;
 use super::commands::renew_identity::RenewIdentity;
 use super::commands::{self, Body, Request as _, Subject, certificate_list, profile_list};
 use super::declarations;
@@ -158,6 +159,7 @@ impl<'a> Turn<'a> {
             Key::Ask(request) => (request, ""),
             Key::Sync => ("DeclarativeManagement", ""),
             Key::Renew => return Some((&RenewIdentity, "")),
+            Key::Release => return Some((&DeviceConfigured, "")),
             Key::Order(id) => match &self.order(&CommandId::parse(id)?)?.operation {
                 Operation::Request(request) => return Some((commands::find(&request.request)?, "")),
                 Operation::Node(_) => return None,
@@ -218,6 +220,7 @@ impl<'a> Turn<'a> {
                 Key::Ask(_)
                 | Key::Sync
                 | Key::Renew
+                | Key::Release
                 | Key::Check(_)
                 | Key::SetTogether(_)
                 | Key::RemoveTogether(_)
@@ -241,6 +244,9 @@ impl<'a> Turn<'a> {
             self.plan_items(&mut due);
         }
         self.plan_orders(&mut due);
+        if self.release_at().is_some_and(|at| self.now >= at) {
+            due.push(planned(Key::Release, false));
+        }
         let now = self.now;
         // A key that waits already is left out.
         let _ = self.channel.queue.enqueue(due, now);
@@ -257,6 +263,7 @@ impl<'a> Turn<'a> {
                 Some(Key::Set(record)) => self.record(record).is_none_or(|(_, record)| record.state == State::Removing),
                 Some(Key::Remove(record)) => self.record(record).is_none_or(|(_, record)| record.state != State::Removing),
                 Some(Key::Ask(_) | Key::Sync) => false,
+                Some(Key::Release) => self.channel.awaiting_since.is_none(),
                 Some(Key::Renew) => self.renews_from().is_none_or(|from| self.now < from),
                 Some(Key::Check(_) | Key::SetTogether(_) | Key::RemoveTogether(_) | Key::Part { .. } | Key::Fact(_)) | None => true,
             })
@@ -445,7 +452,7 @@ impl<'a> Turn<'a> {
         if self.told.is_some() {
             self.channel.ddm_token = self.told.take();
         }
-        let renewal = self.renewal_at();
+        let own = [self.renewal_at(), self.release_at()];
         let (app, channel, left) = (self.round.app, self.channel, self.left);
         let changes = self.round.changes()?;
         let ring = app
@@ -461,7 +468,7 @@ impl<'a> Turn<'a> {
                 // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.
                 enrollments::update_work_at(tx, id, Some(now))?;
                 if channel.queue.is_empty() {
-                    let next = [changes.next_work(tx)?, renewal].into_iter().flatten().min();
+                    let next = [changes.next_work(tx)?].into_iter().chain(own).flatten().min();
                     enrollments::update_work_at(tx, id, next)?;
                 }
                 changes.record(tx)?;

@@ -12,7 +12,9 @@ mod signed;
 pub use algorithm::{Algorithm, Cipher, Digest, RSA_ENCRYPTION, Transport, identifier};
 pub use certificate::CertificateView;
 pub use enveloped::{EnvelopedData, RSA_KEY_BITS, Recipient, seal, seal_by};
-pub use signed::{Attribute, Broken, SIGNING_TIME, SignedData, Signer, SignerInfo, degenerate, sign, sign_detached, sign_with_chain};
+pub use signed::{
+    Attribute, Broken, CONTENT_TYPE, SIGNING_TIME, SignedData, Signer, SignerInfo, degenerate, sign, sign_detached, sign_with_chain,
+};
 
 use super::Malformed;
 use super::asn1::{self, Element};

@@ -7,7 +7,7 @@ use super::super::asn1::{self, Element, Reader};
 use super::{Algorithm, CertificateView, DATA, Digest, Identifier, RSA_ENCRYPTION, SIGNED_DATA, content_info, identifier, wrap};
 
 /// Contents of the OBJECT IDENTIFIER `id-contentType`, 1.2.840.113549.1.9.3.
-const CONTENT_TYPE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 3];
+pub const CONTENT_TYPE: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 3];
 /// Contents of the OBJECT IDENTIFIER `id-messageDigest`, 1.2.840.113549.1.9.4.
 const MESSAGE_DIGEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 9, 4];
 /// Contents of the OBJECT IDENTIFIER `id-signingTime`, 1.2.840.113549.1.9.5.

@@ -8,6 +8,7 @@ pub mod ca;
 pub mod child;
 pub mod db;
 pub mod ddf;
+pub mod factory;
 pub mod server;
 pub mod tools;
 pub mod windows;

@@ -373,7 +373,7 @@ async fn e12_quota_version_and_maintenance_have_their_own_faults() {
     capped.join(&Machine::windows_11(1)).await.expect("the same PC again");
     assert_eq!(capped.devices().await, 1);
 
-    let old = House::tweaked(|config| config.windows.minimum_os_version = "10.0.26100.5000".into()).await;
+    let old = House::tweaked(|config| config.enrollment.windows.minimum_os_version = "10.0.26100.5000".into()).await;
     assert_eq!(fault(old.join(&Machine::windows_11(1)).await).1, Some(ErrorType::DeviceNotSupported));
 
     let closed = House::tweaked(|config| config.windows.maintenance = true).await;

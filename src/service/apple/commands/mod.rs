@@ -27,6 +27,7 @@ macro_rules! requests {
     };
 }
 
+pub(super) mod device_configured;
 pub(super) mod renew_identity;
 
 requests! {

@@ -1,11 +1,14 @@
 //! `Authenticate`: what begins with a profile becomes an enrolment, or not.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use crate::app::App;
 use crate::clock::Time;
+use crate::config::Config;
 use crate::domain::Refusal;
-use crate::domain::apple::enrollment::{Decision, Live, Session as Known, authenticate as decide};
+use crate::domain::apple::enrollment::{Decision, Live, Session as Known, authenticate as decide, platform};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::domain::compliance::Rules;
@@ -16,7 +19,7 @@ use crate::ids::DeviceId;
 use crate::service::apple::identity::Speaker;
 use crate::service::device::hardware;
 use crate::service::windows::enroll::confirm_renewal;
-use crate::service::{Result, compliance, device};
+use crate::service::{Result, compliance, device, restriction};
 use crate::store::apple::sessions::{self, Session};
 use crate::store::targets::{Turn, take_turn};
 use crate::store::{self, Tx, audit, certificates, desired_items, devices, enrollments, facts};
@@ -32,7 +35,7 @@ const MANY: i64 = 1000;
 ///
 /// # Errors
 /// [`Refusal::ManagementSourceMismatch`], [`Refusal::DeviceOfAnother`], [`Refusal::EnrollmentSessionOver`],
-/// [`Refusal::DeviceKindUnsupported`], [`Refusal::CertificateExpired`].
+/// [`Refusal::DeviceKindUnsupported`], [`Refusal::CertificateExpired`], and those of [`restriction::check`].
 pub(in crate::service::apple) async fn authenticate(
     app: &App,
     speaker: &Speaker,
@@ -60,6 +63,7 @@ pub(in crate::service::apple) async fn authenticate(
                 certificate: (**certificate).clone(),
                 speaking: speaking.clone(),
                 request: request.clone(),
+                config: Arc::clone(&app.config),
                 rules: compliance::rules(&app.config),
                 origin: origin.to_owned(),
                 now: app.now(),
@@ -76,6 +80,7 @@ struct Begun {
     certificate: Certificate,
     speaking: Channel,
     request: Authenticate,
+    config: Arc<Config>,
     rules: Rules,
     origin: String,
     now: Time,
@@ -86,15 +91,17 @@ impl Begun {
         take_turn(tx, Turn::Device)?;
         let now = self.now;
         // Before anything is used up.
-        platform(&self.request)?;
+        let platform = platform(self.request.product_name.as_deref().unwrap_or_default())?;
         let key = &self.speaking.device;
         let over = || store::Error::from(Refusal::EnrollmentSessionOver);
         let id = self.certificate.grant.enrollment_id.clone().ok_or_else(over)?;
         let session = sessions::find_session(tx.conn(), &id)?.ok_or_else(over)?;
+        let (os_version, serial) = (self.request.os_version.as_deref(), self.request.serial_number.as_deref());
+        restriction::check(&self.config, platform.unwrap_or(session.platform), os_version, serial)?;
         let live = enrollments::find_live_apple(tx.conn(), key.as_str())?;
         let known = Known { user: session.user_id.clone(), udid: session.udid.clone(), serial: session.serial.clone(), ..Known::default() };
         let seen = live.as_ref().map(|live| Live { id: live.id.clone(), user: live.user_id.clone(), same_certificate: false });
-        let decision = decide(key, self.request.serial_number.as_deref(), &known, seen.as_ref())?;
+        let decision = decide(key, serial, &known, seen.as_ref())?;
         if !sessions::claim_session(tx, &id, now)? {
             return Err(over());
         }
@@ -102,7 +109,7 @@ impl Begun {
         if let (Decision::Replaced(_), Some(old)) = (&decision, &live) {
             device::end_in(tx, old, RevocationReason::Superseded, &actor, &self.origin, now)?;
         }
-        let (device, again) = self.put_device(tx, &session, &actor)?;
+        let (device, again) = self.put_device(tx, &session, platform, &actor)?;
         let enrollment = self.enrollment(&session, &device);
         enrollments::insert_enrollment(tx, &enrollment)?;
         certificates::update_device(tx, &self.certificate.id, &device.id)?;
@@ -142,7 +149,7 @@ impl Begun {
     }
 
     /// The device's row: the user's own again, or a new one. Of others with its hardware only those end that are proven to be it.
-    fn put_device(&self, tx: &mut Tx<'_>, session: &Session, actor: &str) -> store::Result<(Device, bool)> {
+    fn put_device(&self, tx: &mut Tx<'_>, session: &Session, platform: Option<Platform>, actor: &str) -> store::Result<(Device, bool)> {
         let now = self.now;
         let key = &self.speaking.device;
         let hardware_id = (!key.is_user_enrollment()).then(|| key.as_str().to_owned());
@@ -171,7 +178,7 @@ impl Begun {
         let device = Device {
             id: own.as_ref().map_or_else(DeviceId::new, |own| own.id.clone()),
             display_name: name.unwrap_or_else(|| key.as_str().to_owned()),
-            platform: platform(request)?.unwrap_or(session.platform),
+            platform: platform.unwrap_or(session.platform),
             user_id: session.user_id.clone(),
             hardware_id,
             entra_device_id: own.and_then(|own| own.entra_device_id),
@@ -192,41 +199,5 @@ impl Begun {
             audit::append(tx, &alert, now)?;
         }
         Ok((device, again))
-    }
-}
-
-/// The platform that a model belongs to; `None` when the device does not say, or it is none that we know.
-///
-/// # Errors
-/// [`Refusal::DeviceKindUnsupported`].
-fn platform(request: &Authenticate) -> std::result::Result<Option<Platform>, Refusal> {
-    let product = request.product_name.as_deref().unwrap_or_default();
-    let is = |families: &[&str]| families.iter().any(|family| product.starts_with(family));
-    if is(&["AppleTV", "Watch", "RealityDevice", "AudioAccessory"]) {
-        return Err(Refusal::DeviceKindUnsupported);
-    }
-    if is(&["Mac", "iMac", "VirtualMac", "Xserve"]) {
-        return Ok(Some(Platform::MacOs));
-    }
-    Ok(is(&["iPhone", "iPad", "iPod"]).then_some(Platform::Ios))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn models_belong_to_their_platform_and_others_are_refused_by_name() {
-        let of = |product: &str| platform(&Authenticate { product_name: Some(product.into()), ..Authenticate::default() });
-        for mac in ["Mac14,2", "MacBookPro16,1", "iMac21,1", "VirtualMac2,1"] {
-            assert_eq!(of(mac), Ok(Some(Platform::MacOs)));
-        }
-        for phone in ["iPhone14,5", "iPad8,1", "iPod9,1"] {
-            assert_eq!(of(phone), Ok(Some(Platform::Ios)));
-        }
-        for other in ["AppleTV11,1", "Watch6,1", "RealityDevice14,1"] {
-            assert_eq!(of(other).unwrap_err().code(), "ENR0023");
-        }
-        assert_eq!((of("Toaster1,1"), of("")), (Ok(None), Ok(None)));
     }
 }

@@ -1,6 +1,8 @@
 //! Enrolment: the profile that makes a device managed, and what gives it out.
 
+pub mod automated;
 pub(super) mod begun;
+pub mod machine_info;
 mod profile;
 
 use std::net::IpAddr;

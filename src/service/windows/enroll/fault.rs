@@ -46,7 +46,9 @@ fn of_refusal(refusal: Refusal) -> (Code, Option<ErrorType>) {
         | Refusal::RenewalSignerForeign
         | Refusal::RenewalSignerMismatch => (Code::Authentication, None),
         Refusal::DeviceCapReached => (Code::Authorization, Some(ErrorType::DeviceCapReached)),
-        Refusal::OsTooOld => (Code::Authorization, Some(ErrorType::DeviceNotSupported)),
+        Refusal::OsTooOld | Refusal::OsTooNew | Refusal::PersonalDeviceRefused | Refusal::PlatformRefused => {
+            (Code::Authorization, Some(ErrorType::DeviceNotSupported))
+        }
         Refusal::PolicyNotOffered | Refusal::ProtocolTooOld => (Code::Authorization, Some(ErrorType::NotSupported)),
         Refusal::EnrollmentMaintenance => (Code::EnrollmentServer, Some(ErrorType::InMaintenance)),
         Refusal::EnrollmentDataInvalid => (Code::Authorization, Some(ErrorType::InvalidEnrollmentData)),

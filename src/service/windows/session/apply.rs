@@ -241,7 +241,9 @@ impl<'a> Turn<'a> {
             Some(Key::Part { phase, record }) => self.take_part(phase, record, outcome)?,
             Some(Key::Fact(name)) => self.take_fact(name, outcome),
             Some(Key::Order(id)) => self.take_order(id, outcome),
-            Some(Key::Ask(_) | Key::Sync | Key::Renew) | None => tracing::warn!(key = outcome.key, "an outcome without a place"),
+            Some(Key::Ask(_) | Key::Sync | Key::Renew | Key::Release) | None => {
+                tracing::warn!(key = outcome.key, "an outcome without a place")
+            }
         }
         Ok(())
     }

@@ -1,0 +1,45 @@
+//! `DeviceConfigured`: Setup Assistant waits no longer, because everything is installed or the time for it is over.
+
+use serde_json::json;
+
+use super::super::turn::Turn;
+use super::Request;
+use crate::clock::{MINUTE, Time};
+use crate::domain::desired::State;
+use crate::wire::apple::command::Answer;
+
+pub(in crate::service) struct DeviceConfigured;
+
+impl Request for DeviceConfigured {
+    fn name(&self) -> &'static str {
+        "DeviceConfigured"
+    }
+
+    fn done(&self, turn: &mut Turn<'_>, _record: &str, _answer: &Answer) {
+        let waited = turn.channel.awaiting_since.take().map(|since| turn.now.since(since) / 1000);
+        let object = format!("enrollment:{}", turn.known.enrollment.id);
+        let state = json!({ "seconds": waited, "complete": turn.is_installed() });
+        turn.audit("enrollment.release", object, &state);
+    }
+
+    fn failed(&self, turn: &mut Turn<'_>, _record: &str, why: &str) {
+        // A device that refuses does not wait.
+        tracing::warn!(device = %turn.device.id, why, "the device is not let out of Setup Assistant");
+        turn.channel.awaiting_since = None;
+    }
+}
+
+impl Turn<'_> {
+    /// When the device is to be let out of Setup Assistant, if it waits there: once everything is installed, and in any case after a time.
+    pub(in crate::service::apple) fn release_at(&self) -> Option<Time> {
+        let since = self.channel.awaiting_since?;
+        let longest = since.plus(i64::from(self.app.config.apple.automated.await_minutes).saturating_mul(MINUTE));
+        Some(if self.is_installed() { self.now } else { longest })
+    }
+
+    /// Whether the device has everything that it should have, but for what it does not take.
+    fn is_installed(&self) -> bool {
+        let open = |state: State| matches!(state, State::Assigned | State::Pending | State::Sent | State::Delivered | State::Removing);
+        self.device.os_version.is_some() && !self.records().any(|(_, record)| open(record.state))
+    }
+}
