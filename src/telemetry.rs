@@ -9,12 +9,15 @@ use tracing_subscriber::EnvFilter;
 /// Upper edges of the duration histograms, in seconds.
 const BUCKETS: &[f64] = &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
 
+/// What libraries say of themselves in a normal run is no news of ours; a filter that names them goes before this.
+const QUIET: &str = "actix_server=warn,actix_http=warn,actix_web=warn,tracing=warn";
+
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
 
 /// Starts logging to standard error: lines for people on a terminal, JSON otherwise. `filter` has the syntax of `RUST_LOG`, which goes
 /// before it. Does nothing when logging has been started already.
 pub fn start_logging(filter: &str) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(filter));
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(format!("{QUIET},{filter}")));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     let started = if std::io::stderr().is_terminal() {
         builder.compact().with_target(false).try_init()

@@ -4,19 +4,20 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::find;
 use crate::app::App;
 use crate::domain::certificate::{
     Certificate, CertificateStatus, KeyAlgorithm, KeyRules, KeyUsage, Purpose, RevocationReason, San, Template, Variables, usage,
 };
+use crate::domain::device::Device;
 use crate::domain::profile::Scope;
-use crate::ids::{CertificateId, DeviceId};
+use crate::domain::user::User;
 use crate::secret::Secret;
 use crate::service::pki::authority::{self, Authority, NewAuthority};
 use crate::service::pki::external::{self, Import};
 use crate::service::pki::{crl, issue, revoke};
 use crate::service::{Error, Result};
 use crate::store::certificates::Search;
-use crate::store::{devices, users};
 
 /// Where orders from the command line come from.
 const ORIGIN: &str = "local";
@@ -81,11 +82,11 @@ pub enum Command {
     },
     /// Shows issued certificates
     Certificates {
-        /// Of this device
+        /// Of this device: id, name or serial number
         #[arg(long)]
         device: Option<String>,
-        /// Of this user
-        #[arg(long, value_name = "UPN")]
+        /// Of this user: name or id
+        #[arg(long, value_name = "UPN|ID")]
         user: Option<String>,
         /// active, held or revoked
         #[arg(long, value_parser = read_status)]
@@ -97,14 +98,16 @@ pub enum Command {
     /// Issues a certificate for the key of a request file; nothing else is taken from the request
     Issue(Box<Issue>),
     /// Revokes a certificate, all certificates of a device or user, or an authority
+    #[command(group(clap::ArgGroup::new("whose").required(true)))]
     Revoke {
         /// Id or serial number of a certificate, or name of an authority
+        #[arg(value_name = "CERTIFICATE|AUTHORITY", group = "whose")]
         what: Option<String>,
-        /// All of this device
-        #[arg(long, conflicts_with_all = ["what", "user"], required_unless_present_any = ["what", "user"])]
+        /// All of this device: id, name or serial number
+        #[arg(long, group = "whose")]
         device: Option<String>,
-        /// All of this user
-        #[arg(long, value_name = "UPN", conflicts_with = "what")]
+        /// All of this user: name or id
+        #[arg(long, value_name = "UPN|ID", group = "whose")]
         user: Option<String>,
         /// unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation, certificate-hold, privilege-withdrawn
         #[arg(long, default_value = "unspecified", value_parser = read_reason)]
@@ -195,11 +198,11 @@ pub struct Issue {
     /// Life in days
     #[arg(long, default_value_t = 365)]
     days: u32,
-    /// Fills variables of a user, whom the certificate is then for
-    #[arg(long, value_name = "UPN")]
+    /// Fills variables of a user (name or id), whom the certificate is then for
+    #[arg(long, value_name = "UPN|ID")]
     user: Option<String>,
-    /// Fills variables of a device, which the certificate is then for
-    #[arg(long, value_name = "ID")]
+    /// Fills variables of a device (id, name or serial number), which the certificate is then for
+    #[arg(long, value_name = "DEVICE")]
     device: Option<String>,
     /// Puts the user's SID into the security extension
     #[arg(long, requires = "user")]
@@ -262,7 +265,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Show { what } => match authority::by_name(app, &what).await {
             Ok(authority) => Ok(show_authority(&authority)),
             Err(Error::NotFound(_)) => {
-                let certificate = find(app, &what).await?;
+                let certificate = authority_or_certificate(app, &what).await?;
                 let mut shown = show_certificate(&certificate);
                 if let Some(fields) = shown.as_object_mut() {
                     fields.insert("pem".into(), authority::pem(&certificate.der).into());
@@ -273,8 +276,8 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         },
         Command::Certificates { device, user, status, limit } => {
             let search = Search {
-                device: device_of(device.as_deref())?,
-                user: user_of(app, user).await?.map(|u| u.id),
+                device: device_of(app, device.as_deref()).await?.map(|device| device.id),
+                user: user_of(app, user.as_deref()).await?.map(|user| user.id),
                 status,
                 ..Search::default()
             };
@@ -283,27 +286,30 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Issue(order) => issue_from(app, *order, actor).await,
         Command::Revoke { what, device, user, reason } => {
-            if let Some(device) = device_of(device.as_deref())? {
-                return Ok(json!({ "revoked": revoke::revoke_of_device(app, &device, reason, actor, ORIGIN).await? }));
+            if let Some(device) = device_of(app, device.as_deref()).await? {
+                return Ok(json!({ "revoked": revoke::revoke_of_device(app, &device.id, reason, actor, ORIGIN).await? }));
             }
-            if let Some(user) = user_of(app, user).await? {
+            if let Some(user) = user_of(app, user.as_deref()).await? {
                 return Ok(json!({ "revoked": revoke::revoke_of_user(app, &user.id, reason, actor, ORIGIN).await? }));
             }
-            let what = what.ok_or(Error::NotFound("certificate"))?;
+            let what = what.unwrap_or_default();
             match authority::revoke(app, &what, reason, actor, ORIGIN).await {
-                Err(Error::NotFound("authority")) => revoke::revoke(app, &find(app, &what).await?.id, reason, actor, ORIGIN).await?,
+                Err(Error::NotFound("authority")) => {
+                    let certificate = authority_or_certificate(app, &what).await?;
+                    revoke::revoke(app, &certificate.id, reason, actor, ORIGIN).await?;
+                }
                 other => other?,
             }
             Ok(json!({ "revoked": 1 }))
         }
         Command::Release { what } => {
-            revoke::release(app, &find(app, &what).await?.id, actor, ORIGIN).await?;
+            revoke::release(app, &find::certificate(app, &what).await?.id, actor, ORIGIN).await?;
             Ok(json!({ "released": 1 }))
         }
         Command::Pause { name } => set_paused(app, &name, true, actor).await,
         Command::Activate { name } => set_paused(app, &name, false, actor).await,
         Command::Crl { name } => {
-            let authority = authority::by_name(app, &name).await?;
+            let authority = find::authority(app, &name).await?;
             crl::publish(app, &authority.id).await?;
             let list = crl::find(app, &name).await?;
             Ok(
@@ -312,7 +318,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Scep(command) => super::scep::run(app, command, actor).await,
         Command::Export { name, chain } => {
-            let authority = authority::by_name(app, &name).await?;
+            let authority = find::authority(app, &name).await?;
             let count = if chain { authority.chain.len() } else { 1 };
             Ok(authority.chain.iter().take(count).map(|der| authority::pem(der)).collect::<String>().into())
         }
@@ -320,17 +326,15 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
 }
 
 async fn set_paused(app: &App, name: &str, paused: bool, actor: &str) -> Result<Value> {
-    authority::set_paused(app, name, paused, actor, ORIGIN).await?;
-    Ok(show_authority(&*authority::by_name(app, name).await?))
+    let found = find::authority(app, name).await?;
+    authority::set_paused(app, &found.name, paused, actor, ORIGIN).await?;
+    Ok(show_authority(&*find::authority(app, name).await?))
 }
 
 async fn issue_from(app: &App, order: Issue, actor: &str) -> Result<Value> {
     let spki = issue::request_key(order.csr.as_bytes())?;
-    let user = user_of(app, order.user).await?;
-    let device = match device_of(order.device.as_deref())? {
-        Some(id) => Some(app.store.read(move |c| devices::load_device(c, &id)).await?),
-        None => None,
-    };
+    let user = user_of(app, order.user.as_deref()).await?;
+    let device = device_of(app, order.device.as_deref()).await?;
     let names = [
         order.dns.into_iter().map(San::Dns).collect::<Vec<_>>(),
         order.email.into_iter().map(San::Email).collect(),
@@ -354,34 +358,29 @@ async fn issue_from(app: &App, order: Issue, actor: &str) -> Result<Value> {
     grant.user_id = user.map(|u| u.id);
     grant.device_id = device.map(|d| d.id);
     let authority = match order.authority {
-        Some(name) => authority::by_name(app, &name).await?,
+        Some(name) => find::authority(app, &name).await?,
         None => authority::issuing(app).await?,
     };
     let issued = issue::issue(app, &authority.id, &grant, &spki, actor, ORIGIN).await?;
     Ok(authority::pem(&issued.der).into())
 }
 
-fn device_of(text: Option<&str>) -> Result<Option<DeviceId>> {
-    text.map(|text| DeviceId::parse(text).ok_or(Error::NotFound("device"))).transpose()
+async fn device_of(app: &App, text: Option<&str>) -> Result<Option<Device>> {
+    let Some(text) = text else { return Ok(None) };
+    find::device(app, text).await.map(Some)
 }
 
-async fn user_of(app: &App, upn: Option<String>) -> Result<Option<crate::domain::user::User>> {
-    let Some(upn) = upn else { return Ok(None) };
-    let found = app.store.read(move |c| users::find_user_by_upn(c, &upn)).await?;
-    found.map(Some).ok_or(Error::NotFound("user"))
+async fn user_of(app: &App, text: Option<&str>) -> Result<Option<User>> {
+    let Some(text) = text else { return Ok(None) };
+    find::user(app, text).await.map(Some)
 }
 
-/// The certificate of an id or a serial number.
-async fn find(app: &App, what: &str) -> Result<Certificate> {
-    let serial: String = what.chars().filter(char::is_ascii_hexdigit).collect();
-    let search = Search { serial: Some(serial.to_ascii_lowercase()), ..Search::default() };
-    if let Some(id) = CertificateId::parse(what) {
-        match app.store.read(move |c| crate::store::certificates::load_certificate(c, &id)).await {
-            Err(crate::store::Error::NotFound) => {}
-            other => return Ok(other?),
-        }
-    }
-    revoke::search(app, search, 1).await?.pop().ok_or(Error::NotFound("certificate"))
+/// The certificate that is meant where the name of an authority was possible, too, and is none.
+async fn authority_or_certificate(app: &App, text: &str) -> Result<Certificate> {
+    find::certificate(app, text).await.map_err(|error| match error {
+        Error::Unknown(_) => find::missing("authority or certificate", text, "ca list and muster ca certificates"),
+        other => other,
+    })
 }
 
 fn show_authority(authority: &Authority) -> Value {

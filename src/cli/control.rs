@@ -28,6 +28,9 @@ const AT_ONCE: usize = 32;
 /// How long an order may take.
 const WORK: Duration = Duration::from_secs(600);
 
+/// The code of a failure whose text says everything.
+const FAILED: &str = "failed";
+
 #[derive(Debug, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 enum Answer {
@@ -44,7 +47,7 @@ pub(super) async fn send(path: &Path, order: &Order) -> anyhow::Result<Option<Va
     stream.read_to_end(&mut text).await.context("reading the server's answer")?;
     match serde_json::from_slice(&text).context("the server closed the connection without an answer; its log may say why")? {
         Answer::Done(value) => Ok(Some(value)),
-        Answer::Failed { code, text } if text.starts_with(&code) => anyhow::bail!("{text}"),
+        Answer::Failed { code, text } if code == FAILED || text.starts_with(&code) => anyhow::bail!("{text}"),
         Answer::Failed { code, text } => anyhow::bail!("{code}: {text}"),
     }
 }
@@ -124,7 +127,7 @@ fn failed(error: &service::Error) -> Answer {
             tracing::error!(error = ?reason, "an order failed");
             "internal"
         }
-        _ => "failed",
+        _ => FAILED,
     };
     Answer::Failed { code: code.to_owned(), text: error.to_string() }
 }

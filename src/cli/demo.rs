@@ -145,6 +145,7 @@ async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> any
     board.begin("verifying", fleet.len() as u64);
     let checks = verify::all(&app, &fleet, (outlaw, leaver), &receiver, &flip, &root, &board).await?;
     board.end();
+    board.refresh().await;
     stages.done("verified from the outside", began, Some(&board));
     let failed = checks.iter().filter(|check| !check.passed).count();
     if !arguments.once && failed == 0 {

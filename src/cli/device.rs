@@ -10,9 +10,9 @@ use crate::catalogue::catalogue;
 use crate::domain::command::{self, Verb};
 use crate::domain::compliance::Status;
 use crate::domain::device::State;
-use crate::service::Result;
 use crate::service::device::{self, Custom, Order, Overview, Reason};
 use crate::service::directory::By;
+use crate::service::{Error, Result};
 use crate::store::devices::Filter;
 use crate::store::users;
 
@@ -72,8 +72,8 @@ pub enum Command {
 /// Which devices.
 #[derive(Debug, clap::Args, Deserialize, Serialize)]
 pub struct List {
-    /// Of this user
-    #[arg(long, value_name = "UPN")]
+    /// Of this user: name or id
+    #[arg(long, value_name = "UPN|ID")]
     user: Option<String>,
     /// managed, retiring or retired
     #[arg(long, value_parser = read_state)]
@@ -175,7 +175,10 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             let found = find::device(app, &device).await?;
             Ok(Value::Array(device::orders(app, &found.id, limit).await?.iter().map(show_order).collect()))
         }
-        Command::Cancel { order } => Ok(show_order(&device::cancel(app, &order, &by).await?)),
+        Command::Cancel { order } => match device::cancel(app, &order, &by).await {
+            Err(Error::NotFound(_)) => Err(find::missing("order", &order, "device orders DEVICE")),
+            cancelled => Ok(show_order(&cancelled?)),
+        },
         Command::Retire { device, give_up } => {
             let found = find::device(app, &device).await?;
             device::retire(app, &found.id, actor, &by.origin).await?;

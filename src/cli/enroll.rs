@@ -4,7 +4,8 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::output::align;
+use super::find;
+use super::output::{align, readable, wrap};
 use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::device::Platform;
@@ -26,8 +27,8 @@ pub enum Command {
 /// For whom.
 #[derive(clap::Args, Debug, Deserialize, Serialize)]
 pub struct Apple {
-    /// User principal name of whoever will use the device
-    #[arg(long, value_name = "UPN")]
+    /// User principal name, or id, of whoever will use the device
+    #[arg(long, value_name = "UPN|ID")]
     user: String,
     /// `macos` or `ios` (iPadOS, too)
     #[arg(long, default_value = "macos", value_name = "PLATFORM", value_parser = ["macos", "ios"])]
@@ -40,7 +41,8 @@ pub struct Apple {
 async fn apple(app: &App, arguments: Apple, actor: &str) -> service::Result<Value> {
     let platform = Platform::parse(&arguments.platform).unwrap_or(Platform::MacOs);
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
-    let invitation = apple_enroll::invite(app, &arguments.user, platform, lifetime, actor).await?;
+    let user = find::user(app, &arguments.user).await?;
+    let invitation = apple_enroll::invite(app, &user.upn, platform, lifetime, actor).await?;
     let mut before = Vec::new();
     if app.config.web.url.is_none() || app.config.device.url.is_none() {
         before.push(format!("set web.url and device.url: a device is told {} and {}", app.config.web_url(), app.config.device_url()));
@@ -84,7 +86,7 @@ fn render_apple(answer: &Value) -> String {
 /// What has to be done first.
 fn notes(answer: &Value) -> String {
     let notes = answer.get("before").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str);
-    let notes: String = notes.map(|note| format!("  - {note}\n")).collect();
+    let notes: String = notes.map(|note| wrap(&format!("- {note}"), readable(None), "  ")).collect();
     if notes.is_empty() { notes } else { format!("\nBefore that:\n{notes}") }
 }
 
@@ -106,8 +108,8 @@ fn render_token(answer: &Value) -> String {
 /// For whom.
 #[derive(clap::Args, Debug, Deserialize, Serialize)]
 pub struct Windows {
-    /// User principal name of whoever will use the PC
-    #[arg(long, value_name = "UPN")]
+    /// User principal name, or id, of whoever will use the PC
+    #[arg(long, value_name = "UPN|ID")]
     user: String,
     /// How long the pass is good, in minutes
     #[arg(long, default_value_t = 60, value_name = "MINUTES")]
@@ -130,8 +132,9 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Re
         Command::Apple(arguments) => return apple(app, arguments, actor).await,
     };
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
+    let user = find::user(app, &arguments.user).await?;
     if arguments.token {
-        let invitation = enroll::invite_with_token(app, &arguments.user, lifetime, actor).await?;
+        let invitation = enroll::invite_with_token(app, &user.upn, lifetime, actor).await?;
         return Ok(json!({
             "user": invitation.user.upn,
             "token": String::from_utf8_lossy(invitation.token.expose()),
@@ -141,7 +144,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Re
         }));
     }
     let policy = Policy { length: arguments.length, lifetime, one_time: !arguments.reusable };
-    let invitation = enroll::invite(app, &arguments.user, policy, actor, "local").await?;
+    let invitation = enroll::invite(app, &user.upn, policy, actor, "local").await?;
     let package: Map<String, Value> = invitation.package.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     Ok(json!({
         "user": invitation.user.upn,
@@ -165,10 +168,18 @@ fn before(app: &App, user: &User) -> Vec<String> {
     }
     if config.tls.certificate_file.is_none() {
         let root = format!("{}/aia/root.cer", config.pki_url());
-        notes.push(format!("the PC must trust this server: install {root} as a trusted root of the machine, or set tls.certificate_file"));
+        notes.push(format!(
+            "the PC must trust this server: set tls.certificate_file, or fetch {root} and run certutil -addstore Root root.cer there as \
+             administrator"
+        ));
     }
     if let Some((_, domain)) = user.upn.split_once('@') {
-        notes.push(format!("without the name enterpriseenrollment.{domain} pointing here, Windows asks for the server"));
+        let host = config.web_host();
+        let kind = if host.parse::<std::net::IpAddr>().is_ok() { "A" } else { "CNAME" };
+        notes.push(format!(
+            "Windows asks for the server unless the DNS has enterpriseenrollment.{domain} {kind} {host}, the certificate that name, too, and \
+             port 443 leads to the web face"
+        ));
     }
     notes
 }
@@ -202,6 +213,7 @@ pub(super) fn render(answer: &Value) -> String {
         row("by hand", "Settings, Accounts, Access work or school, Enroll only in device management".into()),
         row("  user name", text("user")),
         row("  server, if asked", text("server_to_type")),
+        row("  then sign in with", "the user name and the pass".into()),
     ]));
     shown.push_str("\nOr in a provisioning package (Windows Configuration Designer: Runtime settings, Workplace, Enrollments):\n");
     let package = answer.get("provisioning_package").and_then(Value::as_object);
@@ -210,6 +222,7 @@ pub(super) fn render(answer: &Value) -> String {
     if once {
         shown.push_str("  The pass is used up by the first PC: --reusable makes one for several.\n");
     }
+    shown.push_str("\nOr by a program that calls RegisterDeviceWithManagement: --token prints what it needs instead.\n");
     shown.push_str(&notes(answer));
     shown
 }
@@ -233,6 +246,8 @@ mod tests {
             "AuthPolicy",
             "  - do this\n",
             "--reusable",
+            "the user name and the pass\n",
+            "--token",
             "one PC, until 2026-11-24 04:10 UTC\n",
         ] {
             assert!(text.contains(part), "{part}\n{text}");

@@ -1,18 +1,35 @@
-//! What people call things by: names, as they are on the screen, beside identifiers.
+//! What people call things by: names, as they are on the screen, beside identifiers. What is not found is named, with where to look.
+
+use std::sync::Arc;
 
 use crate::app::App;
+use crate::domain::certificate::Certificate;
 use crate::domain::device::Device;
 use crate::domain::group::Group;
 use crate::domain::profile::{Kind, Profile};
+use crate::domain::signal::Receiver;
 use crate::domain::user::User;
-use crate::ids::{DeviceId, GroupId, ProfileId, UserId};
+use crate::ids::{CertificateId, DeviceId, GroupId, ProfileId, UserId};
+use crate::service::pki::authority::{self, Authority};
+use crate::service::pki::revoke;
+use crate::service::signals::receiver as receivers;
 use crate::service::{Error, Result};
+use crate::store::certificates::{Search, load_certificate};
 use crate::store::{self, devices, groups, profiles, users};
 
+/// Longest name that an error repeats, in letters.
+const LONGEST: usize = 100;
+
+/// Nothing of that kind is called so; `list` is the order that shows those that there are.
+pub(super) fn missing(what: &str, name: &str, list: &str) -> Error {
+    let short: String = name.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    Error::Unknown(format!("{what} \"{short}\"; those that there are: muster {list}"))
+}
+
 /// Says what was not found instead of "row".
-fn named<T>(found: store::Result<T>, what: &'static str) -> Result<T> {
+fn named<T>(found: store::Result<T>, what: &str, name: &str, list: &str) -> Result<T> {
     found.map_err(|error| match error {
-        store::Error::NotFound => Error::NotFound(what),
+        store::Error::NotFound => missing(what, name, list),
         other => other.into(),
     })
 }
@@ -24,7 +41,7 @@ pub(super) async fn user(app: &App, text: &str) -> Result<User> {
         Some(id) => users::load_user(conn, id),
         None => users::find_user_by_upn(conn, &upn)?.ok_or(store::Error::NotFound),
     });
-    named(found.await, "user")
+    named(found.await, "user", text, "user list")
 }
 
 /// The group of that name or id.
@@ -34,13 +51,14 @@ pub(super) async fn group(app: &App, text: &str) -> Result<Group> {
         Some(id) => groups::load_group(conn, id),
         None => groups::find_group_by_name(conn, &name)?.ok_or(store::Error::NotFound),
     });
-    named(found.await, "group")
+    named(found.await, "group", text, "group list")
 }
 
 /// The profile of that kind and name or id, or the one that came from the ready profile of that name.
 pub(super) async fn profile(app: &App, text: &str, kind: Kind) -> Result<Profile> {
     let (id, name) = (ProfileId::parse(text), text.to_owned());
     let ready = super::profile::ready_name(text)?;
+    let is_ready = ready.is_some();
     let found = app.store.read(move |conn| match (&id, &ready) {
         (Some(id), _) => profiles::load_profile(conn, id),
         (None, ready) => {
@@ -49,28 +67,65 @@ pub(super) async fn profile(app: &App, text: &str, kind: Kind) -> Result<Profile
             by_name.map_or_else(by_ready, |found| Ok(Some(found)))?.ok_or(store::Error::NotFound)
         }
     });
-    let what = if kind == Kind::Compliance { "compliance policy" } else { "configuration profile" };
-    named(found.await, what).and_then(|profile| if profile.kind == kind { Ok(profile) } else { Err(Error::NotFound(what)) })
+    let (what, order, other) = match kind {
+        Kind::Compliance => ("compliance policy", "policy", "profile"),
+        Kind::Configuration => ("configuration profile", "profile", "policy"),
+    };
+    match found.await {
+        Ok(profile) if profile.kind == kind => Ok(profile),
+        Ok(profile) => Err(Error::Unknown(format!("{what} \"{}\": it is a {other}, use muster {other}", profile.display_name))),
+        Err(store::Error::NotFound) if is_ready => {
+            Err(Error::Unknown(format!("{what} \"{text}\"; it comes with the program: muster {order} apply {text} makes it one of yours")))
+        }
+        found => named(found, what, text, &format!("{order} list")),
+    }
 }
 
 /// The device of that id, name or serial number.
 pub(super) async fn device(app: &App, text: &str) -> Result<Device> {
-    let text = text.to_owned();
-    let found = app
-        .store
-        .read(move |conn| {
-            if let Some(id) = DeviceId::parse(&text) {
-                return Ok(vec![devices::load_device(conn, &id)?]);
-            }
-            let by_name = devices::Filter { display_name: Some(text.clone()), ..Default::default() };
-            let by_serial = devices::Filter { serial_number: Some(text), ..Default::default() };
-            let named = devices::list_devices(conn, &by_name, "", 2)?;
-            if named.is_empty() { devices::list_devices(conn, &by_serial, "", 2) } else { Ok(named) }
-        })
-        .await;
-    let mut found = named(found, "device")?;
+    let wanted = text.to_owned();
+    let found = app.store.read(move |conn| {
+        if let Some(id) = DeviceId::parse(&wanted) {
+            return Ok(vec![devices::load_device(conn, &id)?]);
+        }
+        let by_name = devices::Filter { display_name: Some(wanted.clone()), ..Default::default() };
+        let by_serial = devices::Filter { serial_number: Some(wanted), ..Default::default() };
+        let named = devices::list_devices(conn, &by_name, "", 3)?;
+        if named.is_empty() { devices::list_devices(conn, &by_serial, "", 3) } else { Ok(named) }
+    });
+    let mut found = named(found.await, "device", text, "device list")?;
     if found.len() > 1 {
-        return Err(Error::Conflict("several devices are called so; name one by its id".into()));
+        let ids: Vec<&str> = found.iter().map(|device| device.id.as_str()).collect();
+        return Err(Error::Conflict(format!("several devices are called \"{text}\"; name one by its id, such as {}", ids.join(" or "))));
     }
-    found.pop().ok_or(Error::NotFound("device"))
+    found.pop().ok_or_else(|| missing("device", text, "device list"))
+}
+
+/// The authority of that name.
+pub(super) async fn authority(app: &App, name: &str) -> Result<Arc<Authority>> {
+    authority::by_name(app, name).await.map_err(|error| match error {
+        Error::NotFound(_) => missing("authority", name, "ca list"),
+        other => other,
+    })
+}
+
+/// The certificate of that id or serial number.
+pub(super) async fn certificate(app: &App, text: &str) -> Result<Certificate> {
+    if let Some(id) = CertificateId::parse(text) {
+        match app.store.read(move |conn| load_certificate(conn, &id)).await {
+            Err(store::Error::NotFound) => {}
+            other => return Ok(other?),
+        }
+    }
+    let serial: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    let search = Search { serial: Some(serial.to_ascii_lowercase()), ..Search::default() };
+    revoke::search(app, search, 1).await?.pop().ok_or_else(|| missing("certificate", text, "ca certificates"))
+}
+
+/// The signal receiver of that name or id.
+pub(super) async fn receiver(app: &App, text: &str) -> Result<Receiver> {
+    receivers::load(app, text).await.map_err(|error| match error {
+        Error::NotFound(_) => missing("receiver", text, "signals receiver list"),
+        other => other,
+    })
 }

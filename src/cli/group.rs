@@ -52,14 +52,15 @@ pub enum Command {
 
 /// Who is to be added or taken out.
 #[derive(Debug, clap::Args, Deserialize, Serialize)]
+#[command(group(clap::ArgGroup::new("who").required(true).multiple(true)))]
 pub struct Members {
     /// Name or id of the group
     group: String,
-    /// A user
-    #[arg(long, value_name = "UPN", required_unless_present = "device")]
+    /// A user: name or id; may be repeated
+    #[arg(long, value_name = "UPN|ID", group = "who")]
     user: Vec<String>,
-    /// A device: id, name or serial number
-    #[arg(long, value_name = "DEVICE")]
+    /// A device: id, name or serial number; may be repeated
+    #[arg(long, value_name = "DEVICE", group = "who")]
     device: Vec<String>,
 }
 

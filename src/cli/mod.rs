@@ -14,6 +14,7 @@ mod device;
 mod doctor;
 mod echo;
 mod enroll;
+mod explain;
 mod find;
 mod group;
 mod init;
@@ -22,6 +23,7 @@ mod output;
 mod profile;
 mod scep;
 mod serve;
+mod settings;
 mod signals;
 mod simulate;
 mod status;
@@ -183,6 +185,7 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
     for name in ignored {
         tracing::warn!("the environment variable {name} is no setting of muster and is not looked at");
     }
+    let mut view: output::View = output::render;
     let answer = match line.command {
         Command::Config(command) => config::run(&config, &command),
         Command::Demo(arguments) => {
@@ -202,17 +205,21 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
         }
         Command::Simulate(arguments) => simulate::run(&config, &arguments, line.json).await?,
         Command::Order(order) => {
-            let enrolling = matches!(order, Order::Enroll(_));
-            let answer = give(config, order).await?;
-            if enrolling && !line.json { enroll::render(&answer).into() } else { answer }
+            view = order.view();
+            give(config, order).await?
         }
     };
-    output::print(&answer, line.json)?;
+    output::print_as(&answer, Some(view).filter(|_| !line.json))?;
     Ok(ExitCode::SUCCESS)
 }
 
 /// Has the order done by the server that has the instance open, or here.
 async fn give(config: Config, order: Order) -> anyhow::Result<serde_json::Value> {
+    match &order {
+        Order::Profile(profile::Command::Known(known)) => return Ok(known.show(Kind::Configuration)?),
+        Order::Policy(profile::Command::Known(known)) => return Ok(known.show(Kind::Compliance)?),
+        _ => {}
+    }
     let order = order.absolute()?;
     if let Some(answer) = control::send(&config.control_path(), &order).await? {
         return Ok(answer);
@@ -222,6 +229,19 @@ async fn give(config: Config, order: Order) -> anyhow::Result<serde_json::Value>
 }
 
 impl Order {
+    /// How its answer is shown to people.
+    fn view(&self) -> output::View {
+        use profile::{Command, Known};
+        match self {
+            Self::Enroll(_) => |answer, _| enroll::render(answer),
+            Self::Device(device::Command::List(_)) => explain::render_list,
+            Self::Device(device::Command::Explain { .. }) => explain::render,
+            Self::Device(device::Command::Show { .. } | device::Command::Retire { .. }) => explain::render_device,
+            Self::Profile(Command::Known(Known::Settings(_))) | Self::Policy(Command::Known(Known::Settings(_))) => settings::render,
+            _ => output::render,
+        }
+    }
+
     /// The same with paths that mean the same file in another process.
     fn absolute(self) -> anyhow::Result<Self> {
         Ok(match self {

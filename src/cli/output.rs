@@ -4,18 +4,64 @@ use std::io::Write as _;
 
 use serde_json::{Map, Value};
 
-/// A column is not cut to less than that many letters.
-const NARROWEST: usize = 10;
+/// A column is not wider than that many letters for the sake of a single cell.
+const WIDEST: usize = 80;
+/// A column is not cut to less than that many letters: rather, the last columns are left out.
+const NARROWEST: usize = 16;
+
+/// The width of lines where nobody says how wide they may be.
+const READABLE: usize = 100;
+
+/// How an answer is shown to people, in lines of that many letters where somebody looks.
+pub(super) type View = fn(&Value, Option<usize>) -> String;
 
 /// Prints an answer. A reader that has gone away is not an error.
 pub(super) fn print(answer: &Value, json: bool) -> anyhow::Result<()> {
-    // `None` where nobody looks: then nothing is cut.
-    let width = console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns));
-    let text = if json { format!("{answer:#}\n") } else { render(answer, width) };
+    print_as(answer, Some(render as View).filter(|_| !json))
+}
+
+/// Prints an answer in a view of its own, or in JSON.
+pub(super) fn print_as(answer: &Value, view: Option<View>) -> anyhow::Result<()> {
+    let text = view.map_or_else(|| format!("{answer:#}\n"), |view| view(answer, width()));
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// The width of the terminal; `None` where nobody looks: then nothing is cut. `COLUMNS` goes before both.
+fn width() -> Option<usize> {
+    let asked = std::env::var("COLUMNS").ok().and_then(|text| text.parse().ok()).filter(|columns| *columns > 0);
+    asked.or_else(|| console::Term::stdout().size_checked().map(|(_, columns)| usize::from(columns)))
+}
+
+/// The width that texts are wrapped to.
+pub(super) fn readable(width: Option<usize>) -> usize {
+    width.unwrap_or(READABLE).min(READABLE)
+}
+
+/// The text in lines of at most `width` letters, each after `indent`, and indented further from the second on. Longer words stay whole.
+pub(super) fn wrap(text: &str, width: usize, indent: &str) -> String {
+    let (mut shown, mut line) = (String::new(), indent.to_owned());
+    let mut empty = true;
+    for word in text.split_whitespace() {
+        if !empty && line.chars().count() + 1 + word.chars().count() > width {
+            shown.push_str(&line);
+            shown.push('\n');
+            line = format!("{indent}  ");
+            empty = true;
+        }
+        if !empty {
+            line.push(' ');
+        }
+        line.push_str(word);
+        empty = false;
+    }
+    if !empty {
+        shown.push_str(&line);
+        shown.push('\n');
+    }
+    shown
 }
 
 /// A list of objects.
@@ -30,14 +76,22 @@ fn is_block(value: &Value) -> bool {
 
 /// The answer for people: a list of objects as a table that fits into `width`, an object as `key  value` lines with the tables and PEM texts
 /// in it after them.
-fn render(answer: &Value, width: Option<usize>) -> String {
+pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
     match answer {
         Value::Null => String::new(),
         Value::String(text) => format!("{}\n", text.trim_end()),
         Value::Object(fields) => {
             let (tables, lines): (Vec<_>, Vec<_>) = fields.iter().partition(|(_, value)| is_table(value));
             let (blocks, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(_, value)| is_block(value));
-            let mut text = align(lines.into_iter().map(|(name, value)| vec![name.clone(), cell(value)]).collect());
+            let (inner, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(_, value)| value.is_object());
+            let pairs = |fields: Vec<(&String, &Value)>, indent: &str| {
+                align(fields.into_iter().map(|(name, value)| vec![format!("{indent}{name}"), cell(value)]).collect())
+            };
+            let mut text = pairs(lines, "");
+            for (name, value) in inner {
+                let fields = value.as_object().into_iter().flatten().filter(|(_, value)| !value.is_null()).collect();
+                text.push_str(&format!("\n{name}\n{}", pairs(fields, "  ")));
+            }
             for (name, value) in tables.into_iter().chain(blocks) {
                 text.push_str(&format!("\n{name}\n{}", render(value, width)));
             }
@@ -61,17 +115,31 @@ fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
     }
     let mut rows = vec![columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect::<Vec<_>>()];
     rows.extend(objects.iter().map(|object| columns.iter().map(|name| object.get(*name).map_or_else(String::new, entry)).collect()));
-    if let Some(width) = width {
-        fit(&mut rows, width);
+    let left_out = width.map(|width| fit(&mut rows, width)).unwrap_or_default();
+    let mut text = align(rows);
+    if !left_out.is_empty() {
+        text.push_str(&format!("({} left out here; --json has all)\n", left_out.join(", ").to_lowercase()));
     }
-    align(rows)
+    text
 }
 
-/// Cuts the longest columns until the table fits. Identifiers stay whole, because they are copied into other orders.
-fn fit(rows: &mut [Vec<String>], width: usize) {
-    let Some(head) = rows.first().cloned() else { return };
-    let mut widths: Vec<usize> =
-        (0..head.len()).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0)).collect();
+/// Cuts the longest columns until the table fits, and where that is not enough leaves the last ones out, which it names. Identifiers stay
+/// whole, because they are copied into other orders.
+fn fit(rows: &mut [Vec<String>], width: usize) -> Vec<String> {
+    let Some(mut head) = rows.first().cloned() else { return Vec::new() };
+    let longest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0);
+    let mut widths: Vec<usize> = (0..head.len()).map(longest).collect();
+    let least = |name: &String, width: usize| if name == "ID" { width } else { width.min(NARROWEST) };
+    let mut left_out = Vec::new();
+    loop {
+        let narrow: usize = head.iter().zip(&widths).map(|(name, width)| least(name, *width) + 2).sum();
+        if head.len() <= 2 || narrow <= width + 2 {
+            break;
+        }
+        widths.pop();
+        left_out.extend(head.pop());
+    }
+    left_out.reverse();
     loop {
         let excess = (widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)).saturating_sub(width);
         let cuttable = || (0..widths.len()).filter(|at| head.get(*at).is_some_and(|name| name != "ID"));
@@ -82,16 +150,29 @@ fn fit(rows: &mut [Vec<String>], width: usize) {
         *found = found.saturating_sub(excess).max(next.min(*found - 1)).max(NARROWEST);
     }
     for row in rows {
+        row.truncate(widths.len());
         for (cell, width) in row.iter_mut().zip(&widths) {
             if cell.chars().count() > *width {
                 *cell = cell.chars().take(width.saturating_sub(1)).chain(['…']).collect();
             }
         }
     }
+    left_out
+}
+
+/// A moment as tables show it: `2026-11-26 08:16:40`.
+fn moment(text: &str) -> Option<String> {
+    let digits = |part: Option<&str>| part.is_some_and(|part| part.bytes().all(|b| b.is_ascii_digit() || b"-:.".contains(&b)));
+    let inside = text.strip_suffix('Z')?;
+    let formed = inside.get(10..11) == Some("T") && digits(inside.get(..10)) && digits(inside.get(11..));
+    formed.then(|| inside.get(..19).unwrap_or(inside).replace('T', " "))
 }
 
 /// A value in a table: of a list that would be a table of its own the number.
 fn entry(value: &Value) -> String {
+    if let Some(moment) = value.as_str().and_then(moment) {
+        return moment;
+    }
     match value.as_array().filter(|_| is_table(value)) {
         Some(items) => format!("{} (see --json)", items.len()),
         None => cell(value),
@@ -102,20 +183,26 @@ fn entry(value: &Value) -> String {
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
+        Value::String(text) if text.is_empty() => "-".to_owned(),
         Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) if items.iter().all(|i| !i.is_object() && !i.is_array()) => {
             items.iter().map(cell).collect::<Vec<_>>().join(", ")
         }
+        Value::Array(items) => items.iter().map(cell).collect::<Vec<_>>().join("; "),
+        Value::Object(fields) => {
+            let fields = fields.iter().filter(|(_, value)| !value.is_null());
+            fields.map(|(name, value)| format!("{name} {}", cell(value))).collect::<Vec<_>>().join(", ")
+        }
         other => other.to_string(),
     }
 }
 
-/// Columns under each other.
+/// Columns under each other. A cell that is much longer than others sticks out, instead of pushing a whole column away.
 pub(super) fn align(rows: Vec<Vec<String>>) -> String {
     let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
-    let widths: Vec<usize> =
-        (0..columns).map(|at| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0)).collect();
+    let width = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).filter(|n| *n <= WIDEST).max();
+    let widths: Vec<usize> = (0..columns).map(|at| width(at).unwrap_or(0)).collect();
     let mut text = String::new();
     for row in rows {
         let line: Vec<_> = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
@@ -137,6 +224,8 @@ mod tests {
         assert_eq!(text, "ID   LONG NAME\na    x y\nbbb  -\n");
         assert_eq!(render(&json!({"a": [1, 2], "bc": true}), None), "a   1, 2\nbc  true\n");
         assert_eq!(render(&json!([]), None), "nothing\n");
+        let inner = json!({"a": {"b": 1, "c": null}, "d": 2, "e": [{"f": {"g": [true, "h"], "i": null}}]});
+        assert_eq!(render(&inner, None), "d  2\n\na\n  b  1\n\ne\nF\ng true, h\n", "no JSON for people");
         assert_eq!(render(&json!({"a": 1, "b": [{"x": 1}], "c": []}), None), "a  1\nc  -\n\nb\nX\n1\n");
         assert_eq!(render(&json!([{"a": 1, "b": [{"x": 1}, {"x": 2}]}]), None), "A  B\n1  2 (see --json)\n");
     }
@@ -155,6 +244,33 @@ mod tests {
         assert!(one.contains(&"z".repeat(40)) && one.lines().any(|line| line.chars().count() == 150), "{one}");
         // What cannot fit is as narrow as it may be.
         assert!(render(&rows, Some(20)).contains(id));
+    }
+
+    #[test]
+    fn columns_that_do_not_fit_are_left_out_and_named() {
+        let text = "y".repeat(60);
+        let rows = json!([{"seq": 1, "at": "2026-11-26T08:16:40.559Z", "what": text, "by": text, "hash": text, "origin": text}]);
+        let shown = render(&rows, Some(64));
+        assert!(shown.lines().all(|line| line.chars().count() <= 64), "{shown}");
+        assert!(shown.contains("2026-11-26 08:16:40  y") && shown.ends_with("(hash, origin left out here; --json has all)\n"), "{shown}");
+        assert_eq!(moment("2026-11-26T08:16:40Z").as_deref(), Some("2026-11-26 08:16:40"));
+        for text in ["", "Z", "2026-11-26", "äääääTääääZ", "2026-11-26T08:16:40+02:00"] {
+            assert_eq!(moment(text), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_long_cell_does_not_push_the_other_rows_away() {
+        let rows = json!([{"a": "x".repeat(300), "b": 1}, {"a": "y", "b": 2}]);
+        assert_eq!(render(&rows, None), format!("A  B\n{}  1\ny  2\n", "x".repeat(300)));
+    }
+
+    #[test]
+    fn texts_are_wrapped_between_words() {
+        assert_eq!(wrap("one two three", 10, "  "), "  one two\n    three\n");
+        assert_eq!(wrap("incomprehensibilities", 10, ""), "incomprehensibilities\n");
+        assert_eq!(wrap(" ", 10, ""), "");
+        assert_eq!((readable(None), readable(Some(40)), readable(Some(400))), (100, 40, 100));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::find;
+use super::settings::Settings;
 use crate::app::App;
 use crate::domain::assignment::{Assignment, Mode, Target};
 use crate::domain::profile::{Kind, Profile};
@@ -28,8 +29,8 @@ pub enum Command {
         #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
     },
-    /// Shows the ready ones that come with the program
-    Ready,
+    #[command(flatten)]
+    Known(Known),
     /// Shows one: whom it is for, and how far the devices have got
     Show {
         /// Name, id, or name of the ready one
@@ -64,19 +65,46 @@ pub enum Command {
     },
 }
 
+/// What the program knows by itself, without an instance.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum Known {
+    /// Shows the ready ones that come with the program
+    Ready,
+    /// Shows what they can say: each setting with its values, where it exists and since when
+    Settings(Settings),
+}
+
+impl Known {
+    /// Shows it.
+    pub(super) fn show(&self, kind: Kind) -> Result<Value> {
+        match self {
+            Self::Settings(settings) => Ok(settings.list(kind)),
+            Self::Ready => {
+                let ready = profile::ready()?.into_iter().filter(|(_, draft)| draft.kind == kind);
+                let row = |(file, draft): (String, Draft)| {
+                    let (name, platform, description) = (draft.display_name, draft.platform, draft.document.description);
+                    json!({ "ready": stem(&file), "name": name, "platform": platform, "description": description })
+                };
+                Ok(Value::Array(ready.map(row).collect()))
+            }
+        }
+    }
+}
+
 /// For whom.
 #[derive(Debug, clap::Args, Deserialize, Serialize)]
+#[command(group(clap::ArgGroup::new("whom").required(true)))]
 pub struct Assign {
     /// Name, id, or name of the ready one
     profile: String,
     /// The members of this group: its devices, and the devices of its users
-    #[arg(long, required_unless_present_any = ["all_devices", "all_users"])]
+    #[arg(long, value_name = "NAME|ID", group = "whom")]
     group: Option<String>,
     /// Every device
-    #[arg(long, conflicts_with_all = ["group", "all_users"])]
+    #[arg(long, group = "whom")]
     all_devices: bool,
     /// Every device that has a user
-    #[arg(long, conflicts_with = "group")]
+    #[arg(long, group = "whom")]
     all_users: bool,
     /// Not for them, whatever else is assigned
     #[arg(long)]
@@ -127,14 +155,7 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
     let by = By::local(actor);
     match command {
         Command::List { after, limit } => list(app, kind, after, limit).await,
-        Command::Ready => {
-            let ready = profile::ready()?.into_iter().filter(|(_, draft)| draft.kind == kind);
-            let row = |(file, draft): (String, Draft)| {
-                let (name, platform, description) = (draft.display_name, draft.platform, draft.document.description);
-                json!({ "ready": stem(&file), "name": name, "platform": platform, "description": description })
-            };
-            Ok(Value::Array(ready.map(row).collect()))
-        }
+        Command::Known(known) => known.show(kind),
         Command::Show { profile } => show(app, &find::profile(app, &profile, kind).await?).await,
         Command::Apply { draft } => {
             if draft.kind != kind {
@@ -167,7 +188,11 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
             let found = find::profile(app, &to.profile, kind).await?;
             let (mode, target) = to.find(app).await?;
             profile::unassign(app, &found.id, mode, target, &by).await.map_err(|error| match error {
-                Error::NotFound(_) => Error::NotFound("assignment"),
+                Error::NotFound(_) => Error::Unknown(format!(
+                    "such an assignment of \"{0}\"; those that there are: muster {1} show \"{0}\"",
+                    found.display_name,
+                    if kind == Kind::Compliance { "policy" } else { "profile" }
+                )),
                 other => other,
             })?;
             show(app, &found).await

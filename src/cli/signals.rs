@@ -4,14 +4,15 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::find::{self, missing};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::secret::Secret;
-use crate::service::Result;
 use crate::service::outbox;
 use crate::service::signals::receiver::{self, NewReceiver};
 use crate::service::signals::{self, keys};
+use crate::service::{Error, Result};
 use crate::store::receivers;
 
 /// What is done with signals to other systems.
@@ -128,7 +129,10 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(Value::Array(rows.iter().map(show).collect()))
         }
         Command::Retry { number } => {
-            outbox::retry(app, number, actor, "local").await?;
+            outbox::retry(app, number, actor, "local").await.map_err(|error| match error {
+                Error::NotFound(_) => missing("signal that was given up", &number.to_string(), "signals outbox --state dead"),
+                other => other,
+            })?;
             Ok(json!({ "number": number, "state": "queued" }))
         }
     }
@@ -155,11 +159,14 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
             }
             Ok(shown)
         }
-        ReceiverCommand::Test { receiver } => Ok(json!({ "jti": receiver::test(app, &receiver).await? })),
+        ReceiverCommand::Test { receiver } => {
+            let found = find::receiver(app, &receiver).await?;
+            Ok(json!({ "jti": receiver::test(app, found.id.as_str()).await? }))
+        }
         ReceiverCommand::Pause { receiver, reason } => set_status(app, &receiver, ReceiverStatus::Paused, reason, actor).await,
         ReceiverCommand::Resume { receiver } => set_status(app, &receiver, ReceiverStatus::Enabled, None, actor).await,
         ReceiverCommand::Remove { receiver } => {
-            let found = receiver::load(app, &receiver).await?;
+            let found = find::receiver(app, &receiver).await?;
             receiver::remove(app, found.id.as_str(), actor).await?;
             Ok(json!({ "removed": found.name }))
         }
@@ -167,7 +174,7 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
 }
 
 async fn set_status(app: &App, name: &str, status: ReceiverStatus, reason: Option<String>, actor: &str) -> Result<Value> {
-    let found = receiver::load(app, name).await?;
+    let found = find::receiver(app, name).await?;
     receiver::set_status(app, &found.id, status, reason, actor).await?;
     Ok(show_receiver(&receiver::load(app, found.id.as_str()).await?))
 }

@@ -10,6 +10,7 @@ use crate::app::App;
 use crate::service::apple::push_certificate;
 use crate::service::pki::authority;
 use crate::service::{self, device, health};
+use crate::store::Location;
 
 pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
     health::check_ready(app).await?;
@@ -17,7 +18,10 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "version": env!("CARGO_PKG_VERSION"),
         "organisation": app.config.organisation,
         "tenant": app.tenant.as_str(),
-        "database": format!("{:?}", app.store),
+        "database": match app.config.location() {
+            Location::Sqlite(path) => format!("SQLite, {}", path.display()),
+            Location::Postgres(_) => "PostgreSQL".to_owned(),
+        },
         "web": app.config.web_url(),
         "device": app.config.device_url(),
         "pki": app.config.pki_url(),

@@ -121,6 +121,7 @@ impl From<service::Error> for Problem {
             Error::Invalid(refusal, detail) => Self::new(StatusCode::BAD_REQUEST, refusal.code(), format!("{} ({detail})", refusal.text())),
             Error::Malformed(malformed) => Self::new(StatusCode::BAD_REQUEST, "malformed", malformed.to_string()),
             Error::NotFound(what) => Self::new(StatusCode::NOT_FOUND, "not-found", format!("no such {what}")),
+            Error::Unknown(what) => Self::new(StatusCode::NOT_FOUND, "not-found", format!("no such {what}")),
             Error::Refused(refusal) => Self::new(StatusCode::FORBIDDEN, refusal.code(), refusal.text()),
             Error::Throttled(seconds) => Self::throttled(seconds),
             Error::Unavailable(why) => {

@@ -21,6 +21,9 @@ pub enum Error {
     /// What was named does not exist; the text says what kind of thing.
     #[error("not found: {0}")]
     NotFound(&'static str),
+    /// Nothing is called so; the text says what kind of thing was sought, under which name, and what to do.
+    #[error("not found: {0}")]
+    Unknown(String),
     /// A rule said no.
     #[error(transparent)]
     Refused(#[from] Refusal),

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 pub fn muster(folder: &Path) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_muster"));
-    command.current_dir(folder).env_clear().env("RUST_LOG", "info").args(["--data-dir", "data", "--set", "ca.key_algorithm=p-256"]);
+    command.current_dir(folder).env_clear().args(["--data-dir", "data", "--set", "ca.key_algorithm=p-256"]);
     for face in ["web", "device", "pki"] {
         command.args(["--set", &format!("{face}.listen=127.0.0.1:0")]);
     }
@@ -50,6 +50,7 @@ pub fn serve(folder: &Path) -> Serving {
     let web = loop {
         let line = lines.next().expect("the server ended before it served").unwrap();
         let said: Value = serde_json::from_str(&line).unwrap_or(Value::Null);
+        assert!(!said["target"].as_str().unwrap_or_default().starts_with("actix"), "libraries keep quiet: {line}");
         if said["message"] == "serving" {
             break said["web"].as_str().unwrap().to_owned();
         }

@@ -161,7 +161,7 @@ fn profiles_are_applied_assigned_exported_and_deleted() {
     let shown = json(path, &["device", "show", "PC-1"]);
     assert_eq!(shown["profiles"], value!([]), "the exclusion wins");
     json(path, &["profile", "unassign", "BitLocker", "--all-devices", "--exclude"]);
-    assert!(refused(path, &["profile", "unassign", "BitLocker", "--all-users"]).contains("not found: assignment"));
+    assert!(refused(path, &["profile", "unassign", "BitLocker", "--all-users"]).contains("not found: such an assignment of \"BitLocker\""));
     assert_eq!(column(&json(path, &["device", "show", "PC-1"])["profiles"], "profile"), ["BitLocker"]);
 
     let exported = run(path, &["profile", "export", "BitLocker"]).stdout;
@@ -179,6 +179,90 @@ fn profiles_are_applied_assigned_exported_and_deleted() {
     assert_eq!(column(&json(path, &["profile", "list"]), "name"), ["Drives"]);
     assert_eq!(json(path, &["profile", "delete", "Drives"])["deleted"], "Drives");
     assert!(refused(path, &["profile", "show", "Drives"]).contains("not found: configuration profile"));
+}
+
+#[test]
+fn what_is_not_found_is_named_with_where_to_look() {
+    let folder = made();
+    let path = folder.path();
+    for (args, name, order) in [
+        (&["user", "show", "nobody@example.org"][..], "user \"nobody@example.org\"", "muster user list"),
+        (&["enroll", "windows", "--user", "nobody@example.org"], "user \"nobody@example.org\"", "muster user list"),
+        (&["enroll", "apple", "--user", "nobody@example.org"], "user \"nobody@example.org\"", "muster user list"),
+        (&["group", "show", "Nobodies"], "group \"Nobodies\"", "muster group list"),
+        (&["device", "show", "PC-9"], "device \"PC-9\"", "muster device list"),
+        (&["device", "cancel", "x"], "order \"x\"", "muster device orders"),
+        (&["profile", "show", "Mine"], "configuration profile \"Mine\"", "muster profile list"),
+        (&["profile", "show", "bitlocker"], "configuration profile \"bitlocker\"", "muster profile apply bitlocker"),
+        (&["policy", "show", "Mine"], "compliance policy \"Mine\"", "muster policy list"),
+        (&["ca", "show", "what"], "authority or certificate \"what\"", "muster ca certificates"),
+        (&["ca", "revoke", "what"], "authority or certificate \"what\"", "muster ca list"),
+        (&["ca", "release", "what"], "certificate \"what\"", "muster ca certificates"),
+        (&["ca", "pause", "what"], "authority \"what\"", "muster ca list"),
+        (&["ca", "certificates", "--device", "PC-9"], "device \"PC-9\"", "muster device list"),
+        (&["ca", "certificates", "--user", "nobody"], "user \"nobody\"", "muster user list"),
+        (&["signals", "receiver", "pause", "ids"], "receiver \"ids\"", "muster signals receiver list"),
+        (&["signals", "retry", "7"], "\"7\"", "muster signals outbox"),
+    ] {
+        let said = refused(path, args);
+        assert!(said.starts_with("error: not found: ") && said.contains(name) && said.contains(order), "{args:?}: {said}");
+    }
+    json(path, &["policy", "apply", "windows-compliance"]);
+    assert!(refused(path, &["profile", "show", "Windows compliance"]).contains("use muster policy"));
+    // A server says the same.
+    let _serving = crate::cli::serve(path);
+    assert!(refused(path, &["user", "show", "nobody"]).starts_with("error: not found: user \"nobody\""));
+}
+
+#[test]
+fn usage_says_what_may_stand_in_the_place_of_what() {
+    let folder = tempfile::tempdir().unwrap();
+    for (args, usage) in [
+        (&["profile", "assign", "x"][..], "<--group <NAME|ID>|--all-devices|--all-users> <PROFILE>"),
+        (&["ca", "revoke"], "<CERTIFICATE|AUTHORITY|--device <DEVICE>|--user <UPN|ID>>"),
+        (&["group", "add", "x"], "<--user <UPN|ID>|--device <DEVICE>> <GROUP>"),
+    ] {
+        let said = refused(folder.path(), args);
+        assert!(said.contains(usage), "{args:?}: {said}");
+    }
+    let both = refused(folder.path(), &["profile", "assign", "x", "--all-users", "--all-devices"]);
+    assert!(both.contains("cannot be used with"), "{both}");
+}
+
+#[test]
+fn certificates_are_found_by_the_name_of_their_device() {
+    let folder = made();
+    let path = folder.path();
+    put_device(path, "PC-1", "10.0.22631.1");
+    put_device(path, "PC-2", "10.0.22631.1");
+    put_device(path, "PC-2", "10.0.22631.1");
+    let id = json(path, &["device", "show", "PC-1"])["id"].as_str().unwrap().to_owned();
+    for device in ["PC-1", "S-PC-1", &id] {
+        assert_eq!(json(path, &["ca", "certificates", "--device", device]), value!([]));
+        assert_eq!(json(path, &["ca", "revoke", "--device", device])["revoked"], 0);
+    }
+    let ana = json(path, &["user", "show", "ana@example.org"])["id"].as_str().unwrap().to_owned();
+    assert_eq!(json(path, &["ca", "revoke", "--user", &ana])["revoked"], 0);
+    let said = refused(path, &["ca", "certificates", "--device", "PC-2"]);
+    assert!(said.contains("several devices are called \"PC-2\"") && said.contains(" or "), "{said}");
+    assert_eq!(json(path, &["enroll", "windows", "--user", &ana])["user"], "ana@example.org");
+}
+
+#[test]
+fn what_profiles_can_say_is_listed_without_an_instance() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let all = json(path, &["profile", "settings"]);
+    assert!(all.as_array().unwrap().len() > 200 && column(&all, "id").contains(&"bitlocker.require-device-encryption".to_owned()));
+    assert_eq!(
+        column(&json(path, &["profile", "settings", "--search", "BitLocker RequireDeviceEncryption"]), "id"),
+        ["bitlocker.require-device-encryption"]
+    );
+    assert!(column(&json(path, &["policy", "settings"]), "id").contains(&"bitLockerEnabled".to_owned()));
+    assert!(column(&json(path, &["policy", "settings", "--platform", "macos"]), "id").iter().all(|id| !id.contains('.')));
+    assert!(column(&json(path, &["profile", "ready"]), "ready").contains(&"bitlocker".to_owned()));
+    let shown = String::from_utf8(run(path, &["profile", "settings", "--search", "minimum-pin-length"]).stdout).unwrap();
+    assert!(shown.contains("    a whole number from 4"), "{shown}");
 }
 
 #[test]
@@ -245,6 +329,10 @@ fn devices_are_listed_explained_ordered_and_retired() {
     assert!(refused(path, &["device", "command", "PC-1", "reboot"]).contains("CMD0004"));
     assert!(refused(path, &["device", "sync", "PC-1"]).contains("CMD0004"));
     assert_eq!(json(path, &["device", "retire", "PC-1", "--give-up"])["state"], "retired");
+    let reasons = json(path, &["device", "explain", "PC-1"]);
+    assert_eq!((&reasons[0]["rule"], &reasons[0]["status"]), (&value!("isManaged"), &value!("nonCompliant")));
+    let shown = String::from_utf8(run(path, &["device", "explain", "PC-1", "--failed"]).stdout).unwrap();
+    assert!(shown.contains("Is managed  nonCompliant  managed  retired"), "{shown}");
 }
 
 #[test]
@@ -302,7 +390,10 @@ fn the_master_key_is_rotated_and_the_old_one_retired() {
     assert_eq!((&after["keys"], &after["sealed_under_old_ones"]), (&value!(2), &value!(0)));
     assert_ne!(after["current"], before["current"]);
     assert_eq!(json(path, &["keys", "retire"])["keys"], 1);
-    assert_eq!(json(path, &["status"])["database"].as_str().map(str::is_empty), Some(false), "the instance opens");
+    let database = json(path, &["status"])["database"].clone();
+    assert_eq!(database, "SQLite, data/muster.db", "the instance opens");
+    let shown = String::from_utf8(run(path, &["status"]).stdout).unwrap();
+    assert!(shown.contains("\napple_push\n  advice  make a request") && !shown.contains('{'), "{shown}");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_muster"))
         .current_dir(path)
         .env_clear()

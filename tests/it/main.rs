@@ -18,6 +18,7 @@ mod cli_orders;
 mod cli_simulate;
 mod compliance;
 mod desired;
+mod docs;
 mod faces;
 mod fuzz;
 mod golden;

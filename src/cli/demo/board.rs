@@ -131,10 +131,19 @@ impl Board {
         }
     }
 
-    /// Looks a last time, and leaves the table as it then is.
-    pub(super) async fn finish(self) {
-        self.task.abort();
+    /// Looks at once, so that what is shown is what was just done.
+    pub(super) async fn refresh(&self) {
         self.shared.look().await;
+        self.shared.show();
+    }
+
+    /// Looks a last time, and leaves the table as it then is.
+    pub(super) async fn finish(mut self) {
+        let Self { shared, task } = &mut self;
+        task.abort();
+        // Until it has ended, it could put what it saw before over what is seen now.
+        drop(task.await);
+        shared.look().await;
         let mut state = self.shared.state();
         state.progress = None;
         if self.shared.live {

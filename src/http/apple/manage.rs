@@ -63,7 +63,9 @@ fn render(error: &Error) -> HttpResponse {
     match error {
         Error::Malformed(malformed) => refusal(StatusCode::BAD_REQUEST, &malformed.to_string()),
         Error::Refused(refused) | Error::Invalid(refused, _) => refusal(StatusCode::BAD_REQUEST, refused.text()),
-        Error::NotFound(_) | Error::Conflict(_) => refusal(StatusCode::BAD_REQUEST, "the message does not fit what is known of the device"),
+        Error::NotFound(_) | Error::Unknown(_) | Error::Conflict(_) => {
+            refusal(StatusCode::BAD_REQUEST, "the message does not fit what is known of the device")
+        }
         Error::Throttled(seconds) => {
             later.headers_mut().insert(RETRY_AFTER, HeaderValue::from(*seconds));
             later

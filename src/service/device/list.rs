@@ -13,7 +13,10 @@ use crate::domain::fact::{Fact, Facts};
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId};
 use crate::service::Result;
-use crate::store::{self, compliance, desired_items, devices, facts};
+use crate::store::{self, compliance, desired_items, devices, facts, profiles};
+
+/// The name of the policy with [`BUILT_IN`] rules.
+const BUILT_IN_NAME: &str = "Built-in device policy";
 
 /// A device with its verdict.
 #[derive(Clone, Debug, Serialize)]
@@ -142,18 +145,29 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let items = desired_items::list_for_device(conn, &id)?;
             let verdict = compliance::find_verdict(conn, &id)?.map(|stored| stored.verdict);
             let facts = facts::list_for_device(conn, &id)?;
-            let name = |policy: &str| {
-                let named = items.iter().find(|loaded| loaded.item.profile_id.as_str() == policy).map(|loaded| loaded.name.clone());
-                named.unwrap_or_else(|| if policy == BUILT_IN { "Built-in device policy".into() } else { policy.to_owned() })
-            };
             let mut reasons = Vec::new();
+            if device.state == device::State::Retired {
+                reasons.push(not_managed());
+            }
+            let mut names = std::collections::BTreeMap::from([(BUILT_IN.to_owned(), BUILT_IN_NAME.to_owned())]);
+            for policy in verdict.iter().flat_map(|verdict| &verdict.policies) {
+                if !names.contains_key(&policy.policy) {
+                    // Also of a policy that is not for the device any more; a deleted one has no name.
+                    let found = match ProfileId::parse(&policy.policy).map(|id| profiles::load_profile(conn, &id)) {
+                        Some(Ok(profile)) => profile.display_name,
+                        Some(Err(store::Error::NotFound)) | None => format!("a policy that was deleted ({})", policy.policy),
+                        Some(Err(other)) => return Err(other),
+                    };
+                    names.insert(policy.policy.clone(), found);
+                }
+            }
             for policy in verdict.iter().flat_map(|verdict| &verdict.policies) {
                 for setting in &policy.settings {
                     let row = catalogue().rule(device.platform.as_str(), &setting.rule);
                     let failed = matches!(setting.status, Status::NonCompliant | Status::Error);
                     reasons.push(Reason {
                         policy: policy.policy.clone(),
-                        policy_name: name(&policy.policy),
+                        policy_name: names.get(&policy.policy).cloned().unwrap_or_default(),
                         rule: setting.rule.clone(),
                         title: row.map_or_else(|| built_in_title(&setting.rule).to_owned(), |row| row.title.clone()),
                         status: setting.status,
@@ -192,6 +206,24 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
         })
         .await?;
     Ok(explanation)
+}
+
+/// Why a device is not compliant that left, whatever its rules said last.
+fn not_managed() -> Reason {
+    Reason {
+        policy: BUILT_IN.to_owned(),
+        policy_name: BUILT_IN_NAME.to_owned(),
+        rule: "isManaged".to_owned(),
+        title: built_in_title("isManaged").to_owned(),
+        status: Status::NonCompliant,
+        expected: "managed".into(),
+        got: Some("retired".to_owned()),
+        code: None,
+        source: Some("server".to_owned()),
+        observed_at: None,
+        self_reported: false,
+        advice: Some("The device was retired: it has to enrol again to be managed and judged.".to_owned()),
+    }
 }
 
 /// Devices that say they are the same hardware.
@@ -238,6 +270,7 @@ fn built_in_title(rule: &str) -> &str {
     match rule {
         "isActive" => "Is active",
         "hasPolicy" => "Has a compliance policy assigned",
+        "isManaged" => "Is managed",
         "userExists" => "Enrolled user exists",
         other => other,
     }

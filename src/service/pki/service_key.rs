@@ -87,7 +87,11 @@ fn has_names(certificate: &[u8], names: &[String]) -> bool {
 /// What a service certificate is to be like.
 pub(super) fn grant(authority: &str, organisation: &str, purpose: Purpose, days: u32, names: &[String]) -> Grant {
     let common_name = match purpose {
-        Purpose::Server => names.first().cloned().unwrap_or_else(|| organisation.to_owned()),
+        // Nobody checks it, but people read it: a name that says something.
+        Purpose::Server => {
+            let says = |name: &&String| *name != "localhost" && name.parse::<std::net::IpAddr>().is_err();
+            names.iter().find(says).cloned().unwrap_or_else(|| organisation.to_owned())
+        }
         Purpose::Registration => format!("SCEP registration authority of {authority}"),
         _ => format!("OCSP responder of {authority}"),
     };

@@ -16,7 +16,7 @@ pub(super) fn of(error: &Error, trace_id: &str) -> Fault {
         // The device tries again after this one.
         Error::Internal(cause) if cause.is::<store::Error>() => (Code::EnrollmentServer, None),
         Error::Internal(_) => (Code::InternalServiceFault, None),
-        Error::Unavailable(_) | Error::Conflict(_) | Error::NotFound(_) => (Code::EnrollmentServer, None),
+        Error::Unavailable(_) | Error::Conflict(_) | Error::NotFound(_) | Error::Unknown(_) => (Code::EnrollmentServer, None),
         Error::Refused(refusal) | Error::Invalid(refusal, _) => of_refusal(*refusal),
     };
     let reason = match error {

@@ -1,0 +1,210 @@
+//! How people are shown what is known of a device and why it is judged as it is. All of it, as the device said it, is in the JSON.
+
+use serde_json::{Map, Value, json};
+
+use super::output::{self, readable, wrap};
+use crate::domain::compliance::Status;
+
+/// Why a device is judged as it is: a table for each policy, and what is to be done.
+pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
+    let reasons = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    if reasons.is_empty() {
+        return "nothing: the device was not judged yet, or everything that was asked for is met\n".to_owned();
+    }
+    let mut policies: Vec<&str> = Vec::new();
+    for reason in reasons {
+        let policy = text(reason, "policy");
+        if !policies.contains(&policy) {
+            policies.push(policy);
+        }
+    }
+    let mut shown = Vec::new();
+    for policy in policies {
+        let of_policy: Vec<&Value> = reasons.iter().filter(|reason| text(reason, "policy") == policy).collect();
+        let rows = Value::Array(of_policy.iter().map(|reason| row(reason)).collect());
+        shown.push(format!("{policy}\n{}", output::render(&rows, width)));
+    }
+    let advice = reasons.iter().filter_map(|reason| Some((text(reason, "title"), reason.get("advice")?.as_str()?)));
+    let advice: String = advice.map(|(title, advice)| wrap(&format!("{title}: {advice}"), readable(width), "  ")).collect();
+    if !advice.is_empty() {
+        shown.push(format!("What to do\n{advice}"));
+    }
+    shown.join("\n")
+}
+
+/// The devices: what is known twice is shown once, and moments to the minute.
+pub(super) fn render_list(answer: &Value, width: Option<usize>) -> String {
+    let row = |row: &Value| {
+        // What is looked for first comes first; names do everywhere in the place of ids.
+        let order = ["name", "state", "compliance", "last_seen", "platform", "os_version", "id"];
+        Value::Object(order.iter().map(|name| ((*name).to_owned(), row.get(name).map(minute).unwrap_or_default())).collect())
+    };
+    output::render(&answer.as_array().into_iter().flatten().map(row).collect(), width)
+}
+
+/// All that is known of a device: its facts without those that it has not, and its reasons as [`render`] shows them.
+pub(super) fn render_device(answer: &Value, width: Option<usize>) -> String {
+    let Some(fields) = answer.as_object() else { return output::render(answer, width) };
+    let mut fields = fields.clone();
+    let reasons = fields.remove("reasons").unwrap_or_default();
+    let profiles = fields.get("profiles").and_then(Value::as_array).cloned().unwrap_or_default();
+    fields.insert("profiles".into(), profiles.iter().map(profile_row).collect());
+    let open: Vec<Value> = profiles.iter().flat_map(open_settings).collect();
+    if !open.is_empty() {
+        fields.insert("settings_not_in_place".into(), open.into());
+    }
+    let facts = fields.get("facts").and_then(Value::as_array).map_or(0, Vec::len);
+    if let Some(rows) = fields.get_mut("facts").and_then(Value::as_array_mut) {
+        rows.retain(|row| !text(row, "value").is_empty());
+        for row in rows {
+            *row = json!({ "fact": row.get("fact"), "value": row.get("value") });
+        }
+    }
+    let missing = facts - fields.get("facts").and_then(Value::as_array).map_or(0, Vec::len);
+    let mut shown = output::render(&Value::Object(fields), width);
+    if missing > 0 {
+        shown.push_str(&format!("\n{missing} facts without a value are left out; --json has them with what the device said\n"));
+    }
+    if reasons.as_array().is_some_and(|reasons| !reasons.is_empty()) {
+        shown.push_str(&format!("\nwhy\n{}", render(&reasons, width)));
+    }
+    shown
+}
+
+fn profile_row(profile: &Value) -> Value {
+    let settings = profile.get("settings").and_then(Value::as_array).map_or(0, Vec::len);
+    json!({
+        "profile": profile.get("profile"), "state": profile.get("state"), "wanted": profile.get("wanted"), "given": profile.get("given"),
+        "settings": settings, "due": profile.get("due").map(minute),
+    })
+}
+
+/// The settings of a profile that a device has not been seen to have, with what it answered.
+fn open_settings(profile: &Value) -> Vec<Value> {
+    let settings = profile.get("settings").and_then(Value::as_array).into_iter().flatten();
+    let open = settings.filter_map(|setting| {
+        let record = setting.get("record")?;
+        (text(record, "state") != "verified").then(|| {
+            let answer = record.get("original_error").filter(|said| !said.is_null()).or_else(|| record.get("status"));
+            json!({ "setting": setting.get("setting"), "state": record.get("state"), "answer": answer, "of": profile.get("profile") })
+        })
+    });
+    open.collect()
+}
+
+fn row(reason: &Value) -> Value {
+    let mut row = Map::new();
+    row.insert("rule".into(), reason.get("title").cloned().unwrap_or_default());
+    row.insert("status".into(), reason.get("status").cloned().unwrap_or_default());
+    row.insert("wanted".into(), wanted(reason));
+    row.insert("got".into(), got(reason));
+    Value::Object(row)
+}
+
+fn wanted(reason: &Value) -> Value {
+    match reason.get("expected") {
+        Some(Value::Bool(truth)) => yes(*truth).into(),
+        other => other.cloned().unwrap_or_default(),
+    }
+}
+
+/// What the device reported, in the type of what was asked for: where that is a yes or no, so is this, with the device's own word beside it.
+fn got(reason: &Value) -> Value {
+    let said = reason.get("got").and_then(Value::as_str);
+    let code = reason.get("code").and_then(Value::as_i64);
+    let raw = match (said, code) {
+        (Some(said), _) => Some(said.to_owned()),
+        (None, Some(404)) => Some("not there (404)".to_owned()),
+        (None, Some(code)) => Some(format!("no value ({code})")),
+        (None, None) => None,
+    };
+    let met = match reason.get("status").and_then(Value::as_str).and_then(Status::parse) {
+        Some(Status::Compliant | Status::Remediated) => Some(true),
+        Some(Status::NonCompliant) => Some(false),
+        _ => None,
+    };
+    match (reason.get("expected"), met, raw) {
+        (Some(Value::Bool(wanted)), Some(met), Some(raw)) => {
+            let answer = yes(met == *wanted);
+            let same = matches!((raw.to_ascii_lowercase().as_str(), answer), ("true", "yes") | ("false", "no"));
+            if same { answer.into() } else { format!("{answer} ({raw})").into() }
+        }
+        (_, _, Some(raw)) if reason.get("rule").and_then(Value::as_str) == Some("isActive") => minute(&raw.into()),
+        (_, _, raw) => json!(raw),
+    }
+}
+
+fn yes(truth: bool) -> &'static str {
+    if truth { "yes" } else { "no" }
+}
+
+/// A moment to the minute; anything else as it is.
+fn minute(moment: &Value) -> Value {
+    match moment.as_str() {
+        Some(text) if text.get(10..11) == Some("T") => text.get(..16).unwrap_or(text).replace('T', " ").into(),
+        _ => moment.clone(),
+    }
+}
+
+fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value.get(name).and_then(Value::as_str).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reason(status: &str, expected: &Value, got: &Value, code: &Value) -> Value {
+        json!({
+            "policy": "Windows compliance", "rule": "bitLockerEnabled", "title": "BitLocker", "status": status, "expected": expected,
+            "got": got, "code": code, "advice": if status == "nonCompliant" { json!("Turn on BitLocker.") } else { Value::Null },
+        })
+    }
+
+    #[test]
+    fn what_was_asked_for_and_what_was_got_are_of_one_type() {
+        let shown = |status, expected: Value, said: Value, code: Value| got(&reason(status, &expected, &said, &code));
+        assert_eq!(shown("compliant", json!(true), json!("0"), Value::Null), "yes (0)");
+        assert_eq!(shown("nonCompliant", json!(true), json!("65536"), Value::Null), "no (65536)");
+        assert_eq!(shown("compliant", json!(true), json!("true"), Value::Null), "yes");
+        assert_eq!(shown("nonCompliant", json!(true), json!("False"), Value::Null), "no");
+        assert_eq!(shown("nonCompliant", json!(true), Value::Null, json!(404)), "no (not there (404))");
+        assert_eq!(shown("compliant", json!("10.0.1.0"), json!("10.0.2.0"), Value::Null), "10.0.2.0");
+        assert_eq!(shown("unknown", json!(true), Value::Null, Value::Null), Value::Null);
+        assert_eq!(shown("error", json!(true), Value::Null, json!(500)), "no value (500)");
+    }
+
+    #[test]
+    fn reasons_are_short_tables_by_policy_with_advice_below() {
+        let reasons = json!([reason("nonCompliant", &json!(true), &json!("65536"), &Value::Null)]);
+        let shown = render(&reasons, Some(80));
+        assert!(
+            shown.starts_with("Windows compliance\nRULE       STATUS        WANTED  GOT\nBitLocker  nonCompliant  yes     no (65536)\n"),
+            "{shown}"
+        );
+        assert!(shown.ends_with("What to do\n  BitLocker: Turn on BitLocker.\n"), "{shown}");
+    }
+
+    #[test]
+    fn facts_without_a_value_are_counted_and_left_out() {
+        let device = json!({
+            "id": "x", "reasons": [],
+            "profiles": [{
+                "profile": "P", "kind": "configuration", "wanted": 1, "given": null, "state": "failed", "due": null,
+                "settings": [
+                    { "setting": "good", "record": { "state": "verified" } },
+                    { "setting": "bad", "record": { "state": "failed", "status": 500 } },
+                ],
+            }],
+            "facts": [
+                { "fact": "a.b", "value": "1", "status": null, "observed": "2026-11-26T07:44:20.431Z" },
+                { "fact": "c.d", "value": null, "status": 404, "observed": "2026-11-26T07:44:20.431Z" },
+            ],
+        });
+        let shown = render_device(&device, Some(80));
+        assert!(shown.contains("FACT  VALUE\na.b   1\n"), "{shown}");
+        assert!(shown.contains("PROFILE  STATE   WANTED  GIVEN  SETTINGS  DUE\nP        failed  1       -      2         -\n"), "{shown}");
+        assert!(shown.contains("SETTING  STATE   ANSWER  OF\nbad      failed  500     P\n") && !shown.contains("good"), "{shown}");
+        assert!(shown.contains("1 facts without a value are left out") && !shown.contains("c.d"), "{shown}");
+    }
+}
