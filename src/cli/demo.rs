@@ -129,6 +129,7 @@ async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> any
     stages.done("devices enrolled", began, Some(&board));
     let began = Instant::now();
     settle(&mut fleet, arguments, &board).await?;
+    board.refresh().await;
     stages.done("policies and certificates delivered", began, Some(&board));
 
     let (outlaw, leaver) = (0, fleet.len() - 1);
@@ -139,6 +140,7 @@ async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> any
     let began = Instant::now();
     board.begin("a device is retired", 1);
     leave(&app, &mut fleet, leaver, &by).await?;
+    board.refresh().await;
     stages.done("device retired", began, Some(&board));
 
     let began = Instant::now();

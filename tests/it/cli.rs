@@ -385,4 +385,10 @@ fn the_demo_verifies_every_step_from_the_outside() {
     assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
     assert!(text.contains("3/3 devices hold a certificate that chains to the root"), "{text}");
     assert!(!text.contains("FAIL"), "{text}");
+    // What was shown last of each device before the checks is what was verified, as the last table has it.
+    let shown = |text: &str, name: &str| text.lines().rev().find(|line| line.trim_start().starts_with(name)).map(str::to_owned).unwrap();
+    let (before, table) = text.split_once("verified from the outside").unwrap();
+    for (name, state) in [("PC-00001", "noncompliant"), ("PC-00002", "4/4"), ("PC-00003", "retired")] {
+        assert!(shown(before, name).contains(state) && shown(table, name).contains(state), "{name}: {text}");
+    }
 }

@@ -164,3 +164,23 @@ pub async fn server_identity(app: &App) -> Result<(Arc<ServiceKey>, Vec<Vec<u8>>
     let without_root = authority.chain.len().saturating_sub(1);
     Ok((key, authority.chain.iter().take(without_root).cloned().collect()))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::certificate::show_name;
+
+    #[test]
+    fn a_server_is_called_by_a_name_that_says_something_and_is_good_for_all() {
+        let made = |names: &[&str]| {
+            let names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+            grant("issuing", "Acme", Purpose::Server, 30, &names)
+        };
+        let named = made(&["127.0.0.1", "::1", "localhost", "muster.example.org"]);
+        assert!(show_name(&named.subject).contains("CN=muster.example.org"), "{:?}", named.subject);
+        assert_eq!(named.sans.len(), 4);
+        let local = made(&["127.0.0.1", "::1", "localhost"]);
+        assert!(show_name(&local.subject).contains("CN=Acme"), "{:?}", local.subject);
+        assert_eq!(local.sans.first(), Some(&San::Ip("127.0.0.1".into())));
+    }
+}
