@@ -136,6 +136,19 @@ impl App {
         self.clock.now()
     }
 
+    /// The present moment as all nodes know it: the database's where several nodes may share one, whose own clocks may differ. For leases
+    /// and whatever else nodes decide among each other.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn common_now(&self) -> Result<Time, crate::store::Error> {
+        if !(self.store.is_shared() && self.clock.is_of_machine()) {
+            return Ok(self.now());
+        }
+        let own = self.now();
+        self.store.read(move |conn| crate::store::clock::now(conn, own)).await
+    }
+
     /// The master keys in force.
     #[must_use]
     pub fn sealer(&self) -> Arc<Sealer> {

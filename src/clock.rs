@@ -72,6 +72,11 @@ impl fmt::Display for Time {
 pub trait Clock: Send + Sync + 'static {
     /// The present moment.
     fn now(&self) -> Time;
+
+    /// Whether this shows the time of one machine, which may differ from what other machines show.
+    fn is_of_machine(&self) -> bool {
+        false
+    }
 }
 
 /// The machine's clock.
@@ -83,6 +88,10 @@ impl Clock for SystemClock {
     fn now(&self) -> Time {
         let nanos = OffsetDateTime::now_utc().unix_timestamp_nanos();
         Time(i64::try_from(nanos / 1_000_000).unwrap_or(i64::MAX))
+    }
+
+    fn is_of_machine(&self) -> bool {
+        true
     }
 }
 

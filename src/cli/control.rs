@@ -3,6 +3,7 @@
 //! A Unix socket in the data folder, mode 0600; only the server's own user and root are heard. One order per connection, as JSON, ended by
 //! closing the writing half; the answer likewise.
 
+use std::future::Future;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::path::Path;
 use std::sync::Arc;
@@ -96,17 +97,30 @@ async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
         Err(error) => Answer::Failed { code: "order".into(), text: format!("this server is of another version: {error}") },
         Ok(order) => {
             let actor = format!("cli:{}", name_of(uid));
-            // In a task of its own, so that a panic costs the order and not the socket.
-            let app = Arc::clone(app);
-            match tokio::time::timeout(WORK, tokio::spawn(async move { order.run(&app, &actor).await })).await {
-                Ok(Ok(Ok(value))) => Answer::Done(value),
-                Ok(Ok(Err(error))) => failed(&error),
-                Ok(Err(_)) => Answer::Failed { code: "internal".into(), text: "the server failed; its log has the reason".into() },
-                Err(_) => Answer::Failed { code: "slow".into(), text: "the order takes too long; it goes on in the server".into() },
-            }
+            let (name, given) = (order.name(), Arc::clone(app));
+            carry_out(app, &name, &actor.clone(), async move { order.run(&given, &actor).await }).await
         }
     };
     reply(stream, &answer, SEND).await
+}
+
+/// Has an order done in a task of its own, so that a panic costs the order and not the socket; the panic is counted, logged and audited.
+async fn carry_out(app: &App, name: &str, actor: &str, work: impl Future<Output = service::Result<Value>> + Send + 'static) -> Answer {
+    match tokio::time::timeout(WORK, tokio::spawn(work)).await {
+        Ok(Ok(Ok(value))) => Answer::Done(value),
+        Ok(Ok(Err(error))) => failed(&error),
+        Ok(Err(ended)) => {
+            if ended.is_panic() {
+                metrics::counter!("muster_panics_total").increment(1);
+                tracing::error!(order = name, actor, "an order panicked: this is a bug");
+                if let Err(error) = service::audit::record_panic(app, name, actor).await {
+                    tracing::error!(%error, order = name, actor, "the panic of an order cannot be recorded");
+                }
+            }
+            Answer::Failed { code: "internal".into(), text: "the server failed; its log has the reason".into() }
+        }
+        Err(_) => Answer::Failed { code: "slow".into(), text: "the order takes too long; it goes on in the server".into() },
+    }
 }
 
 /// Sends the answer to a client that takes it in time.
@@ -155,6 +169,20 @@ fn name_of(uid: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn an_order_that_panics_is_answered_by_a_code_and_audited() {
+        let folder = tempfile::tempdir().unwrap();
+        let config = crate::config::Config { data_dir: folder.path().join("data"), ..Default::default() };
+        let app = super::super::init::prepare(config).await.unwrap();
+        let order: Order = serde_json::from_value(serde_json::json!({ "Keys": "Status" })).unwrap();
+        let answer = carry_out(&app, &order.name(), "cli:test", async { panic!("on purpose") }).await;
+        assert!(matches!(&answer, Answer::Failed { code, .. } if code == "internal"), "{answer:?}");
+        let rows = service::audit::list(&app, 0, 100).await.unwrap();
+        let last = rows.last().unwrap();
+        assert_eq!((last.action.as_str(), last.target.as_str(), last.actor.as_str()), ("order.panic", "order:keys", "cli:test"));
+        assert!(matches!(carry_out(&app, "status", "cli:test", async { Ok(Value::Null) }).await, Answer::Done(Value::Null)));
+    }
 
     #[tokio::test]
     async fn a_client_that_does_not_take_its_answer_is_left() {

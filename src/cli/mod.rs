@@ -242,6 +242,16 @@ impl Order {
         }
     }
 
+    /// The order's first word, without what it says.
+    fn name(&self) -> String {
+        let name = match serde_json::to_value(self) {
+            Ok(serde_json::Value::String(name)) => name,
+            Ok(serde_json::Value::Object(fields)) => fields.keys().next().cloned().unwrap_or_default(),
+            _ => String::new(),
+        };
+        name.to_lowercase()
+    }
+
     /// The same with paths that mean the same file in another process.
     fn absolute(self) -> anyhow::Result<Self> {
         Ok(match self {

@@ -5,6 +5,7 @@
 use openssl::sha::sha256;
 
 use crate::clock::Time;
+use crate::domain::Refusal;
 use crate::secret::{Secret, hmac_sha256, same};
 
 /// What happened: who did what to what, from where, and how it was before and after.
@@ -128,6 +129,7 @@ impl HeadKey {
 
 /// A place in the chain as people note it: `SEQ:HASH`.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct Place {
     /// Position of a row, from 1.
     pub seq: i64,
@@ -141,11 +143,25 @@ impl std::fmt::Display for Place {
     }
 }
 
-impl std::str::FromStr for Place {
-    type Err = &'static str;
+impl From<Place> for String {
+    fn from(place: Place) -> Self {
+        place.to_string()
+    }
+}
 
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let wrong = "expected NUMBER:HASH, as `muster audit verify` shows the head";
+impl TryFrom<String> for Place {
+    type Error = Refusal;
+
+    fn try_from(text: String) -> Result<Self, Refusal> {
+        text.parse()
+    }
+}
+
+impl std::str::FromStr for Place {
+    type Err = Refusal;
+
+    fn from_str(text: &str) -> Result<Self, Refusal> {
+        let wrong = Refusal::AuditNoteInvalid;
         let (seq, hash) = text.trim().split_once(':').ok_or(wrong)?;
         let seq = seq.parse().ok().filter(|seq| *seq > 0).ok_or(wrong)?;
         let hash = hash.to_ascii_lowercase();
@@ -197,7 +213,8 @@ mod tests {
         assert_eq!(place.to_string().parse(), Ok(place.clone()));
         assert_eq!(format!(" 12:{}\n", "0A".repeat(32)).parse(), Ok(place));
         for bad in ["", "12", "0:00", "-1:00", "12:00", &format!("12:{}", "zz".repeat(32)), &format!("12:{}", "é".repeat(32))] {
-            assert!(bad.parse::<Place>().is_err(), "{bad}");
+            assert_eq!(bad.parse::<Place>().unwrap_err().code(), "AUD0010", "{bad}");
+            assert!(serde_json::from_value::<Place>(bad.into()).unwrap_err().to_string().contains("AUD0010"), "{bad}");
         }
     }
 }

@@ -43,7 +43,9 @@ refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
     AuditHeadDiffers = "AUD0004", "the newest row of the audit log is not the one that was written last";
     AuditHeadForeign = "AUD0006", "the head of the audit log was not written by a server that holds the master key: rows may have been made anew; compare with a backup";
+    AuditHeadMissing = "AUD0009", "the end of the audit log is missing in the database: somebody took it away; restore a backup";
     AuditNoteDiffers = "AUD0007", "the audit log has another row there than the one that was noted: it was made anew; compare with a backup";
+    AuditNoteInvalid = "AUD0010", "a noted place is NUMBER:HASH, as `muster audit verify` shows the head; numbers begin at 1, and the hash has 64 hexadecimal digits";
     AuditNoteMissing = "AUD0008", "the audit log ends before the row that was noted: its end was cut off, or an older backup was restored";
     AuditRowAdded = "AUD0005", "the row was added to the audit log from outside";
     AuditRowAltered = "AUD0003", "the row of the audit log was altered";

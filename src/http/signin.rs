@@ -74,9 +74,12 @@ pub async fn sign_in(app: Data<App>, peer: Peer, body: Body<LARGEST_FORM>, _: An
             Page::new()?.forms_to("ms-app:").show(|nonce| DonePage { nonce, organisation, target, token })
         }
         // Status 200: the embedded browser shows its own page for others.
-        Err(Error::Refused(Refusal::SignInFailed)) => {
-            let text = "That did not work. Check your user name and pass. A pass expires, and most work only once: ask for a new one.";
-            ask(&app, target, &form.user_name, text)
+        Err(Error::Refused(refusal @ Refusal::SignInFailed)) => {
+            let text = format!(
+                "That did not work. Check your user name and pass. A pass expires, and most work only once: ask for a new one ({}).",
+                refusal.code()
+            );
+            ask(&app, target, &form.user_name, &text)
         }
         Err(Error::Throttled(seconds)) => {
             let minutes = seconds.div_ceil(60);

@@ -2,8 +2,9 @@
 
 use crate::app::App;
 use crate::domain::Refusal;
-use crate::domain::audit::Place;
+use crate::domain::audit::{Entry, Place};
 use crate::service::Result;
+use crate::store;
 use crate::store::audit::{self, Row};
 
 /// How many rows are read at once.
@@ -35,20 +36,33 @@ impl std::fmt::Display for Broken {
     }
 }
 
-/// Walks the whole chain and names the first row that was altered, removed, moved or added; then the head must bear our mark. With `noted`,
-/// the chain must hold that row. Rows that are written meanwhile do no harm.
+/// Walks the whole chain and names the first row that does not fit: altered, taken out from between others, moved, or added; then the head
+/// must bear our mark. With `noted`, the chain must hold that row. Rows that are written meanwhile do no harm.
 ///
-/// The mark says that a head was ours, not that it is the newest: whoever kept an older one, or has a backup, and writes the database can cut
-/// the log back to it. Only a place that was noted elsewhere since then shows it.
+/// What it cannot find by itself is an end that was cut off where the head was put back, too: the mark says that a head was ours, not that
+/// it is the newest. Whoever copied position, hash and mark of an older head (from the database itself, or from a backup) and writes the
+/// database puts them back and deletes the rows after it, and the shorter log is sound in itself. Only a place that was noted elsewhere
+/// since then shows it.
 ///
 /// # Errors
-/// The database's own, and OpenSSL's.
+/// [`Refusal::AuditNoteInvalid`] when `noted` is before the first row; the database's own, and OpenSSL's.
 pub async fn verify(app: &App, noted: Option<&Place>) -> Result<Report> {
+    if noted.is_some_and(|noted| noted.seq < 1) {
+        return Err(Refusal::AuditNoteInvalid.into());
+    }
+    // The walk begins at 1, and nothing of ours is before it.
+    if let Some(stray) = app.store.read(audit::first_seq).await?.filter(|first| *first < 1) {
+        return Ok(broken(stray, Refusal::AuditRowAdded));
+    }
     let (mut seq, mut hash) = (0_i64, String::new());
     loop {
         let after = seq;
         // The rows before the head: a row and its head are written together, so no row that is read here lies beyond the head.
-        let (rows, head) = app.store.read(move |c| Ok((audit::list(c, after, PAGE)?, audit::head(c)?))).await?;
+        let read = app.store.read(move |c| Ok((audit::list(c, after, PAGE)?, audit::head(c)?))).await;
+        let (rows, head) = match read {
+            Err(store::Error::Refused(why @ Refusal::AuditHeadMissing)) => return Ok(broken(seq + 1, why)),
+            other => other?,
+        };
         for row in &rows {
             let next = seq + 1;
             let why = if row.seq != next {
@@ -94,6 +108,15 @@ fn broken(seq: i64, why: Refusal) -> Report {
 /// Whether nothing follows a row although the head says so.
 async fn still_missing(app: &App, seq: i64) -> Result<bool> {
     Ok(app.store.read(move |c| audit::list(c, seq, 1)).await?.is_empty())
+}
+
+/// Records that an order of the command line broke the server's own rules: what it changed until then stays.
+///
+/// # Errors
+/// The database's own.
+pub async fn record_panic(app: &App, order: &str, actor: &str) -> Result<()> {
+    let (entry, now) = (Entry::new(actor, "order.panic", format!("order:{order}"), "local"), app.now());
+    Ok(app.store.write(move |tx| audit::append(tx, &entry, now)).await?)
 }
 
 /// A page of rows after `after`, oldest first.

@@ -28,6 +28,8 @@ const SLOTS: usize = 32;
 const SLOTS_PER_DESTINATION: usize = 8;
 /// How often the worker looks for rows of other nodes and for retries.
 const TICK: Duration = Duration::from_secs(1);
+/// For how long a destination is left in peace at most.
+const LONGEST_REST: i64 = HOUR;
 /// Longest text of an error that is kept.
 const MAX_REASON: usize = 500;
 
@@ -89,6 +91,13 @@ struct Destination {
     in_flight: usize,
     failures: u32,
     rest_until: Time,
+}
+
+impl Destination {
+    /// Whether it is left in peace. A rest that is longer than any was begun while the clock was ahead of itself.
+    fn rests(&self, now: Time) -> bool {
+        self.rest_until > now && self.rest_until <= now.plus(LONGEST_REST)
+    }
 }
 
 /// The worker of a node.
@@ -179,10 +188,10 @@ impl Worker {
     }
 
     async fn claim(&self, free: usize) -> Result<Vec<Claim>> {
-        let now = self.app.now();
+        let now = self.app.common_now().await?;
         let without = self.resting(now);
         let look = without.clone();
-        if self.app.store.read(move |c| store::outbox::find_next_due(c, &look)).await?.is_none_or(|due| due > now) {
+        if !self.app.store.read(move |c| store::outbox::has_due(c, &look, now)).await? {
             return Ok(Vec::new());
         }
         let limit = i64::try_from(free.min(SLOTS_PER_DESTINATION)).unwrap_or(1);
@@ -199,11 +208,7 @@ impl Worker {
     fn resting(&self, now: Time) -> Vec<String> {
         let mut destinations = self.destinations.lock().unwrap_or_else(PoisonError::into_inner);
         destinations.retain(|_, d| d.in_flight > 0 || d.failures > 0);
-        destinations
-            .iter()
-            .filter(|(_, d)| d.in_flight >= SLOTS_PER_DESTINATION || d.rest_until > now)
-            .map(|(name, _)| name.clone())
-            .collect()
+        destinations.iter().filter(|(_, d)| d.in_flight >= SLOTS_PER_DESTINATION || d.rests(now)).map(|(name, _)| name.clone()).collect()
     }
 
     /// Sends a lane's rows one after the other until one is to be tried later, or the lane is empty.
@@ -239,7 +244,7 @@ impl Worker {
             // Put in by a newer node: this one leaves it to the others.
             None => (Outcome::Retry { reason: "this node has no deliverer for the topic".into(), after: None, destination: false }, DAY),
         };
-        let now = self.app.now();
+        let now = self.app.common_now().await.unwrap_or_else(|_| self.app.now());
         let settled = self.judge(claim, outcome, retention, now);
         let word = match &settled {
             Settled::Done => "done",
@@ -291,7 +296,7 @@ impl Worker {
             Outcome::Retry { reason, after, destination } => (shorten(&reason), after, destination),
         };
         if whole {
-            entry.rest_until = now.plus(backoff(entry.failures.min(6), (self.random)()).max(after.unwrap_or(0)).min(HOUR));
+            entry.rest_until = now.plus(backoff(entry.failures.min(6), (self.random)()).max(after.unwrap_or(0)).min(LONGEST_REST));
             entry.failures = entry.failures.saturating_add(1);
         }
         let end = claim.queued_at.plus(retention);

@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use super::schema::{audit, audit_head};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
+use crate::domain::Refusal;
 use crate::domain::audit::{Entry, Head, Link};
 use crate::secret::SealError;
 
@@ -52,10 +53,11 @@ impl Row {
     }
 }
 
-/// Marks the head of a log that has no row yet, so that its first row can be marked.
+/// Marks the head of a log that has no row yet, so that its first row can be marked. For the transaction that makes an instance and no
+/// other: an empty log of an instance that is there already was emptied by somebody, and must stay without a mark.
 ///
 /// # Errors
-/// [`Error::Corrupt`] when the store has no key for it, else only the database's own.
+/// [`Error::Corrupt`] when the store has no key for it; OpenSSL's, and the database's own.
 pub fn update_head_begun(tx: &mut Tx<'_>) -> Result<()> {
     let mark = tx.head_key().ok_or_else(|| Error::corrupt("there is no key for the audit log"))?.mark(0, "").map_err(crypto)?;
     let untouched = audit_head::table.find(1).filter(audit_head::seq.eq(0)).filter(audit_head::mark.eq(""));
@@ -65,10 +67,11 @@ pub fn update_head_begun(tx: &mut Tx<'_>) -> Result<()> {
 
 /// Appends a row. Call it last in the transaction: on PostgreSQL the chain's head is locked until the commit.
 ///
-/// The new head is marked only when the old one is ours: a chain that somebody else made stays without a mark, whatever is appended.
+/// The new head is marked only when the old one bears our mark: a chain that somebody made without our key stays without a mark, whatever is
+/// appended. An older head of ours that was put back bears it, and goes on as if nothing had been after it.
 ///
 /// # Errors
-/// Only the database's own.
+/// [`Refusal::AuditHeadMissing`] when there is no head; OpenSSL's, and the database's own.
 pub fn append(tx: &mut Tx<'_>, entry: &Entry, now: Time) -> Result<()> {
     // The update takes the head's row lock, so two nodes never extend the same head.
     diesel::update(audit_head::table.find(1)).set(audit_head::seq.eq(audit_head::seq + 1)).execute(tx.conn())?;
@@ -108,12 +111,20 @@ pub fn list(conn: &mut Conn, after: i64, limit: i64) -> Result<Vec<Row>> {
     audit::table.filter(audit::seq.gt(after)).order(audit::seq).limit(limit).select(Row::as_select()).load(conn).map_err(Error::from)
 }
 
-/// Where the chain ends.
+/// The lowest position that a row has; `None` in an empty log.
 ///
 /// # Errors
 /// Only the database's own.
+pub fn first_seq(conn: &mut Conn) -> Result<Option<i64>> {
+    audit::table.select(diesel::dsl::min(audit::seq)).first(conn).map_err(Error::from)
+}
+
+/// Where the chain ends.
+///
+/// # Errors
+/// [`Refusal::AuditHeadMissing`] when somebody took it away; the database's own.
 pub fn head(conn: &mut Conn) -> Result<Head> {
-    let (seq, hash, mark) =
-        audit_head::table.find(1).select((audit_head::seq, audit_head::hash, audit_head::mark)).first(conn).map_err(Error::from)?;
+    let found = audit_head::table.find(1).select((audit_head::seq, audit_head::hash, audit_head::mark)).first(conn).optional()?;
+    let (seq, hash, mark) = found.ok_or(Refusal::AuditHeadMissing)?;
     Ok(Head { seq, hash, mark })
 }

@@ -375,6 +375,8 @@ pub fn list_superseded(conn: &mut Conn, before: Time, now: Time, limit: i64) -> 
     let newer = diesel::alias!(certificates as newer);
     let ids: Vec<String> = certificates::table
         .inner_join(newer.on(newer.field(certificates::id).nullable().eq(certificates::superseded_by)))
+        // Said although the join implies it: the index is of these alone.
+        .filter(certificates::superseded_by.is_not_null())
         .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
         .filter(certificates::not_after.gt(now.0))
         .filter(newer.field(certificates::created_at).lt(before.0))

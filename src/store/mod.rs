@@ -9,6 +9,7 @@ pub mod audit;
 pub mod authorities;
 pub mod backup;
 pub mod certificates;
+pub mod clock;
 pub mod commands;
 pub mod compliance;
 pub mod conn;

@@ -10,12 +10,14 @@ use diesel::prelude::*;
 use super::dialect::each_backend;
 use super::schema::{outbox, outbox_lanes};
 use super::{Conn, Result, Tx};
-use crate::clock::Time;
+use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
 
 const QUEUED: &str = "queued";
 const DONE: &str = "done";
 const DEAD: &str = "dead";
+/// By how much a clock may be set back, in milliseconds, without anything being done about it: what was set before then waits longer by that.
+const LEAP: i64 = MINUTE;
 
 /// An effect on its way out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -139,6 +141,7 @@ fn touch_lane(tx: &mut Tx<'_>, order_key: &str, now: Time) -> Result<()> {
             outbox_lanes::order_key.eq(order_key),
             outbox_lanes::destination.eq(destination(order_key)),
             outbox_lanes::next_at.eq(now.0),
+            outbox_lanes::set_at.eq(now.0),
             outbox_lanes::version.eq(1),
         ))
         .on_conflict(outbox_lanes::order_key)
@@ -148,11 +151,13 @@ fn touch_lane(tx: &mut Tx<'_>, order_key: &str, now: Time) -> Result<()> {
     Ok(())
 }
 
-/// Claims up to `limit` lanes that are due, leaving out some destinations; gives the oldest queued row of each.
+/// Claims up to `limit` lanes that are due, leaving out some destinations; gives the oldest queued row of each. A lane that was set while the
+/// clock was ahead is due, too.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn claim_due(tx: &mut Tx<'_>, lease: &Lease, without: &[String], limit: i64, now: Time) -> Result<Vec<Claim>> {
+    update_put_right(tx, lease, now)?;
     let due: Vec<(String, i64)> = outbox_lanes::table
         .filter(outbox_lanes::next_at.le(now.0))
         .filter(outbox_lanes::destination.ne_all(without))
@@ -166,6 +171,7 @@ pub fn claim_due(tx: &mut Tx<'_>, lease: &Lease, without: &[String], limit: i64,
             .set((
                 outbox_lanes::lease_owner.eq(Some(&lease.node)),
                 outbox_lanes::next_at.eq(now.plus(lease.millis).0),
+                outbox_lanes::set_at.eq(now.0),
                 outbox_lanes::version.eq(version.saturating_add(1)),
             ))
             .execute(tx.conn())?;
@@ -236,7 +242,12 @@ pub fn settle(tx: &mut Tx<'_>, claim: &Claim, lease: &Lease, settled: &Settled, 
     // The lane's row lock is taken here, before the look for more rows: an enqueue either comes before (and its row is seen) or after
     // (and it makes the lane anew).
     let held = diesel::update(held_lane(claim, &lease.node))
-        .set((outbox_lanes::lease_owner.eq(owner), outbox_lanes::next_at.eq(next_at.0), outbox_lanes::version.eq(version)))
+        .set((
+            outbox_lanes::lease_owner.eq(owner),
+            outbox_lanes::next_at.eq(next_at.0),
+            outbox_lanes::set_at.eq(now.0),
+            outbox_lanes::version.eq(version),
+        ))
         .execute(tx.conn())?;
     if held == 0 {
         return Ok(None);
@@ -269,24 +280,44 @@ pub fn release(tx: &mut Tx<'_>, claim: &Claim, lease: &Lease, now: Time) -> Resu
         .set((
             outbox_lanes::lease_owner.eq(None::<String>),
             outbox_lanes::next_at.eq(now.0),
+            outbox_lanes::set_at.eq(now.0),
             outbox_lanes::version.eq(claim.version.saturating_add(1)),
         ))
         .execute(tx.conn())?;
     Ok(())
 }
 
-/// The earliest moment at which a lane is due, some destinations left out; `None` when nothing waits.
+/// Whether a lane is due, some destinations left out, or one waits for a moment that was reckoned from a wrong clock.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_next_due(conn: &mut Conn, without: &[String]) -> Result<Option<Time>> {
+pub fn has_due(conn: &mut Conn, without: &[String], now: Time) -> Result<bool> {
     let next: Option<i64> = outbox_lanes::table
         .filter(outbox_lanes::destination.ne_all(without))
         .order(outbox_lanes::next_at)
         .select(outbox_lanes::next_at)
         .first(conn)
         .optional()?;
-    Ok(next.map(Time))
+    if next.is_some_and(|next| next <= now.0) {
+        return Ok(true);
+    }
+    let newest: Option<i64> = outbox_lanes::table.select(diesel::dsl::max(outbox_lanes::set_at)).first(conn)?;
+    Ok(newest.is_some_and(|newest| newest > now.plus(LEAP).0))
+}
+
+/// Makes the lanes due that were set while the clock was ahead of itself: they would else wait until it is that late. Those that are held
+/// stay so, unless for longer than anybody holds one.
+fn update_put_right(tx: &mut Tx<'_>, lease: &Lease, now: Time) -> Result<()> {
+    let free = outbox_lanes::lease_owner.is_null().or(outbox_lanes::next_at.gt(now.plus(LEAP + lease.millis).0));
+    diesel::update(outbox_lanes::table.filter(outbox_lanes::set_at.gt(now.plus(LEAP).0)).filter(free))
+        .set((
+            outbox_lanes::next_at.eq(now.0),
+            outbox_lanes::set_at.eq(now.0),
+            outbox_lanes::lease_owner.eq(None::<String>),
+            outbox_lanes::version.eq(outbox_lanes::version + 1),
+        ))
+        .execute(tx.conn())?;
+    Ok(())
 }
 
 /// Makes the lanes of a destination due that nobody holds, as if everything in them had just been put in; gives position and payload of what
@@ -297,7 +328,7 @@ pub fn find_next_due(conn: &mut Conn, without: &[String]) -> Result<Option<Time>
 pub fn update_resumed(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Result<Vec<Vec<(i64, String)>>> {
     // The row locks keep others from taking these lanes, or adding to them, until the commit.
     diesel::update(outbox_lanes::table.filter(outbox_lanes::destination.eq(of_destination)).filter(outbox_lanes::lease_owner.is_null()))
-        .set((outbox_lanes::next_at.eq(now.0), outbox_lanes::version.eq(outbox_lanes::version + 1)))
+        .set((outbox_lanes::next_at.eq(now.0), outbox_lanes::set_at.eq(now.0), outbox_lanes::version.eq(outbox_lanes::version + 1)))
         .execute(tx.conn())?;
     let free: Vec<String> = outbox_lanes::table
         .filter(outbox_lanes::destination.eq(of_destination))

@@ -471,6 +471,7 @@ diesel::table! {
         order_key -> Text,
         destination -> Text,
         next_at -> BigInt,
+        set_at -> BigInt,
         lease_owner -> Nullable<Text>,
         version -> BigInt,
     }

@@ -8,6 +8,7 @@ use muster::domain::apple::push::Certificate;
 use muster::domain::device::{Platform, State as DeviceState};
 use muster::domain::enrollment::{Enrollment, State};
 use muster::service::apple::enroll;
+use muster::service::directory;
 use muster::service::{Error, Result};
 use muster::sim::apple::Device;
 use muster::sim::apple::machine::Machine;
@@ -23,9 +24,10 @@ use muster::wire::apple::profile::Profile;
 use muster::wire::cms::SignedData;
 use muster::wire::plist::{Data, Dict};
 
+use crate::desired::user;
 use crate::support::apple_schema::{Target, schema};
 use crate::support::server::Options;
-use crate::support::windows::{House, UPN, key};
+use crate::support::windows::{House, UPN, by, key};
 
 pub const TOPIC: &str = "com.apple.mgmt.External.test";
 
@@ -195,7 +197,8 @@ async fn a_device_never_speaks_for_another() {
     ];
     for message in messages {
         let name = message.name();
-        assert_eq!(put(&as_a, check_in, said(&udid, message)).await.0, 400, "{name}");
+        let (status, text) = put(&as_a, check_in, said(&udid, message)).await;
+        assert!(status == 400 && text.starts_with(b"MGT0004: "), "{name}: {status} {}", String::from_utf8_lossy(&text));
     }
     let statuses = [Status::Idle, Status::Acknowledged, Status::NotNow, Status::Error, Status::CommandFormatError];
     for status in statuses {
@@ -208,6 +211,23 @@ async fn a_device_never_speaks_for_another() {
     assert_eq!((after.id, after.certificate_id, after.state), (before.id, before.certificate_id, before.state), "B is as it was");
     let nobody = house.server.client();
     assert_eq!(put(&nobody, check_in, said(&udid, Message::CheckOut(CheckOut::default()))).await.0, 400, "never 401");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_of_another_person_is_not_taken_over() {
+    let house = house().await;
+    let first = enrolled(&house, Machine::mac(1)).await;
+    let before = live(&house, &first.machine.udid).await.unwrap();
+    let ben = "ben@example.org";
+    directory::create_user(&house.server.app, user(ben), &by()).await.unwrap();
+    let invitation = enroll::invite(&house.server.app, ben, Platform::MacOs, HOUR, "cli:test").await.unwrap();
+    let link = String::from_utf8(invitation.link.expose().to_vec()).unwrap();
+    let profile = house.server.client().post(&link).send().await.unwrap().bytes().await.unwrap();
+    let taken = Device::enroll(&house.roots(), &profile, Machine::mac(1), &key()).await;
+    assert!(matches!(taken, Err(muster::sim::apple::Error::Http(400))));
+    assert!(codes(&house).await.contains("ENR0017"));
+    let after = live(&house, &first.machine.udid).await.unwrap();
+    assert_eq!((after.id, after.user_id, after.certificate_id), (before.id, before.user_id, before.certificate_id), "as it was");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

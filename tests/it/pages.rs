@@ -40,6 +40,19 @@ async fn every_page_has_a_language_a_title_a_heading_and_labelled_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_pass_is_answered_on_the_page_with_its_code() {
+    let house = House::new().await;
+    for (path, more, status) in [("/EnrollmentServer/Authenticate", "appru=ms-app%3A%2F%2Fx&", 200), ("/enroll/apple", "", 403)] {
+        let request = house.server.client().post(format!("{}{path}", house.server.web));
+        let form = format!("{more}user_name={}&pass=abcd-efgh-ijkl", UPN.replace('@', "%40"));
+        let answer = request.header("Content-Type", "application/x-www-form-urlencoded").body(form).send().await.unwrap();
+        assert_eq!(answer.status(), status, "{path}");
+        let html = answer.text().await.unwrap();
+        assert!(html.contains("role=\"alert\"") && html.contains("(AUT0002)"), "{path}: {html}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_error_is_a_page_for_people_and_json_for_programs() {
     let house = House::new().await;
     for (path, status, code) in [("/nothing", 404, "not-found"), ("/EnrollmentServer/Authenticate?appru=https://evil", 400, "appru")] {

@@ -49,6 +49,7 @@ fn tests() -> String {
     text
 }
 
+/// By its code, which is what callers see: a test that names the variant alone would stay green when the code changes.
 #[test]
 fn every_refusal_has_a_test_that_asserts_its_code() {
     let text = tests();
@@ -58,11 +59,8 @@ fn every_refusal_has_a_test_that_asserts_its_code() {
             !next.is_some_and(|c| c.is_alphanumeric() || c == '_')
         })
     };
-    let untested: Vec<String> = Refusal::ALL
-        .iter()
-        .filter(|refusal| !named(refusal.code()) && !named(&format!("Refusal::{refusal:?}")))
-        .map(|refusal| format!("{} {refusal:?}", refusal.code()))
-        .collect();
+    let untested: Vec<String> =
+        Refusal::ALL.iter().filter(|refusal| !named(refusal.code())).map(|refusal| format!("{} {refusal:?}", refusal.code())).collect();
     assert!(untested.is_empty(), "no test asserts {untested:?}");
 }
 

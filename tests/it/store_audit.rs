@@ -198,6 +198,44 @@ both_backends! {
         assert_eq!(check_noted(&store, old.seq, &old.hash).await, None);
     }
 
+    async fn a_row_before_the_first_place_is_kept_out_and_found_where_it_came_in(store: Store) {
+        append(&store, 3).await;
+        let copy = "INSERT INTO audit SELECT -1, at, actor, action, target, origin, before, after, '', hash FROM audit WHERE seq = 1";
+        let kept_out = store.write(move |tx| Ok(diesel::sql_query(copy).execute(tx.conn())?)).await;
+        assert!(kept_out.is_err(), "{kept_out:?}");
+        let let_in = move |tx: &mut Tx<'_>| {
+            let loosen = if matches!(tx.conn(), store::Conn::Sqlite(_)) {
+                "PRAGMA ignore_check_constraints = ON"
+            } else {
+                "ALTER TABLE audit DROP CONSTRAINT audit_seq_check"
+            };
+            diesel::sql_query(loosen).execute(tx.conn())?;
+            diesel::sql_query(copy).execute(tx.conn())?;
+            Ok(())
+        };
+        store.write(let_in).await.unwrap();
+        let why = Refusal::ALL.iter().find(|refusal| refusal.code() == "AUD0005").copied().unwrap();
+        assert_eq!(check_after(&store, &[]).await, (0, Some(Broken { seq: -1, why })));
+        assert_eq!(check_after(&store, &["UPDATE audit SET seq = 0 WHERE seq = -1"]).await, (0, Some(Broken { seq: 0, why })));
+    }
+
+    async fn a_head_that_was_taken_away_is_named_by_checks_and_writers(store: Store) {
+        append(&store, 3).await;
+        assert_eq!(check_after(&store, &["DELETE FROM audit_head"]).await, broken(1, "AUD0009"));
+        let entry = Entry::new("user:1", "test.do", "thing:1", "local");
+        let written = store.write(move |tx| store::audit::append(tx, &entry, Time(5))).await;
+        assert!(matches!(written, Err(store::Error::Refused(refusal)) if refusal.code() == "AUD0009"), "{written:?}");
+    }
+
+    async fn a_place_before_the_first_is_no_note(store: Store) {
+        append(&store, 3).await;
+        for seq in [0, -1, i64::MIN] {
+            let noted = Place { seq, hash: "00".repeat(32) };
+            let checked = audit::verify(&app(store.clone()), Some(&noted)).await;
+            assert!(matches!(&checked, Err(muster::service::Error::Refused(no)) if no.code() == "AUD0010"), "{checked:?}");
+        }
+    }
+
     async fn a_check_during_writes_finds_nothing(store: Store) {
         append(&store, 10).await;
         let writer = tokio::spawn({ let store = store.clone(); async move { for _ in 0..60 { append(&store, 1).await; } } });

@@ -1,9 +1,10 @@
 //! Scheduled jobs: due, leased, made up for after a pause, and run by one node.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use muster::app::App;
-use muster::clock::{DAY, HOUR, MINUTE, ManualClock, Time};
+use muster::clock::{Clock, DAY, HOUR, MINUTE, ManualClock, SystemClock, Time};
 use muster::config::Config;
 use muster::domain::command::{Command, NodeOperation, Operation, State, Verb};
 use muster::domain::device::Platform;
@@ -139,6 +140,43 @@ both_backends! {
         assert!(run_due(&app).await.unwrap().is_empty());
         clock.advance(DAY);
         assert_eq!(run_due(&app).await.unwrap().len(), JOBS.len());
+    }
+
+    async fn the_lease_of_a_job_is_not_over_for_a_node_whose_clock_is_ahead(store: Store) {
+        // Where no other node can be the clock is our own.
+        if !store.is_shared() { return }
+        struct Ahead;
+        impl Clock for Ahead {
+            fn now(&self) -> Time { SystemClock.now().plus(DAY) }
+            fn is_of_machine(&self) -> bool { true }
+        }
+        static RUNS: AtomicUsize = AtomicUsize::new(0);
+        const LONG: &[Job] = &[Job { name: "long", schedule: "0 0 0 1 1 *", run: |_| Box::pin(async {
+            RUNS.fetch_add(1, Ordering::SeqCst);
+            Ok(())
+        }) }];
+        let of = |clock: Arc<dyn Clock>| {
+            App::new(store.clone(), Config::default(), TenantId::new(), clock, Sealer::generate().unwrap()).unwrap()
+        };
+        let (right, ahead) = (of(Arc::new(SystemClock)), of(Arc::new(Ahead)));
+        let now = right.common_now().await.unwrap();
+        assert!(now.since(ahead.common_now().await.unwrap()).abs() < HOUR, "all nodes know one time");
+        // The right node is at it.
+        let node = right.node.clone();
+        store.write(move |tx| {
+            jobs::upsert_job(tx, "long", "0 0 0 1 1 *", now)?;
+            jobs::claim_job(tx, "long", &node, now, now.plus(2 * MINUTE)).map(|claimed| assert!(claimed))
+        }).await.unwrap();
+        assert!(run_due_of(&ahead, LONG).await.unwrap().is_empty(), "a day ahead, and still not over");
+        // It is given up, and due: whoever looks runs it once, and sets the next run by the same time.
+        let node = right.node.clone();
+        store.write(move |tx| jobs::update_finished(tx, "long", &node, now, now, None)).await.unwrap();
+        assert_eq!(run_due_of(&ahead, LONG).await.unwrap().len(), 1);
+        let row = store.read(jobs::list_jobs).await.unwrap().remove(0);
+        assert_eq!(row.next_at, next_run("0 0 0 1 1 *", now).unwrap().0);
+        assert!(row.last_finished_at.unwrap() - now.0 < HOUR);
+        assert!(run_due_of(&right, LONG).await.unwrap().is_empty());
+        assert_eq!(RUNS.load(Ordering::SeqCst), 1);
     }
 
     async fn orders_that_are_over_are_deleted_in_time_and_no_others(store: Store) {

@@ -75,6 +75,31 @@ both_backends! {
         assert_eq!(states(&store, "queued").await, [0; 0]);
     }
 
+    async fn what_was_put_off_while_the_clock_was_ahead_does_not_wait_for_that_time(store: Store) {
+        let ahead = 365 * DAY;
+        for lane in ["d/held", "d/retry"] { put(&store, message(lane, 0), ahead).await; }
+        let claims = claim(&store, "n1", ahead).await;
+        settle(&store, "n1", &claims[1], Settled::Retry(Time(ahead + HOUR), "503".into()), true, ahead).await;
+        put(&store, message("d/new", 0), ahead).await;
+        // What is kept back for a day by the right clock stays so.
+        put(&store, message("d/paused", 0), DAY).await;
+        let sql = "UPDATE outbox_lanes SET next_at = 172800000 WHERE order_key = 'd/paused'";
+        store.write(move |tx| { use diesel::RunQueryDsl as _; Ok(diesel::sql_query(sql).execute(tx.conn())?) }).await.unwrap();
+        let due: Vec<_> = claim(&store, "n2", DAY + 1).await.into_iter().map(|claim| claim.order_key).collect();
+        assert_eq!(due, ["d/held", "d/new", "d/retry"]);
+        assert!(settle(&store, "n1", &claims[0], Settled::Done, true, DAY).await.is_none(), "the node that held it lost it");
+    }
+
+    async fn a_clock_that_is_set_back_a_little_takes_nothing_from_a_node_that_sends(store: Store) {
+        put(&store, message("d/a", 0), DAY).await;
+        let held = claim(&store, "n1", DAY).await.remove(0);
+        for back in [1_000, 59_000, HOUR] {
+            let taken = claim(&store, "n2", DAY - back).await;
+            assert_eq!(taken.is_empty(), back < HOUR, "{back}");
+        }
+        assert!(settle(&store, "n1", &held, Settled::Done, true, DAY).await.is_none());
+    }
+
     async fn only_the_oldest_row_of_a_lane_is_in_flight(store: Store) {
         for n in 0..3 { put(&store, message("d/a", n), 1).await; }
         put(&store, message("d/b", 0), 1).await;

@@ -212,28 +212,55 @@ async fn both_databases_have_the_same_keys_and_indexes() {
     assert_eq!(lite, pg);
 }
 
-/// Both are asked over and over, whatever the size of the tables.
-#[tokio::test]
-async fn what_is_due_and_what_is_over_is_found_by_an_index() {
-    #[derive(diesel::QueryableByName)]
-    struct Step {
-        #[diesel(sql_type = diesel::sql_types::Text)]
-        detail: String,
-    }
-    let dir = tempfile::tempdir().unwrap();
-    let store = db::sqlite(dir.path());
-    for (query, index) in [
-        (
-            "SELECT id FROM enrollments e WHERE work_at BETWEEN 1 AND 2 AND ended_at IS NULL AND (platform IN ('macos', 'ios') AND NOT EXISTS \
-             (SELECT 1 FROM apple_channels c WHERE c.id = e.id AND c.last_seen_at > e.work_at) OR channel_uri IS NOT NULL) AND id > '' \
-             ORDER BY id LIMIT 5",
-            "enrollments_by_work",
-        ),
-        ("SELECT id FROM commands WHERE state IN ('done', 'failed') AND updated_at < 5 LIMIT 5", "commands_by_update"),
-    ] {
-        let plan = move |conn: &mut Conn| Ok(diesel::sql_query(format!("EXPLAIN QUERY PLAN {query}")).load::<Step>(conn)?);
-        let steps: Vec<_> = store.read(plan).await.unwrap().into_iter().map(|step| step.detail).collect();
-        assert!(steps.iter().any(|step| step.contains(index)), "{steps:?}");
+/// What is asked over and over, whatever the size of the tables, and the index that answers it. PostgreSQL tells nothing of the first one as
+/// long as the tables are empty: any index serves.
+const PLANS: [(&str, &str); 7] = [
+    (
+        "SELECT id FROM enrollments e WHERE work_at BETWEEN 1 AND 2 AND ended_at IS NULL AND (platform IN ('macos', 'ios') AND NOT EXISTS \
+         (SELECT 1 FROM apple_channels c WHERE c.id = e.id AND c.last_seen_at > e.work_at) OR channel_uri IS NOT NULL) AND id > '' \
+         ORDER BY id LIMIT 5",
+        "enrollments_by_work",
+    ),
+    ("SELECT id FROM commands WHERE state IN ('done', 'failed') AND updated_at < 5 LIMIT 5", "commands_by_update"),
+    ("SELECT id FROM taps WHERE expires_at < 5 LIMIT 5", "taps_by_expiry"),
+    ("SELECT token_hash FROM enrollment_tokens WHERE expires_at < 5 LIMIT 5", "enrollment_tokens_by_expiry"),
+    ("SELECT key FROM throttles WHERE window_started_at < 5 AND blocked_until < 5 LIMIT 5", "throttles_by_window"),
+    (
+        "SELECT c.id FROM certificates c INNER JOIN certificates n ON n.id = c.superseded_by WHERE c.superseded_by IS NOT NULL \
+         AND c.status = 'active' AND c.not_after > 5 AND n.created_at < 5 AND n.status = 'active' ORDER BY c.id LIMIT 5",
+        "certificates_by_replacement",
+    ),
+    ("SELECT max(set_at) FROM outbox_lanes", "outbox_lanes_by_setting"),
+];
+
+#[derive(diesel::QueryableByName)]
+struct Step {
+    #[diesel(sql_type = diesel::sql_types::Text)]
+    detail: String,
+}
+
+fn plan(conn: &mut Conn, query: &str) -> Result<String, Error> {
+    let steps: Vec<Step> = match conn {
+        Conn::Sqlite(c) => diesel::sql_query(format!("EXPLAIN QUERY PLAN {query}")).load(c)?,
+        Conn::Postgres(c) => {
+            use diesel::connection::SimpleConnection as _;
+            // The tables are empty, where reading all is the cheapest; and what a plan says is not a row that can be named.
+            c.batch_execute(&format!(
+                "SET enable_seqscan = off; SET enable_bitmapscan = off; CREATE OR REPLACE FUNCTION plan_of() RETURNS SETOF text LANGUAGE plpgsql AS \
+                 $$ BEGIN RETURN QUERY EXECUTE $q$EXPLAIN {query}$q$; END $$"
+            ))?;
+            diesel::sql_query("SELECT plan_of AS detail FROM plan_of()").load(c)?
+        }
+    };
+    Ok(steps.into_iter().map(|step| step.detail).collect::<Vec<_>>().join("\n"))
+}
+
+both_backends! {
+    async fn what_is_due_and_what_is_over_is_found_by_an_index(store: Store) {
+        for (query, index) in PLANS.into_iter().skip(usize::from(store.is_shared())) {
+            let steps = store.read(move |conn| plan(conn, query)).await.unwrap();
+            assert!(steps.contains(index), "{query}:\n{steps}");
+        }
     }
 }
 

@@ -9,7 +9,7 @@ use muster::service::device;
 use muster::service::profile::Draft;
 use muster::sim::windows::enroll::Machine;
 use muster::sim::windows::{Device, Error};
-use muster::store::{devices, facts};
+use muster::store::{audit, devices, enrollments, facts};
 use muster::wire::locuri::LocUri;
 use muster::wire::syncml::{Address, Alert, Command, Data, Item, Meta, Operation, Status, SyncMl, Verb};
 
@@ -28,6 +28,29 @@ async fn narrow() -> House {
 async fn fact(house: &House, name: &str) -> Fact {
     let id = only_device(house).await;
     house.server.app.store.read(move |c| facts::list_for_device(c, &id)).await.unwrap().remove(name).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_channel_outside_of_the_push_service_is_refused_by_a_code_and_not_kept() {
+    let house = House::new().await;
+    let mut device = house.enroll(1).await;
+    let provider = house.server.app.config.windows.provider_id.clone();
+    for (uri, kept) in [("https://db5p.notify.windows.com/?token=x", true), ("https://evil.example.org/?token=x", false)] {
+        assert!(device.tree.set_fact("dm-client.channel-uri", uri, &provider));
+        house.server.clock.advance(HOUR);
+        device.settle().await.unwrap();
+        let id = only_device(&house).await;
+        let refused = move |c: &mut muster::store::Conn| {
+            let rows = audit::list(c, 0, 10_000)?.into_iter().filter(|row| row.action == "channel.refused");
+            Ok((
+                enrollments::find_current_enrollment(c, &id)?.and_then(|current| current.channel_uri),
+                rows.filter_map(|row| row.after).collect(),
+            ))
+        };
+        let (channel, rows): (Option<String>, Vec<String>) = house.server.app.store.read(refused).await.unwrap();
+        assert_eq!(channel.as_deref(), kept.then_some(uri));
+        assert_eq!(rows.iter().any(|after| after.contains("SIG0005")), !kept, "{rows:?}");
+    }
 }
 
 async fn states(house: &House) -> Vec<OrderState> {

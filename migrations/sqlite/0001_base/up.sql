@@ -48,6 +48,7 @@ CREATE TABLE taps (
     created_at BIGINT NOT NULL
 );
 CREATE INDEX taps_by_user ON taps (user_id);
+CREATE INDEX taps_by_expiry ON taps (expires_at);
 
 -- Failed sign-ins per key (user or address), shared by all nodes.
 CREATE TABLE throttles (
@@ -56,6 +57,7 @@ CREATE TABLE throttles (
     window_started_at BIGINT NOT NULL,
     blocked_until BIGINT NOT NULL
 );
+CREATE INDEX throttles_by_window ON throttles (window_started_at);
 
 -- One-time proofs of a sign-in that a device shows during enrolment; the key is the SHA-256 of the token.
 CREATE TABLE enrollment_tokens (
@@ -68,6 +70,7 @@ CREATE TABLE enrollment_tokens (
     used_at BIGINT,
     created_at BIGINT NOT NULL
 );
+CREATE INDEX enrollment_tokens_by_expiry ON enrollment_tokens (expires_at);
 
 -- Devices ---------------------------------------------------------------------------------------------------------------------------
 
@@ -386,6 +389,8 @@ CREATE INDEX certificates_by_sha1 ON certificates (sha1);
 CREATE INDEX certificates_by_enrollment ON certificates (enrollment_id);
 -- Certificates of no device are counted by their name when they renew themselves.
 CREATE INDEX certificates_by_name ON certificates (subject) WHERE device_id IS NULL;
+-- Few are replaced before they end.
+CREATE INDEX certificates_by_replacement ON certificates (status, not_after) WHERE superseded_by IS NOT NULL;
 CREATE INDEX certificates_by_revocation ON certificates (authority_id, revoked_at) WHERE revoked_at IS NOT NULL;
 
 CREATE TABLE crls (
@@ -490,10 +495,13 @@ CREATE TABLE outbox_lanes (
     order_key TEXT NOT NULL PRIMARY KEY,
     destination TEXT NOT NULL,
     next_at BIGINT NOT NULL,
+    -- When next_at was written: later than now when the clock was ahead then.
+    set_at BIGINT NOT NULL,
     lease_owner TEXT,
     version BIGINT NOT NULL
 );
 CREATE INDEX outbox_lanes_due ON outbox_lanes (next_at);
+CREATE INDEX outbox_lanes_by_setting ON outbox_lanes (set_at);
 
 CREATE TABLE jobs (
     name TEXT NOT NULL PRIMARY KEY,
@@ -508,7 +516,7 @@ CREATE TABLE jobs (
 
 -- Audit: each row's hash covers the row and the hash before it.
 CREATE TABLE audit (
-    seq BIGINT NOT NULL PRIMARY KEY,
+    seq BIGINT NOT NULL PRIMARY KEY CHECK (seq > 0),
     at BIGINT NOT NULL,
     actor TEXT NOT NULL,
     action TEXT NOT NULL,
@@ -522,8 +530,8 @@ CREATE TABLE audit (
 CREATE INDEX audit_by_target ON audit (target, seq);
 
 CREATE TABLE audit_head (
-    id BIGINT NOT NULL PRIMARY KEY,
-    seq BIGINT NOT NULL,
+    id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    seq BIGINT NOT NULL CHECK (seq >= 0),
     hash TEXT NOT NULL,
     mark TEXT NOT NULL
 );

@@ -99,9 +99,12 @@ pub async fn sign_in(
 /// The sign-in page once more, when the sign-in failed.
 pub(super) fn ask_again(app: &App, asking: Asking<'_>, user_name: &str, error: Error) -> Result<HttpResponse, Problem> {
     match error {
-        Error::Refused(Refusal::SignInFailed) => {
-            let text = "That did not work. Check your user name and pass. A pass expires, and most work only once: ask for a new one.";
-            ask(app, asking, StatusCode::FORBIDDEN, user_name, text)
+        Error::Refused(refusal @ Refusal::SignInFailed) => {
+            let text = format!(
+                "That did not work. Check your user name and pass. A pass expires, and most work only once: ask for a new one ({}).",
+                refusal.code()
+            );
+            ask(app, asking, StatusCode::FORBIDDEN, user_name, &text)
         }
         Error::Throttled(seconds) => {
             let text = format!("Too many attempts. Wait about {} min and try again.", seconds.div_ceil(60));

@@ -62,7 +62,7 @@ fn render(error: &Error) -> HttpResponse {
     let mut later = refusal(StatusCode::SERVICE_UNAVAILABLE, "try again later");
     match error {
         Error::Malformed(malformed) => refusal(StatusCode::BAD_REQUEST, &malformed.to_string()),
-        Error::Refused(refused) | Error::Invalid(refused, _) => refusal(StatusCode::BAD_REQUEST, refused.text()),
+        Error::Refused(refused) | Error::Invalid(refused, _) => refusal(StatusCode::BAD_REQUEST, &refused.to_string()),
         Error::NotFound(_) | Error::Unknown(_) | Error::Conflict(_) => {
             refusal(StatusCode::BAD_REQUEST, "the message does not fit what is known of the device")
         }

@@ -1,6 +1,7 @@
 //! Scheduled jobs: one file each; leased, so that one node runs each. A run that was missed while nothing ran is made up once at start.
 //!
-//! A job is idempotent: when a lease ends before the job does, another node may run it too.
+//! A job is idempotent: when a lease ends before the job does, another node may run it too. When a job is due and a lease over is told by
+//! the clock that the nodes have in common, so that a node whose own clock is wrong takes nothing from the others.
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -99,7 +100,7 @@ pub async fn run_due(app: &App) -> Result<Vec<Ended>> {
 /// When the database fails.
 pub async fn run_due_of(app: &App, jobs: &'static [Job]) -> Result<Vec<Ended>> {
     let known = app.store.read(store::jobs::list_jobs).await?;
-    let now = app.now();
+    let now = app.common_now().await?;
     let mut due = Vec::new();
     for job in jobs {
         let row = known.iter().find(|row| row.name == job.name);
@@ -127,7 +128,7 @@ pub async fn run_due_of(app: &App, jobs: &'static [Job]) -> Result<Vec<Ended>> {
 }
 
 async fn run_one(app: &App, job: &'static Job) -> Result<Option<Ended>> {
-    let (node, now) = (app.node.clone(), app.now());
+    let (node, now) = (app.node.clone(), app.common_now().await?);
     if !app.store.write(move |tx| store::jobs::claim_job(tx, job.name, &node, now, now.plus(LEASE))).await? {
         return Ok(None);
     }
@@ -152,7 +153,7 @@ async fn run_one(app: &App, job: &'static Job) -> Result<Option<Ended>> {
         Some(error) => tracing::error!(job = job.name, error, "a job failed"),
         None => tracing::debug!(job = job.name, "a job is done"),
     }
-    let (node, now) = (app.node.clone(), app.now());
+    let (node, now) = (app.node.clone(), app.common_now().await?);
     let (next, why) = (next_run(job.schedule, now)?, error.clone());
     app.store.write(move |tx| store::jobs::update_finished(tx, job.name, &node, next, now, why.as_deref())).await?;
     Ok(Some(Ended { name: job.name, error }))
@@ -162,8 +163,11 @@ async fn run_one(app: &App, job: &'static Job) -> Result<Option<Ended>> {
 async fn keep(app: &App, job: &'static Job) {
     loop {
         tokio::time::sleep(BEAT).await;
-        let (node, until) = (app.node.clone(), app.now().plus(LEASE));
-        if let Err(error) = app.store.write(move |tx| store::jobs::update_lease(tx, job.name, &node, until)).await {
+        let kept = async {
+            let (node, until) = (app.node.clone(), app.common_now().await?.plus(LEASE));
+            app.store.write(move |tx| store::jobs::update_lease(tx, job.name, &node, until)).await
+        };
+        if let Err(error) = kept.await {
             tracing::warn!(%error, job = job.name, "a job's lease cannot be kept");
         }
     }

@@ -16,7 +16,7 @@ pub use approval::{approve, list_pending, refuse};
 
 use self::answer::{Content, answer};
 use self::decide::{Decision, Issue, record};
-use self::open::{Asked, Echo, Enrolment, Refused, Unopened, open};
+use self::open::{Asked, Echo, Enrolment, Unopened, open};
 use super::authority::{self, Authority};
 use super::authorize::scep_challenge::challenge_key;
 use super::issue;
@@ -239,7 +239,7 @@ impl Desk {
         let request = Incoming { desk: self, echo, key };
         match asked {
             Ok(asked) => request.serve(&asked),
-            Err(refused) => request.fail(refused, None),
+            Err(refused) => request.fail(refused.reason, refused.info, Some(&refused.detail)),
         }
     }
 }
@@ -255,7 +255,7 @@ impl Incoming<'_> {
     fn serve(&self, asked: &Asked) -> Result<Turn> {
         match (decide::decide(self, asked)?, asked) {
             (Decision::Answer(content), _) => Ok(Turn::Answer(self.answer(&content)?)),
-            (Decision::Refuse(reason), _) => self.fail((reason, reason.fail_info()), reason.refusal().map(Refusal::code)),
+            (Decision::Refuse(reason), _) => self.fail(reason, reason.fail_info(), reason.refusal().map(Refusal::code)),
             (Decision::Park(order), Asked::Certificate(enrolment)) => self.park(enrolment, *order),
             (Decision::Issue(order), Asked::Certificate(enrolment)) => self.issue(enrolment, *order),
             (Decision::Park(_) | Decision::Issue(_), _) => Err(Error::internal(anyhow::anyhow!("nothing was asked for"))),
@@ -270,7 +270,7 @@ impl Incoming<'_> {
         Ok(Turn::Record(Box::new(Draft { record, answer: self.answer(content)?, refused: None })))
     }
 
-    fn fail(&self, (reason, info): Refused, detail: Option<&'static str>) -> Result<Turn> {
+    fn fail(&self, reason: Reason, info: FailInfo, detail: Option<&str>) -> Result<Turn> {
         let after = json!({
             "reason": reason, "failInfo": info.as_str(), "detail": detail, "authority": self.desk.authority.id,
             "signer": self.echo.signer_hash,
@@ -313,7 +313,7 @@ impl Incoming<'_> {
     fn issue(&self, enrolment: &Enrolment, order: Issue) -> Result<Turn> {
         let issued = match issue::prepare_now(&self.desk.authority, &order.grant, &enrolment.request.spki, self.desk.now()) {
             Ok(issued) => issued,
-            Err(Error::Refused(refusal)) => return self.fail((Reason::NotIssued, FailInfo::BadRequest), Some(refusal.code())),
+            Err(Error::Refused(refusal)) => return self.fail(Reason::NotIssued, FailInfo::BadRequest, Some(refusal.code())),
             Err(error) => return Err(error),
         };
         let mut transaction = self.transaction(enrolment, &order, State::Issued);

@@ -14,7 +14,7 @@ use muster::wire::pkcs10::{GeneralName, Wish, key_usage};
 use muster::wire::scep::{FailInfo, MessageType, issuer_and_subject};
 use openssl::x509::X509;
 
-use super::{Answer, Device, grant, issued, mint, reason, registration, rsa, start, wrapper};
+use super::{Answer, Device, detail, grant, issued, mint, reason, registration, rsa, start, wrapper};
 use crate::support::db;
 use crate::support::server::Options;
 
@@ -135,6 +135,7 @@ async fn row_8_changed_messages_are_refused_and_issue_nothing() {
         let answer = scep::receive(&server.app, "default", bad, "test").await.unwrap();
         assert_eq!(muster_status(&answer), BAD_CHECK, "octet {at}");
         assert_eq!(reason(&server.app).await, "SignatureValidationFailed");
+        assert!((8..100).contains(&detail(&server.app).await.len()));
     }
     assert_eq!(issued(&server.app).await, 0);
     device.read(&scep::receive(&server.app, "default", good, "test").await.unwrap()).unwrap();
@@ -175,6 +176,7 @@ async fn row_9_what_does_not_open_looks_the_same_whatever_the_reason() {
         let answer = scep::receive(&server.app, "default", device.sign(&content), "test").await.unwrap();
         assert_eq!(device.read(&answer), BAD_CHECK);
         assert_eq!(reason(&server.app).await, "CertificateRequestDecodingFailed");
+        assert_eq!(detail(&server.app).await, "the envelope does not open to a sound request", "the same for all");
         sizes.push(answer.len());
     }
     assert!(sizes.iter().all(|size| *size == sizes[0]), "{sizes:?}");
@@ -201,6 +203,8 @@ async fn row_11_des_md5_and_what_is_switched_off_are_bad_algorithms() {
         let device = Device { cipher, digest, ..Device::new(&server.app) };
         assert_eq!(device.send(&server.app, &device.csr("PC", &challenge)).await, BAD_ALG, "{cipher:?} {digest:?}");
         assert_eq!(reason(&server.app).await, "AlgorithmRefused");
+        let part = if cipher == Cipher::TripleDes { "the cipher of the envelope" } else { "the digest of the signature" };
+        assert_eq!(detail(&server.app).await, part, "{cipher:?} {digest:?}");
     }
     // DES: the name of the cipher in an envelope is enough.
     let device = Device { cipher: Cipher::TripleDes, ..Device::new(&server.app) };

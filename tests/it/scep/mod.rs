@@ -180,9 +180,17 @@ pub async fn issued(app: &App) -> usize {
 
 /// The reason in the newest audit row, which must be a refusal.
 pub async fn reason(app: &App) -> String {
+    refused(app).await["reason"].as_str().unwrap().to_owned()
+}
+
+/// What exactly a message had wrong, by the newest audit row, which must be a refusal.
+pub async fn detail(app: &App) -> String {
+    refused(app).await["detail"].as_str().unwrap().to_owned()
+}
+
+async fn refused(app: &App) -> serde_json::Value {
     let rows = app.store.read(|c| audit::list(c, 0, 10_000)).await.unwrap();
     let last = rows.last().unwrap();
     assert_eq!(last.action, "scep.refused");
-    let after: serde_json::Value = serde_json::from_str(last.after.as_deref().unwrap()).unwrap();
-    after["reason"].as_str().unwrap().to_owned()
+    serde_json::from_str(last.after.as_deref().unwrap()).unwrap()
 }

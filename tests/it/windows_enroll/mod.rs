@@ -254,7 +254,7 @@ async fn e8_wrong_passwords_are_throttled_and_tell_nothing_of_users() {
             let security = Security::UserName { name: name.into(), password: "wrongpassword".into() };
             let Err(Failure::Fault(fault)) = enroll::policy(&mut house.client(), &policy, &security).await else { panic!() };
             assert_eq!(fault.code, Code::Authentication);
-            assert!(fault.reason.contains("user name or pass is wrong"), "{}", fault.reason);
+            assert!(fault.reason.starts_with("AUT0002: user name or pass is wrong"), "{}", fault.reason);
         }
     }
     let rows = house.audit().await;

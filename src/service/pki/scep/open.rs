@@ -1,5 +1,6 @@
 //! Taking a message apart: everything that needs no database. Runs on a blocking thread.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use openssl::pkey::{PKey, Public};
@@ -54,8 +55,15 @@ pub(super) struct Enrolment {
     pub(super) own_key: bool,
 }
 
-/// Why a message is refused, and what the client is told.
-pub(super) type Refused = (Reason, FailInfo);
+/// Why a message is refused.
+#[derive(Debug)]
+pub(super) struct Refused {
+    pub(super) reason: Reason,
+    /// What the client is told.
+    pub(super) info: FailInfo,
+    /// What exactly is refused, for the audit log: short, and nothing of what the message holds.
+    pub(super) detail: Cow<'static, str>,
+}
 
 /// Why a message is no request that can be decided on.
 #[derive(Debug)]
@@ -66,8 +74,8 @@ pub(super) enum Unopened {
     Refused(Refused),
 }
 
-fn refuse(reason: Reason) -> Unopened {
-    Unopened::Refused((reason, reason.fail_info()))
+fn refuse(reason: Reason, detail: impl Into<Cow<'static, str>>) -> Unopened {
+    Unopened::Refused(Refused { reason, info: reason.fail_info(), detail: detail.into() })
 }
 
 /// Opens a message.
@@ -95,7 +103,7 @@ pub(super) fn open(
         registration: 0,
     };
     let asked = match digest {
-        None => Err(refuse(Reason::AlgorithmRefused)),
+        None => Err(refuse(Reason::AlgorithmRefused, "the digest of the signature")),
         Some(_) => unpack(&message, keys, rules, secret, &mut echo),
     };
     Ok((echo, asked))
@@ -103,23 +111,27 @@ pub(super) fn open(
 
 fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, secret: &Secret, echo: &mut Echo) -> Result<Asked, Unopened> {
     // Steps 2 and 3: one signer, its certificate, digest and signature; each attribute once.
-    let verified = message.verify().map_err(|fault| Unopened::Refused(judge_fault(fault)))?;
+    let verified = message.verify().map_err(|fault| {
+        let (reason, info) = judge_fault(fault);
+        Unopened::Refused(Refused { reason, info, detail: fault.to_string().into() })
+    })?;
     echo.signer = verified.signer.raw.to_vec();
     echo.signer_hash = hex::encode(sha256(verified.signer.spki));
     echo.signer_key = Some(verified.signer_key.clone());
-    if verified.signed_at.is_some_and(|seconds| rules.now.since(Time::from_seconds(seconds)).abs() > rules.skew) {
-        return Err(refuse(Reason::ClockWrong));
+    if let Some(signed) = verified.signed_at.map(Time::from_seconds).filter(|signed| rules.now.since(*signed).saturating_abs() > rules.skew)
+    {
+        return Err(refuse(Reason::ClockWrong, format!("signed at {signed}")));
     }
-    let broken = || refuse(Reason::CertificateRequestDecodingFailed);
-    let content = verified.content.ok_or_else(broken)?;
-    let inner = ber::to_der(content).map_err(|_| broken())?;
-    let envelope = EnvelopedData::parse(&inner).map_err(|_| broken())?;
+    let broken = |what: &'static str| refuse(Reason::CertificateRequestDecodingFailed, what);
+    let content = verified.content.ok_or_else(|| broken("there is no content"))?;
+    let inner = ber::to_der(content).map_err(|_| broken("the content is not BER"))?;
+    let envelope = EnvelopedData::parse(&inner).map_err(|_| broken("the content is no envelope"))?;
     let cipher = envelope.cipher.filter(|cipher| match cipher {
         Cipher::Des => false,
         Cipher::TripleDes => rules.allow_3des,
         Cipher::Aes128 | Cipher::Aes192 | Cipher::Aes256 => true,
     });
-    echo.cipher = cipher.ok_or_else(|| refuse(Reason::AlgorithmRefused))?;
+    echo.cipher = cipher.ok_or_else(|| refuse(Reason::AlgorithmRefused, "the cipher of the envelope"))?;
     // Step 4: the recipient is one of our registration keys; a lone recipient is tried even when its name is not ours (a client may hold
     // an older certificate of the same key).
     let views: Vec<_> = keys.iter().map(|key| CertificateView::parse(&key.certificate)).collect::<Result<_, _>>().unwrap_or_default();
@@ -134,12 +146,12 @@ fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, secret:
         [only] => Some((only, 0)),
         _ => None,
     };
-    let (recipient, position) = named.or(lone).ok_or_else(broken)?;
+    let (recipient, position) = named.or(lone).ok_or_else(|| broken("no recipient of the envelope is ours"))?;
     if recipient.transport.is_none() {
-        return Err(refuse(Reason::AlgorithmRefused));
+        return Err(refuse(Reason::AlgorithmRefused, "the key transport of the envelope"));
     }
     echo.registration = position;
-    let key = keys.get(position).ok_or_else(broken)?;
+    let key = keys.get(position).ok_or_else(|| broken("there is no registration key"))?;
     // Polls are found by transaction and signer: their payload is not opened, since whatever depended on it would tell a stranger what an
     // envelope holds that he has captured.
     if verified.message_type == MessageType::CertPoll {
@@ -147,29 +159,31 @@ fn unpack(message: &Message<'_>, keys: &[Arc<ServiceKey>], rules: Rules, secret:
     }
     // Step 5: whatever does not open becomes bytes without meaning, and fails below like any other garbage; the same envelope always
     // becomes the same bytes, so that asking again tells nothing either.
-    let substitute = substitute(secret, recipient.encrypted_key).map_err(|_| broken())?;
-    let plain = envelope.open(recipient, key.key.pkey(), &substitute).map_err(|_| broken())?;
+    // From here on one text for all: it may not tell either what an envelope holds that somebody has captured.
+    let unopened = || broken("the envelope does not open to a sound request");
+    let substitute = substitute(secret, recipient.encrypted_key).map_err(|_| unopened())?;
+    let plain = envelope.open(recipient, key.key.pkey(), &substitute).map_err(|_| unopened())?;
     match verified.message_type {
         MessageType::PkcsReq | MessageType::RenewalReq => {
             let der = first(&plain);
-            let request = Request::parse(der).map_err(|_| broken())?;
+            let request = Request::parse(der).map_err(|_| unopened())?;
             let own_key = request.spki == verified.signer.spki;
             // A request within somebody else's message may be a captured one, with something behind it that the padding would tell of.
             if !own_key && der.len() != plain.len() {
-                return Err(broken());
+                return Err(unopened());
             }
             // Step 6: the request proves possession of its key.
             let proven = if own_key { request.verify_by(&verified.signer_key) } else { request.verify() };
-            proven.map_err(|_| broken())?;
+            proven.map_err(|_| unopened())?;
             if !request.digest().is_some_and(|digest| accepts_digest(digest, rules.allow_sha1)) {
-                return Err(refuse(Reason::AlgorithmRefused));
+                return Err(refuse(Reason::AlgorithmRefused, "the digest of the request"));
             }
             let renewal = verified.message_type == MessageType::RenewalReq;
             Ok(Asked::Certificate(Box::new(Enrolment { renewal, own_key, der: der.to_vec(), request })))
         }
         MessageType::GetCert => Ok(Asked::Copy(name(&plain))),
         MessageType::GetCrl => Ok(Asked::Crl(name(&plain).map(|(issuer, _)| issuer))),
-        MessageType::CertPoll | MessageType::CertRep => Err(refuse(Reason::SignatureValidationFailed)),
+        MessageType::CertPoll | MessageType::CertRep => Err(refuse(Reason::SignatureValidationFailed, "the message is an answer")),
     }
 }
 

@@ -21,8 +21,8 @@ pub(super) fn of(error: &Error, trace_id: &str) -> Fault {
     };
     let reason = match error {
         // The same words for a wrong pass and for too many of them.
-        Error::Throttled(_) => Refusal::SignInFailed.text().to_owned(),
-        Error::Refused(refusal) | Error::Invalid(refusal, _) => refusal.text().to_owned(),
+        Error::Throttled(_) => Refusal::SignInFailed.to_string(),
+        Error::Refused(refusal) | Error::Invalid(refusal, _) => refusal.to_string(),
         Error::Malformed(malformed) => cut(&malformed.to_string()),
         _ => "the server failed; its log has the reason under this trace id".to_owned(),
     };
