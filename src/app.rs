@@ -84,18 +84,46 @@ pub struct App {
     sealer: RwLock<Arc<Sealer>>,
 }
 
+/// The database and the keys of an instance, held before anything else is: nobody else can have a SQLite file from here on.
+#[derive(Debug)]
+pub struct Held {
+    /// The database.
+    pub store: Store,
+    /// The master keys.
+    pub sealer: Sealer,
+}
+
+impl Held {
+    /// Takes what `config` describes; it must exist.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is missing.
+    pub fn take(config: &Config) -> Result<Self, OpenError> {
+        // Said before the master key is missed, which is made with the database.
+        if matches!(config.location(), Location::Sqlite(path) if !path.exists()) {
+            return Err(OpenError::Empty);
+        }
+        let sealer = read_master_keys(config)?;
+        Ok(Self { store: Store::open_within(&config.location(), config.database_connections, config.database_patience())?, sealer })
+    }
+}
+
 impl App {
     /// Opens the instance that `config` describes; it must exist.
     ///
     /// # Errors
     /// [`OpenError`] says what is missing.
     pub async fn open(config: Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
-        // Said before the master key is missed, which is made with the database.
-        if matches!(config.location(), Location::Sqlite(path) if !path.exists()) {
-            return Err(OpenError::Empty);
-        }
-        let sealer = read_master_keys(&config)?;
-        let store = Store::open(&config.location(), config.database_connections)?;
+        let held = Held::take(&config)?;
+        Self::open_held(held, config, clock).await
+    }
+
+    /// Opens the instance whose database and keys are held.
+    ///
+    /// # Errors
+    /// [`OpenError`] says what is missing.
+    pub async fn open_held(held: Held, config: Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
+        let Held { store, sealer } = held;
         let tenant = crate::service::setup::find_tenant(&store, &sealer).await?.ok_or(OpenError::Empty)?;
         let app = Self::new(store, config, tenant, clock, sealer)?;
         crate::service::reseal::follow(&app).await?;

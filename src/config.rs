@@ -47,6 +47,8 @@ settings! {
         database: Option<String> = None;
         /// Connections in the pool.
         database_connections: u32 = 8;
+        /// How long a start and a request wait for a connection to PostgreSQL, in seconds.
+        database_wait_seconds: u32 = 30;
         /// File of master keys (mode 0600); default: `master.key` in the data folder. `MUSTER_MASTER_KEY` holds the keys themselves instead.
         master_key_file: Option<PathBuf> = None;
         /// Name of the organisation, shown to people and put into certificates.
@@ -431,6 +433,12 @@ impl Config {
         self.database
             .as_deref()
             .map_or_else(|| crate::store::Location::Sqlite(self.data_dir.join("muster.db")), crate::store::Location::parse)
+    }
+
+    /// How long to wait for a connection to the database.
+    #[must_use]
+    pub fn database_patience(&self) -> std::time::Duration {
+        std::time::Duration::from_secs(u64::from(self.database_wait_seconds))
     }
 
     /// The socket on which a running server takes orders of the command line.

@@ -24,7 +24,52 @@ pub fn start_logging(filter: &str) {
     } else {
         builder.json().flatten_event(true).with_current_span(true).with_span_list(false).try_init()
     };
-    drop(started);
+    if started.is_ok() {
+        drop(log::set_logger(&Libraries));
+        log::set_max_level(log::LevelFilter::Debug);
+        std::panic::set_hook(Box::new(|panic| {
+            let said = panic.payload_as_str().unwrap_or_default();
+            let at = panic.location().map(|at| format!("{}:{}", short(at.file()), at.line())).unwrap_or_default();
+            tracing::error!(panic = said, at, "a panic: this is a bug");
+        }));
+    }
+}
+
+/// Takes the lines of libraries that log by the `log` crate. What they tell of their source files is left out: those are paths of the
+/// machine that built the program.
+struct Libraries;
+
+impl log::Log for Libraries {
+    fn enabled(&self, line: &log::Metadata<'_>) -> bool {
+        match line.level() {
+            log::Level::Error => tracing::enabled!(target: "library", tracing::Level::ERROR),
+            log::Level::Warn => tracing::enabled!(target: "library", tracing::Level::WARN),
+            log::Level::Info => tracing::enabled!(target: "library", tracing::Level::INFO),
+            log::Level::Debug | log::Level::Trace => tracing::enabled!(target: "library", tracing::Level::DEBUG),
+        }
+    }
+
+    fn log(&self, line: &log::Record<'_>) {
+        let (from, said) = (line.target(), line.args());
+        match line.level() {
+            log::Level::Error => tracing::error!(target: "library", from, "{said}"),
+            log::Level::Warn => tracing::warn!(target: "library", from, "{said}"),
+            log::Level::Info => tracing::info!(target: "library", from, "{said}"),
+            log::Level::Debug | log::Level::Trace => tracing::debug!(target: "library", from, "{said}"),
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// A source file without the folders of the machine that built it: `serde-1.0.0/src/lib.rs`.
+fn short(file: &str) -> &str {
+    const SOURCES: [&str; 2] = ["/registry/src/", "/git/checkouts/"];
+    match SOURCES.iter().find_map(|folder| file.split_once(folder)) {
+        Some((_, inside)) => inside.split_once('/').map_or(inside, |(_, rest)| rest),
+        None if file.starts_with("/rustc/") => file,
+        None => file.rsplit_once("/src/").filter(|_| file.starts_with('/')).map_or(file, |(_, rest)| rest),
+    }
 }
 
 /// Starts counting; from here on the `metrics` macros count. Does nothing the second time.
@@ -49,4 +94,18 @@ pub fn render_metrics() -> String {
         handle.run_upkeep();
         handle.render()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_path_of_the_building_machine_is_shown() {
+        assert_eq!(short("/home/ana/.cargo/registry/src/index.crates.io-1949/r2d2-0.8.10/src/lib.rs"), "r2d2-0.8.10/src/lib.rs");
+        assert_eq!(short("/home/ana/.cargo/git/checkouts/x-1/abc/src/lib.rs"), "abc/src/lib.rs");
+        assert_eq!(short("/home/ana/muster/src/cli/mod.rs"), "cli/mod.rs");
+        assert_eq!(short("src/cli/mod.rs"), "src/cli/mod.rs");
+        assert_eq!(short("/rustc/abc/library/core/src/option.rs"), "/rustc/abc/library/core/src/option.rs");
+    }
 }

@@ -2,6 +2,7 @@
 
 use serde::Deserialize;
 
+use super::edition::{self, Family};
 use super::node::{self, Format, Scope, Vars};
 use super::version::OsVersion;
 
@@ -36,6 +37,12 @@ pub struct CommandRow {
     /// As in [`super::Setting::since`].
     #[serde(default)]
     pub since: Vec<OsVersion>,
+    /// As in [`super::Setting::editions`].
+    #[serde(default)]
+    pub editions: Vec<u32>,
+    /// As in [`super::Setting::lacking`].
+    #[serde(default)]
+    pub lacking: Vec<Family>,
     /// Takes data or the enrolment away: asks for confirmation and is never sent twice.
     #[serde(default)]
     pub destructive: bool,
@@ -85,5 +92,11 @@ impl CommandRow {
     #[must_use]
     pub fn supports(&self, os_version: &str) -> bool {
         OsVersion::parse(os_version).is_none_or(|version| version.has(&self.since))
+    }
+
+    /// Whether that edition of Windows (a SKU number) has the command; unknown editions are taken to have it.
+    #[must_use]
+    pub fn has_edition(&self, edition: &str) -> bool {
+        edition::is_among(edition, &self.editions, &self.lacking)
     }
 }

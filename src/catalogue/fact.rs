@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::edition::{self, Family};
 use super::node::{self, Format, Scope, Vars};
 use super::version::OsVersion;
 
@@ -84,6 +85,12 @@ pub struct FactRow {
     /// As in [`super::Setting::since`].
     #[serde(default)]
     pub since: Vec<OsVersion>,
+    /// As in [`super::Setting::editions`].
+    #[serde(default)]
+    pub editions: Vec<u32>,
+    /// As in [`super::Setting::lacking`].
+    #[serde(default)]
+    pub lacking: Vec<Family>,
     /// What a healthy Windows 11 PC reports; simulated devices start from it. A fact without a sample is absent there.
     #[serde(default)]
     pub sample: Option<String>,
@@ -133,5 +140,11 @@ impl FactRow {
     #[must_use]
     pub fn supports(&self, os_version: &str) -> bool {
         OsVersion::parse(os_version).is_none_or(|version| version.has(&self.since))
+    }
+
+    /// Whether that edition of Windows (a SKU number) has the node; unknown editions are taken to have it.
+    #[must_use]
+    pub fn has_edition(&self, edition: &str) -> bool {
+        edition::is_among(edition, &self.editions, &self.lacking)
     }
 }

@@ -51,7 +51,7 @@ pub(super) async fn restore(config: &Config, arguments: &Restore) -> anyhow::Res
     match (config.location(), &arguments.from) {
         (location @ Location::Postgres(_), None) => {
             let text = serde_json::to_string(&note("postgresql".into()))?;
-            let store = Store::open(&location, 1)?;
+            let store = Store::open_within(&location, 1, config.database_patience())?;
             store.write(move |tx| meta::upsert_value(tx, backup::RESTORED, &text)).await?;
             Ok(json!({ "master_key": keys, "next": next }))
         }

@@ -1,5 +1,6 @@
 //! `muster doctor`: what is wrong with this instance, and what to do about it.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::ExitCode;
@@ -10,7 +11,7 @@ use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
 use serde::Serialize;
 
-use super::{Order, give, output};
+use super::{Order, control, give, output};
 use crate::app::{has_keys_in_environment, read_master_keys};
 use crate::clock::{Clock as _, MINUTE, SystemClock, Time};
 use crate::config::Config;
@@ -48,6 +49,7 @@ impl Findings {
 /// Checks, prints the findings, and fails when something is wrong.
 pub(super) async fn run(config: Config, json: bool) -> anyhow::Result<ExitCode> {
     let mut found = Findings::default();
+    check_configuration(&config, &mut found).await;
     check_files(&config, &mut found);
     check_instance(&config, &mut found).await;
     check_names(&config, &mut found).await;
@@ -57,6 +59,31 @@ pub(super) async fn run(config: Config, json: bool) -> anyhow::Result<ExitCode> 
     }
     output::print(&serde_json::to_value(&found.0)?, json)?;
     Ok(if found.0.iter().any(|f| f.state == State::Wrong) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// Whose configuration is judged here, and where that of the server that runs differs from it.
+async fn check_configuration(config: &Config, found: &mut Findings) {
+    const CHECK: &str = "configuration";
+    let judged = "judged is the configuration of this command line (file, environment, flags)";
+    let theirs: BTreeMap<String, Option<String>> = match control::send(&config.control_path(), &Order::Settings).await {
+        Ok(None) => return found.add(CHECK, State::Ok, format!("{judged}; no server runs in this data folder")),
+        Err(error) => return found.add(CHECK, State::Warning, format!("{judged}; the server that runs does not tell its own: {error:#}")),
+        Ok(Some(settings)) => serde_json::from_value(settings).unwrap_or_default(),
+    };
+    let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
+    let differs = |(key, own): (String, Option<String>)| {
+        let other = theirs.get(&key).cloned().flatten();
+        // A port of 0 became a true one, and the folder is the one where the server was found.
+        let any_port = key.ends_with(".listen") && own.as_deref().is_some_and(|own| own.ends_with(":0\""));
+        (own != other && key != "data_dir" && !any_port).then(|| format!("{key} is {} here and {} there", show(&own), show(&other)))
+    };
+    let differences: Vec<String> = config.settings().into_iter().filter_map(differs).collect();
+    if differences.is_empty() {
+        found.add(CHECK, State::Ok, format!("{judged}; the server that runs has the same"));
+    } else {
+        let advice = "give this command what the server was given, or restart the server";
+        found.add(CHECK, State::Warning, format!("{judged}; the server that runs has another: {}; {advice}", differences.join(", ")));
+    }
 }
 
 fn check_files(config: &Config, found: &mut Findings) {

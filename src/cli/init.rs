@@ -7,12 +7,12 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use serde_json::{Value, json};
 
-use super::control;
-use crate::app::{App, has_keys_in_environment, read_master_keys};
-use crate::clock::{Clock, SystemClock};
+use super::{Order, control};
+use crate::app::{App, Held, has_keys_in_environment, read_master_keys};
+use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::secret::Sealer;
-use crate::service::{backup, setup};
+use crate::service::setup;
 use crate::store::Store;
 
 /// What the new organisation starts with.
@@ -25,6 +25,16 @@ pub(super) struct Arguments {
 
 /// Makes what is missing and leaves alone what is there: may be run again.
 pub(super) async fn run(config: Config, arguments: &Arguments) -> anyhow::Result<Value> {
+    // A server that runs has made all of it, and keeps a SQLite database to itself.
+    if let Some(status) = control::send(&config.control_path(), &Order::Status).await? {
+        return Ok(json!({
+            "organisation": status.get("organisation"),
+            "tenant": status.get("tenant"),
+            "administrator": null,
+            "temporary_access_pass": null,
+            "next": "nothing: the instance is set up, and its server runs; `muster user` looks after administrators",
+        }));
+    }
     let app = prepare(config).await?;
     let welcome = setup::complete(&app, &arguments.admin, &control::own_name()).await?;
     let mut answer = json!({
@@ -67,21 +77,24 @@ pub(super) async fn welcome(app: &Arc<App>, admin: &str) -> anyhow::Result<()> {
 
 /// Makes the folder, the master key, the database and the organisation where they are missing, and opens the instance.
 pub(super) async fn prepare(config: Config) -> anyhow::Result<Arc<App>> {
+    let held = make(&config).await?;
+    Ok(Arc::new(App::open_held(held, config, Arc::new(SystemClock)).await?))
+}
+
+/// Makes the folder, the master key, the database and the organisation where they are missing.
+pub(super) async fn make(config: &Config) -> anyhow::Result<Held> {
     make_folder(&config.data_dir)?;
     let key = config.master_key_path();
     let fresh = !key.exists() && !has_keys_in_environment();
-    let sealer = if fresh { Sealer::generate()? } else { read_master_keys(&config)? };
-    let store = Store::open(&config.location(), config.database_connections)?;
+    let sealer = if fresh { Sealer::generate()? } else { read_master_keys(config)? };
+    let store = Store::open_within(&config.location(), config.database_connections, config.database_patience())?;
     if fresh {
         // A key made for a database that has another would only hide what is wrong.
         setup::find_tenant(&store, &sealer).await.with_context(|| format!("{} is missing", key.display()))?;
         sealer.write(&key)?;
     }
-    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-    let tenant = setup::create_tenant(&store, &sealer, &control::own_name(), clock.now()).await?;
-    let app = Arc::new(App::new(store, config, tenant, clock, sealer)?);
-    backup::finish_restore(&app).await?;
-    Ok(app)
+    setup::create_tenant(&store, &sealer, &control::own_name(), SystemClock.now()).await?;
+    Ok(Held { store, sealer })
 }
 
 /// Makes a folder that only its owner may enter; one that is there is told apart when others may write into it.

@@ -121,6 +121,9 @@ pub enum Order {
     /// Looks after configuration profiles: what a device is given
     #[command(subcommand)]
     Profile(profile::Command),
+    /// Shows the settings in force, secrets masked
+    #[command(hide = true)]
+    Settings,
     /// Looks after signals to other systems
     #[command(subcommand)]
     Signals(signals::Command),
@@ -148,6 +151,7 @@ impl Order {
             Self::Keys(command) => keys::run(app, command, actor).await,
             Self::Policy(command) => profile::run(app, Kind::Compliance, command, actor).await,
             Self::Profile(command) => profile::run(app, Kind::Configuration, command, actor).await,
+            Self::Settings => Ok(serde_json::json!(app.config.settings())),
             Self::Signals(command) => signals::run(app, command, actor).await,
             Self::Status => status::run(app).await,
             Self::User(command) => user::run(app, command, actor).await,

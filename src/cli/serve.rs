@@ -6,7 +6,7 @@ use std::time::Duration;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{control, init};
-use crate::app::App;
+use crate::app::{App, Held};
 use crate::clock::SystemClock;
 use crate::config::Config;
 use crate::http::server::{self, Routes, Running};
@@ -30,14 +30,13 @@ const LOOK: Duration = Duration::from_secs(600);
 
 /// Serves until SIGINT or SIGTERM; SIGHUP reads the server certificate anew.
 pub(super) async fn run(mut config: Config, arguments: &Arguments) -> anyhow::Result<()> {
+    // The database first: that another server has it says more than that its ports are taken.
+    let held = if arguments.init { init::make(&config).await? } else { Held::take(&config)? };
     let listeners = server::bind(&mut config)?;
-    let app = if arguments.init {
-        let app = init::prepare(config).await?;
+    let app = Arc::new(App::open_held(held, config, Arc::new(SystemClock)).await?);
+    if arguments.init {
         init::welcome(&app, &arguments.admin).await?;
-        app
-    } else {
-        Arc::new(App::open(config, Arc::new(SystemClock)).await?)
-    };
+    }
     let (mut interrupt, mut terminate, mut hangup) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
     let running = server::start(&app, listeners, identity(&app).await?, Routes::default())?;

@@ -87,6 +87,7 @@ fn check_base(config: &Config, found: &mut Findings) {
         }
     }
     found.range("database_connections", config.database_connections, 1, 500);
+    found.range("database_wait_seconds", config.database_wait_seconds, 1, 3600);
     let length = config.organisation.chars().count();
     found.require((1..=64).contains(&length), "organisation", &config.organisation, "must have 1 to 64 characters");
     let known = PROXY_HEADERS.contains(&config.proxy_header.as_str());

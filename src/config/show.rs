@@ -1,5 +1,6 @@
 //! Showing settings with their documentation: as a file, and as a table for the manual.
 
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
@@ -92,6 +93,12 @@ impl Config {
             row.value = row.value.as_deref().map(mask_password);
         }
         rows
+    }
+
+    /// The settings by their keys, each value as TOML; secrets masked.
+    #[must_use]
+    pub fn settings(&self) -> BTreeMap<String, Option<String>> {
+        self.rows().into_iter().filter(|row| row.kind != Kind::Section).map(|row| (row.key, row.value)).collect()
     }
 
     /// The configuration as a commented TOML file, secrets masked.

@@ -104,7 +104,7 @@ refusals! {
     OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";
     OrderUnknown = "CMD0001", "the catalogue has no such order; muster device orders --known shows them";
-    OrderUnsupported = "CMD0003", "the device's version of the operating system does not know the order";
+    OrderUnsupported = "CMD0003", "the device's version or edition of the operating system does not know the order";
     OsTooNew = "ENR0026", "the operating system is newer than the organisation allows yet; ask your administrator";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";

@@ -35,21 +35,31 @@ const CONNECTIONS_PER_WORKER: usize = 25_000;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A port cannot be taken.
-    #[error("{key}.listen = {address}")]
+    #[error("{key}.listen = {address}: {}", why(.cause))]
     Bind {
         /// The configuration key of the face.
         key: &'static str,
         /// The address.
         address: SocketAddr,
         /// The system's reason.
-        source: std::io::Error,
+        cause: std::io::Error,
     },
     /// The faces did not start.
-    #[error("server: {0}")]
+    #[error("the faces do not start")]
     Io(#[from] std::io::Error),
     /// The server certificate cannot be used.
     #[error(transparent)]
     Tls(#[from] tls::Error),
+}
+
+/// Why a port cannot be taken, and what to do.
+fn why(cause: &std::io::Error) -> String {
+    match cause.kind() {
+        std::io::ErrorKind::AddrInUse => "another program has this port; stop it, or choose another port".into(),
+        std::io::ErrorKind::AddrNotAvailable => "this machine has no such address; choose one that it has, or 0.0.0.0 for all".into(),
+        std::io::ErrorKind::PermissionDenied => "this user may not take this port; choose one from 1024 on, or give the right to".into(),
+        _ => cause.to_string(),
+    }
 }
 
 impl From<openssl::error::ErrorStack> for Error {
@@ -58,7 +68,7 @@ impl From<openssl::error::ErrorStack> for Error {
     }
 }
 
-/// The ports, taken before anything else is made, so that URLs with the true port numbers can be given out from the first moment.
+/// The ports, taken as soon as the database is held, so that URLs with the true port numbers can be given out from the first moment.
 #[derive(Debug)]
 pub struct Listeners {
     web: TcpListener,
@@ -73,7 +83,7 @@ pub struct Listeners {
 pub fn bind(config: &mut Config) -> Result<Listeners, Error> {
     fn take(key: &'static str, address: &mut SocketAddr) -> Result<TcpListener, Error> {
         let bound = TcpListener::bind(*address).and_then(|l| l.set_nonblocking(true).map(|()| l));
-        let listener = bound.map_err(|source| Error::Bind { key, address: *address, source })?;
+        let listener = bound.map_err(|cause| Error::Bind { key, address: *address, cause })?;
         *address = listener.local_addr()?;
         Ok(listener)
     }

@@ -13,7 +13,7 @@ use crate::domain::desired::{self, Candidate, Content, Winner};
 use crate::domain::device;
 use crate::domain::profile::{Document, Kind};
 use crate::domain::signal::{ComplianceChange, Initiator};
-use crate::ids::{DeviceId, ProfileId};
+use crate::ids::{DeviceId, ProfileId, UserId};
 use crate::store::targets::{Turn, take_turn};
 use crate::store::{self, Tx, audit, desired_items, facts, meta};
 
@@ -106,6 +106,7 @@ fn judge_in(
     let verdict = evaluate(&Input {
         platform: subject.platform,
         os_version: subject.os_version.as_deref(),
+        os_edition: subject.os_edition.as_deref(),
         facts: &known,
         enforced: &enforced,
         policies: &policies,
@@ -276,11 +277,27 @@ pub async fn reevaluate(app: &App, device: &DeviceId, initiator: Initiator) -> s
 /// # Errors
 /// [`super::Error::Unavailable`].
 pub async fn run_due(app: &App) -> super::Result<usize> {
+    run_due_among(app, None).await
+}
+
+/// The same for the devices of a user alone: so that what was decided about the user holds at once, and not when the job comes round.
+///
+/// # Errors
+/// [`super::Error::Unavailable`].
+pub async fn run_due_of_user(app: &App, user: &UserId) -> super::Result<usize> {
+    run_due_among(app, Some(user)).await
+}
+
+async fn run_due_among(app: &App, user: Option<&UserId>) -> super::Result<usize> {
     let rules = rules(&app.config);
     let mut judged = 0;
     loop {
-        let now = app.now();
-        let due = app.store.read(move |conn| store::compliance::list_due(conn, now, BATCH)).await?;
+        let (now, of) = (app.now(), user.cloned());
+        let due = app.store.read(move |conn| match &of {
+            None => store::compliance::list_due(conn, now, BATCH),
+            Some(user) => store::compliance::list_due_of_user(conn, user, now, BATCH),
+        });
+        let due = due.await?;
         if due.is_empty() {
             return Ok(judged);
         }

@@ -72,14 +72,16 @@ pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
     Ok(User { upn: user.upn.to_lowercase(), ..user })
 }
 
-/// Changes a user. Their devices are judged anew: a disabled user fails the built-in rule "enrolled user exists".
+/// Changes a user. Sign-ins and enrolments read the row and go by it at once, on every node. The user's devices are judged anew before this
+/// returns: a disabled user fails the built-in rule "enrolled user exists".
 ///
 /// # Errors
 /// `USR0012`, `PRF0004`, `USR0013`; [`Error::NotFound`].
 pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
     check_user(&user)?;
-    let (by, now) = (by.clone(), app.now());
-    app.store
+    let (by, now, id) = (by.clone(), app.now(), user.id.clone());
+    let switched = app
+        .store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
             let before = users::load_user(tx.conn(), &user.id)?;
@@ -88,9 +90,14 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
                 compliance::update_due_of_user(tx, &user.id, now)?;
             }
             let entry = by.entry("user.update", format!("user:{}", user.id)).before(&shown(&before)).after(&shown(&user));
-            audit::append(tx, &entry, now)
+            audit::append(tx, &entry, now)?;
+            Ok(before.enabled != user.enabled)
         })
         .await?;
+    if switched && let Err(error) = super::compliance::run_due_of_user(app, &id).await {
+        // It is done all the same: the job judges them.
+        tracing::warn!(%error, user = %id, "the user's devices are judged later");
+    }
     Ok(())
 }
 

@@ -9,7 +9,7 @@ use crate::clock::Time;
 use crate::domain::compliance::{Person, Policy, State, Verdict};
 use crate::domain::device::{self, Platform};
 use crate::domain::profile::{Document, Kind};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, UserId};
 
 /// A verdict as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -52,6 +52,8 @@ pub struct Subject {
     pub platform: Platform,
     /// Its system's version, as it last said it.
     pub os_version: Option<String>,
+    /// What is known of its edition.
+    pub os_edition: Option<String>,
     /// Where the device is in its life.
     pub state: device::State,
     /// Whose it is.
@@ -74,11 +76,19 @@ pub fn find_verdict(conn: &mut Conn, device: &DeviceId) -> Result<Option<Stored>
 /// # Errors
 /// [`Error::NotFound`] when there is no such device.
 pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
-    type Fields = (String, Option<String>, String, Option<String>, Option<bool>, i64);
-    let (platform, os_version, state, user, enabled, created_at): Fields = devices::table
+    type Fields = (String, Option<String>, Option<String>, String, Option<String>, Option<bool>, i64);
+    let (platform, os_version, os_edition, state, user, enabled, created_at): Fields = devices::table
         .left_join(users::table.on(users::id.nullable().eq(devices::user_id)))
         .filter(devices::id.eq(device.as_str()))
-        .select((devices::platform, devices::os_version, devices::state, devices::user_id, users::enabled.nullable(), devices::created_at))
+        .select((
+            devices::platform,
+            devices::os_version,
+            devices::os_edition,
+            devices::state,
+            devices::user_id,
+            users::enabled.nullable(),
+            devices::created_at,
+        ))
         .first(conn)?;
     let seen: Vec<(Option<i64>, i64)> = enrollments::table
         .filter(enrollments::device_id.eq(device.as_str()))
@@ -89,6 +99,7 @@ pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
     Ok(Subject {
         platform: Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?,
         os_version,
+        os_edition,
         state: device::State::parse(&state).ok_or_else(|| Error::corrupt("devices.state"))?,
         person: match (user, enabled) {
             (None, _) => Person::Nobody,
@@ -185,6 +196,22 @@ pub fn list_due(conn: &mut Conn, now: Time, limit: i64) -> Result<Vec<DeviceId>>
     Ok(ids.into_iter().map(DeviceId::from_store).collect())
 }
 
+/// Devices of a user whose time has come, the longest ago first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_due_of_user(conn: &mut Conn, user: &UserId, now: Time, limit: i64) -> Result<Vec<DeviceId>> {
+    let of_user = devices::table.filter(devices::user_id.eq(user.as_str())).select(devices::id);
+    let ids: Vec<String> = compliance_states::table
+        .filter(compliance_states::device_id.eq_any(of_user))
+        .filter(compliance_states::reevaluate_at.le(now.0))
+        .order((compliance_states::reevaluate_at, compliance_states::device_id))
+        .limit(limit)
+        .select(compliance_states::device_id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(DeviceId::from_store).collect())
+}
+
 // A new moment, and a new version with it: a verdict that is being made on another node from what was known before is not stored over it.
 macro_rules! due {
     ($at:expr) => {
@@ -205,7 +232,7 @@ pub fn update_due(tx: &mut Tx<'_>, device: &DeviceId, at: Time) -> Result<()> {
 ///
 /// # Errors
 /// Only the database's own.
-pub fn update_due_of_user(tx: &mut Tx<'_>, user: &crate::ids::UserId, now: Time) -> Result<()> {
+pub fn update_due_of_user(tx: &mut Tx<'_>, user: &UserId, now: Time) -> Result<()> {
     let of_user = devices::table.filter(devices::user_id.eq(user.as_str())).select(devices::id);
     diesel::update(compliance_states::table.filter(compliance_states::device_id.eq_any(of_user))).set(due!(now)).execute(tx.conn())?;
     Ok(())

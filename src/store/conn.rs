@@ -50,6 +50,16 @@ pub(super) fn open_sqlite_writer(path: &str) -> Result<Conn> {
     Ok(Conn::Sqlite(conn))
 }
 
+/// Whoever needs a connection and gets none says so; the pool's tries in between are for those who look closer.
+#[derive(Debug)]
+pub(super) struct Quiet;
+
+impl diesel::r2d2::HandleError<diesel::r2d2::Error> for Quiet {
+    fn handle_error(&self, error: diesel::r2d2::Error) {
+        tracing::debug!(%error, "no connection to the database");
+    }
+}
+
 /// Makes pooled connections: read-only on SQLite, full on PostgreSQL.
 #[derive(Clone, Debug)]
 pub(super) enum Manager {

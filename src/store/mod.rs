@@ -42,6 +42,7 @@ mod writer;
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use diesel::r2d2::Pool;
 use diesel_migrations::{EmbeddedMigrations, MigrationHarness as _, embed_migrations};
@@ -54,6 +55,8 @@ use crate::domain::audit::HeadKey;
 
 const POSTGRES: EmbeddedMigrations = embed_migrations!("migrations/postgres");
 const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
+/// How long to wait for a connection where nothing else is said.
+const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a PostgreSQL transaction that lost against another is run again.
 const RETRIES: usize = 8;
 
@@ -105,10 +108,23 @@ impl Store {
     /// # Errors
     /// [`Error::Unavailable`] when it cannot be reached, or when another process has the SQLite file open (the text says so).
     pub fn open(location: &Location, pool_size: u32) -> Result<Self> {
-        let builder = Pool::builder().max_size(pool_size.max(1)).min_idle(Some(1)).test_on_check_out(false);
+        Self::open_within(location, pool_size, PATIENCE)
+    }
+
+    /// The same with another patience: how long to wait for a connection, now and whenever one is needed.
+    ///
+    /// # Errors
+    /// As for [`Store::open`].
+    pub fn open_within(location: &Location, pool_size: u32, patience: Duration) -> Result<Self> {
+        let builder = Pool::builder()
+            .max_size(pool_size.max(1))
+            .min_idle(Some(1))
+            .test_on_check_out(false)
+            .connection_timeout(patience)
+            .error_handler(Box::new(conn::Quiet));
         match location {
             Location::Postgres(url) => {
-                let pool = builder.build(conn::Manager::Postgres(url.clone())).map_err(unavailable)?;
+                let pool = builder.build(conn::Manager::Postgres(url.clone())).map_err(|error| unreachable(url, patience, &error))?;
                 let mut first = pool.get().map_err(unavailable)?;
                 if let Conn::Postgres(c) = &mut *first {
                     // Two nodes may start at once: the advisory lock lets one of them migrate.
@@ -271,6 +287,29 @@ fn postgres_write<T>(inner: &Inner, job: &(impl Fn(&mut Tx<'_>) -> Result<T> + S
     }
 }
 
+/// In one line which server cannot be reached and why, without the password.
+fn unreachable(url: &str, patience: Duration, error: &diesel::r2d2::PoolError) -> Error {
+    let said = error.to_string();
+    let why = said.lines().next().unwrap_or_default().trim_start_matches("timed out waiting for connection: ");
+    let place = place(url);
+    // A URL that the database's own library does not understand is in its words.
+    let why = if why.contains("://") || why.contains("URI") { "the URL cannot be read" } else { why };
+    Error::Unavailable(format!(
+        "PostgreSQL at {place} cannot be reached within {} s ({why}); see `database` and `database_wait_seconds`",
+        patience.as_secs()
+    ))
+}
+
+/// Host and port of a `postgres://` URL, or the folder of its socket.
+fn place(url: &str) -> String {
+    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
+    let (front, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let front = front.rsplit_once('@').map_or(front, |(_, place)| place);
+    let named = query.split('&').find_map(|pair| pair.strip_prefix("host="));
+    let host = front.split('/').next().filter(|host| !host.is_empty()).or(named).unwrap_or("this machine");
+    host.chars().filter(|c| !c.is_control()).take(255).collect()
+}
+
 fn unavailable(error: impl std::fmt::Display) -> Error {
     Error::Unavailable(error.to_string())
 }
@@ -320,5 +359,24 @@ fn lock_file(path: &Path) -> Result<Lock> {
             path.display()
         ))),
         Err(std::fs::TryLockError::Error(e)) => Err(Error::Unavailable(format!("{}: {e}", lock_path.display()))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_is_named_without_its_password() {
+        for (url, expected) in [
+            ("postgres://muster:hunter2@db.example.org:5432/muster", "db.example.org:5432"),
+            ("postgres://muster:hunt@er2/x@db/muster?sslmode=require", "db"),
+            ("postgresql://db", "db"),
+            ("postgres://postgres@/t0?host=/run/postgresql", "/run/postgresql"),
+            ("postgres:///muster", "this machine"),
+            ("postgres://[::1]:5432/x", "[::1]:5432"),
+        ] {
+            assert_eq!(place(url), expected);
+        }
     }
 }

@@ -115,6 +115,19 @@ fn orders_reach_a_running_server_and_a_second_server_is_refused() {
     assert_eq!(status["web"], serving.1.as_str(), "the running server answers, with its true port");
     let said = refused(path, &["serve"]);
     assert!(said.contains("another muster process has"), "{said}");
+    // Also where it would have the same ports, with --init as without.
+    let web = serving.1.strip_prefix("https://").unwrap();
+    let said = refused(path, &["serve", "--init", "--set", &format!("web.listen={web}")]);
+    assert!(said.contains("another muster process has") && !said.contains("port"), "{said}");
+    // What is made already is made: nothing to do, and nothing wrong.
+    let again = json(path, &["init"]);
+    assert_eq!((&again["tenant"], &again["temporary_access_pass"]), (&made["tenant"], &Value::Null));
+    assert!(again["next"].as_str().unwrap().contains("is set up"), "{again}");
+    let other = tempfile::tempdir().unwrap();
+    json(other.path(), &["init"]);
+    let said = refused(other.path(), &["serve", "--set", &format!("web.listen={web}")]);
+    let line = format!("error: web.listen = {web}: another program has this port; stop it, or choose another port\n");
+    assert!(said.ends_with(&line) && said.matches(web).count() == 1, "{said}");
     let said = refused(path, &["restore", "whatever.db"]);
     assert!(said.contains("another muster process has"), "{said}");
     assert_eq!(json(path, &["backup", "copy.db"])["file"], path.canonicalize().unwrap().join("copy.db").to_str().unwrap());
@@ -282,6 +295,18 @@ fn the_files_of_the_database_are_their_owners_and_links_lead_to_one_lock() {
 }
 
 #[test]
+fn a_database_that_is_down_is_named_in_one_line_after_the_time_that_is_configured() {
+    let folder = tempfile::tempdir().unwrap();
+    let [port, ..] = crate::support::child::ports();
+    let database = format!("database=postgres://muster:hunter2@127.0.0.1:{port}/muster");
+    let began = Instant::now();
+    let said = refused(folder.path(), &["serve", "--init", "--set", &database, "--set", "database_wait_seconds=1"]);
+    assert!(began.elapsed() < Duration::from_secs(15));
+    assert!(said.contains(&format!("PostgreSQL at 127.0.0.1:{port} cannot be reached within 1 s")), "{said}");
+    assert!(said.lines().count() == 1 && !said.contains("hunter2") && !said.contains(".rs"), "{said}");
+}
+
+#[test]
 fn a_server_that_is_asked_to_stop_ends_well_and_takes_its_socket_with_it() {
     let folder = tempfile::tempdir().unwrap();
     json(folder.path(), &["init"]);
@@ -301,6 +326,30 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let findings = json(folder.path(), &["doctor"]);
     let state = |check: &str| findings.as_array().unwrap().iter().find(|f| f["check"] == check).unwrap()["state"].clone();
     assert_eq!((state("instance"), state("master key"), state("clock")), ("ok".into(), "ok".into(), "ok".into()));
+}
+
+#[test]
+fn the_doctor_says_whose_configuration_it_judges_and_where_the_servers_differs() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    json(path, &["init"]);
+    let finding = |args: &[&str]| -> (Value, String) {
+        let output = run(path, &[&["doctor", "--json"], args].concat());
+        let findings: Value = serde_json::from_slice(&output.stdout).unwrap();
+        let found = findings.as_array().unwrap().iter().find(|f| f["check"] == "configuration").cloned().unwrap();
+        (found["state"].clone(), found["finding"].as_str().unwrap().to_owned())
+    };
+    let (state, said) = finding(&[]);
+    assert!(state == "ok" && said.contains("this command line") && said.contains("no server runs"), "{said}");
+    let serving = serve(path);
+    let (state, said) = finding(&[]);
+    assert!(state == "ok" && said.contains("has the same"), "{said}");
+    let other =
+        ["--set", "windows.poll_minutes=60", "--set", "windows.wns.client_secret=hunter2", "--set", "windows.wns.client_id=ms-app://x"];
+    let (state, said) = finding(&[&other[..], &["--set", "windows.wns.package_family_name=x"]].concat());
+    assert!(state == "warning" && said.contains("windows.poll_minutes is 60 here and 480 there"), "{said}");
+    assert!(!said.contains("hunter2"), "{said}");
+    drop(serving);
 }
 
 #[test]

@@ -1,20 +1,27 @@
 //! Verdicts in the store: what is judged, when, and what leaves.
 
+use std::sync::Arc;
+
+use muster::app::App;
 use muster::catalogue::catalogue;
-use muster::clock::{DAY, HOUR, Time};
+use muster::clock::{DAY, HOUR, ManualClock, Time};
+use muster::config::Config;
 use muster::domain::assignment::{Assignment, Mode, Target};
 use muster::domain::compliance::{Rules, State};
 use muster::domain::device::Platform;
 use muster::domain::fact::Fact;
 use muster::domain::profile::{Document, Kind};
 use muster::domain::signal::{Initiator, Receiver, ReceiverStatus};
-use muster::ids::{AssignmentId, DeviceId, ReceiverId};
+use muster::ids::{AssignmentId, DeviceId, ReceiverId, TenantId};
+use muster::secret::Sealer;
 use muster::service::compliance::{checked_in, reevaluate_in, retire_in, run_due};
+use muster::service::directory;
 use muster::store::outbox::{self, Lease};
 use muster::store::{Error, Store, assignments, audit, compliance, desired_items, devices, enrollments, facts, profiles, receivers, users};
 
 use crate::both_backends;
 use crate::desired::{device, enrollment, profile, user};
+use crate::support::db;
 use crate::support::server::Server;
 
 const START: Time = Time(1_790_000_000_000);
@@ -228,6 +235,24 @@ both_backends! {
         }).await.unwrap();
         assert_eq!(store.read(move |c| compliance::list_due(c, now, 10)).await.unwrap(), std::slice::from_ref(&pc));
         assert_eq!(report(&store, &pc, None, now).await, (State::Noncompliant, false, true));
+    }
+
+    async fn a_user_who_is_disabled_fails_the_device_before_the_order_returns(store: Store) {
+        let pc = organisation(&store, 0).await;
+        report(&store, &pc, Some(tpm(Some("2.0"), START)), START).await;
+        db::begin_audit(&store).await;
+        let clock = Arc::new(ManualClock::new(START.plus(1)));
+        let app = App::new(store.clone(), Config::default(), TenantId::new(), clock, Sealer::generate().unwrap()).unwrap();
+        let user = store.read(|c| users::list_users(c, "", 9)).await.unwrap().remove(0).id;
+        let verdict = async || {
+            let pc = pc.clone();
+            store.read(move |c| compliance::find_verdict(c, &pc)).await.unwrap().unwrap().verdict
+        };
+        assert!(verdict().await.compliant);
+        for enabled in [false, true] {
+            directory::enable_user(&app, &user, enabled, &directory::By::local("cli:test")).await.unwrap();
+            assert_eq!(verdict().await.compliant, enabled, "without waiting for a job");
+        }
     }
 
     async fn a_device_that_leaves_ends_as_not_compliant_and_is_not_judged_again(store: Store) {

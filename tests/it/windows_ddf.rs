@@ -26,6 +26,15 @@ const IN_ATOMIC_BY_ITS_TEXT: &str = "device-lock.max-device-password-failed-atte
 /// Described as bool, with numbers as its values.
 const NUMBER_IN_BOOL: &str = "dm-client.force-aad-token";
 
+/// The first edition that we take to have, or to lack, a node other than described; `named`: those that the row speaks of.
+fn edition(node: &Node, named: &[u32], ours: impl Fn(&str) -> bool) -> Option<String> {
+    let skus = node.skus();
+    let has = |sku: &u32| skus.as_ref().is_none_or(|all| all.contains(sku));
+    let families = [Family::Home, Family::MultiSession].into_iter().flat_map(Family::skus);
+    let wrong = EDITIONS.iter().chain(families).copied().chain(named.iter().copied()).find(|sku| ours(&sku.to_string()) != has(sku))?;
+    Some(format!("edition {wrong}, described {skus:?}"))
+}
+
 fn verbs(access: Access) -> Vec<&'static str> {
     VERBS.iter().filter(|(verb, _)| access.allows(*verb)).map(|(_, name)| *name).collect()
 }
@@ -120,12 +129,8 @@ fn every_setting_is_described_with_its_verbs_format_values_default_and_versions(
                     }
                 }
             }
-            let skus = node.skus();
-            let has = |sku: &u32| skus.as_ref().is_none_or(|all| all.contains(sku));
-            let families = [Family::Home, Family::MultiSession].into_iter().flat_map(Family::skus);
-            let wrong = EDITIONS.iter().chain(families).chain(&row.editions).find(|sku| row.has_edition(&sku.to_string()) != has(sku));
-            if let Some(sku) = wrong {
-                say(format!("edition {sku}, described {skus:?}"));
+            if let Some(problem) = edition(node, &row.editions, |sku| row.has_edition(sku)) {
+                say(problem);
             }
             if row.atomic.is_some() != (node.atomic || row.id == IN_ATOMIC_BY_ITS_TEXT) {
                 say(format!("in an Atomic: {:?}, described {}", row.atomic, node.atomic));
@@ -157,6 +162,9 @@ fn every_fact_is_described_and_can_be_read() {
                 described.format,
                 described.since
             ));
+        }
+        if let Some(problem) = edition(described, &row.editions, |sku| row.has_edition(sku)) {
+            wrong.push(format!("{}: {problem}", row.name));
         }
         if let Some(sample) = &row.sample
             && let Err(problem) = node.takes(sample)
@@ -196,6 +204,7 @@ fn every_command_is_described_as_we_send_it() {
         let uri = row.locuri(&VARS);
         ddf.check("Exec", &uri, Some(row.format.as_str()), row.data(&VARS).as_deref()).unwrap();
         assert!(since(ddf.find(&uri).unwrap(), &row.since), "{}", row.id);
+        assert_eq!(edition(ddf.find(&uri).unwrap(), &row.editions, |sku| row.has_edition(sku)), None, "{}", row.id);
     }
 }
 

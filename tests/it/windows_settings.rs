@@ -152,12 +152,25 @@ async fn an_edition_gets_what_it_has_and_the_rest_after_an_upgrade() {
     device.settle().await.unwrap();
     let at = |records: Vec<(String, Record)>| records.into_iter().map(|(_, record)| (record.state, record.lacks)).collect::<Vec<_>>();
     assert_eq!(at(records(&house).await), [(State::NotApplicable, Some(Lack::Edition)), (State::Verified, None)]);
-    assert!(!device.heard.take().unwrap().iter().any(|answer| holds(answer, "ConfigureWebSignInAllowedUrls")));
+    let heard = device.heard.take().unwrap();
+    assert!(!heard.iter().any(|answer| holds(answer, "ConfigureWebSignInAllowedUrls")));
+    // Home is not asked for what it cannot say, nor told what it cannot do.
+    let (encryption, tpm) = ("DeviceStatus/Compliance/EncryptionCompliance", "DeviceStatus/TPM/SpecificationVersion");
+    assert!(!heard.iter().any(|answer| holds(answer, encryption)) && heard.iter().any(|answer| holds(answer, tpm)));
+    let id = house.device_ids().await.remove(0);
+    let reboot = async || device::command(&house.server.app, &id, device::Order::Known("reboot".into()), true, &by()).await;
+    let refused = reboot().await;
+    assert!(matches!(&refused, Err(muster::service::Error::Refused(no)) if no.code() == "CMD0003"), "{refused:?}");
     // From Home to Pro.
     device.tree.set(EDITION, "48");
     sync(&house).await;
     device.settle().await.unwrap();
     assert_eq!(at(records(&house).await), [(State::Verified, None); 2]);
+    reboot().await.unwrap();
+    device.heard = Some(Vec::new());
+    device.settle().await.unwrap();
+    let heard = device.heard.take().unwrap();
+    assert!(heard.iter().any(|answer| holds(answer, "RebootNow")) && device.ran.contains_key("reboot"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

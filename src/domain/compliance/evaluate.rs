@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use super::state::{ERROR_HOLD, PENDING_HOLD, PolicyResult, SettingResult, State, Status, Verdict};
-use crate::catalogue::{Catalogue, Judgement, Reading, RuleRow};
+use crate::catalogue::{Catalogue, FactRow, Judgement, Reading, RuleRow};
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::device::Platform;
 use crate::domain::fact::{Fact, Facts};
@@ -57,6 +57,8 @@ pub struct Input<'a> {
     pub platform: Platform,
     /// Its system's version, when it is known: a fact that it does not have is never asked for.
     pub os_version: Option<&'a str>,
+    /// What is known of its edition.
+    pub os_edition: Option<&'a str>,
     /// What it reported.
     pub facts: &'a Facts,
     /// How far the settings are that policies enforce.
@@ -228,10 +230,11 @@ fn setting(id: &str, wanted: &Value, previous: Option<&PolicyResult>, input: &In
     Some(result)
 }
 
-/// Whether the device's build has no such thing: it is never asked, and says nothing, as if it had answered 404.
+/// Whether the device's build or edition has no such thing: it is never asked, and says nothing, as if it had answered 404.
 fn lacks(fact: &str, input: &Input<'_>) -> bool {
     let row = input.catalogue.fact(fact);
-    row.zip(input.os_version).is_some_and(|(row, version)| !row.supports(version))
+    let has = |row: &FactRow| input.os_version.is_none_or(|v| row.supports(v)) && input.os_edition.is_none_or(|e| row.has_edition(e));
+    row.is_some_and(|row| !has(row))
 }
 
 /// Since when a rule waits for its setting, which is on its way to the device or arrived after the fact was read: until then the rule keeps

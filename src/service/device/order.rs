@@ -152,10 +152,10 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
         .store
         .write(move |tx| {
             let enrollment = reachable(tx.conn(), &device)?;
-            let version = devices::load_device(tx.conn(), &device)?.os_version;
-            if let (Some(row), Some(version)) = (ready.row, &version)
-                && !row.supports(version)
-            {
+            let known = devices::load_device(tx.conn(), &device)?;
+            let (version, edition) = (known.os_version.as_deref(), known.os_edition.as_deref());
+            let has = |row: &CommandRow| version.is_none_or(|v| row.supports(v)) && edition.is_none_or(|e| row.has_edition(e));
+            if !ready.row.is_none_or(has) {
                 return Err(Refusal::OrderUnsupported.into());
             }
             let command = Command {

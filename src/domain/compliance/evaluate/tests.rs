@@ -29,6 +29,7 @@ struct Device {
     /// When it says what it says.
     says_at: Time,
     os_version: Option<&'static str>,
+    os_edition: Option<&'static str>,
     enforced: Enforced,
     policies: Vec<Policy>,
     person: Person,
@@ -48,6 +49,7 @@ impl Device {
             facts,
             says_at: START,
             os_version: None,
+            os_edition: None,
             enforced: Enforced::new(),
             policies,
             person: Person::Present,
@@ -70,6 +72,7 @@ impl Device {
         let verdict = evaluate(&Input {
             platform: Platform::Windows,
             os_version: self.os_version,
+            os_edition: self.os_edition,
             facts: &self.facts,
             enforced: &self.enforced,
             policies: &self.policies,

@@ -46,12 +46,11 @@ impl Turn<'_> {
     }
 
     fn plan_facts(&self, work: &mut Vec<Planned>) {
-        let version = self.device.os_version.as_deref().unwrap_or_default();
         let vars = vars(self.app, &self.loaded.enrollment);
         let rows: BTreeMap<&str, &FactRow> = self
             .catalogue
             .facts()
-            .filter(|row| row.is_of("windows") && !row.volunteered && (version.is_empty() || row.supports(version)))
+            .filter(|row| row.is_of("windows") && !row.volunteered && self.has_node(row))
             .map(|row| (row.name.as_str(), row))
             .collect();
         let cadences: Vec<Cadence<'_>> = rows.values().map(|row| Cadence { name: &row.name, every_hours: row.every_hours }).collect();
@@ -62,10 +61,15 @@ impl Turn<'_> {
         }
     }
 
+    /// Whether the device's version and edition have what a fact is read from; what is not known of either is tried.
+    fn has_node(&self, row: &FactRow) -> bool {
+        let (version, edition) = (self.device.os_version.as_deref(), self.device.os_edition.as_deref());
+        version.is_none_or(|version| row.supports(version)) && edition.is_none_or(|edition| row.has_edition(edition))
+    }
+
     fn plan_stale_facts(&mut self, busy: &BTreeSet<String>, work: &mut Vec<Planned>) {
-        let version = self.device.os_version.as_deref().unwrap_or_default();
         for name in std::mem::take(&mut self.stale_facts) {
-            let row = self.catalogue.fact(name).filter(|row| row.supports(version));
+            let row = self.catalogue.fact(name).filter(|row| self.has_node(row));
             let planned = row.map(|row| plan::fact(row, &vars(self.app, &self.loaded.enrollment)));
             work.extend(planned.filter(|planned| !busy.contains(&planned.key) && work.iter().all(|other| other.key != planned.key)));
         }
