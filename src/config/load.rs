@@ -169,9 +169,20 @@ fn alone(key: &str, value: Value) -> Option<Config> {
     whole(table).ok()
 }
 
-/// The configuration with defaults for what is not said.
+/// The configuration with defaults for what is not said: those of the whole, since a section may have others there than by itself.
 fn whole(said: Table) -> Result<Config, toml::de::Error> {
-    Value::Table(said).try_into()
+    let mut all = Table::try_from(Config::default()).map_err(serde::de::Error::custom)?;
+    merge(&mut all, said);
+    Value::Table(all).try_into()
+}
+
+fn merge(all: &mut Table, said: Table) {
+    for (name, value) in said {
+        match (all.get_mut(&name), value) {
+            (Some(Value::Table(below)), Value::Table(said)) => merge(below, said),
+            (_, value) => drop(all.insert(name, value)),
+        }
+    }
 }
 
 fn is_of_kind(key: &str, value: Value) -> bool {

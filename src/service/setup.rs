@@ -58,7 +58,10 @@ pub async fn create_tenant(store: &Store, sealer: &Sealer, actor: &str, now: Tim
             if store::meta::insert_value_once(tx, TENANT, fresh.as_str())? != fresh.as_str() {
                 return Ok(());
             }
-            store::audit::update_head_begun(tx)?;
+            // The log of an instance that was used before stays without a mark: whoever took the organisation away took its rows, too.
+            if store::users::list_users(tx.conn(), "", 1)?.is_empty() {
+                store::audit::update_head_begun(tx)?;
+            }
             store::audit::append(tx, &Entry::new(actor.clone(), "tenant.create", format!("tenant:{fresh}"), "local"), now)?;
             Ok(())
         })

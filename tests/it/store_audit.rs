@@ -12,9 +12,11 @@ use muster::domain::audit::{Entry, Head, Place};
 use muster::ids::TenantId;
 use muster::secret::Sealer;
 use muster::service::audit::{self, Broken};
+use muster::service::setup;
 use muster::store::{self, Store, Tx};
 
 use crate::both_backends;
+use crate::desired::user;
 use crate::support::db;
 
 fn app(store: Store) -> App {
@@ -181,6 +183,17 @@ both_backends! {
         check_after(&store, &["DELETE FROM audit", "UPDATE audit_head SET seq = 0, hash = '', mark = ''"]).await;
         append(&store, 2).await;
         assert_eq!(check_after(&store, &[]).await, broken(2, "AUD0006"));
+    }
+
+    async fn a_log_that_was_begun_again_with_its_organisation_is_found(store: Store) {
+        let sealer = Sealer::generate().unwrap();
+        setup::create_tenant(&store, &sealer, "cli:test", Time(1)).await.unwrap();
+        assert_eq!(check_after(&store, &[]).await, (1, None));
+        store.write(|tx| store::users::insert_user(tx, &user("ana@example.org"), Time(2))).await.unwrap();
+        let again = &["DELETE FROM audit", "UPDATE audit_head SET seq = 0, hash = '', mark = ''", "DELETE FROM meta WHERE key = 'tenant'"];
+        check_after(&store, again).await;
+        setup::create_tenant(&store, &sealer, "cli:test", Time(3)).await.unwrap();
+        assert_eq!(check_after(&store, &[]).await, broken(1, "AUD0006"));
     }
 
     async fn a_head_that_was_noted_shows_what_was_turned_back_with_an_old_mark(store: Store) {

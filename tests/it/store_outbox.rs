@@ -1,6 +1,7 @@
 //! The outbox: order, leases, giving up, purging.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use muster::app::App;
 use muster::clock::{DAY, HOUR, ManualClock, Time};
@@ -59,7 +60,38 @@ impl Deliverer for Shaky {
     }
 }
 
+/// Says once that its destination is down as a whole.
+struct Down(AtomicBool);
+
+impl Deliverer for Down {
+    fn topic(&self) -> &'static str {
+        "test"
+    }
+
+    fn retention(&self, _: &App) -> i64 {
+        DAY
+    }
+
+    fn deliver<'a>(&'a self, _: &'a App, _: &'a Lease, _: &'a Claim) -> Delivery<'a> {
+        let was_down = self.0.swap(false, Ordering::SeqCst);
+        let down = Outcome::Retry { reason: "503".into(), after: Some(HOUR), destination: true };
+        Box::pin(std::future::ready(if was_down { down } else { Outcome::Done }))
+    }
+}
+
 both_backends! {
+    async fn a_destination_that_rests_since_the_clock_was_ahead_is_asked_again(store: Store) {
+        let clock = ManualClock::new(Time(365 * DAY));
+        let app = App::new(store.clone(), Config::default(), TenantId::new(), Arc::new(clock.clone()), Sealer::generate().unwrap()).unwrap();
+        let worker = Arc::new(Worker::with(Arc::new(app), vec![Box::new(Down(AtomicBool::new(true)))], || 0));
+        put(&store, message("d/a", 0), 365 * DAY).await;
+        assert_eq!(worker.drain().await.unwrap(), 1, "it is down");
+        assert_eq!(worker.drain().await.unwrap(), 0, "and left in peace");
+        clock.advance(-364 * DAY);
+        assert_eq!(worker.drain().await.unwrap(), 1);
+        assert_eq!(states(&store, "queued").await, [0; 0]);
+    }
+
     async fn a_delivery_that_panics_is_tried_again_and_costs_nobody_else_anything(store: Store) {
         let clock = ManualClock::new(Time(DAY));
         let sealer = Sealer::generate().unwrap();
