@@ -400,13 +400,13 @@ fn show_authority(authority: &Authority) -> Value {
 
 fn show_certificate(certificate: &Certificate) -> Value {
     json!({
-        "id": certificate.id,
         "serial": certificate.serial,
-        "subject": certificate.subject,
-        "purpose": certificate.grant.purpose,
         "status": certificate.status,
-        "reason": certificate.revocation_reason,
+        "purpose": certificate.grant.purpose,
         "not_after": certificate.not_after.to_string(),
+        "subject": certificate.subject,
+        "id": certificate.id,
+        "reason": certificate.revocation_reason,
         "device": certificate.grant.device_id,
         "user": certificate.grant.user_id,
         "sha1": certificate.sha1,

@@ -199,8 +199,9 @@ fn platforms(row: &crate::catalogue::CommandRow) -> String {
 pub(super) fn row(overview: &Overview) -> Value {
     let device = &overview.device;
     json!({
-        "id": device.id, "name": device.display_name, "platform": device.platform, "os_version": device.os_version, "state": device.state,
-        "compliance": overview.compliance, "compliant": overview.compliant, "last_seen": overview.last_seen_at.to_string(),
+        "name": device.display_name, "state": device.state, "compliance": overview.compliance,
+        "last_seen": overview.last_seen_at.to_string(), "platform": device.platform, "os_version": device.os_version, "id": device.id,
+        "compliant": overview.compliant,
     })
 }
 

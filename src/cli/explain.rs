@@ -34,12 +34,14 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
 
 /// The devices: what is known twice is shown once, and moments to the minute.
 pub(super) fn render_list(answer: &Value, width: Option<usize>) -> String {
-    let row = |row: &Value| {
-        // What is looked for first comes first; names do everywhere in the place of ids.
-        let order = ["name", "state", "compliance", "last_seen", "platform", "os_version", "id"];
-        Value::Object(order.iter().map(|name| ((*name).to_owned(), row.get(name).map(minute).unwrap_or_default())).collect())
-    };
-    output::render(&answer.as_array().into_iter().flatten().map(row).collect(), width)
+    let mut answer = answer.clone();
+    for row in answer.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        row.remove("compliant");
+        if let Some(moment) = row.get_mut("last_seen") {
+            *moment = minute(moment);
+        }
+    }
+    output::render(&answer, width)
 }
 
 /// All that is known of a device: its facts without those that it has not, and its reasons as [`render`] shows them.
@@ -94,8 +96,8 @@ fn open_settings(profile: &Value) -> Vec<Value> {
 
 fn row(reason: &Value) -> Value {
     let mut row = Map::new();
-    row.insert("rule".into(), reason.get("title").cloned().unwrap_or_default());
     row.insert("status".into(), reason.get("status").cloned().unwrap_or_default());
+    row.insert("rule".into(), reason.get("title").cloned().unwrap_or_default());
     row.insert("wanted".into(), wanted(reason));
     row.insert("got".into(), got(reason));
     Value::Object(row)
@@ -179,7 +181,7 @@ mod tests {
         let reasons = json!([reason("nonCompliant", &json!(true), &json!("65536"), &Value::Null)]);
         let shown = render(&reasons, Some(80));
         assert!(
-            shown.starts_with("Windows compliance\nRULE       STATUS        WANTED  GOT\nBitLocker  nonCompliant  yes     no (65536)\n"),
+            shown.starts_with("Windows compliance\nSTATUS        RULE       WANTED  GOT\nnonCompliant  BitLocker  yes     no (65536)\n"),
             "{shown}"
         );
         assert!(shown.ends_with("What to do\n  BitLocker: Turn on BitLocker.\n"), "{shown}");

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 /// A column is not wider than that many letters for the sake of a single cell.
 const WIDEST: usize = 80;
 /// A column is not cut to less than that many letters: rather, the last columns are left out.
-const NARROWEST: usize = 16;
+const NARROWEST: usize = 20;
 
 /// The width of lines where nobody says how wide they may be.
 const READABLE: usize = 100;
@@ -113,6 +113,12 @@ fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
             columns.push(name);
         }
     }
+    // What has a name is looked for by it.
+    let named = columns.iter().any(|name| ["name", "display_name", "upn", "serial"].contains(&name.as_str()));
+    if let Some(at) = columns.iter().position(|name| *name == "id").filter(|_| named) {
+        let id = columns.remove(at);
+        columns.push(id);
+    }
     let mut rows = vec![columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect::<Vec<_>>()];
     rows.extend(objects.iter().map(|object| columns.iter().map(|name| object.get(*name).map_or_else(String::new, entry)).collect()));
     let left_out = width.map(|width| fit(&mut rows, width)).unwrap_or_default();
@@ -123,16 +129,21 @@ fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
     text
 }
 
-/// Cuts the longest columns until the table fits, and where that is not enough leaves the last ones out, which it names. Identifiers stay
-/// whole, because they are copied into other orders.
+/// Cuts the longest columns until the table fits, and where that is not enough leaves the last ones out, which it names. Identifiers and
+/// the first column stay whole, because they are copied into other orders.
 fn fit(rows: &mut [Vec<String>], width: usize) -> Vec<String> {
     let Some(mut head) = rows.first().cloned() else { return Vec::new() };
     let longest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..head.len()).map(longest).collect();
-    let least = |name: &String, width: usize| if name == "ID" { width } else { width.min(NARROWEST) };
+    let least = |(at, (name, natural)): (usize, (&String, &usize))| match at {
+        _ if name == "ID" => *natural,
+        0 => *natural.min(&NARROWEST.max(width / 2)),
+        _ => *natural.min(&NARROWEST),
+    };
+    let floors: Vec<usize> = head.iter().zip(&widths).enumerate().map(least).collect();
     let mut left_out = Vec::new();
     loop {
-        let narrow: usize = head.iter().zip(&widths).map(|(name, width)| least(name, *width) + 2).sum();
+        let narrow: usize = floors.iter().take(head.len()).map(|floor| floor + 2).sum();
         if head.len() <= 2 || narrow <= width + 2 {
             break;
         }
@@ -142,12 +153,13 @@ fn fit(rows: &mut [Vec<String>], width: usize) -> Vec<String> {
     left_out.reverse();
     loop {
         let excess = (widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1)).saturating_sub(width);
-        let cuttable = || (0..widths.len()).filter(|at| head.get(*at).is_some_and(|name| name != "ID"));
+        let cuttable = || (0..widths.len()).filter(|at| widths.get(*at) > floors.get(*at));
         let Some(longest) = cuttable().max_by_key(|at| widths.get(*at)) else { break };
         let next = cuttable().filter(|at| *at != longest).filter_map(|at| widths.get(at)).max().copied().unwrap_or(0);
-        let Some(found) = widths.get_mut(longest).filter(|found| excess > 0 && **found > NARROWEST) else { break };
+        let floor = floors.get(longest).copied().unwrap_or(NARROWEST);
+        let Some(found) = widths.get_mut(longest).filter(|_| excess > 0) else { break };
         // Down to the next longest, which then takes its part.
-        *found = found.saturating_sub(excess).max(next.min(*found - 1)).max(NARROWEST);
+        *found = found.saturating_sub(excess).max(next.min(*found - 1)).max(floor);
     }
     for row in rows {
         row.truncate(widths.len());
@@ -233,25 +245,33 @@ mod tests {
     #[test]
     fn a_table_fits_the_terminal_by_cutting_its_longest_columns() {
         let id = "0123456789-0123456789-0123456789";
-        let rows = json!([{"id": id, "name": "short", "text": "y".repeat(90), "other": "z".repeat(40)}]);
+        let rows = json!([{"id": id, "title": "short", "text": "y".repeat(90), "other": "z".repeat(40)}]);
         let full = render(&rows, None);
         assert!(full.contains(&"y".repeat(90)) && full.contains(&"z".repeat(40)));
         assert_eq!(render(&rows, Some(400)), full);
-        let cut = render(&rows, Some(80));
-        assert!(cut.lines().all(|line| line.chars().count() <= 80), "{cut}");
+        let cut = render(&rows, Some(84));
+        assert!(cut.lines().all(|line| line.chars().count() <= 84), "{cut}");
         assert!(cut.contains(id) && cut.contains("short") && cut.matches('…').count() == 2, "{cut}");
         let one = render(&rows, Some(150));
         assert!(one.contains(&"z".repeat(40)) && one.lines().any(|line| line.chars().count() == 150), "{one}");
-        // What cannot fit is as narrow as it may be.
-        assert!(render(&rows, Some(20)).contains(id));
+        // What identifies a row stays whole.
+        let order = json!([{"order": "renew-management-certificate", "help": "y".repeat(90), "id": id}]);
+        assert!(render(&order, Some(80)).contains("renew-management-certificate  yyyyy"));
+        assert!(render(&json!([{"id": id, "order": "x"}]), Some(20)).contains(id));
+    }
+
+    #[test]
+    fn what_has_a_name_is_shown_by_it_and_its_id_comes_last() {
+        assert_eq!(render(&json!([{"id": "a", "name": "b"}]), None), "NAME  ID\nb     a\n");
+        assert_eq!(render(&json!([{"id": "a", "order": "b"}]), None), "ID  ORDER\na   b\n");
     }
 
     #[test]
     fn columns_that_do_not_fit_are_left_out_and_named() {
         let text = "y".repeat(60);
         let rows = json!([{"seq": 1, "at": "2026-11-26T08:16:40.559Z", "what": text, "by": text, "hash": text, "origin": text}]);
-        let shown = render(&rows, Some(64));
-        assert!(shown.lines().all(|line| line.chars().count() <= 64), "{shown}");
+        let shown = render(&rows, Some(70));
+        assert!(shown.lines().all(|line| line.chars().count() <= 70), "{shown}");
         assert!(shown.contains("2026-11-26 08:16:40  y") && shown.ends_with("(hash, origin left out here; --json has all)\n"), "{shown}");
         assert_eq!(moment("2026-11-26T08:16:40Z").as_deref(), Some("2026-11-26 08:16:40"));
         for text in ["", "Z", "2026-11-26", "äääääTääääZ", "2026-11-26T08:16:40+02:00"] {

@@ -183,11 +183,11 @@ fn show_receiver(receiver: &Receiver) -> Value {
     json!({
         "id": receiver.id,
         "name": receiver.name,
+        "status": receiver.status,
+        "reason": receiver.status_reason,
         "url": receiver.endpoint_url,
         "audience": receiver.audience,
         "authorization": receiver.sealed_authorization.is_some(),
-        "status": receiver.status,
-        "reason": receiver.status_reason,
         "since": receiver.created_at.to_string(),
     })
 }

@@ -19,6 +19,7 @@ use crate::sim::windows::enroll::SignIn;
 
 /// What is simulated, and against what.
 #[derive(clap::Args, Debug)]
+#[command(group(clap::ArgGroup::new("against").required(true)))]
 pub(super) struct Arguments {
     /// What the devices are
     #[arg(long, value_enum)]
@@ -36,7 +37,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Base URL of the server's web face
-    #[arg(long, requires_all = ["root", "user", "pass"], required_unless_present = "report")]
+    #[arg(long, value_name = "URL", group = "against", requires_all = ["root", "user", "pass"])]
     server: Option<Url>,
     /// PEM file of the root certificates that the devices trust
     #[arg(long, value_name = "FILE", requires = "server")]
@@ -48,7 +49,7 @@ pub(super) struct Arguments {
     #[arg(long, requires = "server")]
     pass: Option<String>,
     /// Starts a server in a throw-away folder and measures it beside its own limits on this machine
-    #[arg(long, conflicts_with = "server")]
+    #[arg(long, group = "against")]
     report: bool,
     /// With --report: how many enrolled devices the database has beforehand
     #[arg(long, default_value_t = 0, requires = "report", value_name = "DEVICES")]

@@ -220,6 +220,7 @@ fn usage_says_what_may_stand_in_the_place_of_what() {
     for (args, usage) in [
         (&["profile", "assign", "x"][..], "<--group <NAME|ID>|--all-devices|--all-users> <PROFILE>"),
         (&["ca", "revoke"], "<CERTIFICATE|AUTHORITY|--device <DEVICE>|--user <UPN|ID>>"),
+        (&["simulate", "--platform", "windows"], "--platform <PLATFORM> <--server <URL>|--report>"),
         (&["group", "add", "x"], "<--user <UPN|ID>|--device <DEVICE>> <GROUP>"),
     ] {
         let said = refused(folder.path(), args);
@@ -332,7 +333,7 @@ fn devices_are_listed_explained_ordered_and_retired() {
     let reasons = json(path, &["device", "explain", "PC-1"]);
     assert_eq!((&reasons[0]["rule"], &reasons[0]["status"]), (&value!("isManaged"), &value!("nonCompliant")));
     let shown = String::from_utf8(run(path, &["device", "explain", "PC-1", "--failed"]).stdout).unwrap();
-    assert!(shown.contains("Is managed  nonCompliant  managed  retired"), "{shown}");
+    assert!(shown.contains("nonCompliant  Is managed  managed  retired"), "{shown}");
 }
 
 #[test]
