@@ -38,6 +38,10 @@ macro_rules! settings {
     };
 }
 
+mod apple;
+
+pub use apple::{Apns, Apple, Automated, SetupProfile};
+
 settings! {
     /// All settings of a server.
     Config {
@@ -196,49 +200,6 @@ settings! {
 }
 
 settings! {
-    /// Apple.
-    Apple {
-        /// Life of a device's identity certificate, in days.
-        identity_days: u32 = 365;
-        /// How many days before its end the server renews it.
-        renewal_days: u32 = 60;
-        /// How long an enrolment profile may be installed, in minutes.
-        session_minutes: u32 = 60;
-        /// Hours between two looks at the profiles that were installed, to find drift.
-        drift_hours: u32 = 24;
-        /// Manage the users of Macs, too: their channels are offered in the enrolment profile.
-        user_channels: bool = false;
-        /// Have devices that enrol from now on sign their messages, and take the signature for the client certificate where a reverse
-        /// proxy (`proxies`) ends TLS and passes none on.
-        sign_messages: bool = false;
-        /// Enrolment from Setup Assistant.
-        automated: Automated = Automated::default();
-        /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
-        apns: Apns = Apns::default();
-    }
-}
-
-settings! {
-    /// Enrolment from Setup Assistant.
-    Automated {
-        /// A person has to sign in; else every device enrols whose serial number the organisation lists.
-        require_sign_in: bool = true;
-        /// Version that a Mac installs first when it has an older one and can; empty means none. It must be on offer for the model.
-        macos_version: String = String::new();
-        /// The same for iPhones and iPads.
-        ios_version: String = String::new();
-        /// Address of the profile with the Platform SSO extension that Macs set up before they enrol (macOS 26); needs the package, too.
-        platform_sso_profile_url: String = String::new();
-        /// Address of the manifest of the package with that extension.
-        platform_sso_manifest_url: String = String::new();
-        /// Minutes after which Setup Assistant goes on although not everything is installed.
-        await_minutes: u32 = 15;
-        /// PEM file with the CA whose devices may describe themselves, in the place of Apple's iPhone Device CA: for tests only.
-        device_ca_file: Option<PathBuf> = None;
-    }
-}
-
-settings! {
     /// Windows.
     Windows {
         /// The server's name in the device's tree (`DMClient/Provider/<id>`); enrolled devices keep the one that they enrolled with.
@@ -300,18 +261,6 @@ settings! {
         token_url: String = "https://login.live.com/accesstoken.srf".into();
         /// Host name endings that channel URIs may have.
         channel_hosts: Vec<String> = vec![".notify.windows.com".into()];
-    }
-}
-
-settings! {
-    /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
-    Apns {
-        /// The service; `:2197` after the host where a firewall keeps port 443 closed.
-        url: String = "https://api.push.apple.com".into();
-        /// PEM file: the root that the service's certificate has to chain to; default: the system's roots.
-        root_file: Option<PathBuf> = None;
-        /// For how long the service keeps a wake for a device that is off, in hours.
-        expiration_hours: u32 = 168;
     }
 }
 

@@ -71,4 +71,6 @@ ids! {
     CommandId,
     /// A signal receiver.
     ReceiverId,
+    /// This server as Apple Business Manager knows it.
+    AdeServerId,
 }

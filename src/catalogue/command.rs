@@ -4,6 +4,7 @@ use serde::Deserialize;
 
 use super::edition::{self, Family};
 use super::node::{self, Format, Scope, Vars};
+use super::payload::{Range, range};
 use super::version::OsVersion;
 
 /// A command: one `Exec` on one node, one request, or either by platform.
@@ -28,6 +29,18 @@ pub struct CommandRow {
     /// The platforms that have the request; all of Apple's when empty.
     #[serde(default)]
     pub platforms: Vec<String>,
+    /// The versions of macOS that have the request; all when it is not given.
+    #[serde(default, deserialize_with = "range")]
+    pub macos: Option<Range>,
+    /// The same of iOS and iPadOS.
+    #[serde(default, deserialize_with = "range")]
+    pub ios: Option<Range>,
+    /// iPhones and iPads obey only when they are supervised.
+    #[serde(default)]
+    pub supervised: bool,
+    /// Only Macs with Apple silicon obey.
+    #[serde(default)]
+    pub silicon: bool,
     /// Format on the wire; [`Format::Null`] has no data.
     #[serde(default = "null")]
     pub format: Format,
@@ -88,10 +101,15 @@ impl CommandRow {
         self.data.as_ref().map(|data| data.replace("{provider}", vars.provider))
     }
 
-    /// Whether Windows of this version has the command; unknown versions are taken to have it.
+    /// Whether the system of this version has the command; unknown versions are taken to have it.
     #[must_use]
-    pub fn supports(&self, os_version: &str) -> bool {
-        OsVersion::parse(os_version).is_none_or(|version| version.has(&self.since))
+    pub fn supports(&self, platform: &str, os_version: &str) -> bool {
+        let Some(version) = OsVersion::parse(os_version) else { return true };
+        match platform {
+            "macos" => self.macos.is_none_or(|range| range.has(version)),
+            "ios" => self.ios.is_none_or(|range| range.has(version)),
+            _ => version.has(&self.since),
+        }
     }
 
     /// Whether that edition of Windows (a SKU number) has the command; unknown editions are taken to have it.

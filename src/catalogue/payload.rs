@@ -108,7 +108,7 @@ pub struct KeyRow {
 }
 
 /// Reads `14.0`, `14.0-27.0` or `none`.
-fn range<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Range>, D::Error> {
+pub(super) fn range<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Option<Range>, D::Error> {
     let text = String::deserialize(deserializer)?;
     if text == "none" {
         return Ok(Some(Range::default()));

@@ -1,13 +1,18 @@
 //! `muster apple`.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ca::{KeyText, read_file, read_key, request_pem};
 use crate::app::App;
+use crate::domain::apple::ade::Device;
 use crate::service::Result;
+use crate::service::apple::ade;
 use crate::service::apple::push_certificate::{self, Import, Vendor};
+use crate::wire::apple::ade::LONGEST_TOKEN;
 
 /// Where orders from the command line come from.
 const ORIGIN: &str = "local";
@@ -44,6 +49,64 @@ pub enum Command {
     /// Shows the push certificate, and what to do about it
     #[command(name = "push-status")]
     Status,
+    /// Prints the certificate that Apple Business Manager wants for a server (PEM); makes the server with the first call
+    #[command(name = "ade-key")]
+    AdeKey {
+        /// Name of the server, ours
+        #[arg(default_value = ADE_NAME)]
+        name: String,
+        /// Makes another key: a token that is on its way is void
+        #[arg(long)]
+        fresh: bool,
+    },
+    /// Puts the server token in force that Apple Business Manager gave
+    #[command(name = "ade-token")]
+    AdeToken {
+        /// The file (…_smime.p7m)
+        #[arg(value_name = "FILE", value_parser = read_token)]
+        file: KeyText,
+        /// Name of the server
+        #[arg(long, default_value = ADE_NAME)]
+        name: String,
+        /// Takes a token for another server than before: the list of devices is read anew
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Shows the servers of Apple Business Manager, and what to do about them
+    #[command(name = "ade-status")]
+    AdeStatus,
+    /// Reads the list of devices now, and has Apple tell them where to enrol
+    #[command(name = "ade-sync")]
+    AdeSync {
+        /// Name of the server
+        #[arg(default_value = ADE_NAME)]
+        name: String,
+    },
+    /// Shows the devices that Apple Business Manager lists, by serial number, 500 at a time
+    #[command(name = "ade-devices")]
+    AdeDevices {
+        /// The last serial number of the page before
+        #[arg(long, default_value = "")]
+        after: String,
+    },
+    /// Forgets a server with its key, token and list; enrolled devices stay
+    #[command(name = "ade-remove")]
+    AdeRemove {
+        /// Name of the server
+        name: String,
+    },
+}
+
+/// The server of an organisation that has one.
+const ADE_NAME: &str = "default";
+
+/// A token file is text; in DER it is carried in base64, which is taken as well.
+fn read_token(path: &str) -> std::result::Result<KeyText, String> {
+    let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+    if bytes.len() > LONGEST_TOKEN {
+        return Err(format!("{path}: too long for a token"));
+    }
+    Ok(KeyText::new(String::from_utf8(bytes).unwrap_or_else(|binary| STANDARD.encode(binary.as_bytes()))))
 }
 
 pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
@@ -60,5 +123,33 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             json!(push_certificate::import(app, import, actor, ORIGIN).await?)
         }
         Command::Status => json!(push_certificate::status(app).await?),
+        Command::AdeKey { name, fresh } => ade::request(app, name, fresh, actor, ORIGIN).await?.into(),
+        Command::AdeToken { file, name, replace } => {
+            let import = ade::Import { name, file: file.secret().expose().to_vec(), replace };
+            json!(ade::import(app, import, actor, ORIGIN).await?)
+        }
+        Command::AdeStatus => json!(ade::status(app).await?),
+        Command::AdeSync { name } => json!(ade::sync(app, &name, actor, ORIGIN).await?),
+        Command::AdeDevices { after } => {
+            ade::devices(app, after).await?.into_iter().map(|(device, server)| show(&device, &server)).collect()
+        }
+        Command::AdeRemove { name } => {
+            ade::remove(app, name, actor, ORIGIN).await?;
+            Value::Null
+        }
+    })
+}
+
+fn show(device: &Device, server: &str) -> Value {
+    json!({
+        "serial": device.serial,
+        "model": device.model,
+        "family": device.family,
+        "os": device.os,
+        "asset_tag": device.asset_tag,
+        "profile": device.profile_status,
+        "assigned_at": device.assigned_at.map(|at| at.to_string()),
+        "migrate_until": device.migration_deadline.map(|at| at.to_string()),
+        "server": server,
     })
 }

@@ -153,6 +153,10 @@ pub enum Command {
 pub struct KeyText(String);
 
 impl KeyText {
+    pub(super) fn new(text: String) -> Self {
+        Self(text)
+    }
+
     pub(super) fn secret(&self) -> Secret {
         Secret::new(self.0.as_bytes().to_vec())
     }

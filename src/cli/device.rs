@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::find;
 use crate::app::App;
 use crate::catalogue::catalogue;
+use crate::domain::apple::escrow::Kind;
 use crate::domain::command::{self, Verb};
 use crate::domain::compliance::Status;
 use crate::domain::device::State;
@@ -58,6 +59,14 @@ pub enum Command {
     Cancel {
         /// Its id
         order: String,
+    },
+    /// Shows which secrets are kept of a device, or one of them; who read it is in the audit log
+    Secret {
+        /// Id, name or serial number
+        device: String,
+        /// fv-prk (recovery key of FileVault), recovery-lock, or next-recovery-lock (told, not confirmed)
+        #[arg(value_parser = read_kind)]
+        kind: Option<Kind>,
     },
     /// Tells a device to leave: its profiles and certificates go, its owner's data stay
     Retire {
@@ -125,6 +134,10 @@ fn read_value(text: &str) -> std::result::Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+fn read_kind(text: &str) -> std::result::Result<Kind, String> {
+    Kind::parse(text).filter(|kind| kind.is_for_people()).ok_or_else(|| "use fv-prk, recovery-lock or next-recovery-lock".into())
+}
+
 fn read_state(text: &str) -> std::result::Result<State, String> {
     State::parse(text).ok_or_else(|| "use managed, retiring or retired".into())
 }
@@ -179,6 +192,13 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Err(Error::NotFound(_)) => Err(find::missing("order", &order, "device orders DEVICE")),
             cancelled => Ok(show_order(&cancelled?)),
         },
+        Command::Secret { device, kind } => {
+            let found = find::device(app, &device).await?;
+            match kind {
+                None => Ok(json!(device::secrets(app, &found.id).await?)),
+                Some(kind) => Ok(String::from_utf8_lossy(device::reveal(app, &found.id, kind, &by).await?.expose()).into()),
+            }
+        }
         Command::Retire { device, give_up } => {
             let found = find::device(app, &device).await?;
             device::retire(app, &found.id, actor, &by.origin).await?;

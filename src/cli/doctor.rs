@@ -125,6 +125,7 @@ async fn check_instance(config: &Config, found: &mut Findings) {
                 found.add("same hardware", State::Warning, text);
             }
             check_push(&status, found);
+            check_business_manager(&status, found);
             check_authority(&status, found);
             if text("version") != env!("CARGO_PKG_VERSION") {
                 found.add("version", State::Warning, format!("the running server is {}: restart it", text("version")));
@@ -172,6 +173,20 @@ fn check_push(status: &serde_json::Value, found: &mut Findings) {
         }
         None => {
             found.add("apple push", State::Ok, format!("{topic} until {}", of("not_after").and_then(|v| v.as_str()).unwrap_or_default()))
+        }
+    }
+}
+
+/// Whether Apple Business Manager takes our tokens.
+fn check_business_manager(status: &serde_json::Value, found: &mut Findings) {
+    for server in status.get("apple_ade").and_then(|v| v.as_array()).into_iter().flatten() {
+        let of = |key: &str| server.get(key).and_then(|v| v.as_str());
+        let check = format!("apple business manager: {}", of("name").unwrap_or_default());
+        let ended = server.get("days_left").and_then(serde_json::Value::as_i64).is_some_and(|days| days < 0);
+        match (of("alarm"), of("advice")) {
+            (Some(alarm), _) => found.add(check, State::Wrong, alarm),
+            (None, Some(advice)) => found.add(check, if ended { State::Wrong } else { State::Warning }, advice),
+            (None, None) => found.add(check, State::Ok, format!("{} devices", server.get("devices").unwrap_or(&serde_json::Value::Null))),
         }
     }
 }

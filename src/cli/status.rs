@@ -7,7 +7,7 @@ use openssl::x509::X509;
 use serde_json::{Value, json};
 
 use crate::app::App;
-use crate::service::apple::push_certificate;
+use crate::service::apple::{ade, push_certificate};
 use crate::service::pki::authority;
 use crate::service::{self, device, health};
 use crate::store::Location;
@@ -27,6 +27,7 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "pki": app.config.pki_url(),
         "time": app.now().to_string(),
         "apple_push": push_certificate::status(app).await?,
+        "apple_ade": ade::status(app).await?,
         "contested_hardware": device::contested(app).await?,
         "authority": authority_says(app).await?,
     }))

@@ -170,6 +170,32 @@ fn check_automated(config: &Config, found: &mut Findings) {
     for (key, url) in urls {
         found.require(url.is_empty() || outside(url), key, url, "must be empty or an https URL");
     }
+    found.require(outside(&automated.service_url), "apple.automated.service_url", &automated.service_url, "must be an https URL");
+    let profile = &automated.profile;
+    let named = |text: &str, most: usize| text.len() <= most && !text.chars().any(char::is_control);
+    found.require(
+        !profile.name.is_empty() && named(&profile.name, 125),
+        "apple.automated.profile.name",
+        &profile.name,
+        "must have 1 to 125 characters",
+    );
+    for (key, text) in [
+        ("department", &profile.department),
+        ("support_phone_number", &profile.support_phone_number),
+        ("support_email_address", &profile.support_email_address),
+    ] {
+        found.require(named(text, 250), &format!("apple.automated.profile.{key}"), text, "must have at most 250 characters");
+    }
+    for (key, text) in [("language", &profile.language), ("region", &profile.region)] {
+        let code = text.len() <= 16 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
+        found.require(code, &format!("apple.automated.profile.{key}"), text, "must be a code such as en or DE");
+    }
+    let placed = !profile.auto_advance || !profile.language.is_empty() && !profile.region.is_empty();
+    found.require(placed, "apple.automated.profile.auto_advance", "true", "needs language and region");
+    for pane in &profile.skip_setup_items {
+        let word = (1..=64).contains(&pane.len()) && pane.bytes().all(|b| b.is_ascii_alphanumeric());
+        found.require(word, "apple.automated.profile.skip_setup_items", pane, "must be skip keys of letters and digits, such as AppleID");
+    }
     let both = automated.platform_sso_profile_url.is_empty() == automated.platform_sso_manifest_url.is_empty();
     found.require(both, "apple.automated.platform_sso_manifest_url", "", "must be given together with the profile's URL");
 }

@@ -61,6 +61,8 @@ words! {
         Registration = "registration",
         /// An OCSP responder of ours.
         OcspResponder = "ocsp-responder",
+        /// What devices encrypt their recovery keys for.
+        Escrow = "escrow",
     }
 }
 
@@ -68,7 +70,7 @@ impl Purpose {
     /// Whether the holder is a part of this server rather than somebody who enrolled.
     #[must_use]
     pub fn is_ours(self) -> bool {
-        matches!(self, Self::Server | Self::Authority | Self::Registration | Self::OcspResponder)
+        matches!(self, Self::Server | Self::Authority | Self::Registration | Self::OcspResponder | Self::Escrow)
     }
 }
 

@@ -37,10 +37,17 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: APN Apple push, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
+// Areas: ADE Apple Business Manager, APN Apple push, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
+    AdeAccessDenied = "ADE0006", "Apple Business Manager does not take the server token (any more); download another one for the same server and bring it with `muster apple ade-token`";
+    AdeNameInvalid = "ADE0001", "a server of Apple Business Manager is named with 1 to 40 lower-case letters, digits and hyphens";
+    AdeServerChanged = "ADE0004", "the token is for another server of Apple Business Manager than the one before it; `--replace` takes it and reads the list of devices anew";
+    AdeServerUnknown = "ADE0002", "no server of Apple Business Manager has that name; `muster apple ade-status` shows those that are there, `muster apple ade-key` makes one";
+    AdeTermsOpen = "ADE0005", "Apple has new terms: an administrator has to accept them in Apple Business Manager";
+    AdeTokenMissing = "ADE0007", "the server has no token yet: give its certificate (`muster apple ade-key`) to Apple Business Manager and bring what it gives with `muster apple ade-token`";
+    AdeTokenRefused = "ADE0003", "the server token is not taken; the reason says why";
     AuditHeadDiffers = "AUD0004", "the newest row of the audit log is not the one that was written last";
     AuditHeadForeign = "AUD0006", "the head of the audit log was not written by a server that holds the master key: rows may have been made anew; compare with a backup";
     AuditHeadMissing = "AUD0009", "the end of the audit log is missing in the database: somebody took it away; restore a backup";
@@ -101,6 +108,8 @@ refusals! {
     MessageSignatureOld = "MGT0022", "the message was signed too long ago or in the future; set the device's clock";
     MessageSignatureUsed = "MGT0023", "the signed message was received before; the device has to sign it again";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
+    OrderNeedsSilicon = "CMD0006", "only Macs with Apple silicon know the order";
+    OrderNeedsSupervision = "CMD0007", "iPhones and iPads obey the order only when they are supervised: enrol them from Setup Assistant by Apple Business Manager, or with Apple Configurator";
     OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";
     OrderUnknown = "CMD0001", "the catalogue has no such order; muster device orders --known shows them";

@@ -1,14 +1,16 @@
-//! What a device's work leaves behind beside its own records: challenges, and certificates that are not needed any more.
+//! What a device's work leaves behind beside its own records: challenges, secrets, and certificates that are not needed any more.
 
 use serde_json::json;
 
 use crate::clock::Time;
+use crate::domain::apple::escrow::Kind;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::domain::scep::Challenge;
-use crate::ids::{CertificateId, DeviceId, ProfileId};
+use crate::ids::{CertificateId, DeviceId, EnrollmentId, ProfileId};
 use crate::service::pki::authorize::scep_challenge;
 use crate::service::pki::revoke;
+use crate::store::apple::secrets;
 use crate::store::certificates::Live;
 use crate::store::{self, Tx, audit};
 
@@ -34,6 +36,33 @@ pub enum Effect {
         keep: Option<CertificateId>,
         /// Why.
         reason: RevocationReason,
+    },
+    /// A secret that the device entrusts to the server, or gets from it.
+    Keep {
+        /// The enrolment.
+        enrollment: EnrollmentId,
+        /// What.
+        kind: Kind,
+        /// The secret, sealed.
+        sealed: Vec<u8>,
+        /// As in [`secrets::upsert_secret`].
+        source: Option<String>,
+    },
+    /// A secret that is not needed any more.
+    Forget {
+        /// The enrolment.
+        enrollment: EnrollmentId,
+        /// What.
+        kind: Kind,
+    },
+    /// A secret that is in force now, in the place of another.
+    Promote {
+        /// The enrolment.
+        enrollment: EnrollmentId,
+        /// What it was kept as.
+        from: Kind,
+        /// What it is.
+        to: Kind,
     },
 }
 
@@ -63,6 +92,19 @@ impl Effect {
                 let which = |c: &Certificate| c.grant.payload.as_deref() == Some(payload) && keep.as_ref() != Some(&c.id);
                 revoke::revoke_live_in(tx, &live, which, *reason, &actor, origin, now)?;
                 Ok(())
+            }
+            Self::Keep { enrollment, kind, sealed, source } => {
+                if !secrets::upsert_secret(tx, enrollment, *kind, sealed, source.as_deref(), now)? {
+                    return Ok(());
+                }
+                let entry = Entry::new(&actor, "escrow.keep", format!("enrollment:{enrollment}"), origin).after(&json!({ "kind": kind }));
+                audit::append(tx, &entry, now)
+            }
+            Self::Forget { enrollment, kind } => secrets::delete_secret(tx, enrollment, *kind),
+            Self::Promote { enrollment, from, to } => {
+                secrets::promote_secret(tx, enrollment, *from, *to, now)?;
+                let entry = Entry::new(&actor, "escrow.promote", format!("enrollment:{enrollment}"), origin);
+                audit::append(tx, &entry.after(&json!({ "from": from, "to": to })), now)
             }
         }
     }

@@ -161,6 +161,7 @@ diesel::table! {
         enrollment_id -> Text,
         kind -> Text,
         sealed_value -> Binary,
+        source -> Nullable<Text>,
         escrowed_at -> BigInt,
     }
 }
@@ -343,6 +344,48 @@ diesel::table! {
         alarm_at -> Nullable<BigInt>,
         warned_days -> Nullable<BigInt>,
         created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    ade_servers (id) {
+        id -> Text,
+        name -> Text,
+        sealed_key -> Binary,
+        certificate -> Binary,
+        sealed_token -> Nullable<Binary>,
+        token_ends_at -> Nullable<BigInt>,
+        warned_days -> Nullable<BigInt>,
+        server_uuid -> Nullable<Text>,
+        organisation -> Nullable<Text>,
+        phase -> Text,
+        cursor -> Text,
+        generation -> BigInt,
+        profile_uuid -> Nullable<Text>,
+        profile_hash -> Nullable<Text>,
+        synced_at -> Nullable<BigInt>,
+        wait_until -> Nullable<BigInt>,
+        alarm -> Nullable<Text>,
+        alarm_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    ade_devices (serial) {
+        serial -> Text,
+        server_id -> Text,
+        model -> Nullable<Text>,
+        description -> Nullable<Text>,
+        color -> Nullable<Text>,
+        asset_tag -> Nullable<Text>,
+        os -> Nullable<Text>,
+        family -> Nullable<Text>,
+        profile_status -> Nullable<Text>,
+        profile_uuid -> Nullable<Text>,
+        assigned_at -> Nullable<BigInt>,
+        migration_deadline -> Nullable<BigInt>,
+        generation -> BigInt,
     }
 }
 
@@ -540,6 +583,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     authorities,
     service_keys,
     apple_push,
+    ade_servers,
+    ade_devices,
     certificates,
     authority_requests,
     crls,

@@ -18,6 +18,10 @@ pub const SIGNING_KEY: &str = "signing_keys.sealed_key";
 pub const RECEIVER_AUTHORIZATION: &str = "receivers.sealed_authorization";
 /// Purpose of the sealed private keys of push certificates.
 pub const APPLE_PUSH_KEY: &str = "apple_push.sealed_key";
+/// Purpose of the sealed private keys that open server tokens of Apple Business Manager.
+pub const ADE_KEY: &str = "ade_servers.sealed_key";
+/// Purpose of these tokens, sealed.
+pub const ADE_TOKEN: &str = "ade_servers.sealed_token";
 /// Purpose of sealed private keys of authorities.
 pub const AUTHORITY_KEY: &str = "authorities.sealed_key";
 /// Purpose of sealed private keys of authorities that wait for their certificate.
@@ -64,6 +68,8 @@ pub struct Column {
 
 /// All sealed columns; a test compares them with the schema.
 pub const COLUMNS: &[Column] = &[
+    Column { table: "ade_servers", key: "id", column: "sealed_key", purpose: ADE_KEY },
+    Column { table: "ade_servers", key: "id", column: "sealed_token", purpose: ADE_TOKEN },
     Column { table: "apple_channels", key: "id", column: "sealed_push", purpose: APPLE_PUSH },
     Column { table: "apple_push", key: "slot", column: "sealed_key", purpose: APPLE_PUSH_KEY },
     Column { table: "apple_secrets", key: "id", column: "sealed_value", purpose: APPLE_SECRET },

@@ -2,10 +2,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
+mod apple_ade;
 mod apple_automated;
 mod apple_captures;
 mod apple_checkin;
 mod apple_enroll;
+mod apple_escrow;
 mod apple_manage;
 mod apple_payloads;
 mod apple_push;

@@ -110,7 +110,7 @@ both_backends! {
         let id = enrolled(&store).await;
         let keep = async |kind: Kind, value: &'static [u8], at: Time| {
             let id = id.clone();
-            store.write(move |tx| secrets::upsert_secret(tx, &id, kind, value, at)).await.unwrap();
+            store.write(move |tx| secrets::upsert_secret(tx, &id, kind, value, None, at).map(|_| ())).await.unwrap();
         };
         keep(Kind::Bootstrap, b"one", NOW).await;
         keep(Kind::Bootstrap, b"two", NOW.plus(1)).await;

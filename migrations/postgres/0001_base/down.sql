@@ -10,6 +10,8 @@ DROP TABLE scep_challenges;
 DROP TABLE ocsp_responses;
 DROP TABLE crls;
 DROP TABLE certificates;
+DROP TABLE ade_devices;
+DROP TABLE ade_servers;
 DROP TABLE apple_push;
 DROP TABLE service_keys;
 DROP TABLE authorities;

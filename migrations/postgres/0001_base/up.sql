@@ -173,6 +173,7 @@ CREATE TABLE apple_secrets (
     enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,
     kind TEXT NOT NULL,
     sealed_value BYTEA NOT NULL,
+    source TEXT,
     escrowed_at BIGINT NOT NULL
 );
 CREATE INDEX apple_secrets_by_enrollment ON apple_secrets (enrollment_id, kind);
@@ -358,6 +359,47 @@ CREATE TABLE apple_push (
     warned_days BIGINT,
     created_at BIGINT NOT NULL
 );
+
+-- This server as Apple Business Manager knows it: its token, and how far the list of its devices was read.
+CREATE TABLE ade_servers (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE,
+    sealed_key BYTEA NOT NULL,
+    certificate BYTEA NOT NULL,
+    sealed_token BYTEA,
+    token_ends_at BIGINT,
+    warned_days BIGINT,
+    server_uuid TEXT,
+    organisation TEXT,
+    phase TEXT NOT NULL,
+    cursor TEXT NOT NULL,
+    generation BIGINT NOT NULL,
+    profile_uuid TEXT,
+    profile_hash TEXT,
+    synced_at BIGINT,
+    wait_until BIGINT,
+    alarm TEXT,
+    alarm_at BIGINT,
+    created_at BIGINT NOT NULL
+);
+
+-- The organisation's Apple devices, by that list.
+CREATE TABLE ade_devices (
+    serial TEXT NOT NULL PRIMARY KEY,
+    server_id TEXT NOT NULL REFERENCES ade_servers (id),
+    model TEXT,
+    description TEXT,
+    color TEXT,
+    asset_tag TEXT,
+    os TEXT,
+    family TEXT,
+    profile_status TEXT,
+    profile_uuid TEXT,
+    assigned_at BIGINT,
+    migration_deadline BIGINT,
+    generation BIGINT NOT NULL
+);
+CREATE INDEX ade_devices_by_server ON ade_devices (server_id, serial);
 
 CREATE TABLE certificates (
     id TEXT NOT NULL PRIMARY KEY,

@@ -48,6 +48,8 @@ pub struct Target<'a> {
     pub root: &'a [u8],
     /// The authority's own certificate, DER.
     pub issuing: &'a [u8],
+    /// The certificate for which recovery keys are encrypted, DER.
+    pub escrow: &'a [u8],
     /// Where SCEP requests go.
     pub scep_url: &'a str,
     /// The authority's name.
@@ -91,6 +93,7 @@ pub fn system(platform: Platform) -> Option<System> {
 enum Which {
     Root,
     Issuing,
+    Escrow,
 }
 
 /// `trusted-certificate`.
@@ -159,6 +162,7 @@ impl Trusted {
         match (self.authority, &self.certificate) {
             (Some(Which::Root), None) => Ok((ROOT, target.root.to_vec())),
             (Some(Which::Issuing), None) => Ok((INTERMEDIATE, target.issuing.to_vec())),
+            (Some(Which::Escrow), None) => Ok((INTERMEDIATE, target.escrow.to_vec())),
             (None, Some(pem)) => {
                 let wrong = |_| "certificate: not a certificate in PEM".to_owned();
                 let certificate = X509::from_pem(pem.as_bytes()).map_err(wrong)?;
@@ -415,6 +419,7 @@ pub fn check(payloads: &[Payload], platform: Platform, catalogue: &Catalogue) ->
         generation: &|_| String::new(),
         root: &[],
         issuing: &[],
+        escrow: &[],
         scep_url: "https://check/scep",
         authority: "check",
         variables: &variables,

@@ -11,5 +11,15 @@ words! {
         FileVault = "fv-prk",
         /// The password of recoveryOS.
         RecoveryLock = "recovery-lock",
+        /// The password of recoveryOS that the Mac was told and has not confirmed: it may be in force already.
+        NextRecoveryLock = "next-recovery-lock",
+    }
+}
+
+impl Kind {
+    /// Whether people use it; tokens are given to the device only.
+    #[must_use]
+    pub fn is_for_people(self) -> bool {
+        matches!(self, Self::FileVault | Self::RecoveryLock | Self::NextRecoveryLock)
     }
 }

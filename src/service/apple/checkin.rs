@@ -183,7 +183,7 @@ impl At<'_> {
                     channels::claim_update(tx, &channel)?
                 }
                 if let Some(unlock) = &unlock {
-                    secrets::upsert_secret(tx, &id, Kind::Unlock, unlock, now)?;
+                    secrets::upsert_secret(tx, &id, Kind::Unlock, unlock, None, now)?;
                 }
                 activate(tx, &id, &user)?;
                 enrollments::update_work_at(tx, &id, Some(now))?;
@@ -224,7 +224,9 @@ impl At<'_> {
             .store
             .write(move |tx| {
                 match &sealed {
-                    Some(sealed) => secrets::upsert_secret(tx, &id, Kind::Bootstrap, sealed, now)?,
+                    Some(sealed) => {
+                        secrets::upsert_secret(tx, &id, Kind::Bootstrap, sealed, None, now)?;
+                    }
                     None => secrets::delete_secret(tx, &id, Kind::Bootstrap)?,
                 }
                 audit::append(tx, &entry, now)

@@ -1,10 +1,12 @@
 //! Apple devices: macOS, iOS and iPadOS.
 
+pub mod ade;
 pub mod checkin;
 pub mod commands;
 pub mod connect;
 pub mod declarations;
 pub mod enroll;
+mod escrow;
 pub mod identity;
 pub mod push_certificate;
 pub(in crate::service) mod turn;

@@ -73,7 +73,7 @@ impl Order {
                 let request = request.ok_or_else(|| refuse(format!("{id}: takes no values on {platform}")))?;
                 let keys = request.order(&values, platform).map_err(refuse)?;
                 let operation = Operation::Request(Request { request: row.request.clone(), keys, once: request.once() });
-                Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: None })
+                Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row) })
             }
             Self::Custom(_) if platform.is_apple() => Err(Error::Invalid(Refusal::OrderUnknown, format!("{platform} has no nodes"))),
             Self::Known(id) => {
@@ -123,6 +123,25 @@ fn reachable(conn: &mut Conn, device: &DeviceId) -> store::Result<Enrollment> {
         .ok_or_else(|| Refusal::DeviceNotManaged.into())
 }
 
+/// Whether the device can do what the row says, as far as is known of it.
+fn fits(conn: &mut Conn, row: &CommandRow, device: &DeviceId) -> store::Result<()> {
+    let known = devices::load_device(conn, device)?;
+    let platform = known.platform.as_str();
+    let (version, edition) = (known.os_version.as_deref(), known.os_edition.as_deref());
+    if version.is_some_and(|version| !row.supports(platform, version)) || edition.is_some_and(|edition| !row.has_edition(edition)) {
+        return Err(Refusal::OrderUnsupported.into());
+    }
+    let facts = facts::list_for_device(conn, device)?;
+    let denies = |name: &str| facts.get(name).is_some_and(|fact| fact.value.as_deref() == Some("false"));
+    if row.supervised && platform == "ios" && denies("apple.supervised") {
+        return Err(Refusal::OrderNeedsSupervision.into());
+    }
+    if row.silicon && denies("apple.apple-silicon") {
+        return Err(Refusal::OrderNeedsSilicon.into());
+    }
+    Ok(())
+}
+
 /// Wakes the device, where that is set up and it has a channel; whether it was.
 fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) -> store::Result<bool> {
     if enrollment.platform == Platform::Windows && enrollment.channel_uri.is_none() {
@@ -152,11 +171,8 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
         .store
         .write(move |tx| {
             let enrollment = reachable(tx.conn(), &device)?;
-            let known = devices::load_device(tx.conn(), &device)?;
-            let (version, edition) = (known.os_version.as_deref(), known.os_edition.as_deref());
-            let has = |row: &CommandRow| version.is_none_or(|v| row.supports(v)) && edition.is_none_or(|e| row.has_edition(e));
-            if !ready.row.is_none_or(has) {
-                return Err(Refusal::OrderUnsupported.into());
+            if let Some(row) = ready.row {
+                fits(tx.conn(), row, &device)?;
             }
             let command = Command {
                 id: id.clone(),

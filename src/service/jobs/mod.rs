@@ -54,6 +54,7 @@ macro_rules! jobs {
 }
 
 jobs! {
+    ade = "ade",
     audit = "audit",
     certificates = "certificates",
     compliance = "compliance",

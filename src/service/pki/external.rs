@@ -178,7 +178,7 @@ async fn put_to_work(
         let chain: Vec<Vec<u8>> = [&record.certificate].into_iter().chain(&record.upper_chain).cloned().collect();
         let authority = Authority::build(&sealer, &base, &record, &[], &chain)?;
         let spki = SigningKey::generate(KeyAlgorithm::Rsa2048)?.spki()?;
-        let mut purposes = vec![Purpose::OcspResponder, Purpose::Registration];
+        let mut purposes = vec![Purpose::OcspResponder, Purpose::Registration, Purpose::Escrow];
         if certifies_server {
             purposes.push(Purpose::Server);
         }

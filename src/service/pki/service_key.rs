@@ -18,9 +18,15 @@ use crate::store::{authorities, certificates};
 /// Life of our own server certificates, in days (Apple accepts no more than 825).
 const SERVER_DAYS: u32 = 397;
 
-/// The key algorithm of service certificates: SCEP clients encrypt with RSA only; the others sign, and P-256 is the cheapest.
+/// Life of the certificate for which recovery keys are encrypted, in days: another one means another profile for each Mac.
+const ESCROW_DAYS: u32 = 3650;
+
+/// The key algorithm of service certificates: devices encrypt with RSA only; the others sign, and P-256 is the cheapest.
 pub(super) fn algorithm(purpose: Purpose) -> KeyAlgorithm {
-    if purpose == Purpose::Registration { KeyAlgorithm::Rsa2048 } else { KeyAlgorithm::P256 }
+    match purpose {
+        Purpose::Registration | Purpose::Escrow => KeyAlgorithm::Rsa2048,
+        _ => KeyAlgorithm::P256,
+    }
 }
 
 /// Makes the service certificates that are missing or come near their end: an OCSP responder for each authority, a SCEP registration
@@ -43,6 +49,7 @@ pub async fn renew(app: &App) -> Result<()> {
         let mut wanted = vec![(Purpose::OcspResponder, config.ocsp_responder_days)];
         if authority.kind == Kind::Issuing && authority.status != Status::Revoked {
             wanted.push((Purpose::Registration, config.ra_days));
+            wanted.push((Purpose::Escrow, ESCROW_DAYS));
         }
         if first_issuing.as_ref() == Some(&authority.id) {
             wanted.push((Purpose::Server, SERVER_DAYS));
@@ -93,6 +100,7 @@ pub(super) fn grant(authority: &str, organisation: &str, purpose: Purpose, days:
             names.iter().find(says).cloned().unwrap_or_else(|| organisation.to_owned())
         }
         Purpose::Registration => format!("SCEP registration authority of {authority}"),
+        Purpose::Escrow => format!("Recovery key escrow of {authority}"),
         _ => format!("OCSP responder of {authority}"),
     };
     let common_name: String = common_name.chars().take(64).collect();
@@ -107,6 +115,10 @@ pub(super) fn grant(authority: &str, organisation: &str, purpose: Purpose, days:
         }
         Purpose::Registration => {
             grant.extended_key_usages = Vec::new();
+        }
+        Purpose::Escrow => {
+            grant.extended_key_usages = Vec::new();
+            grant.key_usages = vec![KeyUsage::KeyEncipherment];
         }
         _ => {
             grant.extended_key_usages = vec![usage::OCSP_SIGNING.to_owned()];

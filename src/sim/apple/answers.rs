@@ -41,7 +41,9 @@ fn one(query: &str, machine: &Machine, settings: &Settings) -> Option<Value> {
         "IsSupervised" => Some(machine.supervised.into()),
         "AwaitingConfiguration" => Some(machine.awaiting.into()),
         "IsMultiUser" | "IsMDMLostModeEnabled" | "IsDeviceLocatorServiceEnabled" | "IsCloudBackupEnabled" if !mac => Some(false.into()),
-        "IsActivationLockSupported" | "IsAppleSilicon" | "HasBattery" | "SupportsiOSAppInstalls" if mac => Some(true.into()),
+        // `Mac14,2`; Intel's are called `MacBookPro16,1` and the like.
+        "IsAppleSilicon" if mac => Some(machine.product.starts_with("Mac1").into()),
+        "IsActivationLockSupported" | "HasBattery" | "SupportsiOSAppInstalls" if mac => Some(true.into()),
         "PINRequiredForDeviceLock" | "PINRequiredForEraseDevice" if mac => Some(false.into()),
         "SystemIntegrityProtectionEnabled" if mac => Some(settings.integrity.into()),
         "LocalHostName" | "HostName" if mac => text(&machine.name),
@@ -87,7 +89,7 @@ pub fn security_info(machine: &Machine, settings: &Settings, profiles: &Store) -
                 .with("SecureBoot", Dict::new().with("SecureBootLevel", "full").with("ExternalBootLevel", "disallowed"))
                 .with("RemoteDesktopEnabled", false)
                 .with("AuthenticatedRootVolumeEnabled", true)
-                .with("IsRecoveryLockEnabled", false);
+                .with("IsRecoveryLockEnabled", settings.recovery_lock.is_some());
             info.insert_some("FDE_PersonalRecoveryKeyCMS", escrowed(settings, profiles)?.map(Data));
             info
         }

@@ -241,6 +241,7 @@ impl Device {
                 Ok(Dict::new())
             }
             "RotateFileVaultKey" if mac => self.rotate_recovery_key(body),
+            "SetRecoveryLock" if mac => self.set_recovery_lock(body),
             unknown => Err(Refused::command(UNKNOWN, format!("Unknown command: {unknown} <MDMClientError:91>")).into()),
         }
     }
@@ -258,6 +259,20 @@ impl Device {
         } else {
             self.profiles.installed.remove(identifier);
         }
+        Ok(Dict::new())
+    }
+
+    fn set_recovery_lock(&mut self, body: &Dict) -> Result<Dict, Reply> {
+        let new = body.string("NewPassword").ok_or(Reply::Unreadable)?;
+        let given = body.string("CurrentPassword");
+        if self.settings.recovery_lock.as_deref().is_some_and(|current| given != Some(current)) {
+            return Err(Refused::command(UNUSABLE, "The current password is incorrect.").into());
+        }
+        let right = (8..=32).contains(&new.len()) && new.bytes().all(|b| (0x20..0x7f).contains(&b));
+        if !new.is_empty() && !right {
+            return Err(Refused::command(UNUSABLE, "The new password is not acceptable.").into());
+        }
+        self.settings.recovery_lock = Some(new.to_owned()).filter(|new| !new.is_empty());
         Ok(Dict::new())
     }
 

@@ -105,6 +105,8 @@ pub struct Settings {
     pub filevault: bool,
     /// The recovery key of the start volume.
     pub recovery_key: Option<String>,
+    /// The password in front of recoveryOS.
+    pub recovery_lock: Option<String>,
     /// The firewall is on.
     pub firewall: bool,
     /// System integrity protection is on.
@@ -122,6 +124,7 @@ impl Default for Settings {
             passcode: Some("correct-horse-42".into()),
             filevault: false,
             recovery_key: None,
+            recovery_lock: None,
             firewall: true,
             integrity: true,
             obeys_filevault: true,

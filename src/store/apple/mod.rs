@@ -1,6 +1,7 @@
-//! What is kept of Apple devices beside their enrolments: channels with their queues, enrolments that have begun, escrow, and the push
-//! certificate.
+//! What is kept of Apple devices beside their enrolments: channels with their queues, enrolments that have begun, escrow, the push
+//! certificate, and the list of the organisation's own devices.
 
+pub mod ade;
 pub mod channels;
 pub mod push;
 pub mod secrets;

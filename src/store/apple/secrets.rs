@@ -24,25 +24,54 @@ fn key(enrollment: &EnrollmentId, kind: Kind) -> String {
     format!("{enrollment}/{kind}")
 }
 
-/// Keeps a secret in the place of the one before.
+/// Keeps a secret in the place of the one before. `source` is the hash of the message that it came in, where the device sends it again and
+/// again; `false` when that message is known.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn upsert_secret(tx: &mut Tx<'_>, enrollment: &EnrollmentId, kind: Kind, sealed: &[u8], now: Time) -> Result<()> {
+pub fn upsert_secret(
+    tx: &mut Tx<'_>,
+    enrollment: &EnrollmentId,
+    kind: Kind,
+    sealed: &[u8],
+    source: Option<&str>,
+    now: Time,
+) -> Result<bool> {
+    if let Some(source) = source {
+        let known = apple_secrets::table.find(key(enrollment, kind)).filter(apple_secrets::source.eq(source));
+        if known.count().get_result::<i64>(tx.conn())? > 0 {
+            return Ok(false);
+        }
+    }
     let row = (
         apple_secrets::id.eq(key(enrollment, kind)),
         apple_secrets::enrollment_id.eq(enrollment.as_str()),
         apple_secrets::kind.eq(kind.as_str()),
         apple_secrets::sealed_value.eq(sealed),
+        apple_secrets::source.eq(source),
         apple_secrets::escrowed_at.eq(now.0),
     );
-    let change = (apple_secrets::sealed_value.eq(sealed), apple_secrets::escrowed_at.eq(now.0));
+    let change = (apple_secrets::sealed_value.eq(sealed), apple_secrets::source.eq(source), apple_secrets::escrowed_at.eq(now.0));
     each_backend!(tx.conn(), c => diesel::insert_into(apple_secrets::table)
         .values(row)
         .on_conflict(apple_secrets::id)
         .do_update()
         .set(change)
         .execute(c))?;
+    Ok(true)
+}
+
+/// Puts a secret in the place of another kind; without one, the other is forgotten.
+///
+/// # Errors
+/// Only the database's own.
+pub fn promote_secret(tx: &mut Tx<'_>, enrollment: &EnrollmentId, from: Kind, to: Kind, now: Time) -> Result<()> {
+    let found = find_secret(tx.conn(), enrollment, from)?;
+    delete_secret(tx, enrollment, to)?;
+    if let Some(found) = found {
+        upsert_secret(tx, enrollment, to, &found.sealed, None, now)?;
+        delete_secret(tx, enrollment, from)?;
+    }
     Ok(())
 }
 

@@ -67,6 +67,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let variables = Variables::of(turn.known.user.as_ref(), Some(&turn.device));
     let authority = std::sync::Arc::clone(&turn.authority);
     let root = authority.chain.last().ok_or_else(|| Error::Unavailable("the authority has no root".into()))?;
+    let escrow = turn.escrow_certificate()?;
     let target = Target {
         system,
         version,
@@ -75,6 +76,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         generation: &generation,
         root,
         issuing: &authority.certificate,
+        escrow: &escrow,
         scep_url: &format!("{}/scep/{}", turn.app.config.web_url(), authority.name),
         authority: &authority.name,
         variables: &variables,

@@ -41,7 +41,9 @@ requests! {
     profile_list::ProfileList,
     remove_profile::RemoveProfile,
     restart_device::RestartDevice,
+    rotate_file_vault_key::RotateFileVaultKey,
     security_info::SecurityInfo,
+    set_recovery_lock::SetRecoveryLock,
     shut_down_device::ShutDownDevice,
 }
 
@@ -109,7 +111,7 @@ pub(in crate::service) enum Subject<'s> {
 
 impl Subject<'_> {
     /// The keys that an order brings.
-    fn keys(self) -> Dict {
+    pub(super) fn keys(self) -> Dict {
         let Self::Order(keys) = self else { return Dict::new() };
         keys.iter().filter_map(|(key, value)| Some((key.clone(), plist::Value::from_json(value)?))).collect()
     }

@@ -13,7 +13,15 @@ impl Request for SecurityInfo {
     }
 
     fn done(&self, turn: &mut Turn<'_>, _record: &str, answer: &Answer) {
-        report(turn, self.name(), Some(answer.body.dict("SecurityInfo").unwrap_or(&Dict::new())));
+        let nothing = Dict::new();
+        let info = answer.body.dict("SecurityInfo").unwrap_or(&nothing);
+        report(turn, self.name(), Some(info));
+        if let Some(message) = info.data("FDE_PersonalRecoveryKeyCMS")
+            && let Err(error) = turn.take_recovery_key(message)
+        {
+            // It comes again with the next report.
+            tracing::error!(device = %turn.device.id, %error, "the recovery key was not kept");
+        }
     }
 
     fn failed(&self, turn: &mut Turn<'_>, _record: &str, _why: &str) {

@@ -55,7 +55,7 @@ struct Known {
 impl Known {
     /// Judges what a device says; the inner error is what it has to do first. A person who signs in on a page does not need Platform SSO for
     /// it.
-    fn judge(app: &App, info: MachineInfo, signs_in: bool) -> Result<std::result::Result<Self, Stop>> {
+    async fn judge(app: &App, info: MachineInfo, signs_in: bool) -> Result<std::result::Result<Self, Stop>> {
         let platform = platform(&info.product)?.ok_or(Refusal::PlatformRefused)?;
         let short = |text: Option<String>| text.filter(|text| (1..=LONGEST).contains(&text.len())).ok_or(Refusal::MachineInfoIncomplete);
         let (udid, serial) = (short(info.udid)?, short(info.serial)?);
@@ -65,7 +65,7 @@ impl Known {
         if info.mdm_can_request_software_update && is_older(os_version.unwrap_or_default(), first) {
             return Ok(Err(Stop::SoftwareUpdateRequired { version: first.clone(), build: None }));
         }
-        restriction::check(&app.config, platform, os_version, Some(&serial))?;
+        restriction::check(app, platform, os_version, Some(&serial)).await?;
         let sso = &automated.platform_sso_profile_url;
         if info.mdm_can_request_psso_config && !signs_in && !sso.is_empty() {
             return Ok(Err(Stop::PlatformSsoRequired {
@@ -103,7 +103,7 @@ async fn enroll_unrecorded(app: &App, message: &[u8], token: Option<&str>, origi
         Some(text) => Some(token::check(app, text.as_bytes(), &PLATFORMS).await?),
         None => None,
     };
-    let known = match Known::judge(app, info, who.is_some())? {
+    let known = match Known::judge(app, info, who.is_some()).await? {
         Ok(known) => known,
         Err(first) => return Ok(Answer::First(first)),
     };
@@ -112,7 +112,8 @@ async fn enroll_unrecorded(app: &App, message: &[u8], token: Option<&str>, origi
             return Err(Refusal::EnrollmentNeedsSignIn.into());
         }
         // Nobody vouches for the device but the list.
-        if !restriction::is_listed(&app.config, Some(&known.serial)) {
+        let (config, serial) = (app.config.clone(), known.serial.clone());
+        if !app.store.read(move |c| restriction::is_listed(c, &config, &serial)).await? {
             return Err(Refusal::PersonalDeviceRefused.into());
         }
     }
@@ -141,7 +142,7 @@ async fn open_unrecorded(app: &App, header: Option<&[u8]>) -> Result<Setup> {
     let text: Vec<u8> = header.iter().copied().filter(|b| !b.is_ascii_whitespace() && *b != b'=').collect();
     let message = URL_SAFE_NO_PAD.decode(&text).or_else(|_| STANDARD_NO_PAD.decode(&text));
     let info = machine_info::read(app, message.map_err(|_| Refusal::MachineInfoInvalid)?).await?;
-    let known = match Known::judge(app, info, true)? {
+    let known = match Known::judge(app, info, true).await? {
         Ok(known) => known,
         Err(first) => return Ok(Setup::First(first)),
     };

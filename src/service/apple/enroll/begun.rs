@@ -35,7 +35,7 @@ const MANY: i64 = 1000;
 ///
 /// # Errors
 /// [`Refusal::ManagementSourceMismatch`], [`Refusal::DeviceOfAnother`], [`Refusal::EnrollmentSessionOver`],
-/// [`Refusal::DeviceKindUnsupported`], [`Refusal::CertificateExpired`], and those of [`restriction::check`].
+/// [`Refusal::DeviceKindUnsupported`], [`Refusal::CertificateExpired`], and those of [`restriction::check_in`].
 pub(in crate::service::apple) async fn authenticate(
     app: &App,
     speaker: &Speaker,
@@ -97,7 +97,7 @@ impl Begun {
         let id = self.certificate.grant.enrollment_id.clone().ok_or_else(over)?;
         let session = sessions::find_session(tx.conn(), &id)?.ok_or_else(over)?;
         let (os_version, serial) = (self.request.os_version.as_deref(), self.request.serial_number.as_deref());
-        restriction::check(&self.config, platform.unwrap_or(session.platform), os_version, serial)?;
+        restriction::check_in(tx.conn(), &self.config, platform.unwrap_or(session.platform), os_version, serial)?;
         let live = enrollments::find_live_apple(tx.conn(), key.as_str())?;
         let known = Known { user: session.user_id.clone(), udid: session.udid.clone(), serial: session.serial.clone(), ..Known::default() };
         let seen = live.as_ref().map(|live| Live { id: live.id.clone(), user: live.user_id.clone(), same_certificate: false });

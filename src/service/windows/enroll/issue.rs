@@ -46,7 +46,7 @@ pub(super) async fn issue(app: &App, request: &RequestToken, who: Authenticated,
         return Err(Refusal::EnrollmentMaintenance.into());
     }
     let seen = Seen::read(request)?;
-    restriction::check(&app.config, Platform::Windows, seen.os_version.as_deref(), seen.serial_number.as_deref())?;
+    restriction::check(app, Platform::Windows, seen.os_version.as_deref(), seen.serial_number.as_deref()).await?;
     if let Method::Entra(claims) = &who.method
         && let Some(blob) = request.item("EnrollmentData").filter(|blob| *blob != "null")
     {

@@ -1,0 +1,101 @@
+//! Settings of Apple devices.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::show::{self, Row};
+
+settings! {
+    /// Apple.
+    Apple {
+        /// Life of a device's identity certificate, in days.
+        identity_days: u32 = 365;
+        /// How many days before its end the server renews it.
+        renewal_days: u32 = 60;
+        /// How long an enrolment profile may be installed, in minutes.
+        session_minutes: u32 = 60;
+        /// Hours between two looks at the profiles that were installed, to find drift.
+        drift_hours: u32 = 24;
+        /// Manage the users of Macs, too: their channels are offered in the enrolment profile.
+        user_channels: bool = false;
+        /// Have devices that enrol from now on sign their messages, and take the signature for the client certificate where a reverse
+        /// proxy (`proxies`) ends TLS and passes none on.
+        sign_messages: bool = false;
+        /// Enrolment from Setup Assistant.
+        automated: Automated = Automated::default();
+        /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
+        apns: Apns = Apns::default();
+    }
+}
+
+settings! {
+    /// Enrolment from Setup Assistant.
+    Automated {
+        /// A person has to sign in; else every device enrols whose serial number the organisation lists.
+        require_sign_in: bool = true;
+        /// Version that a Mac installs first when it has an older one and can; empty means none. It must be on offer for the model.
+        macos_version: String = String::new();
+        /// The same for iPhones and iPads.
+        ios_version: String = String::new();
+        /// Address of the profile with the Platform SSO extension that Macs set up before they enrol (macOS 26); needs the package, too.
+        platform_sso_profile_url: String = String::new();
+        /// Address of the manifest of the package with that extension.
+        platform_sso_manifest_url: String = String::new();
+        /// Minutes after which Setup Assistant goes on although not everything is installed.
+        await_minutes: u32 = 15;
+        /// PEM file with the CA whose devices may describe themselves, in the place of Apple's iPhone Device CA: for tests only.
+        device_ca_file: Option<PathBuf> = None;
+        /// The web service of Apple Business Manager; off without a server token (`muster apple ade-key`).
+        service_url: String = "https://mdmenrollment.apple.com".into();
+        /// PEM file: the root that the service's certificate has to chain to; default: the system's roots.
+        service_root_file: Option<PathBuf> = None;
+        /// What devices in Apple Business Manager are told.
+        profile: SetupProfile = SetupProfile::default();
+    }
+}
+
+settings! {
+    /// What devices in Apple Business Manager are told: a change reaches Apple with the next reading of the list, and a device when it is
+    /// set up the next time.
+    SetupProfile {
+        /// Name of the profile, shown to the user.
+        name: String = "Muster".into();
+        /// The step cannot be skipped.
+        mandatory: bool = true;
+        /// The user may remove the management later.
+        removable: bool = false;
+        /// Setup Assistant waits until everything is installed (`apple.automated.await_minutes`).
+        await_configured: bool = true;
+        /// Macs on Ethernet go through Setup Assistant by themselves; needs `language` and `region`.
+        auto_advance: bool = false;
+        /// iPhones and iPads may be paired with other computers.
+        allow_pairing: bool = true;
+        /// iPads are shared by several users.
+        shared_ipad: bool = false;
+        /// Department, shown to the user.
+        department: String = String::new();
+        /// Telephone number for help, shown to the user.
+        support_phone_number: String = String::new();
+        /// Mail address for help.
+        support_email_address: String = String::new();
+        /// Language for Macs that go on by themselves (`en`).
+        language: String = String::new();
+        /// Region for them (`DE`).
+        region: String = String::new();
+        /// Panes that are not shown (`AppleID`, `Siri`, `Privacy`, …; Apple's list of skip keys).
+        skip_setup_items: Vec<String> = Vec::new();
+    }
+}
+
+settings! {
+    /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
+    Apns {
+        /// The service; `:2197` after the host where a firewall keeps port 443 closed.
+        url: String = "https://api.push.apple.com".into();
+        /// PEM file: the root that the service's certificate has to chain to; default: the system's roots.
+        root_file: Option<PathBuf> = None;
+        /// For how long the service keeps a wake for a device that is off, in hours.
+        expiration_hours: u32 = 168;
+    }
+}
