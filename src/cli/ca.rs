@@ -5,13 +5,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::find;
+use super::wanted::{Wanted, device_of, user_of};
 use crate::app::App;
-use crate::domain::certificate::{
-    Certificate, CertificateStatus, KeyAlgorithm, KeyRules, KeyUsage, Purpose, RevocationReason, San, Template, Variables, usage,
-};
-use crate::domain::device::Device;
-use crate::domain::profile::Scope;
-use crate::domain::user::User;
+use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, RevocationReason};
 use crate::secret::Secret;
 use crate::service::pki::authority::{self, Authority, NewAuthority};
 use crate::service::pki::external::{self, Import};
@@ -134,7 +130,7 @@ pub enum Command {
         #[arg(default_value = "issuing")]
         name: String,
     },
-    /// Decides on requests that wait for an administrator
+    /// Lets somebody ask for a certificate by SCEP, and decides on requests that wait
     #[command(subcommand)]
     Scep(super::scep::Command),
     /// Prints the certificate of an authority, PEM
@@ -178,42 +174,9 @@ pub struct Issue {
     /// File with the request (PKCS#10, PEM)
     #[arg(long, value_parser = read_file)]
     csr: String,
-    /// Subject, such as CN={{UserPrincipalName}},O=Example
-    #[arg(long, default_value = "")]
-    subject: String,
-    /// Alternative name: host name
-    #[arg(long)]
-    dns: Vec<String>,
-    /// Alternative name: mail address
-    #[arg(long)]
-    email: Vec<String>,
-    /// Alternative name: user principal name
-    #[arg(long)]
-    upn: Vec<String>,
-    /// Alternative name: URI
-    #[arg(long)]
-    uri: Vec<String>,
-    /// Alternative name: address
-    #[arg(long)]
-    ip: Vec<String>,
-    /// Extended key usage, dotted; default: client authentication
-    #[arg(long, value_name = "OID")]
-    eku: Vec<String>,
-    /// Life in days
-    #[arg(long, default_value_t = 365)]
-    days: u32,
-    /// Fills variables of a user (name or id), whom the certificate is then for
-    #[arg(long, value_name = "UPN|ID")]
-    user: Option<String>,
-    /// Fills variables of a device (id, name or serial number), which the certificate is then for
-    #[arg(long, value_name = "DEVICE")]
-    device: Option<String>,
-    /// Puts the user's SID into the security extension
-    #[arg(long, requires = "user")]
-    sid: bool,
-    /// Who issues; default: the authority that issues to devices
-    #[arg(long)]
-    authority: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    wanted: Wanted,
 }
 
 fn read_algorithm(text: &str) -> std::result::Result<KeyAlgorithm, String> {
@@ -337,46 +300,13 @@ async fn set_paused(app: &App, name: &str, paused: bool, actor: &str) -> Result<
 
 async fn issue_from(app: &App, order: Issue, actor: &str) -> Result<Value> {
     let spki = issue::request_key(order.csr.as_bytes())?;
-    let user = user_of(app, order.user.as_deref()).await?;
-    let device = device_of(app, order.device.as_deref()).await?;
-    let names = [
-        order.dns.into_iter().map(San::Dns).collect::<Vec<_>>(),
-        order.email.into_iter().map(San::Email).collect(),
-        order.upn.into_iter().map(San::Upn).collect(),
-        order.uri.into_iter().map(San::Uri).collect(),
-        order.ip.into_iter().map(San::Ip).collect(),
-    ];
-    let template = Template {
-        scope: if user.is_some() { Scope::User } else { Scope::Device },
-        subject: order.subject,
-        sans: names.concat(),
-        extended_key_usages: if order.eku.is_empty() { vec![usage::CLIENT_AUTH.to_owned()] } else { order.eku },
-        key_usages: vec![KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment],
-        days: order.days,
-        sid_extension: order.sid,
-        long_names: false,
-        key_rules: KeyRules::default(),
-    };
-    let mut grant = template.resolve(&Variables::of(user.as_ref(), device.as_ref()))?;
-    grant.purpose = Purpose::Manual;
-    grant.user_id = user.map(|u| u.id);
-    grant.device_id = device.map(|d| d.id);
-    let authority = match order.authority {
-        Some(name) => find::authority(app, &name).await?,
+    let authority = match &order.wanted.authority {
+        Some(name) => find::authority(app, name).await?,
         None => authority::issuing(app).await?,
     };
+    let grant = order.wanted.grant(app).await?;
     let issued = issue::issue(app, &authority.id, &grant, &spki, actor, ORIGIN).await?;
     Ok(authority::pem(&issued.der).into())
-}
-
-async fn device_of(app: &App, text: Option<&str>) -> Result<Option<Device>> {
-    let Some(text) = text else { return Ok(None) };
-    find::device(app, text).await.map(Some)
-}
-
-async fn user_of(app: &App, text: Option<&str>) -> Result<Option<User>> {
-    let Some(text) = text else { return Ok(None) };
-    find::user(app, text).await.map(Some)
 }
 
 /// The certificate that is meant where the name of an authority was possible, too, and is none.

@@ -28,6 +28,7 @@ mod signals;
 mod simulate;
 mod status;
 mod user;
+mod wanted;
 
 use std::path::PathBuf;
 use std::process::ExitCode;

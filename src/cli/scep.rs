@@ -1,16 +1,27 @@
-//! `muster ca scep`: requests that wait for an administrator.
+//! `muster ca scep`: challenges for those whom no profile gives one, and requests that wait for an administrator.
 
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::wanted::Wanted;
 use crate::app::App;
+use crate::clock::MINUTE;
+use crate::domain::Refusal;
+use crate::domain::authority::Status;
+use crate::domain::certificate::show_name;
+use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use crate::service::pki::{authority, scep};
 use crate::service::{Error, Result};
 
-/// What is done to waiting requests.
+/// Longest life of a challenge, in minutes: 30 days.
+const LONGEST: i64 = 30 * 24 * 60;
+
+/// What is done to those who ask by SCEP, and to their requests.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
 pub enum Command {
+    /// Makes a challenge: the password with which a client asks once for one certificate as it is described here
+    Challenge(Box<Challenge>),
     /// Shows the requests that wait, oldest first
     Pending {
         /// How many at most
@@ -21,6 +32,20 @@ pub enum Command {
     Approve(Which),
     /// Refuses a request
     Refuse(Which),
+}
+
+/// A challenge to be made.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub struct Challenge {
+    #[command(flatten)]
+    #[serde(flatten)]
+    wanted: Wanted,
+    /// How long it is good, in minutes; default: `scep.challenge_minutes`
+    #[arg(long, value_parser = clap::value_parser!(i64).range(1..=LONGEST))]
+    minutes: Option<i64>,
+    /// Lets the request wait until an administrator approves it
+    #[arg(long)]
+    needs_approval: bool,
 }
 
 /// One request.
@@ -57,8 +82,38 @@ async fn name_of(app: &App, id: &crate::ids::AuthorityId) -> Result<String> {
     all.iter().find(|a| a.id == *id).map(|a| a.name.clone()).ok_or(Error::NotFound("authority"))
 }
 
+/// The text is in the answer to this order, and nowhere else.
+async fn challenge(app: &App, order: Challenge, actor: &str) -> Result<Value> {
+    let authority = scep::resolve(app, order.wanted.authority.as_deref().unwrap_or(scep::DEFAULT)).await?;
+    if authority.status != Status::Active {
+        return Err(Refusal::AuthorityNotActive.into());
+    }
+    let grant = order.wanted.grant(app).await?;
+    let minutes = order.minutes.unwrap_or_else(|| i64::from(app.config.scep.challenge_minutes)).clamp(1, LONGEST);
+    let expires = app.now().plus(minutes.saturating_mul(MINUTE));
+    let new = NewChallenge {
+        authority: authority.id.clone(),
+        device: grant.device_id.clone(),
+        user: grant.user_id.clone(),
+        enrollment: None,
+        profile: None,
+        needs_approval: order.needs_approval,
+        expires: Some(expires),
+        grant,
+    };
+    let subject = show_name(&new.grant.subject);
+    let text = scep_challenge::mint(app, new, actor, "local").await?;
+    Ok(json!({
+        "challenge": std::str::from_utf8(text.expose()).map_err(Error::internal)?,
+        "url": format!("{}/scep/{}", app.config.web_url(), authority.name),
+        "subject": subject,
+        "expires": expires.to_string(),
+    }))
+}
+
 pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
     match command {
+        Command::Challenge(order) => challenge(app, *order, actor).await,
         Command::Pending { limit } => {
             let mut rows = Vec::new();
             for waiting in scep::list_pending(app, limit).await? {

@@ -224,6 +224,18 @@ impl San {
         }
     }
 
+    /// What kind of name it is, as templates say it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Email(_) => "email",
+            Self::Upn(_) => "upn",
+            Self::Dns(_) => "dns",
+            Self::Uri(_) => "uri",
+            Self::Ip(_) => "ip",
+        }
+    }
+
     /// The same kind of name with another text.
     #[must_use]
     pub fn with_text(&self, text: String) -> Self {
@@ -332,21 +344,34 @@ impl Grant {
     /// Judges the contents, whoever made them.
     ///
     /// # Errors
-    /// [`Refusal::CertificateUsageForbidden`], [`Refusal::CertificateNameMissing`], [`Refusal::CertificateNameInvalid`].
+    /// [`Refusal::CertificateUsageForbidden`], [`Refusal::CertificateUsageInvalid`], [`Refusal::CertificateNameMissing`],
+    /// [`Refusal::CertificateNameInvalid`].
     pub fn check(&self) -> Result<(), Refusal> {
-        if !self.purpose.is_ours() && self.extended_key_usages.iter().any(|oid| usage::FORBIDDEN.contains(&oid.as_str())) {
-            return Err(Refusal::CertificateUsageForbidden);
+        self.find_fault().map_or(Ok(()), |(refusal, _)| Err(refusal))
+    }
+
+    /// What [`Self::check`] refuses, and over which field and value.
+    #[must_use]
+    pub fn find_fault(&self) -> Option<(Refusal, String)> {
+        let usages = || self.extended_key_usages.iter();
+        if let Some(oid) = usages().find(|oid| !self.purpose.is_ours() && usage::FORBIDDEN.contains(&oid.as_str())) {
+            return Some((Refusal::CertificateUsageForbidden, format!("extended key usage {oid}")));
         }
         if self.subject.is_empty() && self.sans.is_empty() {
-            return Err(Refusal::CertificateNameMissing);
+            return Some((Refusal::CertificateNameMissing, "subject and alternative names".into()));
         }
-        let subject_ok = self.subject.iter().all(Rdn::is_well_formed);
-        let sid_ok = self.sid.as_deref().is_none_or(is_sid);
-        let oids_ok = self.extended_key_usages.iter().all(|oid| der::asn1::ObjectIdentifier::new(oid).is_ok());
-        if !(subject_ok && sid_ok && oids_ok && self.sans.iter().all(San::is_well_formed)) {
-            return Err(Refusal::CertificateNameInvalid);
+        let invalid = |what: String| Some((Refusal::CertificateNameInvalid, what));
+        if let Some(rdn) = self.subject.iter().find(|rdn| !rdn.is_well_formed()) {
+            return invalid(format!("subject: {}", show_name(std::slice::from_ref(rdn))));
         }
-        Ok(())
+        if let Some(sid) = self.sid.as_deref().filter(|sid| !is_sid(sid)) {
+            return invalid(format!("SID: {sid}"));
+        }
+        if let Some(oid) = usages().find(|oid| der::asn1::ObjectIdentifier::new(oid).is_err()) {
+            return Some((Refusal::CertificateUsageInvalid, format!("extended key usage {oid}")));
+        }
+        let san = self.sans.iter().find(|san| !san.is_well_formed())?;
+        invalid(format!("alternative name ({}): {}", san.kind(), san.text()))
     }
 }
 

@@ -73,9 +73,12 @@ refusals! {
     CertificateNameTooLong = "CRT0017", "a name is longer than certificates allow; shorten it, or allow long names in the profile";
     CertificateNotHeld = "CRT0018", "only a certificate on hold can be released";
     CertificateNotOurs = "CRT0001", "the client certificate was not issued by this server's authority for a device";
+    CertificateRequestInvalid = "CRT0047", "this is no certificate request (PKCS#10) that proves possession of its key; make one, with openssl req -new for example";
     CertificateRevoked = "CRT0002", "the client certificate is revoked; enrol the device again";
     CertificateRevokedBefore = "CRT0019", "the certificate is revoked already";
+    CertificateSidMissing = "CRT0045", "the user has no SID in the directory, so the security extension would be missing; add the SID to the user, or do without the extension";
     CertificateUsageForbidden = "CRT0014", "the extended key usage is reserved for the authority itself; take it out of the profile";
+    CertificateUsageInvalid = "CRT0046", "an extended key usage is no object identifier; write it dotted, such as 1.3.6.1.5.5.7.3.2";
     ChannelNotAllowed = "SIG0005", "the push channel is not https on a host of the push service (windows.wns.channel_hosts)";
     CsrInvalid = "ENR0002", "the certificate request cannot be read or its self-signature is wrong; the device has to make a new one";
     CsrWeakKey = "ENR0003", "the certificate request's key is too weak; use RSA with at least 2048 bits";
@@ -144,6 +147,7 @@ refusals! {
     RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
     RenewalTooEarly = "ENR0012", "the certificate is not due for renewal yet";
     RenewalTooMany = "ENR0024", "the device has renewed its certificate several times and used none of the new ones; revoke them or enrol the device again (scep.live_certificates)";
+    ScepBusy = "SCP0005", "other requests for the same thing kept coming first; the client has to send the message again";
     ScepHolderGone = "SCP0004", "the device has left, its user is disabled, or it should not have the profile any more; refuse the request";
     ScepRenewalTooEarly = "SCP0002", "the certificate is not near its end; renew it later, or ask with a challenge (scep.renewal_percent)";
     ScepRenewalTooMany = "SCP0003", "there are as many such certificates as allowed; revoke those that are not needed (scep.live_certificates)";

@@ -11,6 +11,7 @@ use actix_web::{HttpResponse, ResponseError};
 use askama::Template;
 
 use super::page::Page;
+use crate::domain::Refusal;
 use crate::service;
 
 tokio::task_local! {
@@ -122,6 +123,11 @@ impl From<service::Error> for Problem {
             Error::Malformed(malformed) => Self::new(StatusCode::BAD_REQUEST, "malformed", malformed.to_string()),
             Error::NotFound(what) => Self::new(StatusCode::NOT_FOUND, "not-found", format!("no such {what}")),
             Error::Unknown(what) => Self::new(StatusCode::NOT_FOUND, "not-found", format!("no such {what}")),
+            Error::Refused(refusal @ Refusal::ScepBusy) => {
+                let mut problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, refusal.code(), refusal.text());
+                problem.retry_after = Some(5);
+                problem
+            }
             Error::Refused(refusal) => Self::new(StatusCode::FORBIDDEN, refusal.code(), refusal.text()),
             Error::Throttled(seconds) => Self::throttled(seconds),
             Error::Unavailable(why) => {

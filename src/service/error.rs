@@ -64,7 +64,7 @@ impl From<openssl::error::ErrorStack> for Error {
 
 impl From<crate::domain::certificate::Unresolved> for Error {
     fn from(unresolved: crate::domain::certificate::Unresolved) -> Self {
-        Self::Refused(unresolved.refusal)
+        Self::Invalid(unresolved.refusal, unresolved.subject)
     }
 }
 

@@ -38,6 +38,9 @@ pub enum Error {
     /// The answer does not belong to the question, or is not signed by the registration authority.
     #[error("the answer does not belong to the request")]
     Foreign,
+    /// The server did not decide for as long as the device asks.
+    #[error("not decided in time")]
+    Undecided,
     /// OpenSSL failed.
     #[error("crypto: {0}")]
     Crypto(#[from] openssl::error::ErrorStack),

@@ -9,6 +9,9 @@ use crate::domain::Refusal;
 use crate::domain::certificate::{Certificate, CertificateStatus, Grant, Purpose, RevocationReason};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, ProfileId, UserId};
 
+/// Most identifiers in one statement.
+const IDS: usize = 500;
+
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = certificates)]
 struct Row {
@@ -367,7 +370,33 @@ pub fn list_revoked(conn: &mut Conn, authority: &AuthorityId, ended_before: Time
     Ok(rows.into_iter().map(entry).collect())
 }
 
-/// Certificates that another one, which is good, took the place of before `before`, and that are still relied upon.
+/// The certificates that one took the place of, and those that these took the place of, that are still relied upon or on hold, in the order
+/// of their ids.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_predecessors(conn: &mut Conn, id: &CertificateId, now: Time) -> Result<Vec<CertificateId>> {
+    let (mut found, mut newest) = (std::collections::BTreeSet::new(), vec![id.to_string()]);
+    while !newest.is_empty() {
+        let older: Vec<String> = certificates::table
+            .filter(certificates::superseded_by.eq_any(&newest))
+            .filter(certificates::not_after.gt(now.0))
+            .select(certificates::id)
+            .load(conn)?;
+        newest = older.into_iter().filter(|id| found.insert(id.clone())).collect();
+    }
+    let good = [CertificateStatus::Active.as_str(), CertificateStatus::Held.as_str()];
+    let found: Vec<String> = found.into_iter().collect();
+    let mut ids = Vec::new();
+    for found in found.chunks(IDS) {
+        let rows = certificates::table.filter(certificates::id.eq_any(found)).filter(certificates::status.eq_any(good));
+        ids.extend(rows.order(certificates::id).select(certificates::id).load::<String>(conn)?);
+    }
+    Ok(ids.into_iter().map(CertificateId::from_store).collect())
+}
+
+/// Certificates that another one, which is not revoked, took the place of before `before`, and that are still relied upon. (Who revokes the
+/// other one revokes these: [`list_predecessors`].)
 ///
 /// # Errors
 /// Only the database's own.
@@ -380,7 +409,7 @@ pub fn list_superseded(conn: &mut Conn, before: Time, now: Time, limit: i64) -> 
         .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
         .filter(certificates::not_after.gt(now.0))
         .filter(newer.field(certificates::created_at).lt(before.0))
-        .filter(newer.field(certificates::status).eq(CertificateStatus::Active.as_str()))
+        .filter(newer.field(certificates::status).ne(CertificateStatus::Revoked.as_str()))
         .order(certificates::id)
         .limit(limit)
         .select(certificates::id)
@@ -400,6 +429,7 @@ pub fn update_revoked(tx: &mut Tx<'_>, id: &CertificateId, reason: RevocationRea
         (CertificateStatus::Revoked, vec![CertificateStatus::Held.as_str()])
     };
     from.push(CertificateStatus::Active.as_str());
+    let told = tell_authority(tx, id, now)?;
     let changed = diesel::update(certificates::table.find(id.as_str()).filter(certificates::status.eq_any(from)))
         .set((
             certificates::status.eq(status.as_str()),
@@ -407,7 +437,7 @@ pub fn update_revoked(tx: &mut Tx<'_>, id: &CertificateId, reason: RevocationRea
             certificates::revocation_reason.eq(Some(i64::from(reason.code()))),
         ))
         .execute(tx.conn())?;
-    tell(tx, id, changed, Refusal::CertificateRevokedBefore, now)
+    tell_ocsp(tx, &told, changed, Refusal::CertificateRevokedBefore)
 }
 
 /// Releases a certificate from hold.
@@ -415,6 +445,7 @@ pub fn update_revoked(tx: &mut Tx<'_>, id: &CertificateId, reason: RevocationRea
 /// # Errors
 /// [`Error::NotFound`]; [`Refusal::CertificateNotHeld`].
 pub fn update_released(tx: &mut Tx<'_>, id: &CertificateId, now: Time) -> Result<()> {
+    let told = tell_authority(tx, id, now)?;
     let held = certificates::status.eq(CertificateStatus::Held.as_str());
     let changed = diesel::update(certificates::table.find(id.as_str()).filter(held))
         .set((
@@ -423,19 +454,25 @@ pub fn update_released(tx: &mut Tx<'_>, id: &CertificateId, now: Time) -> Result
             certificates::revocation_reason.eq(None::<i64>),
         ))
         .execute(tx.conn())?;
-    tell(tx, id, changed, Refusal::CertificateNotHeld, now)
+    tell_ocsp(tx, &told, changed, Refusal::CertificateNotHeld)
 }
 
-/// Lets CRL and OCSP follow a change of standing.
-fn tell(tx: &mut Tx<'_>, id: &CertificateId, changed: usize, otherwise: Refusal, now: Time) -> Result<()> {
+/// Lets the CRL follow a change of standing that comes next: the authority's row is taken before its certificates, so that no two who revoke
+/// several wait for each other. Gives the authority and the serial number.
+fn tell_authority(tx: &mut Tx<'_>, id: &CertificateId, now: Time) -> Result<(AuthorityId, String)> {
     let (authority, serial): (String, String) =
         certificates::table.find(id.as_str()).select((certificates::authority_id, certificates::serial)).first(tx.conn())?;
+    let authority = AuthorityId::from_store(authority);
+    authorities::update_crl_due(tx, &authority, now)?;
+    Ok((authority, serial))
+}
+
+/// Lets OCSP follow a change of standing. After the change: whoever was keeping an answer has committed it by then.
+fn tell_ocsp(tx: &mut Tx<'_>, (authority, serial): &(AuthorityId, String), changed: usize, otherwise: Refusal) -> Result<()> {
     if changed == 0 {
         return Err(otherwise.into());
     }
-    let authority = AuthorityId::from_store(authority);
-    ocsp_responses::purge_answers(tx, &authority, &serial)?;
-    authorities::update_crl_due(tx, &authority, now)
+    ocsp_responses::purge_answers(tx, authority, serial).map(drop)
 }
 
 /// Records that a new certificate takes the place of those that the same payload of the same profile gave the same device and user; says

@@ -287,6 +287,20 @@ pub fn lock_enrollment(tx: &mut Tx<'_>, id: &EnrollmentId) -> Result<()> {
     Ok(())
 }
 
+/// Takes the row of the present enrolment of a device for the rest of the transaction, as [`lock_enrollment`] does, and gives it as it is
+/// then. Whoever changes what a device may ask for, what it was given, or its certificates takes this first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn hold_current(tx: &mut Tx<'_>, device: &DeviceId) -> Result<Option<Enrollment>> {
+    if let Conn::Postgres(c) = tx.conn() {
+        let current = enrollments::table.filter(enrollments::device_id.eq(device.as_str())).filter(enrollments::ended_at.is_null());
+        // On SQLite there is one transaction that writes at a time.
+        current.select(enrollments::id).order(enrollments::id).for_no_key_update().load::<String>(c)?;
+    }
+    find_current_enrollment(tx.conn(), device)
+}
+
 /// The enrolment, which must exist.
 ///
 /// # Errors

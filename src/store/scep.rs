@@ -183,6 +183,7 @@ fn refuse_renewals(tx: &mut Tx<'_>, device: &DeviceId, payload: Option<(&Profile
     let renewals = scep_transactions::table
         .filter(waiting())
         .filter(scep_transactions::renews.eq_any(own))
+        .order((scep_transactions::authority_id, scep_transactions::transaction_id))
         .select(TransactionRow::as_select())
         .load(tx.conn())?;
     let mut refused = 0;
@@ -258,6 +259,19 @@ pub fn count_renewals(conn: &mut Conn, renews: &[CertificateId]) -> Result<i64> 
     Ok(renewals.count().get_result(conn)?)
 }
 
+/// Takes hold of an undecided transaction until the end of the caller's transaction; false when it was decided before, or when another
+/// request stands under that name now.
+///
+/// # Errors
+/// Only the database's own.
+pub fn lock_waiting(tx: &mut Tx<'_>, transaction: &Transaction) -> Result<bool> {
+    let open = scep_transactions::table
+        .find((transaction.authority_id.as_str(), &transaction.transaction_id))
+        .filter(scep_transactions::request_hash.eq(&transaction.request_hash))
+        .filter(waiting());
+    Ok(diesel::update(open).set(scep_transactions::state.eq(State::Pending.as_str())).execute(tx.conn())? == 1)
+}
+
 /// Decides an undecided transaction: with a certificate it is issued, without it is refused. False when it was decided before, or when
 /// another request stands under that name now.
 ///
@@ -288,21 +302,38 @@ pub fn claim_decision(
     Ok(changed == 1)
 }
 
-/// Removes challenges that ended and transactions that came before `before`, at most `limit` of each; returns how many.
+/// What a purge removed.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Purged {
+    /// How many rows.
+    pub rows: usize,
+    /// Authority and name of each request among them that nobody had decided on.
+    pub undecided: Vec<(AuthorityId, String)>,
+}
+
+/// Removes challenges that ended and transactions that came before `before`, at most `limit` of each.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<usize> {
+pub fn purge(tx: &mut Tx<'_>, before: Time, limit: i64) -> Result<Purged> {
     let challenges = delete_some!(tx, scep_challenges, id: String, scep_challenges::expires_at.lt(before.0), limit);
     let keys: Vec<(String, String)> = scep_transactions::table
         .filter(scep_transactions::created_at.lt(before.0))
+        .order((scep_transactions::authority_id, scep_transactions::transaction_id))
         .limit(limit)
         .select((scep_transactions::authority_id, scep_transactions::transaction_id))
         .load(tx.conn())?;
-    for key in &keys {
-        diesel::delete(scep_transactions::table.find((&key.0, &key.1))).execute(tx.conn())?;
+    let mut purged = Purged { rows: challenges + keys.len(), undecided: Vec::new() };
+    for (authority, name) in keys {
+        let row = || scep_transactions::table.find((&authority, &name));
+        // As it is when it goes: somebody may decide at this moment.
+        if diesel::delete(row().filter(waiting())).execute(tx.conn())? == 1 {
+            purged.undecided.push((AuthorityId::from_store(authority), name));
+        } else {
+            diesel::delete(row()).execute(tx.conn())?;
+        }
     }
-    Ok(challenges + keys.len())
+    Ok(purged)
 }
 
 /// Removes all challenges; says how many there were. For a database that was restored.

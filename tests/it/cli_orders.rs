@@ -407,6 +407,64 @@ fn the_master_key_is_rotated_and_the_old_one_retired() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_challenge_is_made_for_one_certificate_and_what_is_wrong_is_named() {
+    use crate::scep::{Device, issued, start};
+    use muster::wire::pkcs10::{GeneralName, Wish};
+    let server = start(crate::support::server::Options::default()).await;
+    let app = &server.app;
+    let challenge = async |more: Value| {
+        let mut fields = value!({ "subject": "CN=PC 1", "dns": ["pc1.example.org"], "email": [], "upn": [], "uri": [], "ip": [], "eku": [],
+            "days": 30, "sid": false, "template": null, "user": null, "device": null, "authority": null, "minutes": 10, "needs_approval": false });
+        for (name, field) in more.as_object().unwrap() {
+            fields[name] = field.clone();
+        }
+        let order: Order = serde_json::from_value(value!({ "Ca": { "Scep": { "Challenge": fields } } })).unwrap();
+        order.run(app, "cli:test").await
+    };
+    let made = challenge(value!({})).await.unwrap();
+    let text = made["challenge"].as_str().unwrap().to_owned();
+    assert!(made["url"].as_str().unwrap().ends_with("/scep/issuing"), "{made}");
+    let device = Device::new(app);
+    let san = vec![GeneralName::Dns("pc1.example.org".into())];
+    let wish = Wish { san, challenge: Some(text.clone()), ..Wish::common_name("PC 1") };
+    device.send(app, &device.csr_of(&wish)).await.unwrap();
+    let again = Device::new(app);
+    assert!(again.send(app, &again.csr_of(&wish)).await.is_err(), "once");
+    let over = challenge(value!({})).await.unwrap()["challenge"].as_str().unwrap().to_owned();
+    server.clock.advance(11 * muster::clock::MINUTE);
+    assert!(again.send(app, &again.csr_of(&Wish { challenge: Some(over), ..wish.clone() })).await.is_err(), "ten minutes");
+    let rows = app.store.read(|c| muster::store::audit::list(c, 0, 10_000)).await.unwrap();
+    let said: Vec<_> = rows.iter().filter(|row| row.action == "scep.challenge").collect();
+    assert!(said.len() == 2 && said[0].after.as_deref().unwrap().contains("pc1.example.org"));
+    assert!(rows.iter().all(|row| !format!("{row:?}").contains(&text)), "never the challenge itself");
+    assert_eq!(issued(app).await, 0, "those of an administrator are manual");
+    for (more, code, named) in [
+        (value!({ "days": 4 }), "CRT0020", "days"),
+        (value!({ "subject": "CN={{ShoeSize}}" }), "CRT0023", "ShoeSize"),
+        (value!({ "eku": ["abc"] }), "CRT0046", "abc"),
+        (value!({ "dns": ["a b"] }), "CRT0015", "dns"),
+    ] {
+        let refused = challenge(more).await.unwrap_err().to_string();
+        assert!(refused.contains(code) && refused.contains(named), "{refused}");
+    }
+}
+
+#[test]
+fn what_is_no_request_and_who_has_no_sid_are_named() {
+    let folder = made();
+    let path = folder.path();
+    std::fs::write(path.join("no.pem"), "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n").unwrap();
+    let said = refused(path, &["ca", "issue", "--csr", "no.pem", "--subject", "CN=a"]);
+    assert!(said.contains("CRT0047") && said.contains("a PEM of CERTIFICATE was given"), "{said}");
+    let key = openssl::pkey::PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
+    let request =
+        muster::wire::pkcs10::build(&muster::wire::pkcs10::Wish::common_name("a"), &key, muster::wire::cms::Digest::Sha256).unwrap();
+    std::fs::write(path.join("a.pem"), openssl::x509::X509Req::from_der(&request).unwrap().to_pem().unwrap()).unwrap();
+    let said = refused(path, &["ca", "issue", "--csr", "a.pem", "--subject", "CN=a", "--user", "ana@example.org", "--sid"]);
+    assert!(said.contains("CRT0045"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_scep_requests_are_decided() {
     use crate::scep::{Answer, Device, grant, mint, start};
     let server = start(crate::support::server::Options::default()).await;

@@ -51,6 +51,8 @@ mod windows_leaving;
 mod windows_rows;
 mod windows_scep;
 mod windows_scep_renewal;
+mod windows_scep_revoked;
+mod windows_scep_waiting;
 mod windows_session;
 mod windows_session_limits;
 mod windows_session_store;

@@ -99,8 +99,8 @@ both_backends! {
         assert_eq!((found.state, found.decided_by.as_deref()), (State::Refused, Some("cli:test")));
         assert!(store.read(|c| scep::find_challenge(c, "4")).await.unwrap().is_some(), "that of another payload stays");
         assert_eq!(store.write(move |tx| scep::withdraw(tx, &other, None, "cli:test", Time(2))).await.unwrap(), 1);
-        assert_eq!(store.write(|tx| scep::purge(tx, Time(MINUTE), 100)).await.unwrap(), 1, "the request");
-        assert_eq!(store.write(|tx| scep::purge(tx, Time(MINUTE + 1), 100)).await.unwrap(), 2, "the used challenge and the sibling's");
+        assert_eq!(store.write(|tx| scep::purge(tx, Time(MINUTE), 100)).await.unwrap().rows, 1, "the request");
+        assert_eq!(store.write(|tx| scep::purge(tx, Time(MINUTE + 1), 100)).await.unwrap().rows, 2, "the used challenge and the sibling's");
     }
 
     async fn a_transaction_keeps_its_name_while_it_lives_and_is_decided_once(store: Store) {

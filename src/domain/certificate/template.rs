@@ -177,7 +177,7 @@ impl Template {
     /// variable, as does [`Refusal::TemplateValueRefused`]; [`Refusal::TemplateInvalid`] and [`Refusal::CertificateNameTooLong`] the text; else what [`Grant::check`] says.
     pub fn resolve(&self, variables: &Variables) -> Result<Grant, Unresolved> {
         if !(5..=1095).contains(&self.days) {
-            return Err(Unresolved::new(Refusal::TemplateInvalid, "days"));
+            return Err(Unresolved::new(Refusal::TemplateInvalid, &format!("days: {}, not 5 to 1095", self.days)));
         }
         let subject = self.subject(variables)?;
         if let Some(long) = subject.iter().find(|rdn| !self.long_names && !rdn.is_within_bounds()) {
@@ -211,17 +211,19 @@ impl Template {
             profile_id: None,
             payload: None,
         };
-        grant.check().map_err(|refusal| Unresolved::new(refusal, &self.subject))?;
-        Ok(grant)
+        match grant.find_fault() {
+            Some((refusal, what)) => Err(Unresolved::new(refusal, &what)),
+            None => Ok(grant),
+        }
     }
 
     fn subject(&self, variables: &Variables) -> Result<Vec<Rdn>, Unresolved> {
-        let invalid = |text: &str| Unresolved::new(Refusal::TemplateInvalid, text);
+        let invalid = |text: &str| Unresolved::new(Refusal::TemplateInvalid, &format!("subject: {text}"));
         let mut subject = Vec::new();
         for component in components(&self.subject).ok_or_else(|| invalid(&self.subject))? {
             match component {
                 Component::Rdn(rdn) => {
-                    let fill = |a: Attribute| Ok(Attribute { value: self.fill(&a.value, variables)?, kind: a.kind });
+                    let fill = |a: Attribute| Ok(Attribute { value: self.fill("subject", &a.value, variables)?, kind: a.kind });
                     subject.push(Rdn(rdn.0.into_iter().map(fill).collect::<Result<_, Unresolved>>()?));
                 }
                 Component::Bare(text) => {
@@ -240,8 +242,8 @@ impl Template {
     fn fill_name(&self, san: &San, variables: &Variables) -> Result<San, Unresolved> {
         let template = san.text();
         let text = match san {
-            San::Dns(_) => self.fill_with(template, variables, gives_labels)?,
-            _ => self.fill(template, variables)?,
+            San::Dns(_) => self.fill_with(san.kind(), template, variables, gives_labels)?,
+            _ => self.fill(san.kind(), template, variables)?,
         };
         // Whoever holds a device says what it is called: nothing but the directory says whose account a certificate is for.
         let account = || template.eq_ignore_ascii_case(&format!("{SID_URI_PREFIX}{{{{{SID}}}}}"));
@@ -251,14 +253,14 @@ impl Template {
         Ok(san.with_text(text))
     }
 
-    /// Puts the values into one text.
-    fn fill(&self, text: &str, variables: &Variables) -> Result<String, Unresolved> {
-        self.fill_with(text, variables, |_, _| true)
+    /// Puts the values into one text of that field.
+    fn fill(&self, field: &str, text: &str, variables: &Variables) -> Result<String, Unresolved> {
+        self.fill_with(field, text, variables, |_, _| true)
     }
 
     /// Puts the values into one text, each if it may be there: judged by the variable and the value.
-    fn fill_with(&self, text: &str, variables: &Variables, may: fn(&str, &str) -> bool) -> Result<String, Unresolved> {
-        let invalid = || Unresolved::new(Refusal::TemplateInvalid, text);
+    fn fill_with(&self, field: &str, text: &str, variables: &Variables, may: fn(&str, &str) -> bool) -> Result<String, Unresolved> {
+        let invalid = || Unresolved::new(Refusal::TemplateInvalid, &format!("{field}: {text}"));
         let mut filled = String::with_capacity(text.len());
         let mut rest = text;
         while let Some((before, after)) = rest.split_once("{{") {

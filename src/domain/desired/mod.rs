@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 pub use effective::{Candidate, Content, Effective, Excluded, Loser, Winner, effective};
 pub use plan::{Plan, Planned, Removal, apply, plan, reconcile, settle};
-pub use record::{Drift, Input, Lack, Record, Timing};
+pub use record::{Drift, Input, Lack, Note, Record, Timing};
 
 use super::profile::{Document, Kind};
 use crate::clock::Time;

@@ -35,6 +35,9 @@ pub struct Record {
     /// What the device lacks that it would need, when we know it without asking.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub lacks: Option<Lack>,
+    /// Why it is not verified although nothing went wrong on the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub note: Option<Note>,
     /// When it last moved.
     pub at: Time,
     /// How often it has failed since it was wanted.
@@ -64,6 +67,16 @@ words! {
         Version = "version",
         /// Another edition of its system.
         Edition = "edition",
+    }
+}
+
+words! {
+    /// What a record waits for.
+    Note {
+        /// An administrator has to agree first.
+        WaitsForApproval = "waits-for-approval",
+        /// The certificate was revoked, and another one is asked for.
+        CertificateRevoked = "certificate-revoked",
     }
 }
 
@@ -99,6 +112,13 @@ pub enum Input {
         /// When.
         until: Time,
     },
+    /// Nothing can be done before an administrator agrees; look again then.
+    AwaitsApproval {
+        /// When.
+        until: Time,
+    },
+    /// The certificate that the device holds was revoked.
+    Revoked,
     /// It could not be sent: the user whose it is was not there. No failure.
     Postponed {
         /// When to try again.
@@ -172,6 +192,7 @@ impl Record {
             status: None,
             original_error: None,
             lacks: None,
+            note: None,
             at: now,
             tries: 0,
             due_at: Some(now),
@@ -211,6 +232,7 @@ impl Record {
     /// One more failure: wait and try again, or give up until the value changes.
     fn again(mut self, retry_as: State, now: Time) -> Self {
         self.tries = self.tries.saturating_add(1);
+        self.note = None;
         let due = now.plus(back_off(self.tries));
         if self.tries < MAX_TRIES {
             self.to(retry_as, Some(due), now)
@@ -243,7 +265,7 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
                 record
             } else {
                 // Memory stays: a payload that changes has to clean up what its old version left.
-                Record { value_hash: hash, tries: 0, original_error: None, lacks: None, winner: None, ..record }.to(
+                Record { value_hash: hash, tries: 0, original_error: None, lacks: None, note: None, winner: None, ..record }.to(
                     State::Pending,
                     Some(now),
                     now,
@@ -264,6 +286,17 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Taken { status } => record.with(status, None).to(State::Delivered, Some(now), now),
         Input::Deferred { until } if removing => record.to(State::Removing, Some(until), now),
         Input::Deferred { until } => record.to(State::Delivered, Some(until), now),
+        Input::AwaitsApproval { until } if removing => record.to(State::Removing, Some(until), now),
+        Input::AwaitsApproval { until } => Record { note: Some(Note::WaitsForApproval), ..record }.to(State::Delivered, Some(until), now),
+        // Looked at anew: what the device holds is not good any more.
+        Input::Revoked => match record.state {
+            State::Delivered | State::Verified => {
+                Record { note: Some(Note::CertificateRevoked), tries: 0, ..record }.to(State::Delivered, Some(now), now)
+            }
+            State::Assigned | State::Pending | State::Sent | State::Failed | State::Conflict | State::NotApplicable | State::Removing => {
+                record
+            }
+        },
         Input::Postponed { until } if removing => record.to(State::Removing, Some(until), now),
         Input::Postponed { until } => match record.state {
             State::Delivered | State::Verified => Record { due_at: Some(until), ..record },
@@ -272,12 +305,18 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
             }
         },
         Input::Matches if removing => record.again(State::Removing, now),
-        Input::Matches => Record { tries: 0, original_error: None, ..record }.to(State::Verified, Some(now.plus(timing.drift_check)), now),
+        Input::Matches => {
+            Record { tries: 0, original_error: None, note: None, ..record }.to(State::Verified, Some(now.plus(timing.drift_check)), now)
+        }
         Input::Differs { .. } if removing => record.again(State::Removing, now),
         Input::Differs { found } if record.state == State::Verified => {
             let count = record.drift.as_ref().map_or(0, |d| d.count).saturating_add(1);
             let found = found.map(|text| text.chars().take(200).collect());
             Record { drift: Some(Drift { count, at: now, found }), ..record }.to(State::Pending, Some(now), now)
+        }
+        // No fault of the device's.
+        Input::Differs { .. } if record.note == Some(Note::CertificateRevoked) => {
+            Record { note: None, ..record }.to(State::Pending, Some(now), now)
         }
         Input::Differs { .. } => record.again(State::Pending, now),
         Input::Removed if removing => return None,
@@ -291,7 +330,7 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
             record.with(status, original_error).to(State::Removing, Some(now.plus(DAY)), now)
         }
         Input::Refused { status, original_error } => {
-            Record { tries: record.tries.saturating_add(1), ..record }.with(status, original_error).to(State::Failed, None, now)
+            Record { tries: record.tries.saturating_add(1), note: None, ..record }.with(status, original_error).to(State::Failed, None, now)
         }
         Input::NotApplicable { .. } | Input::Lacks(_) if removing => return None,
         Input::Lacks(lack) => Record { lacks: Some(lack), ..record }.to(State::NotApplicable, None, now),

@@ -1,14 +1,19 @@
 //! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, enrolments that were begun and given up,
 //! SCEP challenges and transactions, orders that are over, and versions of profiles that no device has any more.
 
+use serde_json::json;
+
 use crate::app::App;
-use crate::clock::{DAY, HOUR};
+use crate::clock::{DAY, HOUR, Time};
+use crate::domain::audit::Entry;
 use crate::service::Result;
 use crate::store::apple::sessions;
-use crate::store::{Tx, commands, dm_sessions, enrollment_tokens, message_signatures, profiles, scep, taps, throttles};
+use crate::store::{Tx, audit, commands, dm_sessions, enrollment_tokens, message_signatures, profiles, scep, taps, throttles};
 
 /// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
+/// How many requests a row of the audit log names at most; the others are counted.
+const NAMED: usize = 100;
 
 pub(super) const SCHEDULE: &str = "0 27 * * * *";
 
@@ -19,11 +24,23 @@ pub(super) async fn run(app: &App) -> Result<()> {
     drain(app, move |tx| taps::purge_taps(tx, now.plus(-30 * DAY), BATCH)).await?;
     drain(app, move |tx| sessions::purge_sessions(tx, now.plus(-HOUR), BATCH)).await?;
     drain(app, move |tx| throttles::purge_throttles(tx, now.plus(-DAY), BATCH)).await?;
-    drain(app, move |tx| scep::purge(tx, now.plus(-30 * DAY), BATCH)).await?;
+    drain(app, move |tx| purge_scep(tx, now)).await?;
     drain(app, move |tx| dm_sessions::purge_sessions(tx, now.plus(-30 * DAY), BATCH)).await?;
     let over = now.plus(-i64::from(app.config.order_days.max(1)) * DAY);
     drain(app, move |tx| commands::purge_commands(tx, over, BATCH)).await?;
     drain(app, |tx| profiles::purge_versions(tx, BATCH)).await
+}
+
+/// What nobody decided on in 30 days is over: one row of the audit log says so for all of a batch.
+fn purge_scep(tx: &mut Tx<'_>, now: Time) -> crate::store::Result<usize> {
+    let purged = scep::purge(tx, now.plus(-30 * DAY), BATCH)?;
+    let undecided = purged.undecided.len();
+    if undecided > 0 {
+        let named: Vec<_> = purged.undecided.iter().take(NAMED).map(|(authority, name)| format!("{authority}/{name}")).collect();
+        let entry = Entry::new("job:purge", "scep.expired", "scep-transactions", "local");
+        audit::append(tx, &entry.after(&json!({ "count": undecided, "transactions": named })), now)?;
+    }
+    Ok(purged.rows)
 }
 
 /// Repeats a purge, each time in a transaction of its own, until it finds nothing more.

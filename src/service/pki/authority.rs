@@ -371,10 +371,11 @@ pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str
     let (id, now) = (authority.id.clone(), app.now());
     app.store
         .write(move |tx| {
+            // Authorities before certificates, as all take them.
+            authorities::claim_status(tx, &id, Status::Revoked)?;
             if let Some(row) = certificates::find_certificate_by_sha256(tx.conn(), &sha256)? {
                 certificates::update_revoked(tx, &row.id, reason, now)?;
             }
-            authorities::claim_status(tx, &id, Status::Revoked)?;
             crate::store::audit::append(tx, &audit, now)
         })
         .await?;

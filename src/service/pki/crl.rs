@@ -41,14 +41,16 @@ async fn make(app: &App, id: &AuthorityId, only_due: Option<Time>) -> Result<boo
     let life = i64::from(app.config.ca.crl_hours.max(1)) * HOUR;
     let claimed = {
         let id = id.clone();
-        let claim = move |tx: &mut crate::store::Tx<'_>| {
-            let Some(number) = authorities::claim_crl_number(tx, &id, only_due, retry_at)? else { return Ok(None) };
-            // An ended certificate stays for one more list, for those who verify what was signed before.
-            Ok(Some((number, certificates::list_revoked(tx.conn(), &id, now.plus(-life))?)))
-        };
-        app.store.write(claim).await?
+        app.store.write(move |tx| authorities::claim_crl_number(tx, &id, only_due, retry_at)).await?
     };
-    let Some((number, revoked)) = claimed else { return Ok(false) };
+    let Some(number) = claimed else { return Ok(false) };
+    // Read after the number was committed, and not in that transaction, where everybody who writes would wait for it: whatever was revoked
+    // before the number was taken is seen, and what is revoked after this look makes another list due, which has a higher number.
+    let revoked = {
+        let id = id.clone();
+        // An ended certificate stays for one more list, for those who verify what was signed before.
+        app.store.read(move |c| certificates::list_revoked(c, &id, now.plus(-life))).await?
+    };
     let count = revoked.len();
     let next_update = now.plus(life);
     let der = tokio::task::spawn_blocking(move || -> Result<Vec<u8>> {

@@ -111,15 +111,37 @@ pub fn audit(certificate: &Certificate, actor: &str, origin: &str) -> Entry {
 /// The key of a certificate request (PKCS#10, PEM or DER) whose signature shows that the asker holds the private key.
 ///
 /// # Errors
-/// [`Refusal::CertificateKeyRefused`] when it is no such request.
+/// [`Error::Invalid`] when it is no such request ([`Refusal::CertificateRequestInvalid`]) or its key is not accepted
+/// ([`Refusal::CertificateKeyRefused`]); the text says what was found.
 pub fn request_key(request: &[u8]) -> Result<Vec<u8>> {
-    let refused = || Error::Refused(Refusal::CertificateKeyRefused);
-    let request = X509Req::from_pem(request).or_else(|_| X509Req::from_der(request)).map_err(|_| refused())?;
-    let key = request.public_key().map_err(|_| refused())?;
-    if !request.verify(&key).unwrap_or(false) {
-        return Err(refused());
+    let no_request = |found: &str| Error::Invalid(Refusal::CertificateRequestInvalid, found.to_owned());
+    let parsed = X509Req::from_pem(request).or_else(|_| X509Req::from_der(request)).map_err(|_| no_request(&what(request)))?;
+    let key = parsed.public_key().map_err(|_| no_request("the request's key cannot be read"))?;
+    let spki = key.public_key_to_der()?;
+    if holder_key(&spki).is_err() {
+        let kind = match key.id() {
+            Id::RSA => format!("an RSA key of {} bits", key.bits()),
+            Id::EC => format!("a key on a curve of {} bits", key.bits()),
+            _ => "a key of another kind".to_owned(),
+        };
+        return Err(Error::Invalid(Refusal::CertificateKeyRefused, format!("the request has {kind}")));
     }
-    Ok(key.public_key_to_der()?)
+    if !parsed.verify(&key).unwrap_or(false) {
+        return Err(no_request("the request's signature is not its key's"));
+    }
+    Ok(spki)
+}
+
+/// What a file is that is no request.
+fn what(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let label = text.split("-----BEGIN ").nth(1).and_then(|rest| rest.split("-----").next());
+    let short: Option<String> = label.map(|label| label.chars().filter(|c| c.is_ascii_graphic() || *c == ' ').take(40).collect());
+    match short.as_deref() {
+        Some("CERTIFICATE REQUEST" | "NEW CERTIFICATE REQUEST") => "the request does not parse".to_owned(),
+        Some(label) => format!("a PEM of {label} was given"),
+        None => "neither PEM nor DER of a request was given".to_owned(),
+    }
 }
 
 /// A holder's key, judged and encoded anew so that nothing of the request's own encoding gets into the certificate.

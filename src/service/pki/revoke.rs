@@ -1,4 +1,11 @@
 //! Revoking, holding, releasing and finding certificates.
+//!
+//! Locks are taken in one order: enrolments by their ids, what waits to be asked for, authorities, certificates by their ids, the head of the
+//! audit log.
+
+mod items;
+
+use std::collections::BTreeSet;
 
 use serde_json::json;
 
@@ -11,7 +18,7 @@ use crate::domain::certificate::{Certificate, Purpose, RevocationReason};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, UserId};
 use crate::service::{Error, Result};
 use crate::store::certificates::{self, Live, Search};
-use crate::store::{Tx, audit};
+use crate::store::{Tx, audit, authorities, enrollments};
 
 /// How many certificates a page has, or a job looks at, at most.
 const MANY: i64 = 1_000;
@@ -35,13 +42,50 @@ pub async fn revoke(app: &App, id: &CertificateId, reason: RevocationReason, act
         return authority::revoke(app, &authority.name, reason, actor, origin).await;
     }
     let (id, actor, origin, now) = (id.clone(), actor.to_owned(), origin.to_owned(), app.now());
-    let revoked = app.store.write(move |tx| revoke_in(tx, &id, reason, &actor, &origin, now)).await?;
+    let revoked = app.store.write(move |tx| revoke_with_older(tx, &id, reason, &actor, &origin, now)).await?;
     if purpose.is_ours() {
         app.keys.invalidate();
         service_key::renew(app).await?;
     }
-    super::ocsp::sign_anew(app, &revoked.0, &revoked.1).await;
+    for (authority, serial) in &revoked {
+        super::ocsp::sign_anew(app, authority, serial).await;
+    }
     Ok(())
+}
+
+/// Revokes a certificate and those that it took the place of, which were to be revoked anyway: should it have been stolen with its key, or
+/// its holder not deserve it, they are no better. One that is put on hold leaves them as they are. The device's profiles hear of it.
+fn revoke_with_older(
+    tx: &mut Tx<'_>,
+    id: &CertificateId,
+    reason: RevocationReason,
+    actor: &str,
+    origin: &str,
+    now: Time,
+) -> crate::store::Result<Vec<(AuthorityId, String)>> {
+    let device = certificates::load_certificate(tx.conn(), id)?.grant.device_id;
+    if let Some(device) = &device {
+        enrollments::hold_current(tx, device)?;
+    }
+    let older = match reason {
+        RevocationReason::CertificateHold => Vec::new(),
+        _ => certificates::list_predecessors(tx.conn(), id, now)?,
+    };
+    let mut all: Vec<_> = older.into_iter().map(|older| (older, RevocationReason::Superseded)).chain([(id.clone(), reason)]).collect();
+    all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
+    let mut revoked = Vec::with_capacity(all.len());
+    for (one, reason) in all {
+        certificates::update_revoked(tx, &one, reason, now)?;
+        revoked.push((certificates::load_certificate(tx.conn(), &one)?, reason));
+    }
+    if let Some(device) = device.filter(|_| reason != RevocationReason::CertificateHold) {
+        let certificates: Vec<&Certificate> = revoked.iter().map(|(certificate, _)| certificate).collect();
+        items::tell(tx, &device, &certificates, now)?;
+    }
+    for (certificate, reason) in &revoked {
+        audit::append(tx, &entry(certificate, *reason, actor, origin), now)?;
+    }
+    Ok(revoked.into_iter().map(|(certificate, _)| (certificate.authority_id, certificate.serial)).collect())
 }
 
 /// Revokes the certificate of a serial number (hex) of an authority.
@@ -83,19 +127,37 @@ async fn revoke_live(app: &App, live: Live, reason: RevocationReason, actor: &st
     let (mut after, mut count) = (None, 0);
     loop {
         let (live, from, actor, origin, now) = (live.clone(), after.clone(), actor.to_owned(), origin.to_owned(), app.now());
-        let revoked = app.store.write(move |tx| revoke_batch(tx, &live, from.as_ref(), |_| true, reason, &actor, &origin, now)).await?;
-        for (authority, serial) in &revoked.revoked {
-            super::ocsp::sign_anew(app, authority, serial).await;
+        let batch = app.store.write(move |tx| {
+            let found = certificates::list_live(tx.conn(), &live, from.as_ref(), now, BATCH)?;
+            // Sorted, as all take them.
+            let devices: BTreeSet<DeviceId> = found.iter().filter_map(|certificate| certificate.grant.device_id.clone()).collect();
+            for device in &devices {
+                enrollments::hold_current(tx, device)?;
+            }
+            let batch = revoke_batch(tx, &live, from.as_ref(), |_| true, reason, now)?;
+            for device in devices.iter().filter(|_| reason != RevocationReason::CertificateHold) {
+                let of_device = |certificate: &&Certificate| certificate.grant.device_id.as_ref() == Some(device);
+                items::tell(tx, device, &batch.revoked.iter().filter(of_device).collect::<Vec<_>>(), now)?;
+            }
+            for certificate in &batch.revoked {
+                audit::append(tx, &entry(certificate, reason, &actor, &origin), now)?;
+            }
+            Ok(batch)
+        });
+        let batch = batch.await?;
+        for certificate in &batch.revoked {
+            super::ocsp::sign_anew(app, &certificate.authority_id, &certificate.serial).await;
         }
-        count += revoked.revoked.len();
-        match revoked.last {
+        count += batch.revoked.len();
+        match batch.last {
             Some(last) => after = Some(last),
             None => return Ok(count),
         }
     }
 }
 
-/// Revokes, in the caller's transaction, the live certificates that are meant, batch by batch until none is left; says how many.
+/// Revokes, in the caller's transaction, the live certificates that are meant, batch by batch until none is left; says how many. The caller
+/// holds the device's enrolment.
 ///
 /// # Errors
 /// Only the database's own.
@@ -109,47 +171,57 @@ pub fn revoke_live_in(
     now: Time,
 ) -> crate::store::Result<usize> {
     let live = Live { held: reason != RevocationReason::CertificateHold, ..live.clone() };
-    let (mut after, mut count) = (None, 0);
+    let (mut after, mut entries) = (None, Vec::new());
     loop {
-        let batch = revoke_batch(tx, &live, after.as_ref(), &which, reason, actor, origin, now)?;
-        count += batch.revoked.len();
+        let batch = revoke_batch(tx, &live, after.as_ref(), &which, reason, now)?;
+        entries.extend(batch.revoked.iter().map(|certificate| entry(certificate, reason, actor, origin)));
         match batch.last {
             Some(last) => after = Some(last),
-            None => return Ok(count),
+            None => break,
         }
     }
+    for entry in &entries {
+        audit::append(tx, entry, now)?;
+    }
+    Ok(entries.len())
 }
 
 /// What a batch did.
 struct Batch {
-    /// Authority and serial number of each certificate that was revoked.
-    revoked: Vec<(AuthorityId, String)>,
+    /// The certificates that were revoked.
+    revoked: Vec<Certificate>,
     /// The last one that was looked at; `None`: there were none.
     last: Option<CertificateId>,
 }
 
-#[allow(clippy::too_many_arguments, reason = "whom, why, and the five things that every write needs")]
+/// Revokes a page of certificates; the audit rows are the caller's.
 fn revoke_batch(
     tx: &mut Tx<'_>,
     live: &Live,
     after: Option<&CertificateId>,
     which: impl Fn(&Certificate) -> bool,
     reason: RevocationReason,
-    actor: &str,
-    origin: &str,
     now: Time,
 ) -> crate::store::Result<Batch> {
     let found = certificates::list_live(tx.conn(), live, after, now, BATCH)?;
+    let last = found.last().map(|certificate| certificate.id.clone());
+    // A device may have changed its authority: they are taken in one order, too.
+    let authorities: BTreeSet<AuthorityId> = found.iter().map(|certificate| certificate.authority_id.clone()).collect();
+    if authorities.len() > 1 {
+        for authority in &authorities {
+            authorities::update_crl_due(tx, authority, now)?;
+        }
+    }
     let mut revoked = Vec::new();
-    for certificate in found.iter().filter(|certificate| which(certificate)) {
-        match revoke_in(tx, &certificate.id, reason, actor, origin, now) {
-            Ok(one) => revoked.push(one),
+    for certificate in found.into_iter().filter(|certificate| which(certificate)) {
+        match certificates::update_revoked(tx, &certificate.id, reason, now) {
+            Ok(()) => revoked.push(certificate),
             // Somebody else was faster.
             Err(crate::store::Error::Refused(Refusal::CertificateRevokedBefore)) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(Batch { revoked, last: found.last().map(|certificate| certificate.id.clone()) })
+    Ok(Batch { revoked, last })
 }
 
 /// Revokes a certificate in the caller's transaction, with its audit row; gives back whose it is and its serial number.
@@ -166,11 +238,15 @@ pub fn revoke_in(
 ) -> crate::store::Result<(AuthorityId, String)> {
     certificates::update_revoked(tx, id, reason, now)?;
     let certificate = certificates::load_certificate(tx.conn(), id)?;
-    let action = if reason == RevocationReason::CertificateHold { "certificate.hold" } else { "certificate.revoke" };
-    let entry = Entry::new(actor, action, format!("certificate:{id}"), origin)
-        .after(&json!({ "serial": certificate.serial, "subject": certificate.subject, "reason": reason }));
-    audit::append(tx, &entry, now)?;
+    audit::append(tx, &entry(&certificate, reason, actor, origin), now)?;
     Ok((certificate.authority_id, certificate.serial))
+}
+
+/// The audit row of a revocation.
+fn entry(certificate: &Certificate, reason: RevocationReason, actor: &str, origin: &str) -> Entry {
+    let action = if reason == RevocationReason::CertificateHold { "certificate.hold" } else { "certificate.revoke" };
+    Entry::new(actor, action, format!("certificate:{}", certificate.id), origin)
+        .after(&json!({ "serial": certificate.serial, "subject": certificate.subject, "reason": reason }))
 }
 
 /// Releases a certificate from hold.
@@ -199,10 +275,16 @@ pub async fn release(app: &App, id: &CertificateId, actor: &str, origin: &str) -
 pub async fn revoke_superseded(app: &App) -> Result<usize> {
     let now = app.now();
     let ids = app.store.read(move |c| certificates::list_superseded(c, now.plus(-SUPERSEDED_DELAY), now, MANY)).await?;
+    let mut count = 0;
     for id in &ids {
-        revoke(app, id, RevocationReason::Superseded, "job:superseded-certificates", "local").await?;
+        match revoke(app, id, RevocationReason::Superseded, "job:superseded-certificates", "local").await {
+            Ok(()) => count += 1,
+            // It went with one that had taken its place.
+            Err(Error::Refused(Refusal::CertificateRevokedBefore)) => {}
+            Err(error) => return Err(error),
+        }
     }
-    Ok(ids.len())
+    Ok(count)
 }
 
 /// A page of certificates.

@@ -103,7 +103,8 @@ pub async fn certificates(app: &App, authority: &str, include_root: bool) -> Res
 /// that is durable.
 ///
 /// # Errors
-/// [`Error::Malformed`] when there is nobody to answer to; [`Error::NotFound`] for an unknown authority; else only our own.
+/// [`Error::Malformed`] when there is nobody to answer to; [`Error::NotFound`] for an unknown authority; [`Refusal::ScepBusy`] when others
+/// kept coming first; else only our own.
 pub async fn receive(app: &App, authority: &str, message: Vec<u8>, origin: &str) -> Result<Vec<u8>> {
     let message: Arc<[u8]> = message.into();
     // Another node may have made a registration key that is not known here yet.
@@ -137,7 +138,7 @@ pub async fn receive(app: &App, authority: &str, message: Vec<u8>, origin: &str)
             Err(error) => return Err(error.into()),
         }
     }
-    Err(Error::Unavailable("others kept coming first".into()))
+    Err(Refusal::ScepBusy.into())
 }
 
 /// What it takes to answer a message, away from the async threads.

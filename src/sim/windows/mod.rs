@@ -1,5 +1,6 @@
 //! A simulated Windows device: real keys, real TLS, real messages, and a management tree that says no as Windows does.
 
+mod certificates;
 pub mod enroll;
 mod idle;
 mod manners;
@@ -9,7 +10,6 @@ pub mod tree;
 use std::collections::BTreeMap;
 use std::io;
 
-use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use reqwest::Url;
@@ -19,19 +19,15 @@ use super::scep;
 use crate::catalogue::Scope;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::wire::Malformed;
-use crate::wire::pkcs10::{GeneralName, NamePart, Wish};
 use crate::wire::syncml::MEDIA_TYPE;
+use certificates::Pending;
 use enroll::{Failure, Identity, Machine, SignIn};
 pub use idle::Rehearsed;
 use session::{Login, Md5, Session, Start};
 use tree::{Effect, Tree};
 
-/// Alert type with which Windows tells that a SCEP enrolment has ended.
-const SCEP_RESULT: &str = "com.microsoft:mdm.SCEPcertinstall.result";
 /// Alert type with which Windows tells that it leaves.
 const UNENROLL: &str = "com.microsoft:mdm.unenrollment.userrequest";
-/// HRESULT of an enrolment that the server refused.
-const REFUSED: i32 = 0x8018_0004_u32.cast_signed();
 /// Sessions that [`Device::settle`] holds at most.
 const SETTLE: usize = 12;
 
@@ -135,6 +131,8 @@ pub struct Device {
     calls: usize,
     alerts: Vec<(String, String)>,
     waiting: Vec<(Scope, String, BTreeMap<String, String>)>,
+    /// SCEP requests that the server has not decided on.
+    pending: Vec<Pending>,
     /// SCEP servers that it has met and not used yet, by URL.
     servers: BTreeMap<String, scep::Server>,
 }
@@ -183,6 +181,7 @@ impl Device {
             calls: 0,
             alerts: Vec::new(),
             waiting: Vec::new(),
+            pending: Vec::new(),
             servers: BTreeMap::new(),
         })
     }
@@ -228,6 +227,7 @@ impl Device {
             match effect {
                 Effect::ScepEnroll { scope, id, install } => {
                     self.waiting.retain(|(_, known, _)| *known != id);
+                    self.pending.retain(|pending| pending.id != id);
                     self.waiting.push((scope, id, install));
                 }
                 Effect::Command(name) => {
@@ -312,84 +312,6 @@ impl Device {
         if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status)) }
     }
 
-    /// Does what sessions started and what goes on outside of them: SCEP enrolments. Their end is reported in the next session.
-    pub async fn work(&mut self) {
-        for (scope, id, install) in std::mem::take(&mut self.waiting) {
-            match self.scep(&install).await {
-                Ok((identity, chain)) => {
-                    let thumbprint = openssl::hash::hash(MessageDigest::sha1(), &identity.certificate);
-                    let thumbprint = thumbprint.map(hex::encode_upper).unwrap_or_default();
-                    let server = install.get("ServerURL").cloned().unwrap_or_default();
-                    self.tree.scep_done(scope, &id, &thumbprint, &server);
-                    self.certificates.insert(id, Held { identity, scope, chain });
-                }
-                Err(error) => {
-                    tracing::debug!(%error, "simulated SCEP enrolment failed");
-                    self.tree.scep_failed(scope, &id, REFUSED);
-                }
-            }
-            self.alerts.push((SCEP_RESULT.to_owned(), "0".to_owned()));
-        }
-    }
-
-    /// Gets to know the SCEP servers (GetCACaps, GetCACert) of the certificates that it is to ask for, for callers that measure this apart:
-    /// [`Device::work`] does it by itself.
-    ///
-    /// # Errors
-    /// [`scep::Error`] says what went wrong.
-    pub async fn meet_servers(&mut self) -> Result<(), scep::Error> {
-        for (_, _, install) in &self.waiting {
-            let url = install.get("ServerURL").map(String::as_str).unwrap_or_default();
-            let server = scep::Server::discover(&mut self.web, url, scep::Options::default()).await?;
-            self.servers.insert(url.to_owned(), server);
-        }
-        Ok(())
-    }
-
-    async fn scep(&mut self, install: &BTreeMap<String, String>) -> Result<(scep::Identity, Vec<Vec<u8>>), scep::Error> {
-        if self.faults.no_scep {
-            return Err(scep::Error::Foreign);
-        }
-        let value = |name: &str| install.get(name).map(String::as_str).unwrap_or_default();
-        let usage: u16 = value("KeyUsage").parse().unwrap_or_default();
-        // The CSP's 0x80 and 0x20 are the first octet of the DER bit string; the request counts bits from the first one on.
-        let mut key_usage = 0;
-        if usage & 0x80 != 0 {
-            key_usage |= 1;
-        }
-        if usage & 0x20 != 0 {
-            key_usage |= 1 << 2;
-        }
-        let wish = Wish {
-            subject: parse_name(value("SubjectName")),
-            san: value("SubjectAlternativeNames").split(';').filter_map(alternative).collect(),
-            ext_key_usage: value("EKUMapping").split('+').filter(|oid| !oid.is_empty()).map(str::to_owned).collect(),
-            key_usage: Some(key_usage),
-            challenge: Some(value("Challenge").to_owned()),
-            ..Wish::default()
-        };
-        let server = match self.servers.remove(value("ServerURL")) {
-            Some(met) => met,
-            None => scep::Server::discover(&mut self.web, value("ServerURL"), scep::Options::default()).await?,
-        };
-        let thumbprint = |der: &[u8]| openssl::hash::hash(MessageDigest::sha1(), der).map(hex::encode_upper).unwrap_or_default();
-        if !server.certificates.iter().any(|der| thumbprint(der).eq_ignore_ascii_case(value("CAThumbprint"))) {
-            return Err(scep::Error::Foreign);
-        }
-        let now = self.now();
-        let outcome = match &self.scep_key {
-            Some(key) => server.enroll_with(&mut self.web, &wish, key, now).await?,
-            None => server.enroll(&mut self.web, &wish, now).await?,
-        };
-        match outcome {
-            scep::Outcome::Issued(identity) => Ok((identity, server.certificates.clone())),
-            scep::Outcome::Pending(waiting) => match server.poll(&mut self.web, &waiting).await? {
-                scep::Outcome::Issued(identity) => Ok((identity, server.certificates.clone())),
-                scep::Outcome::Pending(_) => Err(scep::Error::Foreign),
-            },
-        }
-    }
-
     /// Holds sessions until nothing is left to do on the device's side. Gives the sum of all of them.
     ///
     /// # Errors
@@ -422,82 +344,5 @@ impl Device {
         self.identity = enroll::renew(&mut self.management, &self.identity, &key, false).await?;
         self.management = self.identity.client(&self.roots)?;
         Ok(())
-    }
-}
-
-/// Reads a name as Windows does (CertStrToName): `,` and `;` end an RDN, `+` joins attributes, values may be quoted.
-fn parse_name(text: &str) -> Vec<NamePart> {
-    let mut parts = Vec::new();
-    let (mut rdn, mut piece, mut quoted) = (0, String::new(), false);
-    let mut letters = text.chars().peekable();
-    let mut push = |piece: &mut String, rdn: usize| {
-        if let Some((name, value)) = piece.split_once('=')
-            && let Some(oid) = attribute(name.trim())
-        {
-            parts.push(NamePart { rdn, oid: oid.to_owned(), value: value.trim().to_owned() });
-        }
-        piece.clear();
-    };
-    while let Some(letter) = letters.next() {
-        match letter {
-            '"' if quoted && letters.peek() == Some(&'"') => {
-                letters.next();
-                piece.push('"');
-            }
-            '"' => quoted = !quoted,
-            ',' | ';' if !quoted => {
-                push(&mut piece, rdn);
-                rdn += 1;
-            }
-            '+' if !quoted => push(&mut piece, rdn),
-            other => piece.push(other),
-        }
-    }
-    push(&mut piece, rdn);
-    parts
-}
-
-fn attribute(name: &str) -> Option<&'static str> {
-    let names = [
-        ("CN", "2.5.4.3"),
-        ("SN", "2.5.4.4"),
-        ("SERIALNUMBER", "2.5.4.5"),
-        ("C", "2.5.4.6"),
-        ("L", "2.5.4.7"),
-        ("ST", "2.5.4.8"),
-        ("STREET", "2.5.4.9"),
-        ("O", "2.5.4.10"),
-        ("OU", "2.5.4.11"),
-        ("T", "2.5.4.12"),
-        ("G", "2.5.4.42"),
-        ("UID", "0.9.2342.19200300.100.1.1"),
-        ("DC", "0.9.2342.19200300.100.1.25"),
-        ("E", "1.2.840.113549.1.9.1"),
-    ];
-    names.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, oid)| *oid)
-}
-
-/// `type+value` in the numbers of `CERT_ALT_NAME`.
-fn alternative(text: &str) -> Option<GeneralName> {
-    let (kind, value) = text.split_once('+')?;
-    let value = value.to_owned();
-    match kind {
-        "2" => Some(GeneralName::Email(value)),
-        "3" => Some(GeneralName::Dns(value)),
-        "7" => Some(GeneralName::Uri(value)),
-        "11" => Some(GeneralName::Upn(value)),
-        _ => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn names_are_read_as_windows_reads_them() {
-        let parts = parse_name("CN=\"Test User (Company, \"\"LLC\"\")\",OU=Sales+O=X");
-        let shown: Vec<(usize, &str, &str)> = parts.iter().map(|p| (p.rdn, p.oid.as_str(), p.value.as_str())).collect();
-        assert_eq!(shown, [(0, "2.5.4.3", "Test User (Company, \"LLC\")"), (1, "2.5.4.11", "Sales"), (1, "2.5.4.10", "X")]);
     }
 }

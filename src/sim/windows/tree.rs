@@ -316,6 +316,11 @@ impl Tree {
         }
     }
 
+    /// Whether a SCEP request is there.
+    pub(super) fn has_scep(&self, scope: Scope, id: &str) -> bool {
+        self.get(&scep_leaf(scope, id, "Status")).is_some()
+    }
+
     /// Notes that a SCEP enrolment gave a certificate (SHA-1 thumbprint in hexadecimal), unless its request was deleted meanwhile.
     pub fn scep_done(&mut self, scope: Scope, id: &str, thumbprint: &str, server: &str) {
         if self.get(&scep_leaf(scope, id, "Status")).is_none() {

@@ -5,6 +5,7 @@ mod http;
 mod keys;
 mod messages;
 mod oracles;
+mod races;
 mod signers;
 
 use muster::app::App;

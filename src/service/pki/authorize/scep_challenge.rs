@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use crate::app::App;
 use crate::clock::{MINUTE, Time};
 use crate::domain::audit::Entry;
-use crate::domain::certificate::Grant;
+use crate::domain::certificate::{Grant, show_name};
 use crate::domain::scep::{Challenge, Reason};
 use crate::ids::{AuthorityId, DeviceId, EnrollmentId, ProfileId, TenantId, UserId};
 use crate::secret::{self, Secret};
@@ -106,7 +106,8 @@ pub async fn mint(app: &App, new: NewChallenge, actor: &str, origin: &str) -> Re
 #[must_use]
 pub fn audit(row: &Challenge, actor: &str, origin: &str) -> Entry {
     Entry::new(actor, "scep.challenge", format!("scep-challenge:{}", row.id), origin).after(&serde_json::json!({
-        "authority": row.authority_id, "device": row.device_id, "profile": row.profile_id, "expires": row.expires_at.to_string(),
+        "authority": row.authority_id, "device": row.device_id, "user": row.user_id, "profile": row.profile_id,
+        "subject": show_name(&row.grant.subject), "names": row.grant.sans, "needsApproval": row.needs_approval, "expires": row.expires_at.to_string(),
     }))
 }
 

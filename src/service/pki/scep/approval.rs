@@ -39,6 +39,11 @@ pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &s
     let (by, live) = (actor.to_owned(), usize::try_from(app.config.scep.live_certificates).unwrap_or(usize::MAX));
     app.store
         .write(move |tx| {
+            holder::hold(tx, &transaction.grant)?;
+            // Requests before certificates, as all take them.
+            if !scep::lock_waiting(tx, &transaction)? {
+                return Err(Refusal::ScepTransactionDecided.into());
+            }
             if holder::judge(tx.conn(), &transaction.grant)?.is_err() {
                 return Err(Refusal::ScepHolderGone.into());
             }

@@ -28,6 +28,8 @@ pub(super) struct Issue {
     pub(super) grant: Grant,
     pub(super) challenge_id: Option<String>,
     pub(super) renews: Option<CertificateId>,
+    /// A challenge that a renewal brought along without need: it is used up.
+    pub(super) burns: Option<String>,
     /// Whether an older transaction of that name gives way.
     pub(super) replaces: bool,
 }
@@ -35,6 +37,7 @@ pub(super) struct Issue {
 impl Issue {
     /// Uses up by what right it is issued; false when that is gone since it was decided.
     pub(super) fn claim(&self, tx: &mut Tx<'_>, live: u32, now: Time) -> store::Result<bool> {
+        holder::hold(tx, &self.grant)?;
         // Judged before anything is written: what is written stays.
         if holder::judge(tx.conn(), &self.grant)?.is_err() {
             return Ok(false);
@@ -43,6 +46,9 @@ impl Issue {
             && !scep::claim_challenge(tx, challenge, now)?
         {
             return Ok(false);
+        }
+        if let Some(challenge) = &self.burns {
+            scep::claim_challenge(tx, challenge, now)?;
         }
         if let Some(older) = &self.renews {
             // Others who renew or revoke it wait from here on.
@@ -147,7 +153,9 @@ fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> service::
     let renewing = known.signer.as_ref().filter(|_| enrolment.renewal);
     let renewal = renewing.map(|signer| (signer, signer.renews(&desk.config.scep, now)));
     let order = if let Some((signer, Ok((grant, needs_approval)))) = renewal {
-        (Issue { grant, challenge_id: None, renews: Some(signer.certificate.id.clone()), replaces }, needs_approval)
+        // The challenge would buy another certificate.
+        let burns = known.challenge.map(|challenge| challenge.id);
+        (Issue { grant, challenge_id: None, renews: Some(signer.certificate.id.clone()), burns, replaces }, needs_approval)
     } else {
         // By challenge: a certificate that may not renew itself may still be replaced.
         let Some(challenge) = known.challenge else {
@@ -173,7 +181,7 @@ fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> service::
         if !enrolment.own_key && !known.signer.as_ref().is_some_and(same_holder) {
             return Ok(Decision::Refuse(Reason::RegisteredKeyMismatch));
         }
-        let order = Issue { grant: challenge.grant, challenge_id: Some(challenge.id), renews: None, replaces };
+        let order = Issue { grant: challenge.grant, challenge_id: Some(challenge.id), renews: None, burns: None, replaces };
         (order, challenge.needs_approval)
     };
     let (order, needs_approval) = order;

@@ -7,7 +7,19 @@ use crate::domain::enrollment::State;
 use crate::domain::profile::Payload;
 use crate::domain::scep::Reason;
 use crate::store::apple::sessions;
-use crate::store::{self, Conn, desired_items, devices, enrollments, users};
+use crate::store::{self, Conn, Tx, desired_items, devices, enrollments, users};
+
+/// Takes hold of the device's enrolment until the transaction ends: whoever gives the device another certificate of the kind, withdraws its
+/// requests or ends it comes before or after.
+///
+/// # Errors
+/// Only the database's own.
+pub(super) fn hold(tx: &mut Tx<'_>, grant: &Grant) -> store::Result<()> {
+    match &grant.device_id {
+        Some(device) => enrollments::hold_current(tx, device).map(drop),
+        None => Ok(()),
+    }
+}
 
 /// Whether the enrolment, the user and the profile of a grant still stand.
 ///

@@ -18,7 +18,7 @@ use serde_json::{Map, Value};
 use self::body::Body;
 use super::{Context, Csp, Effect, Part, Step, Turn};
 use crate::catalogue::Scope;
-use crate::clock::{DAY, MINUTE, SECOND, Time};
+use crate::clock::{DAY, HOUR, MINUTE, SECOND, Time};
 use crate::domain::certificate::{Certificate, RevocationReason, Variables};
 use crate::domain::desired::Input;
 use crate::domain::desired::record::MAX_TRIES;
@@ -32,8 +32,13 @@ use crate::service::{Error, Result};
 const FIRST_LOOK: i64 = 30 * SECOND;
 /// How long until the next look at one that is still pending.
 const NEXT_LOOK: i64 = 2 * MINUTE;
+/// The same while an administrator decides: the device tells of the end by itself.
+const APPROVAL_LOOK: i64 = HOUR;
 /// Most nodes that are remembered for deletion.
 const LEFTOVERS: usize = 32;
+
+/// `Status` of a request that the CA has not decided on.
+const PENDING: &str = "2";
 
 /// Starts a request.
 const ENROLL: &str = "enroll";
@@ -364,6 +369,8 @@ impl<'a> Course<'a> {
             Some(status) => {
                 if self.context.now.since(request.begun) > body.patience() {
                     self.fail(status.parse().unwrap_or_default(), Some("the request does not end".into()));
+                } else if body.needs_approval && status == PENDING {
+                    self.moves(Input::AwaitsApproval { until: self.context.now.plus(APPROVAL_LOOK) });
                 } else {
                     self.moves(Input::Deferred { until: self.context.now.plus(NEXT_LOOK) });
                 }

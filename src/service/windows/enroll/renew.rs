@@ -156,6 +156,7 @@ pub async fn confirm_renewal(app: &App, identity: &Identity, origin: &str) -> Re
     let (identity, origin, now) = (identity.clone(), origin.to_owned(), app.now());
     app.store
         .write(move |tx| {
+            enrollments::lock_enrollment(tx, &identity.enrollment.id)?;
             let mut enrollment = enrollments::load_enrollment(tx.conn(), &identity.enrollment.id)?;
             let current = match &enrollment.certificate_id {
                 Some(id) => Some(certificates::load_certificate(tx.conn(), id)?),

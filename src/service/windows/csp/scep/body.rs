@@ -28,10 +28,10 @@ pub(super) struct Body {
     ca_thumbprint: Anchor,
     /// How much of the life is left when it is renewed, in percent.
     pub(super) renew_percent: u32,
-    /// How often the device asks again while the request is pending, 0 to 30.
-    retry_count: u32,
-    /// Minutes between these.
-    retry_delay: u32,
+    /// How often the device asks again while the request is pending, 0 to 30; default: 3, and 30 when an administrator has to agree.
+    retry_count: Option<u32>,
+    /// Minutes between these; default: 5, and 180 when an administrator has to agree.
+    retry_delay: Option<u32>,
     /// The request waits for an administrator.
     pub(super) needs_approval: bool,
 }
@@ -45,8 +45,8 @@ impl Default for Body {
             container_name: String::new(),
             ca_thumbprint: Anchor::Issuing,
             renew_percent: 20,
-            retry_count: 3,
-            retry_delay: 5,
+            retry_count: None,
+            retry_delay: None,
             needs_approval: false,
         }
     }
@@ -132,10 +132,10 @@ impl Body {
         if !(1..=90).contains(&self.renew_percent) {
             return Err("renew-percent: 1 to 90".into());
         }
-        if self.retry_count > 30 {
+        if self.retry_count() > 30 {
             return Err("retry-count: 0 to 30".into());
         }
-        if !(1..=1440).contains(&self.retry_delay) {
+        if !(1..=1440).contains(&self.retry_delay()) {
             return Err("retry-delay: 1 to 1440 minutes".into());
         }
         if self.template.sans.iter().any(|san| alternative(san).is_none()) {
@@ -161,9 +161,18 @@ impl Body {
         }
     }
 
+    /// A device that gives up forgets the key that it asked for: where people decide it asks for a long weekend.
+    fn retry_count(&self) -> u32 {
+        self.retry_count.unwrap_or(if self.needs_approval { 30 } else { 3 })
+    }
+
+    fn retry_delay(&self) -> u32 {
+        self.retry_delay.unwrap_or(if self.needs_approval { 180 } else { 5 })
+    }
+
     /// How long a request may go on before it counts as lost, in milliseconds: as long as the device asks again, and a day at least.
     pub(super) fn patience(&self) -> i64 {
-        (i64::from(self.retry_count) * i64::from(self.retry_delay) * MINUTE + HOUR).max(24 * HOUR)
+        (i64::from(self.retry_count()) * i64::from(self.retry_delay()) * MINUTE + HOUR).max(24 * HOUR)
     }
 
     /// The operations that install a request at `base` and start it (windows.md section 4.4): one Atomic, `Enroll` last.
@@ -203,8 +212,8 @@ impl Body {
             leaf("KeyLength", Format::Int, &self.key_length.to_string()),
             leaf("HashAlgorithm", Format::Chr, "SHA-2"),
             leaf("CAThumbprint", Format::Chr, &thumbprint),
-            leaf("RetryCount", Format::Int, &self.retry_count.to_string()),
-            leaf("RetryDelay", Format::Int, &self.retry_delay.to_string()),
+            leaf("RetryCount", Format::Int, &self.retry_count().to_string()),
+            leaf("RetryDelay", Format::Int, &self.retry_delay().to_string()),
         ];
         if !self.container_name.is_empty() {
             ops.push(leaf("ContainerName", Format::Chr, &self.container_name));
