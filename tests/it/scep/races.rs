@@ -50,7 +50,7 @@ async fn a_request_that_others_keep_overtaking_is_refused_by_name() {
     run("CREATE TRIGGER others BEFORE UPDATE ON scep_challenges BEGIN SELECT RAISE(IGNORE); END").await;
     let refused = scep::receive(app, "default", message.clone(), "test").await.unwrap_err();
     assert!(refused.to_string().starts_with("SCP0005"), "{refused}");
-    let mut http = muster::sim::http::Client::new(&server.roots(), None).unwrap();
+    let mut http = muster::sim::http::Client::new(&[openssl::x509::X509::from_pem(&server.root_pem).unwrap()], None).unwrap();
     let url = reqwest::Url::parse(&format!("{}/scep/default/pkiclient.exe?operation=PKIOperation", server.web)).unwrap();
     let answer = http.send("POST", &url, &[("Content-Type", "application/x-pki-message")], &message).await.unwrap();
     assert_eq!(answer.status, 503);
