@@ -406,6 +406,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// Row 28 of the reference.
     #[test]
     fn the_sid_extension_has_the_proven_bytes() {
         let extension = Extension::sid("S-1-5-21-1-2-3-1001");

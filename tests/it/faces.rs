@@ -135,6 +135,7 @@ fn handshake(address: std::net::SocketAddr, version: &str, name: Option<&str>) -
     Some(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Row 22 of the reference on SCEP: its face never asks for a certificate.
 #[tokio::test(flavor = "multi_thread")]
 async fn only_the_device_face_asks_for_a_certificate() {
     let server = server(|_| ()).await;

@@ -20,7 +20,7 @@ use crate::support::windows::House;
 
 /// A transaction of somebody else, which holds what it took until it ends. It waits for less time than PostgreSQL takes to find two that
 /// wait for each other, and to send one of them away.
-struct Other(PgConnection);
+pub struct Other(PgConnection);
 
 #[derive(QueryableByName)]
 struct Count {
@@ -29,14 +29,14 @@ struct Count {
 }
 
 impl Other {
-    fn begin(url: &str, takes: &str) -> Self {
+    pub fn begin(url: &str, takes: &str) -> Self {
         let mut conn = PgConnection::establish(url).unwrap();
         conn.batch_execute(&format!("BEGIN; SET LOCAL lock_timeout = '300ms'; {takes}")).unwrap();
         Self(conn)
     }
 
     /// Waits until somebody waits for this one.
-    fn is_waited_for(&mut self) {
+    pub fn is_waited_for(&mut self) {
         let end = Instant::now() + Duration::from_secs(60);
         let waits = "SELECT count(*) AS count FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
         while diesel::sql_query(waits).get_result::<Count>(&mut self.0).unwrap().count == 0 {
@@ -45,16 +45,16 @@ impl Other {
         }
     }
 
-    fn takes(&mut self, what: &str) {
+    pub fn takes(&mut self, what: &str) {
         self.0.batch_execute(what).unwrap();
     }
 
-    fn commit(mut self) {
+    pub fn commit(mut self) {
         self.0.batch_execute("COMMIT").unwrap();
     }
 }
 
-fn database() -> Option<(String, Store)> {
+pub fn database() -> Option<(String, Store)> {
     let url = db::postgres_url()?;
     let store = Store::open(&Location::Postgres(url.clone()), 8).unwrap();
     Some((url, store))

@@ -28,6 +28,7 @@ mod identity_tap;
 mod kill;
 mod layers;
 mod locks;
+mod locks_pki;
 mod nodes;
 mod pages;
 mod pki;

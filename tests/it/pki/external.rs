@@ -129,6 +129,7 @@ async fn an_outside_root_signs_our_request_and_everything_verifies() {
     }
 }
 
+/// Row 26 of the reference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_from_outside_that_does_not_fit_is_refused_and_the_authority_waits_on() {
     let Some(_) = tools::find("openssl", "openssl") else { return };
@@ -186,6 +187,7 @@ async fn a_certificate_from_outside_that_does_not_fit_is_refused_and_the_authori
     assert!(matches!(gone, Err(Error::NotFound(_))));
 }
 
+/// Row 27 of the reference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_outside_the_constraints_of_any_tier_are_refused_before_signing() {
     let Some(_) = tools::find("openssl", "openssl") else { return };
@@ -244,6 +246,7 @@ async fn an_authority_that_comes_with_its_key_goes_on_with_its_numbers() {
     assert!(actions.iter().any(|action| action == "authority.import"));
 }
 
+/// Row 25 of the reference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn issuers_with_repeated_and_oddly_typed_names_chain_to_the_byte() {
     let Some(_) = tools::find("openssl", "openssl") else { return };

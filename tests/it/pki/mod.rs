@@ -138,6 +138,7 @@ fn code(error: &Error) -> &'static str {
     }
 }
 
+/// Row 42 of the reference; `-x509_strict` is OpenSSL's look at RFC 5280.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn openssl_verifies_chains_lists_and_answers_of_every_key_algorithm() {
     let Some(_) = tools::find("openssl", "openssl") else { return };
@@ -161,6 +162,7 @@ async fn openssl_verifies_chains_lists_and_answers_of_every_key_algorithm() {
     }
 }
 
+/// Row 32 of the reference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_revoked_certificate_is_in_the_list_and_in_ocsp_at_once() {
     let Some(_) = tools::find("openssl", "openssl") else { return };
@@ -314,6 +316,7 @@ async fn a_root_signs_authorities_and_nothing_for_others() {
     assert_eq!(purposes.into_iter().collect::<Vec<_>>(), ["authority", "ocsp-responder"]);
 }
 
+/// Row 30 of the reference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn certificates_end_with_their_authority_and_serials_are_unique() {
     let house = House::new(KeyAlgorithm::P256).await;
@@ -338,6 +341,7 @@ async fn certificates_end_with_their_authority_and_serials_are_unique() {
     assert_eq!(code(&too_late.unwrap_err()), "CRT0012");
 }
 
+/// Row 29 of the reference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn names_of_any_characters_come_out_as_they_went_in() {
     let house = House::new(KeyAlgorithm::P256).await;
@@ -425,4 +429,21 @@ async fn lists_and_certificates_are_served_with_headers_for_caches() {
     for path in ["/crl/nobody.crl", "/aia/nobody.cer", "/aia/nobody.pem"] {
         assert_eq!(house.get(path).await.status(), 404, "{path}");
     }
+}
+
+/// Row 34 of the reference: nobody renews the list. The last one is still served, and the alarm comes while it is still good.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_that_nobody_renews_is_served_on_and_announced_before_it_ends() {
+    let house = House::new(KeyAlgorithm::P256).await;
+    let app = &house.server.app;
+    let before = house.get("/crl/issuing.crl").await.bytes().await.unwrap();
+    let next = Time::from_seconds(List::parse(&before).unwrap().next_update.unwrap());
+    assert_eq!(crl::ending(app).await.unwrap(), Vec::<String>::new());
+    house.server.clock.advance(next.since(app.now()) - 12 * 60 * MINUTE);
+    let named = crl::ending(app).await.unwrap();
+    assert!(named.contains(&"issuing".to_owned()) && app.now() < next, "{named:?}");
+    house.server.clock.advance(DAY);
+    let after = house.get("/crl/issuing.crl").await;
+    assert_eq!(after.status(), 200, "an old list is better than none");
+    assert_eq!(after.bytes().await.unwrap(), before);
 }

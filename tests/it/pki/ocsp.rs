@@ -14,6 +14,7 @@ fn ids_of(authority: &Authority, serial: &[u8]) -> (Vec<u8>, Vec<u8>) {
     (by_sha1, by_sha256)
 }
 
+/// Row 33 of the reference.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn ocsp_answers_every_kind_of_request_in_its_own_words() {
     let Some(_) = tools::find("openssl", "openssl") else { return };

@@ -1,0 +1,132 @@
+//! On PostgreSQL: who gives, decides on and revokes certificates takes enrolments, requests, authorities and certificates in this order.
+
+use muster::domain::certificate::{CertificateStatus, RevocationReason};
+use muster::service::pki::authorize::scep_challenge::{self, NewChallenge};
+use muster::service::pki::{authority, crl, revoke, scep};
+use muster::store::certificates;
+
+use crate::locks::{Other, database};
+use crate::scep::{Answer, Device, grant, mint, start};
+use crate::support::server::Options;
+use crate::support::windows::House;
+use crate::windows_scep::{live, ordinary};
+
+async fn meanwhile(mut other: Other, then: impl FnOnce(&mut Other) + Send + 'static) {
+    let other = tokio::task::spawn_blocking(move || {
+        other.is_waited_for();
+        then(&mut other);
+        other
+    });
+    other.await.unwrap().commit();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_approves_takes_the_request_before_any_certificate() {
+    let Some((url, store)) = database() else { return };
+    let tweak = Box::new(|config: &mut muster::config::Config| config.scep.renewal_percent = 100);
+    let server = start(Options { store: Some(store), tweak, ..Options::default() }).await;
+    let app = server.app.clone();
+    let device = Device::new(&app);
+    let challenge = mint(&app, grant("PC"), true).await;
+    assert_eq!(device.send(&app, &device.csr("PC", &challenge)).await, Err(Answer::Pending));
+    // Somebody withdraws it, and will touch authority and certificates, too.
+    let other = Other::begin(&url, "SELECT 1 FROM scep_transactions FOR UPDATE");
+    let name = device.transaction.clone();
+    let approving = tokio::spawn(async move { scep::approve(&app, "default", &name, "cli:test", "local").await });
+    meanwhile(other, |other| other.takes("LOCK TABLE certificates IN SHARE ROW EXCLUSIVE MODE")).await;
+    approving.await.unwrap().unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_revokes_takes_the_authority_before_any_certificate() {
+    let Some((url, store)) = database() else { return };
+    let server = start(Options { store: Some(store), ..Options::default() }).await;
+    let app = server.app.clone();
+    let device = Device::new(&app);
+    let challenge = mint(&app, grant("PC"), false).await;
+    let der = device.send(&app, &device.csr("PC", &challenge)).await.unwrap();
+    let sha256 = hex::encode(openssl::sha::sha256(&der));
+    let row = app.store.read(move |c| certificates::find_certificate_by_sha256(c, &sha256)).await.unwrap().unwrap();
+    // Somebody revokes another certificate of the authority, and this one next.
+    let other = Other::begin(&url, "UPDATE authorities SET crl_due_at = crl_due_at");
+    let then = format!("SELECT 1 FROM certificates WHERE id = '{}' FOR UPDATE", row.id);
+    let (id, revoking) = (row.id.clone(), app.clone());
+    let revoking = tokio::spawn(async move { revoke::revoke(&revoking, &id, RevocationReason::KeyCompromise, "cli:test", "local").await });
+    meanwhile(other, move |other| other.takes(&then)).await;
+    revoking.await.unwrap().unwrap();
+    let row = app.store.read(move |c| certificates::load_certificate(c, &row.id)).await.unwrap();
+    assert_eq!(row.status, CertificateStatus::Revoked);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_enrolments_of_one_payload_come_one_after_the_other() {
+    let Some((url, store)) = database() else { return };
+    let house = House::with(Options { store: Some(store), ..Options::default() }).await;
+    let app = house.server.app.clone();
+    let profile = house.assign(ordinary(&["one"])).await;
+    let mut pc = house.enroll(1).await;
+    pc.settle().await.unwrap();
+    let first = live(&house).await.remove(0);
+    let id = first.grant.device_id.clone().unwrap();
+    // Two challenges of the payload, and a request for each.
+    let mut asking = Vec::new();
+    for _ in 0..2 {
+        let new = NewChallenge {
+            authority: first.authority_id.clone(),
+            grant: first.grant.clone(),
+            device: Some(id.clone()),
+            user: first.grant.user_id.clone(),
+            enrollment: first.grant.enrollment_id.clone(),
+            profile: Some(profile.clone()),
+            needs_approval: false,
+            expires: None,
+        };
+        let text = scep_challenge::mint(&app, new, "test", "local").await.unwrap();
+        asking.push((Device::new(&app), String::from_utf8(text.expose().to_vec()).unwrap()));
+    }
+    // While somebody holds the enrolment, neither is decided on.
+    let other = Other::begin(&url, "UPDATE enrollments SET work_at = work_at");
+    let mut tasks = Vec::new();
+    for (device, challenge) in asking {
+        let (app, id) = (app.clone(), id.clone());
+        tasks.push(tokio::spawn(async move {
+            let san = vec![muster::wire::pkcs10::GeneralName::Uri(format!("urn:muster:one:{id}"))];
+            let wish =
+                muster::wire::pkcs10::Wish { san, challenge: Some(challenge), ..muster::wire::pkcs10::Wish::common_name(id.as_str()) };
+            device.send(&app, &device.csr_of(&wish)).await
+        }));
+    }
+    meanwhile(other, |other| other.takes("LOCK TABLE certificates IN SHARE ROW EXCLUSIVE MODE")).await;
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    let good = live(&house).await;
+    assert_eq!(good.len(), 3);
+    assert_eq!(good.iter().filter(|certificate| certificate.superseded_by.is_none()).count(), 1, "one of them is the last");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_list_is_read_after_its_number_is_taken_for_good() {
+    let Some((url, store)) = database() else { return };
+    let server = start(Options { store: Some(store), ..Options::default() }).await;
+    let app = server.app.clone();
+    let device = Device::new(&app);
+    let challenge = mint(&app, grant("PC"), false).await;
+    device.send(&app, &device.csr("PC", &challenge)).await.unwrap();
+    let issuing = authority::issuing(&app).await.unwrap();
+    let before = crl::find(&app, "issuing").await.unwrap().number;
+    // Nobody may read the certificates for a while; whoever publishes waits, and holds up nobody who revokes.
+    let other = Other::begin(&url, "LOCK TABLE certificates IN ACCESS EXCLUSIVE MODE");
+    let (id, publishing) = (issuing.id.clone(), app.clone());
+    let publishing = tokio::spawn(async move { crl::publish(&publishing, &id).await });
+    meanwhile(other, |other| {
+        other.takes("UPDATE certificates SET status = 'revoked', revoked_at = 1, revocation_reason = 1 WHERE purpose = 'authentication'");
+        other.takes("UPDATE authorities SET crl_due_at = crl_due_at - 1");
+    })
+    .await;
+    publishing.await.unwrap().unwrap();
+    let list = crl::find(&app, "issuing").await.unwrap();
+    assert_eq!(list.number, before + 1);
+    let list = openssl::x509::X509Crl::from_der(&list.der).unwrap();
+    assert_eq!(list.get_revoked().map_or(0, |revoked| revoked.len()), 1, "what was revoked before the look is in it");
+}
