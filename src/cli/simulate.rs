@@ -10,12 +10,14 @@ use std::sync::Mutex;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
+use openssl::x509::X509;
 use reqwest::Url;
 use serde_json::{Value, json};
 
 use crate::config::Config;
+use crate::domain::device;
+use crate::sim::device::{Door, Kind};
 use crate::sim::fleet::{Connection, Crew, Event, Measured, Site};
-use crate::sim::windows::enroll::SignIn;
 
 /// What is simulated, and against what.
 #[derive(clap::Args, Debug)]
@@ -60,10 +62,32 @@ pub(super) struct Arguments {
 enum Platform {
     /// Windows 11 PCs
     Windows,
+    /// Macs with Apple silicon
+    Macos,
+    /// iPhones
+    Ios,
+}
+
+impl Platform {
+    fn kind(self) -> Kind {
+        match self {
+            Self::Windows => Kind::Windows,
+            Self::Macos => Kind::Mac,
+            Self::Ios => Kind::Iphone,
+        }
+    }
+
+    /// As the database has it.
+    fn stored(self) -> device::Platform {
+        match self {
+            Self::Windows => device::Platform::Windows,
+            Self::Macos => device::Platform::MacOs,
+            Self::Ios => device::Platform::Ios,
+        }
+    }
 }
 
 pub(super) async fn run(config: &Config, arguments: &Arguments, json: bool) -> anyhow::Result<Value> {
-    let Platform::Windows = arguments.platform;
     if arguments.report {
         let report = report::run(config, arguments).await?;
         return if json { Ok(serde_json::to_value(&report)?) } else { Ok(Value::String(report.table())) };
@@ -77,13 +101,14 @@ async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
         anyhow::bail!("name --server, --root, --user and --pass");
     };
     let roots = std::fs::read(root).with_context(|| root.display().to_string())?;
-    let sign_in = SignIn::Pass { user: user.clone(), pass: pass.clone() };
-    let site = Site::new(server, &roots, sign_in).await.context("the roots cannot be read")?;
+    let roots = X509::stack_from_pem(&roots).context("the roots cannot be read")?;
+    let door = Door { roots, web: server.clone(), user: user.clone(), pass: pass.clone() };
+    let site = Site::new(arguments.platform.kind(), door).await?;
     let crew = arguments.crew();
     let (devices, enrolled) = crew.enroll(&site, arguments.numbers()).await;
     let (devices, settled) = crew.settle("first sessions", devices).await;
     let (devices, kept) = crew.idle("sessions, kept connection", devices, Connection::Kept, arguments.rounds).await;
-    let certificates: usize = devices.iter().map(|device| device.certificates.len()).sum();
+    let certificates = devices.iter().map(|device| device.certificates().map(|held| held.len())).sum::<Result<usize, _>>()?;
     let phases = [enrolled, settled, kept];
     let failures: usize = phases.iter().map(|phase| phase.failures).sum();
     if let Some(why) = phases.iter().find_map(|phase| phase.first_error.as_ref()) {

@@ -7,46 +7,40 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use openssl::pkey::{PKey, Private};
-use openssl::x509::X509;
 use reqwest::Url;
 
+use super::device::{Device, Door, Error, Kind, Rehearsed, new_key};
 use super::http::Client;
 use super::measure::Latencies;
-use super::windows::enroll::{Machine, SignIn, new_key};
-use super::windows::{Device, Error, Rehearsed};
 
 /// How many keys the devices share: making one for each would be most of the work.
 const KEYS: usize = 4;
 
-/// Where devices enrol, and as whom.
+/// Which devices enrol where.
 #[derive(Clone, Debug)]
 pub struct Site {
-    /// What the machines trust beforehand.
-    pub roots: Vec<X509>,
-    /// The discovery address.
-    pub discovery: Url,
-    /// The user of all of them; the pass must be reusable.
-    pub sign_in: SignIn,
+    /// What they are.
+    pub kind: Kind,
+    /// Where they enrol; the pass of the user of all of them must be reusable.
+    pub door: Door,
     keys: Arc<[PKey<Private>]>,
 }
 
 impl Site {
-    /// A server by its base URL, with the root certificates in PEM. Makes the keys that the devices share.
+    /// Makes the keys that the devices share.
     ///
     /// # Errors
-    /// When the URL or the certificates cannot be read.
-    pub async fn new(server: &Url, roots: &[u8], sign_in: SignIn) -> io::Result<Self> {
-        let roots = X509::stack_from_pem(roots)?;
-        let discovery = server.join("/EnrollmentServer/Discovery.svc").map_err(io::Error::other)?;
+    /// When OpenSSL fails.
+    pub async fn new(kind: Kind, door: Door) -> io::Result<Self> {
         let made = tokio::task::spawn_blocking(|| (0..KEYS).map(|_| new_key()).collect::<Result<Arc<[_]>, _>>());
-        Ok(Self { roots, discovery, sign_in, keys: made.await.map_err(io::Error::other)?? })
+        Ok(Self { kind, door, keys: made.await.map_err(io::Error::other)?? })
     }
 
     async fn enroll(&self, number: u64) -> Result<Device, Error> {
         let at = usize::try_from(number).unwrap_or(0) % self.keys.len().max(1);
-        let key = self.keys.get(at).ok_or_else(|| io::Error::other("no key"))?;
-        let mut device = Device::enroll(&self.roots, &self.discovery, Machine::windows_11(number), &self.sign_in, key).await?;
-        device.scep_key = Some(key.clone());
+        let key = self.keys.get(at).ok_or_else(|| super::apple::Error::from(io::Error::other("no key")))?;
+        let mut device = Device::enroll(&self.door, self.kind, number, key).await?;
+        device.share_key(key);
         Ok(device)
     }
 }
@@ -206,17 +200,17 @@ impl Crew {
             async move {
                 match site.enroll(number).await {
                     Ok(device) => (Some(device), Ok(())),
-                    Err(error) => (None, Err(format!("PC {number}: {error}"))),
+                    Err(error) => (None, Err(format!("device {number}: {error}"))),
                 }
             }
         };
         self.each("enrolment", numbers.collect(), work).await
     }
 
-    /// Holds one session with each device, whatever it brings.
+    /// Has each device call once, whatever that brings.
     pub async fn sessions(&self, name: &'static str, devices: Vec<Device>) -> (Vec<Device>, Measured) {
         let work = |mut device: Device| async move {
-            let result = device.session().await.map(drop).map_err(|e| e.to_string());
+            let result = device.session().await.map_err(|e| e.to_string());
             (Some(device), result)
         };
         self.each(name, devices, work).await
@@ -231,34 +225,41 @@ impl Crew {
         self.each(name, devices, work).await
     }
 
-    /// Each device opens a connection to the SCEP server and asks what it can do and who it is.
+    /// Each PC opens a connection to the SCEP server and asks what it can do and who it is. Others do that while they install a profile.
     pub async fn meet_servers(&self, devices: Vec<Device>) -> (Vec<Device>, Measured) {
         let work = |mut device: Device| async move {
-            let result = device.meet_servers().await.map_err(|error| error.to_string());
+            let result = match &mut device {
+                Device::Windows(pc) => pc.meet_servers().await.map_err(|error| error.to_string()),
+                Device::Apple(_) => Ok(()),
+            };
             (Some(device), result)
         };
         self.each("SCEP, hello", devices, work).await
     }
 
-    /// Does what sessions started: one SCEP enrolment with each device, over the connection that it has.
+    /// Does what sessions started: one SCEP enrolment with each PC, over the connection that it has. Others have done it by then.
     pub async fn scep(&self, devices: Vec<Device>) -> (Vec<Device>, Measured) {
         let work = |mut device: Device| async move {
-            let before = device.certificates.len();
-            device.work().await;
-            let grown = device.certificates.len() > before;
+            let grown = match &mut device {
+                Device::Windows(pc) => {
+                    let before = pc.certificates.len();
+                    pc.work().await;
+                    pc.certificates.len() > before
+                }
+                Device::Apple(other) => other.profiles.identities().nth(1).is_some(),
+            };
             (Some(device), if grown { Ok(()) } else { Err("no certificate by SCEP".to_owned()) })
         };
         self.each("SCEP, enrolment", devices, work).await
     }
 
-    /// Holds sessions in which nothing is left to do, `rounds` with each device. Each device rehearses once, which is not counted, and
+    /// Holds calls in which nothing is left to do, `rounds` with each device. Each device rehearses once, which is not counted, and
     /// then says its message by heart: what is measured is the server.
     pub async fn idle(&self, name: &'static str, devices: Vec<Device>, connection: Connection, rounds: usize) -> (Vec<Device>, Measured) {
-        // Boxed: moving whole devices from hand to hand would be a good part of what is measured.
         let rehearse = |mut device: Device| async move {
             match device.rehearse().await {
-                Ok(rehearsed) => (Some((Box::new(device), Some(rehearsed))), Ok(())),
-                Err(error) => (Some((Box::new(device), None)), Err(error.to_string())),
+                Ok(rehearsed) => (Some((device, Some(rehearsed))), Ok(())),
+                Err(error) => (Some((device, None)), Err(error.to_string())),
             }
         };
         let (mut cast, rehearsal) = self.each("warming up", devices, rehearse).await;
@@ -266,7 +267,7 @@ impl Crew {
         sum.failures = rehearsal.failures;
         sum.first_error = rehearsal.first_error;
         for _ in 0..rounds {
-            let work = move |(mut device, rehearsed): (Box<Device>, Option<Rehearsed>)| async move {
+            let work = move |(mut device, rehearsed): (Device, Option<Rehearsed>)| async move {
                 if connection == Connection::New {
                     device.disconnect();
                 }
@@ -280,7 +281,7 @@ impl Crew {
             (cast, measured) = self.each(name, cast, work).await;
             sum.merge(measured);
         }
-        (cast.into_iter().map(|(device, _)| *device).collect(), sum)
+        (cast.into_iter().map(|(device, _)| device).collect(), sum)
     }
 
     /// Sends each caller's body, `rounds` times; every answer must be 200.

@@ -13,6 +13,7 @@ use muster::service::outbox::Worker;
 use muster::service::push::apns::{self, Address, ApnsWake};
 use muster::service::push::due::{self, WakeDue};
 use muster::service::{Error, Result};
+use muster::sim::apns::{Apns, Authority, Say};
 use muster::store::apple::channels::{self, Channel};
 use muster::store::{audit, devices, enrollments, outbox};
 use muster::wire::plist::{self, Limits};
@@ -22,7 +23,6 @@ use openssl::ssl::SslVersion;
 use openssl::x509::{X509, X509Req};
 
 use crate::desired::{device, enrollment};
-use crate::support::apns::{Apns, Say};
 use crate::support::ca::Ca;
 use crate::support::server::Server;
 use crate::support::tools;
@@ -230,7 +230,7 @@ impl Pushing {
     /// `clients`: whom the service trusts, when it is not Apple.
     async fn with(http2: bool, tls: SslVersion, clients: Option<X509>) -> Self {
         let apple = Ca::new("Apple");
-        let apns = Apns::start(&clients.unwrap_or_else(|| apple.root.clone()), http2, tls).await;
+        let apns = Apns::with(&Authority::new().unwrap(), &clients.unwrap_or_else(|| apple.root.clone()), http2, tls).await.unwrap();
         let (address, root) = (apns.address, apns.root_pem.clone());
         let server = Server::tweaked(move |config| {
             let file = config.data_dir.join("apns-root.pem");
@@ -303,7 +303,7 @@ async fn a_wake_carries_what_apple_asks_for_over_one_connection() {
     pushing.wake(&macs[0]).await;
     assert_eq!(pushing.drain().await, 1);
     let shown = pushing.rig.server.app.store.read(muster::store::apple::push::find_certificate).await.unwrap().unwrap().der;
-    let state = pushing.apns.state.lock().unwrap();
+    let state = pushing.apns.state();
     assert_eq!((state.seen.len(), state.connections), (3, 1));
     let seen = &state.seen[1];
     assert_eq!((seen.method.as_str(), seen.path.as_str()), ("POST", format!("/3/device/{}", "ab".repeat(32)).as_str()));
@@ -415,7 +415,7 @@ async fn a_connection_that_apple_ends_is_replaced() {
     pushing.drain().await;
     pushing.rig.server.clock.advance(HOUR);
     pushing.drain().await;
-    let state = pushing.apns.state.lock().unwrap();
+    let state = pushing.apns.state();
     assert_eq!(state.seen.iter().map(|seen| seen.connection).collect::<Vec<_>>(), [1, 2]);
 }
 
@@ -467,7 +467,7 @@ async fn a_renewed_certificate_is_used_with_the_next_wake() {
     pushing.wake(&mac).await;
     assert_eq!(pushing.drain().await, 1);
     {
-        let state = pushing.apns.state.lock().unwrap();
+        let state = pushing.apns.state();
         assert_ne!(state.seen[0].client, state.seen[1].client);
         assert_eq!(state.seen[1].client, renewed.to_der().unwrap());
     }

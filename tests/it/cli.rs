@@ -480,15 +480,28 @@ fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
 /// The whole main job in one process tree: enrolment, policies, certificates, compliance, a signal, and a retired device.
 #[test]
 fn the_demo_verifies_every_step_from_the_outside() {
-    let out = Command::new(env!("CARGO_BIN_EXE_muster")).args(["demo", "--once", "--devices", "3"]).output().unwrap();
+    let out = Command::new(env!("CARGO_BIN_EXE_muster")).args(["demo", "--once", "--devices", "7"]).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
-    assert!(text.contains("3/3 devices hold a certificate that chains to the root"), "{text}");
+    assert!(text.contains("5 simulated PCs, 1 Macs and 1 iPhones"), "{text}");
+    for what in [
+        "7/7 devices hold a certificate that chains to the root",
+        "5/5 of these are good by OCSP",
+        "5/5 PCs hold all",
+        "1/1 Macs and iPhones hold the assigned profiles with the expected values",
+        "event for the Mac without FileVault",
+        "the retired iPhone's certificate is revoked",
+        "the retired iPhone's identity is revoked",
+    ] {
+        assert!(text.lines().any(|line| line.starts_with("  ok ") && line.contains(what)), "{what}: {text}");
+    }
     assert!(!text.contains("FAIL"), "{text}");
     // What was shown last of each device before the checks is what was verified, as the last table has it.
     let shown = |text: &str, name: &str| text.lines().rev().find(|line| line.trim_start().starts_with(name)).map(str::to_owned).unwrap();
     let (before, table) = text.split_once("verified from the outside").unwrap();
-    for (name, state) in [("PC-00001", "noncompliant"), ("PC-00002", "4/4"), ("PC-00003", "retired")] {
+    let expected =
+        [("PC-00001", "noncompliant"), ("PC-00002", "4/4"), ("PC-00005", "retired"), ("MAC-00001", "macos"), ("IPH-00001", "retired")];
+    for (name, state) in expected {
         assert!(shown(before, name).contains(state) && shown(table, name).contains(state), "{name}: {text}");
     }
 }

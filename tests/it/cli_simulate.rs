@@ -1,6 +1,21 @@
 //! Simulated fleets, through the program itself.
 
+use std::path::Path;
+
+use muster::sim::apns::Authority;
+use openssl::x509::X509Req;
+
 use crate::cli::{json, refused, run, serve};
+
+/// Brings a push certificate, without which no Mac enrols.
+fn push_certificate(path: &Path) {
+    let request = json(path, &["apple", "push-csr"]);
+    let key = X509Req::from_pem(request.as_str().unwrap().as_bytes()).unwrap().public_key().unwrap();
+    let topic = "com.apple.mgmt.External.test";
+    let certificate = Authority::new().unwrap().push_certificate(&key, topic, 1_700_000_000, 9_000_000_000).unwrap();
+    std::fs::write(path.join("push.pem"), certificate.to_pem().unwrap()).unwrap();
+    json(path, &["apple", "push-cert", path.join("push.pem").to_str().unwrap()]);
+}
 
 #[test]
 fn a_fleet_enrols_settles_and_holds_sessions_without_work() {
@@ -23,6 +38,11 @@ fn a_fleet_enrols_settles_and_holds_sessions_without_work() {
     let done: Vec<_> = report["phases"].as_array().unwrap().iter().map(|phase| phase["done"].as_u64().unwrap()).collect();
     assert_eq!(done, [3, 3, 6], "enrolments, first sessions, sessions without work");
     assert_eq!(json(path, &["device", "list"]).as_array().unwrap().len(), 3);
+    let macs: Vec<String> = against(pass).into_iter().map(|word| if word == "windows" { "macos".into() } else { word }).collect();
+    let macs: Vec<&str> = macs.iter().map(String::as_str).collect();
+    refused(path, &macs);
+    push_certificate(path);
+    assert_eq!(json(path, &macs)["devices"], 3);
     let wrong = against("ABCDEFGHJKLM");
     let said = refused(path, &wrong.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(said.contains("3 operations failed") && said.contains("refused the user name or the pass"), "{said}");
@@ -44,4 +64,22 @@ fn a_report_measures_a_server_of_its_own_and_leaves_the_instance_alone() {
     assert!(named("idle sessions, new handshakes")["rate_ratio"].as_f64().unwrap() > 0.0);
     assert!(named("SCEP, enrolment")["p50_ms"].as_f64().unwrap() > 0.0);
     assert!(!path.join("data").exists(), "nothing is made here");
+}
+
+#[test]
+fn macs_and_iphones_are_measured_like_pcs() {
+    let folder = tempfile::tempdir().unwrap();
+    for (platform, prefill) in [("macos", "3"), ("ios", "0")] {
+        let given = ["simulate", "--platform", platform, "--devices", "2", "--rounds", "1", "--report", "--prefill", prefill];
+        let report = json(folder.path(), &given);
+        let phases = report["phases"].as_array().unwrap();
+        for phase in phases {
+            assert_eq!((&phase["failures"], &phase["done"]), (&0.into(), &2.into()), "{phase}");
+        }
+        let named = |name: &str| phases.iter().find(|phase| phase["phase"] == name).unwrap_or_else(|| panic!("{name}"));
+        assert_eq!(named("idle sessions, kept connections")["limit"], "echo, kept connections");
+        assert!(named("idle sessions, new handshakes")["rate_ratio"].as_f64().unwrap() > 0.0);
+        assert!(named("sessions with one order")["p99_ms"].as_f64().unwrap() > 0.0);
+        assert!(named("enrolment")["cpu_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));
+    }
 }

@@ -28,6 +28,7 @@ const BAR: usize = 24;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 struct Row {
     name: String,
+    platform: String,
     state: String,
     profiles: String,
     certificate: String,
@@ -105,17 +106,23 @@ impl Board {
     }
 
     /// A device has enrolled.
-    pub(super) fn enrolled(&self, number: u32, name: &str, id: &DeviceId) {
+    pub(super) fn enrolled(&self, number: u32, name: &str, platform: &str, id: &DeviceId) {
         let mut state = self.shared.state();
         state.ids.insert(number, id.clone());
-        let row = Row { name: name.to_owned(), state: "managed".into(), verdict: "unknown".into(), ..Row::default() };
+        let row = Row {
+            name: name.to_owned(),
+            platform: platform.to_owned(),
+            state: "managed".into(),
+            verdict: "unknown".into(),
+            ..Row::default()
+        };
         state.rows.insert(number, row);
     }
 
     /// A device holds a certificate with that serial number.
     pub(super) fn holds(&self, number: u32, serial: &str) {
         if let Some(row) = self.shared.state().rows.get_mut(&number) {
-            row.certificate = format!("{}…", serial.chars().take(12).collect::<String>());
+            row.certificate = format!("{}…", serial.chars().take(9).collect::<String>());
         }
     }
 
@@ -263,10 +270,10 @@ fn render(state: &State, room: usize, colour: bool) -> Vec<String> {
 }
 
 fn head() -> String {
-    format!("  {:<10} {:<9} {:<9} {:<14} {:<14} {}", "device", "state", "profiles", "certificate", "verdict", "last signal")
+    format!("  {:<10} {:<7} {:<9} {:<8} {:<10} {:<14} {}", "device", "system", "state", "profiles", "certificate", "verdict", "last signal")
 }
 
-/// A device on one line of 76 letters at most.
+/// A device on one line of 79 letters at most.
 fn line(row: &Row, colour: bool) -> String {
     let cell = |text: &str, width: usize| {
         let text = if text.is_empty() { "-" } else { text };
@@ -278,9 +285,10 @@ fn line(row: &Row, colour: bool) -> String {
     };
     let cells = [
         cell(&row.name, 10),
+        cell(&row.platform, 7),
         cell(&row.state, 9),
-        cell(&row.profiles, 9),
-        cell(&row.certificate, 14),
+        cell(&row.profiles, 8),
+        cell(&row.certificate, 10),
         cell(&row.verdict, 14),
         cell(&row.signal, 13),
     ];
@@ -322,9 +330,10 @@ mod tests {
     fn row(name: &str) -> Row {
         Row {
             name: name.into(),
+            platform: "windows".into(),
             state: "managed".into(),
             profiles: "4/4".into(),
-            certificate: "A1B2C3D4E5F6…".into(),
+            certificate: "A1B2C3D4E…".into(),
             verdict: "inGracePeriod".into(),
             signal: "not-compliant".into(),
         }

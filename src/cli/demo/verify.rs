@@ -1,6 +1,8 @@
 //! What the demo claims, looked at from the outside: from the devices' own trees and certificates, from what the CA publishes, and from
 //! what the receiver accepted. Nothing here reads the database.
 
+mod apple;
+
 use anyhow::{Context as _, ensure};
 use openssl::asn1::Asn1Time;
 use openssl::hash::MessageDigest;
@@ -12,9 +14,11 @@ use reqwest::Url;
 
 use super::Placed;
 use super::board::Board;
+use super::fleet::Fleet;
 use crate::app::App;
 use crate::catalogue::{Vars, catalogue};
 use crate::service::profile;
+use crate::sim::device::Device;
 use crate::sim::http::Client;
 use crate::sim::receiver::Receiver;
 
@@ -33,59 +37,83 @@ fn check(what: impl Into<String>, passed: bool) -> Check {
     Check { what: what.into(), passed }
 }
 
-/// Looks at everything.
+/// Looks at everything. `flips`: the devices that broke the rules, and the signals that told it.
 pub(super) async fn all(
     app: &App,
-    fleet: &[Placed],
-    (outlaw, leaver): (usize, usize),
+    fleet: &Fleet,
     receiver: &Receiver,
-    flip: &Option<String>,
+    flips: &[(usize, Option<String>)],
     root: &X509,
     board: &Board,
 ) -> anyhow::Result<Vec<Check>> {
     let mut checks = Vec::new();
     let mut published = Published::new(root)?;
-    let (mut chained, mut good, mut hello) = (0, 0, 0);
-    let expected = hello_values(app)?;
-    for (at, placed) in fleet.iter().enumerate() {
-        let held = placed.device.certificates.values().next().context("a device has no certificate by SCEP")?;
-        let leaf = X509::from_der(&held.identity.certificate)?;
-        let issuer =
-            held.chain.iter().find_map(|der| X509::from_der(der).ok().filter(|c| c.issued(&leaf) == openssl::x509::X509VerifyResult::OK));
-        let issuer = issuer.context("the server named no issuer")?;
-        chained += usize::from(published.chains(&leaf, &issuer)?);
-        if at != leaver {
-            good += usize::from(published.status(&leaf, &issuer).await? == Some(OcspCertStatus::GOOD));
+    let (mut chained, mut good, mut hello, mut pcs, mut kept, mut others) = (0, 0, 0, 0, 0, 0);
+    let values = hello_values(app)?;
+    for placed in &fleet.placed {
+        let (leaf, issuer) = placed.certificate()?;
+        chained += usize::from(published.chains(leaf, issuer)?);
+        if !placed.device.left() {
+            good += usize::from(published.status(leaf, issuer).await? == Some(OcspCertStatus::GOOD));
         }
-        let tree = &placed.device.tree;
         board.step();
-        hello += usize::from(expected.iter().all(|(uri, value)| tree.get(uri) == Some(value.as_str())));
+        match &placed.device {
+            Device::Windows(pc) => {
+                pcs += 1;
+                hello += usize::from(values.iter().all(|(uri, value)| pc.tree.get(uri) == Some(value.as_str())));
+            }
+            // It has dropped everything.
+            Device::Apple(device) if device.left => {}
+            Device::Apple(device) => {
+                others += 1;
+                kept += usize::from(apple::holds_all(device, &placed.id, root, issuer)?);
+            }
+        }
     }
-    let (count, live) = (fleet.len(), fleet.len() - 1);
+    let (count, live) = (fleet.placed.len(), fleet.placed.iter().filter(|placed| !placed.device.left()).count());
     checks.push(check(format!("{chained}/{count} devices hold a certificate that chains to the root"), chained == count));
     checks.push(check(format!("{good}/{live} of these are good by OCSP"), good == live));
-    checks.push(check(format!("{hello}/{count} devices hold all {} Windows Hello for Business values", expected.len()), hello == count));
+    checks.push(check(format!("{hello}/{pcs} PCs hold all {} Windows Hello for Business values", values.len()), hello == pcs));
+    let what = format!("{kept}/{others} Macs and iPhones hold the assigned profiles with the expected values");
+    checks.push(check(what, kept == others));
+    let (wakes, complaints) = (fleet.apns.count(), fleet.apns.state().complaints.len());
+    let what = format!("{wakes} pushes came with the push certificate, its topic, and a wake alone");
+    checks.push(check(what, wakes > 0 && complaints == 0));
 
-    let fallen = fleet.get(outlaw).context("no device")?.id.to_string();
     let events = receiver.events();
-    let told = events.iter().any(|event| Some(&event.jti) == flip.as_ref() && event.device.as_deref() == Some(&fallen));
-    checks.push(check("the receiver holds a valid event for the device without BitLocker", told));
+    for (at, flip) in flips {
+        let fallen = fleet.placed.get(*at).context("no device")?;
+        let id = fallen.id.to_string();
+        let told = events.iter().any(|event| Some(&event.jti) == flip.as_ref() && event.device.as_deref() == Some(&id));
+        let without = if matches!(fallen.device, Device::Windows(_)) { "PC without BitLocker" } else { "Mac without FileVault" };
+        checks.push(check(format!("the receiver holds a valid event for the {without}"), told));
+    }
     checks.push(check("the receiver has nothing to complain about", receiver.complaints().is_empty()));
 
     // The list is published by a job, soon after a revocation.
-    board.begin("waiting for the CRL", 2);
-    let gone = fleet.get(leaver).context("no device")?;
-    let held = gone.device.certificates.values().next().context("the retired device had no certificate")?;
-    for (what, leaf) in
-        [("certificate", X509::from_der(&held.identity.certificate)?), ("identity", gone.device.identity.certificate.clone())]
-    {
-        let issuer = gone.device.identity.chain.first().cloned().context("no issuer")?;
-        let by_ocsp = published.status(&leaf, &issuer).await? == Some(OcspCertStatus::REVOKED);
-        let by_crl = published.is_listed(&leaf, &issuer).await?;
-        board.step();
-        checks.push(check(format!("the retired device's {what} is revoked by OCSP and in the CRL"), by_ocsp && by_crl));
+    board.begin("waiting for the CRL", 4);
+    for at in fleet.leavers() {
+        let gone = fleet.placed.get(at).context("no device")?;
+        let name = if matches!(gone.device, Device::Windows(_)) { "PC" } else { "iPhone" };
+        let (leaf, issuer) = gone.certificate()?;
+        let identity = gone.device.identity()?;
+        let identity_issuer = identity.issuer().context("the server named no issuer")?;
+        for (what, leaf, issuer) in [("certificate", leaf, issuer), ("identity", &identity.certificate, identity_issuer)] {
+            let by_ocsp = published.status(leaf, issuer).await? == Some(OcspCertStatus::REVOKED);
+            let by_crl = published.is_listed(leaf, issuer).await?;
+            board.step();
+            checks.push(check(format!("the retired {name}'s {what} is revoked by OCSP and in the CRL"), by_ocsp && by_crl));
+        }
     }
     Ok(checks)
+}
+
+impl Placed {
+    /// The certificate that it got by SCEP, and the issuer's.
+    fn certificate(&self) -> anyhow::Result<(&X509, &X509)> {
+        let held = self.certificate.as_ref().context("a device has no certificate by SCEP")?;
+        Ok((&held.certificate, held.issuer().context("the server named no issuer")?))
+    }
 }
 
 /// Address and value of each Windows Hello for Business setting of the baseline.

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use crate::cli::{Command as Subcommand, Line, control};
 use crate::config::Config;
+use crate::sim::apns::Apns;
 use crate::sim::measure::Usage;
 
 /// A folder that goes when it is dropped.
@@ -40,8 +41,8 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Makes one, with the keys and workers of `config`.
-    pub(super) fn make(config: &Config) -> anyhow::Result<Self> {
+    /// Makes one, with the keys and workers of `config`, and with the push service that is given.
+    pub(super) fn make(config: &Config, apns: Option<&Apns>) -> anyhow::Result<Self> {
         let mut settings = vec![
             "limits.anonymous_per_second=0".to_owned(),
             format!("ca.key_algorithm={}", config.ca.key_algorithm),
@@ -49,7 +50,13 @@ impl Instance {
             format!("database_connections={}", config.database_connections),
         ];
         settings.extend(["web", "device", "pki"].map(|face| format!("{face}.listen=127.0.0.1:0")));
-        let mut made = Self { folder: Folder::make()?, settings, root: String::new() };
+        let folder = Folder::make()?;
+        if let Some(apns) = apns {
+            let root = folder.0.join("apns.pem");
+            std::fs::write(&root, &apns.root_pem)?;
+            settings.extend([format!("apple.apns.url={}", apns.url()), format!("apple.apns.root_file={}", root.display())]);
+        }
+        let mut made = Self { folder, settings, root: String::new() };
         made.ask(&["init"])?;
         made.root = made.ask(&["ca", "export", "root"])?.as_str().unwrap_or_default().to_owned();
         Ok(made)
@@ -118,6 +125,13 @@ impl Server {
     /// The root that the server certificate chains to, PEM.
     pub(super) fn root(&self) -> &str {
         &self.instance.root
+    }
+
+    /// A file that goes with the instance, for an order that reads one.
+    pub(super) fn file(&self, name: &str, content: &[u8]) -> anyhow::Result<String> {
+        let path = self.instance.folder.0.join(name);
+        std::fs::write(&path, content)?;
+        Ok(path.display().to_string())
     }
 
     /// What the process has used so far.

@@ -26,14 +26,15 @@ const CERTIFICATE: usize = 900;
 
 /// Puts `count` devices into the instance in `folder`, which nobody serves: user, device, enrolment, certificate, facts, and an item of
 /// each profile that is assigned to all.
-pub(super) async fn fill(folder: PathBuf, count: usize) -> anyhow::Result<()> {
+pub(super) async fn fill(folder: PathBuf, count: usize, platform: Platform) -> anyhow::Result<()> {
     let config = Config { data_dir: folder, ..Config::default() };
     let app = Arc::new(App::open(config, Arc::new(SystemClock)).await.context("the throw-away instance")?);
     let authority = authority::issuing(&app).await?.id.clone();
     for first in (0..count).step_by(BATCH) {
         let now = app.now();
-        let batch =
-            (first..count.min(first + BATCH)).map(|number| Resident::new(number, &authority, now)).collect::<anyhow::Result<Vec<_>>>()?;
+        let batch = (first..count.min(first + BATCH))
+            .map(|number| Resident::new(number, platform, &authority, now))
+            .collect::<anyhow::Result<Vec<_>>>()?;
         app.store.write(move |tx| batch.iter().try_for_each(|resident| resident.insert(tx, now))).await?;
     }
     Ok(())
@@ -49,7 +50,7 @@ struct Resident {
 }
 
 impl Resident {
-    fn new(number: usize, authority: &AuthorityId, now: Time) -> anyhow::Result<Self> {
+    fn new(number: usize, platform: Platform, authority: &AuthorityId, now: Time) -> anyhow::Result<Self> {
         let upn = format!("resident-{number:07}@example.org");
         let user = User {
             id: UserId::new(),
@@ -65,7 +66,7 @@ impl Resident {
         let device = Device {
             id: DeviceId::new(),
             display_name: format!("RESIDENT-{number:07}"),
-            platform: Platform::Windows,
+            platform,
             user_id: Some(user.id.clone()),
             hardware_id: Some(hex::encode(openssl::sha::sha256(format!("resident {number}").as_bytes()))),
             entra_device_id: None,
@@ -101,7 +102,7 @@ impl Resident {
         let enrollment = Enrollment {
             id: enrollment_id,
             device_id: device.id.clone(),
-            platform: Platform::Windows,
+            platform,
             kind: Kind::Full,
             state: State::Active,
             mdm_id: device.id.as_str().replace('-', "").to_uppercase(),
@@ -124,7 +125,7 @@ impl Resident {
             observed_at: now,
             next_at: Some(now.plus(DAY)),
         };
-        let facts = catalogue().facts().filter(|row| row.is_of("windows")).map(fact).collect();
+        let facts = catalogue().facts().filter(|row| row.is_of(platform.as_str())).map(fact).collect();
         Ok(Self { user, device, enrollment, certificate, facts })
     }
 

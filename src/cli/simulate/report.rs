@@ -7,25 +7,51 @@
 use anyhow::Context as _;
 use openssl::pkey::{PKey, Public};
 use openssl::sha::sha1;
-use openssl::x509::X509;
+use openssl::x509::{X509, X509Req};
 use serde::Serialize;
 
 use super::child::{Instance, Server};
-use super::{Arguments, prefill, round};
+use super::{Arguments, Platform, prefill, round};
+use crate::clock::{Clock as _, DAY, SystemClock};
 use crate::config::Config;
+use crate::sim::apns::{Apns, Authority};
+use crate::sim::device::{Device, Door, Kind};
 use crate::sim::fleet::{Caller, Connection, Crew, Measured, Site};
 use crate::sim::http::Client;
 use crate::sim::measure::KeySpeed;
-use crate::sim::windows::Device;
-use crate::sim::windows::enroll::SignIn;
 use crate::wire::ocsp;
 
 const USER: &str = "fleet@example.org";
-const PROFILES: [&str; 3] = ["trusted-root", "windows-hello-for-business", "scep-device-certificate"];
-/// Octets of a device's first message without news, about.
-const MESSAGE: usize = 2000;
-/// What an order of the command round asks for.
-const ASKED: &str = "./Vendor/MSFT/DeviceStatus/TPM/SpecificationVersion";
+/// The push topic of Apple's devices.
+const TOPIC: &str = "com.apple.mgmt.External.simulated";
+
+impl Platform {
+    /// The profiles that come, one of them with a certificate by SCEP.
+    fn profiles(self) -> [&'static str; 3] {
+        match self {
+            Self::Windows => ["trusted-root", "windows-hello-for-business", "scep-device-certificate"],
+            Self::Macos => ["macos-trusted-root", "macos-passcode", "macos-scep-device-certificate"],
+            Self::Ios => ["ios-trusted-root", "ios-passcode", "ios-scep-device-certificate"],
+        }
+    }
+
+    /// Octets of a device's message without news, about.
+    fn message(self) -> usize {
+        match self {
+            Self::Windows => 2000,
+            Self::Macos | Self::Ios => 300,
+        }
+    }
+
+    /// An order of two messages.
+    fn order(self) -> &'static [&'static str] {
+        match self {
+            Self::Windows => &["--uri", "./Vendor/MSFT/DeviceStatus/TPM/SpecificationVersion"],
+            Self::Macos => &["lock", "--with", "pin=123456", "--yes"],
+            Self::Ios => &["lock", "--yes"],
+        }
+    }
+}
 
 /// The best that could be, for one operation.
 #[derive(Clone, Debug)]
@@ -161,15 +187,21 @@ impl Report {
 pub(super) async fn run(config: &Config, arguments: &Arguments) -> anyhow::Result<Report> {
     let algorithm = config.ca.key_algorithm.clone();
     let speed = tokio::task::spawn_blocking(KeySpeed::measure).await?;
-    let instance = Instance::make(config)?;
+    let platform = arguments.platform;
+    let apple = Authority::new()?;
+    let apns = Apns::start(&apple).await?;
+    let instance = Instance::make(config, Some(&apns))?;
     if arguments.prefill > 0 {
-        prefill::fill(instance.data(), arguments.prefill).await?;
+        prefill::fill(instance.data(), arguments.prefill, platform.stored()).await?;
     }
     let server = instance.start("serve")?;
-    let echo = Instance::make(config)?.start("echo")?;
+    let echo = Instance::make(config, None)?.start("echo")?;
     let resident_mib_at_start = round(server.usage().resident_mib);
     let signature = speed.map(|speed| Signatures::new(speed, &algorithm));
-    let mut run = Run { crew: arguments.crew(), rounds: arguments.rounds.max(1), server, echo, signature, rows: Vec::new() };
+    let mut run = Run { platform, crew: arguments.crew(), rounds: arguments.rounds.max(1), server, echo, signature, rows: Vec::new() };
+    if platform.kind() != Kind::Windows {
+        run.bring_push_certificate(&apple).await?;
+    }
     let devices = run.enroll(arguments).await?;
     let devices = run.deliver(devices).await?;
     let devices = run.hold_sessions(devices).await?;
@@ -211,6 +243,12 @@ impl Signatures {
         Limit { name: format!("{} + 2 p-256 signatures", self.ca_name), cpu_ms, per_second: None }
     }
 
+    /// The profile's signature, a certificate by SCEP, and handshakes: two with the web face and one with the device face.
+    fn apple_enrolment(&self) -> Limit {
+        let cpu_ms = (2.0 * self.ca + 2.0 * self.speed.rsa2048 + 3.0 * self.speed.p256) * 1e3;
+        Limit { name: format!("2 {} + 2 rsa-2048 operations + 3 p-256 signatures", self.ca_name), cpu_ms, per_second: None }
+    }
+
     /// The envelope opened and the answer signed by the registration authority, and one certificate.
     fn scep(&self) -> Limit {
         let cpu_ms = (self.ca + 2.0 * self.speed.rsa2048) * 1e3;
@@ -225,6 +263,7 @@ impl Signatures {
 
 /// A run as far as it has got.
 struct Run {
+    platform: Platform,
     crew: Crew,
     rounds: usize,
     server: Server,
@@ -244,15 +283,30 @@ impl Run {
         self.server.usage().cpu_seconds
     }
 
+    /// The devices enrol for its topic.
+    async fn bring_push_certificate(&self, apple: &Authority) -> anyhow::Result<()> {
+        let request = self.server.order(&["apple", "push-csr"]).await?;
+        let key = X509Req::from_pem(request.as_str().context("no request")?.as_bytes())?.public_key()?;
+        let now = SystemClock.now();
+        let certificate = apple.push_certificate(&key, TOPIC, now.seconds(), now.plus(365 * DAY).seconds())?;
+        let file = self.server.file("push.pem", &certificate.to_pem()?)?;
+        self.server.order(&["apple", "push-cert", &file]).await?;
+        Ok(())
+    }
+
     async fn enroll(&mut self, arguments: &Arguments) -> anyhow::Result<Vec<Device>> {
         self.server.order(&["user", "create", USER]).await?;
         let pass = self.server.order(&["user", "tap", USER, "--minutes", "480", "--reusable"]).await?;
         let pass = pass.get("temporary_access_pass").and_then(|pass| pass.as_str()).context("no pass")?.to_owned();
-        let sign_in = SignIn::Pass { user: USER.to_owned(), pass };
-        let site = Site::new(&self.server.web, self.server.root().as_bytes(), sign_in).await?;
+        let roots = X509::stack_from_pem(self.server.root().as_bytes())?;
+        let site = Site::new(self.platform.kind(), Door { roots, web: self.server.web.clone(), user: USER.to_owned(), pass }).await?;
         let before = self.spent();
         let (devices, measured) = self.crew.enroll(&site, arguments.numbers()).await;
-        let limit = self.signature.as_ref().map(Signatures::enrolment);
+        let signatures = self.signature.as_ref();
+        let limit = match self.platform {
+            Platform::Windows => signatures.map(Signatures::enrolment),
+            Platform::Macos | Platform::Ios => signatures.map(Signatures::apple_enrolment),
+        };
         self.note(false, before, measured, limit.as_ref());
         anyhow::ensure!(!devices.is_empty(), "no device could enrol: {:?}", self.rows.last().and_then(|row| row.first_error.clone()));
         let before = self.spent();
@@ -263,12 +317,19 @@ impl Run {
 
     /// Profiles come, one of them with a certificate by SCEP.
     async fn deliver(&mut self, devices: Vec<Device>) -> anyhow::Result<Vec<Device>> {
-        for profile in PROFILES {
+        for profile in self.platform.profiles() {
             let applied = self.server.order(&["profile", "apply", profile]).await?;
             let name = applied.get("name").and_then(|name| name.as_str()).context("no profile")?.to_owned();
             self.server.order(&["profile", "assign", &name, "--all-devices"]).await?;
         }
         let before = self.spent();
+        if self.platform.kind() != Kind::Windows {
+            // Commands, SCEP, declarations and reports, until all is there.
+            let (devices, measured) = self.crew.settle("profiles", devices).await;
+            let limit = self.signature.as_ref().map(Signatures::scep);
+            self.note(false, before, measured, limit.as_ref());
+            return Ok(devices);
+        }
         let (devices, measured) = self.crew.sessions("profiles", devices).await;
         self.note(false, before, measured, None);
         let before = self.spent();
@@ -293,8 +354,8 @@ impl Run {
         let mut callers = devices
             .iter()
             .map(|device| {
-                let client = device.identity.client(&roots)?;
-                Ok(Caller { client, url: url.clone(), body: vec![b'x'; MESSAGE], media_type: "application/octet-stream" })
+                let client = device.client(&roots)?;
+                Ok(Caller { client, url: url.clone(), body: vec![b'x'; self.platform.message()], media_type: "application/octet-stream" })
             })
             .collect::<std::io::Result<Vec<_>>>()?;
         let kinds = [
@@ -320,7 +381,7 @@ impl Run {
     /// Each device gets an order and carries it out: two messages.
     async fn order(&mut self, devices: Vec<Device>) -> anyhow::Result<Vec<Device>> {
         for device in &devices {
-            self.server.order(&["device", "command", &device.machine.name, "--uri", ASKED]).await?;
+            self.server.order(&[&["device", "command", device.found_by()], self.platform.order()].concat()).await?;
         }
         let before = self.spent();
         let (devices, measured) = self.crew.sessions("sessions with one order", devices).await;
@@ -347,7 +408,8 @@ impl Run {
         let askers = devices
             .iter()
             .map(|device| {
-                let (responder, body) = ocsp_request(&device.identity.certificate, device.identity.chain.first())?;
+                let identity = device.identity()?;
+                let (responder, body) = ocsp_request(&identity.certificate, identity.issuer())?;
                 let path = reqwest::Url::parse(&responder)?;
                 caller(self.server.pki.join(path.path())?, body)
             })

@@ -122,7 +122,13 @@ impl Device {
         true
     }
 
-    fn message(&self, status: Status, uuid: Option<String>, body: Dict, refused: Option<&Refused>) -> Result<Vec<u8>, Malformed> {
+    pub(super) fn message(
+        &self,
+        status: Status,
+        uuid: Option<String>,
+        body: Dict,
+        refused: Option<&Refused>,
+    ) -> Result<Vec<u8>, Malformed> {
         let errors = refused.map(|refused| refused.chain(self.machine.system)).unwrap_or_default();
         Answer { who: self.who(), status, command_uuid: uuid, errors, body }.encode()
     }

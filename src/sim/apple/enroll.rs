@@ -9,14 +9,18 @@ use openssl::pkey::{PKey, Private};
 use openssl::rand::rand_bytes;
 use openssl::rsa::Rsa;
 use openssl::x509::X509;
+use reqwest::Url;
 use uuid::Uuid;
 
 use super::declarations::Declarations;
 use super::machine::{Machine, Settings};
 use super::profiles::{self, Installed, Opened, Refused, Store};
 use super::{After, Device, Enrollment, Error, Faults};
+use crate::catalogue::payload::System;
 use crate::sim::http::Client;
 use crate::sim::scep;
+use crate::wire::Malformed;
+use crate::wire::apple::PROFILE;
 use crate::wire::apple::enroll::{MDM, Mdm, Mode};
 use crate::wire::apple::profile::{Payload, Profile};
 use crate::wire::pkcs10::{GeneralName, NamePart, Wish, key_usage};
@@ -48,6 +52,29 @@ struct Maker<'a> {
 /// When OpenSSL fails.
 pub fn new_key() -> Result<PKey<Private>, openssl::error::ErrorStack> {
     PKey::from_rsa(Rsa::generate(2048)?)
+}
+
+/// Signs in on the server's enrolment page as a user does, with a pass: the profile for one device of that system.
+///
+/// # Errors
+/// [`Error::Http`] when the server refuses; [`Error::Connection`].
+pub async fn download(http: &mut Client, web: &Url, user: &str, pass: &str, system: System) -> Result<Vec<u8>, Error> {
+    let url = web.join("/enroll/apple").map_err(std::io::Error::other)?;
+    let agent = match system {
+        System::Mac => "Mozilla/5.0 (Macintosh; Intel Mac OS X 10_15_7) Safari/605.1.15",
+        System::Ios => "Mozilla/5.0 (iPhone; CPU iPhone OS 18_1 like Mac OS X) Safari/604.1",
+    };
+    let mut form = url.clone();
+    form.query_pairs_mut().append_pair("user_name", user).append_pair("pass", pass);
+    let headers = [("User-Agent", agent), ("Content-Type", "application/x-www-form-urlencoded")];
+    let answer = http.send("POST", &url, &headers, form.query().unwrap_or_default().as_bytes()).await?;
+    if answer.status == 200 && answer.header("content-type") == Some(PROFILE) {
+        Ok(answer.body)
+    } else if answer.status == 200 {
+        Err(Malformed::new("no profile", "enrolment page").into())
+    } else {
+        Err(Error::Http(answer.status))
+    }
 }
 
 impl Device {

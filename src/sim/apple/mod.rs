@@ -6,6 +6,7 @@ mod checkin;
 mod connect;
 pub mod declarations;
 mod enroll;
+pub mod idle;
 pub mod machine;
 pub mod profiles;
 
@@ -26,7 +27,7 @@ use crate::wire::Malformed;
 use crate::wire::apple::Who;
 use crate::wire::apple::enroll::Mdm;
 use declarations::Declarations;
-pub use enroll::new_key;
+pub use enroll::{download, new_key};
 pub use machine::{Machine, Settings};
 use profiles::{Refused, Store};
 
@@ -60,6 +61,9 @@ pub enum Error {
     /// The server sends commands without end.
     #[error("commands without end")]
     Endless,
+    /// An exchange that should have been idle was not.
+    #[error("the exchange was not idle")]
+    NotIdle,
 }
 
 /// How a device misbehaves.

@@ -6,7 +6,7 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private, Public};
-use openssl::x509::extension::{BasicConstraints, ExtendedKeyUsage, SubjectAlternativeName};
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509Name};
 
 /// A CA with one level.
@@ -50,24 +50,7 @@ impl Ca {
 impl Ca {
     /// A push certificate as Apple makes them: for a topic, for that key, from and to (seconds since 1970).
     pub fn push_certificate(&self, key: &PKey<Public>, topic: &str, from: i64, to: i64) -> X509 {
-        let mut subject = X509Name::builder().unwrap();
-        if !topic.is_empty() {
-            subject.append_entry_by_nid(Nid::USERID, topic).unwrap();
-        }
-        subject.append_entry_by_nid(Nid::COMMONNAME, "APSP:0f1e2d3c").unwrap();
-        let mut serial = BigNum::new().unwrap();
-        serial.rand(60, MsbOption::MAYBE_ZERO, false).unwrap();
-        let mut builder = X509::builder().unwrap();
-        builder.set_version(2).unwrap();
-        builder.set_serial_number(&serial.to_asn1_integer().unwrap()).unwrap();
-        builder.set_subject_name(&subject.build()).unwrap();
-        builder.set_issuer_name(self.root.subject_name()).unwrap();
-        builder.set_not_before(&Asn1Time::from_unix(from).unwrap()).unwrap();
-        builder.set_not_after(&Asn1Time::from_unix(to).unwrap()).unwrap();
-        builder.set_pubkey(key).unwrap();
-        builder.append_extension(ExtendedKeyUsage::new().client_auth().build().unwrap()).unwrap();
-        builder.sign(&self.key, MessageDigest::sha256()).unwrap();
-        builder.build()
+        muster::sim::apns::push_certificate((&self.root, &self.key), key, topic, from, to).unwrap()
     }
 }
 
