@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::Refusal;
 use crate::domain::authority::Status;
-use crate::domain::certificate::show_name;
+use crate::domain::certificate::{Renewal, show_name};
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use crate::service::pki::{authority, scep};
 use crate::service::{Error, Result};
@@ -46,6 +46,10 @@ pub struct Challenge {
     /// Lets the request wait until an administrator approves it
     #[arg(long)]
     needs_approval: bool,
+    /// Lets the client renew the certificate near its end, with approval where that is needed
+    #[arg(long)]
+    #[serde(default)]
+    renewable: bool,
 }
 
 /// One request.
@@ -88,7 +92,12 @@ async fn challenge(app: &App, order: Challenge, actor: &str) -> Result<Value> {
     if authority.status != Status::Active {
         return Err(Refusal::AuthorityNotActive.into());
     }
-    let grant = order.wanted.grant(app).await?;
+    let mut grant = order.wanted.grant(app).await?;
+    grant.renewal = match (order.renewable, order.needs_approval) {
+        (false, _) => None,
+        (true, true) => Some(Renewal::Approved),
+        (true, false) => Some(Renewal::Free),
+    };
     let minutes = order.minutes.unwrap_or_else(|| i64::from(app.config.scep.challenge_minutes)).clamp(1, LONGEST);
     let expires = app.now().plus(minutes.saturating_mul(MINUTE));
     let new = NewChallenge {

@@ -318,6 +318,19 @@ pub struct Grant {
     /// The name of the payload in that profile.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub payload: Option<String>,
+    /// How the holder may renew what an administrator granted; none: another certificate needs another challenge.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub renewal: Option<Renewal>,
+}
+
+words! {
+    /// How a certificate renews itself (RFC 8894 section 2.3).
+    Renewal {
+        /// When an administrator agrees each time.
+        Approved = "approved",
+        /// By itself.
+        Free = "free",
+    }
 }
 
 impl Grant {
@@ -338,6 +351,7 @@ impl Grant {
             enrollment_id: None,
             profile_id: None,
             payload: None,
+            renewal: None,
         }
     }
 

@@ -65,37 +65,54 @@ pub fn update_head_begun(tx: &mut Tx<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Appends a row. Call it last in the transaction: on PostgreSQL the chain's head is locked until the commit.
+/// Appends a row. It is written when everything else of the transaction is, whenever this is called: on PostgreSQL the chain's head is locked
+/// until the commit, and who holds it waits for nobody.
+///
+/// # Errors
+/// None; those of the writing end the transaction ([`write_kept`]).
+pub fn append(tx: &mut Tx<'_>, entry: &Entry, now: Time) -> Result<()> {
+    tx.keep_entry(entry.clone(), now);
+    Ok(())
+}
+
+/// Writes the rows that a transaction appended, at its end.
 ///
 /// The new head is marked only when the old one bears our mark: a chain that somebody made without our key stays without a mark, whatever is
 /// appended. An older head of ours that was put back bears it, and goes on as if nothing had been after it.
 ///
 /// # Errors
 /// [`Refusal::AuditHeadMissing`] when there is no head; OpenSSL's, and the database's own.
-pub fn append(tx: &mut Tx<'_>, entry: &Entry, now: Time) -> Result<()> {
+pub(super) fn write_kept(tx: &mut Tx<'_>) -> Result<()> {
+    let entries = tx.take_entries();
+    let Ok(count @ 1..) = i64::try_from(entries.len()) else { return Ok(()) };
     // The update takes the head's row lock, so two nodes never extend the same head.
-    diesel::update(audit_head::table.find(1)).set(audit_head::seq.eq(audit_head::seq + 1)).execute(tx.conn())?;
+    diesel::update(audit_head::table.find(1)).set(audit_head::seq.eq(audit_head::seq + count)).execute(tx.conn())?;
     let taken = head(tx.conn())?;
-    let before = Head { seq: taken.seq - 1, ..taken.clone() };
-    let mut row = Row {
-        seq: taken.seq,
-        at: now.0,
-        actor: entry.actor.clone(),
-        action: entry.action.to_owned(),
-        target: entry.target.clone(),
-        origin: entry.origin.clone(),
-        before: entry.before.clone(),
-        after: entry.after.clone(),
-        previous_hash: before.hash.clone(),
-        hash: String::new(),
-    };
-    row.hash = row.link().hash();
+    let before = Head { seq: taken.seq - count, ..taken };
+    let (mut seq, mut previous) = (before.seq, before.hash.clone());
+    for (entry, at) in entries {
+        seq += 1;
+        let mut row = Row {
+            seq,
+            at: at.0,
+            actor: entry.actor,
+            action: entry.action.to_owned(),
+            target: entry.target,
+            origin: entry.origin,
+            before: entry.before,
+            after: entry.after,
+            previous_hash: previous,
+            hash: String::new(),
+        };
+        row.hash = row.link().hash();
+        previous = row.hash.clone();
+        diesel::insert_into(audit::table).values(row).execute(tx.conn())?;
+    }
     let mark = match tx.head_key() {
-        Some(key) if key.fits(&before).map_err(crypto)? => key.mark(row.seq, &row.hash).map_err(crypto)?,
+        Some(key) if key.fits(&before).map_err(crypto)? => key.mark(seq, &previous).map_err(crypto)?,
         _ => String::new(),
     };
-    diesel::update(audit_head::table.find(1)).set((audit_head::hash.eq(&row.hash), audit_head::mark.eq(mark))).execute(tx.conn())?;
-    diesel::insert_into(audit::table).values(row).execute(tx.conn())?;
+    diesel::update(audit_head::table.find(1)).set((audit_head::hash.eq(previous), audit_head::mark.eq(mark))).execute(tx.conn())?;
     Ok(())
 }
 

@@ -285,14 +285,14 @@ pub fn list_live(conn: &mut Conn, live: &Live, after: Option<&CertificateId>, no
     rows.into_iter().map(Certificate::try_from).collect()
 }
 
-/// The good certificates of a device, the newest first.
+/// The good certificates of a device, with those on hold, the newest first.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn list_newest(conn: &mut Conn, device: &DeviceId, now: Time, limit: i64) -> Result<Vec<Certificate>> {
     let rows = certificates::table
         .filter(certificates::device_id.eq(device.as_str()))
-        .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
+        .filter(certificates::status.eq_any([CertificateStatus::Active.as_str(), CertificateStatus::Held.as_str()]))
         .filter(certificates::not_after.gt(now.0))
         .order(certificates::id.desc())
         .limit(limit)

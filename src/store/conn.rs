@@ -5,7 +5,8 @@ use diesel::r2d2::{ManageConnection, R2D2Connection as _};
 use diesel::{Connection as _, MultiConnection, PgConnection, SqliteConnection};
 
 use super::{Error, Result};
-use crate::domain::audit::HeadKey;
+use crate::clock::Time;
+use crate::domain::audit::{Entry, HeadKey};
 
 /// A connection to either database. Queries are written once; see `store::dialect` for the few that differ.
 #[derive(MultiConnection)]
@@ -20,16 +21,28 @@ pub enum Conn {
 pub struct Tx<'a> {
     conn: &'a mut Conn,
     head_key: Option<&'a HeadKey>,
+    /// What is written into the audit log at the end.
+    entries: Vec<(Entry, Time)>,
 }
 
 impl<'a> Tx<'a> {
     pub(super) fn new(conn: &'a mut Conn, head_key: Option<&'a HeadKey>) -> Self {
-        Self { conn, head_key }
+        Self { conn, head_key, entries: Vec::new() }
     }
 
     /// The key that marks the head of the audit log.
     pub(super) fn head_key(&self) -> Option<&'a HeadKey> {
         self.head_key
+    }
+
+    /// Keeps a row of the audit log until the end of the transaction.
+    pub(super) fn keep_entry(&mut self, entry: Entry, at: Time) {
+        self.entries.push((entry, at));
+    }
+
+    /// Takes the rows that were kept.
+    pub(super) fn take_entries(&mut self) -> Vec<(Entry, Time)> {
+        std::mem::take(&mut self.entries)
     }
 
     /// The connection, for reads inside the transaction and for the store's own statements.

@@ -252,7 +252,7 @@ impl Store {
         };
         let (answer, answered) = oneshot::channel::<Result<T>>();
         writer.submit(Box::new(move |tx| {
-            let outcome = job(tx);
+            let outcome = whole(tx, &job);
             let keep = outcome.is_ok();
             let ack: writer::Ack = Box::new(move |committed| {
                 let _ = answer.send(outcome.and_then(|value| committed.map(|()| value).map_err(Error::Unavailable)));
@@ -275,12 +275,19 @@ impl Store {
     }
 }
 
+/// A transaction's work, and then its rows in the audit log.
+fn whole<T>(tx: &mut Tx<'_>, job: &impl Fn(&mut Tx<'_>) -> Result<T>) -> Result<T> {
+    let done = job(tx)?;
+    audit::write_kept(tx)?;
+    Ok(done)
+}
+
 fn postgres_write<T>(inner: &Inner, job: &(impl Fn(&mut Tx<'_>) -> Result<T> + Send)) -> Result<T> {
     use diesel::Connection as _;
     let mut conn = inner.pool.get().map_err(unavailable)?;
     let mut tries = 0;
     loop {
-        match conn.transaction(|c| job(&mut Tx::new(c, inner.head_key.get()))) {
+        match conn.transaction(|c| whole(&mut Tx::new(c, inner.head_key.get()), job)) {
             Err(Error::Busy) if tries < RETRIES => tries += 1,
             other => return other,
         }

@@ -465,6 +465,43 @@ fn what_is_no_request_and_who_has_no_sid_are_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_certificate_of_an_administrator_renews_as_its_challenge_says() {
+    use crate::scep::{Answer, Device, start};
+    use muster::service::pki::scep;
+    use muster::wire::pkcs10::Wish;
+    use muster::wire::scep::MessageType;
+    let tweak = Box::new(|config: &mut Config| config.scep.renewal_percent = 100);
+    let server = start(crate::support::server::Options { tweak, ..Default::default() }).await;
+    let app = &server.app;
+    let key = || openssl::pkey::PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
+    let order = async |command: Value| {
+        let order: Order = serde_json::from_value(value!({ "Ca": { "Scep": command } })).unwrap();
+        order.run(app, "cli:test").await.unwrap()
+    };
+    for (renewable, needs_approval) in [(false, false), (true, false), (true, true)] {
+        let fields = value!({ "subject": "CN=PC 1", "dns": [], "email": [], "upn": [], "uri": [], "ip": [], "eku": [], "days": 30, "sid": false,
+            "template": null, "user": null, "device": null, "authority": null, "minutes": 10, "needs_approval": needs_approval,
+            "renewable": renewable });
+        let made = order(value!({ "Challenge": fields })).await;
+        let wish = Wish { challenge: Some(made["challenge"].as_str().unwrap().into()), ..Wish::common_name("PC 1") };
+        let device = Device::new(app);
+        let mut answer = device.send(app, &device.csr_of(&wish)).await;
+        if needs_approval {
+            assert_eq!(answer, Err(Answer::Pending));
+            order(value!({ "Approve": { "transaction": device.transaction, "authority": null } })).await;
+            answer = device.send(app, &device.csr_of(&wish)).await;
+        }
+        let mut device = device.holding(answer.unwrap(), MessageType::RenewalReq);
+        let renewed = device.ask_for_key(app, scep::DEFAULT, &Wish::common_name("PC 1"), &key()).await;
+        match (renewable, needs_approval) {
+            (false, _) => assert!(matches!(renewed, Err(Answer::Failure(_))), "{renewed:?}"),
+            (true, false) => assert!(renewed.is_ok(), "{renewed:?}"),
+            (true, true) => assert_eq!(renewed, Err(Answer::Pending)),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn waiting_scep_requests_are_decided() {
     use crate::scep::{Answer, Device, grant, mint, start};
     let server = start(crate::support::server::Options::default()).await;

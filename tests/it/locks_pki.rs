@@ -1,9 +1,15 @@
 //! On PostgreSQL: who gives, decides on and revokes certificates takes enrolments, requests, authorities and certificates in this order.
 
+use diesel::connection::SimpleConnection as _;
+use muster::domain::audit::Entry;
 use muster::domain::certificate::{CertificateStatus, RevocationReason};
 use muster::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use muster::service::pki::{authority, crl, revoke, scep};
-use muster::store::certificates;
+use muster::store::{Conn, audit, certificates};
+use muster::wire::pkcs10::Wish;
+use muster::wire::scep::MessageType;
+use openssl::pkey::PKey;
+use openssl::rsa::Rsa;
 
 use crate::locks::{Other, database};
 use crate::scep::{Answer, Device, grant, mint, start};
@@ -91,8 +97,7 @@ async fn two_enrolments_of_one_payload_come_one_after_the_other() {
         let (app, id) = (app.clone(), id.clone());
         tasks.push(tokio::spawn(async move {
             let san = vec![muster::wire::pkcs10::GeneralName::Uri(format!("urn:muster:one:{id}"))];
-            let wish =
-                muster::wire::pkcs10::Wish { san, challenge: Some(challenge), ..muster::wire::pkcs10::Wish::common_name(id.as_str()) };
+            let wish = Wish { san, challenge: Some(challenge), ..Wish::common_name(id.as_str()) };
             device.send(&app, &device.csr_of(&wish)).await
         }));
     }
@@ -129,4 +134,55 @@ async fn a_list_is_read_after_its_number_is_taken_for_good() {
     assert_eq!(list.number, before + 1);
     let list = openssl::x509::X509Crl::from_der(&list.der).unwrap();
     assert_eq!(list.get_revoked().map_or(0, |revoked| revoked.len()), 1, "what was revoked before the look is in it");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_revokes_is_not_kept_from_it_by_somebody_who_revokes_an_older_one() {
+    let Some((url, store)) = database() else { return };
+    let tweak = Box::new(|config: &mut muster::config::Config| config.scep.renewal_percent = 100);
+    let server = start(Options { store: Some(store), tweak, ..Options::default() }).await;
+    let app = server.app.clone();
+    let device = Device::new(&app);
+    let challenge = mint(&app, grant("PC"), false).await;
+    let first = device.send(&app, &device.csr("PC", &challenge)).await.unwrap();
+    let mut device = device.holding(first.clone(), MessageType::RenewalReq);
+    let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let second = device.ask_for_key(&app, scep::DEFAULT, &Wish::common_name("PC"), &key).await.unwrap();
+    let row = async |der: &[u8]| {
+        let sha256 = hex::encode(openssl::sha::sha256(der));
+        app.store.read(move |c| certificates::find_certificate_by_sha256(c, &sha256)).await.unwrap().unwrap()
+    };
+    let (first, id) = (row(&first).await, row(&second).await.id);
+    // The weekly look at what was replaced is just revoking the first one.
+    let sql = format!("UPDATE certificates SET status = 'revoked', revoked_at = 1, revocation_reason = 4 WHERE id = '{}'", first.id);
+    let other = Other::begin(&url, &sql);
+    let (revoking, of) = (app.clone(), id.clone());
+    let revoking = tokio::spawn(async move { revoke::revoke(&revoking, &of, RevocationReason::KeyCompromise, "cli:test", "local").await });
+    meanwhile(other, |_| ()).await;
+    revoking.await.unwrap().unwrap();
+    assert_eq!(row(&second).await.status, CertificateStatus::Revoked);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_head_of_the_audit_log_is_taken_last_whenever_a_row_is_appended() {
+    let Some((url, store)) = database() else { return };
+    let server = start(Options { store: Some(store), ..Options::default() }).await;
+    let app = server.app.clone();
+    let other = Other::begin(&url, "UPDATE authorities SET crl_due_at = crl_due_at");
+    let writing = tokio::spawn(async move {
+        let now = app.now();
+        let entry = Entry::new("cli:test", "test.append", "test:1", "local");
+        let done = app.store.write(move |tx| {
+            audit::append(tx, &entry, now)?;
+            match tx.conn() {
+                Conn::Postgres(c) => Ok(c.batch_execute("SELECT 1 FROM authorities FOR UPDATE")?),
+                Conn::Sqlite(_) => unreachable!(),
+            }
+        });
+        done.await
+    });
+    meanwhile(other, |other| other.takes("UPDATE audit_head SET seq = seq")).await;
+    writing.await.unwrap().unwrap();
+    let rows = server.app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
+    assert!(rows.iter().any(|row| row.action == "test.append"));
 }

@@ -61,9 +61,8 @@ async fn all_certificates_of_a_user_are_replaced_but_not_on_a_device_that_leaves
     let (staying, leaving) = (of(&stays, &ids, &all), of(&leaves, &ids, &all));
     device::retire(app, &leaving, "cli:test", "local").await.unwrap();
     house.server.clock.advance(HOUR);
-    for certificate in live(&house).await {
-        revoke::revoke(app, &certificate.id, RevocationReason::PrivilegeWithdrawn, "cli:test", "local").await.unwrap();
-    }
+    let count = revoke::revoke_of_user(app, &house.user, RevocationReason::PrivilegeWithdrawn, "cli:test", "local").await.unwrap();
+    assert_eq!(count, 2, "identities stay: who has none cannot be told anything");
     leaves.settle().await.unwrap();
     stays.settle().await.unwrap();
     let good = live(&house).await;
@@ -115,4 +114,26 @@ async fn a_certificate_on_hold_keeps_those_before_it_good_for_their_week_only() 
     house.server.clock.advance(7 * DAY + MINUTE);
     assert_eq!(revoke::revoke_superseded(app).await.unwrap(), 1);
     assert!(live(&house).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_on_hold_is_neither_replaced_nor_renewed() {
+    let house = House::new().await;
+    let app = &house.server.app;
+    house.assign(ordinary(&["one"])).await;
+    let mut device = house.enroll(1).await;
+    device.settle().await.unwrap();
+    let held = live(&house).await.remove(0);
+    revoke::revoke(app, &held.id, RevocationReason::CertificateHold, "cli:test", "local").await.unwrap();
+    // Looked at daily, and then in the last part of its life.
+    for _ in 0..3 {
+        house.server.clock.advance(100 * DAY);
+        device.settle().await.unwrap();
+        let all = certificates(&house).await;
+        assert!(live(&house).await.is_empty() && all.iter().filter(|c| c.grant.profile_id.is_some()).count() == 1, "{all:?}");
+    }
+    revoke::release(app, &held.id, "cli:test", "local").await.unwrap();
+    house.server.clock.advance(DAY);
+    device.settle().await.unwrap();
+    assert!(live(&house).await.iter().any(|c| c.id != held.id), "released, it is renewed");
 }

@@ -210,6 +210,7 @@ impl Template {
             enrollment_id: None,
             profile_id: None,
             payload: None,
+            renewal: None,
         };
         match grant.find_fault() {
             Some((refusal, what)) => Err(Unresolved::new(refusal, &what)),

@@ -14,7 +14,7 @@ use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::apple::content;
 use crate::domain::apple::queue::{Outcome, Planned, Received, Verdict};
-use crate::domain::certificate::Certificate;
+use crate::domain::certificate::{Certificate, CertificateStatus};
 use crate::domain::command::{Input as OrderInput, Operation, State as OrderState, UNENROLL};
 use crate::domain::desired::{self, Input, Lack, State};
 use crate::domain::enrollment::State as EnrollmentState;
@@ -379,7 +379,7 @@ impl<'a> Turn<'a> {
                 .certificates
                 .iter()
                 .find(|c| c.grant.profile_id.as_ref() == Some(&profile) && c.grant.payload.as_deref() == Some(payload.name.as_str()));
-            if newest.is_some_and(|newest| self.now >= newest.renews_from(percent)) {
+            if newest.is_some_and(|c| c.status == CertificateStatus::Active && self.now >= c.renews_from(percent)) {
                 old.push(payload.name.clone());
             }
         }

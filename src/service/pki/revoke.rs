@@ -75,8 +75,12 @@ fn revoke_with_older(
     all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
     let mut revoked = Vec::with_capacity(all.len());
     for (one, reason) in all {
-        certificates::update_revoked(tx, &one, reason, now)?;
-        revoked.push((certificates::load_certificate(tx.conn(), &one)?, reason));
+        match certificates::update_revoked(tx, &one, reason, now) {
+            Ok(()) => revoked.push((certificates::load_certificate(tx.conn(), &one)?, reason)),
+            // Somebody else revoked an older one since it was looked for.
+            Err(crate::store::Error::Refused(Refusal::CertificateRevokedBefore)) if one != *id => {}
+            Err(error) => return Err(error),
+        }
     }
     if let Some(device) = device.filter(|_| reason != RevocationReason::CertificateHold) {
         let certificates: Vec<&Certificate> = revoked.iter().map(|(certificate, _)| certificate).collect();
@@ -105,20 +109,21 @@ pub async fn revoke_by_serial(
     revoke(app, &found.ok_or(Error::NotFound("certificate"))?.id, reason, actor, origin).await
 }
 
-/// Revokes all certificates of a device; says how many.
+/// Revokes all certificates of a device but its identity, without which it could not be told of it; says how many. Who wants a device to be
+/// managed no longer retires it.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn revoke_of_device(app: &App, device: &DeviceId, reason: RevocationReason, actor: &str, origin: &str) -> Result<usize> {
-    revoke_live(app, Live { device: Some(device.clone()), ..Live::default() }, reason, actor, origin).await
+    revoke_live(app, Live { device: Some(device.clone()), identity: Some(false), ..Live::default() }, reason, actor, origin).await
 }
 
-/// Revokes all certificates of a user; says how many.
+/// Revokes all certificates of a user but the identities of their devices, as [`revoke_of_device`]; says how many.
 ///
 /// # Errors
 /// When the store fails.
 pub async fn revoke_of_user(app: &App, user: &UserId, reason: RevocationReason, actor: &str, origin: &str) -> Result<usize> {
-    revoke_live(app, Live { user: Some(user.clone()), ..Live::default() }, reason, actor, origin).await
+    revoke_live(app, Live { user: Some(user.clone()), identity: Some(false), ..Live::default() }, reason, actor, origin).await
 }
 
 /// One transaction for each batch: others get their turn between them.

@@ -47,15 +47,16 @@ impl Issue {
         {
             return Ok(false);
         }
-        if let Some(challenge) = &self.burns {
-            scep::claim_challenge(tx, challenge, now)?;
-        }
         if let Some(older) = &self.renews {
             // Others who renew or revoke it wait from here on.
             let Some(older) = certificates::claim_renewal(tx, older, now)? else { return Ok(false) };
             if count_alike(tx.conn(), &older, now)? >= i64::from(live) {
                 return Ok(false);
             }
+        }
+        // Only with the certificate: a challenge is not used up for nothing.
+        if let Some(challenge) = &self.burns {
+            scep::claim_challenge(tx, challenge, now)?;
         }
         Ok(true)
     }

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::domain::certificate::{Grant, Template, Variables};
+use crate::domain::certificate::{Grant, Purpose, Renewal, Template, Variables};
 use crate::domain::enrollment::State;
 use crate::domain::profile::Payload;
 use crate::domain::scep::Reason;
@@ -62,13 +62,18 @@ fn found<T>(loaded: store::Result<T>) -> store::Result<Option<T>> {
 }
 
 /// What the holder of a grant is granted today, and whether an administrator has to agree: names and usages are those of the profile as it
-/// is now, filled with what the directory says now. A grant that no profile gave stays as it is.
+/// is now, filled with what the directory says now. A grant that no profile gave stays as it is, and an administrator's says itself whether
+/// it renews.
 ///
 /// # Errors
 /// The reason why nothing is granted any more, in the inner result.
 pub(super) fn grant_today(c: &mut Conn, old: &Grant) -> store::Result<Result<(Grant, bool), Reason>> {
     let (Some(device), Some(profile), Some(name)) = (&old.device_id, &old.profile_id, &old.payload) else {
-        return Ok(Ok((old.clone(), false)));
+        return Ok(match (old.purpose, old.renewal) {
+            (Purpose::Manual, None) => Err(Reason::NotIssued),
+            (Purpose::Manual, Some(Renewal::Approved)) => Ok((old.clone(), true)),
+            _ => Ok((old.clone(), false)),
+        });
     };
     let items = desired_items::list_for_device(c, device)?;
     let document = items.into_iter().find(|loaded| loaded.item.profile_id == *profile).and_then(|loaded| loaded.desired);

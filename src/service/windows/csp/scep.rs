@@ -19,7 +19,7 @@ use self::body::Body;
 use super::{Context, Csp, Effect, Part, Step, Turn};
 use crate::catalogue::Scope;
 use crate::clock::{DAY, HOUR, MINUTE, SECOND, Time};
-use crate::domain::certificate::{Certificate, RevocationReason, Variables};
+use crate::domain::certificate::{Certificate, CertificateStatus, RevocationReason, Variables};
 use crate::domain::desired::Input;
 use crate::domain::desired::record::MAX_TRIES;
 use crate::domain::dm_session::{Op, Outcome, Verdict};
@@ -249,8 +249,10 @@ impl<'a> Course<'a> {
                     self.drop_request();
                 }
                 match (self.memory.held.clone(), self.held()) {
+                    // One that is on hold is neither replaced nor renewed.
                     (Some(held), Some(certificate))
-                        if held.hash == *hash && self.context.now < certificate.renews_from(body.renew_percent) =>
+                        if certificate.status == CertificateStatus::Held
+                            || held.hash == *hash && self.context.now < certificate.renews_from(body.renew_percent) =>
                     {
                         self.look(CHECK, &held.node);
                     }
