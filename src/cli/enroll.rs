@@ -36,13 +36,17 @@ pub struct Apple {
     /// How long the link is good, in minutes
     #[arg(long, default_value_t = 1440, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=43_200))]
     minutes: u32,
+    /// Enrol over the air: the device proves what it is before it gets its profile, which is for it alone
+    #[arg(long)]
+    #[serde(default)]
+    ota: bool,
 }
 
 async fn apple(app: &App, arguments: Apple, actor: &str) -> service::Result<Value> {
     let platform = Platform::parse(&arguments.platform).unwrap_or(Platform::MacOs);
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
     let user = find::user(app, &arguments.user).await?;
-    let invitation = apple_enroll::invite(app, &user.upn, platform, lifetime, actor).await?;
+    let invitation = apple_enroll::invite(app, &user.upn, platform, arguments.ota, lifetime, actor).await?;
     let mut before = Vec::new();
     if app.config.web.url.is_none() || app.config.device.url.is_none() {
         before.push(format!("set web.url and device.url: a device is told {} and {}", app.config.web_url(), app.config.device_url()));

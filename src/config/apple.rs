@@ -15,6 +15,10 @@ settings! {
         renewal_days: u32 = 60;
         /// How long an enrolment profile may be installed, in minutes.
         session_minutes: u32 = 60;
+        /// The sign-in page and links enrol over the air: a device proves what it is before it gets a profile, which is for it alone.
+        over_the_air: bool = false;
+        /// Bundles (`TEAMID.bundle.id`) of the applications and extensions that may do Platform SSO with this server's host.
+        sso_apps: Vec<String> = Vec::new();
         /// Hours between two looks at the profiles that were installed, to find drift.
         drift_hours: u32 = 24;
         /// Manage the users of Macs, too: their channels are offered in the enrolment profile.

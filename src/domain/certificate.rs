@@ -49,6 +49,8 @@ words! {
     Purpose {
         /// A device's identity towards this server's device management.
         MdmIdentity = "mdm-identity",
+        /// A device's, for one message of over-the-air enrolment.
+        ProfileService = "profile-service",
         /// Authentication elsewhere (VPN, Wi-Fi, sign-in), delivered by a profile.
         Authentication = "authentication",
         /// Ordered by an administrator from a request file.

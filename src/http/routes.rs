@@ -4,9 +4,10 @@ use actix_web::Route;
 use actix_web::guard::{Any, Get, Head};
 use actix_web::web::{ServiceConfig, post, put, resource, route};
 
-use super::apple::{automated, enroll as apple_enroll, manage as apple};
+use super::apple::{automated, enroll as apple_enroll, manage as apple, site};
 use super::windows::{enroll, manage};
 use super::{health, pki, scep, signals, signin};
+use crate::service::apple::enroll::over_the_air;
 use crate::service::signals::JWKS_PATH;
 
 // Windows writes these paths in capitals at times.
@@ -28,6 +29,7 @@ fn read() -> Route {
 pub fn web(table: &mut ServiceConfig) {
     table
         .configure(scep::routes)
+        .service(resource("/.well-known/apple-app-site-association").route(read().to(site::show_association)))
         .service(resource("/.well-known/ssf-configuration").route(read().to(signals::show_configuration)))
         .service(resource(AUTHENTICATE).route(read().to(signin::show)).route(post().to(signin::sign_in)))
         .service(resource(DISCOVERY).route(read().to(enroll::probe)).route(post().to(enroll::discover)))
@@ -38,6 +40,17 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource(automated::DEVICE).route(post().to(automated::enroll)))
         .service(resource(automated::SETUP).route(read().to(automated::show_setup)).route(post().to(automated::sign_in)))
         .service(resource(automated::SIGN_IN).route(read().to(automated::show_sign_in)).route(post().to(automated::authenticate)))
+        .service(
+            resource(over_the_air::PAGE_PATH)
+                .route(read().to(apple_enroll::show_over_the_air))
+                .route(post().to(apple_enroll::sign_in_over_the_air)),
+        )
+        .service(
+            resource("/enroll/apple/ota/{token}")
+                .route(read().to(apple_enroll::show_link))
+                .route(post().to(apple_enroll::use_link_over_the_air)),
+        )
+        .service(resource(over_the_air::SERVICE_PATH).route(post().to(apple_enroll::answer)))
         .service(resource("/enroll/apple/{token}").route(read().to(apple_enroll::show_link)).route(post().to(apple_enroll::use_link)))
         .service(resource("/enroll/windows").route(read().to(enroll::show_guide)))
         .service(resource("/healthz").route(read().to(health::show_alive)))

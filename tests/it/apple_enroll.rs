@@ -52,7 +52,7 @@ pub async fn on(house: House) -> House {
 }
 
 pub async fn profile(house: &House) -> Vec<u8> {
-    let invitation = enroll::invite(&house.server.app, UPN, Platform::MacOs, HOUR, "cli:test").await.unwrap();
+    let invitation = enroll::invite(&house.server.app, UPN, Platform::MacOs, false, HOUR, "cli:test").await.unwrap();
     let link = String::from_utf8(invitation.link.expose().to_vec()).unwrap();
     let answer = house.server.client().post(&link).send().await.unwrap();
     assert_eq!(answer.status(), 200);
@@ -126,7 +126,7 @@ async fn a_mac_and_an_iphone_enrol_by_link_and_leave() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_profile_is_what_apple_describes_and_made_once() {
     let house = house().await;
-    let invitation = enroll::invite(&house.server.app, UPN, Platform::Ios, HOUR, "cli:test").await.unwrap();
+    let invitation = enroll::invite(&house.server.app, UPN, Platform::Ios, false, HOUR, "cli:test").await.unwrap();
     let link = String::from_utf8(invitation.link.expose().to_vec()).unwrap();
     let plain = house.server.client();
     for _ in 0..2 {
@@ -220,7 +220,7 @@ async fn a_device_of_another_person_is_not_taken_over() {
     let before = live(&house, &first.machine.udid).await.unwrap();
     let ben = "ben@example.org";
     directory::create_user(&house.server.app, user(ben), &by()).await.unwrap();
-    let invitation = enroll::invite(&house.server.app, ben, Platform::MacOs, HOUR, "cli:test").await.unwrap();
+    let invitation = enroll::invite(&house.server.app, ben, Platform::MacOs, false, HOUR, "cli:test").await.unwrap();
     let link = String::from_utf8(invitation.link.expose().to_vec()).unwrap();
     let profile = house.server.client().post(&link).send().await.unwrap().bytes().await.unwrap();
     let taken = Device::enroll(&house.roots(), &profile, Machine::mac(1), &key()).await;
@@ -290,7 +290,7 @@ async fn a_profile_enrols_one_device_in_its_time_and_only_with_a_topic() {
         .unwrap();
     assert!(Device::enroll(&house.roots(), &late, Machine::mac(5), &key()).await.is_err());
     let bare = House::new().await;
-    let link = enroll::invite(&bare.server.app, UPN, Platform::MacOs, HOUR, "cli:test").await.unwrap();
+    let link = enroll::invite(&bare.server.app, UPN, Platform::MacOs, false, HOUR, "cli:test").await.unwrap();
     let token = String::from_utf8(link.link.expose().to_vec()).unwrap();
     let token = token.rsplit_once('/').unwrap().1;
     assert_eq!(code(enroll::redeem(&bare.server.app, token.as_bytes(), "test").await), "APN0001");

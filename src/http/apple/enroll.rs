@@ -15,11 +15,13 @@ use crate::http::limits::{Anonymous, Body};
 use crate::http::page::{Page, form};
 use crate::http::peer::Peer;
 use crate::service::Error;
-use crate::service::apple::enroll;
+use crate::service::apple::enroll::{self, over_the_air};
 use crate::wire::apple::PROFILE;
 
 /// Largest form.
 pub(super) const LARGEST_FORM: usize = 16 * 1024;
+/// Largest description that a device gives of itself.
+const LARGEST_MESSAGE: usize = 64 * 1024;
 
 /// Whom the page is for.
 #[derive(Debug, Default, Deserialize)]
@@ -54,6 +56,9 @@ pub(super) struct Asking<'a> {
 
 /// The page for those who install the profile by hand.
 const BY_HAND: Asking<'_> = Asking { action: enroll::ENROLL_PATH, device: "", forms_to: "" };
+
+/// The page for those whose devices prove what they are.
+const OVER_THE_AIR: Asking<'_> = Asking { action: over_the_air::PAGE_PATH, device: "", forms_to: "" };
 
 #[derive(Template)]
 #[template(path = "apple_enroll.html")]
@@ -114,6 +119,33 @@ pub(super) fn ask_again(app: &App, asking: Asking<'_>, user_name: &str, error: E
     }
 }
 
+/// The page where a person signs in to enrol over the air.
+pub async fn show_over_the_air(app: Data<App>, query: Query<Visit>, _: Anonymous) -> Result<HttpResponse, Problem> {
+    ask(&app, OVER_THE_AIR, StatusCode::OK, &query.hint(), "")
+}
+
+/// Signs in there: the answer is the document that has the device describe itself.
+pub async fn sign_in_over_the_air(app: Data<App>, peer: Peer, body: Body<LARGEST_FORM>, _: Anonymous) -> Result<HttpResponse, Problem> {
+    let form: SignIn = form(&body)?;
+    match over_the_air::sign_in(&app, &form.user_name, &form.pass, peer.address).await {
+        Ok(document) => Ok(download(document)),
+        Err(error) => ask_again(&app, OVER_THE_AIR, &form.user_name, error),
+    }
+}
+
+/// What a one-time link to enrol over the air is good for; it is used up once the device has described itself.
+pub async fn use_link_over_the_air(app: Data<App>, token: Path<String>, _: Anonymous) -> Result<HttpResponse, Problem> {
+    match over_the_air::invite(&app, token.as_bytes()).await {
+        Ok(document) => Ok(download(document)),
+        Err(error) => spent(&app, error),
+    }
+}
+
+/// A device describes itself, or shows itself with the identity that it got for that.
+pub async fn answer(app: Data<App>, peer: Peer, body: Body<LARGEST_MESSAGE>, _: Anonymous) -> Result<HttpResponse, Problem> {
+    Ok(download(over_the_air::answer(&app, &body, &peer.origin()).await?))
+}
+
 /// What a one-time link opens. Looking at it does not use it up: programs that preview links look, too.
 pub async fn show_link(app: Data<App>, token: Path<String>, _: Anonymous) -> Result<HttpResponse, Problem> {
     match enroll::check_link(&app, token.as_bytes()).await {
@@ -141,7 +173,8 @@ fn spent(app: &App, error: Error) -> Result<HttpResponse, Problem> {
 
 /// The sign-in page.
 pub(super) fn ask(app: &App, asking: Asking<'_>, status: StatusCode, user_name: &str, error: &str) -> Result<HttpResponse, Problem> {
-    let (organisation, by_hand) = (app.config.organisation.as_str(), asking.action == enroll::ENROLL_PATH);
+    let (organisation, by_hand) =
+        (app.config.organisation.as_str(), [enroll::ENROLL_PATH, over_the_air::PAGE_PATH].contains(&asking.action));
     let Asking { action, device, forms_to } = asking;
     let page = Page::new()?.forms_to(forms_to);
     page.show_as(status, |nonce| EnrollPage { nonce, organisation, action, device, by_hand, user_name, error })

@@ -3,3 +3,4 @@
 pub mod automated;
 pub mod enroll;
 pub mod manage;
+pub mod site;

@@ -184,6 +184,15 @@ impl Device {
     }
 }
 
+/// Installs a profile with an identity, and nothing that stays: the identity that was made.
+pub(super) async fn introduce(document: &[u8], roots: &[X509], machine: &Machine) -> Result<scep::Identity, Error> {
+    let opened = profiles::open(document, roots)?;
+    profiles::check(&opened.profile, machine)?;
+    let maker = Maker { roots: roots.to_vec(), key: None, now: crate::clock::Clock::now(&crate::clock::SystemClock), fails: false };
+    let installed = maker.install(opened, false).await?;
+    installed.identities.into_values().next().ok_or_else(|| Refused::profile("no identity").into())
+}
+
 /// The management payload of a profile.
 fn mdm(profile: &Profile) -> Result<Option<Mdm>, Refused> {
     let mut all = profile.payloads().iter().filter(|payload| payload.kind == MDM);

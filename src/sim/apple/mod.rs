@@ -8,6 +8,7 @@ pub mod declarations;
 mod enroll;
 pub mod idle;
 pub mod machine;
+pub mod over_the_air;
 pub mod profiles;
 
 use std::collections::BTreeMap;

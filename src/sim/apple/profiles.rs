@@ -84,22 +84,41 @@ pub struct Opened {
     pub verified: bool,
 }
 
+/// What a document holds: its content, who signed it, and whether the signer is trusted.
+type Bare = (Vec<u8>, Option<Vec<u8>>, bool);
+
+/// Takes the signature off a document, when it has one.
+fn bare(document: &[u8], roots: &[X509]) -> Result<Bare, Refused> {
+    let wrong = |what: &str| Refused::profile(format!("the profile cannot be read: {what}"));
+    if document.first() != Some(&0x30) {
+        return Ok((document.to_vec(), None, false));
+    }
+    let der = ber::to_der(document).map_err(|e| wrong(&e.to_string()))?;
+    let message = SignedData::parse(&der).map_err(|e| wrong(&e.to_string()))?;
+    let [signer] = message.signers.as_slice() else { return Err(wrong("not one signer")) };
+    let certificate = message.verify(signer).map_err(|e| wrong(&e.to_string()))?.raw.to_vec();
+    let verified = chains(&certificate, &message.certificates, roots).unwrap_or(false);
+    Ok((message.content.unwrap_or_default().to_vec(), Some(certificate), verified))
+}
+
+/// The content of a document that must be signed by somebody whom the device trusts.
+///
+/// # Errors
+/// When it is not.
+pub(super) fn signed_content(document: &[u8], roots: &[X509]) -> Result<Vec<u8>, Refused> {
+    match bare(document, roots)? {
+        (content, Some(_), true) => Ok(content),
+        _ => Err(Refused::profile("nobody whom the device trusts signed the document")),
+    }
+}
+
 /// Reads a profile, signed or plain.
 ///
 /// # Errors
 /// When it is no profile, the signature does not hold, or it is encrypted.
 pub fn open(document: &[u8], roots: &[X509]) -> Result<Opened, Refused> {
     let wrong = |what: &str| Refused::profile(format!("the profile cannot be read: {what}"));
-    let (content, signer, verified) = if document.first() == Some(&0x30) {
-        let der = ber::to_der(document).map_err(|e| wrong(&e.to_string()))?;
-        let message = SignedData::parse(&der).map_err(|e| wrong(&e.to_string()))?;
-        let [signer] = message.signers.as_slice() else { return Err(wrong("not one signer")) };
-        let certificate = message.verify(signer).map_err(|e| wrong(&e.to_string()))?.raw.to_vec();
-        let verified = chains(&certificate, &message.certificates, roots).unwrap_or(false);
-        (message.content.unwrap_or_default().to_vec(), Some(certificate), verified)
-    } else {
-        (document.to_vec(), None, false)
-    };
+    let (content, signer, verified) = bare(document, roots)?;
     let profile = Profile::decode(&content).map_err(|e| wrong(&e.to_string()))?;
     if matches!(profile.content, Content::Encrypted(_)) {
         return Err(wrong("it is encrypted to another device"));

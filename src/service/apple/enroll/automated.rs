@@ -94,7 +94,7 @@ impl Known {
 /// Those of [`machine_info::open`] and [`restriction::check`]; [`Refusal::MachineInfoIncomplete`], [`Refusal::DeviceKindUnsupported`],
 /// [`Refusal::EnrollmentNeedsSignIn`], [`Refusal::PersonalDeviceRefused`], [`Refusal::TokenInvalid`], and those of [`begin`].
 pub async fn enroll(app: &App, message: &[u8], token: Option<&str>, origin: &str) -> Result<Answer> {
-    recorded(app, origin, enroll_unrecorded(app, message, token, origin).await).await
+    recorded(app, origin, "automated", enroll_unrecorded(app, message, token, origin).await).await
 }
 
 async fn enroll_unrecorded(app: &App, message: &[u8], token: Option<&str>, origin: &str) -> Result<Answer> {
@@ -134,7 +134,7 @@ pub enum Setup {
 /// # Errors
 /// [`Refusal::MachineInfoMissing`], and those of [`enroll`] about the device.
 pub async fn open_setup(app: &App, header: Option<&[u8]>, origin: &str) -> Result<Setup> {
-    recorded(app, origin, open_unrecorded(app, header).await).await
+    recorded(app, origin, "automated", open_unrecorded(app, header).await).await
 }
 
 async fn open_unrecorded(app: &App, header: Option<&[u8]>) -> Result<Setup> {
@@ -179,12 +179,12 @@ pub async fn authenticate(app: &App, user_name: &str, pass: &str, address: IpAdd
 }
 
 /// Writes a refusal into the audit log, a few times an hour for each caller.
-async fn recorded<T>(app: &App, origin: &str, outcome: Result<T>) -> Result<T> {
+pub(super) async fn recorded<T>(app: &App, origin: &str, way: &str, outcome: Result<T>) -> Result<T> {
     if let Err(Error::Refused(refusal)) = &outcome {
         let now = app.now();
         if app.strangers.note(origin, refusal.code(), now) {
             let entry = Entry::new("anonymous", "enrollment.refused", "enrollment:new", origin);
-            let entry = entry.after(&serde_json::json!({ "code": refusal.code(), "way": "automated" }));
+            let entry = entry.after(&serde_json::json!({ "code": refusal.code(), "way": way }));
             app.store.write(move |tx| audit::append(tx, &entry, now)).await?;
         }
     }

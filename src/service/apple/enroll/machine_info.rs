@@ -17,19 +17,41 @@ pub const APPLE_DEVICE_CA: &str = include_str!("apple_iphone_device_ca.pem");
 /// Most certificates between a device's and the CA.
 const DEPTH: usize = 4;
 
+/// A message of one signer, whose signature holds.
+pub(super) struct Message {
+    /// What was signed.
+    pub(super) content: Vec<u8>,
+    /// The signer's certificate: SHA-256 in lower-case hex.
+    pub(super) signer: String,
+    /// The signer is a device that Apple made.
+    pub(super) from_factory: bool,
+}
+
+/// The CA of devices.
+fn device_ca(file: Option<&std::path::Path>) -> Result<String> {
+    match file {
+        Some(path) => std::fs::read_to_string(path).map_err(Error::internal),
+        None => Ok(APPLE_DEVICE_CA.to_owned()),
+    }
+}
+
+/// Opens a message and tells whether a device's factory key signed it.
+///
+/// # Errors
+/// [`Refusal::MachineInfoInvalid`].
+pub(super) async fn inspect(app: &App, message: Vec<u8>) -> Result<Message> {
+    let file = app.config.apple.automated.device_ca_file.clone();
+    let opening = move || judge(&message, &device_ca(file.as_deref())?);
+    tokio::task::spawn_blocking(opening).await.map_err(Error::internal)?
+}
+
 /// Opens a device's description of itself.
 ///
 /// # Errors
 /// [`Refusal::MachineInfoInvalid`], [`Refusal::MachineInfoForeign`]; [`Error::Malformed`] when the content is no machine info.
 pub(super) async fn read(app: &App, message: Vec<u8>) -> Result<MachineInfo> {
     let file = app.config.apple.automated.device_ca_file.clone();
-    let opening = move || {
-        let pem = match &file {
-            Some(path) => std::fs::read_to_string(path).map_err(Error::internal)?,
-            None => APPLE_DEVICE_CA.to_owned(),
-        };
-        Ok(MachineInfo::decode(&open(&message, &pem)?)?)
-    };
+    let opening = move || Ok(MachineInfo::decode(&open(&message, &device_ca(file.as_deref())?)?)?);
     tokio::task::spawn_blocking(opening).await.map_err(Error::internal)?
 }
 
@@ -39,6 +61,11 @@ pub(super) async fn read(app: &App, message: Vec<u8>) -> Result<MachineInfo> {
 /// # Errors
 /// [`Refusal::MachineInfoInvalid`], [`Refusal::MachineInfoForeign`]; [`Error::Internal`] when `ca` cannot be read.
 pub fn open(message: &[u8], ca: &str) -> Result<Vec<u8>> {
+    let message = judge(message, ca)?;
+    if message.from_factory { Ok(message.content) } else { Err(Refusal::MachineInfoForeign.into()) }
+}
+
+fn judge(message: &[u8], ca: &str) -> Result<Message> {
     let ca = X509::from_pem(ca.as_bytes()).and_then(|ca| ca.to_der()).map_err(Error::internal)?;
     let ca = CertificateView::parse(&ca).map_err(Error::internal)?;
     let invalid = |_| Refusal::MachineInfoInvalid;
@@ -52,7 +79,8 @@ pub fn open(message: &[u8], ca: &str) -> Result<Vec<u8>> {
         tracing::info!(%broken, "a device's description of itself does not hold");
         Refusal::MachineInfoInvalid
     })?;
-    if comes_from(device, &signed.certificates, &ca) { Ok(content.to_vec()) } else { Err(Refusal::MachineInfoForeign.into()) }
+    let signer = hex::encode(openssl::sha::sha256(device.raw));
+    Ok(Message { content: content.to_vec(), signer, from_factory: comes_from(device, &signed.certificates, &ca) })
 }
 
 /// Whether a certificate was issued by the CA, or by one that was, with the certificates of a message between them. The CA's own key

@@ -3,6 +3,7 @@
 pub mod automated;
 pub(super) mod begun;
 pub mod machine_info;
+pub mod over_the_air;
 mod profile;
 
 use std::net::IpAddr;
@@ -20,7 +21,7 @@ use crate::secret::Secret;
 use crate::service::identity::token;
 use crate::service::{Error, Result};
 use crate::store::apple::sessions::{self, Session};
-use crate::store::{audit, enrollment_tokens, scep, users};
+use crate::store::{self, Tx, audit, enrollment_tokens, scep, users};
 
 pub use profile::{Renewal, renewal_profile, sign};
 
@@ -55,6 +56,16 @@ pub struct Beginning {
 /// # Errors
 /// [`Refusal::TokenInvalid`] when the token was used meanwhile; [`Error::Unavailable`] without authority.
 pub async fn begin(app: &App, beginning: Beginning, origin: &str) -> Result<Vec<u8>> {
+    begin_in(app, beginning, origin, |_| Ok(())).await
+}
+
+/// The same, with something else to be done in the transaction, before anything is kept.
+async fn begin_in(
+    app: &App,
+    beginning: Beginning,
+    origin: &str,
+    first: impl Fn(&mut Tx<'_>) -> store::Result<()> + Send + 'static,
+) -> Result<Vec<u8>> {
     let now = app.now();
     let id = EnrollmentId::new();
     let expires_at = now.plus(i64::from(app.config.apple.session_minutes).saturating_mul(MINUTE));
@@ -77,6 +88,7 @@ pub async fn begin(app: &App, beginning: Beginning, origin: &str) -> Result<Vec<
     let token = beginning.token;
     app.store
         .write(move |tx| {
+            first(tx)?;
             if let Some(token) = &token
                 && !enrollment_tokens::claim_token(tx, token, now)?
             {
@@ -95,15 +107,21 @@ pub async fn begin(app: &App, beginning: Beginning, origin: &str) -> Result<Vec<
 /// # Errors
 /// [`Refusal::SignInFailed`], [`Error::Throttled`], and those of [`begin`].
 pub async fn sign_in(app: &App, user_name: &str, pass: &str, platform: Platform, address: IpAddr) -> Result<Vec<u8>> {
+    if app.config.apple.over_the_air {
+        return over_the_air::sign_in(app, user_name, pass, address).await;
+    }
     let token = token::create_with_tap(app, user_name, pass, address, platform).await?;
     redeem(app, token.expose(), &address.to_string()).await
 }
 
-/// Begins the enrolment that a one-time link is good for.
+/// Begins the enrolment that a one-time link is good for; over the air when the configuration asks for it.
 ///
 /// # Errors
 /// [`Refusal::TokenInvalid`], [`Refusal::AccountDisabled`], and those of [`begin`].
 pub async fn redeem(app: &App, token: &[u8], origin: &str) -> Result<Vec<u8>> {
+    if app.config.apple.over_the_air {
+        return over_the_air::invite(app, token).await;
+    }
     let proof = token::check(app, token, &PLATFORMS).await?;
     let beginning = Beginning {
         user: Some(proof.user),
@@ -137,11 +155,11 @@ pub struct Invitation {
     pub page_url: String,
 }
 
-/// Makes a one-time link for a user.
+/// Makes a one-time link for a user; `proven`: over the air, where the device proves what it is before it gets its profile.
 ///
 /// # Errors
 /// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`].
-pub async fn invite(app: &App, upn: &str, platform: Platform, lifetime: i64, actor: &str) -> Result<Invitation> {
+pub async fn invite(app: &App, upn: &str, platform: Platform, proven: bool, lifetime: i64, actor: &str) -> Result<Invitation> {
     let name = upn.to_owned();
     let user = app.store.read(move |c| users::find_user_by_upn(c, &name)).await?.ok_or(Error::NotFound("user"))?;
     if !user.enabled {
@@ -149,7 +167,7 @@ pub async fn invite(app: &App, upn: &str, platform: Platform, lifetime: i64, act
     }
     let expires_at = app.now().plus(lifetime);
     let token = token::create_link(app, &user, platform, lifetime, actor).await?;
-    let page_url = format!("{}{ENROLL_PATH}", app.config.web_url());
+    let page_url = format!("{}{}", app.config.web_url(), if proven { over_the_air::PAGE_PATH } else { ENROLL_PATH });
     let text = std::str::from_utf8(token.expose()).map_err(Error::internal)?;
     let link = Secret::new(format!("{page_url}/{text}").into_bytes());
     Ok(Invitation { user, link, expires_at, page_url })

@@ -13,6 +13,7 @@ use crate::service::apple::push_certificate::topic;
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use crate::service::{Error, Result};
+use crate::store::apple::sessions::Session;
 use crate::wire::apple::enroll::{BOOTSTRAP_TOKEN, MDM, Mdm, PER_USER, access};
 use crate::wire::apple::profile::Profile;
 use crate::wire::cms::{self, Digest, Signer};
@@ -25,6 +26,8 @@ const KEY_USAGE: i64 = 5;
 
 /// Whose identity it is.
 struct Holder {
+    /// What the identity is for.
+    purpose: Purpose,
     enrollment: EnrollmentId,
     device: Option<DeviceId>,
     user: Option<UserId>,
@@ -46,9 +49,38 @@ pub(super) async fn first(
     expires: Time,
 ) -> Result<(Vec<u8>, Challenge)> {
     let mac = platform == Platform::MacOs;
-    let holder = Holder { enrollment: id.clone(), device: None, user, expires, mac, topic: None, generation: id.to_string() };
+    let holder = Holder {
+        purpose: Purpose::MdmIdentity,
+        enrollment: id.clone(),
+        device: None,
+        user,
+        expires,
+        mac,
+        topic: None,
+        generation: id.to_string(),
+    };
     let (profile, challenge) = make(app, holder).await?;
     Ok((profile.encode(), challenge))
+}
+
+/// The profile of the identity with which a device shows itself once, in over-the-air enrolment.
+pub(super) async fn introduction(app: &App, session: &Session) -> Result<(Vec<u8>, Challenge)> {
+    let holder = Holder {
+        purpose: Purpose::ProfileService,
+        enrollment: session.id.clone(),
+        device: None,
+        user: session.user_id.clone(),
+        expires: session.expires_at,
+        mac: session.platform == Platform::MacOs,
+        topic: None,
+        generation: session.id.to_string(),
+    };
+    let authority = authority::issuing(app).await?;
+    let (secret, row) = challenge(app, &authority, &holder).await?;
+    let mut parts = certificates(&authority);
+    parts.push(identity(app, &authority, &holder, &secret));
+    let names = names(app);
+    Ok((names.assemble(&format!("{}.introduction", names.prefix()), &about(app), parts).encode(), row))
 }
 
 /// A profile that gives a device a new identity, to be installed in the place of the enrolment profile.
@@ -69,6 +101,7 @@ pub struct Renewal {
 pub async fn renewal_profile(app: &App, enrollment: &Enrollment, topic: &str) -> Result<Renewal> {
     let now = app.now();
     let holder = Holder {
+        purpose: Purpose::MdmIdentity,
         enrollment: enrollment.id.clone(),
         device: Some(enrollment.device_id.clone()),
         user: enrollment.user_id.clone(),
@@ -87,7 +120,20 @@ async fn make(app: &App, holder: Holder) -> Result<(Profile, Challenge)> {
         Some(topic) => topic.clone(),
         None => topic(app).await?,
     };
-    let mut grant = Grant::client(Purpose::MdmIdentity, holder.enrollment.as_str(), app.config.apple.identity_days);
+    let (secret, row) = challenge(app, &authority, &holder).await?;
+    let names = names(app);
+    let identifier = names.enrollment();
+    let mut parts = certificates(&authority);
+    parts.push(identity(app, &authority, &holder, &secret));
+    parts.push(management(app, topic, names.payload_uuid(&identifier, "identity", &holder.generation))?);
+    Ok((names.assemble(&identifier, &about(app), parts), row))
+}
+
+/// The challenge for an identity: its text, and its row.
+async fn challenge(app: &App, authority: &Authority, holder: &Holder) -> Result<(String, Challenge)> {
+    // An introduction is over in minutes.
+    let days = if holder.purpose == Purpose::ProfileService { 1 } else { app.config.apple.identity_days };
+    let mut grant = Grant::client(holder.purpose, holder.enrollment.as_str(), days);
     grant.subject.push(Rdn::new(AttributeType::OrganizationalUnit, UNIT));
     let challenge = NewChallenge {
         authority: authority.id.clone(),
@@ -100,20 +146,19 @@ async fn make(app: &App, holder: Holder) -> Result<(Profile, Challenge)> {
         expires: Some(holder.expires),
     };
     let minted = scep_challenge::prepare(app, challenge).await?;
-    let secret = std::str::from_utf8(minted.text.expose()).map_err(Error::internal)?;
-    let names = names(app);
-    let identifier = names.enrollment();
-    let mut parts = certificates(&authority);
-    parts.push(identity(app, &authority, &holder, secret));
-    parts.push(management(app, topic, names.payload_uuid(&identifier, "identity", &holder.generation))?);
+    let secret = std::str::from_utf8(minted.text.expose()).map_err(Error::internal)?.to_owned();
+    Ok((secret, minted.row))
+}
+
+/// What people are told.
+fn about(app: &App) -> About {
     let organisation = app.config.organisation.as_str();
-    let about = About {
+    About {
         display_name: format!("Management by {organisation}"),
         description: format!("{organisation} manages this device."),
         organization: organisation.to_owned(),
         scope: None,
-    };
-    Ok((names.assemble(&identifier, &about, parts), minted.row))
+    }
 }
 
 /// The root, and what stands between it and the identity.
