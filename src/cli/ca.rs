@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::find;
 use super::wanted::{Wanted, device_of, user_of};
 use crate::app::App;
-use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, RevocationReason};
+use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, Purpose, RevocationReason};
 use crate::secret::Secret;
 use crate::service::pki::authority::{self, Authority, NewAuthority};
 use crate::service::pki::external::{self, Import};
@@ -260,14 +260,23 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 return Ok(json!({ "revoked": revoke::revoke_of_user(app, &user.id, reason, actor, ORIGIN).await? }));
             }
             let what = what.unwrap_or_default();
+            let mut said = json!({ "revoked": 1 });
             match authority::revoke(app, &what, reason, actor, ORIGIN).await {
                 Err(Error::NotFound("authority")) => {
                     let certificate = authority_or_certificate(app, &what).await?;
                     revoke::revoke(app, &certificate.id, reason, actor, ORIGIN).await?;
+                    if let (Purpose::MdmIdentity, Some(device)) = (certificate.grant.purpose, &certificate.grant.device_id) {
+                        said = json!({
+                            "revoked": 1,
+                            "device": device,
+                            "note": "it was the device's identity: the device is refused from now on; enrol it again, or give it up with \
+                                     `muster device retire DEVICE --give-up`",
+                        });
+                    }
                 }
                 other => other?,
             }
-            Ok(json!({ "revoked": 1 }))
+            Ok(said)
         }
         Command::Release { what } => {
             revoke::release(app, &find::certificate(app, &what).await?.id, actor, ORIGIN).await?;

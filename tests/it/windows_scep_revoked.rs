@@ -1,7 +1,7 @@
 //! Certificates of simulated Windows devices that an administrator revokes: told of, and replaced.
 
 use muster::clock::{DAY, HOUR, MINUTE};
-use muster::domain::certificate::{CertificateStatus, RevocationReason};
+use muster::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
 use muster::domain::desired::{Note, State};
 use muster::service::device;
 use muster::service::pki::revoke;
@@ -70,6 +70,22 @@ async fn all_certificates_of_a_user_are_replaced_but_not_on_a_device_that_leaves
     assert!(good.iter().all(|c| c.grant.device_id.as_ref() == Some(&staying)));
     device::give_up_device(app, &staying, &by()).await.unwrap();
     assert!(live(&house).await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_revokes_an_identity_is_told_that_the_device_cannot_be_managed_any_more() {
+    let house = House::new().await;
+    let app = &house.server.app;
+    let mut device = house.enroll(1).await;
+    device.settle().await.unwrap();
+    let all = certificates(&house).await;
+    let identity = all.iter().find(|c| c.grant.purpose == Purpose::MdmIdentity).unwrap();
+    let order =
+        serde_json::json!({ "Ca": { "Revoke": { "what": identity.serial, "device": null, "user": null, "reason": "key-compromise" } } });
+    let order: muster::cli::Order = serde_json::from_value(order).unwrap();
+    let said = order.run(app, "cli:test").await.unwrap();
+    assert!(said["note"].as_str().is_some_and(|note| note.contains("--give-up")), "{said}");
+    assert!(device.session().await.is_err(), "it is refused");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
