@@ -4,10 +4,12 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::{find, output};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::audit::Place;
 use crate::service::{Error, Result, audit};
+use crate::store::audit::{Row, Search};
 
 /// What is done with the audit log.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -18,18 +20,34 @@ pub enum Command {
         #[arg(long, value_name = "NUMBER:HASH")]
         expect: Option<Place>,
     },
-    /// Shows rows, oldest first
-    List {
-        /// Those that come after this row
-        #[arg(long, default_value_t = 0, value_name = "NUMBER")]
-        after: i64,
-        /// How many at most
-        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
-        limit: i64,
-        /// With what was before and after
-        #[arg(long)]
-        full: bool,
-    },
+    /// Shows rows, newest first
+    List(Box<List>),
+}
+
+/// Which rows.
+#[derive(Debug, clap::Args, Deserialize, Serialize)]
+pub struct List {
+    /// Those that come after this row, oldest first
+    #[arg(long, value_name = "NUMBER")]
+    after: Option<i64>,
+    /// Those that come before this row
+    #[arg(long, value_name = "NUMBER")]
+    before: Option<i64>,
+    /// What was done, such as user.create, or all that begins so, such as user
+    #[arg(long)]
+    action: Option<String>,
+    /// What this device did, and what was done to it: id, name or serial number
+    #[arg(long, conflicts_with = "user")]
+    device: Option<String>,
+    /// What this user did, and what was done to the user: name or id
+    #[arg(long, value_name = "UPN|ID")]
+    user: Option<String>,
+    /// How many at most
+    #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=10_000))]
+    limit: i64,
+    /// With what was before and after
+    #[arg(long)]
+    full: bool,
 }
 
 pub(super) async fn run(app: &App, command: Command) -> Result<Value> {
@@ -37,25 +55,68 @@ pub(super) async fn run(app: &App, command: Command) -> Result<Value> {
         Command::Verify { expect } => {
             let report = audit::verify(app, expect.as_ref()).await?;
             match report.broken {
-                None => Ok(json!({ "sound": report.sound, "head": report.head.map(|place| place.to_string()) })),
+                None => Ok(json!({
+                    "sound": report.sound, "head": report.head.map(|place| place.to_string()),
+                    "noted": expect.map(|noted| format!("row {} is as it was noted", noted.seq)),
+                })),
                 Some(broken) => Err(Error::Invalid(broken.why, format!("row {}", broken.seq))),
             }
         }
-        Command::List { after, limit, full } => {
-            let rows = audit::list(app, after, limit).await?;
-            let show = |row: &crate::store::audit::Row| {
-                let mut shown = json!({
-                    "seq": row.seq, "at": Time(row.at).to_string(), "actor": row.actor, "action": row.action, "target": row.target,
-                    "origin": row.origin,
-                });
-                if let (true, Some(fields)) = (full, shown.as_object_mut()) {
-                    fields.insert("before".into(), json!(row.before));
-                    fields.insert("after".into(), json!(row.after));
-                    fields.insert("hash".into(), json!(row.hash));
-                }
-                shown
-            };
-            Ok(Value::Array(rows.iter().map(show).collect()))
+        Command::List(list) => show_rows(app, *list).await,
+    }
+}
+
+async fn show_rows(app: &App, list: List) -> Result<Value> {
+    let of = match (&list.device, &list.user) {
+        (Some(device), _) => Some(format!("device:{}", find::device(app, device).await?.id)),
+        (None, Some(user)) => Some(format!("user:{}", find::user(app, user).await?.id)),
+        (None, None) => None,
+    };
+    let search = Search { after: list.after, before: list.before, action: list.action, of };
+    let (rows, more) = audit::search(app, search, list.limit).await?;
+    let names = audit::names(app, &rows).await?;
+    let show = |row: &Row| {
+        let mut shown = json!({
+            "seq": row.seq, "at": Time(row.at).to_string(), "actor": row.actor, "action": row.action, "target": row.target,
+            "origin": row.origin, "actor_name": names.get(&row.actor), "target_name": names.get(&row.target),
+        });
+        if let (true, Some(fields)) = (list.full, shown.as_object_mut()) {
+            fields.insert("before".into(), json!(row.before));
+            fields.insert("after".into(), json!(row.after));
+            fields.insert("hash".into(), json!(row.hash));
+        }
+        shown
+    };
+    let mut shown: Vec<Value> = rows.iter().map(show).collect();
+    if let Some(last) = shown.last_mut().and_then(Value::as_object_mut).filter(|_| more) {
+        last.insert("more".into(), true.into());
+    }
+    Ok(Value::Array(shown))
+}
+
+/// Rows with names in the place of ids, and how to see those that are not shown.
+pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
+    let mut answer = answer.clone();
+    let mut more = None;
+    let ends = |rows: &Vec<Value>| Some((rows.first()?.get("seq")?.as_i64()?, rows.last()?.get("seq")?.as_i64()?));
+    let ascending = answer.as_array().and_then(ends).is_some_and(|(first, last)| first < last);
+    for row in answer.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        for party in ["actor", "target"] {
+            if let Some(Value::String(name)) = row.remove(&format!("{party}_name"))
+                && let Some(Value::String(text)) = row.get_mut(party)
+                && let Some((kind, _)) = text.split_once(':')
+            {
+                *text = format!("{kind}:{name}");
+            }
+        }
+        if row.remove("more").is_some() {
+            more = row.get("seq").and_then(Value::as_i64);
         }
     }
+    let mut text = output::render(&answer, width);
+    if let Some(seq) = more {
+        let way = if ascending { "after" } else { "before" };
+        text.push_str(&format!("(there are more: --{way} {seq}, or --limit)\n"));
+    }
+    text
 }

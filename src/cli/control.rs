@@ -178,7 +178,7 @@ mod tests {
         let order: Order = serde_json::from_value(serde_json::json!({ "Keys": "Status" })).unwrap();
         let answer = carry_out(&app, &order.name(), "cli:test", async { panic!("on purpose") }).await;
         assert!(matches!(&answer, Answer::Failed { code, .. } if code == "internal"), "{answer:?}");
-        let rows = service::audit::list(&app, 0, 100).await.unwrap();
+        let rows = app.store.read(|c| crate::store::audit::list(c, 0, 100)).await.unwrap();
         let last = rows.last().unwrap();
         assert_eq!((last.action.as_str(), last.target.as_str(), last.actor.as_str()), ("order.panic", "order:keys", "cli:test"));
         assert!(matches!(carry_out(&app, "status", "cli:test", async { Ok(Value::Null) }).await, Answer::Done(Value::Null)));

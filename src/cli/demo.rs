@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::ensure;
 use openssl::x509::X509;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::{control, init};
 use crate::app::App;
@@ -81,14 +82,15 @@ impl Arguments {
 
 /// Runs it.
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    // Before there is a folder that must go.
+    let mut stop = Stop::new()?;
     let folder = Folder::new()?;
     let shown = AtomicBool::new(false);
     let mut play = std::pin::pin!(play(arguments, &folder, &shown));
     tokio::select! {
         done = &mut play => done,
         // The folder goes, whenever one has seen enough.
-        pressed = tokio::signal::ctrl_c() => {
-            pressed?;
+        () = stop.wait() => {
             ensure!(shown.load(Ordering::Relaxed), "interrupted before everything was verified");
             play.await
         }
@@ -159,9 +161,10 @@ async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> any
     if !arguments.once && failed == 0 {
         shown.store(true, Ordering::Relaxed);
         board.say(&format!("\n{}\n{}\n{}", told(&checks), summary(&stages, count, &checks), guide(&app)));
+        let mut stop = Stop::new()?;
         tokio::select! {
             () = fleet.live_on() => {}
-            pressed = tokio::signal::ctrl_c() => pressed?,
+            () = stop.wait() => {}
         }
         board.finish().await;
     } else {
@@ -206,6 +209,24 @@ fn guide(app: &App) -> String {
          For keeps: muster init, then muster serve; docs/getting-started.md says more.\n",
         app.config.pki_url()
     )
+}
+
+/// What ends a demo: Ctrl-C, SIGTERM, or a terminal that is closed.
+struct Stop([Signal; 3]);
+
+impl Stop {
+    fn new() -> anyhow::Result<Self> {
+        Ok(Self([signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?]))
+    }
+
+    async fn wait(&mut self) {
+        let [interrupt, terminate, hangup] = &mut self.0;
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+            _ = hangup.recv() => {}
+        }
+    }
 }
 
 /// A folder that is removed at the end.

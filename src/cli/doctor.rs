@@ -206,12 +206,25 @@ async fn check_names(config: &Config, found: &mut Findings) {
             continue;
         };
         let host = host.trim_matches(['[', ']']).to_owned();
+        if !face.listen.ip().is_loopback() && is_local(&host) {
+            found.add(
+                key,
+                State::Warning,
+                format!("{url} is this machine for everybody: only this machine can enrol; set a name that others reach"),
+            );
+            continue;
+        }
         let resolved = tokio::time::timeout(PATIENCE, tokio::net::lookup_host((host.as_str(), port))).await;
         match resolved.map(|r| r.map(|addresses| addresses.map(|a| a.ip().to_string()).collect::<Vec<_>>())) {
             Ok(Ok(addresses)) if !addresses.is_empty() => found.add(key, State::Ok, format!("{url} is at {}", addresses.join(", "))),
             _ => found.add(key, State::Wrong, format!("{host} is not known to the name server: add an A or AAAA record")),
         }
     }
+}
+
+/// Whether every machine calls itself so.
+fn is_local(host: &str) -> bool {
+    host == "localhost" || host.ends_with(".localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
 async fn check_certificate(key: &str, host: String, address: SocketAddr, found: &mut Findings) {

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Order, control};
 use crate::app::{App, Held, has_keys_in_environment, read_master_keys};
 use crate::clock::{Clock as _, SystemClock};
-use crate::config::Config;
+use crate::config::{Config, Face};
 use crate::secret::Sealer;
 use crate::service::setup;
 use crate::store::Store;
@@ -31,36 +31,52 @@ pub(super) async fn run(config: Config, arguments: &Arguments) -> anyhow::Result
             "organisation": status.get("organisation"),
             "tenant": status.get("tenant"),
             "administrator": null,
-            "temporary_access_pass": null,
             "next": "nothing: the instance is set up, and its server runs; `muster user` looks after administrators",
         }));
     }
     let app = prepare(config).await?;
     let welcome = setup::complete(&app, &arguments.admin, &control::own_name()).await?;
-    let mut answer = json!({
-        "organisation": app.config.organisation,
-        "tenant": app.tenant.as_str(),
-        "administrator": welcome.administrator,
-        "temporary_access_pass": welcome.pass,
-        "next": "muster serve",
-    });
+    let (organisation, tenant, administrator) = (&app.config.organisation, app.tenant.as_str(), &welcome.administrator);
+    let mut answer = match &welcome.pass {
+        Some(pass) => json!({
+            "organisation": organisation, "tenant": tenant, "administrator": administrator, "temporary_access_pass": pass,
+            "good_for": format!("one sign-in within a day, to enrol the administrator's own device; later: muster user tap {administrator}"),
+            "next": "muster serve",
+        }),
+        None => json!({
+            "organisation": organisation, "tenant": tenant, "administrator": administrator,
+            "next": format!(
+                "nothing: the instance is set up, and nobody was added; `muster serve` runs it, `muster user tap {administrator}` makes a new \
+                 pass, `muster user create UPN --administrator` another administrator"
+            ),
+        }),
+    };
     if let (Some(warning), Some(fields)) = (unnamed(&app.config), answer.as_object_mut()) {
         fields.insert("warning".into(), warning.into());
     }
     Ok(answer)
 }
 
-/// What to do when certificates name an address of the CA that others cannot reach.
+/// What to do when devices and certificates are told addresses that other machines cannot reach.
 fn unnamed(config: &Config) -> Option<String> {
-    let open = config.pki.url.is_none() && !config.pki.listen.ip().is_loopback();
-    open.then(|| {
-        format!(
+    let open = |face: &Face| face.url.is_none() && !face.listen.ip().is_loopback();
+    let mut said = Vec::new();
+    if open(&config.pki) {
+        said.push(format!(
             "pki.url is not set: certificates say that lists of revocation are at {}. Set it to the address that devices use, delete {} and \
              run init again before anybody enrols",
             config.pki_url(),
             config.data_dir.display()
-        )
-    })
+        ));
+    }
+    if open(&config.web) || (open(&config.device) && !config.single_port) {
+        said.push(format!(
+            "web.url or device.url is not set: other machines are told {} and {}. Set them to names that devices reach before anybody enrols",
+            config.web_url(),
+            config.device_url()
+        ));
+    }
+    (!said.is_empty()).then(|| said.join("; "))
 }
 
 /// Makes authorities and administrator where they are missing, and says on standard output how to sign in.

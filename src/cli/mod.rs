@@ -238,6 +238,7 @@ impl Order {
     fn view(&self) -> output::View {
         use profile::{Command, Known};
         match self {
+            Self::Audit(audit::Command::List(_)) => audit::render,
             Self::Enroll(_) => |answer, _| enroll::render(answer),
             Self::Device(device::Command::List(_)) => explain::render_list,
             Self::Device(device::Command::Explain { .. }) => explain::render,

@@ -1,8 +1,11 @@
 //! Verifying and reading the audit log.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::audit::{Entry, Place};
+use crate::ids::{DeviceId, UserId};
 use crate::service::Result;
 use crate::store;
 use crate::store::audit::{self, Row};
@@ -119,10 +122,42 @@ pub async fn record_panic(app: &App, order: &str, actor: &str) -> Result<()> {
     Ok(app.store.write(move |tx| audit::append(tx, &entry, now)).await?)
 }
 
-/// A page of rows after `after`, oldest first.
+/// Rows that were searched for, with whether there are more.
 ///
 /// # Errors
 /// Only the database's own.
-pub async fn list(app: &App, after: i64, limit: i64) -> Result<Vec<Row>> {
-    Ok(app.store.read(move |c| audit::list(c, after, limit.clamp(1, 10_000))).await?)
+pub async fn search(app: &App, search: audit::Search, limit: i64) -> Result<(Vec<Row>, bool)> {
+    let limit = usize::try_from(limit.clamp(1, 10_000)).unwrap_or(1);
+    let one_more = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+    let mut rows = app.store.read(move |c| audit::search(c, &search, one_more)).await?;
+    let more = rows.len() > limit;
+    rows.truncate(limit);
+    Ok((rows, more))
+}
+
+/// What users and devices are called that rows name as actor or target, by that name (`user:<id>`). Who is gone has none.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn names(app: &App, rows: &[Row]) -> Result<BTreeMap<String, String>> {
+    let wanted: BTreeSet<String> = rows.iter().flat_map(|row| [row.actor.clone(), row.target.clone()]).collect();
+    let read = app.store.read(move |c| {
+        let mut names = BTreeMap::new();
+        for party in wanted {
+            let name = match party.split_once(':') {
+                Some(("user", id)) => match UserId::parse(id).map(|id| store::users::load_user(c, &id)) {
+                    None | Some(Err(store::Error::NotFound)) => None,
+                    Some(user) => Some(user?.upn),
+                },
+                Some(("device", id)) => match DeviceId::parse(id) {
+                    Some(id) => store::devices::find_device(c, &id)?.map(|device| device.display_name),
+                    None => None,
+                },
+                _ => None,
+            };
+            names.extend(name.map(|name| (party, name)));
+        }
+        Ok(names)
+    });
+    Ok(read.await?)
 }

@@ -78,7 +78,8 @@ pub struct Welcome {
     pub pass: Option<String>,
 }
 
-/// Makes what an organisation needs and does not have yet: authorities and the first administrator. May be run again.
+/// Makes what an organisation needs and does not have yet: authorities and the first administrator. May be run again: whoever can run it
+/// gets no further administrator and no further pass of one.
 ///
 /// # Errors
 /// Those of its steps.
@@ -96,6 +97,9 @@ pub async fn complete(app: &App, administrator: &str, actor: &str) -> Result<Wel
     };
     directory::check_user(&user)?;
     pki::authority::create_hierarchy(app, actor, "local").await?;
+    if let Some(first) = app.store.read(store::users::find_administrator).await? {
+        return Ok(Welcome { administrator: first.upn, pass: None });
+    }
     let (upn, wanted) = (user.upn.clone(), user.upn.clone());
     if app.store.read(move |conn| store::users::find_user_by_upn(conn, &wanted)).await?.is_some() {
         return Ok(Welcome { administrator: upn, pass: None });

@@ -128,6 +128,42 @@ pub fn list(conn: &mut Conn, after: i64, limit: i64) -> Result<Vec<Row>> {
     audit::table.filter(audit::seq.gt(after)).order(audit::seq).limit(limit).select(Row::as_select()).load(conn).map_err(Error::from)
 }
 
+/// Which rows are looked for; an empty search finds all.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Search {
+    /// Those after this position, and then oldest first.
+    pub after: Option<i64>,
+    /// Those before this position.
+    pub before: Option<i64>,
+    /// Of this action, or of the actions whose first part it is.
+    pub action: Option<String>,
+    /// Those whose actor or target is this.
+    pub of: Option<String>,
+}
+
+/// Rows that were searched for: newest first, or, where they are to follow a row, oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn search(conn: &mut Conn, search: &Search, limit: i64) -> Result<Vec<Row>> {
+    let mut query = audit::table.limit(limit).select(Row::as_select()).into_boxed();
+    query = if search.after.is_some() { query.order(audit::seq.asc()) } else { query.order(audit::seq.desc()) };
+    if let Some(after) = search.after {
+        query = query.filter(audit::seq.gt(after));
+    }
+    if let Some(before) = search.before {
+        query = query.filter(audit::seq.lt(before));
+    }
+    if let Some(action) = &search.action {
+        let parts = format!("{}.%", action.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
+        query = query.filter(audit::action.eq(action).or(audit::action.like(parts).escape('\\')));
+    }
+    if let Some(of) = &search.of {
+        query = query.filter(audit::actor.eq(of).or(audit::target.eq(of)));
+    }
+    query.load(conn).map_err(Error::from)
+}
+
 /// The lowest position that a row has; `None` in an empty log.
 ///
 /// # Errors

@@ -103,6 +103,15 @@ pub fn list_users(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<User>>
     rows.into_iter().map(User::try_from).collect()
 }
 
+/// The first administrator by UPN, who may be disabled.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_administrator(conn: &mut Conn) -> Result<Option<User>> {
+    let all = users::table.filter(users::role.eq(Role::Administrator.as_str()));
+    all.order(users::upn).select(Row::as_select()).first(conn).optional()?.map(User::try_from).transpose()
+}
+
 /// Stores what is known of the user, over what was.
 ///
 /// # Errors

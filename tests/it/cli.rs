@@ -93,6 +93,14 @@ fn an_instance_is_made_once_and_again_without_harm() {
     assert!(first["temporary_access_pass"].as_str().unwrap().len() >= 12);
     let again = json(folder.path(), &["init", "--admin", "anna@example.org"]);
     assert_eq!((&again["tenant"], &again["temporary_access_pass"]), (&first["tenant"], &Value::Null));
+    // Nobody gets another administrator, or another pass, by running it again.
+    for args in [&["init"][..], &["init", "--admin", "zoe@example.org"]] {
+        let again = json(folder.path(), args);
+        assert_eq!((&again["administrator"], &again["temporary_access_pass"]), (&first["administrator"], &Value::Null));
+        let next = again["next"].as_str().unwrap();
+        assert!(next.contains("is set up") && next.contains("muster user tap anna@example.org"), "{next}");
+    }
+    assert_eq!(json(folder.path(), &["user", "list"]).as_array().unwrap().len(), 1);
     for (file, mode) in [("data", 0o700), ("data/master.key", 0o600)] {
         let found = std::fs::metadata(folder.path().join(file)).unwrap().permissions().mode() & 0o777;
         assert_eq!(found, mode, "{file}");
@@ -379,7 +387,14 @@ fn an_instance_that_would_name_an_address_nobody_reaches_says_so_when_it_is_made
     let folder = tempfile::tempdir().unwrap();
     let made = json(folder.path(), &["init", "--set", "pki.listen=0.0.0.0:8080"]);
     let warning = made["warning"].as_str().unwrap();
-    assert!(warning.contains("pki.url is not set"), "{warning}");
+    assert!(warning.contains("pki.url is not set") && !warning.contains("web.url"), "{warning}");
+    let other = tempfile::tempdir().unwrap();
+    let made = json(other.path(), &["init", "--set", "web.listen=0.0.0.0:8443"]);
+    assert!(made["warning"].as_str().unwrap().contains("web.url or device.url is not set"), "{made}");
+    let local = ["doctor", "--set", "web.listen=0.0.0.0:8443", "--set", "web.url=https://localhost:8443"];
+    let findings: Value = serde_json::from_slice(&run(other.path(), &[&local[..], &["--json"]].concat()).stdout).unwrap();
+    let web = findings.as_array().unwrap().iter().find(|f| f["check"] == "web.url").unwrap();
+    assert!(web["state"] == "warning" && web["finding"].as_str().unwrap().contains("only this machine"), "{web}");
 }
 
 #[test]
@@ -475,6 +490,25 @@ fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
     let key = path.join("key.pem");
     let said = refused(path, &["ca", "import", "other", "--certificate", chain, "--chain", chain, "--key", key.to_str().unwrap()]);
     assert!(said.contains("CRT0040"), "{said}");
+}
+
+#[test]
+fn a_demo_that_is_ended_from_outside_takes_its_folder_with_it() {
+    for signal in ["-TERM", "-HUP"] {
+        let place = tempfile::tempdir().unwrap();
+        let is_empty = || std::fs::read_dir(place.path()).unwrap().next().is_none();
+        let mut demo = Command::new(env!("CARGO_BIN_EXE_muster"));
+        let mut child =
+            demo.args(["demo", "--devices", "2"]).env("TMPDIR", place.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let patience = Instant::now() + Duration::from_secs(60);
+        while is_empty() {
+            assert!(Instant::now() < patience, "it makes a folder");
+            std::thread::yield_now();
+        }
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        child.wait().unwrap();
+        assert!(is_empty(), "{signal}");
+    }
 }
 
 /// The whole main job in one process tree: enrolment, policies, certificates, compliance, a signal, and a retired device.

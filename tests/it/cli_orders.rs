@@ -371,15 +371,32 @@ fn the_audit_log_is_read_and_checked() {
     let path = folder.path();
     json(path, &["group", "create", "Sales"]);
     let rows = json(path, &["audit", "list"]);
-    assert_eq!(column(&rows, "action").last().map(String::as_str), Some("group.create"));
-    assert!(column(&rows, "actor").last().is_some_and(|actor| actor.starts_with("cli:")), "{rows}");
+    assert_eq!(column(&rows, "action").first().map(String::as_str), Some("group.create"), "the newest first");
+    assert!(column(&rows, "actor").first().is_some_and(|actor| actor.starts_with("cli:")), "{rows}");
     let count = rows.as_array().unwrap().len();
     assert_eq!(json(path, &["audit", "verify"])["sound"], count);
     let last = json(path, &["audit", "list", "--after", &(count - 1).to_string(), "--full"]);
     assert!(last[0]["after"].as_str().unwrap().contains("Sales"));
     // As a table, for people.
-    let shown = String::from_utf8(run(path, &["audit", "list"]).stdout).unwrap();
-    assert!(shown.starts_with("SEQ  AT"), "{shown}");
+    let table = |args: &[&str]| String::from_utf8(run(path, &[&["audit", "list"], args].concat()).stdout).unwrap();
+    assert!(table(&[]).starts_with("SEQ  AT") && !table(&[]).contains("there are more"), "{}", table(&[]));
+    assert!(
+        table(&["--limit", "1"]).ends_with(&format!("(there are more: --before {count}, or --limit)\n")),
+        "{}",
+        table(&["--limit", "1"])
+    );
+    assert_eq!(json(path, &["audit", "list", "--before", &count.to_string(), "--limit", "1"])[0]["seq"], count - 1);
+    assert!(table(&["--after", "1", "--limit", "2"]).contains("--after 3"));
+    json(path, &["user", "update", "ana@example.org", "--name", "Ana"]);
+    let of = json(path, &["audit", "list", "--user", "ana@example.org"]);
+    assert_eq!(column(&of, "action"), ["user.update", "tap.create", "user.create"]);
+    assert_eq!(column(&of, "target_name"), ["ana@example.org"; 3]);
+    let named = table(&["--action", "user.update"]);
+    assert!(named.contains("user:ana@example.org") && named.lines().count() == 2, "{named}");
+    assert_eq!(json(path, &["audit", "list", "--action", "user"]).as_array().unwrap().len(), 2);
+    assert_eq!(json(path, &["audit", "list", "--action", "us_r"]).as_array().unwrap().len(), 0);
+    let head = json(path, &["audit", "verify"])["head"].as_str().unwrap().to_owned();
+    assert!(json(path, &["audit", "verify", "--expect", &head])["noted"].as_str().unwrap().contains("as it was noted"));
 }
 
 #[test]
