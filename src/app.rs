@@ -21,8 +21,8 @@ const KEYS_VARIABLE: &str = "MUSTER_MASTER_KEY";
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The instance does not exist yet.
-    #[error("there is no organisation here yet: run `muster init` first")]
-    Empty,
+    #[error("there is no organisation in {0} yet: run `muster init` first, or name its folder by --data-dir")]
+    Empty(PathBuf),
     /// The HTTP client cannot be built.
     #[error("HTTP client: {0}")]
     Http(#[from] reqwest::Error),
@@ -101,7 +101,7 @@ impl Held {
     pub fn take(config: &Config) -> Result<Self, OpenError> {
         // Said before the master key is missed, which is made with the database.
         if matches!(config.location(), Location::Sqlite(path) if !path.exists()) {
-            return Err(OpenError::Empty);
+            return Err(OpenError::Empty(config.data_dir.clone()));
         }
         let sealer = read_master_keys(config)?;
         Ok(Self { store: Store::open_within(&config.location(), config.database_connections, config.database_patience())?, sealer })
@@ -124,7 +124,7 @@ impl App {
     /// [`OpenError`] says what is missing.
     pub async fn open_held(held: Held, config: Config, clock: Arc<dyn Clock>) -> Result<Self, OpenError> {
         let Held { store, sealer } = held;
-        let tenant = crate::service::setup::find_tenant(&store, &sealer).await?.ok_or(OpenError::Empty)?;
+        let tenant = crate::service::setup::find_tenant(&store, &sealer).await?.ok_or_else(|| OpenError::Empty(config.data_dir.clone()))?;
         let app = Self::new(store, config, tenant, clock, sealer)?;
         crate::service::reseal::follow(&app).await?;
         crate::service::backup::finish_restore(&app).await?;

@@ -1,5 +1,7 @@
 //! `muster device`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -11,11 +13,12 @@ use crate::domain::apple::escrow::Kind;
 use crate::domain::command::{self, Verb};
 use crate::domain::compliance::Status;
 use crate::domain::device::State;
+use crate::ids::UserId;
 use crate::service::device::{self, Custom, Order, Overview, Reason};
 use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::devices::Filter;
-use crate::store::users;
+use crate::store::{Conn, users};
 
 /// What is done to devices.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -155,7 +158,19 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 None => None,
             };
             let filter = Filter { user_id, state: list.state, display_name: list.name, serial_number: list.serial };
-            Ok(Value::Array(device::list(app, filter, &list.after, list.limit).await?.iter().map(row).collect()))
+            let found = device::list(app, filter, &list.after, list.limit).await?;
+            let owners: BTreeSet<UserId> = found.iter().filter_map(|overview| overview.device.user_id.clone()).collect();
+            let read = move |conn: &mut Conn| owners.into_iter().map(|id| Ok((id.clone(), users::load_user(conn, &id)?.upn))).collect();
+            let upns: BTreeMap<UserId, String> = app.store.read(read).await?;
+            let with_user = |overview: &Overview| {
+                let mut shown = row(overview);
+                let upn = overview.device.user_id.as_ref().and_then(|id| upns.get(id));
+                if let Some(fields) = shown.as_object_mut() {
+                    fields.insert("user".into(), json!(upn));
+                }
+                shown
+            };
+            Ok(Value::Array(found.iter().map(with_user).collect()))
         }
         Command::Show { device } => show(app, &device).await,
         Command::Explain { device, failed } => {

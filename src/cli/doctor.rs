@@ -124,6 +124,7 @@ async fn check_instance(config: &Config, found: &mut Findings) {
                 let text = format!("{} say they are the same PC: find out which one is, and retire the others", ids.join(" and "));
                 found.add("same hardware", State::Warning, text);
             }
+            check_receivers(&status, found);
             check_push(&status, found);
             check_business_manager(&status, found);
             check_authority(&status, found);
@@ -154,6 +155,18 @@ fn check_authority(status: &serde_json::Value, found: &mut Findings) {
     if name != expected {
         let advice = format!("the root is called {name}, and by the configuration it would be {expected}: set organisation as it was");
         found.add("ca name", State::Warning, advice);
+    }
+}
+
+/// Receivers of signals that hear nothing.
+fn check_receivers(status: &serde_json::Value, found: &mut Findings) {
+    for receiver in status.get("failing_receivers").and_then(|v| v.as_array()).into_iter().flatten() {
+        let of = |key: &str| receiver.get(key).and_then(|v| v.as_str());
+        let tries = receiver.get("failed_tries").and_then(serde_json::Value::as_i64).unwrap_or(0);
+        let (state, why, last) =
+            (of("status").unwrap_or("-"), of("why").unwrap_or("no reason given"), of("last_success").unwrap_or("never"));
+        let text = format!("{state}, {tries} failed tries, last success {last}: {why}; see muster signals outbox");
+        found.add(format!("receiver: {}", of("name").unwrap_or_default()), State::Warning, text);
     }
 }
 

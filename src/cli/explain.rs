@@ -32,11 +32,24 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
     shown.join("\n")
 }
 
-/// The devices: what is known twice is shown once, and moments to the minute.
+/// The devices by name: what is known twice is shown once, and moments to the minute.
 pub(super) fn render_list(answer: &Value, width: Option<usize>) -> String {
     let mut answer = answer.clone();
+    if let Some(rows) = answer.as_array_mut() {
+        rows.sort_by_cached_key(|row| text(row, "name").to_lowercase());
+    }
     for row in answer.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         row.remove("compliant");
+        // The person beside the device, before what a narrow terminal leaves out.
+        let all = std::mem::take(row);
+        let user = all.get("user").cloned().unwrap_or_default();
+        for (name, value) in all.into_iter().filter(|(name, _)| name != "user") {
+            let is_name = name == "name";
+            row.insert(name, value);
+            if is_name {
+                row.insert("user".into(), user.clone());
+            }
+        }
         if let Some(moment) = row.get_mut("last_seen") {
             *moment = minute(moment);
         }
@@ -185,6 +198,14 @@ mod tests {
             "{shown}"
         );
         assert!(shown.ends_with("What to do\n  BitLocker: Turn on BitLocker.\n"), "{shown}");
+    }
+
+    #[test]
+    fn devices_are_listed_by_name_with_their_users() {
+        let row = |name: &str, user: Value| json!({ "name": name, "state": "managed", "id": "x", "compliant": true, "user": user });
+        let shown = render_list(&json!([row("b", json!("ana@example.org")), row("A", Value::Null)]), Some(80));
+        let lines: Vec<Vec<&str>> = shown.lines().map(|line| line.split_whitespace().collect()).collect();
+        assert_eq!(lines, [["NAME", "USER", "STATE", "ID"], ["A", "-", "managed", "x"], ["b", "ana@example.org", "managed", "x"]]);
     }
 
     #[test]

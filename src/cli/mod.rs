@@ -239,6 +239,7 @@ impl Order {
         use profile::{Command, Known};
         match self {
             Self::Audit(audit::Command::List(_)) => audit::render,
+            Self::Status => status::render,
             Self::Enroll(_) => |answer, _| enroll::render(answer),
             Self::Device(device::Command::List(_)) => explain::render_list,
             Self::Device(device::Command::Explain { .. }) => explain::render,

@@ -8,12 +8,14 @@ use super::find::{self, missing};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::signal::{Receiver, ReceiverStatus};
+use crate::ids::DeviceId;
 use crate::secret::Secret;
 use crate::service::outbox;
 use crate::service::signals::receiver::{self, NewReceiver};
-use crate::service::signals::{self, keys};
+use crate::service::signals::{self, caep, keys};
 use crate::service::{Error, Result};
-use crate::store::receivers;
+use crate::store::devices;
+use crate::store::outbox::{Fortune, Row};
 
 /// What is done with signals to other systems.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -119,14 +121,15 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, actor).await? })),
         Command::Outbox { state, after, limit } => {
             let rows = outbox::list(app, &state, after, limit).await?;
-            let show = |row: &crate::store::outbox::Row| {
+            let called = lane_names(app, &rows).await?;
+            let show = |(row, (receiver, device)): (&Row, (Option<String>, Option<String>))| {
                 json!({
-                    "number": row.seq, "topic": row.topic, "lane": row.order_key, "state": row.state, "attempts": row.attempts,
-                    "since": Time(row.queued_at).to_string(), "settled": row.settled_at.map(|at| Time(at).to_string()),
-                    "last_error": row.last_error,
+                    "number": row.seq, "receiver": receiver, "device": device, "attempts": row.attempts, "last_error": row.last_error,
+                    "since": Time(row.queued_at).to_string(), "settled": row.settled_at.map(|at| Time(at).to_string()), "state": row.state,
+                    "topic": row.topic, "lane": row.order_key,
                 })
             };
-            Ok(Value::Array(rows.iter().map(show).collect()))
+            Ok(Value::Array(rows.iter().zip(called).map(show).collect()))
         }
         Command::Retry { number } => {
             outbox::retry(app, number, actor, "local").await.map_err(|error| match error {
@@ -138,11 +141,34 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
     }
 }
 
+/// What the receiver and the device of each row are called, where it has them and they are still there.
+async fn lane_names(app: &App, rows: &[Row]) -> Result<Vec<(Option<String>, Option<String>)>> {
+    let all = receiver::list(app).await?;
+    let lanes: Vec<String> = rows.iter().map(|row| row.order_key.clone()).collect();
+    let read = app.store.read(move |conn| {
+        let called = lanes.iter().map(|lane| {
+            let (destination, subject) = lane.split_once('/').unwrap_or((lane, ""));
+            let receiver = all.iter().find(|(_, receiver)| caep::destination(&receiver.id) == destination);
+            let device = DeviceId::parse(subject).map(|id| devices::find_device(conn, &id)).transpose()?.flatten();
+            Ok((receiver.map(|(_, receiver)| receiver.name.clone()), device.map(|device| device.display_name)))
+        });
+        called.collect()
+    });
+    Ok(read.await?)
+}
+
 async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Result<Value> {
     match command {
         ReceiverCommand::List => {
-            let all = app.store.read(receivers::list_receivers).await?;
-            Ok(Value::Array(all.iter().map(show_receiver).collect()))
+            let show = |(fortune, receiver): &(Fortune, Receiver)| {
+                json!({
+                    "name": receiver.name, "status": receiver.status, "failed_tries": fortune.failed, "last_error": fortune.last_error,
+                    "last_success": fortune.last_success.map(|at| Time(at).to_string()), "url": receiver.endpoint_url,
+                    "reason": receiver.status_reason, "audience": receiver.audience,
+                    "authorization": receiver.sealed_authorization.is_some(), "since": receiver.created_at.to_string(), "id": receiver.id,
+                })
+            };
+            Ok(Value::Array(receiver::list(app).await?.iter().map(show).collect()))
         }
         ReceiverCommand::Add(add) => {
             let new = NewReceiver {
@@ -161,7 +187,11 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
         }
         ReceiverCommand::Test { receiver } => {
             let found = find::receiver(app, &receiver).await?;
-            Ok(json!({ "jti": receiver::test(app, found.id.as_str()).await? }))
+            let jti = receiver::test(app, found.id.as_str()).await?;
+            Ok(json!({
+                "jti": jti,
+                "next": "it is sent while the server runs; `muster signals receiver list` shows the last success, failed tries and the last error",
+            }))
         }
         ReceiverCommand::Pause { receiver, reason } => set_status(app, &receiver, ReceiverStatus::Paused, reason, actor).await,
         ReceiverCommand::Resume { receiver } => set_status(app, &receiver, ReceiverStatus::Enabled, None, actor).await,

@@ -6,11 +6,16 @@ use openssl::nid::Nid;
 use openssl::x509::X509;
 use serde_json::{Value, json};
 
+use super::output;
 use crate::app::App;
+use crate::clock::Time;
+use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::service::apple::{ade, push_certificate};
 use crate::service::pki::authority;
+use crate::service::signals::receiver;
 use crate::service::{self, device, health};
 use crate::store::Location;
+use crate::store::outbox::Fortune;
 
 pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
     health::check_ready(app).await?;
@@ -30,7 +35,34 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "apple_ade": ade::status(app).await?,
         "contested_hardware": device::contested(app).await?,
         "authority": authority_says(app).await?,
+        "failing_receivers": failing_receivers(app).await?,
     }))
+}
+
+/// Receivers that are paused, or did not take what was sent to them last.
+async fn failing_receivers(app: &Arc<App>) -> service::Result<Value> {
+    let all = receiver::list(app).await?;
+    let failing = all.iter().filter(|(fortune, receiver)| fortune.failed > 0 || receiver.status != ReceiverStatus::Enabled);
+    let show = |(fortune, receiver): &(Fortune, Receiver)| {
+        json!({
+            "name": receiver.name, "status": receiver.status, "failed_tries": fortune.failed,
+            "why": receiver.status_reason.as_ref().or(fortune.last_error.as_ref()),
+            "last_success": fortune.last_success.map(|at| Time(at).to_string()),
+        })
+    };
+    Ok(failing.map(show).collect())
+}
+
+/// The status without what there is nothing of, and without what only `muster doctor` compares.
+pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
+    let mut answer = answer.clone();
+    if let Some(fields) = answer.as_object_mut() {
+        fields.retain(|_, value| value.as_array().is_none_or(|rows| !rows.is_empty()));
+        if let Some(authority) = fields.get_mut("authority").and_then(Value::as_object_mut) {
+            authority.remove("name_by_configuration");
+        }
+    }
+    output::render(&answer, width)
 }
 
 /// What the certificates of our own root and issuing CA say of addresses and names, beside what they would say if they were made today;

@@ -22,7 +22,7 @@ const NO_TEXT: &str = "\u{1}";
 pub enum Error {
     /// The file cannot be read.
     #[error("{0}: {1}")]
-    File(PathBuf, #[source] std::io::Error),
+    File(PathBuf, std::io::Error),
     /// The file is not TOML; the text names the line.
     #[error("{0}: {1}")]
     Syntax(PathBuf, String),

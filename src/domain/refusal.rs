@@ -61,6 +61,7 @@ refusals! {
     AuthorityCertificateRefused = "CRT0040", "the certificate or its chain does not fit the authority; the reason says what to ask the outside authority for";
     AuthorityIsRoot = "CRT0044", "a root with an issuing authority below it signs authorities only; issue from the one below it";
     AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
+    AuthorityNameTaken = "CRT0048", "there is an authority of that name already; choose another name";
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
     AuthorityNotHeld = "CRT0042", "an authority cannot be put on hold; pause it, or revoke it for good";
     AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";

@@ -68,6 +68,13 @@ fn a_wrong_setting_is_named_with_what_is_allowed() {
 }
 
 #[test]
+fn a_configuration_file_that_is_missing_is_named_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let said = refused(folder.path(), &["--config", "no.toml", "status"]);
+    assert!(said.contains("no.toml") && said.matches("No such file").count() == 1, "{said}");
+}
+
+#[test]
 fn the_configuration_prints_as_a_file_that_reads_back() {
     let folder = tempfile::tempdir().unwrap();
     let first = run(folder.path(), &["config", "print"]).stdout;
@@ -477,6 +484,8 @@ fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
         "issuing"
     );
     assert!(!refused(path, &["ca", "revoke"]).is_empty());
+    let twice = ["ca", "create", "second", "--common-name", "Second CA", "--parent", "root", "--key", "p-256"];
+    assert!(refused(path, &twice).contains("CRT0048: there is an authority of that name already"));
     let request = json(path, &["ca", "create", "outer", "--common-name", "Outer CA", "--key", "p-256", "--csr"]);
     let request = openssl::x509::X509Req::from_pem(request.as_str().unwrap().as_bytes()).unwrap();
     assert!(request.verify(&request.public_key().unwrap()).unwrap());

@@ -289,6 +289,7 @@ fn devices_are_listed_explained_ordered_and_retired() {
     put_device(path, "PC-2", "10.0.10240.0");
     put_device(path, "PC-2", "10.0.22631.1");
     assert_eq!(column(&json(path, &["device", "list", "--user", "ana@example.org"]), "name"), ["PC-1", "PC-2", "PC-2"]);
+    assert_eq!(column(&json(path, &["device", "list"]), "user"), ["ana@example.org"; 3]);
     assert_eq!(column(&json(path, &["device", "list", "--state", "retired"]), "name"), Vec::<String>::new());
     let old = json(path, &["device", "list", "--name", "PC-2", "--limit", "1"])[0]["id"].as_str().unwrap().to_owned();
     let shown = json(path, &["device", "show", "S-PC-1"]);
@@ -350,12 +351,16 @@ fn receivers_keys_and_what_waits_are_looked_after() {
     assert!(refused(path, &[&add[..], &private].concat()).contains("SIG0006"));
     assert!(json(path, &["signals", "receiver", "test", "ids"])["jti"].is_string());
     assert_eq!(json(path, &["signals", "receiver", "pause", "ids", "--reason", "moving"])["reason"], "moving");
+    let findings = json(path, &["doctor"]);
+    let paused = findings.as_array().unwrap().iter().find(|f| f["check"] == "receiver: ids").unwrap();
+    assert!(paused["state"] == "warning" && paused["finding"].as_str().unwrap().contains("paused"), "{paused}");
     assert_eq!(json(path, &["signals", "receiver", "resume", "ids"])["status"], "enabled");
     let queued = json(path, &["signals", "outbox"]);
-    assert_eq!(column(&queued, "topic"), ["signal.push"]);
+    assert_eq!((column(&queued, "topic"), column(&queued, "receiver")), (vec!["signal.push".into()], vec!["ids".into()]));
     let number = queued[0]["number"].to_string();
     assert!(refused(path, &["signals", "retry", &number]).contains("not found"), "it was not given up");
-    assert_eq!(column(&json(path, &["signals", "receiver", "list"]), "name"), ["ids"]);
+    let list = json(path, &["signals", "receiver", "list"]);
+    assert_eq!((column(&list, "name"), &list[0]["failed_tries"], &list[0]["last_success"]), (vec!["ids".into()], &value!(0), &Value::Null));
     json(path, &["signals", "receiver", "remove", "ids"]);
     assert_eq!(json(path, &["signals", "outbox", "--state", "dead"])[0]["last_error"], "the receiver was removed");
     assert_eq!(json(path, &["signals", "retry", &number])["state"], "queued");
@@ -411,6 +416,7 @@ fn the_master_key_is_rotated_and_the_old_one_retired() {
     let database = json(path, &["status"])["database"].clone();
     assert_eq!(database, "SQLite, data/muster.db", "the instance opens");
     let shown = String::from_utf8(run(path, &["status"]).stdout).unwrap();
+    assert!(!shown.contains("apple_ade") && !shown.contains("name_by_configuration"), "{shown}");
     assert!(shown.contains("\napple_push\n  advice  make a request") && !shown.contains('{'), "{shown}");
     let output = std::process::Command::new(env!("CARGO_BIN_EXE_muster"))
         .current_dir(path)

@@ -92,6 +92,24 @@ both_backends! {
         assert_eq!(states(&store, "queued").await, [0; 0]);
     }
 
+    async fn a_destination_is_known_by_its_last_success_and_by_what_failed_since(store: Store) {
+        let fortune = |name: &'static str| { let store = store.clone(); async move { store.read(move |c| outbox::find_fortune(c, name)).await.unwrap() } };
+        assert_eq!(fortune("d").await, outbox::Fortune::default());
+        for (lane, n) in [("d/a", 0), ("d/b", 1), ("dd/a", 2)] { put(&store, message(lane, n), 1).await; }
+        for held in claim(&store, "n", 1).await {
+            let settled = match held.order_key.as_str() {
+                "d/a" => Settled::Retry(Time(5), "it is down".into()),
+                _ => Settled::Done,
+            };
+            settle(&store, "n", &held, settled, false, 2).await;
+        }
+        let known = fortune("d").await;
+        assert_eq!((known.last_success, known.failed, known.last_error.as_deref()), (Some(2), 1, Some("it is down")));
+        let held = claim(&store, "n", 5).await.remove(0);
+        settle(&store, "n", &held, Settled::Done, false, 9).await;
+        assert_eq!(fortune("d").await, outbox::Fortune { last_success: Some(9), failed: 0, last_error: None });
+    }
+
     async fn a_delivery_that_panics_is_tried_again_and_costs_nobody_else_anything(store: Store) {
         let clock = ManualClock::new(Time(DAY));
         let sealer = Sealer::generate().unwrap();

@@ -11,6 +11,7 @@ use crate::ids::ReceiverId;
 use crate::secret::Secret;
 use crate::service::outbound::check_url_and_addresses;
 use crate::service::{Error, Result};
+use crate::store::outbox::{Fortune, find_fortune};
 use crate::store::{self, receivers, sealed};
 
 /// A receiver to be.
@@ -76,6 +77,18 @@ pub async fn load(app: &App, name: &str) -> Result<Receiver> {
         None => receivers::find_receiver_by_name(c, &text),
     });
     found.await?.ok_or(Error::NotFound("receiver"))
+}
+
+/// All receivers by name, and how each has fared.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn list(app: &App) -> Result<Vec<(Fortune, Receiver)>> {
+    let read = app.store.read(|conn| {
+        let all = receivers::list_receivers(conn)?;
+        all.into_iter().map(|receiver| Ok((find_fortune(conn, &caep::destination(&receiver.id))?, receiver))).collect()
+    });
+    Ok(read.await?)
 }
 
 /// Removes a receiver and gives up what waits for it.
