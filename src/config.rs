@@ -174,7 +174,7 @@ settings! {
 settings! {
     /// Which devices may enrol. Devices that are enrolled stay.
     Enrollment {
-        /// Serial numbers of the organisation's devices; all others are personal.
+        /// Serial numbers of the organisation's devices; all others are personal. A PC states its own serial number, and nothing proves it.
         serial_numbers: Vec<String> = Vec::new();
         /// Windows.
         windows: Restriction = Restriction::default();
@@ -194,7 +194,7 @@ settings! {
         minimum_os_version: String = String::new();
         /// Newest version that may enrol; one with fewer numbers holds all that begin with it (`26` holds 26.3). Empty means any.
         maximum_os_version: String = String::new();
-        /// Devices may enrol that are not listed as the organisation's.
+        /// Devices may enrol that are not listed as the organisation's. On Windows no is no protection: the list is of serial numbers, and a PC states its own.
         personal: bool = true;
     }
 }

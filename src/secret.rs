@@ -74,11 +74,17 @@ pub struct Sealer {
 
 impl fmt::Debug for Sealer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.keys.iter().map(|key| format!("{:08x}", key.id))).finish()
+        f.debug_list().entries(self.key_ids()).finish()
     }
 }
 
 impl Sealer {
+    /// The ids of the keys, the one that seals first: 8 hex digits each.
+    #[must_use]
+    pub fn key_ids(&self) -> Vec<String> {
+        self.keys.iter().map(|key| format!("{:08x}", key.id)).collect()
+    }
+
     /// A sealer with one fresh random key.
     ///
     /// # Errors

@@ -99,7 +99,7 @@ fn check_files(config: &Config, found: &mut Findings) {
         Err(error) => found.add("master key", State::Wrong, error.to_string()),
         Ok(keys) => {
             let place = if has_keys_in_environment() { "environment".to_owned() } else { config.master_key_path().display().to_string() };
-            found.add("master key", State::Ok, format!("{keys:?} in {place}; keep a copy elsewhere"));
+            found.add("master key", State::Ok, format!("{} in {place}; keep a copy elsewhere", keys.key_ids().join(", ")));
         }
     }
     if let Location::Sqlite(path) = config.location()

@@ -81,7 +81,11 @@ pub(super) async fn profile(app: &App, text: &str, kind: Kind) -> Result<Profile
     }
 }
 
-/// The device of that id, name or serial number.
+/// How many devices of one name an error lists.
+const MOST: i64 = 10;
+
+/// The device of that id, or the only one of that name or serial number: devices say both of themselves, so that neither goes before the
+/// other.
 pub(super) async fn device(app: &App, text: &str) -> Result<Device> {
     let wanted = text.to_owned();
     let found = app.store.read(move |conn| {
@@ -90,13 +94,21 @@ pub(super) async fn device(app: &App, text: &str) -> Result<Device> {
         }
         let by_name = devices::Filter { display_name: Some(wanted.clone()), ..Default::default() };
         let by_serial = devices::Filter { serial_number: Some(wanted), ..Default::default() };
-        let named = devices::list_devices(conn, &by_name, "", 3)?;
-        if named.is_empty() { devices::list_devices(conn, &by_serial, "", 3) } else { Ok(named) }
+        let mut found = devices::list_devices(conn, &by_name, "", MOST)?;
+        for device in devices::list_devices(conn, &by_serial, "", MOST)? {
+            if found.iter().all(|other| other.id != device.id) {
+                found.push(device);
+            }
+        }
+        Ok(found)
     });
     let mut found = named(found.await, "device", text, "device list")?;
     if found.len() > 1 {
         let ids: Vec<&str> = found.iter().map(|device| device.id.as_str()).collect();
-        return Err(Error::Conflict(format!("several devices are called \"{text}\"; name one by its id, such as {}", ids.join(" or "))));
+        return Err(Error::Conflict(format!(
+            "several devices are called \"{text}\" or have that serial number; name one by its id: {}",
+            ids.join(" or ")
+        )));
     }
     found.pop().ok_or_else(|| missing("device", text, "device list"))
 }

@@ -4,6 +4,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::find::missing;
 use super::wanted::Wanted;
 use crate::app::App;
 use crate::clock::MINUTE;
@@ -73,11 +74,24 @@ impl Which {
         }
         let pending = scep::list_pending(app, MANY).await?;
         let mut asked = pending.iter().filter(|t| t.transaction_id == self.transaction).map(|t| &t.authority_id);
-        let first = asked.next().ok_or(Error::NotFound("SCEP transaction that waits"))?;
+        let first = asked.next().ok_or_else(|| self.missing())?;
         if asked.next().is_some() {
             return Err(Error::Conflict("several authorities were asked under this id: name one with --authority".into()));
         }
         name_of(app, first).await
+    }
+
+    fn missing(&self) -> Error {
+        missing("SCEP request that waits", &self.transaction, "ca scep pending")
+    }
+
+    /// Names what was sought where a decision did not find it.
+    fn sought<T>(&self, decided: Result<T>) -> Result<T> {
+        decided.map_err(|error| match error {
+            Error::NotFound("authority") => missing("authority", self.authority.as_deref().unwrap_or_default(), "ca list"),
+            Error::NotFound(_) => self.missing(),
+            other => other,
+        })
     }
 }
 
@@ -138,11 +152,11 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(Value::Array(rows))
         }
         Command::Approve(which) => {
-            let id = scep::approve(app, &which.authority(app).await?, &which.transaction, actor, "local").await?;
+            let id = which.sought(scep::approve(app, &which.authority(app).await?, &which.transaction, actor, "local").await)?;
             Ok(json!({ "transaction": which.transaction, "certificate": id }))
         }
         Command::Refuse(which) => {
-            scep::refuse(app, &which.authority(app).await?, &which.transaction, actor, "local").await?;
+            which.sought(scep::refuse(app, &which.authority(app).await?, &which.transaction, actor, "local").await)?;
             Ok(json!({ "transaction": which.transaction, "refused": true }))
         }
     }

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Config;
+use crate::store::location::is_keywords;
 
 /// A value that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,7 +83,7 @@ fn check_base(config: &Config, found: &mut Findings) {
     if let Some(database) = &config.database {
         // The URL may hold a password: it is not shown.
         let other = database.contains("://") && !["postgres://", "postgresql://", "sqlite://"].iter().any(|s| database.starts_with(s));
-        if other || database.is_empty() {
+        if other || database.is_empty() || is_keywords(database) {
             found.0.push(Wrong::new("database", None, "must be a postgres:// URL or the path of a SQLite file".into()));
         }
     }
@@ -271,6 +272,7 @@ mod tests {
         let half = keys(|c| c.apple.automated.platform_sso_profile_url = "https://sso.example.org/p".into());
         assert_eq!(half, ["apple.automated.platform_sso_manifest_url"]);
         assert_eq!(keys(|c| c.database = Some("mysql://x".into())), ["database"]);
+        assert_eq!(keys(|c| c.database = Some("host=db password=hunter2".into())), ["database"]);
         assert_eq!(keys(|c| c.windows.wns.client_id = "ms-app://s".into()).len(), 2);
     }
 }

@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 
 use super::{Config, EntraTenant, Hidden};
+use crate::store::location;
 
 /// What a setting takes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,7 +91,7 @@ impl Config {
         let mut rows = Vec::new();
         self.show("", "", &mut rows);
         for row in rows.iter_mut().filter(|row| row.key == "database") {
-            row.value = row.value.as_deref().map(mask_password);
+            row.value = self.database.as_deref().map(|text| toml::Value::from(location::shown(text)).to_string());
         }
         rows
     }
@@ -132,16 +133,6 @@ impl Config {
         }
         text
     }
-}
-
-/// Hides the password of a database URL.
-fn mask_password(url: &str) -> String {
-    let masked = url.split_once("://").and_then(|(scheme, rest)| {
-        let (credentials, host) = rest.rsplit_once('@')?;
-        let (user, _) = credentials.split_once(':')?;
-        Some(format!("{scheme}://{user}:[secret]@{host}"))
-    });
-    masked.unwrap_or_else(|| url.to_owned())
 }
 
 #[cfg(test)]

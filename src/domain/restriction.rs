@@ -21,7 +21,8 @@ impl Restriction<'_> {
     /// Judges a device by the version that it has (`None`: it does not say) and whether the organisation lists it as its own.
     ///
     /// # Errors
-    /// [`Refusal::PlatformRefused`], [`Refusal::OsTooOld`], [`Refusal::OsTooNew`], [`Refusal::PersonalDeviceRefused`].
+    /// [`Refusal::PlatformRefused`], [`Refusal::OsTooOld`], [`Refusal::OsVersionUnknown`], [`Refusal::OsTooNew`],
+    /// [`Refusal::PersonalDeviceRefused`].
     pub fn judge(&self, os_version: Option<&str>, listed: bool) -> Result<(), Refusal> {
         let version = os_version.unwrap_or_default();
         if !self.allowed {
@@ -30,8 +31,14 @@ impl Restriction<'_> {
         if is_older(version, self.minimum) {
             return Err(Refusal::OsTooOld);
         }
-        if !self.maximum.is_empty() && is_beyond(version, self.maximum) {
-            return Err(Refusal::OsTooNew);
+        if !self.maximum.is_empty() {
+            // Who says nothing that is a number could have any.
+            if !version.trim_start().starts_with(|c: char| c.is_ascii_digit()) {
+                return Err(Refusal::OsVersionUnknown);
+            }
+            if is_beyond(version, self.maximum) {
+                return Err(Refusal::OsTooNew);
+            }
         }
         if !self.personal && !listed {
             return Err(Refusal::PersonalDeviceRefused);
@@ -79,6 +86,10 @@ mod tests {
         }
         assert_eq!(judge("27.0"), Err(Refusal::OsTooNew));
         assert_eq!(rules.judge(None, true), Err(Refusal::OsTooOld), "who says nothing has nothing");
+        let newest = Restriction { minimum: "", ..rules };
+        for unknown in [None, Some(""), Some(" "), Some("newest")] {
+            assert_eq!(newest.judge(unknown, true).unwrap_err().code(), "ENR0034", "{unknown:?}");
+        }
         assert!(is_older("10.0.9999.1", "10.0.19041") && !is_older("10.0.19041.1", "10.0.19041"));
         assert!(is_older("9.3", "10") && !is_older("10", "9.3") && !is_older("1", ""));
     }

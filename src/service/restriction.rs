@@ -9,13 +9,15 @@ use crate::domain::restriction::Restriction;
 use crate::store::apple::ade;
 use crate::store::{self, Conn};
 
-/// Whether the organisation lists the serial number as one of its own devices: in the configuration, or in Apple Business Manager.
+/// Whether the organisation lists the serial number as one of its own devices: in the configuration, or, of an Apple device, in
+/// Apple Business Manager. A PC states its serial number itself, and those of Apple devices are no secret.
 ///
 /// # Errors
 /// Only the database's own.
-pub(in crate::service) fn is_listed(conn: &mut Conn, config: &Config, serial: &str) -> store::Result<bool> {
+pub(in crate::service) fn is_listed(conn: &mut Conn, config: &Config, platform: Platform, serial: &str) -> store::Result<bool> {
     let configured = config.enrollment.serial_numbers.iter().any(|listed| listed.eq_ignore_ascii_case(serial));
-    Ok(configured || ade::is_listed(conn, serial)?)
+    let is_apple = matches!(platform, Platform::MacOs | Platform::Ios);
+    Ok(configured || is_apple && ade::is_listed(conn, serial)?)
 }
 
 /// Judges a device by what it says of itself.
@@ -43,7 +45,7 @@ pub(in crate::service) fn check_in(
     };
     // The list is looked at only where it matters.
     let listed = match serial {
-        Some(serial) if !rules.personal => is_listed(conn, config, serial)?,
+        Some(serial) if !rules.personal => is_listed(conn, config, platform, serial)?,
         _ => false,
     };
     Ok(restriction.judge(os_version, listed)?)

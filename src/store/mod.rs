@@ -24,6 +24,7 @@ mod error;
 pub mod facts;
 pub mod groups;
 pub mod jobs;
+pub mod location;
 pub mod message_signatures;
 pub mod meta;
 pub mod ocsp_responses;
@@ -50,6 +51,7 @@ use tokio::sync::oneshot;
 
 pub use conn::{Conn, Tx};
 pub use error::{Error, Result};
+pub use location::Location;
 
 use crate::domain::audit::HeadKey;
 
@@ -59,27 +61,6 @@ const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a PostgreSQL transaction that lost against another is run again.
 const RETRIES: usize = 8;
-
-/// Where the data is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Location {
-    /// A `postgres://` URL.
-    Postgres(String),
-    /// A SQLite file; its lock file stands beside it.
-    Sqlite(PathBuf),
-}
-
-impl Location {
-    /// Reads a `postgres://…` URL or a file path.
-    #[must_use]
-    pub fn parse(text: &str) -> Self {
-        if text.starts_with("postgres://") || text.starts_with("postgresql://") {
-            Self::Postgres(text.to_owned())
-        } else {
-            Self::Sqlite(PathBuf::from(text.strip_prefix("sqlite://").unwrap_or(text)))
-        }
-    }
-}
 
 /// The database: cheap to clone, shared by all.
 #[derive(Clone)]
@@ -298,23 +279,17 @@ fn postgres_write<T>(inner: &Inner, job: &(impl Fn(&mut Tx<'_>) -> Result<T> + S
 fn unreachable(url: &str, patience: Duration, error: &diesel::r2d2::PoolError) -> Error {
     let said = error.to_string();
     let why = said.lines().next().unwrap_or_default().trim_start_matches("timed out waiting for connection: ");
-    let place = place(url);
-    // A URL that the database's own library does not understand is in its words.
-    let why = if why.contains("://") || why.contains("URI") { "the URL cannot be read" } else { why };
+    let (place, why) = match location::place(url) {
+        // A URL that the database's own library does not understand is in its words.
+        Ok(place) if why.contains("://") || why.contains("URI") => (place, "the URL cannot be read"),
+        Ok(place) => (place, why),
+        // What it says may repeat a part of the password.
+        Err(place) => (place, "the URL is not clear: write special characters of user and password as %XX"),
+    };
     Error::Unavailable(format!(
         "PostgreSQL at {place} cannot be reached within {} s ({why}); see `database` and `database_wait_seconds`",
         patience.as_secs()
     ))
-}
-
-/// Host and port of a `postgres://` URL, or the folder of its socket.
-fn place(url: &str) -> String {
-    let rest = url.split_once("://").map_or(url, |(_, rest)| rest);
-    let (front, query) = rest.split_once('?').unwrap_or((rest, ""));
-    let front = front.rsplit_once('@').map_or(front, |(_, place)| place);
-    let named = query.split('&').find_map(|pair| pair.strip_prefix("host="));
-    let host = front.split('/').next().filter(|host| !host.is_empty()).or(named).unwrap_or("this machine");
-    host.chars().filter(|c| !c.is_control()).take(255).collect()
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Error {
@@ -366,24 +341,5 @@ fn lock_file(path: &Path) -> Result<Lock> {
             path.display()
         ))),
         Err(std::fs::TryLockError::Error(e)) => Err(Error::Unavailable(format!("{}: {e}", lock_path.display()))),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_server_is_named_without_its_password() {
-        for (url, expected) in [
-            ("postgres://muster:hunter2@db.example.org:5432/muster", "db.example.org:5432"),
-            ("postgres://muster:hunt@er2/x@db/muster?sslmode=require", "db"),
-            ("postgresql://db", "db"),
-            ("postgres://postgres@/t0?host=/run/postgresql", "/run/postgresql"),
-            ("postgres:///muster", "this machine"),
-            ("postgres://[::1]:5432/x", "[::1]:5432"),
-        ] {
-            assert_eq!(place(url), expected);
-        }
     }
 }

@@ -10,6 +10,7 @@ use muster::config::Config;
 use muster::service::apple::ade::{self, Import, Outcome};
 use muster::service::{Error, Result, jobs};
 use muster::sim::apple::machine::Machine;
+use muster::sim::windows::enroll::Machine as Pc;
 use muster::store::audit;
 use serde_json::{Value, json};
 
@@ -333,6 +334,7 @@ async fn a_device_of_the_list_enrols_by_itself_and_others_do_not() {
     let Some(house) = connected(&service, move |config| {
         config.apple.automated.device_ca_file = Some(pem);
         config.enrollment.macos.personal = false;
+        config.enrollment.windows.personal = false;
     })
     .await
     else {
@@ -349,6 +351,12 @@ async fn a_device_of_the_list_enrols_by_itself_and_others_do_not() {
     sync(&house).await.unwrap();
     assert_eq!(ask(&Machine::mac(1)).await.0, 200);
     assert!(ask(&Machine::mac(2)).await.1.contains("ENR0031"));
+    // A PC that says that serial number is none of them.
+    let mut pc = Pc::windows_11(1);
+    pc.more = vec![("SerialNumber".into(), Machine::mac(1).serial)];
+    assert!(house.join(&pc).await.is_err());
+    let actions = actions(&house).await;
+    assert!(actions.lines().any(|line| line.contains("operation") && line.contains("ENR0031")), "{actions}");
     // It left the organisation.
     let device = service.state().devices.remove(&Machine::mac(1).serial).unwrap();
     service.state().change(&device, "deleted");

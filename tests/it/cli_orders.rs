@@ -14,7 +14,7 @@ use serde_json::{Value, json as value};
 use crate::cli::{json, refused, run};
 use crate::desired::{device, enrollment};
 
-fn made() -> tempfile::TempDir {
+pub fn made() -> tempfile::TempDir {
     let folder = tempfile::tempdir().unwrap();
     json(folder.path(), &["init", "--admin", "ana@example.org"]);
     folder
@@ -25,7 +25,7 @@ fn column(rows: &Value, name: &str) -> Vec<String> {
 }
 
 /// Puts an enrolled device of `ana@example.org` into the instance.
-fn put_device(folder: &Path, name: &str, os_version: &str) {
+pub fn put_device(folder: &Path, name: &str, os_version: &str) {
     put_device_of(folder, "ana@example.org", name, os_version, None);
 }
 
@@ -228,25 +228,6 @@ fn usage_says_what_may_stand_in_the_place_of_what() {
     }
     let both = refused(folder.path(), &["profile", "assign", "x", "--all-users", "--all-devices"]);
     assert!(both.contains("cannot be used with"), "{both}");
-}
-
-#[test]
-fn certificates_are_found_by_the_name_of_their_device() {
-    let folder = made();
-    let path = folder.path();
-    put_device(path, "PC-1", "10.0.22631.1");
-    put_device(path, "PC-2", "10.0.22631.1");
-    put_device(path, "PC-2", "10.0.22631.1");
-    let id = json(path, &["device", "show", "PC-1"])["id"].as_str().unwrap().to_owned();
-    for device in ["PC-1", "S-PC-1", &id] {
-        assert_eq!(json(path, &["ca", "certificates", "--device", device]), value!([]));
-        assert_eq!(json(path, &["ca", "revoke", "--device", device])["revoked"], 0);
-    }
-    let ana = json(path, &["user", "show", "ana@example.org"])["id"].as_str().unwrap().to_owned();
-    assert_eq!(json(path, &["ca", "revoke", "--user", &ana])["revoked"], 0);
-    let said = refused(path, &["ca", "certificates", "--device", "PC-2"]);
-    assert!(said.contains("several devices are called \"PC-2\"") && said.contains(" or "), "{said}");
-    assert_eq!(json(path, &["enroll", "windows", "--user", &ana])["user"], "ana@example.org");
 }
 
 #[test]
@@ -544,6 +525,12 @@ async fn waiting_scep_requests_are_decided() {
         let which = value!({ decision: { "transaction": device.transaction, "authority": null } });
         assert!(!order(which.clone()).await.unwrap()[done].is_null());
         let again = order(which).await.unwrap_err().to_string();
-        assert!(again.contains("not found"), "{again}");
+        let sought = |id: &str| format!("not found: SCEP request that waits \"{id}\"; those that there are: muster ca scep pending");
+        assert_eq!(again, sought(&device.transaction));
+        let of = async |authority: &str| {
+            order(value!({ decision: { "transaction": "ab", "authority": authority } })).await.unwrap_err().to_string()
+        };
+        assert_eq!(of("issuing").await, sought("ab"));
+        assert!(of("nowhere").await.contains("authority \"nowhere\"; those that there are: muster ca list"));
     }
 }

@@ -17,6 +17,8 @@ mod apple_schema;
 mod apple_sim;
 mod catalogue_baselines;
 mod cli;
+mod cli_database;
+mod cli_names;
 mod cli_orders;
 mod cli_simulate;
 mod compliance;

@@ -376,6 +376,13 @@ async fn e12_quota_version_and_maintenance_have_their_own_faults() {
     let old = House::tweaked(|config| config.enrollment.windows.minimum_os_version = "10.0.26100.5000".into()).await;
     assert_eq!(fault(old.join(&Machine::windows_11(1)).await).1, Some(ErrorType::DeviceNotSupported));
 
+    // A newest version lets nobody in who does not say which one it has.
+    let newest = House::tweaked(|config| config.enrollment.windows.maximum_os_version = "10.0.26100".into()).await;
+    newest.join(&Machine::windows_11(1)).await.unwrap();
+    let silent = Machine { os_version: String::new(), ..Machine::windows_11(2) };
+    assert_eq!(fault(newest.join(&silent).await).1, Some(ErrorType::DeviceNotSupported));
+    assert!(format!("{:?}", newest.audit().await).contains("ENR0034"));
+
     let closed = House::tweaked(|config| config.windows.maintenance = true).await;
     assert_eq!(fault(closed.join(&Machine::windows_11(1)).await).1, Some(ErrorType::InMaintenance));
     let rows = format!("{:?}{:?}{:?}", capped.audit().await, old.audit().await, closed.audit().await);

@@ -112,8 +112,8 @@ async fn enroll_unrecorded(app: &App, message: &[u8], token: Option<&str>, origi
             return Err(Refusal::EnrollmentNeedsSignIn.into());
         }
         // Nobody vouches for the device but the list.
-        let (config, serial) = (app.config.clone(), known.serial.clone());
-        if !app.store.read(move |c| restriction::is_listed(c, &config, &serial)).await? {
+        let (config, platform, serial) = (app.config.clone(), known.platform, known.serial.clone());
+        if !app.store.read(move |c| restriction::is_listed(c, &config, platform, &serial)).await? {
             return Err(Refusal::PersonalDeviceRefused.into());
         }
     }

@@ -46,7 +46,7 @@ fn of_refusal(refusal: Refusal) -> (Code, Option<ErrorType>) {
         | Refusal::RenewalSignerForeign
         | Refusal::RenewalSignerMismatch => (Code::Authentication, None),
         Refusal::DeviceCapReached => (Code::Authorization, Some(ErrorType::DeviceCapReached)),
-        Refusal::OsTooOld | Refusal::OsTooNew | Refusal::PersonalDeviceRefused | Refusal::PlatformRefused => {
+        Refusal::OsTooOld | Refusal::OsTooNew | Refusal::OsVersionUnknown | Refusal::PersonalDeviceRefused | Refusal::PlatformRefused => {
             (Code::Authorization, Some(ErrorType::DeviceNotSupported))
         }
         Refusal::PolicyNotOffered | Refusal::ProtocolTooOld => (Code::Authorization, Some(ErrorType::NotSupported)),
