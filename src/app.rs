@@ -1,5 +1,6 @@
 //! What a running server is made of. Built here and nowhere else; use cases receive `&App`.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::Notify;

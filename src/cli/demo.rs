@@ -248,7 +248,7 @@ impl Drop for Folder {
             if std::fs::remove_dir_all(&self.0).is_ok() || !self.0.exists() {
                 break;
             }
-            std::thread::sleep(Duration::from_millis(20));
+            std::thread::park_timeout(Duration::from_millis(20));
         }
     }
 }

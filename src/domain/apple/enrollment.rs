@@ -58,8 +58,13 @@ pub fn authenticate(device: &DeviceKey, serial: Option<&str>, session: &Session,
     if session.bound_to.as_deref().is_some_and(|bound| bound != claimed) {
         return Err(Refusal::ManagementSourceMismatch);
     }
-    // A user enrolment shows no identifiers of the hardware; there is nothing to compare.
-    if !device.is_user_enrollment() {
+    let proven = session.udid.is_some() || session.serial.is_some();
+    if device.is_user_enrollment() {
+        // It shows no identifiers of the hardware: what is for a certain device is not for it.
+        if proven {
+            return Err(Refusal::ManagementSourceMismatch);
+        }
+    } else {
         let differs = |proven: &Option<String>, said: Option<&str>| proven.as_deref().is_some_and(|proven| Some(proven) != said);
         if differs(&session.udid, Some(claimed)) || differs(&session.serial, serial) {
             return Err(Refusal::ManagementSourceMismatch);
@@ -77,7 +82,6 @@ pub fn authenticate(device: &DeviceKey, serial: Option<&str>, session: &Session,
         Some(_) => return Err(Refusal::ManagementSourceMismatch),
         None => {}
     }
-    let proven = session.udid.is_some() || session.serial.is_some();
     if proven || live.user == session.user { Ok(Decision::Replaced(live.id.clone())) } else { Err(Refusal::DeviceOfAnother) }
 }
 
@@ -209,9 +213,13 @@ mod tests {
     }
 
     #[test]
-    fn a_user_enrolment_shows_no_hardware_to_compare() {
-        let session = Session { udid: Some("a".into()), serial: Some("s".into()), ..Session::default() };
-        assert_eq!(authenticate(&DeviceKey::EnrollmentId("e".into()), None, &session, None), Ok(Decision::New));
+    fn a_user_enrolment_shows_no_hardware_and_gets_nothing_that_is_for_a_certain_device() {
+        let by_enrollment = |session: &Session| authenticate(&DeviceKey::EnrollmentId("e".into()), None, session, None);
+        assert_eq!(by_enrollment(&Session::default()), Ok(Decision::New));
+        for proven in [Session { udid: Some("a".into()), ..Session::default() }, Session { serial: Some("s".into()), ..Session::default() }]
+        {
+            assert_eq!(by_enrollment(&proven), Err(Refusal::ManagementSourceMismatch));
+        }
     }
 
     #[test]
