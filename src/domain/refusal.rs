@@ -120,9 +120,9 @@ refusals! {
     OrderUnsupported = "CMD0003", "the device's version or edition of the operating system does not know the order";
     OsTooNew = "ENR0026", "the operating system is newer than the organisation allows yet; ask your administrator";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
+    OsVersionUnknown = "ENR0034", "the device does not say which version of its operating system it has, and the organisation lets only versions up to a newest one enrol; ask your administrator";
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
     OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";
-    OsVersionUnknown = "ENR0034", "the device does not say which version of its operating system it has, and the organisation lets only versions up to a newest one enrol; ask your administrator";
     PersonalDeviceRefused = "ENR0031", "only devices that the organisation lists may enrol; an administrator can add the serial number (enrollment.serial_numbers)";
     PlatformRefused = "ENR0032", "the organisation does not let devices of this platform enrol";
     PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";

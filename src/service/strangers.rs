@@ -44,6 +44,8 @@ struct Inner {
     /// The hour that is being recorded.
     hour: i64,
     recorded: HashMap<(String, &'static str), u32>,
+    /// Somebody is not recorded in this hour.
+    full: bool,
     tries: HashMap<IpAddr, Throttle>,
 }
 
@@ -120,9 +122,14 @@ impl Inner {
         if self.hour != hour {
             self.hour = hour;
             self.recorded.clear();
+            self.full = false;
         }
         let key = (caller, code);
         if self.recorded.len() >= CALLERS && !self.recorded.contains_key(&key) {
+            if !std::mem::replace(&mut self.full, true) {
+                tracing::warn!(callers = CALLERS, "more callers are refused this hour than are recorded");
+            }
+            metrics::counter!("muster_refusals_unrecorded_total").increment(1);
             return false;
         }
         let times = self.recorded.entry(key).or_default();

@@ -361,7 +361,8 @@ fn the_doctor_says_whose_configuration_it_judges_and_where_the_servers_differs()
 fn the_doctor_warns_when_the_ca_says_other_addresses_and_names_than_the_configuration() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
-    let made = json(path, &["init", "--set", "organisation=Acme", "--set", "pki.url=http://pki.example.org"]);
+    let named = ["--set", "web.url=https://mdm.example.org", "--set", "device.url=https://mdm.example.org:8444"];
+    let made = json(path, &[&["init", "--set", "organisation=Acme", "--set", "pki.url=http://pki.example.org"][..], &named].concat());
     assert_eq!(made["warning"], Value::Null);
     let finding = |args: &[&str], check: &str| -> (Value, String) {
         let output = run(path, &[&["doctor", "--json"], args].concat());
@@ -382,7 +383,8 @@ fn the_doctor_warns_when_the_ca_says_other_addresses_and_names_than_the_configur
 #[test]
 fn an_instance_that_would_name_an_address_nobody_reaches_says_so_when_it_is_made() {
     let folder = tempfile::tempdir().unwrap();
-    let made = json(folder.path(), &["init", "--set", "pki.listen=0.0.0.0:8080"]);
+    let inside = ["--set", "web.listen=127.0.0.1:8443", "--set", "device.listen=127.0.0.1:8444"];
+    let made = json(folder.path(), &[&["init", "--set", "pki.listen=0.0.0.0:8080"][..], &inside].concat());
     let warning = made["warning"].as_str().unwrap();
     assert!(warning.contains("pki.url is not set") && !warning.contains("web.url"), "{warning}");
     let other = tempfile::tempdir().unwrap();
@@ -498,7 +500,7 @@ fn a_demo_that_is_ended_from_outside_takes_its_folder_with_it() {
         let is_empty = || std::fs::read_dir(place.path()).unwrap().next().is_none();
         let mut demo = Command::new(env!("CARGO_BIN_EXE_muster"));
         let mut child =
-            demo.args(["demo", "--devices", "2"]).env("TMPDIR", place.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+            demo.args(["demo", "--devices", "5"]).env("TMPDIR", place.path()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let patience = Instant::now() + Duration::from_secs(60);
         while is_empty() {
             assert!(Instant::now() < patience, "it makes a folder");

@@ -373,7 +373,7 @@ fn the_audit_log_is_read_and_checked() {
     );
     assert_eq!(json(path, &["audit", "list", "--before", &count.to_string(), "--limit", "1"])[0]["seq"], count - 1);
     assert!(table(&["--after", "1", "--limit", "2"]).contains("--after 3"));
-    json(path, &["user", "update", "ana@example.org", "--name", "Ana"]);
+    json(path, &["user", "change", "ana@example.org", "--name", "Ana"]);
     let of = json(path, &["audit", "list", "--user", "ana@example.org"]);
     assert_eq!(column(&of, "action"), ["user.update", "tap.create", "user.create"]);
     assert_eq!(column(&of, "target_name"), ["ana@example.org"; 3]);

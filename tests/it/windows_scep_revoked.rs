@@ -6,6 +6,7 @@ use muster::domain::desired::{Note, State};
 use muster::service::device;
 use muster::service::pki::revoke;
 use muster::sim::windows::Device;
+use muster::store::certificates::{Search, list_certificates};
 
 use crate::support::windows::{House, by};
 use crate::windows_scep::{certificates, live, ordinary};
@@ -78,7 +79,7 @@ async fn who_revokes_an_identity_is_told_that_the_device_cannot_be_managed_any_m
     let app = &house.server.app;
     let mut device = house.enroll(1).await;
     device.settle().await.unwrap();
-    let all = certificates(&house).await;
+    let all = app.store.read(|c| list_certificates(c, &Search::default(), 100)).await.unwrap();
     let identity = all.iter().find(|c| c.grant.purpose == Purpose::MdmIdentity).unwrap();
     let order =
         serde_json::json!({ "Ca": { "Revoke": { "what": identity.serial, "device": null, "user": null, "reason": "key-compromise" } } });

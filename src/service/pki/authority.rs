@@ -226,7 +226,7 @@ pub struct NewAuthority {
 ///
 /// # Errors
 /// [`Refusal::AuthorityNameInvalid`], [`Refusal::CertificateNameInvalid`], [`Refusal::AuthorityNotActive`] (the parent issues nothing),
-/// [`Error::NotFound`] (no such parent), [`Error::Conflict`] (name taken).
+/// [`Error::NotFound`] (no such parent), [`Refusal::AuthorityNameTaken`].
 pub async fn create(app: &App, new: &NewAuthority, actor: &str, origin: &str) -> Result<Arc<Authority>> {
     if !is_name(&new.name) {
         return Err(Refusal::AuthorityNameInvalid.into());
@@ -317,7 +317,7 @@ pub async fn create_hierarchy(app: &App, actor: &str, origin: &str) -> Result<()
                 let new = NewAuthority { name: name.into(), common_name, parent, key_algorithm, days };
                 match create(app, &new, actor, origin).await {
                     // Another node that starts at the same time came first.
-                    Err(Error::Conflict(_)) => {
+                    Err(Error::Refused(Refusal::AuthorityNameTaken)) => {
                         app.keys.invalidate();
                         by_name(app, name).await?;
                     }

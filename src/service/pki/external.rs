@@ -36,7 +36,7 @@ const TIERS: usize = 8;
 /// Makes a key for an authority and the request (PKCS#10, DER) for an outside authority to sign; the key never leaves.
 ///
 /// # Errors
-/// [`Refusal::AuthorityNameInvalid`]; [`Error::Conflict`] when the name is taken.
+/// [`Refusal::AuthorityNameInvalid`], [`Refusal::AuthorityNameTaken`].
 pub async fn request(app: &App, name: &str, common_name: &str, key_algorithm: KeyAlgorithm, actor: &str, origin: &str) -> Result<Vec<u8>> {
     if !is_name(name) {
         return Err(Refusal::AuthorityNameInvalid.into());
@@ -118,7 +118,7 @@ pub async fn import_certificate(app: &App, import: Import, actor: &str, origin: 
 /// Puts an authority that exists elsewhere to work here, with its private key (PEM, not encrypted). Its CRLs go on after `crl_number`.
 ///
 /// # Errors
-/// [`Refusal::AuthorityNameInvalid`], [`Refusal::AuthorityCertificateRefused`]; [`Error::Conflict`] when the name is taken.
+/// [`Refusal::AuthorityNameInvalid`], [`Refusal::AuthorityCertificateRefused`], [`Refusal::AuthorityNameTaken`].
 pub async fn import_with_key(
     app: &App,
     import: Import,
