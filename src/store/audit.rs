@@ -69,7 +69,7 @@ pub fn update_head_begun(tx: &mut Tx<'_>) -> Result<()> {
 /// until the commit, and who holds it waits for nobody.
 ///
 /// # Errors
-/// None; those of the writing end the transaction ([`write_kept`]).
+/// None; those of the writing end the transaction (`write_kept`).
 pub fn append(tx: &mut Tx<'_>, entry: &Entry, now: Time) -> Result<()> {
     tx.keep_entry(entry.clone(), now);
     Ok(())

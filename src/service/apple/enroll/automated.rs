@@ -91,7 +91,7 @@ impl Known {
 /// Answers a device that asks for its profile with a signed description of itself, and with the token of a sign-in when a person signed in.
 ///
 /// # Errors
-/// Those of [`machine_info::open`] and [`restriction::check`]; [`Refusal::MachineInfoIncomplete`], [`Refusal::DeviceKindUnsupported`],
+/// Those of [`machine_info::open`] and `restriction::check`; [`Refusal::MachineInfoIncomplete`], [`Refusal::DeviceKindUnsupported`],
 /// [`Refusal::EnrollmentNeedsSignIn`], [`Refusal::PersonalDeviceRefused`], [`Refusal::TokenInvalid`], and those of [`begin`].
 pub async fn enroll(app: &App, message: &[u8], token: Option<&str>, origin: &str) -> Result<Answer> {
     recorded(app, origin, "automated", enroll_unrecorded(app, message, token, origin).await).await
