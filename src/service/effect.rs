@@ -48,13 +48,6 @@ pub enum Effect {
         /// As in [`secrets::upsert_secret`].
         source: Option<String>,
     },
-    /// A secret that is not needed any more.
-    Forget {
-        /// The enrolment.
-        enrollment: EnrollmentId,
-        /// What.
-        kind: Kind,
-    },
     /// A secret that is in force now, in the place of another.
     Promote {
         /// The enrolment.
@@ -100,7 +93,6 @@ impl Effect {
                 let entry = Entry::new(&actor, "escrow.keep", format!("enrollment:{enrollment}"), origin).after(&json!({ "kind": kind }));
                 audit::append(tx, &entry, now)
             }
-            Self::Forget { enrollment, kind } => secrets::delete_secret(tx, enrollment, *kind),
             Self::Promote { enrollment, from, to } => {
                 secrets::promote_secret(tx, enrollment, *from, *to, now)?;
                 let entry = Entry::new(&actor, "escrow.promote", format!("enrollment:{enrollment}"), origin);

@@ -1,4 +1,4 @@
-//! The tables as diesel sees them; `migrations/` makes them. A test compares the two.
+//! The tables as diesel sees them; `migrations/` makes them. A test compares the two. One list, as long as there are columns.
 
 diesel::table! {
     meta (key) {

@@ -89,13 +89,16 @@ async fn a_recovery_lock_is_kept_beside_the_old_one_until_the_mac_has_taken_it()
     assert_eq!(reveal(&house, &id, Kind::RecoveryLock).await.unwrap(), second);
     let next = reveal(&house, &id, Kind::NextRecoveryLock).await.unwrap();
     assert_ne!(next, second);
+    // It may be the one in force: it is not thrown away to clear the lock.
+    let clear = || Order::With("set-recovery-lock".into(), [("clear".to_owned(), "yes".to_owned())].into());
+    assert_eq!(order(&house, &mut mac, &id, clear()).await, State::Failed);
+    assert_eq!(reveal(&house, &id, Kind::NextRecoveryLock).await.unwrap(), next);
     // The next try takes the same one.
     mac.settings.recovery_lock = Some(second.clone());
     assert_eq!(order(&house, &mut mac, &id, set()).await, State::Done);
     assert_eq!(reveal(&house, &id, Kind::RecoveryLock).await.unwrap(), next);
 
-    let clear = Order::With("set-recovery-lock".into(), [("clear".to_owned(), "yes".to_owned())].into());
-    assert_eq!(order(&house, &mut mac, &id, clear).await, State::Done);
+    assert_eq!(order(&house, &mut mac, &id, clear()).await, State::Done);
     assert_eq!(mac.settings.recovery_lock, None);
     assert!(matches!(reveal(&house, &id, Kind::RecoveryLock).await, Err(Error::NotFound(_))));
     let found = rows(&house).await;

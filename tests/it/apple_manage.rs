@@ -11,13 +11,15 @@ use muster::domain::device::{Platform, State as DeviceState};
 use muster::ids::{DeviceId, EnrollmentId, ProfileId};
 use muster::service::apple::{self, declarations};
 use muster::service::device::{self, Order};
+use muster::service::pki::authority;
 use muster::service::profile::{self, Draft};
 use muster::service::{Error, compliance};
+use muster::sim::apple::answers::encrypt;
 use muster::sim::http::Client;
 use muster::sim::scep::{Options, Outcome, Server};
 use muster::store::apple::channels::{self, Channel, DEVICE};
 use muster::store::certificates::{self, Search};
-use muster::store::{desired_items, devices, enrollments};
+use muster::store::{audit, desired_items, devices, enrollments};
 use muster::wire::apple::Who;
 use muster::wire::apple::command::{Answer, Cause, Command, Status};
 use muster::wire::apple::ddm::{Declaration, Manifest, Tokens};
@@ -28,6 +30,7 @@ use serde_json::json;
 
 use crate::desired as rows;
 use crate::support::apple_schema::{Target, schema};
+use crate::support::factory::make;
 use crate::support::windows::{House, by};
 
 /// A Mac as far as the command channel sees it.
@@ -429,7 +432,7 @@ async fn secrets_of_payloads_stay_out_of_the_audit_log() {
     let id = profile::apply(app, draft("first-secret"), &by()).await.unwrap().profile.id;
     profile::apply(app, draft("second-secret"), &by()).await.unwrap();
     profile::delete(app, &id, &by()).await.unwrap();
-    let rows = app.store.read(|c| muster::store::audit::list(c, 0, 1000)).await.unwrap();
+    let rows = app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
     let text: String =
         rows.into_iter().filter(|row| row.action.starts_with("profile.")).flat_map(|row| [row.before, row.after]).flatten().collect();
     assert!(text.contains("office") && text.contains("ana"), "{text}");
@@ -478,4 +481,32 @@ fn the_baselines_are_what_apples_schema_knows() {
         }
     }
     assert!(judged >= 21, "{judged}");
+}
+
+/// A recovery key that is for somebody else, no message at all, or a message without a key in it: reported, and not kept.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_key_that_does_not_open_is_not_kept() {
+    let mut mac = Mac::enrolled().await;
+    let app = &mac.house.server.app.clone();
+    let escrow = authority::issuing(app).await.unwrap().service_key(Purpose::Escrow, app.now()).unwrap().certificate.clone();
+    let foreign = make("Somebody else", None, true).certificate.to_der().unwrap();
+    for message in [
+        b"garbage".to_vec(),
+        Vec::new(),
+        encrypt(b"ABCD-EFGH-JKLM", &foreign).unwrap(),
+        encrypt(b"\x00\x01\x02 no key", &escrow).unwrap(),
+        encrypt(&[b'A'; 500], &escrow).unwrap(),
+    ] {
+        mac.security = mac.security.clone().with("FDE_PersonalRecoveryKeyCMS", Data(message));
+        mac.house.server.clock.advance(9 * HOUR);
+        assert!(mac.connect().await.contains(&"SecurityInfo".to_owned()));
+    }
+    assert_eq!(device::secrets(app, &mac.device).await.unwrap(), []);
+    let rows = app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
+    assert_eq!(rows.iter().filter(|row| row.action == "escrow.refuse").count(), 5);
+    // The next good one is.
+    mac.security = mac.security.clone().with("FDE_PersonalRecoveryKeyCMS", Data(encrypt(b"ABCD-EFGH-JKLM", &escrow).unwrap()));
+    mac.house.server.clock.advance(9 * HOUR);
+    mac.connect().await;
+    assert_eq!(device::secrets(app, &mac.device).await.unwrap().len(), 1);
 }

@@ -1,6 +1,7 @@
-//! The server is killed without warning, again and again, while devices enrol and hold sessions. What it has acknowledged is there
+//! The server is killed without warning, again and again, while PCs, Macs and iPhones enrol and call. What it has acknowledged is there
 //! afterwards. It is one test; everything else here is the account that it keeps, and [`prove`] holds the account against the database.
 
+mod apple;
 mod prove;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -35,9 +36,11 @@ use openssl::x509::X509;
 use reqwest::Url;
 use tokio::sync::watch;
 
+use apple::prove_apple;
 use prove::{end_leases, prove, prove_signals};
 
 use crate::cli::muster;
+use crate::support::apple::Push;
 use crate::support::child::{Serving, ports};
 use crate::support::tools;
 use crate::support::windows::{UPN, by, key};
@@ -88,6 +91,8 @@ struct Ledger {
     told: BTreeMap<String, Vec<bool>>,
     /// Enrolments of which the server knows everything.
     known: BTreeSet<String>,
+    /// The certificate of each enrolment of a Mac or an iPhone and the hardware's identifier, oldest first.
+    apples: Vec<(String, String)>,
 }
 
 struct World {
@@ -95,6 +100,8 @@ struct World {
     config: Config,
     roots: Vec<X509>,
     sign_in: SignIn,
+    /// Who wakes Macs and iPhones.
+    push: Push,
     /// Who hears of compliance, once there is a server.
     receiver: Option<Receiver>,
     ledger: Mutex<Ledger>,
@@ -122,11 +129,14 @@ impl World {
             face.listen.set_port(port);
         }
         config.signals.allow_private_receivers = true;
+        let push = Push::start().await;
+        push.configure(&mut config, folder.path());
         let mut world = Self {
             folder,
             config,
             roots: Vec::new(),
             sign_in: SignIn::Jwt(String::new()),
+            push,
             receiver: None,
             ledger: Mutex::default(),
             acknowledged: watch::Sender::new(0),
@@ -142,6 +152,7 @@ impl World {
             let all = muster::domain::assignment::Target::AllDevices;
             profile::assign(&app, &id, muster::domain::assignment::Mode::Include, all, &by()).await.unwrap();
         }
+        world.push.settle_in(&app).await;
         let user = app.store.read(|c| users::find_user_by_upn(c, UPN)).await.unwrap().unwrap();
         let policy = Policy { one_time: false, ..Policy::default() };
         let pass = tap::create(&app, &user.id, policy, None, "cli:test", "local").await.unwrap();
@@ -179,6 +190,7 @@ impl World {
             command.args(["--set", &format!("{name}.listen={}", face.listen)]);
         }
         command.args(["--set", "limits.anonymous_per_second=0", "--set", "workers=2", "--set", "signals.allow_private_receivers=true"]);
+        self.push.command(&mut command, self.folder.path());
         // Certificates by SCEP may renew themselves at any time.
         command.args(["--set", "scep.renewal_percent=100", "--set", "scep.live_certificates=100"]);
         command
@@ -360,6 +372,7 @@ impl World {
         for device in self.youngest(&app).await {
             device::sync(&app, &device, &by()).await.unwrap();
         }
+        self.order_apple(&app, false).await;
         // Sent, and sent again.
         self.receiver().lose_answers(1);
     }
@@ -371,6 +384,10 @@ impl World {
         let mut draft = profile::ready().unwrap().into_iter().find(|(name, _)| name == "scep-device-certificate").unwrap().1;
         draft.document.payloads[0].body.insert("retry-delay".into(), (1 + round).into());
         profile::apply(&app, draft, &by()).await.unwrap();
+        let mut draft = profile::ready().unwrap().into_iter().find(|(name, _)| name == "macos-passcode").unwrap().1;
+        draft.document.payloads[0].body.insert("minLength".into(), (4 + round % 8).into());
+        profile::apply(&app, draft, &by()).await.unwrap();
+        self.order_apple(&app, true).await;
         let end = SystemClock.now().plus(20 * DAY).0;
         app.store
             .write(move |tx| {
@@ -401,6 +418,7 @@ async fn what_was_acknowledged_outlives_fifty_kills() {
 async fn kill(mut random: Random) {
     let world = Arc::new(World::new().await);
     let living: Vec<_> = (0..SLOTS).map(|slot| tokio::spawn(Arc::clone(&world).live(slot))).collect();
+    let apples: Vec<_> = (0..apple::SLOTS).map(|slot| tokio::spawn(Arc::clone(&world).live_apple(slot))).collect();
     let (mut starting, mut early) = (Duration::ZERO, 0);
     for round in 0..KILLS {
         if random.below(6) == 0 {
@@ -432,7 +450,12 @@ async fn kill(mut random: Random) {
     for slot in living {
         devices.extend(slot.await.unwrap());
     }
+    let mut members = Vec::new();
+    for slot in apples {
+        members.extend(slot.await.unwrap());
+    }
     // Everybody gets along with the server that is left.
+    world.gather(&mut members).await;
     for (enrolled, device) in &mut devices {
         assert!(world.session(device, enrolled).await);
     }
@@ -440,10 +463,11 @@ async fn kill(mut random: Random) {
     let app = Arc::new(world.open().await);
     let changes = prove_signals(&world, &app).await;
     prove(&world, &app, &devices).await;
+    let (results, locks) = prove_apple(&world, &app, &members).await;
     let ledger = world.ledger();
     tools::say(&format!(
         "{KILLS} kills and {early} before serving; a start takes {} ms; {} enrolments, {} certificates, {} renewals by SCEP, {} new \
-         identities, {} answers, {changes} changes, {} signals, of which {} came again",
+         identities, {} answers, {changes} changes, {} signals, of which {} came again; {} Macs and iPhones, {results} results, {locks} locks",
         starting.as_millis() / u128::from(KILLS),
         ledger.enrolled.len(),
         ledger.certificates.len(),
@@ -451,9 +475,11 @@ async fn kill(mut random: Random) {
         ledger.identities.len(),
         ledger.answered.len(),
         world.receiver().events().len(),
-        world.receiver().duplicates()
+        world.receiver().duplicates(),
+        ledger.apples.len()
     ));
     assert!(ledger.enrolled.len() >= 4 && ledger.certificates.len() >= 4 && ledger.answered.len() >= 100, "too little happened");
+    assert!(ledger.apples.len() >= 4 && results >= 40 && locks >= 1, "too few Macs and iPhones");
     assert!(changes >= 4 && world.receiver().duplicates() >= 4, "too few signals");
     assert!(ledger.renewals >= 2 && !ledger.identities.is_empty(), "too few renewals");
 }

@@ -1,5 +1,7 @@
 //! Two servers on one database, and one of them is killed in the middle.
 
+mod apple;
+
 use std::collections::BTreeMap;
 use std::process::Command;
 use std::sync::Arc;
@@ -20,6 +22,7 @@ use muster::service::identity::tap;
 use muster::service::pki::authority;
 use muster::service::signals::receiver::{self as receivers, NewReceiver};
 use muster::service::{audit, profile, setup, signals};
+use muster::sim::device::Door;
 use muster::sim::receiver::{Expect, Receiver};
 use muster::sim::windows::Device;
 use muster::sim::windows::enroll::{Machine, SignIn};
@@ -29,6 +32,7 @@ use reqwest::Url;
 use tokio::sync::watch;
 
 use crate::cli::muster;
+use crate::support::apple::Push;
 use crate::support::child::{Serving, ports};
 use crate::support::db;
 use crate::support::windows::{UPN, by, key};
@@ -50,11 +54,13 @@ struct Pair {
     folders: [tempfile::TempDir; 2],
     ports: [[u16; 3]; 2],
     database: String,
+    push: Push,
 }
 
 impl Pair {
-    fn new(database: String) -> Self {
-        let pair = Self { folders: [(); 2].map(|()| tempfile::tempdir().unwrap()), ports: [ports(), ports()], database };
+    async fn new(database: String) -> Self {
+        let push = Push::start().await;
+        let pair = Self { folders: [(); 2].map(|()| tempfile::tempdir().unwrap()), ports: [ports(), ports()], database, push };
         std::fs::create_dir(pair.folders[1].path().join("data")).unwrap();
         let made = pair.command(0).args(["init", "--admin", UPN]).output().unwrap();
         assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
@@ -80,6 +86,7 @@ impl Pair {
         command.args(["--set", &format!("master_key_file={}", master_key.display())]);
         command.args(["--set", &format!("database={}&application_name={}", self.database, Self::name(at))]);
         command.args(["--set", "limits.anonymous_per_second=0", "--set", "workers=2", "--set", "signals.allow_private_receivers=true"]);
+        self.push.command(&mut command, self.folders[at].path());
         // So that what a killed node was sending is not leased for long.
         command.args(["--set", "signals.timeout_seconds=2"]);
         command
@@ -183,7 +190,7 @@ impl Known {
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_signal() {
     let Some(database) = db::postgres_url() else { return };
-    let pair = Arc::new(Pair::new(database));
+    let pair = Arc::new(Pair::new(database).await);
     let app = pair.open().await;
     let roots = X509::stack_from_pem(authority::pem(&authority::root_certificate(&app).await.unwrap()).as_bytes()).unwrap();
     let expect = Expect {
@@ -202,9 +209,11 @@ async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_sig
         let id = profile::apply(&app, draft, &by()).await.unwrap().profile.id;
         profile::assign(&app, &id, Mode::Include, Target::AllDevices, &by()).await.unwrap();
     }
+    pair.push.settle_in(&app).await;
     let user = app.store.read(|c| users::find_user_by_upn(c, UPN)).await.unwrap().unwrap().id;
     let pass = tap::create(&app, &user, Policy { one_time: false, ..Policy::default() }, None, "cli:test", "local").await.unwrap();
     let sign_in = SignIn::Pass { user: UPN.into(), pass: pass.show().to_owned() };
+    let door = Door { roots: roots.clone(), web: Url::parse(&pair.url(0)).unwrap(), user: UPN.into(), pass: pass.show().to_owned() };
     let discovery = Url::parse(&format!("{}/EnrollmentServer/Discovery.svc", pair.url(0))).unwrap();
 
     let first = serve(&pair, 0).await;
@@ -220,8 +229,13 @@ async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_sig
         sim.faults.resend = number == 0;
         enrolled.push(Known::new(&app, sim).await);
     }
+    let mut macs = Vec::new();
+    for number in 0..apple::MACS {
+        macs.push(apple::Mac::enroll(&app, &pair, &door, number).await);
+    }
     let ((done, mut rounds), (end, over)) = (watch::channel(0), watch::channel(false));
     let living: Vec<_> = enrolled.into_iter().map(|known| tokio::spawn(known.live(Arc::clone(&app), done.clone(), over.clone()))).collect();
+    let talking: Vec<_> = macs.into_iter().map(|mac| tokio::spawn(mac.live(Arc::clone(&app), over.clone()))).collect();
     drop(done);
     for _ in 0..KILLS {
         let both = *rounds.borrow();
@@ -237,6 +251,10 @@ async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_sig
     let mut known = Vec::new();
     for task in living {
         known.push(tokio::time::timeout(PATIENCE, task).await.expect("no session hangs").unwrap());
+    }
+    let mut macs = Vec::new();
+    for task in talking {
+        macs.push(tokio::time::timeout(PATIENCE, task).await.expect("no exchange hangs").unwrap());
     }
     let left = async {
         let mut look = tokio::time::interval(Duration::from_millis(100));
@@ -267,6 +285,10 @@ async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_sig
         let now = app.store.read(move |c| compliance::find_verdict(c, &device)).await.unwrap().unwrap().verdict.compliant;
         assert_eq!(flips.last().map(String::as_str), Some(if now { "compliant" } else { "not-compliant" }));
     }
+    for mac in macs {
+        mac.prove(&app).await;
+    }
+    assert_eq!(pair.push.apns.state().complaints, [""; 0]);
     let report = audit::verify(&app, None).await.unwrap();
     assert_eq!(report.broken, None);
 }

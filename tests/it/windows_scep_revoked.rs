@@ -1,7 +1,7 @@
 //! Certificates of simulated Windows devices that an administrator revokes: told of, and replaced.
 
 use muster::clock::{DAY, HOUR, MINUTE};
-use muster::domain::certificate::{CertificateStatus, Purpose, RevocationReason};
+use muster::domain::certificate::{Certificate, CertificateStatus, Purpose, RevocationReason};
 use muster::domain::desired::{Note, State};
 use muster::service::device;
 use muster::service::pki::revoke;
@@ -12,14 +12,28 @@ use crate::support::windows::{House, by};
 use crate::windows_scep::{certificates, live, ordinary};
 use crate::windows_scep_waiting::record;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_revoked_certificate_is_told_of_and_replaced_at_the_next_session() {
+/// A device with a certificate of a profile.
+async fn holding_one() -> (House, Device, Certificate) {
     let house = House::new().await;
-    let app = &house.server.app;
     house.assign(ordinary(&["one"])).await;
     let mut device = house.enroll(1).await;
     device.settle().await.unwrap();
-    let old = live(&house).await.remove(0);
+    let certificate = live(&house).await.remove(0);
+    (house, device, certificate)
+}
+
+/// It has another one made, and does not come back to say that it has it.
+async fn renewing(house: &House, device: &mut Device, first: &Certificate) -> Certificate {
+    house.server.clock.advance(300 * DAY);
+    device.session().await.unwrap();
+    device.work().await;
+    live(house).await.into_iter().find(|c| c.id != first.id).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revoked_certificate_is_told_of_and_replaced_at_the_next_session() {
+    let (house, mut device, old) = holding_one().await;
+    let app = &house.server.app;
     house.server.clock.advance(HOUR);
     revoke::revoke(app, &old.id, RevocationReason::KeyCompromise, "cli:test", "local").await.unwrap();
     let (state, noted) = record(&house).await;
@@ -50,7 +64,7 @@ async fn all_certificates_of_a_user_are_replaced_but_not_on_a_device_that_leaves
     stays.settle().await.unwrap();
     leaves.settle().await.unwrap();
     let ids = house.device_ids().await;
-    let of = |device: &Device, ids: &[muster::ids::DeviceId], all: &[muster::domain::certificate::Certificate]| {
+    let of = |device: &Device, ids: &[muster::ids::DeviceId], all: &[Certificate]| {
         let sha1 =
             openssl::hash::hash(openssl::hash::MessageDigest::sha1(), &device.certificates.values().next().unwrap().identity.certificate);
         let sha1 = hex::encode(sha1.unwrap());
@@ -91,17 +105,9 @@ async fn who_revokes_an_identity_is_told_that_the_device_cannot_be_managed_any_m
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_revokes_a_certificate_revokes_those_that_it_took_the_place_of() {
-    let house = House::new().await;
+    let (house, mut device, first) = holding_one().await;
     let app = &house.server.app;
-    house.assign(ordinary(&["one"])).await;
-    let mut device = house.enroll(1).await;
-    device.settle().await.unwrap();
-    let first = live(&house).await.remove(0);
-    house.server.clock.advance(300 * DAY);
-    // The new certificate is made, and the device does not come back to say that it has it.
-    device.session().await.unwrap();
-    device.work().await;
-    let second = live(&house).await.into_iter().find(|c| c.id != first.id).unwrap();
+    let second = renewing(&house, &mut device, &first).await;
     revoke::revoke(app, &second.id, RevocationReason::KeyCompromise, "cli:test", "local").await.unwrap();
     let all = certificates(&house).await;
     let of = |id| all.iter().find(|c| c.id == id).map(|c| (c.status, c.revocation_reason)).unwrap();
@@ -116,16 +122,9 @@ async fn who_revokes_a_certificate_revokes_those_that_it_took_the_place_of() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_on_hold_keeps_those_before_it_good_for_their_week_only() {
-    let house = House::new().await;
+    let (house, mut device, first) = holding_one().await;
     let app = &house.server.app;
-    house.assign(ordinary(&["one"])).await;
-    let mut device = house.enroll(1).await;
-    device.settle().await.unwrap();
-    let first = live(&house).await.remove(0);
-    house.server.clock.advance(300 * DAY);
-    device.session().await.unwrap();
-    device.work().await;
-    let second = live(&house).await.into_iter().find(|c| c.id != first.id).unwrap();
+    let second = renewing(&house, &mut device, &first).await;
     revoke::revoke(app, &second.id, RevocationReason::CertificateHold, "cli:test", "local").await.unwrap();
     assert_eq!(live(&house).await, [certificates(&house).await.into_iter().find(|c| c.id == first.id).unwrap()]);
     house.server.clock.advance(7 * DAY + MINUTE);
@@ -135,12 +134,8 @@ async fn a_certificate_on_hold_keeps_those_before_it_good_for_their_week_only() 
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_on_hold_is_neither_replaced_nor_renewed() {
-    let house = House::new().await;
+    let (house, mut device, held) = holding_one().await;
     let app = &house.server.app;
-    house.assign(ordinary(&["one"])).await;
-    let mut device = house.enroll(1).await;
-    device.settle().await.unwrap();
-    let held = live(&house).await.remove(0);
     revoke::revoke(app, &held.id, RevocationReason::CertificateHold, "cli:test", "local").await.unwrap();
     // Looked at daily, and then in the last part of its life.
     for _ in 0..3 {

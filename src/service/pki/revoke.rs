@@ -176,19 +176,18 @@ pub fn revoke_live_in(
     now: Time,
 ) -> crate::store::Result<usize> {
     let live = Live { held: reason != RevocationReason::CertificateHold, ..live.clone() };
-    let (mut after, mut entries) = (None, Vec::new());
+    let (mut after, mut count) = (None, 0);
     loop {
         let batch = revoke_batch(tx, &live, after.as_ref(), &which, reason, now)?;
-        entries.extend(batch.revoked.iter().map(|certificate| entry(certificate, reason, actor, origin)));
+        for certificate in &batch.revoked {
+            audit::append(tx, &entry(certificate, reason, actor, origin), now)?;
+        }
+        count += batch.revoked.len();
         match batch.last {
             Some(last) => after = Some(last),
-            None => break,
+            None => return Ok(count),
         }
     }
-    for entry in &entries {
-        audit::append(tx, entry, now)?;
-    }
-    Ok(entries.len())
 }
 
 /// What a batch did.

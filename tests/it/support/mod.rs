@@ -3,6 +3,7 @@
 #![allow(dead_code, reason = "each test module uses its part")]
 
 pub mod ade;
+pub mod apple;
 pub mod apple_schema;
 pub mod ca;
 pub mod child;

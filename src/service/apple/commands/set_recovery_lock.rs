@@ -48,8 +48,10 @@ impl Request for SetRecoveryLock {
                 if current.is_none() {
                     return Ok(Body::Nothing("no recovery lock of the Mac is kept".into()));
                 }
-                let enrollment = turn.known.enrollment.id.clone();
-                turn.effects.push(Effect::Forget { enrollment, kind: Kind::NextRecoveryLock });
+                // It may be the one in force.
+                if turn.secret(Kind::NextRecoveryLock, self.name()).await?.is_some() {
+                    return Ok(Body::Nothing("the Mac was told another password and did not confirm it: set the lock once more first".into()));
+                }
                 String::new()
             } else {
                 // Delivered again, it is the same.
