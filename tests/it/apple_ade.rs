@@ -286,6 +286,22 @@ async fn what_the_service_is_known_to_say_is_understood() {
     }
     let read = sync(&house).await.unwrap();
     assert_eq!(read.named, service.state().changes.len() - 2);
+    // Answers that are none leave everything as it was.
+    let before = listed(&house).await;
+    for body in ["", "<html>", "[]", "{}", "{\"devices\":[{}]}", "{\"cursor\":7}"] {
+        service.state().script.push_back(Say::word("/devices/sync", 200, body));
+        let read = sync(&house).await;
+        assert!(matches!(read, Err(Error::Unavailable(_))), "{body}: {read:?}");
+    }
+    // Of a page that holds nonsense beside devices, the devices are kept.
+    let odd = json!({ "cursor": "sync-1", "more_to_follow": false, "devices": [
+        { "serial_number": "" }, { "serial_number": "a b" }, { "serial_number": "x".repeat(65) },
+        { "serial_number": "C02ODD", "model": "m".repeat(5000), "op_type": "unheard", "unheard": {} },
+    ] });
+    service.state().script.push_back(Say { path: "/devices/sync", status: 200, body: odd.to_string(), header: None });
+    service.state().add(["C02ODD".to_owned()]);
+    assert_eq!(sync(&house).await.unwrap().named, 1);
+    assert_eq!(listed(&house).await.len(), before.len() + 1);
     // A service that promises more for ever, with the same cursor.
     let stuck = json!({ "cursor": "stuck", "more_to_follow": true, "devices": [] }).to_string();
     for _ in 0..3 {

@@ -194,10 +194,8 @@ pub struct Fetch<'a> {
 #[derive(Clone, Debug, Deserialize)]
 pub struct Page {
     /// Where the next one begins.
-    #[serde(default)]
     pub cursor: String,
     /// Whether more can be had at once.
-    #[serde(default)]
     pub more_to_follow: bool,
     /// The devices.
     #[serde(default)]
