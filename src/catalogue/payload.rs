@@ -145,7 +145,7 @@ pub struct PayloadRow {
 }
 
 /// What stands in the place of a secret.
-const HIDDEN: &str = "(secret)";
+pub const HIDDEN: &str = "(secret)";
 
 fn middle() -> i32 {
     50

@@ -58,12 +58,12 @@ pub(super) async fn group(app: &App, text: &str) -> Result<Group> {
 pub(super) async fn profile(app: &App, text: &str, kind: Kind) -> Result<Profile> {
     let (id, name) = (ProfileId::parse(text), text.to_owned());
     let ready = super::profile::ready_name(text)?;
-    let is_ready = ready.is_some();
+    let (is_ready, sealer) = (ready.is_some(), app.sealer());
     let found = app.store.read(move |conn| match (&id, &ready) {
-        (Some(id), _) => profiles::load_profile(conn, id),
+        (Some(id), _) => profiles::load_profile(conn, &sealer, id),
         (None, ready) => {
-            let by_name = profiles::find_profile_by_name(conn, &name)?;
-            let by_ready = || ready.as_ref().map_or(Ok(None), |name| profiles::find_profile_by_name(conn, name));
+            let by_name = profiles::find_profile_by_name(conn, &sealer, &name)?;
+            let by_ready = || ready.as_ref().map_or(Ok(None), |name| profiles::find_profile_by_name(conn, &sealer, name));
             by_name.map_or_else(by_ready, |found| Ok(Some(found)))?.ok_or(store::Error::NotFound)
         }
     });

@@ -31,10 +31,13 @@ pub enum Command {
     },
     #[command(flatten)]
     Known(Known),
-    /// Shows one: whom it is for, and how far the devices have got
+    /// Shows one: what it says, whom it is for, and how far the devices have got
     Show {
         /// Name, id, or name of the ready one
         profile: String,
+        /// With its secrets, which are hidden otherwise; the audit log says who saw them
+        #[arg(long)]
+        secrets: bool,
     },
     /// Makes one, or changes the one of that name, from a TOML or JSON file or a ready one
     Apply {
@@ -57,6 +60,9 @@ pub enum Command {
     Export {
         /// Name, id, or name of the ready one
         profile: String,
+        /// With its secrets, which are hidden otherwise; the audit log says who saw them
+        #[arg(long)]
+        secrets: bool,
     },
     /// Deletes one; devices that have it are told to drop it
     Delete {
@@ -156,7 +162,7 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
     match command {
         Command::List { after, limit } => list(app, kind, after, limit).await,
         Command::Known(known) => known.show(kind),
-        Command::Show { profile } => show(app, &find::profile(app, &profile, kind).await?).await,
+        Command::Show { profile, secrets } => show(app, &find::profile(app, &profile, kind).await?, secrets, &by).await,
         Command::Apply { draft } => {
             if draft.kind != kind {
                 let (is, by) =
@@ -182,7 +188,7 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
             let found = find::profile(app, &to.profile, kind).await?;
             let (mode, target) = to.find(app).await?;
             profile::assign(app, &found.id, mode, target, &by).await?;
-            show(app, &found).await
+            show(app, &found, false, &by).await
         }
         Command::Unassign(to) => {
             let found = find::profile(app, &to.profile, kind).await?;
@@ -195,9 +201,11 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
                 )),
                 other => other,
             })?;
-            show(app, &found).await
+            show(app, &found, false, &by).await
         }
-        Command::Export { profile } => Ok(profile::export(app, &find::profile(app, &profile, kind).await?.id).await?.into()),
+        Command::Export { profile, secrets } => {
+            Ok(profile::export(app, &find::profile(app, &profile, kind).await?.id, secrets, &by).await?.into())
+        }
         Command::Delete { profile } => {
             let found = find::profile(app, &profile, kind).await?;
             profile::delete(app, &found.id, &by).await?;
@@ -210,8 +218,8 @@ async fn list(app: &App, kind: Kind, mut after: String, limit: i64) -> Result<Va
     let mut rows = Vec::new();
     let wanted = usize::try_from(limit).unwrap_or_default();
     loop {
-        let from = after.clone();
-        let page = app.store.read(move |conn| profiles::list_profiles(conn, &from, limit)).await?;
+        let (from, sealer) = (after.clone(), app.sealer());
+        let page = app.store.read(move |conn| profiles::list_profiles(conn, &sealer, &from, limit)).await?;
         let Some(last) = page.last() else { break };
         after.clone_from(&last.display_name);
         let of_kind = page.iter().filter(|profile| profile.kind == kind);
@@ -224,7 +232,8 @@ async fn list(app: &App, kind: Kind, mut after: String, limit: i64) -> Result<Va
     Ok(Value::Array(rows))
 }
 
-async fn show(app: &App, profile: &Profile) -> Result<Value> {
+async fn show(app: &App, profile: &Profile, secrets: bool, by: &By) -> Result<Value> {
+    let profile = profile::read(app, &profile.id, secrets, by).await?;
     let id = profile.id.clone();
     let (assigned, counts) = app
         .store
@@ -242,6 +251,7 @@ async fn show(app: &App, profile: &Profile) -> Result<Value> {
         "platform": profile.platform,
         "version": profile.version,
         "description": profile.document.description,
+        "document": profile.document,
         "assignments": assigned,
         "devices": devices,
     }))

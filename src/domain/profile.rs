@@ -10,6 +10,7 @@ use crate::ids::ProfileId;
 use crate::wire::locuri::LocUri;
 
 mod check;
+mod mask;
 
 pub(super) use check::LIMITS;
 pub use check::Problem;

@@ -134,6 +134,7 @@ refusals! {
     ProfilePlatformUnsupported = "PRF0006", "the catalogue has nothing of this kind for the platform";
     ProfileRuleUnknown = "PRF0007", "the catalogue has no such compliance rule";
     ProfileServiceChallenge = "ENR0033", "the device does not give the challenge back that it was given; open the link or sign in again on the device";
+    ProfileSecretMasked = "PRF0012", "the profile has a mask in the place of a secret; write the secret there, or begin with `muster profile export --secrets`";
     ProfileSettingUnknown = "PRF0008", "the catalogue has no such setting in this scope";
     ProfileTooLarge = "PRF0009", "the profile has too many entries; make two of it";
     ProfileValueRefused = "PRF0010", "a value is not one of those that are allowed";

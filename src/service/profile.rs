@@ -85,38 +85,8 @@ fn check(app: &App, draft: &Draft) -> Result<()> {
 fn shown(profile: &Profile) -> Value {
     json!({
         "display_name": profile.display_name, "kind": profile.kind, "platform": profile.platform, "version": profile.version,
-        "document": redacted(&profile.document),
+        "document": profile.document.masked(catalogue()),
     })
-}
-
-/// A field of a payload with behaviour of its own: profiles that were made elsewhere may hold any secret.
-fn hidden(kind: &str, name: &str, value: &Value) -> Value {
-    match value {
-        Value::String(text) if kind == "mobileconfig" && name == "content" => json!(format!("({} characters)", text.chars().count())),
-        value => value.clone(),
-    }
-}
-
-/// The document without the values of secret settings and payload keys: for the audit log.
-fn redacted(document: &Document) -> Value {
-    let mut document = document.clone();
-    for (name, value) in &mut document.settings {
-        let (id, _) = crate::domain::profile::split_scope(name);
-        if catalogue().setting(id).is_some_and(|row| row.secret) {
-            *value = json!("(secret)");
-        }
-    }
-    // What a custom node means is not known, so neither is whether it is a secret.
-    for custom in &mut document.custom {
-        custom.value = format!("({} characters)", custom.value.chars().count());
-    }
-    for payload in &mut document.payloads {
-        payload.body = match catalogue().payload(&payload.kind) {
-            Some(row) => row.redacted(&payload.body),
-            None => payload.body.iter().map(|(name, value)| (name.clone(), hidden(&payload.kind, name, value))).collect(),
-        };
-    }
-    serde_json::to_value(document).unwrap_or_default()
 }
 
 /// Makes the profile of that name what the draft says: creates it, gives it a new version, or does nothing when it says so already.
@@ -125,12 +95,12 @@ fn redacted(document: &Document) -> Value {
 /// A `PRF` refusal that names the place; [`Error::Conflict`] when a profile of that name is of another kind or platform.
 pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
     check(app, &draft)?;
-    let (by, now, push) = (by.clone(), app.now(), push::wns::enabled(&app.config));
+    let (by, now, push, sealer) = (by.clone(), app.now(), push::wns::enabled(&app.config), app.sealer());
     let applied = app
         .store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            let Some(before) = profiles::find_profile_by_name(tx.conn(), &draft.display_name)? else {
+            let Some(before) = profiles::find_profile_by_name(tx.conn(), &sealer, &draft.display_name)? else {
                 let profile = Profile {
                     id: ProfileId::new(),
                     display_name: draft.display_name.clone(),
@@ -139,7 +109,7 @@ pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
                     version: 1,
                     document: draft.document.clone(),
                 };
-                profiles::insert_profile(tx, &profile, now)?;
+                profiles::insert_profile(tx, &sealer, &profile, now)?;
                 audit::append(tx, &by.entry("profile.create", format!("profile:{}", profile.id)).after(&shown(&profile)), now)?;
                 let changes = diff(&Document::default(), &profile.document);
                 return Ok(Applied { profile, created: true, changes });
@@ -153,7 +123,7 @@ pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
                 return Ok(Applied { profile: before, created: false, changes });
             }
             let mut profile = Profile { document: draft.document.clone(), ..before.clone() };
-            profile.version = profiles::update_profile(tx, &profile, now)?;
+            profile.version = profiles::update_profile(tx, &sealer, &profile, now)?;
             recompute_in(tx, Changed::Profile(&profile.id), push, now)?;
             let entry = by.entry("profile.update", format!("profile:{}", profile.id)).before(&shown(&before)).after(&shown(&profile));
             audit::append(tx, &entry, now)?;
@@ -173,9 +143,9 @@ pub async fn rename(app: &App, id: &ProfileId, display_name: &str, by: &By) -> R
     let (id, name, by, now) = (id.clone(), display_name.to_owned(), by.clone(), app.now());
     app.store
         .write(move |tx| {
-            let before = profiles::load_profile(tx.conn(), &id)?;
+            let before = profiles::find_name(tx.conn(), &id)?.ok_or(crate::store::Error::NotFound)?;
             profiles::update_name(tx, &id, &name, now)?;
-            let entry = by.entry("profile.rename", format!("profile:{id}")).before(&json!(before.display_name)).after(&json!(name));
+            let entry = by.entry("profile.rename", format!("profile:{id}")).before(&json!(before)).after(&json!(name));
             audit::append(tx, &entry, now)
         })
         .await?;
@@ -187,11 +157,11 @@ pub async fn rename(app: &App, id: &ProfileId, display_name: &str, by: &By) -> R
 /// # Errors
 /// [`Error::NotFound`].
 pub async fn delete(app: &App, id: &ProfileId, by: &By) -> Result<()> {
-    let (id, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
+    let (id, by, now, push, sealer) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config), app.sealer());
     app.store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            let before = profiles::load_profile(tx.conn(), &id)?;
+            let before = profiles::load_profile(tx.conn(), &sealer, &id)?;
             profiles::delete_profile(tx, &id)?;
             recompute_in(tx, Changed::Profile(&id), push, now)?;
             audit::append(tx, &by.entry("profile.delete", format!("profile:{id}")).before(&shown(&before)), now)
@@ -213,7 +183,7 @@ pub async fn assign(app: &App, profile: &ProfileId, mode: Mode, target: Target, 
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
             let profile = &assignment.profile_id;
-            profiles::load_profile(tx.conn(), profile)?;
+            profiles::find_name(tx.conn(), profile)?.ok_or(crate::store::Error::NotFound)?;
             let known = assignments::list_assignments(tx.conn(), profile)?;
             if let Some(same) = known.into_iter().find(|a| a.mode == assignment.mode && a.target == assignment.target) {
                 return Ok(same);
@@ -248,13 +218,34 @@ pub async fn unassign(app: &App, profile: &ProfileId, mode: Mode, target: Target
     Ok(())
 }
 
-/// The profile in the form that [`Draft::parse`] reads, as TOML.
+/// The profile's document: with a mask in the place of its secrets, or with them. That somebody reads secrets is in the audit log before
+/// they see them.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn export(app: &App, id: &ProfileId) -> Result<String> {
-    let id = id.clone();
-    let profile = app.store.read(move |conn| profiles::load_profile(conn, &id)).await?;
+pub async fn read(app: &App, id: &ProfileId, secrets: bool, by: &By) -> Result<Profile> {
+    let (id, sealer, now) = (id.clone(), app.sealer(), app.now());
+    if !secrets {
+        let mut profile = app.store.read(move |conn| profiles::load_profile(conn, &sealer, &id)).await?;
+        profile.document = profile.document.masked(catalogue());
+        return Ok(profile);
+    }
+    let by = by.clone();
+    let reading = app.store.write(move |tx| {
+        let profile = profiles::load_profile(tx.conn(), &sealer, &id)?;
+        let entry = by.entry("profile.read_secrets", format!("profile:{id}")).after(&json!({ "version": profile.version }));
+        audit::append(tx, &entry, now)?;
+        Ok(profile)
+    });
+    Ok(reading.await?)
+}
+
+/// The profile in the form that [`Draft::parse`] reads, as TOML. Without its secrets it cannot be applied where it has some.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn export(app: &App, id: &ProfileId, secrets: bool, by: &By) -> Result<String> {
+    let profile = read(app, id, secrets, by).await?;
     let draft = Draft { display_name: profile.display_name, kind: profile.kind, platform: profile.platform, document: profile.document };
     // TOML has no null: through JSON, where absent and null are told apart before they get here.
     toml::to_string_pretty(&draft).map_err(Error::internal)

@@ -49,7 +49,7 @@ impl Known {
         Ok(Self {
             device: devices::load_device(conn, &enrollment.device_id)?,
             user: enrollment.user_id.as_ref().map(|user| users::load_user(conn, user)).transpose()?,
-            items: desired_items::list_for_device(conn, &enrollment.device_id)?,
+            items: desired_items::list_for_device(conn, sealer, &enrollment.device_id)?,
             facts: facts::list_for_device(conn, &enrollment.device_id)?,
             orders: orders.readable,
             corrupt_orders: orders.corrupt,

@@ -8,7 +8,7 @@ use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::compliance::{Person, Policy, State, Verdict};
 use crate::domain::device::{self, Platform};
-use crate::domain::profile::{Document, Kind};
+use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, UserId};
 
 /// A verdict as it is stored.
@@ -115,7 +115,7 @@ pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
 /// # Errors
 /// Only the database's own.
 pub fn list_policies(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Policy>> {
-    let rows: Vec<(String, i64, String, String)> = desired_items::table
+    let rows: Vec<(String, i64, String, Option<String>)> = desired_items::table
         .inner_join(devices::table.on(devices::id.eq(desired_items::device_id)))
         .inner_join(
             profile_versions::table.on(profile_versions::profile_id
@@ -125,16 +125,16 @@ pub fn list_policies(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Policy>> 
         .filter(desired_items::device_id.eq(device.as_str()))
         .filter(desired_items::kind.eq(Kind::Compliance.as_str()))
         .order(desired_items::profile_id)
-        .select((desired_items::profile_id, profile_versions::version, devices::platform, profile_versions::document))
+        .select((desired_items::profile_id, profile_versions::version, devices::platform, profile_versions::rules))
         .load(conn)?;
     rows.into_iter()
-        .map(|(id, version, platform, document)| {
-            let document: Document = serde_json::from_str(&document)?;
+        .map(|(id, version, platform, rules)| {
+            let rules = rules.ok_or_else(|| Error::corrupt("profile_versions.rules"))?;
             Ok(Policy {
                 id,
                 version,
                 platform: Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?,
-                content: document.compliance.ok_or_else(|| Error::corrupt("profile_versions.document"))?,
+                content: serde_json::from_str(&rules)?,
             })
         })
         .collect()

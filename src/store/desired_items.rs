@@ -4,13 +4,15 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
 use super::dialect::each_backend;
+use super::profiles::{self as documents, Stored};
 use super::schema::{desired_items, profile_versions, profiles};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::assignment::Mode;
 use crate::domain::desired::{Detail, Item, Loaded, State};
-use crate::domain::profile::{Document, Kind};
+use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, GroupId, ProfileId, UserId};
+use crate::secret::Sealer;
 
 /// What a recomputation looks at. Everything outside keeps its rows.
 #[derive(Clone, Copy)]
@@ -274,18 +276,14 @@ impl TryFrom<Row> for Item {
     }
 }
 
-fn document(text: Option<String>) -> Result<Option<Document>> {
-    text.map(|text| serde_json::from_str(&text).map_err(Error::from)).transpose()
-}
-
 /// A row with the wanted document, the given document and the profile's name.
-type Joined = (Row, Option<String>, Option<String>, Option<String>);
+type Joined = (Row, Option<Stored>, Option<Stored>, Option<String>);
 
 /// The device's items with the documents that they name, in the order in which the profiles were created.
 ///
 /// # Errors
-/// Only the database's own.
-pub fn list_for_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Loaded>> {
+/// Only the database's own, and what does not open.
+pub fn list_for_device(conn: &mut Conn, sealer: &Sealer, device: &DeviceId) -> Result<Vec<Loaded>> {
     let (wanted, given) = diesel::alias!(profile_versions as wanted, profile_versions as given);
     let rows: Vec<Joined> = desired_items::table
         .left_join(
@@ -306,8 +304,8 @@ pub fn list_for_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Loaded>
         .order(desired_items::profile_id)
         .select((
             Row::as_select(),
-            wanted.field(profile_versions::document).nullable(),
-            given.field(profile_versions::document).nullable(),
+            wanted.fields((profile_versions::sealed_document, profile_versions::rules)).nullable(),
+            given.fields((profile_versions::sealed_document, profile_versions::rules)).nullable(),
             profiles::display_name.nullable(),
         ))
         .load(conn)?;
@@ -315,7 +313,28 @@ pub fn list_for_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<Loaded>
         .map(|(row, wanted, given, name)| {
             let item = Item::try_from(row)?;
             let name = name.unwrap_or_else(|| item.profile_id.to_string());
+            let document = |stored: Option<Stored>| stored.map(|stored| documents::open(sealer, &stored)).transpose();
             Ok(Loaded { item, name, desired: document(wanted)?, applied: document(given)? })
+        })
+        .collect()
+}
+
+/// The device's items with the names of their profiles, in the same order.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_items(conn: &mut Conn, device: &DeviceId) -> Result<Vec<(Item, String)>> {
+    let rows: Vec<(Row, Option<String>)> = desired_items::table
+        .left_join(profiles::table.on(profiles::id.eq(desired_items::profile_id)))
+        .filter(desired_items::device_id.eq(device.as_str()))
+        .order(desired_items::profile_id)
+        .select((Row::as_select(), profiles::display_name.nullable()))
+        .load(conn)?;
+    rows.into_iter()
+        .map(|(row, name)| {
+            let item = Item::try_from(row)?;
+            let name = name.unwrap_or_else(|| item.profile_id.to_string());
+            Ok((item, name))
         })
         .collect()
 }

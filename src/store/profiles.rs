@@ -1,13 +1,15 @@
-//! Profiles and their versions.
+//! Profiles and their versions. The documents are sealed: they may hold secrets.
 
 use diesel::prelude::*;
 
 use super::schema::{desired_items, profile_versions, profiles};
+use super::sealed::PROFILE_DOCUMENT;
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::device::Platform;
 use crate::domain::profile::{Document, Kind, Profile};
 use crate::ids::ProfileId;
+use crate::secret::Sealer;
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = profiles)]
@@ -17,30 +19,40 @@ struct Row {
     kind: String,
     platform: String,
     version: i64,
-    document: String,
 }
 
-impl TryFrom<Row> for Profile {
-    type Error = Error;
+/// A version's document as it is stored: the sealed bytes, and the rules of a compliance policy.
+pub(super) type Stored = (Vec<u8>, Option<String>);
 
-    fn try_from(row: Row) -> Result<Self> {
-        Ok(Self {
-            id: ProfileId::from_store(row.id),
-            display_name: row.display_name,
-            kind: Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("profiles.kind"))?,
-            platform: Platform::parse(&row.platform).ok_or_else(|| Error::corrupt("profiles.platform"))?,
-            version: row.version,
-            document: serde_json::from_str(&row.document)?,
-        })
-    }
+fn opened(sealer: &Sealer, (row, stored): (Row, Stored)) -> Result<Profile> {
+    Ok(Profile {
+        id: ProfileId::from_store(row.id),
+        display_name: row.display_name,
+        kind: Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("profiles.kind"))?,
+        platform: Platform::parse(&row.platform).ok_or_else(|| Error::corrupt("profiles.platform"))?,
+        version: row.version,
+        document: open(sealer, &stored)?,
+    })
+}
+
+/// Opens a document.
+pub(super) fn open(sealer: &Sealer, (sealed, rules): &Stored) -> Result<Document> {
+    let mut document: Document = serde_json::from_slice(sealer.open(PROFILE_DOCUMENT, sealed)?.expose())?;
+    document.compliance = rules.as_deref().map(serde_json::from_str).transpose()?;
+    Ok(document)
+}
+
+fn seal(sealer: &Sealer, document: &Document) -> Result<Stored> {
+    let rules = document.compliance.as_ref().map(serde_json::to_string).transpose()?;
+    let plain = zeroize::Zeroizing::new(serde_json::to_vec(&Document { compliance: None, ..document.clone() })?);
+    Ok((sealer.seal(PROFILE_DOCUMENT, &plain)?, rules))
 }
 
 /// Inserts a profile and its first version.
 ///
 /// # Errors
 /// [`Error::Conflict`] when the name is taken.
-pub fn insert_profile(tx: &mut Tx<'_>, profile: &Profile, now: Time) -> Result<()> {
-    let document = serde_json::to_string(&profile.document)?;
+pub fn insert_profile(tx: &mut Tx<'_>, sealer: &Sealer, profile: &Profile, now: Time) -> Result<()> {
     diesel::insert_into(profiles::table)
         .values((
             profiles::id.eq(profile.id.as_str()),
@@ -48,12 +60,11 @@ pub fn insert_profile(tx: &mut Tx<'_>, profile: &Profile, now: Time) -> Result<(
             profiles::kind.eq(profile.kind.as_str()),
             profiles::platform.eq(profile.platform.as_str()),
             profiles::version.eq(profile.version),
-            profiles::document.eq(&document),
             profiles::created_at.eq(now.0),
             profiles::updated_at.eq(now.0),
         ))
         .execute(tx.conn())?;
-    insert_version(tx, &profile.id, profile.version, &document)
+    insert_version(tx, sealer, &profile.id, profile.version, &profile.document)
 }
 
 /// Stores name and document as the version after `profile.version` and returns its number; the older versions stay as long as a device
@@ -61,21 +72,15 @@ pub fn insert_profile(tx: &mut Tx<'_>, profile: &Profile, now: Time) -> Result<(
 ///
 /// # Errors
 /// [`Error::Conflict`] when somebody else changed the profile first, or the name is taken.
-pub fn update_profile(tx: &mut Tx<'_>, profile: &Profile, now: Time) -> Result<i64> {
-    let document = serde_json::to_string(&profile.document)?;
+pub fn update_profile(tx: &mut Tx<'_>, sealer: &Sealer, profile: &Profile, now: Time) -> Result<i64> {
     let version = profile.version.saturating_add(1);
     let changed = diesel::update(profiles::table.find(profile.id.as_str()).filter(profiles::version.eq(profile.version)))
-        .set((
-            profiles::display_name.eq(&profile.display_name),
-            profiles::version.eq(version),
-            profiles::document.eq(&document),
-            profiles::updated_at.eq(now.0),
-        ))
+        .set((profiles::display_name.eq(&profile.display_name), profiles::version.eq(version), profiles::updated_at.eq(now.0)))
         .execute(tx.conn())?;
     if changed == 0 {
         return Err(Error::Conflict("the profile was changed in the meantime".into()));
     }
-    insert_version(tx, &profile.id, version, &document)?;
+    insert_version(tx, sealer, &profile.id, version, &profile.document)?;
     Ok(version)
 }
 
@@ -90,12 +95,15 @@ pub fn update_name(tx: &mut Tx<'_>, id: &ProfileId, display_name: &str, now: Tim
     if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
-fn insert_version(tx: &mut Tx<'_>, id: &ProfileId, version: i64, document: &str) -> Result<()> {
+fn insert_version(tx: &mut Tx<'_>, sealer: &Sealer, id: &ProfileId, version: i64, document: &Document) -> Result<()> {
+    let (sealed, rules) = seal(sealer, document)?;
     diesel::insert_into(profile_versions::table)
         .values((
+            profile_versions::id.eq(format!("{id}/{version}")),
             profile_versions::profile_id.eq(id.as_str()),
             profile_versions::version.eq(version),
-            profile_versions::document.eq(document),
+            profile_versions::sealed_document.eq(sealed),
+            profile_versions::rules.eq(rules),
         ))
         .execute(tx.conn())?;
     Ok(())
@@ -126,50 +134,57 @@ pub fn purge_versions(tx: &mut Tx<'_>, limit: i64) -> Result<usize> {
         .filter(diesel::dsl::not(diesel::dsl::exists(current)))
         .filter(diesel::dsl::not(diesel::dsl::exists(on_devices)))
         .limit(limit)
-        .select((profile_versions::profile_id, profile_versions::version));
-    let keys: Vec<(String, i64)> = stale.load(tx.conn())?;
-    for (id, version) in &keys {
-        diesel::delete(profile_versions::table.find((id, version))).execute(tx.conn())?;
+        .select(profile_versions::id);
+    let keys: Vec<String> = stale.load(tx.conn())?;
+    for id in &keys {
+        diesel::delete(profile_versions::table.find(id)).execute(tx.conn())?;
     }
     Ok(keys.len())
+}
+
+/// Profiles beside the document of their present version.
+macro_rules! joined {
+    () => {
+        profiles::table
+            .inner_join(
+                profile_versions::table
+                    .on(profile_versions::profile_id.eq(profiles::id).and(profile_versions::version.eq(profiles::version))),
+            )
+            .select((Row::as_select(), (profile_versions::sealed_document, profile_versions::rules)))
+    };
 }
 
 /// The profile, which must exist.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn load_profile(conn: &mut Conn, id: &ProfileId) -> Result<Profile> {
-    profiles::table.find(id.as_str()).select(Row::as_select()).first(conn)?.try_into()
+pub fn load_profile(conn: &mut Conn, sealer: &Sealer, id: &ProfileId) -> Result<Profile> {
+    opened(sealer, joined!().filter(profiles::id.eq(id.as_str())).first(conn)?)
+}
+
+/// The profile's name, if it exists.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_name(conn: &mut Conn, id: &ProfileId) -> Result<Option<String>> {
+    Ok(profiles::table.find(id.as_str()).select(profiles::display_name).first(conn).optional()?)
 }
 
 /// The profile of that name.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_profile_by_name(conn: &mut Conn, name: &str) -> Result<Option<Profile>> {
-    let row = profiles::table.filter(profiles::display_name.eq(name)).select(Row::as_select()).first(conn).optional()?;
-    row.map(Profile::try_from).transpose()
+pub fn find_profile_by_name(conn: &mut Conn, sealer: &Sealer, name: &str) -> Result<Option<Profile>> {
+    let row = joined!().filter(profiles::display_name.eq(name)).first(conn).optional()?;
+    row.map(|row| opened(sealer, row)).transpose()
 }
 
 /// A page of profiles by name, after `after`.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_profiles(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<Profile>> {
-    let rows: Vec<Row> = profiles::table
-        .filter(profiles::display_name.gt(after))
-        .order(profiles::display_name)
-        .limit(limit)
-        .select(Row::as_select())
-        .load(conn)?;
-    rows.into_iter().map(Profile::try_from).collect()
-}
-
-/// A version's document, which must exist.
-///
-/// # Errors
-/// [`Error::NotFound`].
-pub fn load_document(conn: &mut Conn, id: &ProfileId, version: i64) -> Result<Document> {
-    let text: String = profile_versions::table.find((id.as_str(), version)).select(profile_versions::document).first(conn)?;
-    Ok(serde_json::from_str(&text)?)
+pub fn list_profiles(conn: &mut Conn, sealer: &Sealer, after: &str, limit: i64) -> Result<Vec<Profile>> {
+    let rows: Vec<(Row, Stored)> =
+        joined!().filter(profiles::display_name.gt(after)).order(profiles::display_name).limit(limit).load(conn)?;
+    rows.into_iter().map(|row| opened(sealer, row)).collect()
 }

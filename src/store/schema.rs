@@ -233,17 +233,18 @@ diesel::table! {
         kind -> Text,
         platform -> Text,
         version -> BigInt,
-        document -> Text,
         created_at -> BigInt,
         updated_at -> BigInt,
     }
 }
 
 diesel::table! {
-    profile_versions (profile_id, version) {
+    profile_versions (id) {
+        id -> Text,
         profile_id -> Text,
         version -> BigInt,
-        document -> Text,
+        sealed_document -> Binary,
+        rules -> Nullable<Text>,
     }
 }
 

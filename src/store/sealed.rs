@@ -40,6 +40,8 @@ pub const SESSION_STATE: &str = "dm_sessions.sealed_state";
 pub const COMMAND_PAYLOAD: &str = "commands.sealed_payload";
 /// Purpose of what devices said to orders, sealed.
 pub const COMMAND_RESULT: &str = "commands.sealed_result";
+/// Purpose of the sealed documents of profiles.
+pub const PROFILE_DOCUMENT: &str = "profile_versions.sealed_document";
 /// The value in `meta` that shows whether a master key belongs to this database.
 pub const CANARY: &str = "sealed.canary";
 /// The key that marks the head of the audit log.
@@ -81,6 +83,7 @@ pub const COLUMNS: &[Column] = &[
     Column { table: "dm_sessions", key: "enrollment_id", column: "sealed_response", purpose: SESSION_RESPONSE },
     Column { table: "dm_sessions", key: "enrollment_id", column: "sealed_state", purpose: SESSION_STATE },
     Column { table: "enrollments", key: "id", column: "sealed_md5", purpose: ENROLLMENT_MD5 },
+    Column { table: "profile_versions", key: "id", column: "sealed_document", purpose: PROFILE_DOCUMENT },
     Column { table: "receivers", key: "id", column: "sealed_authorization", purpose: RECEIVER_AUTHORIZATION },
     Column { table: "service_keys", key: "id", column: "sealed_key", purpose: SERVICE_KEY },
     Column { table: "signing_keys", key: "kid", column: "sealed_key", purpose: SIGNING_KEY },

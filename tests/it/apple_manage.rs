@@ -181,8 +181,8 @@ impl Mac {
 
     async fn states(&self) -> BTreeMap<ProfileId, State> {
         let device = self.device.clone();
-        let items = self.house.server.app.store.read(move |c| desired_items::list_for_device(c, &device)).await.unwrap();
-        items.into_iter().map(|loaded| (loaded.item.profile_id, loaded.item.state)).collect()
+        let items = self.house.server.app.store.read(move |c| desired_items::list_items(c, &device)).await.unwrap();
+        items.into_iter().map(|(item, _)| (item.profile_id, item.state)).collect()
     }
 
     async fn live(&self) -> usize {

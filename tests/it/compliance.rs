@@ -20,7 +20,7 @@ use muster::store::outbox::{self, Lease};
 use muster::store::{Error, Store, assignments, audit, compliance, desired_items, devices, enrollments, facts, profiles, receivers, users};
 
 use crate::both_backends;
-use crate::desired::{device, enrollment, profile, user};
+use crate::desired::{device, enrollment, profile, sealer, user};
 use crate::support::db;
 use crate::support::server::Server;
 
@@ -68,7 +68,7 @@ async fn organisation_at(store: &Store, grace_hours: u32, start: Time) -> Device
             users::insert_user(tx, &owner, start)?;
             devices::insert_device(tx, &pc, start)?;
             enrollments::insert_enrollment(tx, &enrollment(&pc, start))?;
-            profiles::insert_profile(tx, &policy, start)?;
+            profiles::insert_profile(tx, &sealer(), &policy, start)?;
             let all = Assignment { id: AssignmentId::new(), profile_id: policy.id.clone(), mode: Mode::Include, target: Target::AllUsers };
             assignments::insert_assignment(tx, &all, start)?;
             desired_items::recompute_device(tx, &pc.id, start)
@@ -153,7 +153,7 @@ both_backends! {
                 }
                 _ => {
                     compliance::update_due(tx, &id, now.plus(DAY))?;
-                    let policy = profiles::find_profile_by_name(tx.conn(), "policy")?.unwrap();
+                    let policy = profiles::find_profile_by_name(tx.conn(), &sealer(), "policy")?.unwrap();
                     profiles::delete_profile(tx, &policy.id)?;
                     desired_items::recompute_profile(tx, &policy.id, now)
                 }
@@ -215,7 +215,7 @@ both_backends! {
         report(&store, &pc, Some(tpm(None, START)), START).await;
         let now = START.plus(HOUR);
         store.write(move |tx| {
-            let policy = profiles::find_profile_by_name(tx.conn(), "policy")?.unwrap();
+            let policy = profiles::find_profile_by_name(tx.conn(), &sealer(), "policy")?.unwrap();
             profiles::delete_profile(tx, &policy.id)?;
             desired_items::recompute_profile(tx, &policy.id, now)
         }).await.unwrap();

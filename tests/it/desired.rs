@@ -1,6 +1,7 @@
 //! Which device should have what: the set-wise recomputation against a model that looks at one device after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use diesel::RunQueryDsl as _;
 use muster::clock::Time;
@@ -12,6 +13,7 @@ use muster::domain::group::{Group, Member};
 use muster::domain::profile::{Document, Kind, Profile};
 use muster::domain::user::{Role, User};
 use muster::ids::{AssignmentId, DeviceId, EnrollmentId, GroupId, ProfileId, UserId};
+use muster::secret::Sealer;
 use muster::store::{Conn, Error, Store, Tx, assignments, desired_items, devices, enrollments, groups, profiles, users};
 
 use crate::both_backends;
@@ -76,6 +78,12 @@ pub fn user(upn: &str) -> User {
         role: Role::User,
         enabled: true,
     }
+}
+
+/// One sealer for all: what one transaction sealed another opens.
+pub fn sealer() -> Arc<Sealer> {
+    static SEALER: std::sync::OnceLock<Arc<Sealer>> = std::sync::OnceLock::new();
+    Arc::clone(SEALER.get_or_init(|| Arc::new(Sealer::generate().unwrap())))
 }
 
 pub fn profile(name: &str, kind: Kind, platform: Platform, document: Document) -> Profile {
@@ -162,7 +170,7 @@ impl World {
             groups::insert_member(tx, group, member, now)?;
         }
         for one in &self.profiles {
-            profiles::insert_profile(tx, one, now)?;
+            profiles::insert_profile(tx, &sealer(), one, now)?;
         }
         for one in &self.assignments {
             assignments::insert_assignment(tx, one, now)?;
@@ -272,7 +280,7 @@ both_backends! {
                     let before = world.profiles[at].clone();
                     world.profiles[at].version += 1;
                     store.write(move |tx| {
-                        profiles::update_profile(tx, &before, now)?;
+                        profiles::update_profile(tx, &sealer(), &before, now)?;
                         desired_items::recompute_profile(tx, &before.id, now)
                     }).await.unwrap();
                 }
@@ -306,7 +314,7 @@ both_backends! {
             }
             groups::insert_group(tx, &g, Time(1))?;
             groups::insert_member(tx, &g.id, &Member::Device(h.id.clone()), Time(1))?;
-            profiles::insert_profile(tx, &p, Time(1))?;
+            profiles::insert_profile(tx, &sealer(), &p, Time(1))?;
             assignments::insert_assignment(tx, &a, Time(1))?;
             desired_items::recompute_profile(tx, &p.id, Time(5))
         }).await.unwrap();
@@ -326,19 +334,19 @@ both_backends! {
         // It was sent: it has to be taken away, and the row goes with the removal.
         let (p, h, g) = (given.id.clone(), here.id.clone(), group.id.clone());
         store.write(move |tx| {
-            let mut item = desired_items::list_for_device(tx.conn(), &h)?.remove(0).item;
+            let mut item = desired_items::list_items(tx.conn(), &h)?.remove(0).0;
             let record = muster::domain::desired::Record::wanted("hash".into(), Time(7));
             item.detail.records.insert("setting:x@device".into(), record);
             item.state = State::Sent;
             desired_items::update_item(tx, &item, Time(8))?;
             profiles::delete_profile(tx, &p)?;
             desired_items::recompute_profile(tx, &p, Time(9))?;
-            let removal = desired_items::list_for_device(tx.conn(), &h)?.remove(0);
-            assert_eq!((removal.item.state, removal.item.desired_version, removal.item.due_at), (State::Removing, None, Some(Time(9))));
+            let removal = desired_items::list_items(tx.conn(), &h)?.remove(0).0;
+            assert_eq!((removal.state, removal.desired_version, removal.due_at), (State::Removing, None, Some(Time(9))));
             // Progress of a session that still believed in the old version is refused.
             assert!(matches!(desired_items::update_item(tx, &item, Time(10)), Err(Error::Conflict(_))));
             desired_items::delete_item(tx, &h, &p)?;
-            assert!(desired_items::list_for_device(tx.conn(), &h)?.is_empty());
+            assert!(desired_items::list_items(tx.conn(), &h)?.is_empty());
             groups::delete_group(tx, &g)
         }).await.unwrap();
     }

@@ -35,6 +35,7 @@ mod locks_pki;
 mod nodes;
 mod pages;
 mod pki;
+mod profile_secrets;
 mod refusals;
 mod scep;
 mod signals;

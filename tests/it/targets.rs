@@ -13,7 +13,7 @@ use muster::store::targets::{Turn, take_turn};
 use muster::store::{assignments, desired_items, devices, groups, profiles, users};
 
 use crate::both_backends;
-use crate::desired::{device, profile, user};
+use crate::desired::{device, profile, sealer, user};
 
 const NOW: Time = Time(1_790_000_000_000);
 /// How long the first transaction stays open after its recomputation, unless the second one is done before.
@@ -32,7 +32,7 @@ both_backends! {
         store.write(move |tx| {
             users::insert_user(tx, &user_row, NOW)?;
             groups::insert_group(tx, &group_row, NOW)?;
-            rows.iter().try_for_each(|row| profiles::insert_profile(tx, row, NOW))?;
+            rows.iter().try_for_each(|row| profiles::insert_profile(tx, &sealer(), row, NOW))?;
             let target = Target::Group(group_row.id.clone());
             let to_group = Assignment { id: AssignmentId::new(), profile_id: rows[1].id.clone(), mode: Mode::Include, target };
             assignments::insert_assignment(tx, &to_group, NOW)
@@ -80,7 +80,7 @@ both_backends! {
         let to_all = Assignment { id: AssignmentId::new(), profile_id: all.id.clone(), mode: Mode::Include, target: Target::AllDevices };
         let wanted = all.id.clone();
         store.write(move |tx| {
-            profiles::insert_profile(tx, &all, NOW)?;
+            profiles::insert_profile(tx, &sealer(), &all, NOW)?;
             devices::insert_device(tx, &pc, NOW)?;
             assignments::insert_assignment(tx, &to_all, NOW)
         }).await.unwrap();

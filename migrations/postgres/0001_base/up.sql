@@ -245,18 +245,22 @@ CREATE TABLE profiles (
     kind TEXT NOT NULL,
     platform TEXT NOT NULL,
     version BIGINT NOT NULL,
-    document TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
 
 -- What a device was given stays known until the device no longer has it.
 CREATE TABLE profile_versions (
+    -- `profile/version`.
+    id TEXT NOT NULL PRIMARY KEY,
     profile_id TEXT NOT NULL,
     version BIGINT NOT NULL,
-    document TEXT NOT NULL,
-    PRIMARY KEY (profile_id, version)
+    -- The document without the rules of a compliance policy.
+    sealed_document BYTEA NOT NULL,
+    -- These rules as JSON: no secrets, and needed wherever a device is judged.
+    rules TEXT
 );
+CREATE UNIQUE INDEX profile_versions_by_profile ON profile_versions (profile_id, version);
 
 CREATE TABLE assignments (
     id TEXT NOT NULL PRIMARY KEY,

@@ -46,6 +46,9 @@ impl Document {
             ("custom", self.custom.len(), MAX_CUSTOM),
             ("payloads", self.payloads.len(), MAX_PAYLOADS),
         ];
+        if let Some(at) = self.find_mask() {
+            return Err(problem(Refusal::ProfileSecretMasked, &at, "the secret's own value is needed"));
+        }
         for (at, count, most) in counts {
             if count > most {
                 return Err(problem(Refusal::ProfileTooLarge, at, format!("{count}, at most {most}")));

@@ -142,7 +142,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let same_hardware = devices::list_same_hardware(conn, device.platform, device.hardware_id.as_deref(), None, 100)?;
             let others = same_hardware.into_iter().filter(|other| other.id != device.id && other.state != device::State::Retired);
             let same_hardware_as = others.map(|other| other.id).collect();
-            let items = desired_items::list_for_device(conn, &id)?;
+            let items = desired_items::list_items(conn, &id)?;
             let verdict = compliance::find_verdict(conn, &id)?.map(|stored| stored.verdict);
             let facts = facts::list_for_device(conn, &id)?;
             let mut reasons = Vec::new();
@@ -153,11 +153,11 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             for policy in verdict.iter().flat_map(|verdict| &verdict.policies) {
                 if !names.contains_key(&policy.policy) {
                     // Also of a policy that is not for the device any more; a deleted one has no name.
-                    let found = match ProfileId::parse(&policy.policy).map(|id| profiles::load_profile(conn, &id)) {
-                        Some(Ok(profile)) => profile.display_name,
-                        Some(Err(store::Error::NotFound)) | None => format!("a policy that was deleted ({})", policy.policy),
-                        Some(Err(other)) => return Err(other),
+                    let found = match ProfileId::parse(&policy.policy) {
+                        Some(id) => profiles::find_name(conn, &id)?,
+                        None => None,
                     };
+                    let found = found.unwrap_or_else(|| format!("a policy that was deleted ({})", policy.policy));
                     names.insert(policy.policy.clone(), found);
                 }
             }
@@ -183,15 +183,15 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             }
             let profiles = items
                 .into_iter()
-                .map(|loaded| ProfileState {
-                    id: loaded.item.profile_id,
-                    name: loaded.name,
-                    kind: loaded.item.kind,
-                    desired_version: loaded.item.desired_version,
-                    applied_version: loaded.item.applied_version,
-                    state: loaded.item.state,
-                    due_at: loaded.item.due_at,
-                    records: loaded.item.detail.records,
+                .map(|(item, name)| ProfileState {
+                    id: item.profile_id,
+                    name,
+                    kind: item.kind,
+                    desired_version: item.desired_version,
+                    applied_version: item.applied_version,
+                    state: item.state,
+                    due_at: item.due_at,
+                    records: item.detail.records,
                 })
                 .collect();
             Ok(Explanation {

@@ -30,7 +30,7 @@ use crate::domain::authority::{Kind, Status};
 use crate::domain::certificate::{Certificate, Grant, Purpose};
 use crate::domain::scep::{Reason, State, Transaction};
 use crate::ids::TenantId;
-use crate::secret::Secret;
+use crate::secret::{Sealer, Secret};
 use crate::service::{Error, Result};
 use crate::store::{self, Store, Tx, audit, scep};
 use crate::wire::cms::degenerate;
@@ -150,6 +150,7 @@ struct Desk {
     /// The registration keys: the newest first; older ones read what was sealed for them until they end.
     keys: Vec<Arc<ServiceKey>>,
     challenge_key: Secret,
+    sealer: Arc<Sealer>,
     rules: Rules,
     origin: String,
 }
@@ -215,6 +216,7 @@ impl Desk {
         let rules = Rules { allow_sha1: scep.allow_sha1, allow_3des: scep.allow_3des, now, skew, may_refresh };
         Ok(Self {
             store: app.store.clone(),
+            sealer: app.sealer(),
             config: Arc::clone(&app.config),
             tenant: app.tenant.clone(),
             authority,

@@ -111,8 +111,8 @@ impl House {
     }
 
     pub async fn items(&self, device: &DeviceId) -> Vec<Loaded> {
-        let device = device.clone();
-        self.server.app.store.read(move |c| desired_items::list_for_device(c, &device)).await.unwrap()
+        let (device, sealer) = (device.clone(), self.server.app.sealer());
+        self.server.app.store.read(move |c| desired_items::list_for_device(c, &sealer, &device)).await.unwrap()
     }
 }
 

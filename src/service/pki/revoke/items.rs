@@ -21,7 +21,7 @@ pub(super) fn tell(tx: &mut Tx<'_>, device: &DeviceId, revoked: &[&Certificate],
     {
         return Ok(());
     }
-    let before: Vec<_> = desired_items::list_for_device(tx.conn(), device)?.into_iter().map(|loaded| loaded.item).collect();
+    let before: Vec<_> = desired_items::list_items(tx.conn(), device)?.into_iter().map(|(item, _)| item).collect();
     let mut items = before.clone();
     // How long a look at what is verified takes does not matter here.
     let timing = Timing::hours(1);

@@ -11,6 +11,7 @@ use crate::domain::authority::Status;
 use crate::domain::certificate::{Certificate, CertificateStatus, Grant, Purpose};
 use crate::domain::scep::{Challenge, Reason, State, Transaction, compare};
 use crate::ids::{AuthorityId, CertificateId};
+use crate::secret::Sealer;
 use crate::service;
 use crate::service::pki::authorize::scep_challenge;
 use crate::store::{self, Conn, Tx, certificates, crls, scep};
@@ -134,7 +135,9 @@ fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> service::
     }
     let transaction_id = &incoming.echo.transaction_id;
     let signer = (enrolment.renewal || !enrolment.own_key).then(|| hex::encode(sha256(&incoming.echo.signer)));
-    let known = desk.store.read_here(|c| read_known(c, authority, transaction_id, challenge_id.as_deref(), signer.as_deref(), now))?;
+    let known = desk
+        .store
+        .read_here(|c| read_known(c, &desk.sealer, authority, transaction_id, challenge_id.as_deref(), signer.as_deref(), now))?;
     let request_hash = hex::encode(sha256(&enrolment.der));
     // Step 8: the same request under the same name is answered as before; another request may not use the name.
     let replaces = known.transaction.is_some();
@@ -194,6 +197,7 @@ fn decide_enrolment(incoming: &Incoming<'_>, enrolment: &Enrolment) -> service::
 
 fn read_known(
     c: &mut Conn,
+    sealer: &Sealer,
     authority: &AuthorityId,
     transaction_id: &str,
     challenge_id: Option<&str>,
@@ -214,7 +218,7 @@ fn read_known(
         None => Ok(()),
     };
     let signer = match signer {
-        Some(sha256) => find_signer(c, authority, sha256, now)?,
+        Some(sha256) => find_signer(c, sealer, authority, sha256, now)?,
         None => None,
     };
     Ok(Known { transaction, answered, challenge, holder, signer })
@@ -222,7 +226,7 @@ fn read_known(
 
 /// The certificate of that thumbprint, if it is one that may speak for its holder: of this authority, in its time, not revoked,
 /// delivered by enrolment.
-fn find_signer(c: &mut Conn, authority: &AuthorityId, sha256: &str, now: Time) -> store::Result<Option<Signer>> {
+fn find_signer(c: &mut Conn, sealer: &Sealer, authority: &AuthorityId, sha256: &str, now: Time) -> store::Result<Option<Signer>> {
     let Some(certificate) = certificates::find_certificate_by_sha256(c, sha256)? else { return Ok(None) };
     let valid = certificate.authority_id == *authority
         && certificate.status == CertificateStatus::Active
@@ -233,7 +237,7 @@ fn find_signer(c: &mut Conn, authority: &AuthorityId, sha256: &str, now: Time) -
         return Ok(None);
     }
     let grant = match holder::judge(c, &certificate.grant)? {
-        Ok(()) => holder::grant_today(c, &certificate.grant)?,
+        Ok(()) => holder::grant_today(c, sealer, &certificate.grant)?,
         Err(reason) => Err(reason),
     };
     let alike = count_alike(c, &certificate, now)?;
@@ -249,7 +253,7 @@ fn count_alike(c: &mut Conn, certificate: &Certificate, now: Time) -> store::Res
 /// CertPoll (RFC 8894 3.3.3): found by transaction, answered to the signer of the request only.
 fn decide_poll(incoming: &Incoming<'_>) -> service::Result<Decision> {
     let (desk, id) = (incoming.desk, &incoming.echo.transaction_id);
-    let known = desk.store.read_here(|c| read_known(c, &desk.authority.id, id, None, None, desk.now()))?;
+    let known = desk.store.read_here(|c| read_known(c, &desk.sealer, &desk.authority.id, id, None, None, desk.now()))?;
     let Some(transaction) = known.transaction else { return Ok(Decision::Refuse(Reason::TransactionUnknown)) };
     if transaction.signer_hash != incoming.echo.signer_hash {
         return Ok(Decision::Refuse(Reason::TransactionMismatch));
@@ -271,7 +275,7 @@ fn decide_copy(incoming: &Incoming<'_>, name: Option<&(Vec<u8>, Vec<u8>)>) -> se
     let ours = name.filter(|(issuer, _)| *issuer == desk.authority.subject);
     let serial = ours.map(|(_, serial)| format!("{:0>32}", hex::encode(serial)));
     let (signer, found) = desk.store.read_here(|c| {
-        let signer = find_signer(c, authority, &signer, desk.now())?.filter(|signer| signer.grant.is_ok());
+        let signer = find_signer(c, &desk.sealer, authority, &signer, desk.now())?.filter(|signer| signer.grant.is_ok());
         let found = match serial {
             Some(serial) => certificates::find_certificate_by_serial(c, authority, &serial)?,
             None => None,

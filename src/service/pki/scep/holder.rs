@@ -6,6 +6,7 @@ use crate::domain::certificate::{Grant, Purpose, Renewal, Template, Variables};
 use crate::domain::enrollment::State;
 use crate::domain::profile::Payload;
 use crate::domain::scep::Reason;
+use crate::secret::Sealer;
 use crate::store::apple::sessions;
 use crate::store::{self, Conn, Tx, desired_items, devices, enrollments, users};
 
@@ -67,7 +68,7 @@ fn found<T>(loaded: store::Result<T>) -> store::Result<Option<T>> {
 ///
 /// # Errors
 /// The reason why nothing is granted any more, in the inner result.
-pub(super) fn grant_today(c: &mut Conn, old: &Grant) -> store::Result<Result<(Grant, bool), Reason>> {
+pub(super) fn grant_today(c: &mut Conn, sealer: &Sealer, old: &Grant) -> store::Result<Result<(Grant, bool), Reason>> {
     let (Some(device), Some(profile), Some(name)) = (&old.device_id, &old.profile_id, &old.payload) else {
         return Ok(match (old.purpose, old.renewal) {
             (Purpose::Manual, None) => Err(Reason::NotIssued),
@@ -75,7 +76,7 @@ pub(super) fn grant_today(c: &mut Conn, old: &Grant) -> store::Result<Result<(Gr
             _ => Ok((old.clone(), false)),
         });
     };
-    let items = desired_items::list_for_device(c, device)?;
+    let items = desired_items::list_for_device(c, sealer, device)?;
     let document = items.into_iter().find(|loaded| loaded.item.profile_id == *profile).and_then(|loaded| loaded.desired);
     let payload = document.and_then(|document| document.payloads.into_iter().find(|payload| payload.name == *name));
     let Some((template, needs_approval)) = payload.as_ref().and_then(template) else {

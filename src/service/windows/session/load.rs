@@ -48,7 +48,7 @@ impl Loaded {
         let (sealer, md5) = (app.sealer(), app.config.windows.md5_authentication);
         let loaded = app.store.snapshot(move |conn| {
             let enrollment = enrollments::load_enrollment(conn, &id)?;
-            let items = desired_items::list_for_device(conn, &enrollment.device_id)?;
+            let items = desired_items::list_for_device(conn, &sealer, &enrollment.device_id)?;
             // Certificates matter to devices with a payload only.
             let with_payload = |item: &desired::Loaded| item.item.detail.records.keys().any(|key| key.starts_with("payload:"));
             let certificates = if items.iter().any(with_payload) {

@@ -1,0 +1,52 @@
+//! Documents without their secrets: for the audit log, and for administrators who do not ask for them.
+
+use serde_json::{Map, Value};
+
+use super::{Document, split_scope};
+use crate::catalogue::Catalogue;
+use crate::catalogue::payload::HIDDEN;
+
+impl Document {
+    /// The document with a mask in the place of every secret, and of what may be one: custom nodes and payloads that nobody here knows.
+    #[must_use]
+    pub fn masked(&self, catalogue: &Catalogue) -> Self {
+        let mut document = self.clone();
+        for (name, value) in &mut document.settings {
+            if catalogue.setting(split_scope(name).0).is_none_or(|row| row.secret) {
+                *value = HIDDEN.into();
+            }
+        }
+        for custom in &mut document.custom {
+            custom.value = HIDDEN.into();
+        }
+        for payload in &mut document.payloads {
+            payload.body = match catalogue.payload(&payload.kind) {
+                Some(row) => row.redacted(&payload.body),
+                None => payload.body.iter().map(|(name, value)| (name.clone(), own(&payload.kind, name, value))).collect(),
+            };
+        }
+        document
+    }
+
+    /// Where the document has a mask, if it has one: somebody brings back what was shown to them without its secrets.
+    #[must_use]
+    pub fn find_mask(&self) -> Option<String> {
+        let document = serde_json::to_value(self).unwrap_or_default();
+        mask_in("", &document)
+    }
+}
+
+/// A field of a payload with behaviour of its own: a profile that was made elsewhere may hold any secret.
+fn own(kind: &str, name: &str, value: &Value) -> Value {
+    if kind == "mobileconfig" && name == "content" { HIDDEN.into() } else { value.clone() }
+}
+
+fn mask_in(at: &str, value: &Value) -> Option<String> {
+    let within = |fields: &Map<String, Value>| fields.iter().find_map(|(name, value)| mask_in(&format!("{at}/{name}"), value));
+    match value {
+        Value::String(text) => (text == HIDDEN).then(|| at.to_owned()),
+        Value::Array(items) => items.iter().enumerate().find_map(|(index, item)| mask_in(&format!("{at}/{index}"), item)),
+        Value::Object(fields) => within(fields),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
+}
