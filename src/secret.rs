@@ -143,7 +143,12 @@ impl Sealer {
     pub fn read(path: &Path) -> Result<Self, SealError> {
         use std::os::unix::fs::PermissionsExt as _;
         let shown = path.display();
-        let meta = std::fs::metadata(path).map_err(|e| SealError::KeyFile(format!("{shown}: {e}")))?;
+        let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::NotFound => SealError::KeyFile(format!(
+                "{shown} is not there: bring the master key of this instance back from its copy; what is sealed cannot be read without it"
+            )),
+            _ => SealError::KeyFile(format!("{shown}: {e}")),
+        })?;
         if meta.permissions().mode() & 0o077 != 0 {
             return Err(SealError::KeyFile(format!("{shown} is readable by others; run chmod 600 on it")));
         }

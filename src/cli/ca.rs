@@ -1,5 +1,7 @@
 //! `muster ca`.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,12 +10,14 @@ use super::find;
 use super::wanted::{Wanted, device_of, user_of};
 use crate::app::App;
 use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, Purpose, RevocationReason};
+use crate::ids::{DeviceId, UserId};
 use crate::secret::Secret;
 use crate::service::pki::authority::{self, Authority, NewAuthority};
 use crate::service::pki::external::{self, Import};
 use crate::service::pki::{crl, issue, revoke};
 use crate::service::{Error, Result};
 use crate::store::certificates::Search;
+use crate::store::{self, devices, users};
 
 /// Where orders from the command line come from.
 const ORIGIN: &str = "local";
@@ -233,7 +237,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(authority) => Ok(show_authority(&authority)),
             Err(Error::NotFound(_)) => {
                 let certificate = authority_or_certificate(app, &what).await?;
-                let mut shown = show_certificate(&certificate);
+                let mut shown = show_certificates(app, vec![certificate.clone()]).await?.pop().unwrap_or_default();
                 if let Some(fields) = shown.as_object_mut() {
                     fields.insert("pem".into(), authority::pem(&certificate.der).into());
                 }
@@ -249,7 +253,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 ..Search::default()
             };
             let found = revoke::search(app, search, limit).await?;
-            Ok(Value::Array(found.iter().map(show_certificate).collect()))
+            Ok(Value::Array(show_certificates(app, found).await?))
         }
         Command::Issue(order) => issue_from(app, *order, actor).await,
         Command::Revoke { what, device, user, reason } => {
@@ -341,17 +345,46 @@ fn show_authority(authority: &Authority) -> Value {
     })
 }
 
-fn show_certificate(certificate: &Certificate) -> Value {
-    json!({
-        "serial": certificate.serial,
-        "status": certificate.status,
-        "purpose": certificate.grant.purpose,
-        "not_after": certificate.not_after.to_string(),
-        "subject": certificate.subject,
-        "id": certificate.id,
-        "reason": certificate.revocation_reason,
-        "device": certificate.grant.device_id,
-        "user": certificate.grant.user_id,
-        "sha1": certificate.sha1,
-    })
+/// Certificates with the names of whom they are for; of somebody who is gone, only the id is left.
+async fn show_certificates(app: &App, certificates: Vec<Certificate>) -> Result<Vec<Value>> {
+    let authorities = authority::list(app).await?;
+    let (device_ids, user_ids): (BTreeSet<_>, BTreeSet<_>) =
+        certificates.iter().map(|c| (c.grant.device_id.clone(), c.grant.user_id.clone())).unzip();
+    let (devices, users) = app
+        .store
+        .read(move |conn| {
+            let device = |id: DeviceId| known(devices::load_device(conn, &id)).map(|found| (id, found.map(|d| d.display_name)));
+            let devices = device_ids.into_iter().flatten().map(device).collect::<store::Result<BTreeMap<_, _>>>()?;
+            let user = |id: UserId| known(users::load_user(conn, &id)).map(|found| (id, found.map(|u| u.upn)));
+            let users = user_ids.into_iter().flatten().map(user).collect::<store::Result<BTreeMap<_, _>>>()?;
+            Ok((devices, users))
+        })
+        .await?;
+    let show = |certificate: &Certificate| {
+        let grant = &certificate.grant;
+        let authority = authorities.iter().find(|authority| authority.id == certificate.authority_id);
+        json!({
+            "serial": certificate.serial,
+            "status": certificate.status,
+            "purpose": grant.purpose,
+            "device": grant.device_id.as_ref().and_then(|id| devices.get(id)),
+            "user": grant.user_id.as_ref().and_then(|id| users.get(id)),
+            "not_after": certificate.not_after.to_string(),
+            "authority": authority.map(|authority| &authority.name),
+            "subject": certificate.subject,
+            "reason": certificate.revocation_reason,
+            "id": certificate.id,
+            "device_id": grant.device_id,
+            "user_id": grant.user_id,
+            "sha1": certificate.sha1,
+        })
+    };
+    Ok(certificates.iter().map(show).collect())
+}
+
+fn known<T>(found: store::Result<T>) -> store::Result<Option<T>> {
+    match found {
+        Err(store::Error::NotFound) => Ok(None),
+        found => found.map(Some),
+    }
 }

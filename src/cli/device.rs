@@ -14,7 +14,7 @@ use crate::domain::command::{self, Verb};
 use crate::domain::compliance::Status;
 use crate::domain::device::State;
 use crate::ids::UserId;
-use crate::service::device::{self, Custom, Order, Overview, Reason};
+use crate::service::device::{self, Custom, Explanation, Order, Overview, Reason};
 use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::devices::Filter;
@@ -255,6 +255,18 @@ fn show_order(order: &command::Command) -> Value {
     })
 }
 
+/// Whether the device can still show itself, in words.
+fn identity(known: &Explanation) -> Option<String> {
+    match (known.overview.device.state, known.identity_until) {
+        (State::Retired, _) => None,
+        (_, Some(until)) => Some(format!("until {until}")),
+        (_, None) => Some(
+            "none in force (ended, held or revoked): the device is refused; enrol it again, or `muster device retire DEVICE --give-up`"
+                .into(),
+        ),
+    }
+}
+
 async fn show(app: &App, device: &str) -> Result<Value> {
     let id = find::device(app, device).await?.id;
     let known = device::show(app, &id).await?;
@@ -284,7 +296,7 @@ async fn show(app: &App, device: &str) -> Result<Value> {
         "os_version": device.os_version, "os_edition": device.os_edition, "hardware_id": device.hardware_id,
         "same_hardware_as": known.same_hardware_as, "entra_device_id": device.entra_device_id, "last_seen": known.overview.last_seen_at.to_string(),
         "compliance": known.overview.compliance, "compliant": known.overview.compliant,
-        "grace_until": known.grace_expires_at.map(|at| at.to_string()), "judged_again": known.reevaluate_at.map(|at| at.to_string()),
+        "identity": identity(&known), "grace_until": known.grace_expires_at.map(|at| at.to_string()), "judged_again": known.reevaluate_at.map(|at| at.to_string()),
         "profiles": profiles, "facts": facts, "reasons": reasons,
     }))
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use super::{Order, control, give, output};
 use crate::app::{has_keys_in_environment, read_master_keys};
-use crate::clock::{Clock as _, MINUTE, SystemClock, Time};
+use crate::clock::{Clock as _, DAY, MINUTE, SystemClock, Time};
 use crate::config::Config;
 use crate::store::Location;
 
@@ -57,8 +57,20 @@ pub(super) async fn run(config: Config, json: bool) -> anyhow::Result<ExitCode> 
     for (key, host, address) in [("web", config.web_host(), config.web.listen), ("device", config.device_host(), device)] {
         check_certificate(key, host, address, &mut found).await;
     }
-    output::print(&serde_json::to_value(&found.0)?, json)?;
+    output::print(&serde_json::to_value(&found.0)?, Some(render as output::View).filter(|_| !json))?;
     Ok(if found.0.iter().any(|f| f.state == State::Wrong) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
+}
+
+/// The findings, each whole: what is cut off is the advice.
+fn render(answer: &serde_json::Value, width: Option<usize>) -> String {
+    let findings = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    let line = |finding: &serde_json::Value| {
+        let text = |name: &str| finding.get(name).and_then(serde_json::Value::as_str).unwrap_or_default();
+        let indent = " ".repeat(9);
+        let lines = output::wrap(&format!("{}: {}", text("check"), text("finding")), output::readable(width), &indent);
+        format!("{:<9}{}", text("state"), lines.trim_start())
+    };
+    findings.iter().map(line).collect()
 }
 
 /// Whose configuration is judged here, and where that of the server that runs differs from it.
@@ -258,12 +270,21 @@ async fn check_certificate(key: &str, host: String, address: SocketAddr, found: 
     } else if days(0).is_some_and(|now| certificate.not_before() > now) {
         found.add(check, State::Wrong, "the server certificate is not valid yet: check the clock");
     } else if days(0).is_some_and(|now| certificate.not_after() < now) {
-        found.add(check, State::Wrong, format!("the server certificate has ended ({}): replace it", certificate.not_after()));
+        found.add(check, State::Wrong, format!("the server certificate has ended ({}): replace it", end(&certificate)));
     } else if days(RENEW_DAYS).is_some_and(|soon| certificate.not_after() < soon) {
-        found.add(check, State::Warning, format!("the server certificate ends {}: replace it soon", certificate.not_after()));
+        found.add(check, State::Warning, format!("the server certificate ends {}: replace it soon", end(&certificate)));
     } else {
-        found.add(check, State::Ok, format!("good for {host} until {}", certificate.not_after()));
+        found.add(check, State::Ok, format!("good for {host} until {}", end(&certificate)));
     }
+}
+
+/// The end of a certificate, spelled as all moments are.
+fn end(certificate: &X509) -> String {
+    let end = Asn1Time::from_unix(0).and_then(|epoch| epoch.diff(certificate.not_after()));
+    end.map_or_else(
+        |_| "-".to_owned(),
+        |since| Time::from_seconds(i64::from(since.days) * (DAY / 1000) + i64::from(since.secs)).to_string(),
+    )
 }
 
 /// The certificate that the face shows.

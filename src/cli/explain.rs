@@ -20,7 +20,8 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
     }
     let mut shown = Vec::new();
     for policy in policies {
-        let of_policy: Vec<&Value> = reasons.iter().filter(|reason| text(reason, "policy") == policy).collect();
+        let mut of_policy: Vec<&Value> = reasons.iter().filter(|reason| text(reason, "policy") == policy).collect();
+        of_policy.sort_by_key(|reason| matches!(text(reason, "status"), "compliant" | "notApplicable" | "remediated"));
         let rows = Value::Array(of_policy.iter().map(|reason| row(reason)).collect());
         shown.push(format!("{policy}\n{}", output::render(&rows, width)));
     }
@@ -40,6 +41,7 @@ pub(super) fn render_list(answer: &Value, width: Option<usize>) -> String {
     }
     for row in answer.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         row.remove("compliant");
+        speak(row, "compliance");
         // The person beside the device, before what a narrow terminal leaves out.
         let all = std::mem::take(row);
         let user = all.get("user").cloned().unwrap_or_default();
@@ -57,31 +59,47 @@ pub(super) fn render_list(answer: &Value, width: Option<usize>) -> String {
     output::render(&answer, width)
 }
 
-/// All that is known of a device: its facts without those that it has not, and its reasons as [`render`] shows them.
+/// A policy or a profile: how far the devices have got, in words.
+pub(super) fn render_profile(answer: &Value, width: Option<usize>) -> String {
+    let mut answer = answer.clone();
+    let devices = answer.get_mut("devices").and_then(Value::as_array_mut);
+    for row in devices.into_iter().flatten().filter_map(Value::as_object_mut) {
+        speak(row, "status");
+    }
+    output::render(&answer, width)
+}
+
+/// All that is known of a device: first what is not as it should be, then why it is judged as it is, its profiles, and the facts that it has.
 pub(super) fn render_device(answer: &Value, width: Option<usize>) -> String {
     let Some(fields) = answer.as_object() else { return output::render(answer, width) };
     let mut fields = fields.clone();
-    let reasons = fields.remove("reasons").unwrap_or_default();
-    let profiles = fields.get("profiles").and_then(Value::as_array).cloned().unwrap_or_default();
-    fields.insert("profiles".into(), profiles.iter().map(profile_row).collect());
-    let open: Vec<Value> = profiles.iter().flat_map(open_settings).collect();
-    if !open.is_empty() {
-        fields.insert("settings_not_in_place".into(), open.into());
-    }
-    let facts = fields.get("facts").and_then(Value::as_array).map_or(0, Vec::len);
-    if let Some(rows) = fields.get_mut("facts").and_then(Value::as_array_mut) {
-        rows.retain(|row| !text(row, "value").is_empty());
-        for row in rows {
-            *row = json!({ "fact": row.get("fact"), "value": row.get("value") });
-        }
-    }
-    let missing = facts - fields.get("facts").and_then(Value::as_array).map_or(0, Vec::len);
+    let mut list = |name: &str| match fields.remove(name) {
+        Some(Value::Array(rows)) => rows,
+        _ => Vec::new(),
+    };
+    let (reasons, profiles, facts) = (list("reasons"), list("profiles"), list("facts"));
+    fields.remove("compliant");
+    fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
+    speak(&mut fields, "compliance");
     let mut shown = output::render(&Value::Object(fields), width);
+    let mut section = |title: &str, rows: Vec<Value>| {
+        if !rows.is_empty() {
+            shown.push_str(&format!("\n{title}\n{}", output::render(&rows.into(), width)));
+        }
+    };
+    section("settings not in place", profiles.iter().flat_map(open_settings).collect());
+    section("profiles", profiles.iter().map(profile_row).collect());
+    if !reasons.is_empty() {
+        shown.push_str(&format!("\nwhy\n{}", render(&reasons.into(), width)));
+    }
+    let has_value = |fact: &&Value| !text(fact, "value").is_empty();
+    let known: Vec<Value> = facts.iter().filter(has_value).map(|f| json!({ "fact": f.get("fact"), "value": f.get("value") })).collect();
+    let missing = facts.len() - known.len();
+    if !known.is_empty() {
+        shown.push_str(&format!("\nfacts\n{}", output::render(&known.into(), width)));
+    }
     if missing > 0 {
         shown.push_str(&format!("\n{missing} facts without a value are left out; --json has them with what the device said\n"));
-    }
-    if reasons.as_array().is_some_and(|reasons| !reasons.is_empty()) {
-        shown.push_str(&format!("\nwhy\n{}", render(&reasons, width)));
     }
     shown
 }
@@ -94,22 +112,67 @@ fn profile_row(profile: &Value) -> Value {
     })
 }
 
-/// The settings of a profile that a device has not been seen to have, with what it answered.
+/// Puts a state of compliance into people's words.
+fn speak(row: &mut Map<String, Value>, name: &str) {
+    if let Some(word) = row.get_mut(name) {
+        *word = spoken(word);
+    }
+}
+
+fn spoken(word: &Value) -> Value {
+    word.as_str().map_or_else(|| word.clone(), |word| output::spoken(word).into())
+}
+
+/// The settings of a profile that a device has not been seen to have, and why.
 fn open_settings(profile: &Value) -> Vec<Value> {
     let settings = profile.get("settings").and_then(Value::as_array).into_iter().flatten();
     let open = settings.filter_map(|setting| {
         let record = setting.get("record")?;
         (text(record, "state") != "verified").then(|| {
-            let answer = record.get("original_error").filter(|said| !said.is_null()).or_else(|| record.get("status"));
-            json!({ "setting": setting.get("setting"), "state": record.get("state"), "answer": answer, "of": profile.get("profile") })
+            let (name, state) = (setting.get("setting"), record.get("state"));
+            json!({ "setting": name, "state": state, "why": why_open(record), "of": profile.get("profile") })
         })
     });
     open.collect()
 }
 
+/// Why a setting is not in place: what the device lacks, what is waited for, or what the device answered.
+fn why_open(record: &Value) -> Value {
+    let known = match (text(record, "lacks"), text(record, "note")) {
+        ("version", _) => Some("needs a later version of the system"),
+        ("edition", _) => Some("needs another edition of the system"),
+        (_, "waits-for-approval") => Some("waits for approval"),
+        (_, "certificate-revoked") => Some("the certificate was revoked, another one is asked for"),
+        _ => record.get("winner").is_some_and(Value::is_string).then_some("another profile goes before this one"),
+    };
+    if let Some(known) = known {
+        return known.into();
+    }
+    let status = record.get("status").and_then(Value::as_i64);
+    let meaning = match status {
+        Some(401 | 407 | 425) => "no right to it",
+        Some(404) => "not there",
+        Some(405) => "not possible there",
+        Some(406) => "not supported",
+        Some(415) => "wrong format",
+        Some(418) => "there already",
+        Some(420) => "no space left",
+        Some(200..=299) => "taken, not seen yet",
+        Some(_) => "the device's error",
+        None => "",
+    };
+    let said = record.get("original_error").and_then(Value::as_str);
+    match (status, said) {
+        (Some(code), Some(said)) => format!("{meaning} ({code}, {said})").into(),
+        (Some(code), None) => format!("{meaning} ({code})").into(),
+        (None, Some(said)) => said.into(),
+        (None, None) => Value::Null,
+    }
+}
+
 fn row(reason: &Value) -> Value {
     let mut row = Map::new();
-    row.insert("status".into(), reason.get("status").cloned().unwrap_or_default());
+    row.insert("status".into(), reason.get("status").map(spoken).unwrap_or_default());
     row.insert("rule".into(), reason.get("title").cloned().unwrap_or_default());
     row.insert("wanted".into(), wanted(reason));
     row.insert("got".into(), got(reason));
@@ -194,10 +257,32 @@ mod tests {
         let reasons = json!([reason("nonCompliant", &json!(true), &json!("65536"), &Value::Null)]);
         let shown = render(&reasons, Some(80));
         assert!(
-            shown.starts_with("Windows compliance\nSTATUS        RULE       WANTED  GOT\nnonCompliant  BitLocker  yes     no (65536)\n"),
+            shown.starts_with("Windows compliance\nSTATUS         RULE       WANTED  GOT\nnot compliant  BitLocker  yes     no (65536)\n"),
             "{shown}"
         );
         assert!(shown.ends_with("What to do\n  BitLocker: Turn on BitLocker.\n"), "{shown}");
+    }
+
+    #[test]
+    fn what_is_not_in_place_says_why() {
+        let why = |record: Value| why_open(&record).as_str().unwrap_or("-").to_owned();
+        assert_eq!(why(json!({ "state": "failed", "status": 404 })), "not there (404)");
+        assert_eq!(
+            why(json!({ "state": "failed", "status": 405, "original_error": "0x86000002" })),
+            "not possible there (405, 0x86000002)"
+        );
+        assert_eq!(why(json!({ "state": "pending", "lacks": "edition", "status": 404 })), "needs another edition of the system");
+        assert_eq!(why(json!({ "state": "pending", "note": "waits-for-approval" })), "waits for approval");
+        assert_eq!(why(json!({ "state": "superseded", "winner": "x" })), "another profile goes before this one");
+        assert_eq!(why(json!({ "state": "pending" })), "-");
+    }
+
+    #[test]
+    fn what_fails_comes_first_within_its_policy() {
+        let met = json!({ "policy": "P", "title": "Met", "status": "compliant" });
+        let failed = json!({ "policy": "P", "title": "Failed", "status": "nonCompliant" });
+        let shown = render(&json!([met, failed]), None);
+        assert!(shown.find("Failed").unwrap() < shown.find("Met").unwrap(), "{shown}");
     }
 
     #[test]
@@ -227,7 +312,8 @@ mod tests {
         let shown = render_device(&device, Some(80));
         assert!(shown.contains("FACT  VALUE\na.b   1\n"), "{shown}");
         assert!(shown.contains("PROFILE  STATE   WANTED  GIVEN  SETTINGS  DUE\nP        failed  1       -      2         -\n"), "{shown}");
-        assert!(shown.contains("SETTING  STATE   ANSWER  OF\nbad      failed  500     P\n") && !shown.contains("good"), "{shown}");
+        assert!(shown.contains("SETTING  STATE   WHY                       OF\nbad      failed  the device's error (500)  P\n"), "{shown}");
+        assert!(!shown.contains("good"), "{shown}");
         assert!(shown.contains("1 facts without a value are left out") && !shown.contains("c.d"), "{shown}");
     }
 }

@@ -214,7 +214,7 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
             give(config, order).await?
         }
     };
-    output::print_as(&answer, Some(view).filter(|_| !line.json))?;
+    output::print(&answer, Some(view).filter(|_| !line.json))?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -244,6 +244,8 @@ impl Order {
             Self::Device(device::Command::List(_)) => explain::render_list,
             Self::Device(device::Command::Explain { .. }) => explain::render,
             Self::Device(device::Command::Show { .. } | device::Command::Retire { .. }) => explain::render_device,
+            Self::Profile(Command::Show { .. } | Command::Assign(_) | Command::Unassign(_))
+            | Self::Policy(Command::Show { .. } | Command::Assign(_) | Command::Unassign(_)) => explain::render_profile,
             Self::Profile(Command::Known(Known::Settings(_))) | Self::Policy(Command::Known(Known::Settings(_))) => settings::render,
             _ => output::render,
         }

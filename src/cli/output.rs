@@ -9,19 +9,17 @@ const WIDEST: usize = 80;
 /// A column is not cut to less than that many letters: rather, the last columns are left out.
 const NARROWEST: usize = 20;
 
+/// In how many lines a cell is shown at most.
+const TALLEST: usize = 3;
+
 /// The width of lines where nobody says how wide they may be.
 const READABLE: usize = 100;
 
 /// How an answer is shown to people, in lines of that many letters where somebody looks.
 pub(super) type View = fn(&Value, Option<usize>) -> String;
 
-/// Prints an answer. A reader that has gone away is not an error.
-pub(super) fn print(answer: &Value, json: bool) -> anyhow::Result<()> {
-    print_as(answer, Some(render as View).filter(|_| !json))
-}
-
-/// Prints an answer in a view of its own, or in JSON.
-pub(super) fn print_as(answer: &Value, view: Option<View>) -> anyhow::Result<()> {
+/// Prints an answer in a view for people, or in JSON. A reader that has gone away is not an error.
+pub(super) fn print(answer: &Value, view: Option<View>) -> anyhow::Result<()> {
     let text = view.map_or_else(|| format!("{answer:#}\n"), |view| view(answer, width()));
     match std::io::stdout().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -62,6 +60,17 @@ pub(super) fn wrap(text: &str, width: usize, indent: &str) -> String {
         shown.push('\n');
     }
     shown
+}
+
+/// A state of compliance in people's words. Programs get the spellings that Graph and CAEP each have for the same thing.
+pub(super) fn spoken(word: &str) -> &str {
+    match word {
+        "noncompliant" | "nonCompliant" | "not-compliant" => "not compliant",
+        "inGracePeriod" => "in grace",
+        "notApplicable" => "not applicable",
+        "notAssigned" => "not assigned",
+        other => other,
+    }
 }
 
 /// A list of objects.
@@ -129,9 +138,9 @@ fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
     text
 }
 
-/// Cuts the longest columns until the table fits, and where that is not enough leaves the last ones out, which it names. Identifiers and
-/// the first column stay whole, because they are copied into other orders.
-fn fit(rows: &mut [Vec<String>], width: usize) -> Vec<String> {
+/// Narrows the longest columns until the table fits, and where that is not enough leaves the last ones out, which it names. Identifiers
+/// and the first column stay whole, because they are copied into other orders.
+fn fit(rows: &mut Vec<Vec<String>>, width: usize) -> Vec<String> {
     let Some(mut head) = rows.first().cloned() else { return Vec::new() };
     let longest = |at: usize| rows.iter().filter_map(|row| row.get(at)).map(|c| c.chars().count()).max().unwrap_or(0);
     let mut widths: Vec<usize> = (0..head.len()).map(longest).collect();
@@ -161,15 +170,35 @@ fn fit(rows: &mut [Vec<String>], width: usize) -> Vec<String> {
         // Down to the next longest, which then takes its part.
         *found = found.saturating_sub(excess).max(next.min(*found - 1)).max(floor);
     }
-    for row in rows {
-        row.truncate(widths.len());
-        for (cell, width) in row.iter_mut().zip(&widths) {
-            if cell.chars().count() > *width {
-                *cell = cell.chars().take(width.saturating_sub(1)).chain(['…']).collect();
+    let folded = rows.iter().flat_map(|row| {
+        let cells: Vec<Vec<String>> = row.iter().zip(&widths).map(|(cell, width)| fold(cell, *width)).collect();
+        let height = cells.iter().map(Vec::len).max().unwrap_or(1);
+        (0..height).map(move |at| cells.iter().map(|lines| lines.get(at).cloned().unwrap_or_default()).collect())
+    });
+    *rows = folded.collect();
+    left_out
+}
+
+/// A cell in lines of at most `width` letters, broken between words. Longer words are cut, and so is what takes too many lines.
+fn fold(cell: &str, width: usize) -> Vec<String> {
+    let cut = |text: &str| -> String { text.chars().take(width.saturating_sub(1)).chain(['…']).collect() };
+    let mut lines: Vec<String> = Vec::new();
+    for word in cell.split(' ') {
+        let (long, height) = (word.chars().count(), lines.len());
+        match lines.last_mut() {
+            Some(line) if line.chars().count() + 1 + long <= width => {
+                line.push(' ');
+                line.push_str(word);
             }
+            Some(line) if height == TALLEST => {
+                *line = cut(&format!("{line} {word}"));
+                break;
+            }
+            _ if long > width => lines.push(cut(word)),
+            _ => lines.push(word.to_owned()),
         }
     }
-    left_out
+    lines
 }
 
 /// A moment as tables show it: `2026-11-26 08:16:40`.
@@ -258,6 +287,18 @@ mod tests {
         let order = json!([{"order": "renew-management-certificate", "help": "y".repeat(90), "id": id}]);
         assert!(render(&order, Some(80)).contains("renew-management-certificate  yyyyy"));
         assert!(render(&json!([{"id": id, "order": "x"}]), Some(20)).contains(id));
+    }
+
+    #[test]
+    fn a_text_is_folded_into_its_column_and_cut_after_three_lines() {
+        let rows =
+            json!([{"rule": "Active", "wanted": "a check-in with all facts within the last thirty days"}, {"rule": "x", "wanted": "y"}]);
+        let shown = render(&rows, Some(36));
+        assert_eq!(shown, "RULE    WANTED\nActive  a check-in with all facts\n        within the last thirty days\nx       y\n");
+        assert_eq!(fold("", 5), [""]);
+        assert_eq!(fold("abcdefgh ij", 5), ["abcd…", "ij"]);
+        assert_eq!(fold("aa bb cc dd ee", 5), ["aa bb", "cc dd", "ee"]);
+        assert_eq!(fold("aaa bbb ccc ddd eee", 4), ["aaa", "bbb", "ccc…"]);
     }
 
     #[test]

@@ -9,10 +9,11 @@ use super::settings::Settings;
 use crate::app::App;
 use crate::domain::assignment::{Assignment, Mode, Target};
 use crate::domain::profile::{Kind, Profile};
+use crate::ids::ProfileId;
 use crate::service::directory::By;
 use crate::service::profile::{self, Draft};
 use crate::service::{Error, Result};
-use crate::store::{self, assignments, desired_items, groups, profiles};
+use crate::store::{self, assignments, compliance, desired_items, groups, profiles};
 
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 4 * 1024 * 1024;
@@ -234,16 +235,15 @@ async fn list(app: &App, kind: Kind, mut after: String, limit: i64) -> Result<Va
 
 async fn show(app: &App, profile: &Profile, secrets: bool, by: &By) -> Result<Value> {
     let profile = profile::read(app, &profile.id, secrets, by).await?;
-    let id = profile.id.clone();
-    let (assigned, counts) = app
+    let (id, kind) = (profile.id.clone(), profile.kind);
+    let (assigned, devices) = app
         .store
         .read(move |conn| {
             let assigned = assignments::list_assignments(conn, &id)?;
             let assigned = assigned.iter().map(|a| show_assignment(conn, a)).collect::<store::Result<Vec<_>>>()?;
-            Ok((assigned, desired_items::count_by_state(conn, &id)?))
+            Ok((assigned, count_devices(conn, kind, &id)?))
         })
         .await?;
-    let devices: Vec<Value> = counts.iter().map(|(state, count)| json!({ "state": state, "devices": count })).collect();
     Ok(json!({
         "id": profile.id,
         "name": profile.display_name,
@@ -255,6 +255,20 @@ async fn show(app: &App, profile: &Profile, secrets: bool, by: &By) -> Result<Va
         "assignments": assigned,
         "devices": devices,
     }))
+}
+
+/// How far the devices have got with a profile, or how a policy judges them.
+fn count_devices(conn: &mut store::Conn, kind: Kind, id: &ProfileId) -> store::Result<Vec<Value>> {
+    match kind {
+        Kind::Configuration => {
+            let counts = desired_items::count_by_state(conn, id)?;
+            Ok(counts.iter().map(|(state, count)| json!({ "state": state, "devices": count })).collect())
+        }
+        Kind::Compliance => {
+            let counts = compliance::count_by_policy(conn, id)?;
+            Ok(counts.iter().map(|(status, count)| json!({ "status": status, "devices": count })).collect())
+        }
+    }
 }
 
 fn show_assignment(conn: &mut store::Conn, assignment: &Assignment) -> store::Result<Value> {

@@ -113,7 +113,10 @@ async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
     let failures: usize = phases.iter().map(|phase| phase.failures).sum();
     if let Some(why) = phases.iter().find_map(|phase| phase.first_error.as_ref()) {
         // Sessions that bring work are no error of the server that the devices were sent to: it is told, and the run has failed.
-        anyhow::bail!("{failures} operations failed, the first with: {why}");
+        match failures {
+            1 => anyhow::bail!("an operation failed: {why}"),
+            _ => anyhow::bail!("{failures} operations failed, the first with: {why}"),
+        }
     }
     Ok(json!({
         "devices": devices.len(),

@@ -6,11 +6,11 @@ use super::ca::read_file;
 use super::find;
 use crate::app::App;
 use crate::domain::Refusal;
-use crate::domain::certificate::{Grant, KeyUsage, Purpose, San, Template, Variables, usage};
+use crate::domain::certificate::{Grant, KeyUsage, Purpose, San, Template, Unresolved, Variables, is_of_user, usage};
 use crate::domain::device::Device;
 use crate::domain::profile::Scope;
 use crate::domain::user::User;
-use crate::service::Result;
+use crate::service::{Error, Result};
 
 /// What the certificate is to be like.
 #[derive(Debug, clap::Args, Serialize, Deserialize)]
@@ -72,7 +72,8 @@ impl Wanted {
             return Err(Refusal::CertificateSidMissing.into());
         }
         let template = self.template(user.is_some());
-        let mut grant = template.resolve(&Variables::of(user.as_ref(), device.as_ref()))?;
+        let resolved = template.resolve(&Variables::of(user.as_ref(), device.as_ref()));
+        let mut grant = resolved.map_err(|why| whose(why, user.is_some(), device.is_some()))?;
         grant.purpose = Purpose::Manual;
         grant.user_id = user.map(|user| user.id);
         grant.device_id = device.map(|device| device.id);
@@ -100,6 +101,18 @@ impl Wanted {
             sid_extension: self.sid,
             ..Template::default()
         }
+    }
+}
+
+/// Says how a variable gets its value that nobody was named for.
+fn whose(why: Unresolved, user: bool, device: bool) -> Error {
+    let of_user = [Refusal::TemplateVariableOfUser, Refusal::TemplateVariableMissing].contains(&why.refusal) && is_of_user(&why.subject);
+    match why.refusal {
+        refusal if of_user && !user => Error::Invalid(refusal, format!("{}: name the user with --user", why.subject)),
+        refusal @ Refusal::TemplateVariableMissing if !of_user && !device => {
+            Error::Invalid(refusal, format!("{}: name the device with --device", why.subject))
+        }
+        _ => why.into(),
     }
 }
 

@@ -12,7 +12,7 @@ mod template;
 
 pub use name::{Attribute, AttributeType, Rdn, parse_name, show_name};
 pub use rsa::rsa_algorithm;
-pub use template::{Template, Unresolved, Variables};
+pub use template::{Template, Unresolved, Variables, is_of_user};
 
 /// Extended key usages and other object identifiers, in dotted text.
 pub mod usage {

@@ -16,4 +16,5 @@ pub mod server;
 pub mod signals;
 pub mod signin;
 pub mod tls;
+pub mod welcome;
 pub mod windows;

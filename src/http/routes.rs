@@ -6,7 +6,7 @@ use actix_web::web::{ServiceConfig, post, put, resource, route};
 
 use super::apple::{automated, enroll as apple_enroll, manage as apple, site};
 use super::windows::{enroll, manage};
-use super::{health, pki, scep, signals, signin};
+use super::{health, pki, scep, signals, signin, welcome};
 use crate::service::apple::enroll::over_the_air;
 use crate::service::signals::JWKS_PATH;
 
@@ -29,6 +29,7 @@ fn read() -> Route {
 pub fn web(table: &mut ServiceConfig) {
     table
         .configure(scep::routes)
+        .service(resource("/").route(read().to(welcome::show)))
         .service(resource("/.well-known/apple-app-site-association").route(read().to(site::show_association)))
         .service(resource("/.well-known/ssf-configuration").route(read().to(signals::show_configuration)))
         .service(resource(AUTHENTICATE).route(read().to(signin::show)).route(post().to(signin::sign_in)))

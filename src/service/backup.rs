@@ -12,7 +12,7 @@ use crate::store::{self, authorities, enrollment_tokens, meta, scep, taps};
 /// Writes a copy of the database to `target`, which must not exist.
 ///
 /// # Errors
-/// [`super::Error::Unavailable`] on PostgreSQL, or when the copy cannot be written.
+/// [`super::Error::Conflict`] when it does; [`super::Error::Unavailable`] on PostgreSQL, or when the copy cannot be written.
 pub async fn back_up(app: &App, target: &Path, actor: &str) -> Result<()> {
     app.store.backup(target).await?;
     let (now, entry) = (app.now(), Entry::new(actor, "instance.backup", format!("file:{}", target.display()), "local"));

@@ -31,7 +31,10 @@ struct Said {
 /// Copies the database while it is in use, on a connection of its own (the pool's may only read, and the writer's is in a transaction).
 pub(super) fn copy(source: &str, target: &Path) -> Result<()> {
     let text = target.to_str().ok_or_else(|| Error::Unavailable("the path is not UTF-8".into()))?;
-    let failed = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", target.display()));
+    let failed = |e: std::io::Error| match e.kind() {
+        std::io::ErrorKind::AlreadyExists => Error::Conflict(format!("{} exists already: name a file that does not", target.display())),
+        _ => Error::Unavailable(format!("{}: {e}", target.display())),
+    };
     // SQLite writes into a file that is there if it is empty; so it never exists with wider rights.
     drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).map_err(failed)?);
     let copied = SqliteConnection::establish(source).map_err(unavailable).and_then(|mut conn| {

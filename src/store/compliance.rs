@@ -1,15 +1,16 @@
 //! Verdicts.
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 
 use super::dialect::each_backend;
 use super::schema::{compliance_states, desired_items, devices, enrollments, profile_versions, users};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
-use crate::domain::compliance::{Person, Policy, State, Verdict};
+use crate::domain::compliance::{Person, Policy, State, Status, Verdict};
 use crate::domain::device::{self, Platform};
 use crate::domain::profile::Kind;
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{DeviceId, ProfileId, UserId};
 
 /// A verdict as it is stored.
 #[derive(Clone, Debug, PartialEq)]
@@ -260,4 +261,36 @@ pub fn count_by_state(conn: &mut Conn) -> Result<Vec<(State, i64)>> {
     rows.into_iter()
         .map(|(state, count)| Ok((State::parse(&state).ok_or_else(|| Error::corrupt("compliance_states.state"))?, count)))
         .collect()
+}
+
+#[derive(QueryableByName)]
+struct Counted {
+    #[diesel(sql_type = Text)]
+    status: String,
+    #[diesel(sql_type = BigInt)]
+    devices: i64,
+}
+
+/// How many of the devices that a policy is for it finds in which status; those that it has not judged yet are unknown to it. It looks at
+/// each of these devices: for people, not for devices.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_by_policy(conn: &mut Conn, policy: &ProfileId) -> Result<Vec<(Status, i64)>> {
+    let query = |policies: &str| {
+        format!(
+            "SELECT COALESCE((SELECT p.value ->> 'status' FROM {policies} p WHERE p.value ->> 'policy' = i.profile_id), 'unknown') AS status,
+                    COUNT(*) AS devices
+             FROM desired_items i LEFT JOIN compliance_states c ON c.device_id = i.device_id
+             WHERE i.profile_id = $1 AND i.desired_version IS NOT NULL GROUP BY 1 ORDER BY 1"
+        )
+    };
+    let rows: Vec<Counted> = match conn {
+        Conn::Sqlite(c) => diesel::sql_query(query("json_each(c.detail, '$.policies')")).bind::<Text, _>(policy.as_str()).load(c)?,
+        Conn::Postgres(c) => {
+            diesel::sql_query(query("json_array_elements(c.detail::json -> 'policies')")).bind::<Text, _>(policy.as_str()).load(c)?
+        }
+    };
+    let status = |row: Counted| Ok((Status::parse(&row.status).ok_or_else(|| Error::corrupt("compliance_states.detail"))?, row.devices));
+    rows.into_iter().map(status).collect()
 }

@@ -146,7 +146,7 @@ fn orders_reach_a_running_server_and_a_second_server_is_refused() {
     let said = refused(path, &["restore", "whatever.db"]);
     assert!(said.contains("another muster process has"), "{said}");
     assert_eq!(json(path, &["backup", "copy.db"])["file"], path.canonicalize().unwrap().join("copy.db").to_str().unwrap());
-    assert!(refused(path, &["backup", "copy.db"]).contains("File exists"));
+    assert!(refused(path, &["backup", "copy.db"]).contains("exists already: name a file that does not"));
     drop(serving);
 
     // After a crash the socket is stale: the command line opens the instance itself.
@@ -535,7 +535,7 @@ fn the_demo_verifies_every_step_from_the_outside() {
     let shown = |text: &str, name: &str| text.lines().rev().find(|line| line.trim_start().starts_with(name)).map(str::to_owned).unwrap();
     let (before, table) = text.split_once("verified from the outside").unwrap();
     let expected =
-        [("PC-00001", "noncompliant"), ("PC-00002", "4/4"), ("PC-00005", "retired"), ("MAC-00001", "macos"), ("IPH-00001", "retired")];
+        [("PC-00001", "not compliant"), ("PC-00002", "4/4"), ("PC-00005", "retired"), ("MAC-00001", "macos"), ("IPH-00001", "retired")];
     for (name, state) in expected {
         assert!(shown(before, name).contains(state) && shown(table, name).contains(state), "{name}: {text}");
     }

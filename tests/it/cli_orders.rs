@@ -173,6 +173,13 @@ fn profiles_are_applied_assigned_exported_and_deleted() {
     std::fs::write(path.join("mine.toml"), other).unwrap();
     let again = json(path, &["profile", "apply", "mine.toml"]);
     assert_eq!((&again["version"], &again["changed"]), (&value!(2), &value!(["/settings/bitlocker.allow-standard-user-encryption"])));
+    std::fs::write(
+        path.join("mine.toml"),
+        "display_name = \"x\"\nkind = \"configuration\"\nplatform = \"windows\"\n[document.settings]\n\"no.such\" = 1\n",
+    )
+    .unwrap();
+    let said = refused(path, &["profile", "apply", "mine.toml"]);
+    assert!(said.contains("PRF0008") && said.contains("no.such: `muster profile settings` shows those that there are"), "{said}");
     std::fs::write(path.join("mine.toml"), "display_name = 5").unwrap();
     assert!(refused(path, &["profile", "apply", "mine.toml"]).contains("does not parse"));
     json(path, &["profile", "rename", "BitLocker", "Drives"]);
@@ -258,7 +265,7 @@ fn policies_are_their_own_and_judge_devices() {
     assert_eq!(column(&json(path, &["profile", "list"]), "name"), Vec::<String>::new());
     assert_eq!(column(&json(path, &["policy", "list"]), "name"), [name.as_str()]);
     let assigned = json(path, &["policy", "assign", &name, "--all-users"]);
-    assert_eq!(assigned["devices"], value!([{ "state": "assigned", "devices": 1 }]));
+    assert_eq!(assigned["devices"], value!([{ "status": "unknown", "devices": 1 }]));
     json(path, &["policy", "delete", &name]);
 }
 
@@ -275,6 +282,7 @@ fn devices_are_listed_explained_ordered_and_retired() {
     let old = json(path, &["device", "list", "--name", "PC-2", "--limit", "1"])[0]["id"].as_str().unwrap().to_owned();
     let shown = json(path, &["device", "show", "S-PC-1"]);
     assert_eq!((&shown["user"], &shown["state"]), (&value!("ana@example.org"), &value!("managed")));
+    assert!(shown["identity"].as_str().unwrap().contains("none in force"), "it was put there without one");
     assert!(refused(path, &["device", "show", "PC-2"]).contains("several devices"));
     assert!(refused(path, &["device", "show", "PC-3"]).contains("not found: device"));
     assert_eq!(json(path, &["device", "explain", "PC-1"]), value!([]), "never judged");
@@ -315,7 +323,7 @@ fn devices_are_listed_explained_ordered_and_retired() {
     let reasons = json(path, &["device", "explain", "PC-1"]);
     assert_eq!((&reasons[0]["rule"], &reasons[0]["status"]), (&value!("isManaged"), &value!("nonCompliant")));
     let shown = String::from_utf8(run(path, &["device", "explain", "PC-1", "--failed"]).stdout).unwrap();
-    assert!(shown.contains("nonCompliant  Is managed  managed  retired"), "{shown}");
+    assert!(shown.contains("not compliant  Is managed  managed  retired"), "{shown}");
 }
 
 #[test]
@@ -466,6 +474,16 @@ fn what_is_no_request_and_who_has_no_sid_are_named() {
     std::fs::write(path.join("a.pem"), openssl::x509::X509Req::from_der(&request).unwrap().to_pem().unwrap()).unwrap();
     let said = refused(path, &["ca", "issue", "--csr", "a.pem", "--subject", "CN=a", "--user", "ana@example.org", "--sid"]);
     assert!(said.contains("CRT0045"), "{said}");
+    // Whose a variable is tells who is to be named.
+    let issue = ["ca", "issue", "--csr", "a.pem", "--subject"];
+    let said = refused(path, &[&issue[..], &["CN={{UserPrincipalName}}"]].concat());
+    assert!(said.contains("CRT0022") && said.contains("UserPrincipalName: name the user with --user"), "{said}");
+    let said = refused(path, &[&issue[..], &["CN={{SerialNumber}}"]].concat());
+    assert!(said.contains("CRT0021") && said.contains("SerialNumber: name the device with --device"), "{said}");
+    // Certificates say by name whom they are for.
+    run(path, &[&issue[..], &["CN={{UserPrincipalName}}", "--user", "ana@example.org"]].concat());
+    let of_ana = json(path, &["ca", "certificates", "--user", "ana@example.org"]);
+    assert_eq!((&of_ana[0]["user"], &of_ana[0]["authority"]), (&value!("ana@example.org"), &value!("issuing")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

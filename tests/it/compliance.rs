@@ -7,7 +7,7 @@ use muster::catalogue::catalogue;
 use muster::clock::{DAY, HOUR, ManualClock, Time};
 use muster::config::Config;
 use muster::domain::assignment::{Assignment, Mode, Target};
-use muster::domain::compliance::{Rules, State};
+use muster::domain::compliance::{Rules, State, Status};
 use muster::domain::device::Platform;
 use muster::domain::fact::Fact;
 use muster::domain::profile::{Document, Kind};
@@ -17,7 +17,9 @@ use muster::secret::Sealer;
 use muster::service::compliance::{checked_in, reevaluate_in, retire_in, run_due};
 use muster::service::directory;
 use muster::store::outbox::{self, Lease};
-use muster::store::{Error, Store, assignments, audit, compliance, desired_items, devices, enrollments, facts, profiles, receivers, users};
+use muster::store::{
+    Conn, Error, Store, assignments, audit, compliance, desired_items, devices, enrollments, facts, profiles, receivers, users,
+};
 
 use crate::both_backends;
 use crate::desired::{device, enrollment, profile, sealer, user};
@@ -89,6 +91,15 @@ async fn report(store: &Store, device: &DeviceId, fact: Option<Fact>, now: Time)
         })
         .await
         .unwrap()
+}
+
+/// How many devices the policy finds in which status.
+async fn by_policy(store: &Store) -> Vec<(Status, i64)> {
+    let count = |c: &mut Conn| {
+        let policy = profiles::find_profile_by_name(c, &sealer(), "policy")?.unwrap();
+        compliance::count_by_policy(c, &policy.id)
+    };
+    store.read(count).await.unwrap()
 }
 
 async fn audited(store: &Store) -> usize {
@@ -188,10 +199,13 @@ both_backends! {
 
     async fn a_flip_is_stored_audited_and_signalled_once(store: Store) {
         let pc = organisation(&store, 0).await;
+        assert_eq!(by_policy(&store).await, [(Status::Unknown, 1)], "not judged yet");
         assert_eq!(report(&store, &pc, Some(tpm(Some("2.0"), START)), START).await, (State::Compliant, true, false));
+        assert_eq!(by_policy(&store).await, [(Status::Compliant, 1)]);
         let later = START.plus(HOUR);
         assert_eq!(report(&store, &pc, Some(tpm(None, later)), later).await, (State::Noncompliant, false, true));
         assert_eq!(report(&store, &pc, None, later.plus(1)).await, (State::Noncompliant, false, false));
+        assert_eq!(by_policy(&store).await, [(Status::NonCompliant, 1)]);
         assert_eq!(audited(&store).await, 2);
         let id = pc.clone();
         let stored = store.read(move |c| compliance::find_verdict(c, &id)).await.unwrap().unwrap();

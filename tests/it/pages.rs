@@ -24,7 +24,8 @@ const BROWSER: &str = "text/html,application/xhtml+xml,*/*;q=0.8";
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_page_has_a_language_a_title_a_heading_and_labelled_fields() {
     let house = House::new().await;
-    for path in ["/enroll/windows?username=ana@example.org", "/EnrollmentServer/Authenticate?appru=ms-app://x&login_hint=ana@example.org"] {
+    let sign_in = "/EnrollmentServer/Authenticate?appru=ms-app://x&login_hint=ana@example.org";
+    for path in ["/", "/enroll/windows?username=ana@example.org", "/enroll/apple", sign_in] {
         let (status, kind, html) = get(&house, path, BROWSER).await;
         assert_eq!((status, kind.as_str()), (200, "text/html; charset=UTF-8"), "{path}");
         assert!(html.contains("<html lang=\"en\">") && html.contains("name=\"viewport\""), "{path}");
@@ -68,14 +69,14 @@ async fn an_error_is_a_page_for_people_and_json_for_programs() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_person_who_comes_to_any_face_sees_a_page() {
     let server = Server::start().await;
-    for base in [&server.web, &server.device, &server.pki] {
+    for (base, status) in [(&server.web, 200), (&server.device, 404), (&server.pki, 404)] {
         let answer = server.client().get(format!("{base}/")).header("Accept", BROWSER).send().await.unwrap();
         assert_eq!(
             (answer.status().as_u16(), &answer.headers()["content-type"]),
-            (404, &"text/html; charset=UTF-8".parse().unwrap()),
+            (status, &"text/html; charset=UTF-8".parse().unwrap()),
             "{base}"
         );
-        let answer = server.client().get(format!("{base}/")).send().await.unwrap();
+        let answer = server.client().get(format!("{base}/nothing")).send().await.unwrap();
         assert_eq!(answer.headers()["content-type"], "application/problem+json", "{base}");
     }
 }

@@ -11,6 +11,7 @@ use terminal_size::{Height, Width, terminal_size};
 use tokio::task::JoinHandle;
 
 use crate::app::App;
+use crate::cli::output::spoken;
 use crate::ids::DeviceId;
 use crate::service::device;
 use crate::sim::receiver::Receiver;
@@ -289,8 +290,8 @@ fn line(row: &Row, colour: bool) -> String {
         cell(&row.state, 9),
         cell(&row.profiles, 8),
         cell(&row.certificate, 10),
-        cell(&row.verdict, 14),
-        cell(&row.signal, 13),
+        cell(spoken(&row.verdict), 14),
+        cell(spoken(&row.signal), 13),
     ];
     format!("  {}", cells.join(" ")).trim_end().to_owned()
 }
@@ -299,8 +300,8 @@ fn line(row: &Row, colour: bool) -> String {
 fn paint(word: &str) -> Option<u8> {
     match word {
         "compliant" => Some(32),
-        "noncompliant" | "not-compliant" | "error" | "conflict" => Some(31),
-        "inGracePeriod" | "retiring" => Some(33),
+        "not compliant" | "error" | "conflict" => Some(31),
+        "in grace" | "retiring" => Some(33),
         "retired" | "unknown" | "-" => Some(2),
         _ => None,
     }
@@ -357,6 +358,6 @@ mod tests {
     fn colours_are_there_only_when_wanted() {
         assert!(!line(&row("PC"), false).contains('\x1b'));
         let painted = line(&row("PC"), true);
-        assert!(painted.contains("\x1b[33minGracePeriod \x1b[0m") && painted.contains("\x1b[31mnot-compliant\x1b[0m"), "{painted:?}");
+        assert!(painted.contains("\x1b[33min grace      \x1b[0m") && painted.contains("\x1b[31mnot compliant\x1b[0m"), "{painted:?}");
     }
 }

@@ -41,6 +41,12 @@ fn variable(name: &str) -> Option<(&'static str, bool)> {
     names.first().map(|first| (*first, *of_user))
 }
 
+/// Whether that variable tells of the user, not of the device.
+#[must_use]
+pub fn is_of_user(name: &str) -> bool {
+    variable(name).is_some_and(|(_, of_user)| of_user)
+}
+
 /// The values that templates are resolved with.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Variables(BTreeMap<&'static str, String>);

@@ -300,7 +300,7 @@ fn built_in(active_until: Time, oldest: Option<Time>, input: &Input<'_>) -> Poli
         row(
             "hasPolicy",
             Some(applicable > 0 || !input.rules.secure_by_default),
-            json!(if input.rules.secure_by_default { "a policy for this platform" } else { "nothing" }),
+            json!(if input.rules.secure_by_default { "a policy for this platform" } else { "no policy needed" }),
             Some(format!("{applicable} applicable of {} assigned", input.policies.len())),
             None,
         ),

@@ -86,11 +86,12 @@ impl Document {
         for (name, value) in &self.settings {
             let (id, scope) = split_scope(name);
             let Some(row) = catalogue.setting(id) else {
-                return Err(problem(Refusal::ProfileSettingUnknown, name, "the catalogue has no such setting"));
+                return Err(problem(Refusal::ProfileSettingUnknown, name, "`muster profile settings` shows those that there are"));
             };
             let scope = scope.or_else(|| row.scopes.first().copied()).unwrap_or(Scope::Device);
             if !row.scopes.contains(&scope) {
-                return Err(problem(Refusal::ProfileSettingUnknown, name, format!("does not exist in the {scope}'s tree")));
+                let scopes = row.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ");
+                return Err(problem(Refusal::ProfileSettingUnknown, name, format!("it exists for: {scopes}")));
             }
             if !taken.insert((id, scope)) {
                 return Err(problem(Refusal::ProfileEntryTwice, name, "is there twice"));

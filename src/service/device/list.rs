@@ -13,7 +13,8 @@ use crate::domain::fact::{Fact, Facts};
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId};
 use crate::service::Result;
-use crate::store::{self, compliance, desired_items, devices, facts, profiles};
+use crate::store::certificates::Live;
+use crate::store::{self, certificates, compliance, desired_items, devices, facts, profiles};
 
 /// The name of the policy with [`BUILT_IN`] rules.
 const BUILT_IN_NAME: &str = "Built-in device policy";
@@ -88,6 +89,8 @@ pub struct Explanation {
     pub overview: Overview,
     /// Other devices that say they are the same hardware and are not retired.
     pub same_hardware_as: Vec<DeviceId>,
+    /// Until when it can show itself; `None` when no identity of it is in force, so that it is refused.
+    pub identity_until: Option<Time>,
     /// Until when failures are forgiven.
     pub grace_expires_at: Option<Time>,
     /// When the passing of time alone can change the verdict.
@@ -134,7 +137,7 @@ pub struct Reason {
 /// # Errors
 /// [`crate::service::Error::NotFound`].
 pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
-    let id = id.clone();
+    let (id, now) = (id.clone(), app.now());
     let explanation = app
         .store
         .read(move |conn| {
@@ -142,6 +145,9 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let same_hardware = devices::list_same_hardware(conn, device.platform, device.hardware_id.as_deref(), None, 100)?;
             let others = same_hardware.into_iter().filter(|other| other.id != device.id && other.state != device::State::Retired);
             let same_hardware_as = others.map(|other| other.id).collect();
+            let identities = Live { device: Some(id.clone()), identity: Some(true), ..Live::default() };
+            // The newest is among them: those that renewals replaced end soon.
+            let identities = certificates::list_live(conn, &identities, None, now, 100)?;
             let items = desired_items::list_items(conn, &id)?;
             let verdict = compliance::find_verdict(conn, &id)?.map(|stored| stored.verdict);
             let facts = facts::list_for_device(conn, &id)?;
@@ -197,6 +203,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             Ok(Explanation {
                 overview: overview(conn, device)?,
                 same_hardware_as,
+                identity_until: identities.iter().map(|certificate| certificate.not_after).max(),
                 grace_expires_at: verdict.as_ref().and_then(|v| v.grace_expires_at),
                 reevaluate_at: verdict.and_then(|v| v.reevaluate_at),
                 reasons,
