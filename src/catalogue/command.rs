@@ -35,12 +35,12 @@ pub struct CommandRow {
     /// The same of iOS and iPadOS.
     #[serde(default, deserialize_with = "range")]
     pub ios: Option<Range>,
-    /// iPhones and iPads obey only when they are supervised.
+    /// What a device has to be, beside its version, to obey.
     #[serde(default)]
-    pub supervised: bool,
-    /// Only Macs with Apple silicon obey.
+    pub needs: Needs,
+    /// The values that an Apple device can be told with it, by name.
     #[serde(default)]
-    pub silicon: bool,
+    pub takes: Vec<String>,
     /// Format on the wire; [`Format::Null`] has no data.
     #[serde(default = "null")]
     pub format: Format,
@@ -62,6 +62,38 @@ pub struct CommandRow {
     /// The session ends with it: no Status may come.
     #[serde(default)]
     pub ends_session: bool,
+}
+
+/// What devices have to be to obey, by platform.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Needs {
+    /// Macs.
+    #[serde(default)]
+    pub macos: Vec<Need>,
+    /// iPhones and iPads.
+    #[serde(default)]
+    pub ios: Vec<Need>,
+}
+
+/// What a device has to be to obey.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Need {
+    /// Supervised.
+    Supervision,
+    /// A Mac with Apple silicon.
+    Silicon,
+    /// A Mac with an Intel processor.
+    Intel,
+    /// An iPad that several users share.
+    SharedIpad,
+    /// Marked as lost.
+    LostMode,
+    /// Enrolled from Setup Assistant.
+    Automated,
+    /// Waiting in Setup Assistant.
+    Setup,
 }
 
 fn null() -> Format {
@@ -86,6 +118,16 @@ impl CommandRow {
             "windows" => !self.uri.is_empty(),
             "macos" | "ios" => !self.request.is_empty() && (self.platforms.is_empty() || self.platforms.iter().any(|one| one == platform)),
             _ => false,
+        }
+    }
+
+    /// What devices of that platform have to be to obey.
+    #[must_use]
+    pub fn needs(&self, platform: &str) -> &[Need] {
+        match platform {
+            "macos" => &self.needs.macos,
+            "ios" => &self.needs.ios,
+            _ => &[],
         }
     }
 

@@ -38,7 +38,7 @@ pub enum Inventory {
 pub struct Asked {
     /// The request whose answer holds it: `DeviceInformation` or `SecurityInfo`.
     pub request: String,
-    /// Its key in that answer; names with slashes between them.
+    /// Its place in that answer: names, and numbers of items of lists, with slashes between them.
     pub at: String,
     /// The status item that says the same, on devices that report it by themselves.
     #[serde(default)]
@@ -46,6 +46,17 @@ pub struct Asked {
     /// The platforms that have it; all of Apple's when empty.
     #[serde(default)]
     pub platforms: Vec<String>,
+    /// Only devices that enrolled from Setup Assistant are asked.
+    #[serde(default)]
+    pub automated: bool,
+}
+
+impl Asked {
+    /// The key of the answer: what is asked for.
+    #[must_use]
+    pub fn key(&self) -> &str {
+        self.at.split('/').next().unwrap_or_default()
+    }
 }
 
 /// A fact.

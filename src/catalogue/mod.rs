@@ -29,7 +29,7 @@ mod version;
 
 pub use allowed::Allowed;
 pub use baseline::{Baseline, baselines};
-pub use command::CommandRow;
+pub use command::{CommandRow, Need};
 pub use edition::Family;
 pub use fact::{Asked, FactRow, Inventory};
 pub use node::{Access, Format, Scope, Vars, Verb};

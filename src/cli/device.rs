@@ -13,6 +13,7 @@ use crate::domain::apple::escrow::Kind;
 use crate::domain::command::{self, Verb};
 use crate::domain::compliance::Status;
 use crate::domain::device::State;
+use crate::domain::inventory;
 use crate::ids::UserId;
 use crate::service::device::{self, Custom, Explanation, Order, Overview, Reason};
 use crate::service::directory::By;
@@ -63,11 +64,20 @@ pub enum Command {
         /// Its id
         order: String,
     },
+    /// Shows a list that a device answered (list-applications, list-users, list-updates, update-status)
+    Inventory {
+        /// Id, name or serial number
+        device: String,
+        /// applications, users, updates or update-status
+        #[arg(default_value = "applications", value_parser = read_list)]
+        list: inventory::Kind,
+    },
     /// Shows which secrets are kept of a device, or one of them; who read it is in the audit log
     Secret {
         /// Id, name or serial number
         device: String,
-        /// fv-prk (recovery key of FileVault), recovery-lock, or next-recovery-lock (told, not confirmed)
+        /// fv-prk (recovery key of FileVault), recovery-lock, firmware, admin (administrator's password), activation-lock (code), location,
+        /// and next-recovery-lock, next-firmware, next-admin (told, not confirmed)
         #[arg(value_parser = read_kind)]
         kind: Option<Kind>,
     },
@@ -121,7 +131,7 @@ pub struct Give {
     /// chr, int, bool, b64, xml, float, date or time
     #[arg(long, requires = "data")]
     format: Option<String>,
-    /// What an Apple device is told besides: message=…, phone=…, pin=…
+    /// What an Apple device is told besides: message=…, pin=…; orders --known shows what each order takes
     #[arg(long = "with", value_name = "NAME=VALUE", requires = "order", value_parser = read_value)]
     with: Vec<(String, String)>,
     /// What is written to the node or given to it
@@ -138,7 +148,12 @@ fn read_value(text: &str) -> std::result::Result<(String, String), String> {
 }
 
 fn read_kind(text: &str) -> std::result::Result<Kind, String> {
-    Kind::parse(text).filter(|kind| kind.is_for_people()).ok_or_else(|| "use fv-prk, recovery-lock or next-recovery-lock".into())
+    let all = || Kind::ALL.iter().filter(|kind| kind.is_for_people()).map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+    Kind::parse(text).filter(|kind| kind.is_for_people()).ok_or_else(|| format!("use one of {}", all()))
+}
+
+fn read_list(text: &str) -> std::result::Result<inventory::Kind, String> {
+    inventory::Kind::parse(text).ok_or_else(|| "use applications, users, updates or update-status".into())
 }
 
 fn read_state(text: &str) -> std::result::Result<State, String> {
@@ -196,7 +211,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(show_order(&device::command(app, &found.id, order, give.yes, &by).await?))
         }
         Command::Orders { known: true, .. } | Command::Orders { device: None, .. } => {
-            let row = |c: &crate::catalogue::CommandRow| json!({ "order": c.id, "title": c.title, "platforms": platforms(c), "needs_yes": c.destructive, "help": c.help });
+            let row = |c: &crate::catalogue::CommandRow| json!({ "order": c.id, "title": c.title, "platforms": platforms(c), "needs_yes": c.destructive, "takes": c.takes.join(" "), "help": c.help });
             Ok(Value::Array(catalogue().commands().map(row).collect()))
         }
         Command::Orders { device: Some(device), limit, .. } => {
@@ -207,6 +222,15 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Err(Error::NotFound(_)) => Err(find::missing("order", &order, "device orders DEVICE")),
             cancelled => Ok(show_order(&cancelled?)),
         },
+        Command::Inventory { device, list } => {
+            let found = find::device(app, &device).await?;
+            let (list, at) = device::inventory(app, &found.id, list).await?;
+            let mut rows: Vec<Value> = list.entries.into_iter().map(Value::Object).collect();
+            if list.left_out > 0 {
+                rows.push(json!({ "left_out": list.left_out }));
+            }
+            Ok(json!({ "device": found.display_name, "observed": at.to_string(), "list": rows }))
+        }
         Command::Secret { device, kind } => {
             let found = find::device(app, &device).await?;
             match kind {

@@ -56,6 +56,23 @@ settings! {
         service_root_file: Option<PathBuf> = None;
         /// What devices in Apple Business Manager are told.
         profile: SetupProfile = SetupProfile::default();
+        /// The administrator account that Setup Assistant makes on Macs.
+        administrator: Administrator = Administrator::default();
+    }
+}
+
+settings! {
+    /// The administrator account that Setup Assistant makes on Macs that wait in it (`await_configured`); its password is made for each
+    /// Mac and kept (`muster device secret MAC admin`).
+    Administrator {
+        /// Short name of the account; empty means none.
+        name: String = String::new();
+        /// Its name for people.
+        full_name: String = String::new();
+        /// The login window does not show it.
+        hidden: bool = true;
+        /// The account that the user makes in Setup Assistant is no administrator.
+        standard_users: bool = false;
     }
 }
 

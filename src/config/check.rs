@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Config;
+use crate::domain::apple::account::is_name;
 use crate::store::location::is_keywords;
 
 /// A value that is not allowed.
@@ -197,6 +198,15 @@ fn check_automated(config: &Config, found: &mut Findings) {
         let word = (1..=64).contains(&pane.len()) && pane.bytes().all(|b| b.is_ascii_alphanumeric());
         found.require(word, "apple.automated.profile.skip_setup_items", pane, "must be skip keys of letters and digits, such as AppleID");
     }
+    let administrator = &automated.administrator;
+    found.require(
+        administrator.name.is_empty() || is_name(&administrator.name),
+        "apple.automated.administrator.name",
+        &administrator.name,
+        "must be empty or up to 31 small letters, digits, _, - and ., a letter first",
+    );
+    let full = &administrator.full_name;
+    found.require(named(full, 250), "apple.automated.administrator.full_name", full, "must have at most 250 characters");
     let both = automated.platform_sso_profile_url.is_empty() == automated.platform_sso_manifest_url.is_empty();
     found.require(both, "apple.automated.platform_sso_manifest_url", "", "must be given together with the profile's URL");
 }

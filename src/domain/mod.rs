@@ -45,6 +45,7 @@ pub mod dm_session;
 pub mod enrollment;
 pub mod fact;
 pub mod group;
+pub mod inventory;
 pub mod profile;
 pub mod refusal;
 pub mod restriction;

@@ -112,8 +112,13 @@ refusals! {
     MessageSignatureOld = "MGT0022", "the message was signed too long ago or in the future; set the device's clock";
     MessageSignatureUsed = "MGT0023", "the signed message was received before; the device has to sign it again";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
+    OrderNeedsAutomated = "CMD0011", "only Macs that enrolled from Setup Assistant know the order; the device does not say that it did";
+    OrderNeedsIntel = "CMD0008", "only Macs with an Intel processor have a firmware password; those with Apple silicon have the recovery lock";
+    OrderNeedsLostMode = "CMD0009", "the device is not marked as lost; order enable-lost-mode first and wait until it has been done";
+    OrderNeedsSetup = "CMD0012", "the device does not wait in Setup Assistant";
+    OrderNeedsSharedIpad = "CMD0010", "only iPads that several users share know the order; the device does not say that it is one";
     OrderNeedsSilicon = "CMD0006", "only Macs with Apple silicon know the order";
-    OrderNeedsSupervision = "CMD0007", "iPhones and iPads obey the order only when they are supervised: enrol them from Setup Assistant by Apple Business Manager, or with Apple Configurator";
+    OrderNeedsSupervision = "CMD0007", "the device obeys the order only when it is supervised: enrol it from Setup Assistant by Apple Business Manager, or with Apple Configurator";
     OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";
     OrderUnknown = "CMD0001", "the catalogue has no such order; muster device orders --known shows them";

@@ -6,6 +6,7 @@ use crate::clock::Time;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{Certificate, RevocationReason};
+use crate::domain::inventory;
 use crate::domain::scep::Challenge;
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, ProfileId};
 use crate::service::pki::authorize::scep_challenge;
@@ -47,6 +48,20 @@ pub enum Effect {
         sealed: Vec<u8>,
         /// As in [`secrets::upsert_secret`].
         source: Option<String>,
+    },
+    /// A secret that is of no use any more.
+    Forget {
+        /// The enrolment.
+        enrollment: EnrollmentId,
+        /// What.
+        kind: Kind,
+    },
+    /// A list that the device answered, in the place of the one before.
+    Inventory {
+        /// Of what.
+        kind: inventory::Kind,
+        /// The list.
+        list: inventory::List,
     },
     /// A secret that is in force now, in the place of another.
     Promote {
@@ -93,6 +108,12 @@ impl Effect {
                 let entry = Entry::new(&actor, "escrow.keep", format!("enrollment:{enrollment}"), origin).after(&json!({ "kind": kind }));
                 audit::append(tx, &entry, now)
             }
+            Self::Forget { enrollment, kind } => {
+                secrets::delete_secret(tx, enrollment, *kind)?;
+                let entry = Entry::new(&actor, "escrow.forget", format!("enrollment:{enrollment}"), origin).after(&json!({ "kind": kind }));
+                audit::append(tx, &entry, now)
+            }
+            Self::Inventory { kind, list } => store::inventory::upsert_list(tx, device, *kind, list, now),
             Self::Promote { enrollment, from, to } => {
                 secrets::promote_secret(tx, enrollment, *from, *to, now)?;
                 let entry = Entry::new(&actor, "escrow.promote", format!("enrollment:{enrollment}"), origin);

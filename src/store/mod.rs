@@ -23,6 +23,7 @@ pub mod enrollments;
 mod error;
 pub mod facts;
 pub mod groups;
+pub mod inventory;
 pub mod jobs;
 pub mod location;
 pub mod message_signatures;

@@ -227,6 +227,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    inventory (device_id, kind) {
+        device_id -> Text,
+        kind -> Text,
+        document -> Text,
+        observed_at -> BigInt,
+    }
+}
+
+diesel::table! {
     profiles (id) {
         id -> Text,
         display_name -> Text,
@@ -576,6 +585,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     dm_sessions,
     commands,
     facts,
+    inventory,
     profiles,
     profile_versions,
     assignments,

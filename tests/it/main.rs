@@ -9,6 +9,7 @@ mod apple_checkin;
 mod apple_enroll;
 mod apple_escrow;
 mod apple_manage;
+mod apple_orders;
 mod apple_over_the_air;
 mod apple_payloads;
 mod apple_push;

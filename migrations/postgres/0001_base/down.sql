@@ -20,6 +20,7 @@ DROP TABLE desired_items;
 DROP TABLE assignments;
 DROP TABLE profile_versions;
 DROP TABLE profiles;
+DROP TABLE inventory;
 DROP TABLE facts;
 DROP TABLE commands;
 DROP TABLE dm_pieces;

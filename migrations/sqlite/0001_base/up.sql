@@ -237,6 +237,15 @@ CREATE TABLE facts (
     PRIMARY KEY (device_id, name)
 );
 
+-- Lists that a device answers (applications, users, updates), as JSON.
+CREATE TABLE inventory (
+    device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    document TEXT NOT NULL,
+    observed_at BIGINT NOT NULL,
+    PRIMARY KEY (device_id, kind)
+);
+
 -- Desired state ---------------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE profiles (

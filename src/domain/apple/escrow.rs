@@ -13,6 +13,18 @@ words! {
         RecoveryLock = "recovery-lock",
         /// The password of recoveryOS that the Mac was told and has not confirmed: it may be in force already.
         NextRecoveryLock = "next-recovery-lock",
+        /// The firmware password of a Mac with an Intel processor.
+        Firmware = "firmware",
+        /// The firmware password that the Mac was told and has not confirmed.
+        NextFirmware = "next-firmware",
+        /// The password of the administrator account that the server has Setup Assistant make.
+        Admin = "admin",
+        /// The administrator's password that the Mac was told and has not confirmed.
+        NextAdmin = "next-admin",
+        /// Opens Activation Lock in the place of the user's Apple Account.
+        ActivationLock = "activation-lock",
+        /// Where a lost iPhone or iPad last was, as JSON; forgotten when it is not lost any more.
+        Location = "location",
     }
 }
 
@@ -20,6 +32,6 @@ impl Kind {
     /// Whether people use it; tokens are given to the device only.
     #[must_use]
     pub fn is_for_people(self) -> bool {
-        matches!(self, Self::FileVault | Self::RecoveryLock | Self::NextRecoveryLock)
+        !matches!(self, Self::Bootstrap | Self::Unlock)
     }
 }

@@ -1,5 +1,6 @@
 //! Apple devices: the rules that profiles, declarations and the command channel follow, as pure functions.
 
+pub mod account;
 pub mod ade;
 pub mod content;
 pub mod declarations;

@@ -6,7 +6,6 @@ use super::turn::Turn;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::certificate::Purpose;
 use crate::secret::{Secret, random};
-use crate::service::effect::Effect;
 use crate::service::pki::authority::Authority;
 use crate::service::{Error, Result};
 use crate::store::apple::secrets;
@@ -38,14 +37,6 @@ impl Turn<'_> {
         let object = format!("enrollment:{}", self.known.enrollment.id);
         self.audit("escrow.read", object, &json!({ "kind": kind, "for": request }));
         Ok(Some(secret))
-    }
-
-    /// Keeps a secret for the device.
-    pub(super) fn keep(&mut self, kind: Kind, secret: &Secret, source: Option<String>) -> Result<()> {
-        let sealed = self.app.sealer().seal(APPLE_SECRET, secret.expose())?;
-        let enrollment = self.known.enrollment.id.clone();
-        self.effects.push(Effect::Keep { enrollment, kind, sealed, source });
-        Ok(())
     }
 
     /// The escrow certificate: what the device encrypts its recovery key for.

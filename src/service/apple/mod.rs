@@ -8,6 +8,7 @@ pub mod declarations;
 pub mod enroll;
 mod escrow;
 pub mod identity;
+mod plan;
 pub mod push_certificate;
 pub(in crate::service) mod turn;
 

@@ -1,30 +1,32 @@
 //! One message of a device on its command channel: its answer moves records, orders and facts, what is due is put into the queue, the next
 //! command is made, and one transaction stores all of it. If somebody else stored first, the message is looked at again.
 
-use std::collections::BTreeSet;
 use std::ops::{Deref, DerefMut};
 
-use serde_json::Map;
+use serde_json::{Map, Value};
 
 use super::commands::device_configured::DeviceConfigured;
 use super::commands::renew_identity::RenewIdentity;
-use super::commands::{self, Body, Request as _, Subject, certificate_list, profile_list};
-use super::declarations;
+use super::commands::{self, Body, Request as _, Subject};
+use super::plan::{new_uuid, planned};
 use crate::app::App;
-use crate::clock::{DAY, HOUR, Time};
-use crate::domain::apple::content;
-use crate::domain::apple::queue::{Outcome, Planned, Received, Verdict};
-use crate::domain::certificate::{Certificate, CertificateStatus};
-use crate::domain::command::{Input as OrderInput, Operation, State as OrderState, UNENROLL};
-use crate::domain::desired::{self, Input, Lack, State};
+use crate::clock::{DAY, HOUR};
+use crate::domain::apple::escrow::Kind;
+use crate::domain::apple::queue::{Outcome, Received, Verdict};
+use crate::domain::certificate::Certificate;
+use crate::domain::command::{Input as OrderInput, Operation, UNENROLL};
+use crate::domain::desired::Input;
 use crate::domain::enrollment::State as EnrollmentState;
-use crate::domain::fact::{self, Cadence};
 use crate::domain::work::Key;
 use crate::ids::{CommandId, EnrollmentId};
+use crate::secret::Secret;
 use crate::service::device::{self, Leaving};
+use crate::service::effect::Effect;
 use crate::service::round::{Known, Round};
 use crate::service::{Error, Result};
 use crate::store::apple::channels::{self, Channel, DEVICE};
+use crate::store::apple::secrets;
+use crate::store::sealed::APPLE_SECRET;
 use crate::store::targets::{self, take_turn};
 use crate::store::{certificates, enrollments};
 use crate::wire::apple::command::{Answer, Command};
@@ -35,21 +37,23 @@ const LONGEST: i64 = 60 * DAY;
 const TRIES: usize = 5;
 /// How many commands that cannot be made are passed over in one message.
 const PASSED: usize = 50;
-/// How long a device has time to renew its identity until it is told to once more.
-const RENEW_AGAIN: i64 = 4 * HOUR;
 
 /// What is being done for one message of the device channel.
 pub(in crate::service) struct Turn<'a> {
     round: Round<'a>,
     pub(super) channel: Channel,
     /// The certificate of the device's identity.
-    identity: Option<Certificate>,
+    pub(super) identity: Option<Certificate>,
     /// The device left, or is erased.
     pub(super) left: bool,
     /// Its list of profiles has to be looked at.
     pub(super) look: bool,
     /// The declarations that it was told of.
     pub(super) told: Option<String>,
+    /// The device begins an exchange.
+    pub(super) idle: bool,
+    /// What is kept of the secrets that it entrusted to the server.
+    kept: Vec<Kind>,
 }
 
 impl<'a> Deref for Turn<'a> {
@@ -120,13 +124,23 @@ impl<'a> Turn<'a> {
             let Some(channel) = channels::find_channel(conn, &id, DEVICE)? else { return Ok(None) };
             let known = Known::read(conn, &sealer, &id, now)?;
             let identity = known.enrollment.certificate_id.as_ref().map(|id| certificates::load_certificate(conn, id)).transpose()?;
-            Ok(Some((channel, identity, known)))
+            let kept = secrets::list_kinds(conn, &id)?.into_iter().map(|(kind, _)| kind).collect();
+            Ok(Some((channel, identity, known, kept)))
         });
-        let Some((channel, identity, known)) = found.await? else { return Ok(None) };
+        let Some((channel, identity, known, kept)) = found.await? else { return Ok(None) };
         if known.enrollment.state == EnrollmentState::Ended {
             return Ok(None);
         }
-        Ok(Some(Self { round: Round::new(app, known, origin).await?, channel, identity, left: false, look: false, told: None }))
+        Ok(Some(Self {
+            round: Round::new(app, known, origin).await?,
+            channel,
+            identity,
+            left: false,
+            look: false,
+            told: None,
+            idle: false,
+            kept,
+        }))
     }
 
     /// Takes the device's answer in.
@@ -142,6 +156,7 @@ impl<'a> Turn<'a> {
             Received::Settled(outcome) => self.settle(&outcome, Some(answer)),
             Received::Deferred(key) => self.postpone(&key),
             Received::Idle => {
+                self.idle = true;
                 let now = self.now;
                 for outcome in self.channel.queue.expire(LONGEST, now) {
                     self.settle(&outcome, None);
@@ -156,7 +171,7 @@ impl<'a> Turn<'a> {
         let (name, record) = match key {
             Key::Set(record) => ("InstallProfile", record),
             Key::Remove(record) => ("RemoveProfile", record),
-            Key::Ask(request) => (request, ""),
+            Key::Ask(request) => request.split_once(':').unwrap_or((request, "")),
             Key::Sync => ("DeclarativeManagement", ""),
             Key::Renew => return Some((&RenewIdentity, "")),
             Key::Release => return Some((&DeviceConfigured, "")),
@@ -172,8 +187,14 @@ impl<'a> Turn<'a> {
     fn settle(&mut self, outcome: &Outcome, answer: Option<&Answer>) {
         let Some(key) = Key::parse(&outcome.key) else { return };
         let request = self.request_of(key);
-        let why = match (outcome.verdict, answer) {
-            (Verdict::Done, _) => "done".to_owned(),
+        let said = match (outcome.verdict, request, answer) {
+            (Verdict::Done, Some((request, _)), Some(answer)) => request.says(answer),
+            _ => Ok("done".to_owned()),
+        };
+        let verdict = if said.is_err() { Verdict::Failed } else { outcome.verdict };
+        let why = match (verdict, answer) {
+            (Verdict::Done, _) => said.unwrap_or_default(),
+            (Verdict::Failed, _) if said.is_err() => said.unwrap_or_else(|why| why),
             (_, Some(answer)) if !answer.errors.is_empty() => {
                 answer.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ").chars().take(2000).collect()
             }
@@ -183,13 +204,16 @@ impl<'a> Turn<'a> {
             (Verdict::Expired, _) => "waited too long".into(),
             (Verdict::Cancelled, _) => "taken back".into(),
         };
-        if let Key::Order(id) = key
-            && let Some(id) = CommandId::parse(id)
-        {
-            self.left |= outcome.verdict == Verdict::Done && self.order(&id).is_some_and(|order| order.kind == UNENROLL);
+        let order = match key {
+            Key::Order(id) => CommandId::parse(id),
+            _ => None,
+        };
+        let keys = order.as_ref().map(|id| self.keys_of(id));
+        if let Some(id) = &order {
+            self.left |= verdict == Verdict::Done && self.order(id).is_some_and(|order| order.kind == UNENROLL);
             self.move_order(
-                &id,
-                match outcome.verdict {
+                id,
+                match verdict {
                     Verdict::Done => OrderInput::Answered(why.clone()),
                     Verdict::Uncertain => OrderInput::SessionLost,
                     Verdict::Failed if request.is_some_and(|(request, _)| request.may_have_run()) => OrderInput::Unclear(why.clone()),
@@ -198,10 +222,60 @@ impl<'a> Turn<'a> {
                 },
             );
         }
-        match (request, outcome.verdict, answer) {
-            (Some((request, record)), Verdict::Done, Some(answer)) => request.done(self, record, answer),
-            (Some((request, record)), ..) => request.failed(self, record, &why),
-            (None, ..) => {}
+        let Some((request, record)) = request else { return };
+        let subject = Subject::of(keys.as_ref(), record);
+        match (verdict, answer) {
+            (Verdict::Done, Some(answer)) => request.done(self, subject, answer),
+            _ => request.failed(self, subject, &why),
+        }
+    }
+
+    /// The keys that an order brings.
+    fn keys_of(&self, order: &CommandId) -> Map<String, Value> {
+        match self.order(order).map(|order| &order.operation) {
+            Some(Operation::Request(request)) => request.keys.clone(),
+            Some(Operation::Node(_)) | None => Map::new(),
+        }
+    }
+
+    /// Has the device asked something by itself.
+    pub(super) fn ask(&mut self, request: &str) {
+        let now = self.now;
+        let _ = self.channel.queue.enqueue([planned(Key::Ask(request), false)], now);
+    }
+
+    /// Whether a secret of that kind is kept, or was taken in with this message.
+    pub(super) fn keeps(&self, kind: Kind) -> bool {
+        self.kept.contains(&kind)
+    }
+
+    /// Keeps a secret for the device.
+    pub(super) fn keep(&mut self, kind: Kind, secret: &Secret, source: Option<String>) -> Result<()> {
+        let sealed = self.app.sealer().seal(APPLE_SECRET, secret.expose())?;
+        let enrollment = self.known.enrollment.id.clone();
+        self.effects.push(Effect::Keep { enrollment, kind, sealed, source });
+        self.kept.push(kind);
+        Ok(())
+    }
+
+    /// What was kept as one kind is another from now on, in the place of what that was; without it, the other is forgotten.
+    pub(super) fn promote(&mut self, from: Kind, to: Kind) {
+        let enrollment = self.known.enrollment.id.clone();
+        if self.keeps(from) {
+            self.kept.push(to);
+        } else {
+            self.kept.retain(|kind| *kind != to);
+        }
+        self.kept.retain(|kind| *kind != from);
+        self.effects.push(Effect::Promote { enrollment, from, to });
+    }
+
+    /// Forgets a secret.
+    pub(super) fn forget(&mut self, kind: Kind) {
+        if self.keeps(kind) {
+            let enrollment = self.known.enrollment.id.clone();
+            self.kept.retain(|kept| *kept != kind);
+            self.effects.push(Effect::Forget { enrollment, kind });
         }
     }
 
@@ -228,171 +302,6 @@ impl<'a> Turn<'a> {
                 | Key::Fact(_),
             )
             | None => {}
-        }
-    }
-
-    /// Puts what is due into the queue.
-    pub(super) fn plan(&mut self) {
-        self.withdraw();
-        let mut due: Vec<Planned> = Vec::new();
-        if self.renewal_at().is_some_and(|at| self.now >= at) {
-            due.push(planned(Key::Renew, false));
-        }
-        self.plan_facts(&mut due);
-        // What depends on the version waits for it.
-        if self.device.os_version.is_some() {
-            self.plan_items(&mut due);
-        }
-        self.plan_orders(&mut due);
-        if self.release_at().is_some_and(|at| self.now >= at) {
-            due.push(planned(Key::Release, false));
-        }
-        let now = self.now;
-        // A key that waits already is left out.
-        let _ = self.channel.queue.enqueue(due, now);
-    }
-
-    /// Takes back what was put in and is not wanted any more.
-    fn withdraw(&mut self) {
-        let stale: Vec<String> = self
-            .channel
-            .queue
-            .pending()
-            .filter(|key| match Key::parse(key) {
-                Some(Key::Order(id)) => CommandId::parse(id).is_none_or(|id| self.order(&id).is_none()),
-                Some(Key::Set(record)) => self.record(record).is_none_or(|(_, record)| record.state == State::Removing),
-                Some(Key::Remove(record)) => self.record(record).is_none_or(|(_, record)| record.state != State::Removing),
-                Some(Key::Ask(_) | Key::Sync) => false,
-                Some(Key::Release) => self.channel.awaiting_since.is_none(),
-                Some(Key::Renew) => self.renews_from().is_none_or(|from| self.now < from),
-                Some(Key::Check(_) | Key::SetTogether(_) | Key::RemoveTogether(_) | Key::Part { .. } | Key::Fact(_)) | None => true,
-            })
-            .map(str::to_owned)
-            .collect();
-        for key in stale {
-            let _ = self.channel.queue.withdraw(&key);
-        }
-    }
-
-    /// When the identity ends.
-    pub(super) fn identity_ends(&self) -> Option<Time> {
-        self.identity.as_ref().map(|identity| identity.not_after)
-    }
-
-    /// From when on the identity is to be renewed: a time before its end, but not in the first third of its life, or one that an authority
-    /// cuts short would be renewed again and again.
-    fn renews_from(&self) -> Option<Time> {
-        let identity = self.identity.as_ref().filter(|_| self.known.enrollment.state == EnrollmentState::Active)?;
-        let before = identity.not_after.plus(-i64::from(self.app.config.apple.renewal_days).saturating_mul(DAY));
-        let third = identity.not_after.since(identity.not_before).checked_div(3).unwrap_or(0);
-        Some(before.max(identity.not_before.plus(third)))
-    }
-
-    /// When the device is to be told to renew its identity, for the first time or once more.
-    fn renewal_at(&self) -> Option<Time> {
-        let from = self.renews_from()?;
-        Some(self.channel.renewal_asked_at.map_or(from, |at| from.max(at.plus(RENEW_AGAIN))))
-    }
-
-    fn plan_facts(&self, due: &mut Vec<Planned>) {
-        let platform = self.device.platform.as_str();
-        let mut known = self.known.facts.clone();
-        known.extend(self.reported.clone());
-        let rows: Vec<_> = self.catalogue.facts().filter(|row| row.is_of(platform)).collect();
-        let cadences: Vec<Cadence<'_>> = rows.iter().map(|row| Cadence { name: &row.name, every_hours: row.every_hours }).collect();
-        let names: BTreeSet<&str> = fact::due(&cadences, &known, self.now).into_iter().collect();
-        let requests: BTreeSet<&str> = rows
-            .iter()
-            .filter(|row| names.contains(row.name.as_str()))
-            .filter_map(|row| Some(row.asked.as_ref()?.request.as_str()))
-            .collect();
-        due.extend(requests.into_iter().map(|request| planned(Key::Ask(request), false)));
-    }
-
-    fn plan_items(&mut self, due: &mut Vec<Planned>) {
-        let effective = self.effective.clone();
-        let plan = desired::plan(&self.items, &effective, self.now);
-        let mut look = std::mem::take(&mut self.look);
-        for removal in &plan.remove {
-            if removal.key.starts_with("declarations:") {
-                continue;
-            }
-            if removal.record.memory.contains_key("identifier") {
-                due.push(planned(Key::Remove(&removal.key), false));
-            } else {
-                self.apply(&removal.key, Input::Removed);
-            }
-        }
-        for wanted in plan.set.iter().filter(|wanted| wanted.key.starts_with("profile:")) {
-            due.push(planned(Key::Set(&wanted.key), false));
-        }
-        let mut sync = false;
-        for wanted in &plan.check {
-            if wanted.key.starts_with("profile:") {
-                if self.renews(&wanted.key) {
-                    due.push(planned(Key::Set(&wanted.key), false));
-                } else {
-                    look = true;
-                }
-            } else if wanted.record.state == State::Verified {
-                // The device tells by itself when that changes.
-                self.apply(&wanted.key, Input::Matches);
-            } else {
-                sync = true;
-            }
-        }
-        if look {
-            let keys: Vec<&String> = self.records().map(|(key, _)| key).collect();
-            if keys.into_iter().any(|key| certificate_list::brings(self, key)) {
-                due.push(planned(Key::Ask("CertificateList"), false));
-            }
-            due.push(planned(Key::Ask("ProfileList"), false));
-        }
-        if let Some(set) = declarations::set(self) {
-            let token = set.token();
-            if self.channel.ddm_token.as_deref() != Some(token.as_str()) {
-                self.channel.ddm_token = Some(token);
-                self.channel.ddm_changed_at = Some(self.now);
-                sync = true;
-            }
-            let open = |record: &desired::Record| matches!(record.state, State::Pending | State::Sent | State::Removing);
-            sync |= self.records().any(|(key, r)| key.starts_with("declarations:") && open(r) && r.due_at.is_some_and(|at| at <= self.now));
-            if sync {
-                due.push(planned(Key::Sync, false));
-            }
-        } else {
-            let keys: Vec<String> = self.records().map(|(key, _)| key.clone()).filter(|key| key.starts_with("declarations:")).collect();
-            for key in keys {
-                self.apply(&key, Input::Lacks(Lack::Version));
-            }
-        }
-    }
-
-    /// Whether a profile has to be installed again because a certificate of it nears its end.
-    fn renews(&mut self, key: &str) -> bool {
-        let Some((profile, payloads)) = commands::install_profile::payloads(self, key) else { return false };
-        let mut old = Vec::new();
-        for payload in &payloads {
-            let Some(percent) = content::renewal(payload) else { continue };
-            let newest = self
-                .known
-                .certificates
-                .iter()
-                .find(|c| c.grant.profile_id.as_ref() == Some(&profile) && c.grant.payload.as_deref() == Some(payload.name.as_str()));
-            if newest.is_some_and(|c| c.status == CertificateStatus::Active && self.now >= c.renews_from(percent)) {
-                old.push(payload.name.clone());
-            }
-        }
-        for payload in &old {
-            profile_list::next_generation(self, key, payload);
-        }
-        !old.is_empty()
-    }
-
-    fn plan_orders(&self, due: &mut Vec<Planned>) {
-        let open = self.known.orders.iter().filter_map(|order| self.order(&order.id));
-        for order in open.filter(|order| order.state == OrderState::Queued && order.not_before <= self.now) {
-            due.push(planned(Key::Order(order.id.as_str()), !order.is_repeatable()));
         }
     }
 
@@ -423,19 +332,12 @@ impl<'a> Turn<'a> {
 
     async fn make(&mut self, key: Key<'_>) -> Result<std::result::Result<(String, crate::wire::plist::Dict), String>> {
         let Some((request, record)) = self.request_of(key) else { return Ok(Err("nothing stands behind it".into())) };
-        let mut keys = Map::new();
         let order = match key {
             Key::Order(id) => CommandId::parse(id),
             _ => None,
         };
-        if let Some(Operation::Request(request)) = order.as_ref().and_then(|id| self.order(id)).map(|order| &order.operation) {
-            keys.clone_from(&request.keys);
-        }
-        let subject = match (&order, record) {
-            (Some(_), _) => Subject::Order(&keys),
-            (None, "") => Subject::Nothing,
-            (None, record) => Subject::Record(record),
-        };
+        let keys = order.as_ref().map(|id| self.keys_of(id));
+        let subject = Subject::of(keys.as_ref(), record);
         match request.body(self, subject).await? {
             Body::Keys(body) => {
                 if let Some(id) = &order {
@@ -484,12 +386,4 @@ impl<'a> Turn<'a> {
         }
         Ok(())
     }
-}
-
-fn planned(key: Key<'_>, once: bool) -> Planned {
-    Planned { key: key.to_string(), uuid: new_uuid(), once }
-}
-
-fn new_uuid() -> String {
-    uuid::Uuid::now_v7().to_string().to_ascii_uppercase()
 }

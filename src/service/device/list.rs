@@ -10,11 +10,12 @@ use crate::domain::compliance::{BUILT_IN, SettingResult, State, Status};
 use crate::domain::desired::{self, Record};
 use crate::domain::device::{self, Device};
 use crate::domain::fact::{Fact, Facts};
+use crate::domain::inventory;
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId};
-use crate::service::Result;
+use crate::service::{Error, Result};
 use crate::store::certificates::Live;
-use crate::store::{self, certificates, compliance, desired_items, devices, facts, profiles};
+use crate::store::{self, Conn, certificates, compliance, desired_items, devices, facts, profiles};
 
 /// The name of the policy with [`BUILT_IN`] rules.
 const BUILT_IN_NAME: &str = "Built-in device policy";
@@ -49,7 +50,7 @@ pub async fn list(app: &App, filter: devices::Filter, after: &str, limit: i64) -
     Ok(page)
 }
 
-fn overview(conn: &mut store::Conn, device: Device) -> store::Result<Overview> {
+fn overview(conn: &mut Conn, device: Device) -> store::Result<Overview> {
     let stored = compliance::find_verdict(conn, &device.id)?;
     let subject = compliance::load_subject(conn, &device.id)?;
     Ok(Overview {
@@ -281,4 +282,17 @@ fn built_in_title(rule: &str) -> &str {
         "userExists" => "Enrolled user exists",
         other => other,
     }
+}
+
+/// A list that the device answered, and when.
+///
+/// # Errors
+/// [`Error::NotFound`] without such a device, or when it was not asked yet.
+pub async fn inventory(app: &App, id: &DeviceId, kind: inventory::Kind) -> Result<(inventory::List, Time)> {
+    let id = id.clone();
+    let read = move |conn: &mut Conn| {
+        devices::load_device(conn, &id)?;
+        store::inventory::find_list(conn, &id, kind)
+    };
+    app.store.read(read).await?.ok_or(Error::NotFound("list; order it first"))
 }

@@ -6,23 +6,27 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::app::App;
-use crate::catalogue::{CommandRow, Format, Vars, catalogue};
+use crate::catalogue::{CommandRow, Format, Need, Vars, catalogue};
 use crate::clock::Time;
 use crate::config::Config;
 use crate::domain::Refusal;
 use crate::domain::command::{Command, Input, NodeOperation, Operation, Request, State, Verb};
 use crate::domain::device::{Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
+use crate::domain::fact::Facts;
 use crate::domain::profile::{Custom as Node, Scope};
-use crate::ids::{CommandId, DeviceId};
+use crate::ids::{CommandId, DeviceId, EnrollmentId};
 use crate::service::apple::commands as commands_of_apple;
 use crate::service::directory::By;
 use crate::service::push::enqueue_wake;
 use crate::service::{Error, Result};
+use crate::store::apple::channels::{self, DEVICE};
 use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts};
 
 /// The kind of an order that is not of the catalogue; in the store.
 const CUSTOM: &str = "custom";
+/// Longest value of an order, in bytes.
+const LONGEST: usize = 1024;
 
 /// What a device is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +75,13 @@ impl Order {
                 let refuse = |why: String| Error::Invalid(Refusal::ProfileValueRefused, why);
                 let request = commands_of_apple::find(&row.request).filter(|_| platform.is_apple());
                 let request = request.ok_or_else(|| refuse(format!("{id}: takes no values on {platform}")))?;
+                if let Some(name) = values.keys().find(|name| !row.takes.contains(name)) {
+                    let takes = if row.takes.is_empty() { "no values".to_owned() } else { row.takes.join(", ") };
+                    return Err(refuse(format!("{}: the order takes {takes}", name.chars().take(64).collect::<String>())));
+                }
+                if let Some((name, _)) = values.iter().find(|(_, value)| value.len() > LONGEST || value.contains(char::is_control)) {
+                    return Err(refuse(format!("{name}: up to {LONGEST} bytes without control characters")));
+                }
                 let keys = request.order(&values, platform).map_err(refuse)?;
                 let operation = Operation::Request(Request { request: row.request.clone(), keys, once: request.once() });
                 Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row) })
@@ -124,7 +135,7 @@ fn reachable(conn: &mut Conn, device: &DeviceId) -> store::Result<Enrollment> {
 }
 
 /// Whether the device can do what the row says, as far as is known of it.
-fn fits(conn: &mut Conn, row: &CommandRow, device: &DeviceId) -> store::Result<()> {
+fn fits(conn: &mut Conn, row: &CommandRow, device: &DeviceId, enrollment: &EnrollmentId) -> store::Result<()> {
     let known = devices::load_device(conn, device)?;
     let platform = known.platform.as_str();
     let (version, edition) = (known.os_version.as_deref(), known.os_edition.as_deref());
@@ -132,14 +143,27 @@ fn fits(conn: &mut Conn, row: &CommandRow, device: &DeviceId) -> store::Result<(
         return Err(Refusal::OrderUnsupported.into());
     }
     let facts = facts::list_for_device(conn, device)?;
-    let denies = |name: &str| facts.get(name).is_some_and(|fact| fact.value.as_deref() == Some("false"));
-    if row.supervised && platform == "ios" && denies("apple.supervised") {
-        return Err(Refusal::OrderNeedsSupervision.into());
+    let waits = channels::find_channel(conn, enrollment, DEVICE)?.is_some_and(|channel| channel.awaiting_since.is_some());
+    match row.needs(platform).iter().find_map(|need| lacks(*need, &facts, waits)) {
+        Some(refusal) => Err(refusal.into()),
+        None => Ok(()),
     }
-    if row.silicon && denies("apple.apple-silicon") {
-        return Err(Refusal::OrderNeedsSilicon.into());
-    }
-    Ok(())
+}
+
+/// Why a device does not obey; `None` when it does, or nothing is known that speaks against it. `waits`: in Setup Assistant.
+fn lacks(need: Need, facts: &Facts, waits: bool) -> Option<Refusal> {
+    let says = |name: &str, value: &str| facts.get(name).is_some_and(|fact| fact.value.as_deref() == Some(value));
+    let (met, refusal) = match need {
+        Need::Supervision => (!says("apple.supervised", "false"), Refusal::OrderNeedsSupervision),
+        Need::Silicon => (!says("apple.apple-silicon", "false"), Refusal::OrderNeedsSilicon),
+        Need::Intel => (!says("apple.apple-silicon", "true"), Refusal::OrderNeedsIntel),
+        // These are the exception: a device has to say so.
+        Need::SharedIpad => (says("ios.shared", "true"), Refusal::OrderNeedsSharedIpad),
+        Need::LostMode => (says("ios.lost-mode", "true"), Refusal::OrderNeedsLostMode),
+        Need::Automated => (says("macos.automated", "true"), Refusal::OrderNeedsAutomated),
+        Need::Setup => (waits, Refusal::OrderNeedsSetup),
+    };
+    (!met).then_some(refusal)
 }
 
 /// Wakes the device, where that is set up and it has a channel; whether it was.
@@ -154,7 +178,7 @@ fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) ->
 /// confirmed.
 ///
 /// # Errors
-/// `CMD0001` to `CMD0004`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
+/// `CMD0001` to `CMD0012`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
 pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool, by: &By) -> Result<Command> {
     let of = device.clone();
     let read = move |conn: &mut Conn| Ok((devices::load_device(conn, &of)?.platform, enrollments::find_current_enrollment(conn, &of)?));
@@ -172,7 +196,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
         .write(move |tx| {
             let enrollment = reachable(tx.conn(), &device)?;
             if let Some(row) = ready.row {
-                fits(tx.conn(), row, &device)?;
+                fits(tx.conn(), row, &device, &enrollment.id)?;
             }
             let command = Command {
                 id: id.clone(),

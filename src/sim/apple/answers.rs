@@ -40,9 +40,15 @@ fn one(query: &str, machine: &Machine, settings: &Settings) -> Option<Value> {
         "BatteryLevel" => Some(Value::Real(0.75)),
         "IsSupervised" => Some(machine.supervised.into()),
         "AwaitingConfiguration" => Some(machine.awaiting.into()),
-        "IsMultiUser" | "IsMDMLostModeEnabled" | "IsDeviceLocatorServiceEnabled" | "IsCloudBackupEnabled" if !mac => Some(false.into()),
-        // `Mac14,2`; Intel's are called `MacBookPro16,1` and the like.
-        "IsAppleSilicon" if mac => Some(machine.product.starts_with("Mac1").into()),
+        "IsMultiUser" if !mac => Some(machine.shared.into()),
+        "IsMDMLostModeEnabled" if !mac => Some(settings.lost.is_some().into()),
+        "IsDeviceLocatorServiceEnabled" | "IsCloudBackupEnabled" if !mac => Some(false.into()),
+        "IsAppleSilicon" if mac => Some(machine.silicon().into()),
+        "AutoSetupAdminAccounts" if mac && machine.automated => {
+            let (name, _) = settings.administrator.as_ref()?;
+            let account = Dict::new().with("GUID", administrator(machine)).with("shortName", name.as_str());
+            Some(vec![account.into()].into())
+        }
         "IsActivationLockSupported" | "HasBattery" | "SupportsiOSAppInstalls" if mac => Some(true.into()),
         "PINRequiredForDeviceLock" | "PINRequiredForEraseDevice" if mac => Some(false.into()),
         "SystemIntegrityProtectionEnabled" if mac => Some(settings.integrity.into()),
@@ -52,6 +58,12 @@ fn one(query: &str, machine: &Machine, settings: &Settings) -> Option<Value> {
         "TimeZone" if !mac => text("Europe/Vienna"),
         _ => None,
     }
+}
+
+/// The GUID of the administrator account that Setup Assistant makes.
+#[must_use]
+pub fn administrator(machine: &Machine) -> String {
+    machine.udid.chars().rev().collect()
 }
 
 /// What `SecurityInfo` answers.
@@ -75,7 +87,7 @@ pub fn security_info(machine: &Machine, settings: &Settings, profiles: &Store) -
                 .with("StealthMode", false)
                 .with("Applications", Vec::new());
             let management = Dict::new()
-                .with("EnrolledViaDEP", machine.awaiting)
+                .with("EnrolledViaDEP", machine.automated || machine.awaiting)
                 .with("UserApprovedEnrollment", true)
                 .with("IsUserEnrollment", false)
                 .with("IsActivationLockManageable", false);
@@ -87,7 +99,7 @@ pub fn security_info(machine: &Machine, settings: &Settings, profiles: &Store) -
                 .with("FirewallSettings", firewall)
                 .with("ManagementStatus", management)
                 .with("SecureBoot", Dict::new().with("SecureBootLevel", "full").with("ExternalBootLevel", "disallowed"))
-                .with("RemoteDesktopEnabled", false)
+                .with("RemoteDesktopEnabled", settings.remote_desktop)
                 .with("AuthenticatedRootVolumeEnabled", true)
                 .with("IsRecoveryLockEnabled", settings.recovery_lock.is_some());
             info.insert_some("FDE_PersonalRecoveryKeyCMS", escrowed(settings, profiles)?.map(Data));

@@ -11,11 +11,11 @@ use crate::wire::plist::{self, Data, Dict, Limits, Value};
 /// Messages of one exchange at most.
 const MOST: u32 = 200;
 /// Not a command of this device.
-const UNKNOWN: i64 = 12_021;
+pub(super) const UNKNOWN: i64 = 12_021;
 /// The profile is not there, or not managed.
 const NO_PROFILE: i64 = 12_075;
 /// Something in the command cannot be used.
-const UNUSABLE: i64 = 12_026;
+pub(super) const UNUSABLE: i64 = 12_026;
 
 /// What a locked iPhone does nevertheless.
 const LOCKED_PHONE: [&str; 8] = [
@@ -41,7 +41,7 @@ const NAPPING_MAC: [&str; 8] = [
 ];
 
 /// What a device says to a command.
-enum Reply {
+pub(super) enum Reply {
     Done(Dict),
     Refused(Refused),
     Later,
@@ -95,6 +95,10 @@ impl Device {
             }
             message = self.answer(&answer, &mut report).await?;
             is_result = true;
+            if self.faults.drop_answers {
+                self.disconnect();
+                return Err(Error::Dropped);
+            }
             if self.faults.mute_after.is_some_and(|after| report.messages >= after) {
                 self.disconnect();
                 self.unsent = Some(message);
@@ -200,7 +204,6 @@ impl Device {
                 .map_err(|problem| Refused::command(UNUSABLE, problem.to_string()).into()),
             "ProfileList" => Ok(Dict::new().with("ProfileList", self.profiles.list(self.machine.system))),
             "CertificateList" => Ok(Dict::new().with("CertificateList", self.profiles.certificates())),
-            "InstalledApplicationList" => Ok(Dict::new().with("InstalledApplicationList", Vec::new())),
             "InstallProfile" => {
                 let document = body.data("Payload").ok_or(Reply::Unreadable)?.to_vec();
                 self.install(&document, Way::Command).await?;
@@ -247,7 +250,7 @@ impl Device {
                 Ok(Dict::new())
             }
             "RotateFileVaultKey" if mac => self.rotate_recovery_key(body),
-            "SetRecoveryLock" if mac => self.set_recovery_lock(body),
+            other if self.knows(other) => self.obey(other, body),
             unknown => Err(Refused::command(UNKNOWN, format!("Unknown command: {unknown} <MDMClientError:91>")).into()),
         }
     }
@@ -265,20 +268,6 @@ impl Device {
         } else {
             self.profiles.installed.remove(identifier);
         }
-        Ok(Dict::new())
-    }
-
-    fn set_recovery_lock(&mut self, body: &Dict) -> Result<Dict, Reply> {
-        let new = body.string("NewPassword").ok_or(Reply::Unreadable)?;
-        let given = body.string("CurrentPassword");
-        if self.settings.recovery_lock.as_deref().is_some_and(|current| given != Some(current)) {
-            return Err(Refused::command(UNUSABLE, "The current password is incorrect.").into());
-        }
-        let right = (8..=32).contains(&new.len()) && new.bytes().all(|b| (0x20..0x7f).contains(&b));
-        if !new.is_empty() && !right {
-            return Err(Refused::command(UNUSABLE, "The new password is not acceptable.").into());
-        }
-        self.settings.recovery_lock = Some(new.to_owned()).filter(|new| !new.is_empty());
         Ok(Dict::new())
     }
 

@@ -27,6 +27,10 @@ pub struct Machine {
     pub supervised: bool,
     /// Setup Assistant waits for `DeviceConfigured`.
     pub awaiting: bool,
+    /// Enrolled from Setup Assistant.
+    pub automated: bool,
+    /// An iPad that several users share.
+    pub shared: bool,
 }
 
 /// Nine hexadecimal digits and more that belong to a number: the same number is the same hardware.
@@ -51,6 +55,8 @@ impl Machine {
             build: "24B83".into(),
             supervised: true,
             awaiting: false,
+            automated: false,
+            shared: false,
         }
     }
 
@@ -69,6 +75,8 @@ impl Machine {
             build: "22B83".into(),
             supervised: false,
             awaiting: false,
+            automated: false,
+            shared: false,
         }
     }
 
@@ -76,6 +84,12 @@ impl Machine {
     #[must_use]
     pub fn version(&self) -> OsVersion {
         OsVersion::parse(&self.os_version).unwrap_or(OsVersion { major: 0, minor: 0, build: 0, revision: 0 })
+    }
+
+    /// A Mac with Apple silicon (`Mac14,2`); Intel's are called `MacBookPro16,1` and the like.
+    #[must_use]
+    pub fn silicon(&self) -> bool {
+        self.system == System::Mac && self.product.starts_with("Mac1")
     }
 
     /// What the device says of itself before it enrols.
@@ -107,6 +121,26 @@ pub struct Settings {
     pub recovery_key: Option<String>,
     /// The password in front of recoveryOS.
     pub recovery_lock: Option<String>,
+    /// The password in front of other start disks.
+    pub firmware: Option<String>,
+    /// The administrator account that Setup Assistant made: its short name and the hash of its password.
+    pub administrator: Option<(String, Vec<u8>)>,
+    /// Marked as lost, with the text on the lock screen.
+    pub lost: Option<String>,
+    /// Where it is.
+    pub place: (f64, f64),
+    /// The code that opens Activation Lock.
+    pub bypass_code: Option<String>,
+    /// Remote Desktop is on.
+    pub remote_desktop: bool,
+    /// Short names of its users.
+    pub users: Vec<String>,
+    /// Users whose account is locked.
+    pub locked_users: Vec<String>,
+    /// Settings that it was told, by their names.
+    pub told: std::collections::BTreeMap<String, String>,
+    /// Updates that it was told to install, by version or product key.
+    pub updates: Vec<String>,
     /// The firewall is on.
     pub firewall: bool,
     /// System integrity protection is on.
@@ -125,6 +159,16 @@ impl Default for Settings {
             filevault: false,
             recovery_key: None,
             recovery_lock: None,
+            firmware: None,
+            administrator: None,
+            lost: None,
+            place: (48.2, 16.37),
+            bypass_code: Some("F0RKX-5C1TN-G7H8-J2KW-A9QY-0PZE".into()),
+            remote_desktop: false,
+            users: vec!["ana".into(), "ben".into()],
+            locked_users: Vec::new(),
+            told: std::collections::BTreeMap::new(),
+            updates: Vec::new(),
             firewall: true,
             integrity: true,
             obeys_filevault: true,

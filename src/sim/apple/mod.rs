@@ -8,6 +8,7 @@ pub mod declarations;
 mod enroll;
 pub mod idle;
 pub mod machine;
+mod orders;
 pub mod over_the_air;
 pub mod profiles;
 
@@ -74,6 +75,8 @@ pub struct Faults {
     pub drop_after: Option<u32>,
     /// Carries out what that many answers ask, and loses the network before it can say so: the result goes out with the next connection.
     pub mute_after: Option<u32>,
+    /// Carries out what it is asked, loses the network before it can say so, and forgets that it had something to say.
+    pub drop_answers: bool,
     /// Sends each message twice and expects the same answer.
     pub resend: bool,
     /// How far its clock is ahead, in milliseconds.

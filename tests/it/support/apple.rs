@@ -19,6 +19,7 @@ use muster::wire::apple::COMMAND;
 use muster::wire::apple::command::{Answer, Command as Given, Status};
 use openssl::x509::X509Req;
 
+use crate::support::apple_schema::{Target as SchemaTarget, schema};
 use crate::support::windows::by;
 
 /// Apple, as far as a server meets it.
@@ -84,6 +85,25 @@ pub struct Account {
     pub given: BTreeMap<String, String>,
     /// Commands whose results were taken.
     pub taken: BTreeSet<String>,
+}
+
+/// Holds what was kept of a device's command channel against Apple's schema: each command, and each result that acknowledges one.
+pub fn judge(device: &mut Device, target: SchemaTarget) {
+    let Some(schema) = schema() else { return };
+    let mut given = BTreeMap::new();
+    for heard in device.heard.take().unwrap().into_iter().filter(|heard| !heard.is_empty()) {
+        let command = Given::decode(&heard).unwrap();
+        let findings = schema.command(&command.to_value(), target);
+        assert!(findings.is_empty(), "{findings:#?}");
+        given.insert(command.uuid, command.request_type);
+    }
+    for (_, said) in device.said.take().unwrap().into_iter().filter(|(media, _)| *media == COMMAND) {
+        let said = Answer::decode(&said).unwrap();
+        if let (Status::Acknowledged, Some(request)) = (said.status, said.command_uuid.and_then(|uuid| given.get(&uuid))) {
+            let findings = schema.result(request, &said.body, target);
+            assert!(findings.is_empty(), "{findings:#?}");
+        }
+    }
 }
 
 impl Account {

@@ -4,7 +4,7 @@ use openssl::sha::sha256;
 use serde_json::json;
 
 use super::super::turn::Turn;
-use super::{Request, install_profile};
+use super::{Request, Subject, install_profile};
 use crate::domain::apple::content;
 use crate::wire::apple::command::Answer;
 
@@ -18,7 +18,7 @@ impl Request for CertificateList {
         "CertificateList"
     }
 
-    fn done(&self, turn: &mut Turn<'_>, _record: &str, answer: &Answer) {
+    fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, answer: &Answer) {
         let listed = answer.body.array("CertificateList").unwrap_or_default();
         let listed: std::collections::BTreeSet<String> = listed
             .iter()
@@ -44,7 +44,7 @@ impl Request for CertificateList {
     }
 
     // The list of profiles that follows looks at what was seen before.
-    fn failed(&self, _turn: &mut Turn<'_>, _record: &str, _why: &str) {}
+    fn failed(&self, _turn: &mut Turn<'_>, _subject: Subject<'_>, _why: &str) {}
 }
 
 /// Whether a record's profile brings certificates.

@@ -27,7 +27,7 @@ impl Request for DeclarativeManagement {
         async move { Ok(Body::Keys(Dict::new().with("Data", Data(tokens.map_err(Error::internal)?)))) }.boxed()
     }
 
-    fn done(&self, turn: &mut Turn<'_>, _record: &str, _answer: &Answer) {
+    fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _answer: &Answer) {
         settle(turn, |state| match state {
             State::Removing => Some(Input::Removed),
             State::Pending | State::Sent => Some(Input::Taken { status: 200 }),
@@ -40,7 +40,7 @@ impl Request for DeclarativeManagement {
         declarations::judge(turn);
     }
 
-    fn failed(&self, turn: &mut Turn<'_>, _record: &str, why: &str) {
+    fn failed(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, why: &str) {
         let why = why.to_owned();
         settle(turn, |state| {
             let open = matches!(state, State::Pending | State::Sent | State::Removing);

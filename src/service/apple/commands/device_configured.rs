@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::turn::Turn;
-use super::Request;
+use super::{Request, Subject};
 use crate::clock::{MINUTE, Time};
 use crate::domain::desired::State;
 use crate::wire::apple::command::Answer;
@@ -15,14 +15,14 @@ impl Request for DeviceConfigured {
         "DeviceConfigured"
     }
 
-    fn done(&self, turn: &mut Turn<'_>, _record: &str, _answer: &Answer) {
+    fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _answer: &Answer) {
         let waited = turn.channel.awaiting_since.take().map(|since| turn.now.since(since) / 1000);
         let object = format!("enrollment:{}", turn.known.enrollment.id);
         let state = json!({ "seconds": waited, "complete": turn.is_installed() });
         turn.audit("enrollment.release", object, &state);
     }
 
-    fn failed(&self, turn: &mut Turn<'_>, _record: &str, why: &str) {
+    fn failed(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, why: &str) {
         // A device that refuses does not wait.
         tracing::warn!(device = %turn.device.id, why, "the device is not let out of Setup Assistant");
         turn.channel.awaiting_since = None;

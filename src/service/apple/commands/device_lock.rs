@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Request, named, only, pin};
+use super::{Request, named, pin};
 use crate::domain::device::Platform;
 
 pub(super) struct DeviceLock;
@@ -20,9 +20,10 @@ impl Request for DeviceLock {
 
     fn order(&self, values: &BTreeMap<String, String>, platform: Platform) -> Result<Map<String, Value>, String> {
         let mac = platform == Platform::MacOs;
-        only(values, if mac { &["message", "phone", "pin"] } else { &["message", "phone"] })?;
-        if mac && pin(values)?.is_none() {
-            return Err("pin: a Mac is opened with it again; six digits".into());
+        match pin(values)? {
+            None if mac => return Err("pin: a Mac is opened with it again; six digits".into()),
+            Some(_) if !mac => return Err("pin: an iPhone or iPad has its passcode".into()),
+            _ => {}
         }
         Ok(named(values, &[("message", "Message"), ("phone", "PhoneNumber"), ("pin", "PIN")]))
     }

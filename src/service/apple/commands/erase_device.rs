@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::super::turn::Turn;
-use super::{Request, named, only, pin};
+use super::{Request, Subject, named, pin};
 use crate::domain::device::Platform;
 use crate::wire::apple::command::Answer;
 
@@ -26,13 +26,14 @@ impl Request for EraseDevice {
     }
 
     fn order(&self, values: &BTreeMap<String, String>, platform: Platform) -> Result<Map<String, Value>, String> {
-        only(values, if platform == Platform::MacOs { &["pin"] } else { &[] })?;
         // A Mac with an Intel processor and no T2 chip asks for the PIN afterwards; others leave it aside.
-        pin(values)?;
+        if pin(values)?.is_some() && platform != Platform::MacOs {
+            return Err("pin: only for Macs".into());
+        }
         Ok(named(values, &[("pin", "PIN")]))
     }
 
-    fn done(&self, turn: &mut Turn<'_>, _record: &str, _answer: &Answer) {
+    fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _answer: &Answer) {
         turn.left = true;
     }
 }

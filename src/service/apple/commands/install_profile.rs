@@ -45,8 +45,8 @@ impl Request for InstallProfile {
         async move { body(turn, subject.record()).await }.boxed()
     }
 
-    fn done(&self, turn: &mut Turn<'_>, record: &str, _answer: &Answer) {
-        turn.apply(record, Input::Taken { status: 200 });
+    fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {
+        turn.apply(subject.record(), Input::Taken { status: 200 });
     }
 }
 

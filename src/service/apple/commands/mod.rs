@@ -10,7 +10,9 @@ use super::turn::Turn;
 use crate::catalogue::FactRow;
 use crate::domain::desired::Input;
 use crate::domain::device::Platform;
+use crate::domain::inventory;
 use crate::service::Result;
+use crate::service::effect::Effect;
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::{self, Dict};
 
@@ -28,23 +30,47 @@ macro_rules! requests {
 }
 
 pub(super) mod device_configured;
+mod password;
 pub(super) mod renew_identity;
 
 requests! {
+    account_configuration::AccountConfiguration,
+    activation_lock_bypass_code::ActivationLockBypassCode,
+    available_os_updates::AvailableOsUpdates,
     certificate_list::CertificateList,
+    clear_activation_lock_bypass_code::ClearActivationLockBypassCode,
     clear_passcode::ClearPasscode,
     declarative_management::DeclarativeManagement,
+    delete_user::DeleteUser,
     device_information::DeviceInformation,
+    device_location::DeviceLocation,
     device_lock::DeviceLock,
+    disable_lost_mode::DisableLostMode,
+    disable_remote_desktop::DisableRemoteDesktop,
+    enable_lost_mode::EnableLostMode,
+    enable_remote_desktop::EnableRemoteDesktop,
     erase_device::EraseDevice,
     install_profile::InstallProfile,
+    installed_application_list::InstalledApplicationList,
+    log_out_user::LogOutUser,
+    os_update_status::OsUpdateStatus,
+    play_lost_mode_sound::PlayLostModeSound,
     profile_list::ProfileList,
+    refresh_cellular_plans::RefreshCellularPlans,
     remove_profile::RemoveProfile,
     restart_device::RestartDevice,
     rotate_file_vault_key::RotateFileVaultKey,
+    schedule_os_update::ScheduleOsUpdate,
     security_info::SecurityInfo,
+    set_auto_admin_password::SetAutoAdminPassword,
+    set_firmware_password::SetFirmwarePassword,
     set_recovery_lock::SetRecoveryLock,
+    settings::Settings,
     shut_down_device::ShutDownDevice,
+    unlock_user_account::UnlockUserAccount,
+    user_list::UserList,
+    verify_firmware_password::VerifyFirmwarePassword,
+    verify_recovery_lock::VerifyRecoveryLock,
 }
 
 /// What a request is made of at the moment of its delivery.
@@ -70,13 +96,22 @@ pub(in crate::service) trait Request: Sync {
         false
     }
 
-    /// The keys of an administrator's order, from what was given with it.
+    /// The keys of an administrator's order, from what was given with it: values that the catalogue's row takes.
     ///
     /// # Errors
     /// What is wrong, for the person who gave the order.
     fn order(&self, values: &BTreeMap<String, String>, _platform: Platform) -> std::result::Result<Map<String, Value>, String> {
-        only(values, &[])?;
+        let _ = values;
         Ok(Map::new())
+    }
+
+    /// What a device says that did it, for the person who gave the order.
+    ///
+    /// # Errors
+    /// Why it was not done after all, although the device acknowledged the command.
+    fn says(&self, answer: &Answer) -> std::result::Result<String, String> {
+        let _ = answer;
+        Ok("done".into())
     }
 
     /// What to send for `subject`: a record, or the keys of an order. Made anew at each delivery.
@@ -86,13 +121,13 @@ pub(in crate::service) trait Request: Sync {
     }
 
     /// The device did it.
-    fn done(&self, turn: &mut Turn<'_>, record: &str, answer: &Answer) {
-        let _ = (turn, record, answer);
+    fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, answer: &Answer) {
+        let _ = (turn, subject, answer);
     }
 
     /// The device did not do it, or nobody knows.
-    fn failed(&self, turn: &mut Turn<'_>, record: &str, why: &str) {
-        if !record.is_empty() {
+    fn failed(&self, turn: &mut Turn<'_>, subject: Subject<'_>, why: &str) {
+        if let Subject::Record(record) = subject {
             turn.apply(record, Input::Retry { status: 0, original_error: Some(why.to_owned()) });
         }
     }
@@ -109,14 +144,23 @@ pub(in crate::service) enum Subject<'s> {
     Order(&'s Map<String, Value>),
 }
 
-impl Subject<'_> {
+impl<'s> Subject<'s> {
+    /// What a key of the queue is about: an order with its keys, or a record where there is one.
+    pub(super) fn of(order: Option<&'s Map<String, Value>>, record: &'s str) -> Self {
+        match (order, record) {
+            (Some(keys), _) => Self::Order(keys),
+            (None, "") => Self::Nothing,
+            (None, record) => Self::Record(record),
+        }
+    }
+
     /// The keys that an order brings.
     pub(super) fn keys(self) -> Dict {
         let Self::Order(keys) = self else { return Dict::new() };
         keys.iter().filter_map(|(key, value)| Some((key.clone(), plist::Value::from_json(value)?))).collect()
     }
 
-    fn record(&self) -> &str {
+    pub(super) fn record(&self) -> &str {
         match self {
             Self::Record(record) => record,
             Self::Nothing | Self::Order(_) => "",
@@ -124,12 +168,35 @@ impl Subject<'_> {
     }
 }
 
-/// Refuses values that are not among the known.
-fn only(values: &BTreeMap<String, String>, known: &[&str]) -> std::result::Result<(), String> {
-    match values.keys().find(|name| !known.contains(&name.as_str())) {
-        Some(name) if known.is_empty() => Err(format!("{name}: the order takes no values")),
-        Some(name) => Err(format!("{name}: the order takes {}", known.join(", "))),
-        None => Ok(()),
+/// Yes or no; `None` when the value was not given.
+fn flag(values: &BTreeMap<String, String>, name: &str) -> std::result::Result<Option<bool>, String> {
+    match values.get(name).map(String::as_str) {
+        None => Ok(None),
+        Some("yes") => Ok(Some(true)),
+        Some("no") => Ok(Some(false)),
+        Some(_) => Err(format!("{name}: yes or no")),
+    }
+}
+
+/// A value that has to be given.
+fn needed<'v>(values: &'v BTreeMap<String, String>, name: &str) -> std::result::Result<&'v str, String> {
+    values.get(name).map(String::as_str).filter(|value| !value.trim().is_empty()).ok_or_else(|| format!("{name}: is needed"))
+}
+
+/// Keeps the list of an answer, and says how long it is.
+fn keep_list(turn: &mut Turn<'_>, kind: inventory::Kind, answer: &Answer, at: &str) {
+    let list = inventory::List::of(answer.body.array(at).unwrap_or_default(), kind);
+    turn.effects.push(Effect::Inventory { kind, list });
+}
+
+/// How long the list of an answer is, for people.
+///
+/// # Errors
+/// When there is none.
+fn count(answer: &Answer, at: &str, kind: inventory::Kind) -> std::result::Result<String, String> {
+    match answer.body.array(at) {
+        Some(list) => Ok(format!("{} {kind}; muster device inventory shows them", list.len())),
+        None => Err(format!("no {at} in the answer")),
     }
 }
 
@@ -154,7 +221,10 @@ fn report(turn: &mut Turn<'_>, request: &str, answer: Option<&Dict>) {
         let found = answer.and_then(|answer| {
             let mut names = asked.at.split('/');
             let first = answer.get(names.next()?)?;
-            text(names.try_fold(first, |value, name| value.as_dict()?.get(name))?)
+            text(names.try_fold(first, |value, name| match value {
+                plist::Value::Array(items) => items.get(name.parse::<usize>().ok()?),
+                other => other.as_dict()?.get(name),
+            })?)
         });
         let status = match (&found, answer) {
             (Some(_), _) => 200,
@@ -165,10 +235,31 @@ fn report(turn: &mut Turn<'_>, request: &str, answer: Option<&Dict>) {
     }
 }
 
-/// The facts of the device's platform that a request answers.
+impl Turn<'_> {
+    /// The facts that the device is asked for.
+    pub(super) fn facts(&self) -> impl Iterator<Item = &'static FactRow> {
+        let platform = self.device.platform.as_str();
+        let automated = self.fact("macos.automated") == Some("true");
+        self.catalogue
+            .facts()
+            .filter(move |row| row.is_of(platform) && (automated || !row.asked.as_ref().is_some_and(|asked| asked.automated)))
+    }
+
+    /// What is known of a fact, from this message or before.
+    pub(super) fn fact(&self, name: &str) -> Option<&str> {
+        self.reported.get(name).or_else(|| self.known.facts.get(name))?.value.as_deref()
+    }
+
+    /// A fact that a command made true.
+    fn made(&mut self, name: &str, value: bool, request: &str) {
+        let hours = self.catalogue.fact(name).map_or(24, |row| row.every_hours);
+        self.report(name, Some(value.to_string()), 200, request, hours);
+    }
+}
+
+/// The facts that a request answers.
 fn asked(turn: &Turn<'_>, request: &str) -> Vec<&'static FactRow> {
-    let platform = turn.device.platform.as_str();
-    turn.catalogue.facts().filter(|row| row.is_of(platform) && row.asked.as_ref().is_some_and(|asked| asked.request == request)).collect()
+    turn.facts().filter(|row| row.asked.as_ref().is_some_and(|asked| asked.request == request)).collect()
 }
 
 /// The text of a value of an answer; lists and dictionaries have none.

@@ -27,8 +27,8 @@ impl Request for ProfileList {
         async move { Ok(Body::Keys(Dict::new().with("ManagedOnly", true))) }.boxed()
     }
 
-    fn done(&self, turn: &mut Turn<'_>, _record: &str, answer: &Answer) {
-        let Some(listed) = answer.body.array("ProfileList") else { return self.failed(turn, "", "no list in the answer") };
+    fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, answer: &Answer) {
+        let Some(listed) = answer.body.array("ProfileList") else { return self.failed(turn, Subject::Nothing, "no list in the answer") };
         let listed: Vec<(String, String)> = listed
             .iter()
             .filter_map(Value::as_dict)
@@ -39,7 +39,7 @@ impl Request for ProfileList {
         }
     }
 
-    fn failed(&self, turn: &mut Turn<'_>, _record: &str, _why: &str) {
+    fn failed(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _why: &str) {
         let until = turn.now.plus(HOUR);
         for key in profiles(turn) {
             turn.apply(&key, Input::Postponed { until });

@@ -32,13 +32,13 @@ impl Request for RemoveProfile {
         .boxed()
     }
 
-    fn done(&self, turn: &mut Turn<'_>, record: &str, _answer: &Answer) {
-        removed(turn, record);
+    fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {
+        removed(turn, subject.record());
     }
 
-    fn failed(&self, turn: &mut Turn<'_>, record: &str, why: &str) {
+    fn failed(&self, turn: &mut Turn<'_>, subject: Subject<'_>, why: &str) {
         // Whether the device refuses or has no such profile shows in its list.
-        if !record.is_empty() {
+        if let Subject::Record(record) = subject {
             turn.apply(record, Input::Retry { status: 0, original_error: Some(why.to_owned()) });
             turn.look = true;
         }

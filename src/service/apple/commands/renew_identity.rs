@@ -32,7 +32,7 @@ impl Request for RenewIdentity {
         .boxed()
     }
 
-    fn failed(&self, turn: &mut Turn<'_>, _record: &str, why: &str) {
+    fn failed(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, why: &str) {
         tracing::warn!(device = %turn.device.id, why, "the device does not renew its identity");
     }
 }

@@ -37,7 +37,7 @@ impl Request for RotateFileVaultKey {
         .boxed()
     }
 
-    fn done(&self, turn: &mut Turn<'_>, _record: &str, answer: &Answer) {
+    fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, answer: &Answer) {
         let sealed = answer.body.dict("RotateResult").and_then(|result| result.data("EncryptedNewRecoveryKey"));
         let taken = sealed.is_some_and(|message| turn.take_recovery_key(message).unwrap_or(false));
         if !taken {

@@ -1,7 +1,7 @@
 //! `SecurityInfo`: how the device is protected. What does not exist on it, or what it does not know, it leaves out.
 
 use super::super::turn::Turn;
-use super::{Request, report};
+use super::{Request, Subject, report};
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::Dict;
 
@@ -12,7 +12,7 @@ impl Request for SecurityInfo {
         "SecurityInfo"
     }
 
-    fn done(&self, turn: &mut Turn<'_>, _record: &str, answer: &Answer) {
+    fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, answer: &Answer) {
         let nothing = Dict::new();
         let info = answer.body.dict("SecurityInfo").unwrap_or(&nothing);
         report(turn, self.name(), Some(info));
@@ -24,7 +24,7 @@ impl Request for SecurityInfo {
         }
     }
 
-    fn failed(&self, turn: &mut Turn<'_>, _record: &str, _why: &str) {
+    fn failed(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _why: &str) {
         report(turn, self.name(), None);
     }
 }

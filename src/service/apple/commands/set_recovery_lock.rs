@@ -1,5 +1,4 @@
-//! `SetRecoveryLock`: a password in front of recoveryOS, made here. Until the Mac has said that it took it, the old one and the new one are
-//! both kept, because nobody knows which is in force.
+//! `SetRecoveryLock`: a password in front of recoveryOS, made here.
 
 use std::collections::BTreeMap;
 
@@ -8,20 +7,15 @@ use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
 use super::super::turn::Turn;
-use super::{Body, Request, Subject, only};
+use super::password::{self, Lock};
+use super::{Body, Request, Subject, flag};
 use crate::domain::apple::escrow::Kind;
 use crate::domain::device::Platform;
-use crate::secret::{Secret, random};
 use crate::service::Result;
-use crate::service::effect::Effect;
 use crate::wire::apple::command::Answer;
-use crate::wire::plist::Dict;
 
-/// Letters that nobody takes for another: what people type at a black screen.
-const LETTERS: &[u8; 32] = b"abcdefghjkmnpqrstuvwxyz234567890";
-/// A hundred bits.
-const LENGTH: usize = 20;
-const NEW: &str = "NewPassword";
+/// The password of recoveryOS.
+pub(super) const LOCK: Lock = Lock { current: Kind::RecoveryLock, next: Kind::NextRecoveryLock, verify: "VerifyRecoveryLock" };
 
 pub(super) struct SetRecoveryLock;
 
@@ -30,55 +24,25 @@ impl Request for SetRecoveryLock {
         "SetRecoveryLock"
     }
 
+    /// A Mac that took the password, and whose answer was lost, refuses it when it comes again. It is asked which one is in force, and the
+    /// order is tried again after that.
+    fn may_have_run(&self) -> bool {
+        true
+    }
+
     fn order(&self, values: &BTreeMap<String, String>, _platform: Platform) -> std::result::Result<Map<String, Value>, String> {
-        only(values, &["clear"])?;
-        match values.get("clear").map(String::as_str) {
-            None | Some("no") => Ok(Map::new()),
-            Some("yes") => Ok([(NEW.to_owned(), Value::from(""))].into_iter().collect()),
-            Some(_) => Err("clear: yes or no".into()),
-        }
+        Ok(password::clearing(flag(values, "clear")?))
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
-        async move {
-            let clear = subject.keys().string(NEW).is_some();
-            let current = turn.secret(Kind::RecoveryLock, self.name()).await?;
-            let text = |secret: &Secret| String::from_utf8_lossy(secret.expose()).into_owned();
-            let new = if clear {
-                if current.is_none() {
-                    return Ok(Body::Nothing("no recovery lock of the Mac is kept".into()));
-                }
-                // It may be the one in force.
-                if turn.secret(Kind::NextRecoveryLock, self.name()).await?.is_some() {
-                    return Ok(Body::Nothing("the Mac was told another password and did not confirm it: set the lock once more first".into()));
-                }
-                String::new()
-            } else {
-                // Delivered again, it is the same.
-                let next = match turn.secret(Kind::NextRecoveryLock, self.name()).await? {
-                    Some(next) => next,
-                    None => {
-                        let next = password()?;
-                        turn.keep(Kind::NextRecoveryLock, &next, None)?;
-                        next
-                    }
-                };
-                text(&next)
-            };
-            let mut keys = Dict::new().with(NEW, new);
-            keys.insert_some("CurrentPassword", current.as_ref().map(text));
-            Ok(Body::Keys(keys))
-        }
-        .boxed()
+        async move { LOCK.set(turn, subject, self.name()).await }.boxed()
     }
 
-    fn done(&self, turn: &mut Turn<'_>, _record: &str, _answer: &Answer) {
-        let enrollment = turn.known.enrollment.id.clone();
-        turn.effects.push(Effect::Promote { enrollment, from: Kind::NextRecoveryLock, to: Kind::RecoveryLock });
+    fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _answer: &Answer) {
+        LOCK.taken(turn);
     }
-}
 
-fn password() -> Result<Secret> {
-    let random = zeroize::Zeroizing::new(random::<LENGTH>()?);
-    Ok(Secret::new(random.iter().map(|byte| LETTERS.get(usize::from(byte % 32)).copied().unwrap_or(b'a')).collect()))
+    fn failed(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _why: &str) {
+        LOCK.refused(turn);
+    }
 }

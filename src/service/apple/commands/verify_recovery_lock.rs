@@ -1,0 +1,41 @@
+//! `VerifyRecoveryLock`: which of the passwords of recoveryOS that are kept is in force.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::super::turn::Turn;
+use super::set_recovery_lock::LOCK;
+use super::{Body, Request, Subject};
+use crate::service::Result;
+use crate::wire::apple::command::Answer;
+
+pub(super) struct VerifyRecoveryLock;
+
+fn verified(answer: &Answer) -> Option<bool> {
+    answer.body.boolean("PasswordVerified")
+}
+
+impl Request for VerifyRecoveryLock {
+    fn name(&self) -> &'static str {
+        LOCK.verify
+    }
+
+    fn says(&self, answer: &Answer) -> std::result::Result<String, String> {
+        match verified(answer) {
+            Some(true) => Ok("the password is in force".into()),
+            Some(false) => Ok("the password is not in force".into()),
+            None => Err("the Mac did not say whether the password is in force".into()),
+        }
+    }
+
+    fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
+        async move { LOCK.verify(turn, subject).await }.boxed()
+    }
+
+    fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, answer: &Answer) {
+        LOCK.verified(turn, subject, verified(answer) == Some(true));
+    }
+
+    // Nothing is known then, and both passwords stay.
+    fn failed(&self, _turn: &mut Turn<'_>, _subject: Subject<'_>, _why: &str) {}
+}

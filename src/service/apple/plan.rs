@@ -1,0 +1,199 @@
+//! What is due on a channel: put into its queue, and taken out again when it is not wanted any more.
+
+use std::collections::BTreeSet;
+
+use super::commands::account_configuration::AccountConfiguration;
+use super::commands::{self, Request as _, certificate_list, profile_list};
+use super::declarations;
+use super::turn::Turn;
+use crate::clock::{DAY, HOUR, Time};
+use crate::domain::apple::content;
+use crate::domain::apple::queue::Planned;
+use crate::domain::certificate::CertificateStatus;
+use crate::domain::command::State as OrderState;
+use crate::domain::desired::{self, Input, Lack, State};
+use crate::domain::enrollment::State as EnrollmentState;
+use crate::domain::fact::{self, Cadence};
+use crate::domain::work::Key;
+use crate::ids::CommandId;
+
+/// How long a device has time to renew its identity until it is told to once more.
+const RENEW_AGAIN: i64 = 4 * HOUR;
+
+impl Turn<'_> {
+    /// Puts what is due into the queue.
+    pub(super) fn plan(&mut self) {
+        self.withdraw();
+        let mut due: Vec<Planned> = Vec::new();
+        // Asked once in an exchange: a Mac that refuses is not kept in Setup Assistant by it.
+        let administrator = planned(Key::Ask(AccountConfiguration.name()), false);
+        let busy = self.wants_administrator() && (self.idle || self.channel.queue.holds(&administrator.key));
+        due.extend(Some(administrator).filter(|_| busy));
+        if self.renewal_at().is_some_and(|at| self.now >= at) {
+            due.push(planned(Key::Renew, false));
+        }
+        self.plan_facts(&mut due);
+        // What depends on the version waits for it.
+        if self.device.os_version.is_some() {
+            self.plan_items(&mut due);
+        }
+        self.plan_orders(&mut due);
+        if !busy && self.release_at().is_some_and(|at| self.now >= at) {
+            due.push(planned(Key::Release, false));
+        }
+        let now = self.now;
+        // A key that waits already is left out.
+        let _ = self.channel.queue.enqueue(due, now);
+    }
+
+    /// Takes back what was put in and is not wanted any more.
+    fn withdraw(&mut self) {
+        let stale: Vec<String> = self
+            .channel
+            .queue
+            .pending()
+            .filter(|key| match Key::parse(key) {
+                Some(Key::Order(id)) => CommandId::parse(id).is_none_or(|id| self.order(&id).is_none()),
+                Some(Key::Set(record)) => self.record(record).is_none_or(|(_, record)| record.state == State::Removing),
+                Some(Key::Remove(record)) => self.record(record).is_none_or(|(_, record)| record.state != State::Removing),
+                Some(Key::Ask(_) | Key::Sync) => false,
+                Some(Key::Release) => self.channel.awaiting_since.is_none(),
+                Some(Key::Renew) => self.renews_from().is_none_or(|from| self.now < from),
+                Some(Key::Check(_) | Key::SetTogether(_) | Key::RemoveTogether(_) | Key::Part { .. } | Key::Fact(_)) | None => true,
+            })
+            .map(str::to_owned)
+            .collect();
+        for key in stale {
+            let _ = self.channel.queue.withdraw(&key);
+        }
+    }
+
+    /// When the identity ends.
+    pub(super) fn identity_ends(&self) -> Option<Time> {
+        self.identity.as_ref().map(|identity| identity.not_after)
+    }
+
+    /// From when on the identity is to be renewed: a time before its end, but not in the first third of its life, or one that an authority
+    /// cuts short would be renewed again and again.
+    fn renews_from(&self) -> Option<Time> {
+        let identity = self.identity.as_ref().filter(|_| self.known.enrollment.state == EnrollmentState::Active)?;
+        let before = identity.not_after.plus(-i64::from(self.app.config.apple.renewal_days).saturating_mul(DAY));
+        let third = identity.not_after.since(identity.not_before).checked_div(3).unwrap_or(0);
+        Some(before.max(identity.not_before.plus(third)))
+    }
+
+    /// When the device is to be told to renew its identity, for the first time or once more.
+    pub(super) fn renewal_at(&self) -> Option<Time> {
+        let from = self.renews_from()?;
+        Some(self.channel.renewal_asked_at.map_or(from, |at| from.max(at.plus(RENEW_AGAIN))))
+    }
+
+    fn plan_facts(&self, due: &mut Vec<Planned>) {
+        let mut known = self.known.facts.clone();
+        known.extend(self.reported.clone());
+        let rows: Vec<_> = self.facts().collect();
+        let cadences: Vec<Cadence<'_>> = rows.iter().map(|row| Cadence { name: &row.name, every_hours: row.every_hours }).collect();
+        let names: BTreeSet<&str> = fact::due(&cadences, &known, self.now).into_iter().collect();
+        let requests: BTreeSet<&str> = rows
+            .iter()
+            .filter(|row| names.contains(row.name.as_str()))
+            .filter_map(|row| Some(row.asked.as_ref()?.request.as_str()))
+            .collect();
+        due.extend(requests.into_iter().map(|request| planned(Key::Ask(request), false)));
+    }
+
+    fn plan_items(&mut self, due: &mut Vec<Planned>) {
+        let effective = self.effective.clone();
+        let plan = desired::plan(&self.items, &effective, self.now);
+        let mut look = std::mem::take(&mut self.look);
+        for removal in &plan.remove {
+            if removal.key.starts_with("declarations:") {
+                continue;
+            }
+            if removal.record.memory.contains_key("identifier") {
+                due.push(planned(Key::Remove(&removal.key), false));
+            } else {
+                self.apply(&removal.key, Input::Removed);
+            }
+        }
+        for wanted in plan.set.iter().filter(|wanted| wanted.key.starts_with("profile:")) {
+            due.push(planned(Key::Set(&wanted.key), false));
+        }
+        let mut sync = false;
+        for wanted in &plan.check {
+            if wanted.key.starts_with("profile:") {
+                if self.renews(&wanted.key) {
+                    due.push(planned(Key::Set(&wanted.key), false));
+                } else {
+                    look = true;
+                }
+            } else if wanted.record.state == State::Verified {
+                // The device tells by itself when that changes.
+                self.apply(&wanted.key, Input::Matches);
+            } else {
+                sync = true;
+            }
+        }
+        if look {
+            let keys: Vec<&String> = self.records().map(|(key, _)| key).collect();
+            if keys.into_iter().any(|key| certificate_list::brings(self, key)) {
+                due.push(planned(Key::Ask("CertificateList"), false));
+            }
+            due.push(planned(Key::Ask("ProfileList"), false));
+        }
+        if let Some(set) = declarations::set(self) {
+            let token = set.token();
+            if self.channel.ddm_token.as_deref() != Some(token.as_str()) {
+                self.channel.ddm_token = Some(token);
+                self.channel.ddm_changed_at = Some(self.now);
+                sync = true;
+            }
+            let open = |record: &desired::Record| matches!(record.state, State::Pending | State::Sent | State::Removing);
+            sync |= self.records().any(|(key, r)| key.starts_with("declarations:") && open(r) && r.due_at.is_some_and(|at| at <= self.now));
+            if sync {
+                due.push(planned(Key::Sync, false));
+            }
+        } else {
+            let keys: Vec<String> = self.records().map(|(key, _)| key.clone()).filter(|key| key.starts_with("declarations:")).collect();
+            for key in keys {
+                self.apply(&key, Input::Lacks(Lack::Version));
+            }
+        }
+    }
+
+    /// Whether a profile has to be installed again because a certificate of it nears its end.
+    fn renews(&mut self, key: &str) -> bool {
+        let Some((profile, payloads)) = commands::install_profile::payloads(self, key) else { return false };
+        let mut old = Vec::new();
+        for payload in &payloads {
+            let Some(percent) = content::renewal(payload) else { continue };
+            let newest = self
+                .known
+                .certificates
+                .iter()
+                .find(|c| c.grant.profile_id.as_ref() == Some(&profile) && c.grant.payload.as_deref() == Some(payload.name.as_str()));
+            if newest.is_some_and(|c| c.status == CertificateStatus::Active && self.now >= c.renews_from(percent)) {
+                old.push(payload.name.clone());
+            }
+        }
+        for payload in &old {
+            profile_list::next_generation(self, key, payload);
+        }
+        !old.is_empty()
+    }
+
+    fn plan_orders(&self, due: &mut Vec<Planned>) {
+        let open = self.known.orders.iter().filter_map(|order| self.order(&order.id));
+        for order in open.filter(|order| order.state == OrderState::Queued && order.not_before <= self.now) {
+            due.push(planned(Key::Order(order.id.as_str()), !order.is_repeatable()));
+        }
+    }
+}
+
+pub(super) fn planned(key: Key<'_>, once: bool) -> Planned {
+    Planned { key: key.to_string(), uuid: new_uuid(), once }
+}
+
+pub(super) fn new_uuid() -> String {
+    uuid::Uuid::now_v7().to_string().to_ascii_uppercase()
+}
