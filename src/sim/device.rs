@@ -240,6 +240,7 @@ impl Device {
     pub fn client(&self, roots: &[X509]) -> io::Result<Client> {
         match self {
             Self::Windows(device) => device.identity.client(roots),
+            Self::Apple(device) if device.enrollment.mdm.sign_message => Client::new(roots, None),
             Self::Apple(device) => {
                 let held = self.identity()?;
                 let above: Vec<X509> = held.issuer().cloned().into_iter().collect();

@@ -69,15 +69,18 @@ fn a_report_measures_a_server_of_its_own_and_leaves_the_instance_alone() {
 #[test]
 fn macs_and_iphones_are_measured_like_pcs() {
     let folder = tempfile::tempdir().unwrap();
-    for (platform, prefill) in [("macos", "3"), ("ios", "0")] {
+    for (platform, prefill, signs) in [("macos", "3", "false"), ("ios", "3", "true")] {
+        let signs = format!("apple.sign_messages={signs}");
         let given = ["simulate", "--platform", platform, "--devices", "2", "--rounds", "1", "--report", "--prefill", prefill];
-        let report = json(folder.path(), &given);
+        let report = json(folder.path(), &[&given[..], &["--set", &signs]].concat());
         let phases = report["phases"].as_array().unwrap();
         for phase in phases {
             assert_eq!((&phase["failures"], &phase["done"]), (&0.into(), &2.into()), "{phase}");
         }
         let named = |name: &str| phases.iter().find(|phase| phase["phase"] == name).unwrap_or_else(|| panic!("{name}"));
-        assert_eq!(named("idle sessions, kept connections")["limit"], "echo, kept connections");
+        let limit = named("idle sessions, kept connections")["limit"].as_str().unwrap();
+        assert_eq!(limit.ends_with(" + rsa-2048 verification"), signs.ends_with("true"), "{limit}");
+        assert!(limit.starts_with("echo, kept connections"), "{limit}");
         assert!(named("idle sessions, new handshakes")["rate_ratio"].as_f64().unwrap() > 0.0);
         assert!(named("sessions with one order")["p99_ms"].as_f64().unwrap() > 0.0);
         assert!(named("enrolment")["cpu_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));

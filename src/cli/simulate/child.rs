@@ -41,11 +41,12 @@ pub(super) struct Instance {
 }
 
 impl Instance {
-    /// Makes one, with the keys and workers of `config`, and with the push service that is given.
+    /// Makes one, with the keys, workers and way of Apple devices to show themselves of `config`, and with the push service that is given.
     pub(super) fn make(config: &Config, apns: Option<&Apns>) -> anyhow::Result<Self> {
         let mut settings = vec![
             "limits.anonymous_per_second=0".to_owned(),
             format!("ca.key_algorithm={}", config.ca.key_algorithm),
+            format!("apple.sign_messages={}", config.apple.sign_messages),
             format!("workers={}", config.workers),
             format!("database_connections={}", config.database_connections),
         ];

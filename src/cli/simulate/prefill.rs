@@ -17,6 +17,7 @@ use crate::domain::user::{Role, User};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, UserId};
 use crate::secret::random;
 use crate::service::pki::authority;
+use crate::store::apple::channels::{self, Channel, DEVICE};
 use crate::store::{self, Tx, certificates, desired_items, devices, enrollments, facts, users};
 
 /// Devices per transaction: what a transaction may take back is kept in a list that grows with it, and is walked at each statement.
@@ -24,8 +25,8 @@ const BATCH: usize = 25;
 /// Octets of a certificate like those of our own CA.
 const CERTIFICATE: usize = 900;
 
-/// Puts `count` devices into the instance in `folder`, which nobody serves: user, device, enrolment, certificate, facts, and an item of
-/// each profile that is assigned to all.
+/// Puts `count` devices into the instance in `folder`, which nobody serves: user, device, enrolment, certificate, command channel (Apple), facts, and an item
+/// of each profile that is assigned to all.
 pub(super) async fn fill(folder: PathBuf, count: usize, platform: Platform) -> anyhow::Result<()> {
     let config = Config { data_dir: folder, ..Config::default() };
     let app = Arc::new(App::open(config, Arc::new(SystemClock)).await.context("the throw-away instance")?);
@@ -46,6 +47,8 @@ struct Resident {
     device: Device,
     enrollment: Enrollment,
     certificate: Certificate,
+    /// Of an Apple device: the channel on which it gets commands.
+    channel: Option<Channel>,
     facts: Vec<Fact>,
 }
 
@@ -72,9 +75,9 @@ impl Resident {
             entra_device_id: None,
             serial_number: Some(format!("RES-{number:07}")),
             manufacturer: Some("Simulated".into()),
-            model: Some("Virtual PC".into()),
-            os_version: Some("10.0.26100.4349".into()),
-            os_edition: Some("4".into()),
+            model: Some("Virtual".into()),
+            os_version: Some(if platform.is_apple() { "18.5" } else { "10.0.26100.4349" }.into()),
+            os_edition: (!platform.is_apple()).then(|| "4".into()),
             state: DeviceState::Managed,
         };
         let (enrollment_id, certificate_id) = (EnrollmentId::new(), CertificateId::new());
@@ -117,6 +120,12 @@ impl Resident {
             ended_at: None,
             version: 1,
         };
+        // Nobody can push it: it never calls, and waking it again and again would be measured with the others.
+        let channel = platform.is_apple().then(|| Channel {
+            token_updated_at: Some(now),
+            last_seen_at: Some(now),
+            ..Channel::new(enrollment.id.clone(), DEVICE, super::report::TOPIC)
+        });
         let fact = |row: &crate::catalogue::FactRow| Fact {
             name: row.name.clone(),
             value: Some("1".into()),
@@ -126,7 +135,7 @@ impl Resident {
             next_at: Some(now.plus(DAY)),
         };
         let facts = catalogue().facts().filter(|row| row.is_of(platform.as_str())).map(fact).collect();
-        Ok(Self { user, device, enrollment, certificate, facts })
+        Ok(Self { user, device, enrollment, certificate, channel, facts })
     }
 
     fn insert(&self, tx: &mut Tx<'_>, now: Time) -> store::Result<()> {
@@ -134,6 +143,7 @@ impl Resident {
         devices::insert_device(tx, &self.device, now)?;
         enrollments::insert_enrollment(tx, &self.enrollment)?;
         certificates::insert_certificate(tx, &self.certificate, now)?;
+        self.channel.iter().try_for_each(|channel| channels::insert_channel(tx, channel))?;
         facts::upsert_facts(tx, &self.device.id, &self.facts)?;
         desired_items::recompute_device(tx, &self.device.id, now)
     }

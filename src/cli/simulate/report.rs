@@ -23,7 +23,7 @@ use crate::wire::ocsp;
 
 const USER: &str = "fleet@example.org";
 /// The push topic of Apple's devices.
-const TOPIC: &str = "com.apple.mgmt.External.simulated";
+pub(super) const TOPIC: &str = "com.apple.mgmt.External.simulated";
 
 impl Platform {
     /// The profiles that come, one of them with a certificate by SCEP.
@@ -198,7 +198,9 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> anyhow::Resul
     let echo = Instance::make(config, None)?.start("echo")?;
     let resident_mib_at_start = round(server.usage().resident_mib);
     let signature = speed.map(|speed| Signatures::new(speed, &algorithm));
-    let mut run = Run { platform, crew: arguments.crew(), rounds: arguments.rounds.max(1), server, echo, signature, rows: Vec::new() };
+    let signs = platform.kind() != Kind::Windows && config.apple.sign_messages;
+    let mut run =
+        Run { platform, signs, crew: arguments.crew(), rounds: arguments.rounds.max(1), server, echo, signature, rows: Vec::new() };
     if platform.kind() != Kind::Windows {
         run.bring_push_certificate(&apple).await?;
     }
@@ -255,6 +257,12 @@ impl Signatures {
         Limit { name: format!("{} + 2 rsa-2048 operations", self.ca_name), cpu_ms, per_second: None }
     }
 
+    /// A message whose signature is verified.
+    fn verified(&self, message: &Limit) -> Limit {
+        let name = format!("{} + rsa-2048 verification", message.name);
+        Limit { name, cpu_ms: message.cpu_ms + self.speed.rsa2048_verify * 1e3, per_second: message.per_second }
+    }
+
     /// What a handshake or an OCSP answer is signed with.
     fn p256(&self) -> Limit {
         Limit { name: "p-256 signature".into(), cpu_ms: self.speed.p256 * 1e3, per_second: None }
@@ -264,6 +272,8 @@ impl Signatures {
 /// A run as far as it has got.
 struct Run {
     platform: Platform,
+    /// Whether the devices sign their messages instead of showing a certificate.
+    signs: bool,
     crew: Crew,
     rounds: usize,
     server: Server,
@@ -350,7 +360,7 @@ impl Run {
     /// Sessions without work, beside the echo.
     async fn hold_sessions(&mut self, mut devices: Vec<Device>) -> anyhow::Result<Vec<Device>> {
         let roots = X509::stack_from_pem(self.echo.root().as_bytes())?;
-        let url = self.echo.device.join("/echo")?;
+        let url = if self.signs { &self.echo.web } else { &self.echo.device }.join("/echo")?;
         let mut callers = devices
             .iter()
             .map(|device| {
@@ -369,7 +379,10 @@ impl Run {
             let measured;
             (callers, measured) = self.crew.call(echo, callers, connection, self.rounds).await;
             self.note(true, before, measured, None);
-            let limit = self.rows.last().map(Row::as_limit);
+            let limit = self.rows.last().map(Row::as_limit).map(|echo| match &self.signature {
+                Some(signatures) if self.signs => signatures.verified(&echo),
+                _ => echo,
+            });
             let before = self.spent();
             let measured;
             (devices, measured) = self.crew.idle(idle, devices, connection, self.rounds).await;

@@ -207,7 +207,9 @@ fn managed(mdm: Mdm, installed: &Installed, roots: &[X509]) -> Result<Enrollment
     let leaf = X509::from_der(&identity.certificate)?;
     let chain: Vec<X509> = installed.chain.iter().filter_map(|der| X509::from_der(der).ok()).collect();
     let above: Vec<X509> = chain.into_iter().filter(|c| c.issued(&leaf) == openssl::x509::X509VerifyResult::OK).collect();
-    let client = Client::new(&roots, Some((&leaf, &above, &identity.key)))?;
+    // Who signs its messages shows no certificate besides: the face that it calls asks for none.
+    let shown = (!mdm.sign_message).then_some((&leaf, above.as_slice(), &identity.key));
+    let client = Client::new(&roots, shown)?;
     Ok(Enrollment { mdm, profile: installed.profile.identifier.clone(), identity, chain: installed.chain.clone(), client })
 }
 
