@@ -65,6 +65,8 @@ ids! {
     AuthorityId,
     /// An issued certificate.
     CertificateId,
+    /// An identity that was imported for a person.
+    PfxId,
     /// A Temporary Access Pass.
     TapId,
     /// One thing queued for a device.

@@ -20,6 +20,7 @@ mod group;
 mod init;
 mod keys;
 mod output;
+mod pfx;
 mod profile;
 mod scep;
 mod serve;
@@ -261,10 +262,11 @@ impl Order {
         name.to_lowercase()
     }
 
-    /// The same with paths that mean the same file in another process.
+    /// The same with all that only this process can find out: paths that mean the same file in another one, and passwords.
     fn absolute(self) -> anyhow::Result<Self> {
         Ok(match self {
             Self::Backup(arguments) => Self::Backup(arguments.absolute()?),
+            Self::User(user::Command::Pfx(command)) => Self::User(user::Command::Pfx(command.with_password()?)),
             other => other,
         })
     }

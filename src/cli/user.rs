@@ -51,6 +51,9 @@ pub enum Command {
         /// User principal name or id
         user: String,
     },
+    /// Identities that are brought as a file, for mail and the like
+    #[command(subcommand)]
+    Pfx(super::pfx::Command),
     /// Makes a Temporary Access Pass, and shows it once
     Tap {
         /// User principal name or id
@@ -177,6 +180,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             directory::delete_user(app, &user.id, &by).await?;
             Ok(json!({ "deleted": user.upn }))
         }
+        Command::Pfx(command) => super::pfx::run(app, command, &by).await,
         Command::Tap { user, minutes, length, reusable } => {
             let user = find::user(app, &user).await?;
             let policy = Policy { length, lifetime: i64::from(minutes).saturating_mul(MINUTE), one_time: !reusable };

@@ -46,6 +46,7 @@ pub mod enrollment;
 pub mod fact;
 pub mod group;
 pub mod inventory;
+pub mod pfx;
 pub mod profile;
 pub mod refusal;
 pub mod restriction;

@@ -37,7 +37,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: ADE Apple Business Manager, APN Apple push, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PRF profiles and assignments,
+// Areas: ADE Apple Business Manager, APN Apple push, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PFX imported identities, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
@@ -131,6 +131,10 @@ refusals! {
     PersonalDeviceRefused = "ENR0031", "only devices that the organisation lists may enrol; an administrator can add the serial number (enrollment.serial_numbers)";
     PlatformRefused = "ENR0032", "the organisation does not let devices of this platform enrol";
     PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";
+    PfxNotOneIdentity = "PFX0002", "the file does not hold exactly one private key with its certificate and a chain of at most eight";
+    PfxPresent = "PFX0003", "the person has an identity with this certificate already; delete it first to bring it again";
+    PfxTooMany = "PFX0004", "the person has as many imported identities as allowed; delete those that nobody needs";
+    PfxUnreadable = "PFX0001", "the file does not open: the password is wrong, it is no PKCS#12, or it is encrypted by RC2, which is not safe; export it anew";
     ProfileAddressRefused = "PRF0001", "the address is not one of a node that may be used: begin with ./Device/, ./User/ or ./Vendor/";
     ProfileEntryTwice = "PRF0002", "the profile has the same entry twice; keep one";
     ProfileKindMixed = "PRF0003", "rules and settings do not go into one profile; make a compliance policy and a configuration profile";

@@ -10,9 +10,10 @@ use crate::domain::inventory;
 use crate::domain::scep::Challenge;
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, ProfileId};
 use crate::service::pki::authorize::scep_challenge;
-use crate::service::pki::revoke;
+use crate::service::pki::{issue, revoke};
 use crate::store::apple::secrets;
-use crate::store::certificates::Live;
+use crate::store::certificates::{self, Live};
+use crate::store::issued_keys::{self, Kept, Place};
 use crate::store::{self, Tx, audit};
 
 /// What has to be stored beside the part's record, in the same transaction.
@@ -37,6 +38,20 @@ pub enum Effect {
         keep: Option<CertificateId>,
         /// Why.
         reason: RevocationReason,
+    },
+    /// A certificate for a key that was made here, and the key until the device is seen to have it.
+    Issue {
+        /// The certificate.
+        certificate: Box<Certificate>,
+        /// Where the key goes.
+        place: Place,
+        /// The identity, sealed.
+        sealed: Vec<u8>,
+    },
+    /// The device has the key: it is not kept here any longer.
+    Delivered {
+        /// The key's certificate.
+        certificate: CertificateId,
     },
     /// A secret that the device entrusts to the server, or gets from it.
     Keep {
@@ -101,6 +116,13 @@ impl Effect {
                 revoke::revoke_live_in(tx, &live, which, *reason, &actor, origin, now)?;
                 Ok(())
             }
+            Self::Issue { certificate, place, sealed } => {
+                certificates::insert_certificate(tx, certificate, now)?;
+                let kept = Kept { certificate: certificate.id.clone(), sealed: sealed.clone() };
+                issued_keys::insert_key(tx, place, &kept, now)?;
+                audit::append(tx, &issue::audit(certificate, &actor, origin), now)
+            }
+            Self::Delivered { certificate } => issued_keys::delete_key(tx, certificate),
             Self::Keep { enrollment, kind, sealed, source } => {
                 if !secrets::upsert_secret(tx, enrollment, *kind, sealed, source.as_deref(), now)? {
                     return Ok(());

@@ -16,6 +16,7 @@ pub mod identity;
 pub mod jobs;
 pub mod outbound;
 pub mod outbox;
+pub mod pfx;
 pub mod pki;
 pub mod presence;
 pub mod profile;

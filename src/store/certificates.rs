@@ -437,6 +437,8 @@ pub fn update_revoked(tx: &mut Tx<'_>, id: &CertificateId, reason: RevocationRea
             certificates::revocation_reason.eq(Some(i64::from(reason.code()))),
         ))
         .execute(tx.conn())?;
+    // A key that still waited for its device is not handed out any more.
+    super::issued_keys::delete_key(tx, id)?;
     tell_ocsp(tx, &told, changed, Refusal::CertificateRevokedBefore)
 }
 

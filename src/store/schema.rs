@@ -425,6 +425,31 @@ diesel::table! {
 }
 
 diesel::table! {
+    issued_keys (certificate_id) {
+        certificate_id -> Text,
+        device_id -> Text,
+        profile_id -> Text,
+        payload -> Text,
+        sealed_identity -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    imported_pfx (id) {
+        id -> Text,
+        user_id -> Text,
+        purpose -> Text,
+        sha256 -> Text,
+        subject -> Text,
+        not_before -> BigInt,
+        not_after -> BigInt,
+        sealed_identity -> Binary,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
     crls (authority_id) {
         authority_id -> Text,
         number -> BigInt,
@@ -597,6 +622,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     ade_servers,
     ade_devices,
     certificates,
+    issued_keys,
+    imported_pfx,
     authority_requests,
     crls,
     ocsp_responses,

@@ -42,6 +42,10 @@ pub const COMMAND_PAYLOAD: &str = "commands.sealed_payload";
 pub const COMMAND_RESULT: &str = "commands.sealed_result";
 /// Purpose of the sealed documents of profiles.
 pub const PROFILE_DOCUMENT: &str = "profile_versions.sealed_document";
+/// Purpose of sealed keys that wait for their device.
+pub const ISSUED_KEY: &str = "issued_keys.sealed_identity";
+/// Purpose of sealed identities that were imported.
+pub const IMPORTED_PFX: &str = "imported_pfx.sealed_identity";
 /// The value in `meta` that shows whether a master key belongs to this database.
 pub const CANARY: &str = "sealed.canary";
 /// The key that marks the head of the audit log.
@@ -83,6 +87,8 @@ pub const COLUMNS: &[Column] = &[
     Column { table: "dm_sessions", key: "enrollment_id", column: "sealed_response", purpose: SESSION_RESPONSE },
     Column { table: "dm_sessions", key: "enrollment_id", column: "sealed_state", purpose: SESSION_STATE },
     Column { table: "enrollments", key: "id", column: "sealed_md5", purpose: ENROLLMENT_MD5 },
+    Column { table: "imported_pfx", key: "id", column: "sealed_identity", purpose: IMPORTED_PFX },
+    Column { table: "issued_keys", key: "certificate_id", column: "sealed_identity", purpose: ISSUED_KEY },
     Column { table: "profile_versions", key: "id", column: "sealed_document", purpose: PROFILE_DOCUMENT },
     Column { table: "receivers", key: "id", column: "sealed_authorization", purpose: RECEIVER_AUTHORIZATION },
     Column { table: "service_keys", key: "id", column: "sealed_key", purpose: SERVICE_KEY },

@@ -472,6 +472,8 @@ fn the_baselines_are_what_apples_schema_knows() {
                 scep_url: "https://example.org/scep/issuing",
                 authority: "issuing",
                 variables: &variables,
+                imported: &[],
+                now: muster::clock::Time(0),
             };
             let built = content::build(&draft.document.payloads, &to, catalogue()).unwrap();
             let whole = names.assemble("org.example.p", &About { display_name: file.clone(), ..About::default() }, built.parts);

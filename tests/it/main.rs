@@ -8,6 +8,7 @@ mod apple_captures;
 mod apple_checkin;
 mod apple_enroll;
 mod apple_escrow;
+mod apple_identities;
 mod apple_manage;
 mod apple_orders;
 mod apple_over_the_air;

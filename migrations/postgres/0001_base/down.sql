@@ -9,6 +9,8 @@ DROP TABLE scep_transactions;
 DROP TABLE scep_challenges;
 DROP TABLE ocsp_responses;
 DROP TABLE crls;
+DROP TABLE imported_pfx;
+DROP TABLE issued_keys;
 DROP TABLE certificates;
 DROP TABLE ade_devices;
 DROP TABLE ade_servers;

@@ -448,6 +448,33 @@ CREATE INDEX certificates_by_name ON certificates (subject) WHERE device_id IS N
 CREATE INDEX certificates_by_replacement ON certificates (status, not_after) WHERE superseded_by IS NOT NULL;
 CREATE INDEX certificates_by_revocation ON certificates (authority_id, revoked_at) WHERE revoked_at IS NOT NULL;
 
+-- Keys that were made for a device, until it is seen to have them.
+CREATE TABLE issued_keys (
+    certificate_id TEXT NOT NULL PRIMARY KEY REFERENCES certificates (id) ON DELETE CASCADE,
+    device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    profile_id TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    -- Key, certificate and chain.
+    sealed_identity BLOB NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX issued_keys_by_place ON issued_keys (device_id, profile_id, payload);
+CREATE INDEX issued_keys_by_creation ON issued_keys (created_at);
+
+-- Identities that an administrator brought as a file for a person.
+CREATE TABLE imported_pfx (
+    id TEXT NOT NULL PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES users (id),
+    purpose TEXT NOT NULL,
+    sha256 TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    not_before BIGINT NOT NULL,
+    not_after BIGINT NOT NULL,
+    sealed_identity BLOB NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX imported_pfx_by_user ON imported_pfx (user_id, sha256);
+
 CREATE TABLE crls (
     authority_id TEXT NOT NULL PRIMARY KEY REFERENCES authorities (id),
     number BIGINT NOT NULL,

@@ -1,7 +1,8 @@
 //! What the payloads of a profile's document become on one device: the parts of a configuration profile, and declarations.
 //!
-//! A document names payloads of the catalogue by Apple's own types and keys; three kinds are ours: `trusted-certificate`, `scep` (the
-//! device makes a key and our authority certifies it) and `mobileconfig` (a profile that was made elsewhere).
+//! A document names payloads of the catalogue by Apple's own types and keys; five kinds are ours: `trusted-certificate`, `scep` (the
+//! device makes a key and our authority certifies it), `pkcs12` (the server makes the key), `imported-pfx` (somebody brought it) and
+//! `mobileconfig` (a profile that was made elsewhere).
 
 use std::collections::BTreeMap;
 
@@ -12,24 +13,31 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use self::identity::{Imported, PKCS12, Pkcs12};
+use self::mobileconfig::Mobileconfig;
+use self::scep::Scep;
 use super::declarations::{Wanted, identifier};
 use super::profile::{Names, Part};
 use super::sso;
 use crate::catalogue::payload::{Device, Form, System};
-use crate::catalogue::{Catalogue, OsVersion, PayloadRow, Scope};
-use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, San, Template, Variables};
+use crate::catalogue::{Catalogue, OsVersion, PayloadRow};
+use crate::clock::Time;
+use crate::domain::certificate::{Grant, Variables};
 use crate::domain::device::Platform;
+use crate::domain::pfx::{Pfx, Purpose};
 use crate::domain::profile::Payload;
-use crate::ids::TenantId;
+use crate::ids::{PfxId, TenantId, UserId};
 use crate::wire::apple::ddm::Kind;
 use crate::wire::apple::profile::{Content, Profile};
 use crate::wire::plist::{self, Dict};
 
+pub mod identity;
+mod mobileconfig;
+mod scep;
+
 const ROOT: &str = "com.apple.security.root";
 const INTERMEDIATE: &str = "com.apple.security.pkcs1";
 const SCEP: &str = "com.apple.security.scep";
-/// The enrolment itself: nothing that a profile may bring.
-const ENROLMENT: [&str; 2] = ["com.apple.mdm", "Configuration"];
 
 /// The device and the server for which payloads are made.
 #[derive(Clone, Copy)]
@@ -56,6 +64,10 @@ pub struct Target<'a> {
     pub authority: &'a str,
     /// What templates are filled with.
     pub variables: &'a Variables,
+    /// The identities that were imported for the device's user.
+    pub imported: &'a [Pfx],
+    /// The time.
+    pub now: Time,
 }
 
 /// A certificate that the device will ask for.
@@ -76,6 +88,8 @@ pub struct Built {
     pub parts: Vec<Part>,
     /// The certificates.
     pub certificates: Vec<Asked>,
+    /// The names of parts that take an imported identity, with the identity.
+    pub imported: Vec<(String, PfxId)>,
 }
 
 /// The system of a platform; `None` for those that are not Apple's.
@@ -108,50 +122,6 @@ struct Trusted {
     certificate: Option<String>,
 }
 
-/// `scep`.
-#[derive(Deserialize)]
-#[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
-struct Scep {
-    template: Template,
-    /// RSA bits.
-    key_length: u32,
-    /// How much of the life is left when another certificate is asked for, in percent.
-    renew_percent: u32,
-    /// How often the device asks again while the request is pending.
-    retry_count: u32,
-    /// Seconds between these.
-    retry_delay: u32,
-    /// The request waits for an administrator.
-    needs_approval: bool,
-    /// The private key may leave the Mac's keychain.
-    extractable: bool,
-    /// Every program on the Mac may use the key.
-    all_apps_access: bool,
-}
-
-impl Default for Scep {
-    fn default() -> Self {
-        Self {
-            template: Template::default(),
-            key_length: 2048,
-            renew_percent: 20,
-            retry_count: 3,
-            retry_delay: 10,
-            needs_approval: false,
-            extractable: false,
-            all_apps_access: false,
-        }
-    }
-}
-
-/// `mobileconfig`.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Mobileconfig {
-    /// The document, as XML or as Base64 of it; without a signature.
-    content: String,
-}
-
 fn fields<T: DeserializeOwned>(body: &Map<String, Value>) -> Result<T, String> {
     serde_json::from_value(Value::Object(body.clone())).map_err(|error| error.to_string())
 }
@@ -174,129 +144,14 @@ impl Trusted {
     }
 }
 
-impl Scep {
-    fn check(&self) -> Result<(), String> {
-        let algorithm = match self.key_length {
-            2048 => KeyAlgorithm::Rsa2048,
-            4096 => KeyAlgorithm::Rsa4096,
-            _ => return Err("key-length: 2048 or 4096".into()),
-        };
-        if self.template.key_rules.check(algorithm).is_err() {
-            return Err("template.key_rules: must accept the RSA key that the device makes (key-length)".into());
-        }
-        if !(1..=90).contains(&self.renew_percent) {
-            return Err("renew-percent: 1 to 90".into());
-        }
-        if self.retry_count > 30 || !(1..=3600).contains(&self.retry_delay) {
-            return Err("retry-count: 0 to 30; retry-delay: 1 to 3600 seconds".into());
-        }
-        if self.template.scope != Scope::Device {
-            return Err("template.scope: certificates of users need their user channel; device".into());
-        }
-        if self.template.key_usages.is_empty() {
-            return Err("template.key-usages: at least one".into());
-        }
-        Ok(())
-    }
-
-    fn payload(&self, grant: &Grant, target: &Target<'_>) -> Result<Value, String> {
-        let mut subject = Vec::new();
-        for rdn in &grant.subject {
-            let [attribute] = rdn.0.as_slice() else { return Err("template.subject: devices take one attribute in each part".into()) };
-            subject.push(json!([attribute.kind.oid(), attribute.value]));
-        }
-        let mut names = Map::new();
-        for san in &grant.sans {
-            let key = match san {
-                San::Email(_) => "rfc822Name",
-                San::Dns(_) => "dNSName",
-                San::Uri(_) => "uniformResourceIdentifier",
-                San::Upn(_) => "ntPrincipalName",
-                San::Ip(_) => return Err("template.sans: devices take email, dns, uri and upn".into()),
-            };
-            if names.insert(key.to_owned(), san.text().into()).is_some() {
-                return Err("template.sans: devices take one name of each kind".into());
-            }
-        }
-        let bit = |usage: &KeyUsage| match usage {
-            KeyUsage::DigitalSignature => 1,
-            KeyUsage::KeyEncipherment => 4,
-        };
-        let usage: i64 = grant.key_usages.iter().map(bit).fold(0, |sum, bit| sum | bit);
-        let mut content = json!({
-            "URL": target.scep_url, "Name": target.authority, "Subject": subject, "Keysize": self.key_length, "Key Type": "RSA",
-            "Key Usage": usage, "Retries": self.retry_count, "RetryDelay": self.retry_delay,
-        });
-        if let Some(content) = content.as_object_mut() {
-            if !names.is_empty() {
-                content.insert("SubjectAltName".into(), names.into());
-            }
-            if target.system == System::Mac {
-                content.insert("KeyIsExtractable".into(), self.extractable.into());
-                content.insert("AllowAllAppsAccess".into(), self.all_apps_access.into());
-            }
-        }
-        Ok(json!({ "PayloadContent": content }))
-    }
-}
-
-impl Mobileconfig {
-    fn read(&self) -> Result<Profile, String> {
-        let text = self.content.trim();
-        let document = if text.starts_with('<') {
-            text.as_bytes().to_vec()
-        } else {
-            let compact: String = text.split_whitespace().collect();
-            STANDARD.decode(compact).map_err(|_| "content: neither XML nor Base64".to_owned())?
-        };
-        let profile =
-            Profile::decode(&document).map_err(|why| format!("content: {why}; a signed profile has to be given without its signature"))?;
-        if matches!(profile.content, Content::Encrypted(_)) {
-            return Err("content: the profile is encrypted to some device".into());
-        }
-        if profile.payloads().is_empty() {
-            return Err("content: the profile has no payloads".into());
-        }
-        match profile.payloads().iter().find(|payload| ENROLMENT.contains(&payload.kind.as_str())) {
-            Some(payload) => Err(format!("content: {} cannot come with a profile", payload.kind)),
-            None => Ok(profile),
-        }
-    }
-
-    /// The payloads under names of ours. What names another payload by its UUID names it by the new one.
-    fn parts(&self, name: &str, target: &Target<'_>) -> Result<Vec<Part>, String> {
-        let profile = self.read()?;
-        let generation = (target.generation)(name);
-        let named = |at: usize| format!("{name}-{}", at + 1);
-        let renamed: BTreeMap<String, String> = profile
-            .payloads()
-            .iter()
-            .enumerate()
-            .map(|(at, payload)| (payload.uuid.clone(), target.names.payload_uuid(target.identifier, &named(at), &generation)))
-            .collect();
-        let part = |(at, payload): (usize, &crate::wire::apple::profile::Payload)| Part {
-            kind: payload.kind.clone(),
-            name: named(at),
-            generation: generation.clone(),
-            body: payload.body.iter().map(|(key, value)| (key.to_owned(), rename(value, &renamed))).collect(),
-        };
-        Ok(profile.payloads().iter().enumerate().map(part).collect())
-    }
-}
-
-fn rename(value: &plist::Value, renamed: &BTreeMap<String, String>) -> plist::Value {
-    match value {
-        plist::Value::String(text) => plist::Value::String(renamed.get(text).unwrap_or(text).clone()),
-        plist::Value::Array(items) => plist::Value::Array(items.iter().map(|item| rename(item, renamed)).collect()),
-        plist::Value::Dict(dict) => plist::Value::Dict(dict.iter().map(|(key, value)| (key.to_owned(), rename(value, renamed))).collect()),
-        other => other.clone(),
-    }
-}
-
 /// How much of the life of a payload's certificate is left when another one is asked for, in percent; `None` for other payloads.
 #[must_use]
 pub fn renewal(payload: &Payload) -> Option<u32> {
-    (payload.kind == "scep").then(|| fields::<Scep>(&payload.body).map_or(20, |scep| scep.renew_percent))
+    match payload.kind.as_str() {
+        "scep" => Some(fields::<Scep>(&payload.body).map_or(20, |scep| scep.renew_percent)),
+        "pkcs12" => Some(fields::<Pkcs12>(&payload.body).map_or(20, |own| own.renew_percent)),
+        _ => None,
+    }
 }
 
 /// Whether a device of that version can have all of the payloads.
@@ -312,7 +167,8 @@ pub fn supports(payloads: &[Payload], system: System, version: OsVersion, catalo
 pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -> Result<Built, (String, String)> {
     let uuid_of = |name: &str| {
         let known = payloads.iter().find(|payload| payload.name == name)?;
-        Some(target.names.payload_uuid(target.identifier, &known.name, &(target.generation)(name)))
+        let part = identity::referred(known, target)?;
+        Some(target.names.payload_uuid(target.identifier, &part, &(target.generation)(name)))
     };
     let device = Device { system: target.system, version: target.version, uuid_of: &uuid_of };
     let row = |kind: &str| catalogue.payload(kind).filter(|row| row.form == Form::Profile);
@@ -320,17 +176,18 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
     let mut parts: Vec<(i32, Part)> = Vec::new();
     for payload in payloads {
         let mut one = || -> Result<(), String> {
-            let mut add = |kind: &str, body: &Value| {
+            let mut add_as = |name: &str, kind: &str, body: &Value| {
                 let row = row(kind).ok_or_else(|| format!("there is no payload of the type {kind}"))?;
                 let part = Part {
                     kind: kind.to_owned(),
-                    name: payload.name.clone(),
+                    name: name.to_owned(),
                     generation: (target.generation)(&payload.name),
                     body: encode(row, body.as_object().ok_or("no table")?, &device)?,
                 };
                 parts.push((row.order, part));
                 Ok::<_, String>(())
             };
+            let mut add = |kind: &str, body: &Value| add_as(&payload.name, kind, body);
             match payload.kind.as_str() {
                 "trusted-certificate" => {
                     let (kind, der) = fields::<Trusted>(&payload.body)?.resolve(target)?;
@@ -343,6 +200,19 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
                     add(SCEP, &scep.payload(&grant, target)?)?;
                     grant.payload = Some(payload.name.clone());
                     built.certificates.push(Asked { payload: payload.name.clone(), grant, needs_approval: scep.needs_approval });
+                    Ok(())
+                }
+                "pkcs12" => {
+                    let own: Pkcs12 = fields(&payload.body)?;
+                    own.check()?;
+                    own.template.resolve(target.variables).map_err(|why| format!("template: {why}"))?;
+                    add(PKCS12, &own.payload(&payload.name))
+                }
+                "imported-pfx" => {
+                    for (pfx, part, body) in fields::<Imported>(&payload.body)?.parts(&payload.name, target)? {
+                        add_as(&part, PKCS12, &body)?;
+                        built.imported.push((part, pfx.id.clone()));
+                    }
                     Ok(())
                 }
                 "mobileconfig" => {
@@ -423,6 +293,8 @@ pub fn check(payloads: &[Payload], platform: Platform, catalogue: &Catalogue) ->
         scep_url: "https://check/scep",
         authority: "check",
         variables: &variables,
+        imported: &samples(),
+        now: Time(0),
     };
     build(&profile, &target, catalogue)?;
     let device = Device { system, version: newest, uuid_of: &|_| None };
@@ -436,6 +308,21 @@ pub fn check(payloads: &[Payload], platform: Platform, catalogue: &Catalogue) ->
         Some(address) => Err(("com.apple.extensiblesso".into(), format!("two extensions answer for {address}"))),
         None => Ok(()),
     }
+}
+
+/// An imported identity for each purpose: shows what is wrong with the rest of a profile.
+fn samples() -> Vec<Pfx> {
+    let sample = |purpose: &Purpose| Pfx {
+        id: PfxId::new(),
+        user_id: UserId::new(),
+        purpose: *purpose,
+        sha256: "0".repeat(64),
+        subject: String::new(),
+        not_before: Time(0),
+        not_after: Time(1),
+        created_at: Time(0),
+    };
+    Purpose::ALL.iter().map(sample).collect()
 }
 
 /// Puts the challenge into a payload of a profile that is put together. The profile's UUID does not depend on it: it is another one at

@@ -119,6 +119,8 @@ pub enum Input {
     },
     /// The certificate that the device holds was revoked.
     Revoked,
+    /// What it is made of is different: it is given anew.
+    Changed,
     /// It could not be sent: the user whose it is was not there. No failure.
     Postponed {
         /// When to try again.
@@ -296,6 +298,12 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
             State::Assigned | State::Pending | State::Sent | State::Failed | State::Conflict | State::NotApplicable | State::Removing => {
                 record
             }
+        },
+        Input::Changed => match record.state {
+            State::Pending | State::Sent | State::Delivered | State::Verified | State::Failed => {
+                Record { tries: 0, original_error: None, ..record }.to(State::Pending, Some(now), now)
+            }
+            State::Assigned | State::Conflict | State::NotApplicable | State::Removing => record,
         },
         Input::Postponed { until } if removing => record.to(State::Removing, Some(until), now),
         Input::Postponed { until } => match record.state {

@@ -7,6 +7,7 @@ pub mod connect;
 pub mod declarations;
 pub mod enroll;
 mod escrow;
+pub(in crate::service) mod identities;
 pub mod identity;
 mod plan;
 pub mod push_certificate;

@@ -345,6 +345,7 @@ impl<'a> Turn<'a> {
                 }
                 Ok(Ok((request.name().to_owned(), body)))
             }
+            Body::Instead(name, body) => Ok(Ok((name.to_owned(), body))),
             Body::Nothing(why) => Ok(Err(why)),
         }
     }

@@ -7,6 +7,7 @@ pub mod external;
 pub mod issue;
 pub mod keys;
 pub mod ocsp;
+pub mod pkcs12;
 pub mod revoke;
 pub mod scep;
 pub mod service_key;

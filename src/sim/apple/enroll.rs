@@ -44,6 +44,7 @@ struct Maker<'a> {
     key: Option<&'a PKey<Private>>,
     now: crate::clock::Time,
     fails: bool,
+    machine: &'a Machine,
 }
 
 /// A fresh RSA key as Apple's systems make it. Slow: call it off the async threads.
@@ -101,8 +102,13 @@ impl Device {
         let opened = profiles::open(profile, roots)?;
         profiles::check(&opened.profile, &machine)?;
         let mdm = mdm(&opened.profile)?.ok_or_else(|| Refused::profile("no management payload"))?;
-        let maker =
-            Maker { roots: roots.to_vec(), key: Some(key), now: crate::clock::Clock::now(&crate::clock::SystemClock), fails: false };
+        let maker = Maker {
+            roots: roots.to_vec(),
+            key: Some(key),
+            now: crate::clock::Clock::now(&crate::clock::SystemClock),
+            fails: false,
+            machine: &machine,
+        };
         let installed = maker.install(opened, false).await?;
         let enrollment = managed(mdm, &installed, roots)?;
         let (mut token, mut unlock) = ([0u8; 32], [0u8; 48]);
@@ -164,7 +170,13 @@ impl Device {
         if self.profiles.get(&identifier).is_some_and(|known| known.declared) && way == Way::Command {
             return Err(Refused::profile("the profile belongs to a declaration"));
         }
-        let maker = Maker { roots: self.trusted(), key: self.scep_key.as_ref(), now: self.now(), fails: self.faults.no_scep };
+        let maker = Maker {
+            roots: self.trusted(),
+            key: self.scep_key.as_ref(),
+            now: self.now(),
+            fails: self.faults.no_scep,
+            machine: &self.machine,
+        };
         let installed = maker.install(opened, way == Way::Declaration).await?;
         if let Some(next) = next {
             let failed = |error: Error| Refused::installation(error.to_string());
@@ -188,7 +200,8 @@ impl Device {
 pub(super) async fn introduce(document: &[u8], roots: &[X509], machine: &Machine) -> Result<scep::Identity, Error> {
     let opened = profiles::open(document, roots)?;
     profiles::check(&opened.profile, machine)?;
-    let maker = Maker { roots: roots.to_vec(), key: None, now: crate::clock::Clock::now(&crate::clock::SystemClock), fails: false };
+    let maker =
+        Maker { roots: roots.to_vec(), key: None, now: crate::clock::Clock::now(&crate::clock::SystemClock), fails: false, machine };
     let installed = maker.install(opened, false).await?;
     installed.identities.into_values().next().ok_or_else(|| Refused::profile("no identity").into())
 }
@@ -247,7 +260,7 @@ impl Maker<'_> {
                     installed.chain.extend(chain);
                     identity
                 }
-                "com.apple.security.pkcs12" => pkcs12(payload)?,
+                "com.apple.security.pkcs12" => pkcs12(payload, self.machine)?,
                 "com.apple.security.acme" => return Err(Refused::installation("this device cannot speak ACME")),
                 _ => continue,
             };
@@ -356,10 +369,21 @@ fn certificate(payload: &Payload) -> Result<Option<Vec<u8>>, Refused> {
     read.and_then(|certificate| certificate.to_der()).map(Some).map_err(broken)
 }
 
-fn pkcs12(payload: &Payload) -> Result<scep::Identity, Refused> {
+/// The object identifier of PBES2, in its encoding.
+const PBES2: [u8; 11] = [0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d];
+
+fn pkcs12(payload: &Payload, machine: &Machine) -> Result<scep::Identity, Refused> {
     let broken = |what: &str| Refused::installation(format!("{}: {what}", payload.identifier));
     let content = payload.body.data("PayloadContent").unwrap_or_default();
     let password = payload.body.string("Password").unwrap_or_default();
+    if password.is_empty() {
+        return Err(broken("without a password"));
+    }
+    // Older systems do not open what is encrypted by AES or checked by SHA-256.
+    let old = machine.version().major < if machine.system == System::Mac { 15 } else { 18 };
+    if old && content.windows(PBES2.len()).any(|window| window == PBES2) {
+        return Err(broken("encrypted in a way that is not known here"));
+    }
     let parsed = Pkcs12::from_der(content).and_then(|file| file.parse2(password)).map_err(|_| broken("cannot be opened"))?;
     match (parsed.cert, parsed.pkey) {
         (Some(certificate), Some(key)) => {

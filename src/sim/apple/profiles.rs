@@ -327,6 +327,11 @@ impl Store {
         self.installed.get(identifier)
     }
 
+    /// Somebody takes a profile away by hand; whether there was one.
+    pub fn remove(&mut self, identifier: &str) -> bool {
+        self.installed.remove(identifier).is_some()
+    }
+
     /// All of them.
     pub fn iter(&self) -> impl Iterator<Item = &Installed> {
         self.installed.values()

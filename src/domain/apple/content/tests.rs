@@ -33,6 +33,19 @@ fn what_devices_refuse_is_found_in_the_document() {
     let user = json!([{"type": "scep", "name": "id", "template": {"scope": "user", "subject": "CN={{UserName}}"}}]);
     assert!(refused(user, Platform::MacOs).contains("template.scope"));
     assert!(refused(json!([{"type": "mobileconfig", "name": "m", "content": "<plist/>"}]), Platform::Ios).contains("content"));
+    let own = |key: &str, rules: Value| {
+        json!([{"type": "pkcs12", "name": "id", "key": key, "template": {"scope": "user", "subject": "CN={{UserName}}", "key_rules": rules}},
+            {"type": "com.apple.wifi.managed", "name": "net", "SSID_STR": "x", "PayloadCertificateUUID": "id"}])
+    };
+    check(&payloads(own("p-384", json!({}))), Platform::Ios, catalogue()).unwrap();
+    assert!(refused(own("p-384", json!({"allowed": ["rsa-2048"]})), Platform::Ios).contains("key_rules"));
+    assert!(refused(own("rsa-1024", json!({})), Platform::Ios).contains("rsa-1024"));
+    let imported = |purpose: &str| {
+        json!([{"type": "imported-pfx", "name": "id", "purpose": purpose},
+            {"type": "com.apple.wifi.managed", "name": "net", "SSID_STR": "x", "PayloadCertificateUUID": "id"}])
+    };
+    check(&payloads(imported("wifi")), Platform::Ios, catalogue()).unwrap();
+    assert!(refused(imported("everything"), Platform::Ios).contains("everything"));
 }
 
 #[test]
@@ -53,6 +66,8 @@ fn a_profile_from_elsewhere_keeps_its_references() {
         scep_url: "",
         authority: "",
         variables: &variables,
+        imported: &[],
+        now: Time(0),
     };
     let built = build(&payloads, &target, catalogue()).unwrap();
     let other = built.parts.iter().find(|part| part.kind == "com.example.app").unwrap();

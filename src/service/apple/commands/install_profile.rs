@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 use super::super::turn::Turn;
 use super::{Body, Request, Subject};
 use crate::catalogue::OsVersion;
-use crate::domain::apple::content::{self, Target};
+use crate::clock::DAY;
+use crate::domain::apple::content::{self, Target, identity};
 use crate::domain::apple::profile::About;
 use crate::domain::certificate::Variables;
 use crate::domain::desired::{Content, Input, Lack};
 use crate::domain::profile::Payload;
 use crate::ids::ProfileId;
+use crate::service::apple::identities::{IMPORTED, STALE};
 use crate::service::apple::names;
 use crate::service::effect::Effect;
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
@@ -26,6 +28,10 @@ use crate::wire::apple::profile::Scope;
 use crate::wire::plist::{Data, Dict};
 
 pub(super) struct InstallProfile;
+
+/// Where a record remembers that its profile is taken back: nothing is left to put into it.
+const WITHDRAWN: &str = "withdrawn";
+const NONE_IMPORTED: &str = "the device's user has no imported identity (any more)";
 
 /// The payloads of a record's profile, and the profile's id.
 pub(in crate::service::apple) fn payloads(turn: &Turn<'_>, record: &str) -> Option<(ProfileId, Vec<Payload>)> {
@@ -46,8 +52,28 @@ impl Request for InstallProfile {
     }
 
     fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {
-        turn.apply(subject.record(), Input::Taken { status: 200 });
+        let record = subject.record();
+        if turn.record(record).is_some_and(|(_, record)| record.memory.contains_key(WITHDRAWN)) {
+            turn.remember(record, |memory| memory.retain(|name, _| name == IMPORTED));
+            return turn.apply(record, Input::Refused { status: 0, original_error: Some(NONE_IMPORTED.into()) });
+        }
+        turn.apply(record, Input::Taken { status: 200 });
     }
+}
+
+/// What is sent when the user has nothing to put into the profile: what the device has of it is taken back.
+fn without_imported(turn: &mut Turn<'_>, key: &str) -> Body {
+    let memory = turn.record(key).map(|(_, record)| record.memory.clone()).unwrap_or_default();
+    let Some(identifier) = memory.get("identifier").and_then(Value::as_str) else {
+        turn.apply(key, Input::Refused { status: 0, original_error: Some(NONE_IMPORTED.into()) });
+        return Body::Nothing(NONE_IMPORTED.into());
+    };
+    turn.remember(key, |memory| {
+        memory.insert(WITHDRAWN.into(), true.into());
+        memory.remove(STALE);
+    });
+    turn.apply(key, Input::Sent);
+    Body::Instead("RemoveProfile", Dict::new().with("Identifier", identifier))
 }
 
 async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
@@ -60,11 +86,32 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         turn.apply(key, Input::Lacks(Lack::Version));
         return Ok(Body::Nothing(format!("{version} does not have all of the payloads")));
     }
-    let memory = turn.record(key).map(|(_, record)| record.memory.clone()).unwrap_or_default();
-    let generation = |name: &str| memory.get("generation").and_then(|all| all.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
     let names = names(turn.app);
     let identifier = names.profile(&id);
     let variables = Variables::of(turn.known.user.as_ref(), Some(&turn.device));
+    let imported = if identity::imports(&payloads) { turn.imported().await? } else { Vec::new() };
+    if identity::imports(&payloads) {
+        if turn.known.user.as_ref().is_some_and(|user| !user.enabled) {
+            let until = turn.now.plus(DAY);
+            turn.apply(key, Input::Postponed { until });
+            return Ok(Body::Nothing("the user is disabled".into()));
+        }
+        turn.remember(key, |memory| {
+            memory.insert(IMPORTED.into(), true.into());
+        });
+        if !identity::has_imported(&payloads, &imported, turn.now) {
+            return Ok(without_imported(turn, key));
+        }
+    }
+    let made = match identity::wanted(&payloads, &variables) {
+        Ok(wanted) => turn.made_identities(key, &id, wanted).await?,
+        Err((at, why)) => {
+            turn.apply(key, Input::Refused { status: 0, original_error: Some(format!("{at}: {why}")) });
+            return Ok(Body::Nothing(why));
+        }
+    };
+    let memory = turn.record(key).map(|(_, record)| record.memory.clone()).unwrap_or_default();
+    let generation = |name: &str| memory.get("generation").and_then(|all| all.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
     let authority = std::sync::Arc::clone(&turn.authority);
     let root = authority.chain.last().ok_or_else(|| Error::Unavailable("the authority has no root".into()))?;
     let escrow = turn.escrow_certificate()?;
@@ -80,6 +127,8 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         scep_url: &format!("{}/scep/{}", turn.app.config.web_url(), authority.name),
         authority: &authority.name,
         variables: &variables,
+        imported: &imported,
+        now: turn.now,
     };
     let built = match content::build(&payloads, &target, turn.catalogue) {
         Ok(built) => built,
@@ -91,6 +140,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let name = turn.known.items.iter().find(|item| item.item.profile_id == id).map_or_else(|| id.to_string(), |item| item.name.clone());
     let about = About { display_name: name, scope: turn.device.platform.eq(&crate::domain::device::Platform::MacOs).then_some(Scope::System), ..About::default() };
     let mut profile = names.assemble(&identifier, &about, built.parts);
+    turn.fill_identities(&mut profile, made, built.imported, (system, version)).await?;
     for asked in built.certificates {
         let minted = scep_challenge::prepare(
             turn.app,
@@ -116,6 +166,8 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     turn.remember(key, |memory| {
         memory.insert("uuid".into(), json!(uuid));
         memory.insert("identifier".into(), json!(shown));
+        memory.remove(STALE);
+        memory.remove(WITHDRAWN);
     });
     turn.apply(key, Input::Sent);
     Ok(Body::Keys(Dict::new().with("Payload", Data(profile.encode()))))

@@ -77,6 +77,8 @@ requests! {
 pub(in crate::service) enum Body {
     /// Its keys.
     Keys(Dict),
+    /// The keys of another request, which has to be sent in its place.
+    Instead(&'static str, Dict),
     /// Nothing: it is not wanted any more, or cannot be made. The text says why, for people.
     Nothing(String),
 }

@@ -9,9 +9,10 @@ use super::remove_profile::removed;
 use super::{Body, Request, Subject, install_profile};
 use crate::clock::HOUR;
 use crate::domain::apple::content;
-use crate::domain::certificate::RevocationReason;
+use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::domain::desired::{Input, State};
 use crate::service::Result;
+use crate::service::apple::identities::STALE;
 use crate::service::effect::Effect;
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::{Dict, Value};
@@ -65,6 +66,9 @@ fn judge(turn: &mut Turn<'_>, key: &str, listed: &[(String, String)]) {
     }
     let holds = found.is_some_and(|(_, uuid)| uuid.eq_ignore_ascii_case(text("uuid")));
     let missing = certificates(turn, key, &memory);
+    if memory.contains_key(STALE) {
+        return turn.apply(key, Input::Changed);
+    }
     let input = match (holds, missing) {
         (true, None) => Input::Matches,
         (true, Some(payload)) => {
@@ -88,15 +92,18 @@ fn certificates(turn: &mut Turn<'_>, key: &str, memory: &serde_json::Map<String,
     let on_device: Vec<&str> = memory.get("certificates").and_then(|list| list.as_array()).into_iter().flatten().filter_map(|c| c.as_str()).collect();
     let mut missing = None;
     for payload in payloads.iter().filter(|payload| content::renewal(payload).is_some()) {
-        let of = |c: &&crate::domain::certificate::Certificate| {
+        let of = |c: &&Certificate| {
             c.grant.profile_id.as_ref() == Some(&profile) && c.grant.payload.as_deref() == Some(payload.name.as_str())
         };
         let own: Vec<_> = turn.known.certificates.iter().filter(of).collect();
-        let held = own.iter().find(|c| on_device.contains(&c.sha256.as_str())).map(|c| c.id.clone());
+        let held = own.iter().find(|c| on_device.contains(&c.sha256.as_str())).map(|c| (*c).clone());
         let several = own.len() > 1;
+        if let Some(held) = &held {
+            turn.seen_identity(key, &payload.name, held);
+        }
         match held {
             None => missing = Some(payload.name.clone()),
-            Some(keep) if several => {
+            Some(Certificate { id: keep, .. }) if several => {
                 let reason = RevocationReason::Superseded;
                 let (profile, payload) = (profile.clone(), payload.name.clone());
                 turn.effects.push(Effect::Revoke { profile, payload, keep: Some(keep), reason });

@@ -79,6 +79,8 @@ pub(super) fn grant_today(c: &mut Conn, sealer: &Sealer, old: &Grant) -> store::
     let items = desired_items::list_for_device(c, sealer, device)?;
     let document = items.into_iter().find(|loaded| loaded.item.profile_id == *profile).and_then(|loaded| loaded.desired);
     let payload = document.and_then(|document| document.payloads.into_iter().find(|payload| payload.name == *name));
+    // Who got a key with its certificate does not make another one of their own.
+    let payload = payload.filter(|payload| payload.kind == "scep");
     let Some((template, needs_approval)) = payload.as_ref().and_then(template) else {
         return Ok(Err(Reason::ScepProfileNoLongerTargetedToTheClient));
     };

@@ -1,0 +1,148 @@
+//! Identities that go to a device with their key: made here for it alone, or imported for its user.
+//!
+//! A key that is made here is kept, sealed, until the device is seen to have it: a delivery that got lost is repeated with the same one.
+//! Then it is forgotten, and whatever installs the profile anew later brings another key. Its certificate's id is the payload's generation.
+
+use serde_json::{Map, Value, json};
+
+use super::turn::Turn;
+use crate::catalogue::OsVersion;
+use crate::catalogue::payload::System;
+use crate::domain::apple::content::identity::{self, Wanted};
+use crate::domain::certificate::{Certificate, CertificateStatus};
+use crate::domain::pfx::Pfx;
+use crate::ids::{PfxId, ProfileId};
+use crate::service::effect::Effect;
+use crate::service::pki::issue;
+use crate::service::pki::keys::SigningKey;
+use crate::service::pki::pkcs12::{Form, Identity};
+use crate::service::{Error, Result};
+use crate::store::issued_keys::{self, Place};
+use crate::store::pfx;
+use crate::store::sealed::{IMPORTED_PFX, ISSUED_KEY};
+use crate::wire::apple::profile::Profile;
+
+/// Where a record remembers the certificates whose keys are kept, by payload.
+const KEPT: &str = "kept";
+/// Where a record remembers that what it is made of has changed since it was sent.
+pub(in crate::service) const STALE: &str = "stale";
+/// Where a record remembers the imported identities that it was made with: those of other people's profiles have no such place.
+pub(in crate::service) const IMPORTED: &str = "imported";
+
+/// An identity for a payload.
+pub(super) struct Made {
+    payload: String,
+    identity: Identity,
+}
+
+fn object<'m>(memory: &'m mut Map<String, Value>, name: &str) -> Option<&'m mut Map<String, Value>> {
+    memory.entry(name).or_insert_with(|| json!({})).as_object_mut()
+}
+
+impl Turn<'_> {
+    /// The identities that a profile brings with their keys: those that wait for their delivery, and new ones for the rest.
+    pub(super) async fn made_identities(&mut self, key: &str, profile: &ProfileId, wanted: Vec<Wanted>) -> Result<Vec<Made>> {
+        let mut made = Vec::new();
+        for wanted in wanted {
+            let place = Place { device: self.device.id.clone(), profile: profile.clone(), payload: wanted.payload.clone() };
+            let payload = wanted.payload.clone();
+            let identity = match self.kept_identity(key, &place, wanted.renew_percent).await? {
+                Some(identity) => identity,
+                None => self.new_identity(key, place, wanted).await?,
+            };
+            made.push(Made { payload, identity });
+        }
+        Ok(made)
+    }
+
+    /// The identity that waits for its delivery, if it is still good and wanted.
+    async fn kept_identity(&mut self, key: &str, place: &Place, renew_percent: u32) -> Result<Option<Identity>> {
+        let wanted = place.clone();
+        let Some(kept) = self.app.store.read(move |conn| issued_keys::find_key(conn, &wanted)).await? else { return Ok(None) };
+        let generation = self.record(key).and_then(|(_, record)| record.memory.get("generation")?.get(&place.payload)?.as_str());
+        let of_generation = generation == Some(kept.certificate.as_str());
+        let known = self.known.certificates.iter().find(|c| c.id == kept.certificate);
+        let good = |c: &Certificate| c.status == CertificateStatus::Active && self.now < c.renews_from(renew_percent);
+        if !of_generation || !known.is_some_and(good) {
+            return Ok(None);
+        }
+        let identity = Identity::from_bytes(&self.app.sealer().open(ISSUED_KEY, &kept.sealed)?)?;
+        self.audit("key.read", format!("certificate:{}", kept.certificate), &json!({ "for": "InstallProfile" }));
+        Ok(Some(identity))
+    }
+
+    async fn new_identity(&mut self, key: &str, place: Place, wanted: Wanted) -> Result<Identity> {
+        let mut grant = wanted.grant;
+        grant.device_id = Some(place.device.clone());
+        grant.user_id.clone_from(&self.known.enrollment.user_id);
+        grant.enrollment_id = Some(self.known.enrollment.id.clone());
+        grant.profile_id = Some(place.profile.clone());
+        let (authority, now, payload) = (std::sync::Arc::clone(&self.authority), self.now, place.payload.clone());
+        let made = tokio::task::spawn_blocking(move || {
+            let key = SigningKey::generate(wanted.key)?;
+            let issued = issue::prepare_now(&authority, &grant, &key.spki()?, now)?;
+            let identity = Identity::new(key.pkey().clone(), &issued.der, &authority.chain)?;
+            Ok::<_, Error>((issued.certificate, identity))
+        });
+        let (certificate, identity) = made.await.map_err(Error::internal)??;
+        let sealed = self.app.sealer().seal(ISSUED_KEY, identity.to_bytes()?.expose())?;
+        let id = certificate.id.to_string();
+        self.effects.push(Effect::Issue { certificate: Box::new(certificate), place, sealed });
+        self.remember(key, |memory| {
+            for name in ["generation", KEPT] {
+                if let Some(all) = object(memory, name) {
+                    all.insert(payload.clone(), id.as_str().into());
+                }
+            }
+        });
+        Ok(identity)
+    }
+
+    /// The device has a payload's certificate, and with it the key: it is kept no longer.
+    pub(super) fn seen_identity(&mut self, key: &str, payload: &str, certificate: &Certificate) {
+        let kept = self.record(key).and_then(|(_, record)| record.memory.get(KEPT)?.get(payload)?.as_str());
+        if kept != Some(certificate.id.as_str()) {
+            return;
+        }
+        self.effects.push(Effect::Delivered { certificate: certificate.id.clone() });
+        self.remember(key, |memory| {
+            if let Some(all) = object(memory, KEPT) {
+                all.remove(payload);
+                if all.is_empty() {
+                    memory.remove(KEPT);
+                }
+            }
+        });
+    }
+
+    /// The identities that were imported for the device's user.
+    pub(super) async fn imported(&self) -> Result<Vec<Pfx>> {
+        let Some(user) = self.known.enrollment.user_id.clone() else { return Ok(Vec::new()) };
+        Ok(self.app.store.read(move |conn| pfx::list_of_user(conn, &user)).await?)
+    }
+
+    /// Puts the identities into the profile, encrypted so that the device can open them.
+    pub(super) async fn fill_identities(
+        &mut self,
+        profile: &mut Profile,
+        made: Vec<Made>,
+        imported: Vec<(String, PfxId)>,
+        (system, version): (System, OsVersion),
+    ) -> Result<()> {
+        let mut all: Vec<(String, Identity)> = made.into_iter().map(|made| (made.payload, made.identity)).collect();
+        for (part, id) in imported {
+            let wanted = id.clone();
+            let sealed = self.app.store.read(move |conn| pfx::load_sealed(conn, &wanted)).await?;
+            all.push((part, Identity::from_bytes(&self.app.sealer().open(IMPORTED_PFX, &sealed)?)?));
+            let after = json!({ "for": "InstallProfile", "device": self.device.id });
+            self.audit("pfx.read", format!("pfx:{id}"), &after);
+        }
+        let form = if identity::knows_aes(system, version) { Form::Aes } else { Form::TripleDes };
+        for (part, identity) in all {
+            let file = identity.to_file(form, &part)?;
+            let password = std::str::from_utf8(file.password.expose()).map_err(Error::internal)?;
+            identity::fill_identity(profile, &part, file.content.expose(), password);
+        }
+        Ok(())
+    }
+}
