@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::Config;
 use crate::domain::apple::account::is_name;
-use crate::store::location::is_keywords;
+use crate::store::location::{is_keywords, is_mistyped};
 
 /// A value that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,7 +84,7 @@ fn check_base(config: &Config, found: &mut Findings) {
     if let Some(database) = &config.database {
         // The URL may hold a password: it is not shown.
         let other = database.contains("://") && !["postgres://", "postgresql://", "sqlite://"].iter().any(|s| database.starts_with(s));
-        if other || database.is_empty() || is_keywords(database) {
+        if other || database.is_empty() || is_keywords(database) || is_mistyped(database) {
             found.0.push(Wrong::new("database", None, "must be a postgres:// URL or the path of a SQLite file".into()));
         }
     }

@@ -30,6 +30,12 @@ impl Presence {
         }
     }
 
+    fn put_back(&self, moments: Vec<(EnrollmentId, Time)>) {
+        for (id, at) in moments {
+            self.seen(&id, at);
+        }
+    }
+
     fn take(&self) -> Vec<(EnrollmentId, Time)> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).drain().collect()
     }
@@ -38,16 +44,19 @@ impl Presence {
 /// Writes what waits. Called about once a second, and once more before a graceful stop.
 ///
 /// # Errors
-/// When the database does not take it; the moments then wait for the next call.
+/// When the database does not take it; the moments then wait for the next call, as do those of enrolments that somebody holds.
 pub async fn flush(app: &App) -> Result<()> {
-    let waiting = app.presence.take();
-    for batch in waiting.chunks(BATCH) {
-        let written = batch.to_vec();
-        if let Err(error) = app.store.write(move |tx| enrollments::update_last_seen(tx, &written)).await {
-            for (id, at) in batch {
-                app.presence.seen(id, *at);
+    let mut waiting = app.presence.take();
+    while !waiting.is_empty() {
+        let batch = waiting.split_off(waiting.len().saturating_sub(BATCH));
+        let written = batch.clone();
+        match app.store.write(move |tx| enrollments::update_last_seen(tx, &written)).await {
+            Ok(held) => app.presence.put_back(held),
+            Err(error) => {
+                app.presence.put_back(batch);
+                app.presence.put_back(waiting);
+                return Err(error.into());
             }
-            return Err(error.into());
         }
     }
     Ok(())

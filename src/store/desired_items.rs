@@ -154,39 +154,63 @@ enum Parameters {
     NowThenId,
 }
 
+/// Takes the enrolments of the devices that are about to be told something else, in the order of their ids, before anything of theirs is
+/// touched: a session holds its enrolment and then wants its items.
+fn lock_enrollments(tx: &mut Tx<'_>, scope: Scope, id: &str) -> Result<()> {
+    let Conn::Postgres(conn) = tx.conn() else { return Ok(()) };
+    let query = format!(
+        "WITH {} SELECT e.id FROM enrollments e WHERE e.ended_at IS NULL AND e.device_id IN (
+             SELECT w.device_id FROM wanted w {NOT_YET} UNION SELECT device_id FROM stale)
+         ORDER BY e.id FOR NO KEY UPDATE OF e",
+        scope.stale("$1")
+    );
+    diesel::sql_query(query).bind::<Text, _>(id).execute(conn)?;
+    Ok(())
+}
+
+/// The rows of `wanted w` that are not in `desired_items` as they should be.
+const NOT_YET: &str = "LEFT JOIN desired_items i ON i.device_id = w.device_id AND i.profile_id = w.profile_id
+             WHERE (i.desired_version IS NULL OR i.desired_version <> w.version)";
+
 /// Returns how many rows were not as they should be. The transaction has taken its [turn](super::targets::take_turn) before.
 fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<usize> {
+    lock_enrollments(tx, scope, id)?;
     let wanted = scope.wanted("$1");
+    // Only what is to change: PostgreSQL locks a row that conflicts, also where there is nothing to update.
     let add = format!(
         "WITH {wanted}
          INSERT INTO desired_items
              (device_id, profile_id, kind, desired_version, applied_version, state, detail, attempts, due_at, updated_at)
-         SELECT device_id, profile_id, kind, version, NULL,
-             CASE kind WHEN 'compliance' THEN 'assigned' ELSE 'pending' END, '{{}}', 0, $2, $2
-         FROM wanted WHERE true
+         SELECT w.device_id, w.profile_id, w.kind, w.version, NULL,
+             CASE w.kind WHEN 'compliance' THEN 'assigned' ELSE 'pending' END, '{{}}', 0, $2, $2
+         FROM wanted w {NOT_YET}
          ON CONFLICT (device_id, profile_id) DO UPDATE SET desired_version = excluded.desired_version,
-             state = excluded.state, attempts = 0, due_at = excluded.due_at, updated_at = excluded.updated_at
-         WHERE desired_items.desired_version IS NULL OR desired_items.desired_version <> excluded.desired_version"
+             state = excluded.state, attempts = 0, due_at = excluded.due_at, updated_at = excluded.updated_at"
     );
     let mut mended = execute(tx, &add, Parameters::IdThenNow, id, now)?;
 
     let stale = scope.stale("$1");
     let items = scope.on_items("$1");
     // Compliance is judged anew where a policy came (the rows just written) or goes (the rows about to be deleted).
-    let judge = format!(
-        "WITH {stale}
-         UPDATE compliance_states SET reevaluate_at = $2, version = version + 1
-         WHERE (reevaluate_at IS NULL OR reevaluate_at > $2) AND device_id IN (
+    let judged = format!(
+        "(reevaluate_at IS NULL OR reevaluate_at > $2) AND device_id IN (
              SELECT device_id FROM desired_items WHERE {items} AND kind = 'compliance' AND desired_version IS NOT NULL
                  AND (updated_at = $2 OR (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)))"
     );
+    if matches!(tx.conn(), Conn::Postgres(_)) {
+        // In the order in which those take verdicts who judge many devices.
+        let lock = format!("WITH {stale} SELECT device_id FROM compliance_states WHERE {judged} ORDER BY device_id FOR NO KEY UPDATE");
+        execute(tx, &lock, Parameters::IdThenNow, id, now)?;
+    }
+    let judge = format!("WITH {stale} UPDATE compliance_states SET reevaluate_at = $2, version = version + 1 WHERE {judged}");
     execute(tx, &judge, Parameters::IdThenNow, id, now)?;
 
     // Nothing to take away: the device was given nothing of it, or it is not managed any more.
     let delete = format!(
         "WITH {stale}
          DELETE FROM desired_items WHERE (device_id, profile_id) IN (SELECT device_id, profile_id FROM stale)
-             AND (detail = '{{}}' OR device_id IN (SELECT id FROM devices WHERE state <> 'managed'))"
+             AND (detail = '{{}}' OR EXISTS (
+                 SELECT 1 FROM devices d WHERE d.id = desired_items.device_id AND d.state <> 'managed'))"
     );
     mended += execute(tx, &delete, Parameters::Id, id, now)?;
 
@@ -197,7 +221,7 @@ fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<usize
     );
     mended += execute(tx, &remove, Parameters::IdThenNow, id, now)?;
 
-    // Rows that are due already are written as well: a session that ends meanwhile waits for us, or we for it.
+    // Rows that are due already are written as well: a session that ends meanwhile waits for us.
     let wake = format!(
         "UPDATE enrollments SET work_at = CASE WHEN work_at < $1 THEN work_at ELSE $1 END WHERE state IN ('provisioned', 'active')
          AND device_id IN (SELECT device_id FROM desired_items WHERE {} AND updated_at = $1 AND due_at = $1)",

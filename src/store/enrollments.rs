@@ -2,6 +2,8 @@
 
 mod wake;
 
+use std::collections::BTreeSet;
+
 use diesel::backend::Backend;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
@@ -354,19 +356,35 @@ pub fn list_enrollments(conn: &mut Conn, device: &DeviceId, limit: i64) -> Resul
 }
 
 /// Notes when enrolments were last heard of: many at once, because sessions with nothing to do are collected for about a second. A later
-/// moment is never put back.
+/// moment is never put back. Nobody is waited for, who may wait for one of the many: enrolments that others hold are given back, to be
+/// written later.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn update_last_seen(tx: &mut Tx<'_>, seen: &[(EnrollmentId, Time)]) -> Result<()> {
-    for (id, at) in seen {
+pub fn update_last_seen(tx: &mut Tx<'_>, seen: &[(EnrollmentId, Time)]) -> Result<Vec<(EnrollmentId, Time)>> {
+    // On SQLite there is one transaction that writes at a time.
+    let held: BTreeSet<String> = match tx.conn() {
+        Conn::Sqlite(_) => BTreeSet::new(),
+        Conn::Postgres(c) => {
+            let rows = || enrollments::table.filter(enrollments::id.eq_any(seen.iter().map(|(id, _)| id.as_str()))).select(enrollments::id);
+            let free: BTreeSet<String> =
+                rows().order(enrollments::id).for_no_key_update().skip_locked().load::<String>(c)?.into_iter().collect();
+            if free.len() == seen.len() {
+                BTreeSet::new()
+            } else {
+                rows().load::<String>(c)?.into_iter().filter(|id| !free.contains(id)).collect()
+            }
+        }
+    };
+    let (held, free): (Vec<_>, Vec<_>) = seen.iter().cloned().partition(|(id, _)| held.contains(id.as_str()));
+    for (id, at) in &free {
         diesel::update(
             enrollments::table.find(id.as_str()).filter(enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.lt(at.0))),
         )
         .set(enrollments::last_seen_at.eq(at.0))
         .execute(tx.conn())?;
     }
-    Ok(())
+    Ok(held)
 }
 
 /// Keeps the hash of what the device says of itself in each first message.

@@ -112,6 +112,7 @@ impl<'u> Url<'u> {
 #[must_use]
 pub fn shown(text: &str) -> String {
     match text.split_once("://") {
+        None if is_mistyped(text) => SECRET.to_owned(),
         None | Some(("sqlite", _)) if !may_be_keywords(text) => text.to_owned(),
         None | Some(("sqlite", _)) => keywords(text).unwrap_or_else(|| SECRET.to_owned()),
         Some((scheme, rest)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => match Url::read(text) {
@@ -131,6 +132,16 @@ pub(super) fn place(url: &str) -> Result<String, String> {
     let named = || read.query.iter().find(|(key, _)| ["host", "hostaddr"].contains(key)).map(|(_, value)| *value);
     let host = Some(read.hosts).filter(|hosts| !hosts.is_empty()).or_else(named).unwrap_or("this machine");
     Ok(host.chars().filter(|c| !c.is_control()).take(255).collect())
+}
+
+/// Whether it is a mistyped URL rather than a path: it begins as one of PostgreSQL does, or has somebody's name in it. A path with an `@` is
+/// written as `sqlite://…`.
+#[must_use]
+pub fn is_mistyped(text: &str) -> bool {
+    let lower = text.trim_start().to_ascii_lowercase();
+    let begins =
+        lower.strip_prefix("postgresql").or_else(|| lower.strip_prefix("postgres")).is_some_and(|rest| rest.starts_with([':', '/']));
+    !text.contains("://") && (begins || text.contains('@'))
 }
 
 /// Whether it is libpq's other form, `host=… password=…`, which is not a path although it could be one.
@@ -253,9 +264,14 @@ mod tests {
             ("db?my_secret=hunter2", SECRET),
             ("mysql://u:hunter2@db/x", "mysql://[secret]@db/[secret]"),
             ("x host=://hunter2", SECRET),
+            ("postgres:/muster:hunter2@h/x", SECRET),
+            ("postgres:muster:hunter2@h/x", SECRET),
+            ("Postgresql//muster:hunter2@h/x", SECRET),
+            ("muster:hunter2@h/x", SECRET),
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }
+        assert!(is_mistyped("postgres:x") && is_mistyped("a@b") && !is_mistyped("postgres://h/x") && !is_mistyped("/srv/postgres/x"));
         assert!(is_keywords("host = db") && is_keywords("password=x") && !is_keywords("/srv/a=b") && !is_keywords("muster.db"));
     }
 }

@@ -4,10 +4,11 @@
 //! only their own half (a profile is assigned while a device enrols) would both miss the pair. So each takes its turn *before* its first
 //! read or change. On SQLite there is one writer, and nothing has to be done.
 //!
-//! What a transaction needs it takes in this order, so that no two wait for each other: its turn, the enrolment's row, the session's, the
-//! items, facts and orders, the device's row, the verdict, challenges, certificates by their ids, their authorities, and the head of the
+//! What a transaction needs it takes in this order, so that no two wait for each other: its turn, the enrolments' rows by their ids, the
+//! session's, the items, facts and orders, the device's row, the verdict, challenges, certificates by their ids, their authorities, and the head of the
 //! audit log last. One that judges many devices takes all their verdicts before it judges the first
-//! ([`super::compliance::lock_verdicts`]).
+//! ([`super::compliance::lock_verdicts`]). Who only notes when devices were heard of waits for nobody
+//! ([`super::enrollments::update_last_seen`]).
 
 use diesel::prelude::*;
 

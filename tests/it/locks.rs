@@ -5,18 +5,20 @@ use std::time::{Duration, Instant};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, PgConnection, QueryableByName, RunQueryDsl as _, sql_types};
 use muster::clock::{DAY, Time};
+use muster::domain::assignment::{Mode, Target};
 use muster::domain::compliance::Rules;
 use muster::domain::device::{Platform, State};
 use muster::domain::signal::Initiator;
 use muster::ids::{CertificateId, DeviceId};
 use muster::service::compliance::{reevaluate_in, run_due};
+use muster::service::{presence, profile};
 use muster::store::{Location, Store, audit, authorities, certificates, compliance, devices, enrollments};
 
 use crate::desired::{device, enrollment};
 use crate::store_certificates::{authority, certificate};
 use crate::support::db;
 use crate::support::server::{Options, Server};
-use crate::support::windows::House;
+use crate::support::windows::{House, by};
 
 /// A transaction of somebody else, which holds what it took until it ends. It waits for less time than PostgreSQL takes to find two that
 /// wait for each other, and to send one of them away.
@@ -80,6 +82,72 @@ async fn a_device_that_leaves_takes_its_turn_before_it_holds_anything() {
     let id = house.device_ids().await.remove(0);
     let left = house.server.app.store.read(move |c| devices::load_device(c, &id)).await.unwrap();
     assert_eq!(left.state, State::Retired);
+}
+
+/// A profile reaches devices whose sessions are in the middle of being stored.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_gives_a_profile_to_many_takes_their_enrolments_before_their_items() {
+    let Some((url, store)) = database() else { return };
+    let house = House::with(Options { store: Some(store), ..Options::default() }).await;
+    for number in 1..=3 {
+        house.enroll(number).await.settle().await.unwrap();
+    }
+    let profile = house.assign_baseline("trusted-root").await;
+    let app = std::sync::Arc::clone(&house.server.app);
+    let id = profile.clone();
+    for what in ["takes it back", "gives it again"] {
+        // A session holds the enrolment of one of them...
+        let one = "(SELECT max(id) FROM enrollments)";
+        let mut other = Other::begin(&url, &format!("UPDATE enrollments SET work_at = work_at WHERE id = {one}"));
+        let (app, id) = (std::sync::Arc::clone(&app), id.clone());
+        let change = tokio::spawn(async move {
+            let all = Target::AllDevices;
+            match what {
+                "takes it back" => profile::unassign(&app, &id, Mode::Include, all, &by()).await,
+                _ => profile::assign(&app, &id, Mode::Include, all, &by()).await.map(drop),
+            }
+        });
+        let other = tokio::task::spawn_blocking(move || {
+            other.is_waited_for();
+            // ...and then writes its items and verdict.
+            let device = format!("(SELECT device_id FROM enrollments WHERE id = {one})");
+            other.takes(&format!("UPDATE desired_items SET attempts = attempts WHERE device_id = {device}"));
+            other.takes(&format!("UPDATE compliance_states SET version = version WHERE device_id = {device}"));
+            other
+        });
+        other.await.unwrap().commit();
+        change.await.unwrap().unwrap_or_else(|why| panic!("{what}: {why}"));
+    }
+    for device in house.device_ids().await {
+        assert_eq!(house.items(&device).await.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_notes_when_devices_were_heard_of_waits_for_none_of_them() {
+    let Some((url, store)) = database() else { return };
+    let house = House::with(Options { store: Some(store), ..Options::default() }).await;
+    let mut enrolled = Vec::new();
+    for number in 1..=2 {
+        house.enroll(number).await;
+    }
+    let app = &house.server.app;
+    for device in house.device_ids().await {
+        enrolled.push(app.store.read(move |c| enrollments::find_current_enrollment(c, &device)).await.unwrap().unwrap().id);
+    }
+    let later = app.now().plus(DAY);
+    let seen = async |id: &muster::ids::EnrollmentId| {
+        let id = id.clone();
+        app.store.read(move |c| enrollments::load_enrollment(c, &id)).await.unwrap().last_seen_at
+    };
+    let other = Other::begin(&url, &format!("UPDATE enrollments SET work_at = work_at WHERE id = '{}'", enrolled[0]));
+    enrolled.iter().for_each(|id| app.presence.seen(id, later));
+    presence::flush(app).await.unwrap();
+    assert_ne!(seen(&enrolled[0]).await, Some(later));
+    assert_eq!(seen(&enrolled[1]).await, Some(later));
+    other.commit();
+    presence::flush(app).await.unwrap();
+    assert_eq!(seen(&enrolled[0]).await, Some(later), "it waited");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

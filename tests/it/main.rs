@@ -37,6 +37,7 @@ mod locks_pki;
 mod nodes;
 mod pages;
 mod pki;
+mod plans;
 mod profile_secrets;
 mod refusals;
 mod scep;

@@ -77,7 +77,7 @@ both_backends! {
             channels::insert_channel(tx, &of_user)?;
             enrollments::update_work_at(tx, &of, Some(NOW))?;
             // It checked in afterwards: nothing is delivered with that.
-            enrollments::update_last_seen(tx, &[(of.clone(), NOW.plus(1))])
+            enrollments::update_last_seen(tx, &[(of.clone(), NOW.plus(1))]).map(drop)
         }).await.unwrap();
         let woken = async || store.read(|c| enrollments::list_to_wake(c, NOW.plus(-MINUTE), NOW, "", 9)).await.unwrap().len();
         assert_eq!(woken().await, 1);

@@ -199,7 +199,8 @@ both_backends! {
         assert!(matches!(stale, Err(Error::Busy | Error::Unavailable(_))), "{stale:?}");
         assert_eq!(load().await.version, read.version + 1);
         let seen = [(id.clone(), NOW.plus(MINUTE)), (id.clone(), NOW)];
-        store.write(move |tx| enrollments::update_last_seen(tx, &seen)).await.unwrap();
+        let held = store.write(move |tx| enrollments::update_last_seen(tx, &seen)).await.unwrap();
+        assert!(held.is_empty(), "{held:?}");
         assert_eq!(load().await.last_seen_at, Some(NOW.plus(MINUTE)), "a later moment is never put back");
         let key = id.clone();
         assert_eq!(store.read(move |c| enrollments::find_channel(c, &key)).await.unwrap().as_deref(), Some("https://channel"));
