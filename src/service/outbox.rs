@@ -61,6 +61,9 @@ pub enum Outcome {
 /// The future of a try.
 pub type Delivery<'a> = Pin<Box<dyn Future<Output = Outcome> + Send + 'a>>;
 
+/// What a deliverer records about a message that is settled, in the same transaction.
+pub type Aftermath = fn(&mut store::Tx<'_>, &Claim, &Settled) -> store::Result<()>;
+
 /// Sends the messages of one topic.
 pub trait Deliverer: Send + Sync {
     /// The topic.
@@ -68,6 +71,10 @@ pub trait Deliverer: Send + Sync {
     /// Whether a message that is in flight no longer stands for new ones with the same dedup key.
     fn coalesces(&self) -> bool {
         false
+    }
+    /// What is recorded besides when a message was sent or given up.
+    fn aftermath(&self) -> Option<Aftermath> {
+        None
     }
     /// For how long a message is tried, in milliseconds.
     fn retention(&self, app: &App) -> i64;
@@ -256,8 +263,14 @@ impl Worker {
         if let Settled::Dead(reason) | Settled::Retry(_, reason) = &settled {
             tracing::warn!(outbox.seq = claim.seq, outbox.topic = claim.topic, outbox.outcome = word, reason, "not delivered");
         }
-        let (lease, row) = (self.lease.clone(), claim.clone());
+        let (lease, row, aftermath) = (self.lease.clone(), claim.clone(), deliverer.and_then(|d| d.aftermath()));
         let next = self.app.store.write(move |tx| {
+            if !store::outbox::lock_held(tx, &row, &lease)? {
+                return Ok(None);
+            }
+            if let Some(record) = aftermath {
+                record(tx, &row, &settled)?;
+            }
             let next = store::outbox::settle(tx, &row, &lease, &settled, keep, now)?;
             if let Settled::Dead(reason) = &settled {
                 let after = serde_json::json!({ "topic": row.topic, "order_key": row.order_key, "reason": reason });
@@ -329,7 +342,7 @@ pub async fn list(app: &App, state: &str, after: i64, limit: i64) -> Result<Vec<
     Ok(app.store.read(move |conn| store::outbox::list_rows(conn, &state, after, limit.clamp(1, 1000))).await?)
 }
 
-/// Puts in again what was given up.
+/// Puts in again what was given up: of a change of compliance, what the receiver has missed until now.
 ///
 /// # Errors
 /// [`Refusal::DeadLetterSuperseded`](crate::domain::Refusal::DeadLetterSuperseded); [`NotFound`](super::Error::NotFound) when there is no
@@ -338,7 +351,10 @@ pub async fn retry(app: &App, seq: i64, actor: &str, origin: &str) -> Result<()>
     let (entry, now) = (Entry::new(actor, "outbox.retry", format!("outbox:{seq}"), origin), app.now());
     app.store
         .write(move |tx| {
-            store::outbox::update_requeued(tx, seq, now)?;
+            let (topic, lane, payload) = store::outbox::update_requeued(tx, seq, now)?;
+            if topic == signals::caep::TOPIC {
+                signals::caep::requeued(tx, seq, &lane, &payload)?;
+            }
             store::audit::append(tx, &entry, now)
         })
         .await?;

@@ -5,8 +5,12 @@
 //! search for work touches only lanes that are due, however many rows are waiting behind them or are done. A row that is given up
 //! (`dead`) leaves its lane, and the rows behind it go on: order is kept among what is delivered.
 
+mod fortune;
+pub mod missed;
+
 use diesel::prelude::*;
 
+pub use self::fortune::{Fortune, find_fortune};
 use super::dialect::each_backend;
 use super::schema::{outbox, outbox_lanes};
 use super::{Conn, Result, Tx};
@@ -134,8 +138,11 @@ pub fn enqueue(tx: &mut Tx<'_>, message: &Message, now: Time) -> Result<()> {
     Ok(())
 }
 
-/// Makes the lane, or locks the one that is there.
-fn touch_lane(tx: &mut Tx<'_>, order_key: &str, now: Time) -> Result<()> {
+/// Makes the lane, or locks the one that is there: until the commit nobody takes it or adds to it.
+///
+/// # Errors
+/// Only the database's own.
+pub fn touch_lane(tx: &mut Tx<'_>, order_key: &str, now: Time) -> Result<()> {
     each_backend!(tx.conn(), c => diesel::insert_into(outbox_lanes::table)
         .values((
             outbox_lanes::order_key.eq(order_key),
@@ -209,12 +216,19 @@ fn next_of_lane(tx: &mut Tx<'_>, order_key: &str, version: i64, coalesced: &[&st
 /// # Errors
 /// Only the database's own.
 pub fn update_payload(tx: &mut Tx<'_>, claim: &Claim, lease: &Lease, payload: &str) -> Result<bool> {
-    let held = diesel::update(held_lane(claim, &lease.node)).set(outbox_lanes::version.eq(claim.version)).execute(tx.conn())?;
-    if held == 0 {
-        return Ok(false);
+    let held = lock_held(tx, claim, lease)?;
+    if held {
+        diesel::update(outbox::table.find(claim.seq)).set(outbox::payload.eq(payload)).execute(tx.conn())?;
     }
-    diesel::update(outbox::table.find(claim.seq)).set(outbox::payload.eq(payload)).execute(tx.conn())?;
-    Ok(true)
+    Ok(held)
+}
+
+/// Locks the lane of a claim until the commit; `false` when it is not held any more.
+///
+/// # Errors
+/// Only the database's own.
+pub fn lock_held(tx: &mut Tx<'_>, claim: &Claim, lease: &Lease) -> Result<bool> {
+    Ok(diesel::update(held_lane(claim, &lease.node)).set(outbox_lanes::version.eq(claim.version)).execute(tx.conn())? == 1)
 }
 
 #[diesel::dsl::auto_type(no_type_alias)]
@@ -258,7 +272,12 @@ pub fn settle(tx: &mut Tx<'_>, claim: &Claim, lease: &Lease, settled: &Settled, 
             .set((outbox::state.eq(DONE), outbox::settled_at.eq(Some(now.0)), outbox::last_error.eq(None::<String>)))
             .execute(tx.conn())?,
         Settled::Dead(why) => diesel::update(row)
-            .set((outbox::state.eq(DEAD), outbox::settled_at.eq(Some(now.0)), outbox::last_error.eq(Some(why))))
+            .set((
+                outbox::state.eq(DEAD),
+                outbox::attempts.eq(claim.attempts.saturating_add(1)),
+                outbox::settled_at.eq(Some(now.0)),
+                outbox::last_error.eq(Some(why)),
+            ))
             .execute(tx.conn())?,
         Settled::Retry(_, why) => {
             diesel::update(row)
@@ -347,7 +366,7 @@ pub fn update_resumed(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Resul
     Ok(crowded)
 }
 
-/// Puts another payload into a row of a lane that this transaction has resumed.
+/// Puts another payload into a row of a lane that this transaction has resumed or locked.
 ///
 /// # Errors
 /// Only the database's own.
@@ -391,44 +410,23 @@ pub fn list_rows(conn: &mut Conn, state: &str, after: i64, limit: i64) -> Result
         .load(conn)?)
 }
 
-/// How a destination has fared, as far as its rows are still kept.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Fortune {
-    /// When something was last sent to it, in milliseconds.
-    pub last_success: Option<i64>,
-    /// Tries that failed of what waits, and rows given up since then.
-    pub failed: i64,
-    /// Why the newest of these failed.
-    pub last_error: Option<String>,
-}
-
-/// How a destination has fared.
+/// How many rows of a lane wait, that one left out.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_fortune(conn: &mut Conn, of_destination: &str) -> Result<Fortune> {
-    use diesel::dsl::max;
-    let own = outbox::order_key.like(format!("{of_destination}/%"));
-    let sent = outbox::table.filter(own.clone()).filter(outbox::state.eq(DONE)).filter(outbox::last_error.is_null());
-    let last_success: Option<i64> = sent.select(max(outbox::settled_at)).first(conn)?;
-    let rows: Vec<(i64, String)> = outbox::table
-        .filter(own)
-        .filter(outbox::last_error.is_not_null())
-        .filter(outbox::state.eq(QUEUED).or(outbox::state.eq(DEAD).and(outbox::settled_at.gt(last_success.unwrap_or(0)))))
-        .order(outbox::seq)
-        .limit(10_000)
-        .select((outbox::attempts, outbox::last_error.assume_not_null()))
-        .load(conn)?;
-    let failed = rows.iter().map(|(attempts, _)| (*attempts).max(1)).sum();
-    Ok(Fortune { last_success, failed, last_error: rows.into_iter().next_back().map(|(_, error)| error) })
+pub fn count_queued(conn: &mut Conn, lane: &str, but: Option<i64>) -> Result<i64> {
+    let waiting = outbox::table.filter(outbox::order_key.eq(lane)).filter(outbox::state.eq(QUEUED));
+    Ok(waiting.filter(outbox::seq.ne(but.unwrap_or(0))).count().get_result(conn)?)
 }
 
-/// Puts a dead row in again. Refused when a newer row of its lane has been delivered meanwhile: the old one would overtake it backwards.
+/// Puts a dead row in again; gives its topic, lane and payload. Refused when a newer row of its lane has been delivered meanwhile: the old
+/// one would overtake it backwards.
 ///
 /// # Errors
 /// [`super::Error::NotFound`] when there is no such dead row; [`Refusal::DeadLetterSuperseded`].
-pub fn update_requeued(tx: &mut Tx<'_>, seq: i64, now: Time) -> Result<()> {
-    let order_key: String = outbox::table.find(seq).filter(outbox::state.eq(DEAD)).select(outbox::order_key).first(tx.conn())?;
+pub fn update_requeued(tx: &mut Tx<'_>, seq: i64, now: Time) -> Result<(String, String, String)> {
+    let dead = outbox::table.find(seq).filter(outbox::state.eq(DEAD)).select((outbox::topic, outbox::order_key, outbox::payload));
+    let (topic, order_key, payload): (String, String, String) = dead.first(tx.conn())?;
     touch_lane(tx, &order_key, now)?;
     let newer: i64 = outbox::table
         .filter(outbox::order_key.eq(&order_key))
@@ -442,7 +440,7 @@ pub fn update_requeued(tx: &mut Tx<'_>, seq: i64, now: Time) -> Result<()> {
     diesel::update(outbox::table.find(seq))
         .set((outbox::state.eq(QUEUED), outbox::attempts.eq(0), outbox::queued_at.eq(now.0), outbox::settled_at.eq(None::<i64>)))
         .execute(tx.conn())?;
-    Ok(())
+    Ok((topic, order_key, payload))
 }
 
 /// Gives up every queued row of a destination, such as a removed receiver; returns how many.

@@ -556,6 +556,15 @@ diesel::table! {
 }
 
 diesel::table! {
+    missed_signals (lane) {
+        lane -> Text,
+        destination -> Text,
+        heard -> Text,
+        payload -> Text,
+    }
+}
+
+diesel::table! {
     jobs (name) {
         name -> Text,
         schedule -> Text,
@@ -633,6 +642,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     signing_keys,
     outbox,
     outbox_lanes,
+    missed_signals,
     jobs,
     audit,
     audit_head,

@@ -1,6 +1,7 @@
 DROP TABLE audit_head;
 DROP TABLE audit;
 DROP TABLE jobs;
+DROP TABLE missed_signals;
 DROP TABLE outbox_lanes;
 DROP TABLE outbox;
 DROP TABLE signing_keys;

@@ -585,6 +585,15 @@ CREATE TABLE outbox_lanes (
 CREATE INDEX outbox_lanes_due ON outbox_lanes (next_at);
 CREATE INDEX outbox_lanes_by_setting ON outbox_lanes (set_at);
 
+-- What the other end of a lane does not know because a message was given up: from then until a later one is delivered.
+CREATE TABLE missed_signals (
+    lane TEXT NOT NULL PRIMARY KEY,
+    destination TEXT NOT NULL,
+    heard TEXT NOT NULL,
+    payload TEXT NOT NULL
+);
+CREATE INDEX missed_signals_of ON missed_signals (destination, lane);
+
 CREATE TABLE jobs (
     name TEXT NOT NULL PRIMARY KEY,
     schedule TEXT NOT NULL,

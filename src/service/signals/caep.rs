@@ -6,14 +6,18 @@
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Time;
+use crate::domain::Refusal;
 use crate::domain::signal::{ComplianceChange, DeviceSubject};
 use crate::ids::ReceiverId;
-use crate::store::outbox::{self, Message, enqueue};
+use crate::store::outbox::missed::{self, Missed};
+use crate::store::outbox::{self, Claim, Message, Settled, enqueue};
 use crate::store::{Result, Tx, receivers};
 use crate::wire::set::{CURRENT_STATUS, DEVICE_COMPLIANCE_CHANGE, Event, PREVIOUS_STATUS};
 
 /// The outbox topic of pushed signals.
 pub const TOPIC: &str = "signal.push";
+/// How many devices share a transaction when a receiver is told what it missed.
+const PAGE: i64 = 200;
 
 /// What the outbox holds for a signal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,6 +34,31 @@ pub struct Payload {
     pub event: Event,
     /// The signed token, from the first try on.
     pub jws: Option<String>,
+}
+
+impl Payload {
+    /// What a change of compliance was changed from and to; `None` for other events.
+    fn change(&self) -> Option<(&str, &str)> {
+        let of = |member| self.event.members.get(member).and_then(serde_json::Value::as_str);
+        if self.event.kind == DEVICE_COMPLIANCE_CHANGE { of(PREVIOUS_STATUS).zip(of(CURRENT_STATUS)) } else { None }
+    }
+
+    /// The same change, told to somebody who heard `heard` last, as a token of its own.
+    fn since(mut self, heard: &str) -> Self {
+        self.event.members.insert(PREVIOUS_STATUS.into(), heard.into());
+        Self { jti: uuid::Uuid::new_v4().to_string(), jws: None, ..self }
+    }
+
+    /// What of this signal is news to the receiver: all of it, unless earlier signals about the device were given up. `None` when the
+    /// receiver believes already what it says.
+    #[must_use]
+    pub fn news(self, missed: Option<&Missed>) -> Option<Self> {
+        let (Some(missed), Some((previous, current))) = (missed, self.change()) else { return Some(self) };
+        if current == missed.heard {
+            return None;
+        }
+        Some(if previous == missed.heard { self } else { self.since(&missed.heard) })
+    }
 }
 
 /// The destination of a receiver's lanes.
@@ -80,7 +109,7 @@ pub fn resume(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -> Result<usize
                 flips.push((seq, payload));
             }
         }
-        let Some((last, mut newest)) = flips.pop() else { continue };
+        let Some((last, newest)) = flips.pop() else { continue };
         let Some((_, oldest)) = flips.first() else { continue };
         let known = oldest.event.members.get(PREVIOUS_STATUS).cloned().unwrap_or_default();
         superseded.extend(flips.iter().map(|(seq, _)| *seq));
@@ -88,20 +117,81 @@ pub fn resume(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -> Result<usize
             superseded.push(last);
         } else if newest.event.members.get(PREVIOUS_STATUS) != Some(&known) {
             // Another token than the one that may have left before.
-            newest.event.members.insert(PREVIOUS_STATUS.into(), known);
-            newest = Payload { jti: uuid::Uuid::new_v4().to_string(), jws: None, ..newest };
-            outbox::update_held(tx, last, &serde_json::to_string(&newest)?)?;
+            outbox::update_held(tx, last, &serde_json::to_string(&newest.since(known.as_str().unwrap_or_default()))?)?;
         }
     }
     outbox::update_superseded(tx, &superseded, now)?;
     Ok(superseded.len())
 }
 
+/// Records what became of a signal, with its settling: what is given up, the receiver has missed until a later one reaches it.
+///
+/// # Errors
+/// Only the database's own.
+pub fn settled(tx: &mut Tx<'_>, claim: &Claim, settled: &Settled) -> Result<()> {
+    let lane = claim.order_key.clone();
+    match settled {
+        Settled::Retry(..) => return Ok(()),
+        Settled::Done => return missed::delete_missed(tx, &lane),
+        Settled::Dead(_) => {}
+    }
+    // Whatever cannot be read was given up for that.
+    let Ok(payload) = serde_json::from_str::<Payload>(&claim.payload) else { return Ok(()) };
+    let Some((previous, current)) = payload.change() else { return Ok(()) };
+    if receivers::find_receiver(tx.conn(), &payload.receiver)?.is_none() {
+        return Ok(());
+    }
+    let heard = missed::find_missed(tx.conn(), &lane)?.map_or_else(|| previous.to_owned(), |missed| missed.heard);
+    if heard == current {
+        return missed::delete_missed(tx, &lane);
+    }
+    let payload = serde_json::to_string(&Payload { jws: None, ..payload })?;
+    missed::upsert_missed(tx, &Missed { lane, heard, payload })
+}
+
+/// Puts in anew what a receiver has missed, a page of devices after the lane `after`: of each the change between what it last heard and
+/// what is now, unless a signal waits that will tell it. Returns where the next page begins.
+///
+/// # Errors
+/// Only the database's own.
+pub fn tell_missed(tx: &mut Tx<'_>, receiver: &ReceiverId, after: &str, now: Time) -> Result<Option<String>> {
+    let page = missed::list_missed(tx.conn(), &destination(receiver), after, PAGE)?;
+    for Missed { lane, .. } in &page {
+        outbox::touch_lane(tx, lane, now)?;
+        // Under the lock: another node may have delivered it since.
+        let Some(missed) = missed::find_missed(tx.conn(), lane)? else { continue };
+        if outbox::count_queued(tx.conn(), lane, None)? == 0 {
+            let payload = serde_json::from_str::<Payload>(&missed.payload)?.since(&missed.heard);
+            enqueue(tx, &message(lane.clone(), &payload)?, now)?;
+        }
+    }
+    Ok(page.into_iter().next_back().map(|missed| missed.lane))
+}
+
+/// Makes a signal that was given up and is put in again say what the receiver has missed until now.
+///
+/// # Errors
+/// [`Refusal::DeadLetterSuperseded`] when it has missed nothing, or when a signal waits that will tell it.
+pub fn requeued(tx: &mut Tx<'_>, seq: i64, lane: &str, payload: &str) -> Result<()> {
+    if serde_json::from_str::<Payload>(payload)?.change().is_none() {
+        return Ok(());
+    }
+    let missed = missed::find_missed(tx.conn(), lane)?.ok_or(Refusal::DeadLetterSuperseded)?;
+    if outbox::count_queued(tx.conn(), lane, Some(seq))? > 0 {
+        return Err(Refusal::DeadLetterSuperseded.into());
+    }
+    let payload = serde_json::from_str::<Payload>(&missed.payload)?.since(&missed.heard);
+    outbox::update_held(tx, seq, &serde_json::to_string(&payload)?)
+}
+
+fn message(lane: String, payload: &Payload) -> Result<Message> {
+    Ok(Message { topic: TOPIC, dedup_key: format!("{lane}/{}", payload.jti), order_key: lane, payload: serde_json::to_string(payload)? })
+}
+
 fn put(tx: &mut Tx<'_>, receiver: &ReceiverId, subject: Option<DeviceSubject>, event: Event, txn: &str, now: Time) -> Result<String> {
     let jti = uuid::Uuid::new_v4().to_string();
     let lane = format!("{}/{}", destination(receiver), subject.as_ref().map_or("stream", |s| s.device.as_str()));
     let payload = Payload { receiver: receiver.clone(), jti: jti.clone(), txn: txn.to_owned(), subject, event, jws: None };
-    let message = Message { topic: TOPIC, dedup_key: format!("{lane}/{jti}"), order_key: lane, payload: serde_json::to_string(&payload)? };
-    enqueue(tx, &message, now)?;
+    enqueue(tx, &message(lane, &payload)?, now)?;
     Ok(jti)
 }

@@ -14,7 +14,7 @@ use crate::clock::{DAY, HOUR, Time};
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::ids::ReceiverId;
 use crate::service::outbound::{check_url, read_bounded, retry_after};
-use crate::service::outbox::{Deliverer, Delivery, Outcome};
+use crate::service::outbox::{Aftermath, Deliverer, Delivery, Outcome};
 use crate::service::{Error, Result};
 use crate::store::outbox::{Claim, Lease};
 use crate::store::{self, receivers, sealed};
@@ -51,6 +51,9 @@ impl SignalPush {
         if receiver.status == ReceiverStatus::Paused {
             return Ok(held("the receiver is paused"));
         }
+        let lane = claim.order_key.clone();
+        let missed = app.store.read(move |c| store::outbox::missed::find_missed(c, &lane)).await?;
+        let Some(payload) = payload.news(missed.as_ref()) else { return Ok(Outcome::Done) };
         let url = match check_url(&app.config, &receiver.endpoint_url) {
             Ok(url) => url,
             Err(refusal) => return Ok(Outcome::Rejected(refusal.to_string())),
@@ -84,7 +87,7 @@ impl SignalPush {
             } else {
                 self.count(&receiver.id, false);
             }
-            return Ok(Outcome::Rejected(format!("400 {}: {}", answer.err, answer.description)));
+            return Ok(Outcome::Rejected(answer.reason()));
         }
         if matches!(status, StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) {
             self.refused(app, receiver, PAUSE_AFTER, status.as_str()).await?;
@@ -141,6 +144,16 @@ impl SignalPush {
 struct Refused {
     err: String,
     description: String,
+}
+
+impl Refused {
+    fn reason(&self) -> String {
+        match (self.err.as_str(), self.description.as_str()) {
+            ("", "") => "400, without saying why".into(),
+            ("", why) | (why, "") => format!("400 {why}"),
+            (err, description) => format!("400 {err}: {description}"),
+        }
+    }
 }
 
 fn held(reason: &str) -> Outcome {
@@ -204,6 +217,10 @@ fn claims(app: &App, payload: &Payload, receiver: &Receiver, now: Time) -> Claim
 impl Deliverer for SignalPush {
     fn topic(&self) -> &'static str {
         caep::TOPIC
+    }
+
+    fn aftermath(&self) -> Option<Aftermath> {
+        Some(caep::settled)
     }
 
     fn retention(&self, app: &App) -> i64 {

@@ -100,6 +100,7 @@ pub async fn remove(app: &App, name: &str, actor: &str) -> Result<()> {
     app.store
         .write(move |tx| {
             receivers::delete_receiver(tx, &receiver.id)?;
+            store::outbox::missed::delete_of_destination(tx, &caep::destination(&receiver.id))?;
             let given_up = store::outbox::update_abandoned(tx, &caep::destination(&receiver.id), "the receiver was removed", now)?;
             let before = json!({ "name": receiver.name, "endpoint_url": receiver.endpoint_url, "given_up": given_up });
             let entry = Entry::new(actor.clone(), "receiver.delete", format!("receiver:{}", receiver.id), "local").before(&before);
@@ -109,12 +110,13 @@ pub async fn remove(app: &App, name: &str, actor: &str) -> Result<()> {
     Ok(())
 }
 
-/// Holds signals back from a receiver, or lets them go again: of each device what it missed, in one signal or none.
+/// Holds signals back from a receiver, or lets them go again: of each device what it missed, held or given up, in one signal or none.
 ///
 /// # Errors
 /// Only the database's own.
 pub async fn set_status(app: &App, id: &ReceiverId, status: ReceiverStatus, reason: Option<String>, actor: &str) -> Result<()> {
-    let (id, actor, now) = (id.clone(), actor.to_owned(), app.now());
+    let (receiver, actor, now) = (id.clone(), actor.to_owned(), app.now());
+    let id = receiver.clone();
     app.store
         .write(move |tx| {
             receivers::update_status(tx, &id, status, reason.as_deref())?;
@@ -126,6 +128,11 @@ pub async fn set_status(app: &App, id: &ReceiverId, status: ReceiverStatus, reas
             store::audit::append(tx, &Entry::new(actor.clone(), "receiver.status", format!("receiver:{id}"), "local").after(&after), now)
         })
         .await?;
+    let mut after = (status == ReceiverStatus::Enabled).then(String::new);
+    while let Some(lane) = after {
+        let id = receiver.clone();
+        after = app.store.write(move |tx| caep::tell_missed(tx, &id, &lane, now)).await?;
+    }
     app.outbox.notify_waiters();
     Ok(())
 }

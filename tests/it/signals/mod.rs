@@ -1,6 +1,7 @@
 //! Signals and wakes on their way: from the transaction of a change to somebody else's HTTP server.
 
 mod keys;
+mod missed;
 mod order;
 mod push;
 mod wns;
