@@ -1,6 +1,7 @@
 //! What a running server is made of. Built here and nowhere else; use cases receive `&App`.
 
 use std::path::PathBuf;
+use std::sync::atomic::AtomicI64;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use tokio::sync::Notify;
@@ -24,6 +25,9 @@ pub enum OpenError {
     /// The instance does not exist yet.
     #[error("there is no organisation in {0} yet: run `muster init` first, or name its folder by --data-dir")]
     Empty(PathBuf),
+    /// Nobody knows whether it exists.
+    #[error("{0}: {1}")]
+    Hidden(PathBuf, std::io::Error),
     /// The HTTP client cannot be built.
     #[error("HTTP client: {0}")]
     Http(#[from] reqwest::Error),
@@ -77,6 +81,8 @@ pub struct App {
     pub entra_keys: KeyCache,
     /// When devices were last heard of, not written yet.
     pub presence: Presence,
+    /// When a write was last tried to see whether the database takes one, in milliseconds.
+    pub probed_at: AtomicI64,
     /// Held while the master keys change.
     pub rotation: tokio::sync::Mutex<()>,
     /// Who was turned away from the management server lately.
@@ -101,8 +107,12 @@ impl Held {
     /// [`OpenError`] says what is missing.
     pub fn take(config: &Config) -> Result<Self, OpenError> {
         // Said before the master key is missed, which is made with the database.
-        if matches!(config.location(), Location::Sqlite(path) if !path.exists()) {
-            return Err(OpenError::Empty(config.data_dir.clone()));
+        if let Location::Sqlite(path) = config.location() {
+            match path.try_exists() {
+                Ok(true) => {}
+                Ok(false) => return Err(OpenError::Empty(config.data_dir.clone())),
+                Err(error) => return Err(OpenError::Hidden(path, error)),
+            }
         }
         let sealer = read_master_keys(config)?;
         Ok(Self { store: Store::open_within(&config.location(), config.database_connections, config.database_patience())?, sealer })
@@ -152,6 +162,7 @@ impl App {
             challenge_key: OnceLock::new(),
             entra_keys: KeyCache::default(),
             presence: Presence::default(),
+            probed_at: AtomicI64::default(),
             rotation: tokio::sync::Mutex::new(()),
             strangers: Strangers::default(),
             clock,

@@ -9,7 +9,7 @@ use crate::app::App;
 use crate::clock::Time;
 use crate::domain::audit::Place;
 use crate::service::{Error, Result, audit};
-use crate::store::audit::{Row, Search};
+use crate::store::audit::{Party, Row, Search};
 
 /// What is done with the audit log.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -36,10 +36,10 @@ pub struct List {
     /// What was done, such as user.create, or all that begins so, such as user
     #[arg(long)]
     action: Option<String>,
-    /// What this device did, and what was done to it: id, name or serial number
+    /// What this device did, and what was done to it, its enrolments, orders and certificates: id, name or serial number
     #[arg(long, conflicts_with = "user")]
     device: Option<String>,
-    /// What this user did, and what was done to the user: name or id
+    /// What this user did, and what was done to the user, the user's enrolments and certificates: name or id
     #[arg(long, value_name = "UPN|ID")]
     user: Option<String>,
     /// How many at most
@@ -68,8 +68,8 @@ pub(super) async fn run(app: &App, command: Command) -> Result<Value> {
 
 async fn show_rows(app: &App, list: List) -> Result<Value> {
     let of = match (&list.device, &list.user) {
-        (Some(device), _) => Some(format!("device:{}", find::device(app, device).await?.id)),
-        (None, Some(user)) => Some(format!("user:{}", find::user(app, user).await?.id)),
+        (Some(device), _) => Some(Party::Device(find::device(app, device).await?.id)),
+        (None, Some(user)) => Some(Party::User(find::user(app, user).await?.id)),
         (None, None) => None,
     };
     let search = Search { after: list.after, before: list.before, action: list.action, of };
@@ -81,8 +81,8 @@ async fn show_rows(app: &App, list: List) -> Result<Value> {
             "origin": row.origin, "actor_name": names.get(&row.actor), "target_name": names.get(&row.target),
         });
         if let (true, Some(fields)) = (list.full, shown.as_object_mut()) {
-            fields.insert("before".into(), json!(row.before));
-            fields.insert("after".into(), json!(row.after));
+            fields.insert("before".into(), state(row.before.as_deref()));
+            fields.insert("after".into(), state(row.after.as_deref()));
             fields.insert("hash".into(), json!(row.hash));
         }
         shown
@@ -92,6 +92,45 @@ async fn show_rows(app: &App, list: List) -> Result<Value> {
         last.insert("more".into(), true.into());
     }
     Ok(Value::Array(shown))
+}
+
+/// A state as it was kept: JSON, and whatever else as a text.
+fn state(kept: Option<&str>) -> Value {
+    kept.map_or(Value::Null, |text| serde_json::from_str(text).unwrap_or_else(|_| text.into()))
+}
+
+/// A row with what was before and after below it, whole.
+fn in_full(row: &serde_json::Map<String, Value>, width: Option<usize>) -> String {
+    let of = |name: &str| row.get(name).map_or_else(String::new, output::entry);
+    let head = format!("{}  {}  {}  {}  by {} from {}", of("seq"), of("at"), of("action"), of("target"), of("actor"), of("origin"));
+    let mut text = output::wrap(&head, output::readable(width), "");
+    for name in ["before", "after", "hash"] {
+        if row.get(name).is_some_and(|value| !value.is_null()) {
+            text.push_str(&output::wrap(&format!("{name}: {}", of(name)), output::readable(width), "    "));
+        }
+    }
+    text
+}
+
+/// The table; where not all columns find room, actors are cut before targets are left out.
+fn in_brief(answer: &Value, width: Option<usize>) -> String {
+    let mut answer = answer.clone();
+    let mut text = output::render(&answer, width);
+    for longest in [16, 8] {
+        let nothing = answer.as_array().is_none_or(Vec::is_empty);
+        if nothing || text.lines().next().is_some_and(|head| head.contains("  TARGET")) {
+            break;
+        }
+        for row in answer.as_array_mut().into_iter().flatten() {
+            if let Some(Value::String(actor)) = row.get_mut("actor")
+                && actor.chars().count() > longest
+            {
+                *actor = actor.chars().take(longest - 1).chain(['…']).collect();
+            }
+        }
+        text = output::render(&answer, width);
+    }
+    text
 }
 
 /// Rows with names in the place of ids, and how to see those that are not shown.
@@ -113,7 +152,10 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
             more = row.get("seq").and_then(Value::as_i64);
         }
     }
-    let mut text = output::render(&answer, width);
+    let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
+    let full = rows.iter().any(|row| row.get("hash").is_some());
+    let mut text =
+        if full { rows.iter().filter_map(Value::as_object).map(|row| in_full(row, width)).collect() } else { in_brief(&answer, width) };
     if let Some(seq) = more {
         let way = if ascending { "after" } else { "before" };
         text.push_str(&format!("(there are more: --{way} {seq}, or --limit)\n"));

@@ -10,7 +10,8 @@ use crate::clock::{Clock as _, SystemClock};
 use crate::config::Config;
 use crate::service;
 use crate::store::backup::{self, Note};
-use crate::store::{Location, Store, meta};
+use crate::store::sealed::AUDIT_KEY;
+use crate::store::{self, Location, Store, meta};
 
 /// Where the copy goes.
 #[derive(clap::Args, Debug, serde::Deserialize, serde::Serialize)]
@@ -46,7 +47,8 @@ pub(super) async fn run(app: &Arc<App>, arguments: Backup, actor: &str) -> servi
 pub(super) async fn restore(config: &Config, arguments: &Restore) -> anyhow::Result<Value> {
     let now = SystemClock.now();
     let note = |from: String| Note { by: super::control::own_name(), from, at: now.to_string() };
-    let keys = read_master_keys(config).map(|_| "found").unwrap_or("missing: bring the master key of the copied instance");
+    let master = read_master_keys(config);
+    let keys = master.as_ref().map(|_| "found").unwrap_or("missing: bring the master key of the copied instance");
     let next = "run `muster doctor`, then `muster serve`; look again at what was revoked or enrolled since the copy was made";
     match (config.location(), &arguments.from) {
         (location @ Location::Postgres(_), None) => {
@@ -60,10 +62,23 @@ pub(super) async fn restore(config: &Config, arguments: &Restore) -> anyhow::Res
         ),
         (Location::Sqlite(_), None) => anyhow::bail!("name the file that `muster backup` wrote"),
         (Location::Sqlite(target), Some(from)) => {
+            if let (Ok(master), Some(sealed)) = (&master, backup::find_value_in(from, AUDIT_KEY)) {
+                let opens = hex::decode(sealed).is_ok_and(|sealed| master.open(AUDIT_KEY, &sealed).is_ok());
+                anyhow::ensure!(
+                    opens,
+                    "the master key that is configured does not open {}: bring that of the copied instance; nothing was changed",
+                    from.display()
+                );
+            }
             if let Some(folder) = target.parent() {
                 super::init::make_folder(folder)?;
             }
-            let kept = backup::restore(from, &target, &now.seconds().to_string(), &note(from.display().to_string()))?;
+            let kept = backup::restore(from, &target, &now.seconds().to_string(), &note(from.display().to_string()));
+            let kept = kept.map_err(|error| match error {
+                // It is the copy or a file that does not do, not the database.
+                store::Error::Unavailable(why) => anyhow::anyhow!(why),
+                other => other.into(),
+            })?;
             Ok(json!({ "database": target, "before": kept, "master_key": keys, "next": next }))
         }
     }

@@ -244,7 +244,14 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             if give_up {
                 device::give_up_device(app, &found.id, &by).await?;
             }
-            show(app, found.id.as_str()).await
+            let now = find::device(app, found.id.as_str()).await?;
+            let note = match (found.state, now.state) {
+                (State::Retired, State::Retired) => "it was retired before",
+                (State::Retiring, State::Retiring) => "it was told to leave before; `--give-up` ends it without its answer",
+                (_, State::Retiring) => "it leaves when it next reports; `--give-up` ends it without its answer",
+                _ => "it has to enrol again to be managed",
+            };
+            Ok(json!({ "device": now.display_name, "state": now.state, "note": note, "id": now.id }))
         }
     }
 }
@@ -284,6 +291,10 @@ fn identity(known: &Explanation) -> Option<String> {
     match (known.overview.device.state, known.identity_until) {
         (State::Retired, _) => None,
         (_, Some(until)) => Some(format!("until {until}")),
+        (_, None) if known.identity_held => Some(
+            "on hold: the device is refused; `muster ca certificates --status held` shows which, and `muster ca release` takes it off hold"
+                .into(),
+        ),
         (_, None) => Some(
             "none in force (ended, held or revoked): the device is refused; enrol it again, or `muster device retire DEVICE --give-up`"
                 .into(),

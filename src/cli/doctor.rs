@@ -101,13 +101,22 @@ async fn check_configuration(config: &Config, found: &mut Findings) {
 fn check_files(config: &Config, found: &mut Findings) {
     let folder = &config.data_dir;
     match std::fs::metadata(folder) {
-        Err(error) => found.add("data folder", State::Wrong, format!("{}: {error}; run `muster init`", folder.display())),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            found.add("data folder", State::Wrong, format!("{} is not made yet: run `muster init`", folder.display()));
+        }
+        Err(error) => found.add("data folder", State::Wrong, format!("{}: {error}", folder.display())),
         Ok(meta) if meta.permissions().mode() & 0o077 != 0 => {
             found.add("data folder", State::Warning, format!("{0} can be entered by others: run chmod 700 {0}", folder.display()));
         }
         Ok(_) => found.add("data folder", State::Ok, folder.display().to_string()),
     }
+    let unmade = |path: &std::path::Path| matches!(path.try_exists(), Ok(false));
+    let nothing_yet = matches!(config.location(), Location::Sqlite(path) if unmade(&path)) && unmade(&config.master_key_path());
     match read_master_keys(config) {
+        // There is none to bring back.
+        Err(_) if nothing_yet && !has_keys_in_environment() => {
+            found.add("master key", State::Wrong, "not made yet: run `muster init`");
+        }
         Err(error) => found.add("master key", State::Wrong, error.to_string()),
         Ok(keys) => {
             let place = if has_keys_in_environment() { "environment".to_owned() } else { config.master_key_path().display().to_string() };
@@ -140,6 +149,7 @@ async fn check_instance(config: &Config, found: &mut Findings) {
             check_push(&status, found);
             check_business_manager(&status, found);
             check_authority(&status, found);
+            check_issuing(&status, found);
             if text("version") != env!("CARGO_PKG_VERSION") {
                 found.add("version", State::Warning, format!("the running server is {}: restart it", text("version")));
             }
@@ -167,6 +177,21 @@ fn check_authority(status: &serde_json::Value, found: &mut Findings) {
     if name != expected {
         let advice = format!("the root is called {name}, and by the configuration it would be {expected}: set organisation as it was");
         found.add("ca name", State::Warning, advice);
+    }
+}
+
+/// Whether devices can be issued certificates.
+fn check_issuing(status: &serde_json::Value, found: &mut Findings) {
+    let of = |key: &str| status.get("issuing").and_then(|issuing| issuing.get(key)).and_then(|v| v.as_str());
+    match (of("alarm"), of("advice")) {
+        (Some(alarm), _) => found.add("issuing ca", State::Wrong, alarm),
+        (None, Some(advice)) => found.add("issuing ca", State::Warning, advice),
+        // A server of before tells nothing of it.
+        (None, None) => {
+            if let (Some(name), Some(until)) = (of("name"), of("until")) {
+                found.add("issuing ca", State::Ok, format!("{name} issues to devices until {until}"));
+            }
+        }
     }
 }
 

@@ -210,7 +210,7 @@ fn moment(text: &str) -> Option<String> {
 }
 
 /// A value in a table: of a list that would be a table of its own the number.
-fn entry(value: &Value) -> String {
+pub(super) fn entry(value: &Value) -> String {
     if let Some(moment) = value.as_str().and_then(moment) {
         return moment;
     }

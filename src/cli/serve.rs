@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::{control, init};
@@ -76,7 +77,8 @@ async fn reload(app: &Arc<App>, running: &Running) {
 /// The server certificate: from the configured files, or one of our own CA.
 pub(super) async fn identity(app: &Arc<App>) -> anyhow::Result<Identity> {
     if let (Some(certificates), Some(key)) = (&app.config.tls.certificate_file, &app.config.tls.key_file) {
-        return Ok(Identity::read(certificates, key)?);
+        let files = || format!("tls.certificate_file = {}, tls.key_file = {}", certificates.display(), key.display());
+        return Identity::read(certificates, key).with_context(files);
     }
     service_key::renew(app).await?;
     let (own, chain) = service_key::server_identity(app).await?;

@@ -8,10 +8,13 @@ use serde_json::{Value, json};
 
 use super::output;
 use crate::app::App;
-use crate::clock::Time;
+use crate::clock::{DAY, Time};
+use crate::domain::Refusal;
+use crate::domain::authority::{Kind, Status};
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::service::apple::{ade, push_certificate};
-use crate::service::pki::authority;
+use crate::service::pki::authority::{self, Authority};
+use crate::service::pki::issue::LEAST_LIFE;
 use crate::service::signals::receiver;
 use crate::service::{self, device, health};
 use crate::store::Location;
@@ -35,8 +38,42 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "apple_ade": ade::status(app).await?,
         "contested_hardware": device::contested(app).await?,
         "authority": authority_says(app).await?,
+        "issuing": issuing(app).await?,
         "failing_receivers": failing_receivers(app).await?,
     }))
+}
+
+/// How many days before its end an authority asks for attention: devices' certificates end with it.
+const CA_ENDS_SOON: i64 = 90;
+
+/// Who issues to devices and until when, with what to do about it; or why nobody does.
+async fn issuing(app: &Arc<App>) -> service::Result<Value> {
+    let now = app.now();
+    let days = |authority: &Authority| authority.not_after.since(now) / DAY;
+    let shown = |authority: &Authority| (authority.name.clone(), authority.not_after.to_string(), days(authority));
+    let found = match authority::issuing(app).await {
+        Ok(authority) => Some(authority),
+        Err(service::Error::Refused(Refusal::AuthorityNotActive)) => None,
+        Err(error) => return Err(error),
+    };
+    let after = "make another one by `muster ca create`, or `muster ca import` yours";
+    if let Some((name, end, days)) = found.as_deref().map(shown) {
+        let short = found.is_some_and(|authority| authority.not_after.since(now) < LEAST_LIFE);
+        let alarm = short.then(|| format!("no device can be issued a certificate: the issuing CA {name} ends {end}; pause it and {after}"));
+        let advice = (!short && days < CA_ENDS_SOON).then(|| {
+            format!("the issuing CA {name} ends in {days} days ({end}), and devices' certificates end with it: {after}, and pause it")
+        });
+        return Ok(json!({ "name": name, "until": end, "days_left": days, "alarm": alarm, "advice": advice }));
+    }
+    let all = authority::list(app).await?;
+    let whys = all.iter().filter(|authority| authority.kind == Kind::Issuing).map(|authority| match authority.status {
+        _ if authority.not_after <= now => format!("{} ended {}", authority.name, authority.not_after),
+        Status::Paused => format!("{0} is paused (`muster ca activate {0}`)", authority.name),
+        Status::Active | Status::Revoked => format!("{} is {}", authority.name, authority.status),
+    });
+    let whys: Vec<String> = whys.collect();
+    let why = if whys.is_empty() { "there is no issuing CA".to_owned() } else { whys.join(", ") };
+    Ok(json!({ "alarm": format!("no device can be issued a certificate: {why}; else {after}") }))
 }
 
 /// Receivers that are paused, or did not take what was sent to them last.

@@ -67,6 +67,9 @@ pub enum Command {
         /// It may be used any number of times while it is good
         #[arg(long)]
         reusable: bool,
+        /// Ends the user's other passes
+        #[arg(long)]
+        end_others: bool,
     },
 }
 
@@ -181,9 +184,12 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(json!({ "deleted": user.upn }))
         }
         Command::Pfx(command) => super::pfx::run(app, command, &by).await,
-        Command::Tap { user, minutes, length, reusable } => {
+        Command::Tap { user, minutes, length, reusable, end_others } => {
             let user = find::user(app, &user).await?;
             let policy = Policy { length, lifetime: i64::from(minutes).saturating_mul(MINUTE), one_time: !reusable };
+            if end_others {
+                tap::end_open(app, &user.id, actor, &by.origin).await?;
+            }
             let pass = tap::create(app, &user.id, policy, None, actor, &by.origin).await?;
             Ok(json!({
                 "user": user.upn,

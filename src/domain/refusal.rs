@@ -83,7 +83,7 @@ refusals! {
     ChannelNotAllowed = "SIG0005", "the push channel is not https on a host of the push service (windows.wns.channel_hosts)";
     CsrInvalid = "ENR0002", "the certificate request cannot be read or its self-signature is wrong; the device has to make a new one";
     CsrWeakKey = "ENR0003", "the certificate request's key is too weak; use RSA with at least 2048 bits";
-    DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject has been delivered; sending the old one now would mislead";
+    DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject was delivered, waits, or made this one needless; sending the old one now would mislead";
     DeviceCapReached = "ENR0004", "the user has as many devices as allowed; retire one first";
     DeviceKindUnsupported = "ENR0023", "Apple TVs, Apple Watches and Apple Vision devices are not managed by this server; enrol a Mac, an iPhone or an iPad";
     DeviceNotManaged = "CMD0004", "the device is leaving or has left; enrol it again";
@@ -167,6 +167,7 @@ refusals! {
     ScepTransactionDecided = "SCP0001", "the request was decided before; nothing is left to decide";
     SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
+    TapTooMany = "AUT0007", "the user has as many open passes as are tried at a sign-in; end them by `muster user tap USER --end-others`, or let some expire";
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";
     TapLifetime = "AUT0005", "a Temporary Access Pass lives from 10 minutes to 30 days";
     TemplateInvalid = "CRT0020", "the certificate template does not parse; see the named field";

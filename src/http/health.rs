@@ -15,7 +15,7 @@ pub async fn show_alive() -> HttpResponse {
     HttpResponse::Ok().content_type("text/plain; charset=utf-8").body("ok\n")
 }
 
-/// `GET /readyz`: the database answers, too.
+/// `GET /readyz`: the database answers, and takes writes, too.
 ///
 /// # Errors
 /// 503 when it does not.

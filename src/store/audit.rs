@@ -1,12 +1,14 @@
 //! The audit log, its hash chain, and the marked head of the chain.
 
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 
-use super::schema::{audit, audit_head};
+use super::schema::{audit, audit_head, certificates, commands, enrollments};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::audit::{Entry, Head, Link};
+use crate::ids::{DeviceId, UserId};
 use crate::secret::SealError;
 
 /// A stored row.
@@ -128,6 +130,15 @@ pub fn list(conn: &mut Conn, after: i64, limit: i64) -> Result<Vec<Row>> {
     audit::table.filter(audit::seq.gt(after)).order(audit::seq).limit(limit).select(Row::as_select()).load(conn).map_err(Error::from)
 }
 
+/// Of whom rows are looked for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Party {
+    /// What a device did, and what was done to it, its enrolments, its orders and its certificates.
+    Device(DeviceId),
+    /// What a user did, and what was done to the user, the user's enrolments and certificates.
+    User(UserId),
+}
+
 /// Which rows are looked for; an empty search finds all.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Search {
@@ -137,8 +148,8 @@ pub struct Search {
     pub before: Option<i64>,
     /// Of this action, or of the actions whose first part it is.
     pub action: Option<String>,
-    /// Those whose actor or target is this.
-    pub of: Option<String>,
+    /// Those of this party.
+    pub of: Option<Party>,
 }
 
 /// Rows that were searched for: newest first, or, where they are to follow a row, oldest first.
@@ -158,8 +169,35 @@ pub fn search(conn: &mut Conn, search: &Search, limit: i64) -> Result<Vec<Row>> 
         let parts = format!("{}.%", action.replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_"));
         query = query.filter(audit::action.eq(action).or(audit::action.like(parts).escape('\\')));
     }
-    if let Some(of) = &search.of {
-        query = query.filter(audit::actor.eq(of).or(audit::target.eq(of)));
+    let named = |kind: &str| format!("{kind}:").into_sql::<Text>();
+    match &search.of {
+        None => {}
+        Some(Party::Device(id)) => {
+            let own = format!("device:{id}");
+            let enrolled = enrollments::table.filter(enrollments::device_id.eq(id.as_str()));
+            let issued = certificates::table.filter(certificates::device_id.eq(id.as_str()));
+            let ordered = commands::table.filter(commands::enrollment_id.eq_any(enrolled.select(enrollments::id)));
+            query = query.filter(
+                audit::actor
+                    .eq(own.clone())
+                    .or(audit::target.eq(own))
+                    .or(audit::target.eq_any(enrolled.select(named("enrollment").concat(enrollments::id))))
+                    .or(audit::target.eq_any(issued.select(named("certificate").concat(certificates::id))))
+                    .or(audit::target.eq_any(ordered.select(named("command").concat(commands::id)))),
+            );
+        }
+        Some(Party::User(id)) => {
+            let own = format!("user:{id}");
+            let enrolled = enrollments::table.filter(enrollments::user_id.eq(id.as_str()));
+            let issued = certificates::table.filter(certificates::user_id.eq(id.as_str()));
+            query = query.filter(
+                audit::actor
+                    .eq(own.clone())
+                    .or(audit::target.eq(own))
+                    .or(audit::target.eq_any(enrolled.select(named("enrollment").concat(enrollments::id))))
+                    .or(audit::target.eq_any(issued.select(named("certificate").concat(certificates::id)))),
+            );
+        }
     }
     query.load(conn).map_err(Error::from)
 }

@@ -91,6 +91,15 @@ pub fn restore(copy: &Path, target: &Path, stamp: &str, note: &Note) -> Result<O
     Ok(had_one.then_some(kept))
 }
 
+/// A value that a copy has in `meta`; `None` where it has none or cannot be read.
+#[must_use]
+pub fn find_value_in(copy: &Path, key: &str) -> Option<String> {
+    let mut conn = SqliteConnection::establish(copy.to_str().filter(|_| copy.is_file())?).ok()?;
+    let found: Vec<Said> =
+        sql_query("SELECT value AS text FROM meta WHERE key = $1").bind::<sql_types::Text, _>(key).load(&mut conn).ok()?;
+    found.into_iter().next().map(|said| said.text)
+}
+
 /// Says in a copy that it was restored.
 fn write_note(draft: &Path, note: &Note) -> Result<()> {
     let text = draft.to_str().ok_or_else(|| Error::Unavailable("the path is not UTF-8".into()))?;

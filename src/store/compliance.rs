@@ -59,7 +59,7 @@ pub struct Subject {
     pub state: device::State,
     /// Whose it is.
     pub person: Person,
-    /// When it was last heard of: its last session, or its enrolment.
+    /// When it was last heard of: its last session, or its newest enrolment.
     pub last_seen_at: Time,
 }
 
@@ -93,9 +93,9 @@ pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
         .first(conn)?;
     let seen: Vec<(Option<i64>, i64)> = enrollments::table
         .filter(enrollments::device_id.eq(device.as_str()))
-        .filter(enrollments::state.ne("ended"))
         .select((enrollments::last_seen_at, enrollments::enrolled_at))
         .load(conn)?;
+    // Of all its enrolments, ended or not: what was heard stays heard.
     let last_seen_at = seen.into_iter().map(|(seen, enrolled)| seen.unwrap_or(enrolled)).max().unwrap_or(created_at);
     Ok(Subject {
         platform: Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?,

@@ -45,7 +45,7 @@ pub mod users;
 mod writer;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use diesel::r2d2::Pool;
@@ -76,6 +76,8 @@ struct Inner {
     path: Option<String>,
     /// The key that marks the head of the audit log, once the instance is opened.
     head_key: Arc<OnceLock<HeadKey>>,
+    /// Why the last write failed, if it did so for the database's sake.
+    trouble: Mutex<Option<String>>,
     /// Held as long as the process writes: one process owns a SQLite file.
     _lock: Option<Lock>,
 }
@@ -119,7 +121,14 @@ impl Store {
                     done?;
                 }
                 drop(first);
-                Ok(Self(Arc::new(Inner { pool, writer: None, path: None, head_key: Arc::default(), _lock: None })))
+                Ok(Self(Arc::new(Inner {
+                    pool,
+                    writer: None,
+                    path: None,
+                    head_key: Arc::default(),
+                    trouble: Mutex::default(),
+                    _lock: None,
+                })))
             }
             Location::Sqlite(path) => {
                 let path = real_path(path)?;
@@ -134,7 +143,14 @@ impl Store {
                 let pool = builder.build(conn::Manager::SqliteReader(text.to_owned())).map_err(unavailable)?;
                 let head_key = Arc::<OnceLock<HeadKey>>::default();
                 let writer = writer::Writer::start(conn, Arc::clone(&head_key))?;
-                Ok(Self(Arc::new(Inner { pool, writer: Some(writer), path: Some(text.to_owned()), head_key, _lock: Some(lock) })))
+                Ok(Self(Arc::new(Inner {
+                    pool,
+                    writer: Some(writer),
+                    path: Some(text.to_owned()),
+                    head_key,
+                    trouble: Mutex::default(),
+                    _lock: Some(lock),
+                })))
             }
         }
     }
@@ -226,6 +242,28 @@ impl Store {
     /// # Errors
     /// The job's, or [`Error::Unavailable`] when it could not be committed.
     pub async fn write<T, F>(&self, job: F) -> Result<T>
+    where
+        T: Send + 'static,
+        F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,
+    {
+        let outcome = self.write_now(job).await;
+        let trouble = match &outcome {
+            Ok(_) => None,
+            Err(Error::Database(_) | Error::Unavailable(_)) => outcome.as_ref().err().map(ToString::to_string),
+            // Says nothing of the database.
+            Err(_) => return outcome,
+        };
+        *self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
+        outcome
+    }
+
+    /// Why the last write failed; `None` when it was done, or was refused for its own sake.
+    #[must_use]
+    pub fn trouble(&self) -> Option<String> {
+        self.0.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    async fn write_now<T, F>(&self, job: F) -> Result<T>
     where
         T: Send + 'static,
         F: Fn(&mut Tx<'_>) -> Result<T> + Send + 'static,

@@ -69,6 +69,18 @@ pub fn list_taps(conn: &mut Conn, user: &UserId, now: Time, limit: i64) -> Resul
     Ok(rows.into_iter().map(Tap::from).collect())
 }
 
+/// Removes the passes of a user that have not expired and are not used up, and says how many.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_taps(tx: &mut Tx<'_>, user: &UserId, now: Time) -> Result<usize> {
+    let open = taps::table
+        .filter(taps::user_id.eq(user.as_str()))
+        .filter(taps::expires_at.gt(now.0))
+        .filter(taps::one_time.eq(false).or(taps::used_at.is_null()));
+    Ok(diesel::delete(open).execute(tx.conn())?)
+}
+
 /// Uses a pass; `false` when it is one-time and somebody was faster, or when it is gone.
 ///
 /// # Errors

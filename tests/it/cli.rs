@@ -153,6 +153,21 @@ fn orders_reach_a_running_server_and_a_second_server_is_refused() {
     assert_eq!(json(path, &["status"])["tenant"], made["tenant"]);
     std::fs::write(path.join("broken.db"), b"no database").unwrap();
     assert!(refused(path, &["restore", "broken.db"]).contains("not a whole copy"));
+    let said = refused(path, &["restore", "nofile.db"]);
+    assert!(said.contains("nofile.db: no such file") && !said.contains("unavailable"), "{said}");
+    // A copy that the master key does not open replaces nothing.
+    let theirs = json(other.path(), &["status"])["tenant"].clone();
+    let copy = path.join("copy.db");
+    let said = refused(other.path(), &["restore", copy.to_str().unwrap()]);
+    assert!(said.contains("master key") && said.contains("nothing was changed"), "{said}");
+    assert_eq!(json(other.path(), &["status"])["tenant"], theirs);
+    // What a server cannot read it names by its setting.
+    let said = refused(path, &["serve", "--set", "tls.certificate_file=gone.pem", "--set", "tls.key_file=gone.key"]);
+    assert!(said.contains("tls.certificate_file = gone.pem"), "{said}");
+    // A place where nobody can look is no place without an instance.
+    let hidden = muster(path).args(["--data-dir", "copy.db/data", "status"]).output().unwrap();
+    let said = String::from_utf8(hidden.stderr).unwrap();
+    assert!(!hidden.status.success() && !said.contains("muster init"), "{said}");
     std::fs::remove_file(path.join("data/muster.db")).unwrap();
     json(path, &["restore", "copy.db"]);
     assert_eq!(json(path, &["status"])["tenant"], made["tenant"]);
@@ -205,7 +220,7 @@ fn a_restored_copy_says_so_and_uses_no_crl_number_twice() {
     json(path, &["init"]);
     let published = |log: &Value, after: i64| -> Vec<i64> {
         let rows = log.as_array().unwrap().iter().filter(|row| row["action"] == "crl.publish" && row["seq"].as_i64().unwrap() > after);
-        let number = |row: &Value| serde_json::from_str::<Value>(row["after"].as_str().unwrap()).unwrap()["number"].as_i64().unwrap();
+        let number = |row: &Value| row["after"]["number"].as_i64().unwrap();
         rows.map(number).collect()
     };
     let log = || json(path, &["audit", "list", "--full", "--limit", "1000"]);
@@ -324,7 +339,8 @@ fn the_doctor_says_what_is_wrong_and_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["doctor"]);
     assert!(!output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).contains("muster init"));
+    let said = String::from_utf8(output.stdout).unwrap();
+    assert!(said.contains("master key: not made yet: run `muster init`") && !said.contains("bring"), "{said}");
     json(folder.path(), &["init"]);
     let findings = json(folder.path(), &["doctor"]);
     let state = |check: &str| findings.as_array().unwrap().iter().find(|f| f["check"] == check).unwrap()["state"].clone();
@@ -469,12 +485,22 @@ fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
     assert!(refused(path, &["ca", "revoke", &serial]).contains("CRT0019"));
     assert_eq!(json(path, &["ca", "certificates", "--status", "revoked"])[0]["reason"], "superseded");
     assert_eq!(json(path, &["ca", "crl"])["number"], 2);
+    let issuing = || {
+        let findings: Value = serde_json::from_slice(&run(path, &["doctor", "--json"]).stdout).unwrap();
+        let found = findings.as_array().unwrap().iter().find(|f| f["check"] == "issuing ca").unwrap();
+        (found["state"].clone(), found["finding"].as_str().unwrap().to_owned())
+    };
+    assert_eq!(issuing().0, "ok");
     assert_eq!(json(path, &["ca", "pause", "issuing"])["status"], "paused");
     assert!(refused(path, &issue).contains("CRT0011"));
+    let (state, said) = issuing();
+    assert!(state == "wrong" && said.contains("issuing is paused") && said.contains("muster ca activate issuing"), "{said}");
+    assert!(json(path, &["status"])["issuing"]["alarm"].as_str().unwrap().contains("no device can be issued"));
     assert_eq!(
         json(path, &["ca", "create", "second", "--common-name", "Second CA", "--parent", "root", "--key", "p-256"])["kind"],
         "issuing"
     );
+    assert!(issuing().1.starts_with("second issues to devices until"), "{}", issuing().1);
     assert!(!refused(path, &["ca", "revoke"]).is_empty());
     let twice = ["ca", "create", "second", "--common-name", "Second CA", "--parent", "root", "--key", "p-256"];
     assert!(refused(path, &twice).contains("CRT0048: there is an authority of that name already"));

@@ -11,7 +11,7 @@ use muster::domain::device::Platform;
 use muster::store::{devices, enrollments, users};
 use serde_json::{Value, json as value};
 
-use crate::cli::{json, refused, run};
+use crate::cli::{json, muster, refused, run};
 use crate::desired::{device, enrollment};
 
 pub fn made() -> tempfile::TempDir {
@@ -317,9 +317,14 @@ fn devices_are_listed_explained_ordered_and_retired() {
     assert!(log.contains("device.command") && log.contains("device.sync") && log.contains("(1 characters)"), "{log}");
 
     assert_eq!(json(path, &["device", "retire", "PC-1"])["state"], "retiring");
+    assert_eq!(json(path, &["device", "explain", "PC-1"])[0]["rule"], "isManaged");
+    let of_device = json(path, &["audit", "list", "--device", "PC-1"]);
+    assert!(column(&of_device, "action").contains(&"device.command".into()), "{of_device}");
     assert!(refused(path, &["device", "command", "PC-1", "reboot"]).contains("CMD0004"));
     assert!(refused(path, &["device", "sync", "PC-1"]).contains("CMD0004"));
+    assert!(json(path, &["device", "retire", "PC-1"])["note"].as_str().unwrap().starts_with("it was told to leave before"));
     assert_eq!(json(path, &["device", "retire", "PC-1", "--give-up"])["state"], "retired");
+    assert_eq!(json(path, &["device", "retire", "PC-1"])["note"], "it was retired before");
     let reasons = json(path, &["device", "explain", "PC-1"]);
     assert_eq!((&reasons[0]["rule"], &reasons[0]["status"]), (&value!("isManaged"), &value!("nonCompliant")));
     let shown = String::from_utf8(run(path, &["device", "explain", "PC-1", "--failed"]).stdout).unwrap();
@@ -370,7 +375,7 @@ fn the_audit_log_is_read_and_checked() {
     let count = rows.as_array().unwrap().len();
     assert_eq!(json(path, &["audit", "verify"])["sound"], count);
     let last = json(path, &["audit", "list", "--after", &(count - 1).to_string(), "--full"]);
-    assert!(last[0]["after"].as_str().unwrap().contains("Sales"));
+    assert_eq!(last[0]["after"]["display_name"], "Sales", "states are JSON, not texts: {last}");
     // As a table, for people.
     let table = |args: &[&str]| String::from_utf8(run(path, &[&["audit", "list"], args].concat()).stdout).unwrap();
     assert!(table(&[]).starts_with("SEQ  AT") && !table(&[]).contains("there are more"), "{}", table(&[]));
@@ -382,6 +387,17 @@ fn the_audit_log_is_read_and_checked() {
     assert_eq!(json(path, &["audit", "list", "--before", &count.to_string(), "--limit", "1"])[0]["seq"], count - 1);
     assert!(table(&["--after", "1", "--limit", "2"]).contains("--after 3"));
     json(path, &["user", "change", "ana@example.org", "--name", "Ana"]);
+    let at = |columns: &str, args: &[&str]| {
+        let program = muster(path).args(["audit", "list"]).args(args).env("COLUMNS", columns).output().unwrap();
+        String::from_utf8(program.stdout).unwrap()
+    };
+    for columns in ["80", "120"] {
+        let full = at(columns, &["--full", "--action", "user.update"]);
+        assert!(full.contains("    before: ") && full.contains("    after: ") && full.contains("Ana"), "{full}");
+        let brief = at(columns, &[]);
+        let head = brief.lines().next().unwrap();
+        assert!(head.contains("ACTION") && head.contains("TARGET"), "{brief}");
+    }
     let of = json(path, &["audit", "list", "--user", "ana@example.org"]);
     assert_eq!(column(&of, "action"), ["user.update", "tap.create", "user.create"]);
     assert_eq!(column(&of, "target_name"), ["ana@example.org"; 3]);

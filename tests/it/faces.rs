@@ -307,3 +307,41 @@ async fn a_new_server_certificate_is_shown_from_the_next_handshake_on() {
     let client = Client::builder().tls_certs_only([root]).no_proxy().build().unwrap();
     assert_eq!(client.get(&url).send().await.unwrap().version(), reqwest::Version::HTTP_2);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_whose_database_takes_no_writes_is_not_ready_until_it_takes_them_again() {
+    use muster::store::{Conn, meta};
+    let server = server(|_| ()).await;
+    let client = server.client();
+    let ready = async || client.get(format!("{}/readyz", server.web)).send().await.unwrap().status();
+    let pages = async |count: &'static str| {
+        let set = move |tx: &mut muster::store::Tx<'_>| {
+            use diesel::connection::SimpleConnection as _;
+            if let Conn::Sqlite(c) = tx.conn() {
+                c.batch_execute(&format!("PRAGMA max_page_count = {count}"))?;
+            }
+            Ok(())
+        };
+        server.app.store.write(set).await.unwrap();
+    };
+    let write = async |size| server.app.store.write(move |tx| meta::upsert_value(tx, "filler", &"x".repeat(size))).await;
+    assert_eq!(ready().await, StatusCode::OK);
+    // Not below what there is: the file is full.
+    pages("1").await;
+    let refused = write(1_000_000).await.unwrap_err();
+    assert!(refused.to_string().contains("full"), "{refused}");
+    assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE, "a write is tried, in vain");
+    assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE);
+    server.clock.advance(muster::clock::MINUTE);
+    assert_eq!(ready().await, StatusCode::SERVICE_UNAVAILABLE, "and again");
+    pages("1073741823").await;
+    write(1_000_000).await.unwrap();
+    assert_eq!(ready().await, StatusCode::OK);
+    // A write that failed for its own sake does not take the server out.
+    let wrong =
+        move |tx: &mut muster::store::Tx<'_>| Ok(diesel::RunQueryDsl::execute(diesel::sql_query("UPDATE nothing SET a = 1"), tx.conn())?);
+    server.app.store.write(wrong).await.unwrap_err();
+    server.clock.advance(muster::clock::MINUTE);
+    assert_eq!(ready().await, StatusCode::OK);
+    assert_eq!(server.app.store.trouble(), None);
+}

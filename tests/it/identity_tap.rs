@@ -83,9 +83,11 @@ async fn a_reusable_pass_is_good_until_it_expires() {
 async fn guesses_are_slowed_down_alike_for_known_unknown_and_disabled_users_and_lock_nobody_out_elsewhere() {
     let server = Server::start().await;
     let ana = person(&server, "ana@example.org", true).await;
-    let ben = person(&server, "ben@example.org", false).await;
+    let ben = person(&server, "ben@example.org", true).await;
     let right = pass(&server, &ana, Policy::default()).await;
     let disabled = pass(&server, &ben, Policy::default()).await;
+    let by = muster::service::directory::By::local("cli:test");
+    muster::service::directory::enable_user(&server.app, &ben, false, &by).await.unwrap();
     for (name, text) in [("ana@example.org", "abcdefgh"), ("nobody@example.org", "abcdefgh"), ("ben@example.org", disabled.as_str())] {
         for _ in 0..5 {
             assert_eq!(code(tap::check(&server.app, name, text, HERE).await), Refusal::SignInFailed.code(), "{name}");
@@ -154,4 +156,29 @@ async fn nothing_that_may_be_used_once_outlives_a_restoration() {
     // What is made from then on is good.
     let fresh = pass(&server, &ana, Policy::default()).await;
     assert_eq!(tap::check(app, "ana@example.org", &fresh, HERE).await.unwrap().user.id, ana);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_open_pass_of_a_user_signs_in_and_no_more_are_made_than_that() {
+    let server = Server::start().await;
+    let ana = person(&server, "ana@example.org", true).await;
+    let create = || tap::create(&server.app, &ana, Policy::default(), None, "cli:test", "local");
+    let mut passes = Vec::new();
+    for _ in 0..16 {
+        passes.push(create().await.unwrap().show().to_owned());
+    }
+    assert_eq!(code(create().await), "AUT0007");
+    for text in &passes {
+        assert_eq!(tap::check(&server.app, "ana@example.org", text, HERE).await.unwrap().user.id, ana);
+    }
+    // One that is used is not open any more.
+    token::create_with_tap(&server.app, "ana@example.org", &passes[0], HERE, Platform::Windows).await.unwrap();
+    let newest = create().await.unwrap().show().to_owned();
+    assert_eq!(code(create().await), "AUT0007");
+    assert_eq!(tap::end_open(&server.app, &ana, "cli:test", "local").await.unwrap(), 16);
+    assert_eq!(code(tap::check(&server.app, "ana@example.org", &newest, HERE).await), "AUT0002");
+    create().await.unwrap();
+    let by = muster::service::directory::By::local("cli:test");
+    muster::service::directory::enable_user(&server.app, &ana, false, &by).await.unwrap();
+    assert_eq!(code(create().await), "AUT0001");
 }

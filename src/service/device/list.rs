@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::app::App;
 use crate::catalogue::catalogue;
 use crate::clock::Time;
+use crate::domain::certificate::CertificateStatus;
 use crate::domain::compliance::{BUILT_IN, SettingResult, State, Status};
 use crate::domain::desired::{self, Record};
 use crate::domain::device::{self, Device};
@@ -92,6 +93,8 @@ pub struct Explanation {
     pub same_hardware_as: Vec<DeviceId>,
     /// Until when it can show itself; `None` when no identity of it is in force, so that it is refused.
     pub identity_until: Option<Time>,
+    /// Whether one of its identities is on hold.
+    pub identity_held: bool,
     /// Until when failures are forgiven.
     pub grace_expires_at: Option<Time>,
     /// When the passing of time alone can change the verdict.
@@ -146,15 +149,16 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let same_hardware = devices::list_same_hardware(conn, device.platform, device.hardware_id.as_deref(), None, 100)?;
             let others = same_hardware.into_iter().filter(|other| other.id != device.id && other.state != device::State::Retired);
             let same_hardware_as = others.map(|other| other.id).collect();
-            let identities = Live { device: Some(id.clone()), identity: Some(true), ..Live::default() };
+            let identities = Live { device: Some(id.clone()), identity: Some(true), held: true, ..Live::default() };
             // The newest is among them: those that renewals replaced end soon.
             let identities = certificates::list_live(conn, &identities, None, now, 100)?;
+            let active = identities.iter().filter(|certificate| certificate.status == CertificateStatus::Active);
             let items = desired_items::list_items(conn, &id)?;
             let verdict = compliance::find_verdict(conn, &id)?.map(|stored| stored.verdict);
             let facts = facts::list_for_device(conn, &id)?;
             let mut reasons = Vec::new();
-            if device.state == device::State::Retired {
-                reasons.push(not_managed());
+            if matches!(device.state, device::State::Retired | device::State::Retiring) {
+                reasons.push(not_managed(device.state));
             }
             let mut names = std::collections::BTreeMap::from([(BUILT_IN.to_owned(), BUILT_IN_NAME.to_owned())]);
             for policy in verdict.iter().flat_map(|verdict| &verdict.policies) {
@@ -204,7 +208,8 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             Ok(Explanation {
                 overview: overview(conn, device)?,
                 same_hardware_as,
-                identity_until: identities.iter().map(|certificate| certificate.not_after).max(),
+                identity_until: active.map(|certificate| certificate.not_after).max(),
+                identity_held: identities.iter().any(|certificate| certificate.status == CertificateStatus::Held),
                 grace_expires_at: verdict.as_ref().and_then(|v| v.grace_expires_at),
                 reevaluate_at: verdict.and_then(|v| v.reevaluate_at),
                 reasons,
@@ -216,8 +221,12 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
     Ok(explanation)
 }
 
-/// Why a device is not compliant that left, whatever its rules said last.
-fn not_managed() -> Reason {
+/// Why a device is not compliant that left or is to leave, whatever its rules said last.
+fn not_managed(state: device::State) -> Reason {
+    let advice = match state {
+        device::State::Retired => "The device was retired: it has to enrol again to be managed and judged.",
+        _ => "The device is to leave: it has to enrol again, once it has left, to be managed and judged.",
+    };
     Reason {
         policy: BUILT_IN.to_owned(),
         policy_name: BUILT_IN_NAME.to_owned(),
@@ -225,12 +234,12 @@ fn not_managed() -> Reason {
         title: built_in_title("isManaged").to_owned(),
         status: Status::NonCompliant,
         expected: "managed".into(),
-        got: Some("retired".to_owned()),
+        got: Some(state.to_string()),
         code: None,
         source: Some("server".to_owned()),
         observed_at: None,
         self_reported: false,
-        advice: Some("The device was retired: it has to enrol again to be managed and judged.".to_owned()),
+        advice: Some(advice.to_owned()),
     }
 }
 

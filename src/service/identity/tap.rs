@@ -18,7 +18,7 @@ use crate::service::{Error, Result};
 use crate::store::sealed::TAP_PEPPER;
 use crate::store::{self, Tx, audit, taps, throttles, users};
 
-/// How many open passes of a user are looked at.
+/// How many open passes a user may have: as many as are tried at a sign-in.
 const OPEN_PASSES: i64 = 16;
 /// Longest user name that is looked up.
 const LONGEST_NAME: usize = 256;
@@ -47,7 +47,8 @@ impl NewTap {
 /// Makes a pass for a user, good from `starts_at` (now when `None`).
 ///
 /// # Errors
-/// [`Refusal::TapLength`], [`Refusal::TapLifetime`]; [`Error::NotFound`] without such a user.
+/// [`Refusal::TapLength`], [`Refusal::TapLifetime`], [`Refusal::AccountDisabled`], [`Refusal::TapTooMany`]; [`Error::NotFound`] without such
+/// a user.
 pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<Time>, actor: &str, origin: &str) -> Result<NewTap> {
     let policy = policy.check()?;
     let pepper = super::instance_key(app, TAP_PEPPER).await?;
@@ -72,7 +73,12 @@ pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<
     let (actor, origin) = (actor.to_owned(), origin.to_owned());
     app.store
         .write(move |tx| {
-            users::load_user(tx.conn(), &made.user_id)?;
+            if !users::load_user(tx.conn(), &made.user_id)?.enabled {
+                return Err(Refusal::AccountDisabled.into());
+            }
+            if i64::try_from(taps::list_taps(tx.conn(), &made.user_id, now, OPEN_PASSES)?.len()).is_ok_and(|open| open >= OPEN_PASSES) {
+                return Err(Refusal::TapTooMany.into());
+            }
             taps::insert_tap(tx, &made, now)?;
             let state = serde_json::json!({
                 "tap": made.id, "one_time": made.one_time, "starts_at": made.starts_at.to_string(), "expires_at": made.expires_at.to_string(),
@@ -81,6 +87,23 @@ pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<
         })
         .await?;
     Ok(answer)
+}
+
+/// Ends the open passes of a user, and says how many there were.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn end_open(app: &App, user: &UserId, actor: &str, origin: &str) -> Result<usize> {
+    let (user, now) = (user.clone(), app.now());
+    let entry = Entry::new(actor, "tap.delete", format!("user:{user}"), origin);
+    let ended = app.store.write(move |tx| {
+        let ended = taps::delete_taps(tx, &user, now)?;
+        if ended > 0 {
+            audit::append(tx, &entry.clone().before(&serde_json::json!({ "open": ended })), now)?;
+        }
+        Ok(ended)
+    });
+    Ok(ended.await?)
 }
 
 /// A user whose pass is right.

@@ -32,7 +32,7 @@ use crate::wire::x509::{self, Extension, GeneralName, SignatureAlgorithm, ToBeSi
 /// Device clocks may be behind ours by this much.
 const BACKDATE: i64 = 5 * MINUTE;
 /// A shorter certificate is taken for one near its end and never installed.
-const LEAST_LIFE: i64 = 5 * DAY;
+pub const LEAST_LIFE: i64 = 5 * DAY;
 
 /// A certificate that was made and verified, but is not recorded yet: record it before it leaves the process.
 #[derive(Clone, Debug, PartialEq, Eq)]

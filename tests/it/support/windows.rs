@@ -2,11 +2,13 @@
 
 use muster::clock::DAY;
 use muster::config::Config;
+use muster::domain::Refusal;
 use muster::domain::assignment::{Mode, Target};
 use muster::domain::desired::Loaded;
 use muster::domain::tap::Policy;
 use muster::domain::user::User;
 use muster::ids::{DeviceId, ProfileId, UserId};
+use muster::service::Error;
 use muster::service::directory::{self, By};
 use muster::service::identity::tap;
 use muster::service::profile::{self, Draft};
@@ -73,7 +75,15 @@ impl House {
     /// A pass for a day, good any number of times.
     pub async fn pass(&self) -> String {
         let policy = Policy { one_time: false, lifetime: DAY, ..Policy::default() };
-        tap::create(&self.server.app, &self.user, policy, None, "cli:test", "local").await.unwrap().show().to_owned()
+        let made = match tap::create(&self.server.app, &self.user, policy, None, "cli:test", "local").await {
+            // Those of devices that have enrolled.
+            Err(Error::Refused(Refusal::TapTooMany)) => {
+                tap::end_open(&self.server.app, &self.user, "cli:test", "local").await.unwrap();
+                tap::create(&self.server.app, &self.user, policy, None, "cli:test", "local").await
+            }
+            made => made,
+        };
+        made.unwrap().show().to_owned()
     }
 
     pub async fn sign_in(&self) -> SignIn {
