@@ -136,6 +136,9 @@ pub struct PayloadRow {
     /// Where it exists on iPhones and iPads.
     #[serde(default, deserialize_with = "range")]
     pub ios: Option<Range>,
+    /// It is the device's, and no user of a Mac gets one of their own.
+    #[serde(default)]
+    pub device_only: bool,
     /// Place among the payloads of a profile: lower goes first.
     #[serde(default = "middle")]
     pub order: i32,

@@ -60,6 +60,9 @@ pub struct Document {
     /// Parts with behaviour of their own: certificates, SCEP.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub payloads: Vec<Payload>,
+    /// `user`: the payloads go to each managed user of a Mac; else to the device.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scope: Option<Scope>,
     /// The rules, when this is a compliance policy.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub compliance: Option<Compliance>,

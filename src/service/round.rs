@@ -78,7 +78,8 @@ pub(in crate::service) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    pub(in crate::service) async fn new(app: &'a App, known: Known, origin: &'a str) -> Result<Self> {
+    /// `users`: those of the device that are managed.
+    pub(in crate::service) async fn new(app: &'a App, known: Known, users: &[String], origin: &'a str) -> Result<Self> {
         let (now, catalogue) = (app.now(), catalogue());
         let windows = known.device.platform == Platform::Windows;
         let timing = Timing::hours(if windows { app.config.windows.drift_hours } else { app.config.apple.drift_hours });
@@ -87,7 +88,8 @@ impl<'a> Round<'a> {
             .iter()
             .filter_map(|l| Some(Candidate { profile: &l.item.profile_id, kind: l.item.kind, document: l.desired.as_ref()? }))
             .collect();
-        let effective = desired::effective(&candidates, known.device.platform, catalogue);
+        let mut effective = desired::effective(&candidates, known.device.platform, catalogue);
+        effective.give_to(users);
         let mut items: Vec<Item> = known.items.iter().map(|l| l.item.clone()).collect();
         desired::reconcile(&mut items, &effective, timing, now);
         Ok(Self {
@@ -217,6 +219,14 @@ impl Changes {
         let current = enrollments::load_enrollment(tx.conn(), &self.enrollment.id)?;
         let same = current.version == self.enrollment.version && current.state == self.read_state;
         if same { Ok(()) } else { Err(store::Error::Busy) }
+    }
+
+    /// Has other channels of the device look again that have read the items.
+    ///
+    /// # Errors
+    /// [`store::Error::Busy`].
+    pub(in crate::service) fn outdate(&self, tx: &mut Tx<'_>) -> store::Result<()> {
+        if self.items.is_empty() && self.over.is_empty() { Ok(()) } else { enrollments::claim_update(tx, &self.enrollment) }
     }
 
     /// Stores everything but the audit rows, and judges the device when it said something new; whether the outbox has to be rung.

@@ -79,7 +79,7 @@ impl Mac {
 
     async fn say(&self, status: Status, uuid: Option<String>, body: Dict, errors: Vec<Cause>) -> Option<Command> {
         let answer = Answer { who: Who::device("U"), status, command_uuid: uuid, errors, body };
-        let bytes = apple::receive(&self.house.server.app, &self.enrollment, &answer, "test").await.unwrap();
+        let bytes = apple::receive(&self.house.server.app, &self.enrollment, DEVICE, &answer, "test").await.unwrap();
         (!bytes.is_empty()).then(|| Command::decode(&bytes).unwrap())
     }
 
@@ -343,7 +343,7 @@ async fn declarations_are_told_served_and_believed_when_reported() {
     assert!(mac.connect().await.contains(&"DeclarativeManagement".to_owned()));
     let app = std::sync::Arc::clone(&mac.house.server.app);
     let enrollment = mac.enrollment.clone();
-    let ask = async |endpoint: &str| declarations::receive(&app, &enrollment, endpoint, None, "test").await.unwrap();
+    let ask = async |endpoint: &str| declarations::receive(&app, &enrollment, DEVICE, endpoint, None, "test").await.unwrap();
     let tokens: Tokens = serde_json::from_slice(&ask("tokens").await.unwrap()).unwrap();
     let manifest: Manifest = serde_json::from_slice(&ask("declaration-items").await.unwrap()).unwrap();
     assert_eq!(tokens.sync_tokens.declarations_token, manifest.declarations_token);
@@ -371,7 +371,7 @@ async fn declarations_are_told_served_and_believed_when_reported() {
         }, "Errors": [] }))
         .unwrap()
     };
-    let tell = async |report: Vec<u8>| declarations::receive(&app, &enrollment, "status", Some(&report), "test").await.unwrap();
+    let tell = async |report: Vec<u8>| declarations::receive(&app, &enrollment, DEVICE, "status", Some(&report), "test").await.unwrap();
     tell(report("valid", "stale")).await;
     assert_eq!(mac.states().await[&id], State::Delivered);
     tell(report("valid", &item.server_token)).await;
@@ -453,7 +453,7 @@ fn the_baselines_are_what_apples_schema_knows() {
     let mut judged = 0;
     for (file, draft) in profile::ready().unwrap() {
         let Some(system) = content::system(draft.platform) else { continue };
-        content::check(&draft.document.payloads, draft.platform, catalogue()).unwrap();
+        content::check(&draft.document.payloads, draft.platform, false, catalogue()).unwrap();
         let targets = if draft.platform == Platform::MacOs {
             [Target::mac("13.0"), Target::mac("14.0"), Target::mac("15.1")]
         } else {

@@ -118,7 +118,7 @@ impl Line {
     async fn say(&self, status: Status, uuid: Option<String>, body: Dict) -> Option<Command> {
         let errors = if status == Status::Error { vec![Cause { error_code: 12, ..Cause::default() }] } else { Vec::new() };
         let answer = Answer { who: Who::device("U"), status, command_uuid: uuid, errors, body };
-        let bytes = apple::receive(&self.house.server.app, &self.enrollment, &answer, "test").await.unwrap();
+        let bytes = apple::receive(&self.house.server.app, &self.enrollment, DEVICE, &answer, "test").await.unwrap();
         (!bytes.is_empty()).then(|| Command::decode(&bytes).unwrap())
     }
 

@@ -18,6 +18,7 @@ mod apple_renewal;
 mod apple_schema;
 mod apple_sim;
 mod audit_search;
+mod apple_users;
 mod catalogue_baselines;
 mod cli;
 mod cli_database;

@@ -268,11 +268,16 @@ pub fn declarations(
     Ok(made)
 }
 
+/// What users do not get: payloads of the device, and certificates, which are bound to it.
+fn is_of_device(payload: &Payload, catalogue: &Catalogue) -> bool {
+    payload.kind == "scep" || catalogue.payload(&payload.kind).is_some_and(|row| row.device_only)
+}
+
 /// Checks the payloads of a document: with the newest version, that knows every key, and with sample values for what is only known later.
 ///
 /// # Errors
 /// The name of the payload and what is wrong with it.
-pub fn check(payloads: &[Payload], platform: Platform, catalogue: &Catalogue) -> Result<(), (String, String)> {
+pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogue: &Catalogue) -> Result<(), (String, String)> {
     let Some(system) = system(platform) else { return Ok(()) };
     let newest = OsVersion { major: 99, minor: 0, build: 0, revision: 0 };
     let names = Names::new(TenantId::from_store("check".into()), "check");
@@ -299,8 +304,11 @@ pub fn check(payloads: &[Payload], platform: Platform, catalogue: &Catalogue) ->
     build(&profile, &target, catalogue)?;
     let device = Device { system, version: newest, uuid_of: &|_| None };
     declarations(&declared, "check", "check", &device, catalogue)?;
+    if let Some(payload) = payloads.iter().find(|payload| for_users && is_of_device(payload, catalogue)) {
+        return Err((payload.name.clone(), format!("{} is for the device, not for its users", payload.kind)));
+    }
     let sso = |payload: &&Payload| payload.kind == "com.apple.extensiblesso";
-    let place = sso::Place { mac: system == System::Mac, user_channel: false };
+    let place = sso::Place { mac: system == System::Mac, user_channel: for_users };
     for payload in profile.iter().filter(sso) {
         sso::check(&payload.body, place).map_err(|why| (payload.name.clone(), why))?;
     }

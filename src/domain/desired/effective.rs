@@ -90,7 +90,26 @@ pub struct Effective {
     pub excluded: BTreeMap<String, Excluded>,
 }
 
+/// Whose a record of an Apple device is: a user's key, empty while no user is managed; `None`: the device's own.
+#[must_use]
+pub fn user_of(key: &str) -> Option<&str> {
+    let (record, user) = key.split_once('@')?;
+    (record.starts_with("profile:") || record.starts_with("declarations:")).then_some(user)
+}
+
 impl Effective {
+    /// Gives what is for users to each of them. While there is none it waits under the key of nobody.
+    pub fn give_to(&mut self, users: &[String]) {
+        if users.is_empty() {
+            return;
+        }
+        let waiting: Vec<String> = self.winners.keys().filter(|key| user_of(key) == Some("")).cloned().collect();
+        for key in waiting {
+            let Some(winner) = self.winners.remove(&key) else { continue };
+            self.winners.extend(users.iter().map(|user| (format!("{key}{user}"), winner.clone())));
+        }
+    }
+
     /// The keys on which profiles disagree.
     pub fn conflicts(&self) -> impl Iterator<Item = (&String, &Winner)> {
         self.winners.iter().filter(|(_, winner)| !winner.beaten.is_empty())
@@ -194,12 +213,13 @@ fn whole(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Vec<(String, i32, 
         candidate.document.payloads.iter().cloned().partition(|payload| row(payload).is_some_and(|row| row.form == Form::Declaration));
     // What others may need comes first: a profile goes with the first of its payloads.
     let order = payloads.iter().map(|payload| row(payload).map_or(10, |row| row.order)).min().unwrap_or(50);
+    let whose = if candidate.document.scope == Some(Scope::User) { "@" } else { "" };
     let mut claims = Vec::new();
     if !payloads.is_empty() {
-        claims.push((format!("profile:{}", candidate.profile), order, Content::Profile(payloads)));
+        claims.push((format!("profile:{}{whose}", candidate.profile), order, Content::Profile(payloads)));
     }
     if !declarations.is_empty() {
-        claims.push((format!("declarations:{}", candidate.profile), 60, Content::Declarations(declarations)));
+        claims.push((format!("declarations:{}{whose}", candidate.profile), 60, Content::Declarations(declarations)));
     }
     claims
 }

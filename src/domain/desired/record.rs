@@ -67,6 +67,8 @@ words! {
         Version = "version",
         /// Another edition of its system.
         Edition = "edition",
+        /// A user who is managed.
+        User = "user",
     }
 }
 

@@ -70,6 +70,9 @@ impl Document {
         if platform != Platform::Windows && !(self.settings.is_empty() && self.custom.is_empty()) {
             return Err(problem(Refusal::ProfilePlatformUnsupported, "settings", format!("none for {platform}")));
         }
+        if self.scope.is_some() && !platform.is_apple() {
+            return Err(problem(Refusal::ProfilePlatformUnsupported, "scope", "each setting has its own"));
+        }
         self.check_settings(catalogue)?;
         self.check_custom(catalogue, vars)?;
         self.check_payloads(platform)?;
@@ -78,7 +81,12 @@ impl Document {
 
     /// What Apple devices would refuse, or would take and not do.
     fn check_apple(&self, platform: Platform, catalogue: &Catalogue) -> Result<(), Problem> {
-        content::check(&self.payloads, platform, catalogue).map_err(|(at, why)| problem(Refusal::ProfilePayloadRefused, at.as_str(), why))
+        let for_users = self.scope == Some(Scope::User);
+        if for_users && (platform != Platform::MacOs || self.payloads.is_empty()) {
+            return Err(problem(Refusal::ProfilePlatformUnsupported, "scope", "only Macs give payloads to their users"));
+        }
+        content::check(&self.payloads, platform, for_users, catalogue)
+            .map_err(|(at, why)| problem(Refusal::ProfilePayloadRefused, at.as_str(), why))
     }
 
     fn check_settings(&self, catalogue: &Catalogue) -> Result<(), Problem> {

@@ -206,6 +206,8 @@ impl At<'_> {
                     return checked_out_in(tx, &enrollment, rules, &origin, now).map(drop);
                 }
                 channels::delete_channel(tx, &enrollment.id, &user)?;
+                // What was given to the user is to be forgotten.
+                enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
                 audit::append(tx, &entry, now)
             })
             .await?;
@@ -252,12 +254,12 @@ impl At<'_> {
     }
 
     async fn declarations(&self, request: DeclarativeManagement) -> Result<Reply> {
-        // Nothing is declared to users yet.
-        if self.speaking.user.is_some() {
-            return Ok(Reply::NotThere);
+        if self.speaking.user.is_some() && !self.app.config.apple.user_channels {
+            return Err(Refusal::UserChannelsOff.into());
         }
         let data = request.data.as_ref().map(|data| data.0.as_slice());
-        let answer = declarations::receive(self.app, &self.identity.enrollment.id, &request.endpoint, data, self.origin).await?;
+        let answer =
+            declarations::receive(self.app, &self.identity.enrollment.id, &self.user(), &request.endpoint, data, self.origin).await?;
         Ok(match answer {
             None => Reply::NotThere,
             Some(body) if body.is_empty() => Reply::Empty,

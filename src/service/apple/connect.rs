@@ -7,7 +7,9 @@ use crate::clock::Time;
 use crate::domain::apple::enrollment::speaks_for;
 use crate::domain::enrollment::State;
 use crate::service::Result;
+use crate::store::apple::channels::DEVICE;
 use crate::store::enrollments::Identity;
+use crate::wire::apple::UserKey;
 use crate::wire::apple::command::{Answer, Status};
 
 /// Takes what a device says on the command channel and gives the next command; empty: there is nothing to do.
@@ -32,16 +34,17 @@ pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Resul
     let identity = identity::pinned(app, presented, speaker, &who.device).await?;
     let now = app.now();
     app.presence.seen(&identity.enrollment.id, now);
-    if is_idle(&identity, &answer, now) {
+    if who.user.is_none() && is_idle(&identity, &answer, now) {
         metrics::counter!("muster_apple_messages_total", "kind" => "idle").increment(1);
         return Ok(Vec::new());
     }
     metrics::counter!("muster_apple_messages_total", "kind" => "work").increment(1);
-    // Nothing is asked of users yet.
-    if who.user.is_some() {
+    // Users whose channels are not managed (any more) have nothing to do.
+    if who.user.is_some() && !app.config.apple.user_channels {
         return Ok(Vec::new());
     }
-    turn::receive(app, &identity.enrollment.id, &answer, presented.origin).await
+    let user = who.user.as_ref().map_or(DEVICE, UserKey::as_str);
+    turn::receive(app, &identity.enrollment.id, user, &answer, presented.origin).await
 }
 
 /// Nothing waits for the device, and it says nothing new: whatever waits in a queue has set `work_at`.

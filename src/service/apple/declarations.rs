@@ -36,7 +36,7 @@ pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
     let device = Device { system, version, uuid_of: &|_| None };
     let mut set = Set::default();
     let mut complete = true;
-    for winner in turn.effective.winners.values() {
+    for (_, winner) in turn.wanted() {
         let Content::Declarations(payloads) = &winner.content else { continue };
         // One that this version does not have is left out; its record says so.
         let Ok(made) = content::declarations(payloads, winner.profile.as_str(), &prefix, &device, turn.catalogue) else { continue };
@@ -45,7 +45,7 @@ pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
         }
     }
     let capabilities: Option<Capabilities> = turn.channel.capabilities.as_deref().and_then(|text| serde_json::from_str(text).ok());
-    if let Some(capabilities) = capabilities {
+    if let Some(capabilities) = capabilities.filter(|_| turn.user().is_none()) {
         let items = turn.catalogue.facts().filter(|row| row.is_of(turn.device.platform.as_str()));
         let items = items.filter_map(|row| row.asked.as_ref()?.status.as_deref()).filter(|item| capabilities.reports(item));
         let items: Vec<_> = items.map(|item| json!({ "Name": item })).collect();
@@ -64,16 +64,23 @@ pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
     Some(set)
 }
 
-/// Answers a declarative management message of the device channel. `None`: there is no such declaration.
+/// Answers a declarative management message of a channel (`user`: the user's key, or that of the device channel). `None`: there is no such declaration.
 ///
 /// # Errors
 /// [`Error::Malformed`] for an unknown endpoint or a report that is none; else the database's own.
-pub async fn receive(app: &App, enrollment: &EnrollmentId, endpoint: &str, data: Option<&[u8]>, origin: &str) -> Result<Option<Vec<u8>>> {
+pub async fn receive(
+    app: &App,
+    enrollment: &EnrollmentId,
+    user: &str,
+    endpoint: &str,
+    data: Option<&[u8]>,
+    origin: &str,
+) -> Result<Option<Vec<u8>>> {
     let endpoint = Endpoint::parse(endpoint).ok_or_else(|| Malformed::new("no such endpoint", "Endpoint"))?;
     if endpoint == Endpoint::Status {
         let report = StatusReport::decode(data.unwrap_or_default())?;
         turn::retried(async || {
-            let Some(mut turn) = Turn::read(app, enrollment, origin).await? else { return Ok(Some(Vec::new())) };
+            let Some(mut turn) = Turn::read(app, enrollment, user, origin).await? else { return Ok(Some(Vec::new())) };
             take(&mut turn, &report);
             turn.plan();
             turn.commit().await?;
@@ -81,7 +88,7 @@ pub async fn receive(app: &App, enrollment: &EnrollmentId, endpoint: &str, data:
         })
         .await
     } else {
-        let Some(turn) = Turn::read(app, enrollment, origin).await? else { return Ok(None) };
+        let Some(turn) = Turn::read(app, enrollment, user, origin).await? else { return Ok(None) };
         let Some(set) = set(&turn) else { return Ok(None) };
         let body = match &endpoint {
             Endpoint::Tokens => serde_json::to_vec(&set.tokens(turn.channel.ddm_changed_at.unwrap_or(turn.now))),
@@ -104,7 +111,8 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
         turn.channel.capabilities = Some(text);
     }
     let platform = turn.device.platform.as_str();
-    let rows: Vec<_> = turn.catalogue.facts().filter(|row| row.is_of(platform)).collect();
+    // Facts are the device's.
+    let rows: Vec<_> = turn.catalogue.facts().filter(|row| row.is_of(platform) && turn.user().is_none()).collect();
     for row in rows {
         let item = row.asked.as_ref().and_then(|asked| asked.status.as_deref());
         let value = item.and_then(|item| report.item(item)).and_then(|value| match value {
@@ -129,7 +137,7 @@ pub(super) fn judge(turn: &mut Turn<'_>) {
     let Some((system, version)) = knows(turn) else { return };
     let device = Device { system, version, uuid_of: &|_| None };
     let mut moves = Vec::new();
-    for (key, winner) in &turn.effective.winners {
+    for (key, winner) in turn.wanted() {
         let Content::Declarations(payloads) = &winner.content else { continue };
         let Ok(made) = content::declarations(payloads, winner.profile.as_str(), &prefix, &device, turn.catalogue) else { continue };
         let Some((_, record)) = turn.record(key) else { continue };

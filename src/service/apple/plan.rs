@@ -8,6 +8,7 @@ use super::declarations;
 use super::turn::Turn;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::apple::content;
+use crate::domain::apple::declarations::Set;
 use crate::domain::apple::queue::Planned;
 use crate::domain::certificate::CertificateStatus;
 use crate::domain::command::State as OrderState;
@@ -19,12 +20,24 @@ use crate::ids::CommandId;
 
 /// How long a device has time to renew its identity until it is told to once more.
 const RENEW_AGAIN: i64 = 4 * HOUR;
+/// How long a user has time to come until it is woken once more.
+const WAKE_AGAIN: i64 = 6 * HOUR;
 
 impl Turn<'_> {
     /// Puts what is due into the queue.
     pub(super) fn plan(&mut self) {
         self.withdraw();
         let mut due: Vec<Planned> = Vec::new();
+        self.drop_departed();
+        if self.user().is_some() {
+            if self.device.os_version.is_some() {
+                self.plan_items(&mut due);
+            }
+            let now = self.now;
+            let _ = self.channel.queue.enqueue(due, now);
+            return;
+        }
+        self.wake_users();
         // Asked once in an exchange: a Mac that refuses is not kept in Setup Assistant by it.
         let administrator = planned(Key::Ask(AccountConfiguration.name()), false);
         let busy = self.wants_administrator() && (self.idle || self.channel.queue.holds(&administrator.key));
@@ -44,6 +57,35 @@ impl Turn<'_> {
         let now = self.now;
         // A key that waits already is left out.
         let _ = self.channel.queue.enqueue(due, now);
+    }
+
+    /// What users had who are not managed any more went with their channels; what nobody is there for waits.
+    fn drop_departed(&mut self) {
+        let of_users = |(key, record): (&String, &desired::Record)| {
+            let user = desired::user_of(key)?;
+            let (gone, open) = (!self.users.iter().any(|known| known == user), record.state != State::NotApplicable);
+            (gone && open).then(|| (key.clone(), record.state))
+        };
+        let departed: Vec<(String, State)> = self.round().records().filter_map(of_users).collect();
+        for (key, state) in departed {
+            self.apply(&key, if state == State::Removing { Input::Removed } else { Input::Lacks(Lack::User) });
+        }
+    }
+
+    /// Wakes the users for whom something is due. A user who does not come is woken again; one who comes finds it due.
+    fn wake_users(&mut self) {
+        let due = |(key, record): (&String, &desired::Record)| {
+            let user = desired::user_of(key).filter(|user| !user.is_empty())?;
+            record.due_at.is_some_and(|at| at <= self.now).then(|| (key.clone(), user.to_owned()))
+        };
+        let due: Vec<(String, String)> = self.round().records().filter_map(due).collect();
+        let until = self.now.plus(WAKE_AGAIN);
+        for (key, user) in due {
+            self.apply(&key, Input::Postponed { until });
+            if !self.wake.contains(&user) {
+                self.wake.push(user);
+            }
+        }
     }
 
     /// Takes back what was put in and is not wanted any more.
@@ -104,7 +146,12 @@ impl Turn<'_> {
 
     fn plan_items(&mut self, due: &mut Vec<Planned>) {
         let effective = self.effective.clone();
-        let plan = desired::plan(&self.items, &effective, self.now);
+        // A user who comes gets what waits for that, too.
+        let at = if self.idle && self.user().is_some() { self.now.plus(WAKE_AGAIN) } else { self.now };
+        let mut plan = desired::plan(&self.items, &effective, at);
+        plan.remove.retain(|removal| self.is_mine(&removal.key));
+        plan.set.retain(|wanted| self.is_mine(&wanted.key));
+        plan.check.retain(|wanted| self.is_mine(&wanted.key));
         let mut look = std::mem::take(&mut self.look);
         for removal in &plan.remove {
             if removal.key.starts_with("declarations:") {
@@ -141,7 +188,9 @@ impl Turn<'_> {
             }
             due.push(planned(Key::Ask("ProfileList"), false));
         }
-        if let Some(set) = declarations::set(self) {
+        // A user to whom nothing is declared, and never was, is not asked to look.
+        let nothing = |set: &Set| self.user().is_some() && set.is_empty() && self.channel.ddm_token.is_none();
+        if let Some(set) = declarations::set(self).filter(|set| !nothing(set)) {
             let token = set.token();
             if self.channel.ddm_token.as_deref() != Some(token.as_str()) {
                 self.channel.ddm_token = Some(token);

@@ -15,13 +15,14 @@ use crate::domain::apple::escrow::Kind;
 use crate::domain::apple::queue::{Outcome, Received, Verdict};
 use crate::domain::certificate::Certificate;
 use crate::domain::command::{Input as OrderInput, Operation, UNENROLL};
-use crate::domain::desired::Input;
+use crate::domain::desired::{self, Input, Record, Winner};
 use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::work::Key;
 use crate::ids::{CommandId, EnrollmentId};
 use crate::secret::Secret;
 use crate::service::device::{self, Leaving};
 use crate::service::effect::Effect;
+use crate::service::push::apns::enqueue_wake;
 use crate::service::round::{Known, Round};
 use crate::service::{Error, Result};
 use crate::store::apple::channels::{self, Channel, DEVICE};
@@ -38,10 +39,14 @@ const TRIES: usize = 5;
 /// How many commands that cannot be made are passed over in one message.
 const PASSED: usize = 50;
 
-/// What is being done for one message of the device channel.
+/// What is being done for one message of a channel: the device's, or one user's.
 pub(in crate::service) struct Turn<'a> {
     round: Round<'a>,
     pub(super) channel: Channel,
+    /// Users who are managed, by their keys.
+    pub(super) users: Vec<String>,
+    /// Users whose channels are to be woken.
+    pub(super) wake: Vec<String>,
     /// The certificate of the device's identity.
     pub(super) identity: Option<Certificate>,
     /// The device left, or is erased.
@@ -81,13 +86,13 @@ pub(super) async fn retried<T>(mut once: impl AsyncFnMut() -> Result<T>) -> Resu
     once().await
 }
 
-/// Takes an answer of the device in and makes the next command; an empty body ends the exchange.
+/// Takes an answer in that came on a channel (`user`: [`DEVICE`], or the user's key) and makes the next command; an empty body ends the exchange.
 ///
 /// # Errors
 /// Only the database's own.
-pub async fn receive(app: &App, enrollment: &EnrollmentId, answer: &Answer, origin: &str) -> Result<Vec<u8>> {
+pub async fn receive(app: &App, enrollment: &EnrollmentId, user: &str, answer: &Answer, origin: &str) -> Result<Vec<u8>> {
     retried(async || {
-        let Some(mut turn) = Turn::read(app, enrollment, origin).await? else { return Ok(Vec::new()) };
+        let Some(mut turn) = Turn::read(app, enrollment, user, origin).await? else { return Ok(Vec::new()) };
         turn.take(answer);
         if !turn.left {
             turn.plan();
@@ -105,7 +110,7 @@ pub async fn receive(app: &App, enrollment: &EnrollmentId, answer: &Answer, orig
 /// Only the database's own.
 pub(super) async fn renew(app: &App, enrollment: &EnrollmentId, origin: &str) -> Result<Vec<u8>> {
     retried(async || {
-        let Some(mut turn) = Turn::read(app, enrollment, origin).await? else { return Ok(Vec::new()) };
+        let Some(mut turn) = Turn::read(app, enrollment, DEVICE, origin).await? else { return Ok(Vec::new()) };
         if turn.renewal_at().is_none_or(|at| turn.now < at) {
             return Ok(Vec::new());
         }
@@ -118,29 +123,48 @@ pub(super) async fn renew(app: &App, enrollment: &EnrollmentId, origin: &str) ->
 
 impl<'a> Turn<'a> {
     /// Reads the device; `None` when its channel does not exist (any more).
-    pub(super) async fn read(app: &'a App, enrollment: &EnrollmentId, origin: &'a str) -> Result<Option<Self>> {
-        let (id, sealer, now) = (enrollment.clone(), app.sealer(), app.now());
+    pub(super) async fn read(app: &'a App, enrollment: &EnrollmentId, user: &str, origin: &'a str) -> Result<Option<Self>> {
+        let (id, user, sealer, now) = (enrollment.clone(), user.to_owned(), app.sealer(), app.now());
         let found = app.store.snapshot(move |conn| {
-            let Some(channel) = channels::find_channel(conn, &id, DEVICE)? else { return Ok(None) };
+            let all = channels::list_channels(conn, &id)?;
+            let users: Vec<String> = all.iter().map(|channel| channel.user_key.clone()).filter(|user| user != DEVICE).collect();
+            let Some(channel) = all.into_iter().find(|channel| channel.user_key == user) else { return Ok(None) };
             let known = Known::read(conn, &sealer, &id, now)?;
             let identity = known.enrollment.certificate_id.as_ref().map(|id| certificates::load_certificate(conn, id)).transpose()?;
             let kept = secrets::list_kinds(conn, &id)?.into_iter().map(|(kind, _)| kind).collect();
-            Ok(Some((channel, identity, known, kept)))
+            Ok(Some((channel, users, identity, known, kept)))
         });
-        let Some((channel, identity, known, kept)) = found.await? else { return Ok(None) };
+        let Some((channel, users, identity, known, kept)) = found.await? else { return Ok(None) };
         if known.enrollment.state == EnrollmentState::Ended {
             return Ok(None);
         }
-        Ok(Some(Self {
-            round: Round::new(app, known, origin).await?,
-            channel,
-            identity,
-            left: false,
-            look: false,
-            told: None,
-            idle: false,
-            kept,
-        }))
+        let round = Round::new(app, known, &users, origin).await?;
+        Ok(Some(Self { round, channel, users, wake: Vec::new(), identity, left: false, look: false, told: None, idle: false, kept }))
+    }
+
+    /// The work on the whole device.
+    pub(super) fn round(&self) -> &Round<'a> {
+        &self.round
+    }
+
+    /// The user whose channel it is; `None` on the device's own.
+    pub(super) fn user(&self) -> Option<&str> {
+        Some(self.channel.user_key.as_str()).filter(|user| *user != DEVICE)
+    }
+
+    /// Whether a record is this channel's.
+    pub(super) fn is_mine(&self, key: &str) -> bool {
+        desired::user_of(key) == self.user()
+    }
+
+    /// The records of this channel, with their keys.
+    pub(super) fn records(&self) -> impl Iterator<Item = (&String, &Record)> {
+        self.round.records().filter(|(key, _)| self.is_mine(key))
+    }
+
+    /// What this channel should have, by key.
+    pub(super) fn wanted(&self) -> impl Iterator<Item = (&String, &Winner)> {
+        self.effective.winners.iter().filter(|(key, _)| self.is_mine(key))
     }
 
     /// Takes the device's answer in.
@@ -356,7 +380,7 @@ impl<'a> Turn<'a> {
             self.channel.ddm_token = self.told.take();
         }
         let own = [self.renewal_at(), self.release_at()];
-        let (app, channel, left) = (self.round.app, self.channel, self.left);
+        let (app, channel, left, users, wake) = (self.round.app, self.channel, self.left, self.users, self.wake);
         let changes = self.round.changes()?;
         let ring = app
             .store
@@ -368,9 +392,19 @@ impl<'a> Turn<'a> {
                 changes.check(tx)?;
                 channels::claim_update(tx, &channel)?;
                 let mut ring = changes.store(tx)?;
+                // Items are looked at by all channels; each stores what it has read nobody else store meanwhile.
+                if !users.is_empty() {
+                    changes.outdate(tx)?;
+                }
+                for user in &wake {
+                    enqueue_wake(tx, id, user, now)?;
+                }
+                ring |= !wake.is_empty();
                 // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.
-                enrollments::update_work_at(tx, id, Some(now))?;
-                if channel.queue.is_empty() {
+                if channel.user_key == DEVICE {
+                    enrollments::update_work_at(tx, id, Some(now))?;
+                }
+                if channel.user_key == DEVICE && channel.queue.is_empty() {
                     let next = [changes.next_work(tx)?].into_iter().chain(own).flatten().min();
                     enrollments::update_work_at(tx, id, next)?;
                 }

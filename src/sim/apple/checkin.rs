@@ -44,7 +44,7 @@ impl Device {
     /// # Errors
     /// [`Error`].
     pub async fn update_token(&mut self) -> Result<(), Error> {
-        let phone = self.machine.system == System::Ios && self.enrollment_id.is_none();
+        let phone = self.machine.system == System::Ios && self.enrollment_id.is_none() && self.user.is_none();
         let update = TokenUpdate {
             topic: self.enrollment.mdm.topic.clone(),
             token: Data(self.push_token.clone()),
@@ -115,6 +115,7 @@ impl Device {
         self.declarations = super::declarations::Declarations::default();
         self.unsent = None;
         self.successor = None;
+        (self.user, self.others) = (None, std::collections::BTreeMap::new());
     }
 
     /// Sends a check-in message and reads the answer.

@@ -2,7 +2,7 @@
 
 use super::enroll::Way;
 use super::profiles::Refused;
-use super::{After, Device, Error, Report, answers};
+use super::{After, Device, Error, Report, answers, users};
 use crate::catalogue::payload::System;
 use crate::wire::Malformed;
 use crate::wire::apple::command::{Answer, Command, Status};
@@ -195,6 +195,9 @@ impl Device {
         let mac = self.machine.system == System::Mac;
         let body = &command.body;
         let text = |key: &str| body.string(key).ok_or(Reply::Unreadable);
+        if self.user.is_some() && !users::COMMANDS.contains(&command.request_type.as_str()) {
+            return Err(Refused::command(UNKNOWN, format!("{} is not for users", command.request_type)).into());
+        }
         match command.request_type.as_str() {
             "DeviceInformation" => {
                 let queries = body.array("Queries").ok_or(Reply::Unreadable)?;

@@ -129,6 +129,8 @@ impl Device {
             said: None,
             nodes: Vec::new(),
             scep_key: None,
+            user: None,
+            others: BTreeMap::new(),
             enrollment_id: user.then(|| Uuid::new_v4().to_string().to_ascii_uppercase()),
             push_token: token.to_vec(),
             push_magic: Uuid::new_v4().to_string().to_ascii_uppercase(),
@@ -154,6 +156,10 @@ impl Device {
     pub(super) async fn install(&mut self, document: &[u8], way: Way) -> Result<String, Refused> {
         let opened = profiles::open(document, &self.trusted())?;
         profiles::check(&opened.profile, &self.machine)?;
+        let for_user = opened.profile.body.string("PayloadScope") == Some("User");
+        if for_user != self.user.is_some() {
+            return Err(Refused::profile("the profile is for another channel"));
+        }
         let identifier = opened.profile.identifier.clone();
         let next = mdm(&opened.profile)?;
         match (&next, identifier == self.enrollment.profile) {

@@ -11,6 +11,7 @@ pub mod machine;
 mod orders;
 pub mod over_the_air;
 pub mod profiles;
+mod users;
 
 use std::collections::BTreeMap;
 use std::io;
@@ -156,6 +157,10 @@ pub struct Device {
     pub scep_key: Option<PKey<Private>>,
     /// The name by which the server knows it in a user enrolment.
     enrollment_id: Option<String>,
+    /// The user on whose channel it speaks; none: its own.
+    user: Option<String>,
+    /// What the channels hold on which it does not speak now.
+    others: BTreeMap<Option<String>, users::Side>,
     push_token: Vec<u8>,
     push_magic: String,
     unlock_token: Vec<u8>,
@@ -177,10 +182,11 @@ impl Device {
     /// Who speaks.
     #[must_use]
     pub fn who(&self) -> Who {
-        match &self.enrollment_id {
+        let device = match &self.enrollment_id {
             Some(id) => Who { enrollment_id: Some(id.clone()), ..Who::default() },
             None => Who::device(self.machine.udid.as_str()),
-        }
+        };
+        Who { user_id: self.user.clone(), user_short_name: self.user.clone(), ..device }
     }
 
     /// What its clock shows.

@@ -251,8 +251,8 @@ pub fn check(profile: &Profile, machine: &Machine) -> Result<(), Refused> {
     if let Some(key) = profile.body.keys().find(|key| !FRAME.contains(key)) {
         return Err(Refused::profile(format!("{key}: no such key")));
     }
-    if profile.body.string("PayloadScope").is_some_and(|scope| scope != "System") {
-        return Err(Refused::profile("PayloadScope: only System on the device channel"));
+    if profile.body.string("PayloadScope").is_some_and(|scope| !["System", "User"].contains(&scope)) {
+        return Err(Refused::profile("PayloadScope: System or User"));
     }
     let payloads = profile.payloads();
     let uuids: BTreeSet<String> = payloads.iter().map(|payload| payload.uuid.clone()).collect();

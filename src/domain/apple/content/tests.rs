@@ -6,7 +6,7 @@ fn payloads(json: Value) -> Vec<Payload> {
 }
 
 fn refused(json: Value, platform: Platform) -> String {
-    let (at, why) = check(&payloads(json), platform, catalogue()).unwrap_err();
+    let (at, why) = check(&payloads(json), platform, false, catalogue()).unwrap_err();
     format!("{at}: {why}")
 }
 
@@ -25,7 +25,7 @@ const OTHER: &str = r#"<?xml version="1.0" encoding="UTF-8"?><plist version="1.0
 #[test]
 fn what_devices_refuse_is_found_in_the_document() {
     let scep = json!({"type": "scep", "name": "id", "template": {"subject": "CN={{DeviceId}}"}});
-    check(&payloads(json!([scep])), Platform::Ios, catalogue()).unwrap();
+    check(&payloads(json!([scep])), Platform::Ios, false, catalogue()).unwrap();
     assert!(refused(json!([{"type": "com.apple.nothing", "name": "a"}]), Platform::MacOs).contains("no payload of the type"));
     assert!(refused(json!([{"type": "com.apple.wifi.managed", "name": "a", "SSID": 1}]), Platform::MacOs).contains("no such key"));
     let sso = json!([{"type": "com.apple.extensiblesso", "name": "sso", "ExtensionIdentifier": "x", "Type": "Redirect"}]);
@@ -51,7 +51,7 @@ fn what_devices_refuse_is_found_in_the_document() {
 #[test]
 fn a_profile_from_elsewhere_keeps_its_references() {
     let payloads = payloads(json!([{"type": "mobileconfig", "name": "m", "content": OTHER}]));
-    check(&payloads, Platform::MacOs, catalogue()).unwrap();
+    check(&payloads, Platform::MacOs, false, catalogue()).unwrap();
     let names = Names::new(TenantId::from_store("t".into()), "org.example");
     let variables = Variables::samples();
     let target = Target {

@@ -16,6 +16,7 @@ use crate::domain::apple::content::{self, Target, identity};
 use crate::domain::apple::profile::About;
 use crate::domain::certificate::Variables;
 use crate::domain::desired::{Content, Input, Lack};
+use crate::domain::device::Platform;
 use crate::domain::profile::Payload;
 use crate::ids::ProfileId;
 use crate::service::apple::identities::{IMPORTED, STALE};
@@ -138,7 +139,9 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         }
     };
     let name = turn.known.items.iter().find(|item| item.item.profile_id == id).map_or_else(|| id.to_string(), |item| item.name.clone());
-    let about = About { display_name: name, scope: turn.device.platform.eq(&crate::domain::device::Platform::MacOs).then_some(Scope::System), ..About::default() };
+    let whose = if turn.user().is_some() { Scope::User } else { Scope::System };
+    let scope = (turn.device.platform == Platform::MacOs).then_some(whose);
+    let about = About { display_name: name, scope, ..About::default() };
     let mut profile = names.assemble(&identifier, &about, built.parts);
     turn.fill_identities(&mut profile, made, built.imported, (system, version)).await?;
     for asked in built.certificates {

@@ -47,7 +47,7 @@ impl Request for RemoveProfile {
 
 /// The device does not have the profile any more: what came with it ends.
 pub(in crate::service::apple) fn removed(turn: &mut Turn<'_>, record: &str) {
-    let Some(profile) = record.strip_prefix("profile:").and_then(ProfileId::parse) else { return };
+    let Some(profile) = record.strip_prefix("profile:").and_then(|id| ProfileId::parse(id.split('@').next()?)) else { return };
     let live = turn.known.certificates.iter().filter(|c| c.grant.profile_id.as_ref() == Some(&profile));
     let names: std::collections::BTreeSet<String> = live.filter_map(|c| c.grant.payload.clone()).collect();
     for payload in names {
