@@ -3,7 +3,7 @@
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
 use muster::catalogue::catalogue;
-use muster::domain::desired::{Candidate, effective};
+use muster::domain::desired::{Candidate, Target, effective};
 use muster::domain::device::Platform;
 use muster::ids::ProfileId;
 use muster::service::profile;
@@ -69,5 +69,5 @@ fn desired_state_of_all_baselines(bencher: Bencher<'_, '_>) {
     let profiles: Vec<_> = profile::ready().unwrap().into_iter().map(|(_, draft)| (ProfileId::new(), draft)).collect();
     let candidates: Vec<Candidate<'_>> =
         profiles.iter().map(|(id, draft)| Candidate { profile: id, kind: draft.kind, document: &draft.document }).collect();
-    bencher.bench_local(|| effective(black_box(&candidates), Platform::Windows, catalogue()));
+    bencher.bench_local(|| effective(black_box(&candidates), Target::Of(Platform::Windows), catalogue()));
 }

@@ -138,7 +138,7 @@ fn enforced(tx: &mut Tx<'_>, device: &DeviceId, platform: device::Platform, poli
         .collect();
     let candidates: Vec<Candidate<'_>> =
         documents.iter().map(|(profile, document)| Candidate { profile, kind: Kind::Compliance, document }).collect();
-    let winners = desired::effective(&candidates, platform, catalogue()).winners;
+    let winners = desired::effective(&candidates, desired::Target::Of(platform), catalogue()).winners;
     if winners.is_empty() {
         return Ok(Enforced::new());
     }

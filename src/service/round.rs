@@ -9,8 +9,9 @@ use super::effect::Effect;
 use super::pki::authority::{self, Authority};
 use super::{Result, compliance};
 use crate::app::App;
-use crate::catalogue::{Catalogue, catalogue};
+use crate::catalogue::{Catalogue, OsVersion, catalogue};
 use crate::clock::Time;
+use crate::domain::apple::{content, way};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::Certificate;
 use crate::domain::command::{Command, Input as OrderInput, State as OrderState};
@@ -23,6 +24,7 @@ use crate::domain::user::User;
 use crate::ids::{CommandId, EnrollmentId, ProfileId};
 use crate::secret::Sealer;
 use crate::store::{self, Conn, Tx, audit, certificates, commands, desired_items, devices, enrollments, facts, users};
+use crate::wire::apple::ddm::Capabilities;
 
 /// Orders that are looked at together.
 const ORDERS: i64 = 1000;
@@ -78,8 +80,14 @@ pub(in crate::service) struct Round<'a> {
 }
 
 impl<'a> Round<'a> {
-    /// `users`: those of the device that are managed.
-    pub(in crate::service) async fn new(app: &'a App, known: Known, users: &[String], origin: &'a str) -> Result<Self> {
+    /// `users`: those of the device that are managed; `capabilities`: what its own channel says that it can do with declarations.
+    pub(in crate::service) async fn new(
+        app: &'a App,
+        known: Known,
+        users: &[String],
+        capabilities: Option<&Capabilities>,
+        origin: &'a str,
+    ) -> Result<Self> {
         let (now, catalogue) = (app.now(), catalogue());
         let windows = known.device.platform == Platform::Windows;
         let timing = Timing::hours(if windows { app.config.windows.drift_hours } else { app.config.apple.drift_hours });
@@ -88,7 +96,14 @@ impl<'a> Round<'a> {
             .iter()
             .filter_map(|l| Some(Candidate { profile: &l.item.profile_id, kind: l.item.kind, document: l.desired.as_ref()? }))
             .collect();
-        let mut effective = desired::effective(&candidates, known.device.platform, catalogue);
+        let target = match content::system(known.device.platform) {
+            Some(system) => {
+                let version = known.device.os_version.as_deref().and_then(OsVersion::parse);
+                desired::Target::Apple(way::Device { system, version, capabilities })
+            }
+            None => desired::Target::Of(known.device.platform),
+        };
+        let mut effective = desired::effective(&candidates, target, catalogue);
         effective.give_to(users);
         let mut items: Vec<Item> = known.items.iter().map(|l| l.item.clone()).collect();
         desired::reconcile(&mut items, &effective, timing, now);

@@ -364,7 +364,8 @@ async fn declarations_are_told_served_and_believed_when_reported() {
                 "declarations": { "configurations": [
                     { "identifier": item.identifier, "server-token": token, "active": true, "valid": valid }], "activations": [], "assets": [], "management": [] },
                 "client-capabilities": { "supported-payloads": {
-                    "declarations": { "configurations": ["com.apple.configuration.management.status-subscriptions"] },
+                    "declarations": { "configurations": [
+                        "com.apple.configuration.management.status-subscriptions", "com.apple.configuration.passcode.settings"] },
                     "status-items": ["passcode.is-present"] } },
             },
             "passcode": { "is-present": true },

@@ -330,7 +330,7 @@ async fn lists_are_kept_and_users_and_updates_obey() {
 
     let update = |which: &'static str| with("schedule-update", &[("version", which), ("action", "InstallLater"), ("deferrals", "3")]);
     assert_eq!(order(&house, &mut mac, &id, update("99.0")).await, State::Done);
-    assert_eq!(mac.settings.updates, ["99.0"]);
+    assert_eq!(mac.settings.updates, ["99.0 InstallLater"]);
     assert_eq!(order(&house, &mut mac, &id, update("1.0")).await, State::Failed, "acknowledged, and not on offer");
     assert_eq!(order(&house, &mut mac, &id, with("update-status", &[])).await, State::Done);
     assert_eq!(list(&id, inventory::Kind::UpdateStatus).await.unwrap()[0]["Status"], "Installing");

@@ -176,6 +176,8 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("com.apple.asset.credential.acme", json!({"Reference": {"DataURL": "https://h/a"}})),
         ("com.apple.asset.credential.userpassword", json!({"Reference": {"DataURL": "https://h/a"}, "Authentication": {"Type": "MDM"}})),
         ("com.apple.asset.data", json!({"Reference": {"DataURL": "https://h/a", "ContentType": "application/zip"}})),
+        ("com.apple.configuration.diskmanagement.settings", json!({"Restrictions": {"ExternalStorage": "ReadOnly"}})),
+        ("com.apple.configuration.services.configuration-files", json!({"ServiceType": "com.apple.sshd", "DataAssetReference": "a"})),
         ("com.apple.activation.simple", json!({"StandardConfigurations": ["a"]})),
         ("com.apple.management.organization-info", json!({"Name": "Example"})),
         ("com.apple.management.server-capabilities", json!({"Version": "1.0.0", "SupportedFeatures": {}})),

@@ -19,6 +19,7 @@ mod apple_schema;
 mod apple_sim;
 mod audit_search;
 mod apple_users;
+mod apple_ways;
 mod catalogue_baselines;
 mod cli;
 mod cli_database;

@@ -11,3 +11,4 @@ pub mod profile;
 pub mod push;
 pub mod queue;
 pub mod sso;
+pub mod way;

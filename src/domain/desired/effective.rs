@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::catalogue::payload::Form;
 use crate::catalogue::{Catalogue, Scope};
+use crate::domain::apple::way::{self, Way};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Custom, Document, Kind, LIMITS, Payload, split_scope};
 use crate::ids::ProfileId;
@@ -134,10 +134,10 @@ struct Claim<'a> {
 /// On Apple devices nothing is merged here: a profile is one thing, and the devices themselves keep the strictest of what their profiles
 /// say.
 #[must_use]
-pub fn effective(candidates: &[Candidate<'_>], platform: Platform, catalogue: &Catalogue) -> Effective {
+pub fn effective(candidates: &[Candidate<'_>], target: Target<'_>, catalogue: &Catalogue) -> Effective {
     let mut by_key: BTreeMap<String, Vec<Claim<'_>>> = BTreeMap::new();
     for candidate in candidates {
-        for (key, order, content) in claims(candidate, platform, catalogue) {
+        for (key, order, content) in claims(candidate, target, catalogue) {
             let value_hash = hash(&content);
             let claim = Claim { profile: candidate.profile, kind: candidate.kind, content, value_hash, order };
             by_key.entry(key).or_default().push(claim);
@@ -206,11 +206,26 @@ impl Claim<'_> {
     }
 }
 
-/// The whole profile, and the declarations of a profile, each as one thing.
-fn whole(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+/// For what a device's profiles are merged.
+#[derive(Clone, Copy, Debug)]
+pub enum Target<'a> {
+    /// An Apple device.
+    Apple(way::Device<'a>),
+    /// A device of that platform; of one of Apple's, only its policies, which give nothing to it.
+    Of(Platform),
+}
+
+/// The whole profile, and the declarations of a profile, each as one thing; what goes by commands, one by one.
+fn whole(candidate: &Candidate<'_>, device: way::Device<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
     let row = |payload: &Payload| catalogue.payload(&payload.kind);
-    let (declarations, payloads): (Vec<Payload>, Vec<Payload>) =
-        candidate.document.payloads.iter().cloned().partition(|payload| row(payload).is_some_and(|row| row.form == Form::Declaration));
+    let (mut declarations, mut payloads, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+    for payload in &candidate.document.payloads {
+        match device.way(payload, catalogue) {
+            Way::Declaration => declarations.push(payload.clone()),
+            Way::Profile(payload) => payloads.push(payload),
+            Way::Commands => commands.push(payload.clone()),
+        }
+    }
     // What others may need comes first: a profile goes with the first of its payloads.
     let order = payloads.iter().map(|payload| row(payload).map_or(10, |row| row.order)).min().unwrap_or(50);
     let whose = if candidate.document.scope == Some(Scope::User) { "@" } else { "" };
@@ -221,12 +236,19 @@ fn whole(candidate: &Candidate<'_>, catalogue: &Catalogue) -> Vec<(String, i32, 
     if !declarations.is_empty() {
         claims.push((format!("declarations:{}{whose}", candidate.profile), 60, Content::Declarations(declarations)));
     }
+    for payload in commands {
+        claims.push((format!("update:{}/{}", candidate.profile, payload.name), 70, Content::Payload(payload)));
+    }
     claims
 }
 
-fn claims(candidate: &Candidate<'_>, platform: Platform, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+fn claims(candidate: &Candidate<'_>, target: Target<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+    let platform = match target {
+        Target::Apple(device) => return whole(candidate, device, catalogue),
+        Target::Of(platform) => platform,
+    };
     if platform.is_apple() {
-        return whole(candidate, catalogue);
+        return Vec::new();
     }
     let document = candidate.document;
     let mut claims = Vec::new();

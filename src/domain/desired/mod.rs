@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use effective::{Candidate, Content, Effective, Excluded, Loser, Winner, effective, user_of};
+pub use effective::{Candidate, Content, Effective, Excluded, Loser, Target, Winner, effective, user_of};
 pub use plan::{Plan, Planned, Removal, apply, plan, reconcile, settle};
 pub use record::{Drift, Input, Lack, Note, Record, Timing};
 
@@ -87,7 +87,8 @@ pub struct Loaded {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Detail {
     /// By key: `setting:<id>@<scope>`, `custom:<address>`, `payload:<profile>/<name>`; on
-    /// Apple devices `profile:<profile>` and `declarations:<profile>`, with `@<user>` where they are a user's.
+    /// Apple devices `profile:<profile>` and `declarations:<profile>`, with `@<user>` where they are a user's, and
+    /// `update:<profile>/<name>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub records: BTreeMap<String, Record>,
 }

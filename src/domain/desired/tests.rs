@@ -38,7 +38,7 @@ fn ids(count: usize) -> Vec<ProfileId> {
 fn merged(profiles: &[(&ProfileId, &Document)]) -> Effective {
     let candidates: Vec<_> =
         profiles.iter().map(|(profile, document)| Candidate { profile, kind: Kind::Configuration, document }).collect();
-    effective(&candidates, Platform::Windows, catalogue())
+    effective(&candidates, Target::Of(Platform::Windows), catalogue())
 }
 
 /// One round with a device that takes everything: what was sent and removed.
@@ -133,7 +133,7 @@ fn what_a_compliance_policy_enforces_beats_a_configuration_profile() {
         Candidate { profile: &ids[0], kind: Kind::Configuration, document: &loose },
         Candidate { profile: &ids[1], kind: Kind::Compliance, document: &policy },
     ];
-    let wanted = effective(&candidates, Platform::Windows, catalogue());
+    let wanted = effective(&candidates, Target::Of(Platform::Windows), catalogue());
     assert_eq!(wanted.winners.values().next().unwrap().profile, ids[1]);
 }
 

@@ -1,7 +1,6 @@
 //! Declarative management of a device's channel: what is declared, the answers to its questions, and what its reports say.
 //!
-//! What a profile writes as a declaration goes this way, what it writes as a payload goes as a profile: one device never gets both from
-//! one payload. Beside the profiles' own declarations a device is subscribed to the status items that facts come from.
+//! What goes this way is decided by [`way`](crate::domain::apple::way): one device never gets a payload in two ways. Beside the profiles' own declarations a device is subscribed to the status items that facts come from.
 
 use serde_json::json;
 
@@ -13,6 +12,7 @@ use crate::catalogue::payload::{Device, System};
 use crate::domain::apple::content;
 use crate::domain::apple::declarations::{Set, Wanted, identifier};
 use crate::domain::apple::declared::Standing;
+use crate::domain::apple::way;
 use crate::domain::desired::{Content, Input, State};
 use crate::ids::EnrollmentId;
 use crate::service::{Error, Result};
@@ -25,8 +25,7 @@ const SUBSCRIPTIONS: &str = "com.apple.configuration.management.status-subscript
 fn knows(turn: &Turn<'_>) -> Option<(System, OsVersion)> {
     let system = content::system(turn.device.platform)?;
     let version = OsVersion::parse(turn.device.os_version.as_deref()?)?;
-    let first = if system == System::Mac { 13 } else { 15 };
-    (version.major >= first).then_some((system, version))
+    way::declares(system, version).then_some((system, version))
 }
 
 /// What is declared to the device; `None` when it knows no declarations.

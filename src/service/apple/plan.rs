@@ -163,7 +163,8 @@ impl Turn<'_> {
                 self.apply(&removal.key, Input::Removed);
             }
         }
-        for wanted in plan.set.iter().filter(|wanted| wanted.key.starts_with("profile:")) {
+        let by_command = |key: &str| key.starts_with("profile:") || key.starts_with("update:");
+        for wanted in plan.set.iter().filter(|wanted| by_command(&wanted.key)) {
             due.push(planned(Key::Set(&wanted.key), false));
         }
         let mut sync = false;
@@ -174,6 +175,9 @@ impl Turn<'_> {
                 } else {
                     look = true;
                 }
+            } else if wanted.key.starts_with("update:") {
+                // Its version says whether the update is there; until then it is told again.
+                due.push(planned(Key::Set(&wanted.key), false));
             } else if wanted.record.state == State::Verified {
                 // The device tells by itself when that changes.
                 self.apply(&wanted.key, Input::Matches);

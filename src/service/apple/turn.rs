@@ -31,6 +31,7 @@ use crate::store::sealed::APPLE_SECRET;
 use crate::store::targets::{self, take_turn};
 use crate::store::{certificates, enrollments};
 use crate::wire::apple::command::{Answer, Command};
+use crate::wire::apple::ddm::Capabilities;
 
 /// How long a command waits for a device that does not come, or never can.
 const LONGEST: i64 = 60 * DAY;
@@ -128,17 +129,19 @@ impl<'a> Turn<'a> {
         let found = app.store.snapshot(move |conn| {
             let all = channels::list_channels(conn, &id)?;
             let users: Vec<String> = all.iter().map(|channel| channel.user_key.clone()).filter(|user| user != DEVICE).collect();
+            let capabilities = all.iter().find(|channel| channel.user_key == DEVICE).and_then(|channel| channel.capabilities.clone());
             let Some(channel) = all.into_iter().find(|channel| channel.user_key == user) else { return Ok(None) };
             let known = Known::read(conn, &sealer, &id, now)?;
             let identity = known.enrollment.certificate_id.as_ref().map(|id| certificates::load_certificate(conn, id)).transpose()?;
             let kept = secrets::list_kinds(conn, &id)?.into_iter().map(|(kind, _)| kind).collect();
-            Ok(Some((channel, users, identity, known, kept)))
+            Ok(Some((channel, users, capabilities, identity, known, kept)))
         });
-        let Some((channel, users, identity, known, kept)) = found.await? else { return Ok(None) };
+        let Some((channel, users, capabilities, identity, known, kept)) = found.await? else { return Ok(None) };
         if known.enrollment.state == EnrollmentState::Ended {
             return Ok(None);
         }
-        let round = Round::new(app, known, &users, origin).await?;
+        let capabilities: Option<Capabilities> = capabilities.as_deref().and_then(|text| serde_json::from_str(text).ok());
+        let round = Round::new(app, known, &users, capabilities.as_ref(), origin).await?;
         Ok(Some(Self { round, channel, users, wake: Vec::new(), identity, left: false, look: false, told: None, idle: false, kept }))
     }
 
@@ -193,6 +196,7 @@ impl<'a> Turn<'a> {
     /// Which request a key stands for, and what it is about: the record, where there is one.
     fn request_of<'k>(&self, key: Key<'k>) -> Option<(&'static dyn commands::Request, &'k str)> {
         let (name, record) = match key {
+            Key::Set(record) if record.starts_with("update:") => ("ScheduleOSUpdate", record),
             Key::Set(record) => ("InstallProfile", record),
             Key::Remove(record) => ("RemoveProfile", record),
             Key::Ask(request) => request.split_once(':').unwrap_or((request, "")),

@@ -139,7 +139,7 @@ pub struct Settings {
     pub locked_users: Vec<String>,
     /// Settings that it was told, by their names.
     pub told: std::collections::BTreeMap<String, String>,
-    /// Updates that it was told to install, by version or product key.
+    /// Updates that it was told to install: version or product key, and what to do with it.
     pub updates: Vec<String>,
     /// The firewall is on.
     pub firewall: bool,

@@ -166,7 +166,7 @@ impl Device {
             let which = update.string("ProductKey").or(update.string("ProductVersion")).ok_or(Reply::Unreadable)?;
             let known = ["MSU_UPDATE_1", "99.0"].contains(&which);
             if known {
-                self.settings.updates.push(which.to_owned());
+                self.settings.updates.push(format!("{which} {action}"));
             }
             let action = if !known {
                 "Error"

@@ -60,7 +60,7 @@ impl<'a> Turn<'a> {
             .iter()
             .filter_map(|l| Some(Candidate { profile: &l.item.profile_id, kind: l.item.kind, document: l.desired.as_ref()? }))
             .collect();
-        let effective = desired::effective(&candidates, loaded.device.platform, catalogue);
+        let effective = desired::effective(&candidates, desired::Target::Of(loaded.device.platform), catalogue);
         let mut items: Vec<Item> = loaded.items.iter().map(|l| l.item.clone()).collect();
         desired::reconcile(&mut items, &effective, timing, now);
         Self {

@@ -1,0 +1,98 @@
+//! What is written as a declaration reaches devices that have none, and goes over to declarations with the device.
+
+use muster::clock::{DAY, HOUR};
+use muster::domain::desired::State;
+use muster::ids::{DeviceId, ProfileId};
+use muster::service::profile::Draft;
+use muster::sim::apple::{Device, Machine};
+use muster::wire::apple::command::Command;
+use muster::wire::apple::ddm::Kind;
+use muster::wire::apple::profile::Profile;
+
+use crate::apple_enroll::{enrolled, live, on};
+use crate::support::apple::Account;
+use crate::support::apple_schema::{Target, schema};
+use crate::support::windows::House;
+
+fn draft(name: &str, payload: &str) -> Draft {
+    let text = format!("display_name = \"{name}\"\nkind = \"configuration\"\nplatform = \"macos\"\n[[document.payloads]]\n{payload}");
+    Draft::parse(&text).unwrap()
+}
+
+async fn records(house: &House, device: &DeviceId, profile: &ProfileId) -> Vec<(String, State)> {
+    let item = house.items(device).await.into_iter().find(|loaded| loaded.item.profile_id == *profile).unwrap().item;
+    let word = |key: &String| key.split(':').next().unwrap().to_owned();
+    item.detail.records.iter().map(|(key, record)| (word(key), record.state)).collect()
+}
+
+/// Holds the commands of that type against Apple's schema, and the profiles in them.
+fn judge(device: &mut Device, request: &str, target: Target) {
+    let heard = device.heard.replace(Vec::new()).unwrap();
+    let commands: Vec<Command> = heard.iter().filter(|heard| !heard.is_empty()).map(|heard| Command::decode(heard).unwrap()).collect();
+    let mut judged = 0;
+    for command in commands.iter().filter(|command| command.request_type == request) {
+        judged += 1;
+        let Some(schema) = schema() else { continue };
+        let mut findings = schema.command(&command.to_value(), target);
+        if let Some(document) = command.body.data("Payload") {
+            findings.extend(schema.profile(&Profile::decode(document).unwrap().to_value(), target));
+        }
+        assert!(findings.is_empty(), "{findings:#?}");
+    }
+    assert!(judged > 0, "{request}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_passcode_is_a_profile_until_the_mac_knows_declarations() {
+    let house = on(House::new().await).await;
+    let passcode = "type = \"com.apple.configuration.passcode.settings\"\nname = \"passcode\"\nMinimumLength = 8\nRequirePasscode = true\n";
+    let profile = house.assign(draft("passcode", passcode)).await;
+    let mut mac = enrolled(&house, Machine { os_version: "12.6".into(), ..Machine::mac(1) }).await;
+    let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
+    Account::open(&mut mac);
+    mac.settle().await.unwrap();
+    judge(&mut mac, "InstallProfile", Target::mac("12.6"));
+    assert_eq!(mac.profiles.payloads("com.apple.mobiledevice.passwordpolicy").count(), 1);
+    assert_eq!(mac.ran.get("DeclarativeManagement"), None);
+    assert_eq!(records(&house, &id, &profile).await, [("profile".to_owned(), State::Verified)]);
+
+    mac.machine.os_version = "15.1".into();
+    house.server.clock.advance(9 * HOUR);
+    mac.settle().await.unwrap();
+    house.server.clock.advance(DAY);
+    mac.settle().await.unwrap();
+    assert_eq!(mac.profiles.payloads("com.apple.mobiledevice.passwordpolicy").count(), 0);
+    let declared = mac.declarations.held.values().any(|held| held.declaration.kind == "com.apple.configuration.passcode.settings");
+    assert!(declared && mac.declarations.held.keys().any(|(kind, _)| *kind == Kind::Activation));
+    assert_eq!(records(&house, &id, &profile).await, [("declarations".to_owned(), State::Verified)]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_enforced_update_is_ordered_where_it_cannot_be_declared() {
+    let house = on(House::new().await).await;
+    let moment = house.server.app.now().plus(2 * DAY).to_string();
+    let moment = moment.split(['.', 'Z']).next().unwrap().to_owned();
+    let update = format!(
+        "type = \"com.apple.configuration.softwareupdate.enforcement.specific\"\nname = \"update\"\nTargetOSVersion = \"99.0\"\nTargetLocalDateTime = \"{moment}\"\n"
+    );
+    let profile = house.assign(draft("update", &update)).await;
+    let mut mac = enrolled(&house, Machine { os_version: "13.6".into(), ..Machine::mac(1) }).await;
+    let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
+    Account::open(&mut mac);
+    mac.settle().await.unwrap();
+    assert_eq!(mac.settings.updates, ["99.0 InstallLater"]);
+    assert_eq!(records(&house, &id, &profile).await, [("update".to_owned(), State::Delivered)]);
+    mac.settle().await.unwrap();
+    assert_eq!(mac.settings.updates.len(), 1, "not again and again");
+    house.server.clock.advance(3 * DAY);
+    mac.settle().await.unwrap();
+    assert_eq!(mac.settings.updates[1], "99.0 InstallForceRestart");
+    judge(&mut mac, "ScheduleOSUpdate", Target::mac("13.6"));
+
+    // A Mac that knows the declaration gets that and no command.
+    let mut newer = enrolled(&house, Machine::mac(2)).await;
+    newer.settle().await.unwrap();
+    assert_eq!(newer.ran.get("ScheduleOSUpdate"), None);
+    let kinds: Vec<&str> = newer.declarations.held.values().map(|held| held.declaration.kind.as_str()).collect();
+    assert!(kinds.contains(&"com.apple.configuration.softwareupdate.enforcement.specific"), "{kinds:?}");
+}
