@@ -270,7 +270,8 @@ pub fn declarations(
 
 /// What users do not get: payloads of the device, and certificates, which are bound to it.
 fn is_of_device(payload: &Payload, catalogue: &Catalogue) -> bool {
-    payload.kind == "scep" || catalogue.payload(&payload.kind).is_some_and(|row| row.device_only)
+    let certificate = renewal(payload).is_some() || payload.kind == "imported-pfx";
+    certificate || catalogue.payload(&payload.kind).is_some_and(|row| row.device_only)
 }
 
 /// Checks the payloads of a document: with the newest version, that knows every key, and with sample values for what is only known later.

@@ -37,14 +37,14 @@ fn what_devices_refuse_is_found_in_the_document() {
         json!([{"type": "pkcs12", "name": "id", "key": key, "template": {"scope": "user", "subject": "CN={{UserName}}", "key_rules": rules}},
             {"type": "com.apple.wifi.managed", "name": "net", "SSID_STR": "x", "PayloadCertificateUUID": "id"}])
     };
-    check(&payloads(own("p-384", json!({}))), Platform::Ios, catalogue()).unwrap();
+    check(&payloads(own("p-384", json!({}))), Platform::Ios, false, catalogue()).unwrap();
     assert!(refused(own("p-384", json!({"allowed": ["rsa-2048"]})), Platform::Ios).contains("key_rules"));
     assert!(refused(own("rsa-1024", json!({})), Platform::Ios).contains("rsa-1024"));
     let imported = |purpose: &str| {
         json!([{"type": "imported-pfx", "name": "id", "purpose": purpose},
             {"type": "com.apple.wifi.managed", "name": "net", "SSID_STR": "x", "PayloadCertificateUUID": "id"}])
     };
-    check(&payloads(imported("wifi")), Platform::Ios, catalogue()).unwrap();
+    check(&payloads(imported("wifi")), Platform::Ios, false, catalogue()).unwrap();
     assert!(refused(imported("everything"), Platform::Ios).contains("everything"));
 }
 
