@@ -14,6 +14,12 @@ pub struct Policy {
     /// The elements that the policy has, by id, with what they mean; empty when they are not listed, and then any are taken.
     #[serde(default)]
     pub data: BTreeMap<String, String>,
+    /// The values that an element takes, by its id; one without an entry takes any.
+    #[serde(default)]
+    pub values: BTreeMap<String, Vec<String>>,
+    /// Devices take all of the elements or none.
+    #[serde(default)]
+    pub whole: bool,
 }
 
 /// A policy's state as read from a value.
@@ -24,8 +30,9 @@ struct State {
 }
 
 impl Policy {
-    /// The state as text: `true` and `false`, an object of elements (which means enabled), or the text itself.
-    pub(super) fn encode(&self, value: &Value) -> Option<String> {
+    /// The state as text: `true` and `false`, an object of elements (which means enabled), or the text itself. `None` when it is no state;
+    /// the error names the element that is wrong.
+    pub(super) fn encode(&self, value: &Value) -> Option<Result<String, String>> {
         let state = match value {
             Value::Bool(enabled) => State { enabled: *enabled, data: BTreeMap::new() },
             Value::String(text) => parse(text)?,
@@ -43,7 +50,27 @@ impl Policy {
         };
         let known = |id: &String| !id.is_empty() && (self.data.is_empty() || self.data.contains_key(id));
         (state.enabled || state.data.is_empty()).then_some(())?;
-        state.data.keys().all(known).then(|| write(&state))
+        state.data.keys().all(known).then_some(())?;
+        Some(self.check(&state).map(|()| write(&state)))
+    }
+
+    /// Judges the elements of a state.
+    fn check(&self, state: &State) -> Result<(), String> {
+        let missing = self.data.keys().find(|id| !state.data.contains_key(*id));
+        if let Some(id) = missing.filter(|_| self.whole && state.enabled) {
+            return Err(format!("{id} is missing; expected all of {}", self.elements()));
+        }
+        for (id, value) in &state.data {
+            if let Some(values) = self.values.get(id).filter(|values| !values.contains(value)) {
+                let meaning = self.data.get(id).map_or("", String::as_str);
+                return Err(format!("{id}: expected one of {} ({meaning})", values.join(", ")));
+            }
+        }
+        Ok(())
+    }
+
+    fn elements(&self) -> String {
+        self.data.keys().map(String::as_str).collect::<Vec<_>>().join(", ")
     }
 
     /// What is allowed, for people.
@@ -51,8 +78,11 @@ impl Policy {
         if self.data.is_empty() {
             return "true, false or an object of the policy's elements".into();
         }
-        let ids: Vec<&str> = self.data.keys().map(String::as_str).collect();
-        format!("true, false or an object of {}", ids.join(", "))
+        if self.whole {
+            format!("false or an object of all of {}", self.elements())
+        } else {
+            format!("true, false or an object of {}", self.elements())
+        }
     }
 }
 

@@ -65,6 +65,9 @@ impl Allowed {
         if format == Format::Int && self.choices.keys().any(|key| key.parse::<i64>().is_err()) {
             return Err("the choices of a number are numbers".into());
         }
+        if self.admx.as_ref().is_some_and(|policy| policy.values.keys().any(|id| !policy.data.contains_key(id))) {
+            return Err("there are values of an element that the policy does not have".into());
+        }
         if self.range.is_some_and(|(least, most)| least > most) {
             return Err("the range is empty".into());
         }
@@ -101,7 +104,7 @@ impl Allowed {
             },
             Format::Chr | Format::Xml | Format::Time | Format::Date | Format::Float => {
                 let text = match (&self.admx, value) {
-                    (Some(policy), value) => policy.encode(value).ok_or_else(refuse)?,
+                    (Some(policy), value) => policy.encode(value).ok_or_else(refuse)??,
                     (None, Value::String(text)) => text.clone(),
                     (None, Value::Array(parts)) => self.join(parts).ok_or_else(refuse)?,
                     (None, _) => return Err(refuse()),
@@ -170,7 +173,7 @@ impl Allowed {
 }
 
 /// A value as messages show it, cut short.
-fn shown(value: &Value) -> String {
+pub(super) fn shown(value: &Value) -> String {
     let text = value.to_string();
     match text.char_indices().nth(60) {
         Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),

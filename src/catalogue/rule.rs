@@ -9,6 +9,9 @@ use super::allowed::{truth, whole};
 use super::version::OsVersion;
 use super::{Catalogue, Setting};
 
+/// What is asked for in the place of a version that Windows does not have.
+const WINDOWS_VERSION: &str = "a version that begins with 10.0, such as 10.0.22000 for the first Windows 11";
+
 /// What a policy says for a rule.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -169,15 +172,26 @@ impl RuleRow {
                     _ => refuse(format!("a whole number from {least} to {most}")),
                 }
             }
-            ValueType::Version if wanted.as_str().is_some_and(|text| OsVersion::parse(text).is_some()) => Ok(()),
-            ValueType::Version => refuse("a version such as 10.0.22631.4317".into()),
+            ValueType::Version => match wanted.as_str().and_then(OsVersion::parse) {
+                Some(version) if self.is_of_platform(version) => Ok(()),
+                Some(_) => refuse(WINDOWS_VERSION.into()),
+                None => refuse("a version such as 10.0.22631.4317".into()),
+            },
             ValueType::Choice if wanted.as_str().is_some_and(|text| self.choices.contains_key(text)) => Ok(()),
             ValueType::Choice => refuse(format!("one of {}", self.choices.keys().cloned().collect::<Vec<_>>().join(", "))),
             ValueType::BuildRanges => match ranges(wanted) {
+                Some(ranges) if ranges.iter().any(|(low, high)| !self.is_of_platform(*low) || !self.is_of_platform(*high)) => {
+                    refuse(WINDOWS_VERSION.into())
+                }
                 Some(ranges) if ranges.len() <= 10_000 && ranges.iter().all(|(low, high)| low <= high) => Ok(()),
                 _ => refuse("a list of objects with lowestVersion and highestVersion".into()),
             },
         }
+    }
+
+    /// Whether devices of the rule's platform have versions of that kind: those of Windows 11 begin with 10, too.
+    fn is_of_platform(&self, version: OsVersion) -> bool {
+        self.platform != "windows" || version.major == 10
     }
 
     /// Judges a device by this rule. The second part is the check that decided, when one did.

@@ -155,6 +155,18 @@ impl Setting {
         self.allowed.encode(self.format, value)
     }
 
+    /// Judges the value that a profile gives.
+    ///
+    /// # Errors
+    /// Says what is allowed.
+    pub fn check_value(&self, value: &Value) -> Result<(), String> {
+        // Defaults and what devices report are texts; people write numbers and truth values as such.
+        if value.is_string() && matches!(self.format, Format::Int | Format::Bool) {
+            return Err(format!("{} is a text; expected {}, without quotes", allowed::shown(value), self.expects()));
+        }
+        self.encode(value).map(|_| ())
+    }
+
     /// Whether what a device reported is what was wanted: tolerant of the spellings devices use.
     #[must_use]
     pub fn matches(&self, reported: &str, wanted: &Value) -> bool {

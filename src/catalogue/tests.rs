@@ -86,17 +86,22 @@ fn a_report_matches_in_any_spelling() {
 #[test]
 fn a_group_policy_value_is_its_state() {
     let methods = setting("bitlocker.encryption-method-by-drive-type");
-    let wanted = json!({ "EncryptionMethodWithXtsOsDropDown_Name": 7, "EncryptionMethodWithXtsFdvDropDown_Name": "6" });
+    let wanted = json!({ "EncryptionMethodWithXtsOsDropDown_Name": 7, "EncryptionMethodWithXtsFdvDropDown_Name": "6", "EncryptionMethodWithXtsRdvDropDown_Name": 4 });
     let text = methods.encode(&wanted).unwrap();
     assert_eq!(
         text,
-        r#"<enabled/><data id="EncryptionMethodWithXtsFdvDropDown_Name" value="6"/><data id="EncryptionMethodWithXtsOsDropDown_Name" value="7"/>"#
+        r#"<enabled/><data id="EncryptionMethodWithXtsFdvDropDown_Name" value="6"/><data id="EncryptionMethodWithXtsOsDropDown_Name" value="7"/><data id="EncryptionMethodWithXtsRdvDropDown_Name" value="4"/>"#
     );
-    let reported = "<Enabled/> <data id='EncryptionMethodWithXtsOsDropDown_Name' value='7' />\n<data id='EncryptionMethodWithXtsFdvDropDown_Name' value='6'></data>";
+    let reported = "<Enabled/> <data id='EncryptionMethodWithXtsOsDropDown_Name' value='7' />\n<data id='EncryptionMethodWithXtsFdvDropDown_Name' value='6'></data><data id='EncryptionMethodWithXtsRdvDropDown_Name' value='4'/>";
     assert!(methods.matches(reported, &wanted));
     assert_eq!(methods.encode(&json!(text)).unwrap(), text);
     assert!(methods.encode(&json!({ "Other": 1 })).unwrap_err().contains("EncryptionMethodWithXts"));
     assert_eq!(methods.encode(&json!(false)).unwrap(), "<disabled/>");
+    assert!(methods.encode(&json!(true)).unwrap_err().contains("all of"), "devices take all elements or none");
+    assert!(methods.encode(&json!({ "EncryptionMethodWithXtsOsDropDown_Name": 7 })).unwrap_err().contains("FdvDropDown_Name is missing"));
+    let mut unknown = wanted;
+    unknown["EncryptionMethodWithXtsOsDropDown_Name"] = json!(5);
+    assert!(methods.encode(&unknown).unwrap_err().contains("OsDropDown_Name: expected one of 3, 4, 6, 7"));
     assert!(methods.encode(&json!("<enabled/><script/>")).is_err());
     assert!(methods.encode(&json!("<disabled/><data id=\"x\" value=\"y\"/>")).is_err());
     let quoted = setting("credential-providers.allow-pin-logon").encode(&json!({ "a": "<\"&" })).unwrap();

@@ -163,6 +163,9 @@ fn why_open(record: &Value) -> Value {
     };
     let said = record.get("original_error").and_then(Value::as_str);
     match (status, said) {
+        // Nothing was sent: the server's own reason, or no answer yet.
+        (Some(0), Some(said)) => said.into(),
+        (Some(0), None) => "no answer yet".into(),
         (Some(code), Some(said)) => format!("{meaning} ({code}, {said})").into(),
         (Some(code), None) => format!("{meaning} ({code})").into(),
         (None, Some(said)) => said.into(),
@@ -275,6 +278,8 @@ mod tests {
         assert_eq!(why(json!({ "state": "pending", "note": "waits-for-approval" })), "waits for approval");
         assert_eq!(why(json!({ "state": "superseded", "winner": "x" })), "another profile goes before this one");
         assert_eq!(why(json!({ "state": "pending" })), "-");
+        assert_eq!(why(json!({ "state": "failed", "status": 0, "original_error": "certificate: one" })), "certificate: one");
+        assert_eq!(why(json!({ "state": "pending", "status": 0 })), "no answer yet");
     }
 
     #[test]

@@ -161,10 +161,31 @@ impl Order {
     }
 }
 
+/// Says why a line is not taken. What is wrong inside a file is said of the file, not of the line.
+fn refuse(error: &clap::Error) -> ExitCode {
+    use clap::error::{ContextKind, ContextValue, ErrorKind};
+    let said = |kind| match error.get(kind) {
+        Some(ContextValue::String(text)) => Some(text.as_str()),
+        _ => None,
+    };
+    let file = said(ContextKind::InvalidArg).is_some_and(|arg| arg.contains("FILE"));
+    match (error.kind(), said(ContextKind::InvalidValue), std::error::Error::source(error)) {
+        (ErrorKind::ValueValidation, Some(name), Some(why)) if file => eprintln!("error: {name}: {why}"),
+        _ => {
+            // Whoever closed the stream does not read it.
+            let _ = error.print();
+        }
+    }
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
 /// Runs the program.
 #[must_use]
 pub fn main() -> ExitCode {
-    let line = Line::parse();
+    let line = match Line::try_parse() {
+        Ok(line) => line,
+        Err(error) => return refuse(&error),
+    };
     let json = line.json;
     let done = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(Into::into).and_then(|r| r.block_on(run(line)));
     match done {

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::find;
 use super::settings::Settings;
 use crate::app::App;
+use crate::catalogue::meant;
 use crate::domain::assignment::{Assignment, Mode, Target};
 use crate::domain::profile::{Kind, Profile};
 use crate::ids::ProfileId;
@@ -138,14 +139,14 @@ fn read_draft(name: &str) -> std::result::Result<Box<Draft>, String> {
             return Ok(Box::new(ready.swap_remove(at).1));
         }
         let names: Vec<&str> = ready.iter().map(|(file, _)| stem(file)).collect();
-        return Err(format!("neither a file nor one of {}", names.join(", ")));
+        return Err(format!("{}neither a file nor one of {}", meant(name, names.iter().copied()), names.join(", ")));
     }
     let length = std::fs::metadata(path).map_err(|e| e.to_string())?.len();
     if length > LARGEST {
         return Err(format!("longer than {LARGEST} bytes"));
     }
     let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
-    Draft::parse(&text).map(Box::new).map_err(|e| e.to_string())
+    Draft::parse(&text).map(Box::new)
 }
 
 /// What the ready profile of that name calls itself.

@@ -10,10 +10,12 @@ use crate::ids::ProfileId;
 use crate::wire::locuri::LocUri;
 
 mod check;
+mod fields;
 mod mask;
 
 pub(super) use check::LIMITS;
 pub use check::Problem;
+pub use fields::fields;
 
 words! {
     /// What a profile does.
@@ -105,12 +107,6 @@ pub struct Compliance {
     /// Hours between the first failure and "not compliant" (the `block` action's grace), 0 to 8760.
     #[serde(default)]
     pub grace_hours: u32,
-}
-
-/// The kinds of payload that Windows devices know.
-#[must_use]
-pub fn known_payload(kind: &str) -> bool {
-    matches!(kind, "trusted-certificate" | "scep")
 }
 
 /// Takes the name of a setting in a document apart: `<id>`, or `<id>@<scope>`.

@@ -139,7 +139,7 @@ refusals! {
     ProfileEntryTwice = "PRF0002", "the profile has the same entry twice; keep one";
     ProfileKindMixed = "PRF0003", "rules and settings do not go into one profile; make a compliance policy and a configuration profile";
     ProfileNameTaken = "PRF0011", "there is a profile of that name already; choose another name, or change that one";
-    ProfilePayloadRefused = "PRF0005", "a payload is of a type that does not exist, or has a wrong name";
+    ProfilePayloadRefused = "PRF0005", "a payload is of a type that does not exist, has a wrong name, or says what it may not";
     ProfilePlatformUnsupported = "PRF0006", "the catalogue has nothing of this kind for the platform";
     ProfileRuleUnknown = "PRF0007", "the catalogue has no such compliance rule";
     ProfileServiceChallenge = "ENR0033", "the device does not give the challenge back that it was given; open the link or sign in again on the device";

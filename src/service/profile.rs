@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::desired::{Changed, recompute_in};
 use super::directory::{By, check_name};
+use super::windows::csp;
 use super::{Error, Result, push};
 use crate::app::App;
 use crate::catalogue::{Baseline, Vars, baselines, catalogue};
@@ -33,15 +34,15 @@ impl Draft {
     /// Reads a TOML or JSON text.
     ///
     /// # Errors
-    /// [`Error::Conflict`] that says what does not parse.
-    pub fn parse(text: &str) -> Result<Self> {
+    /// What does not parse, and where.
+    pub fn parse(text: &str) -> Result<Self, String> {
         let text = text.trim_start_matches('\u{feff}');
         let parsed = if text.trim_start().starts_with('{') {
             serde_json::from_str(text).map_err(|e| e.to_string())
         } else {
             toml::from_str(text).map_err(|e| e.to_string())
         };
-        parsed.map_err(|why| Error::Conflict(format!("the profile does not parse: {why}")))
+        parsed.map_err(|why: String| format!("the profile does not parse: {why}"))
     }
 }
 
@@ -79,7 +80,11 @@ pub struct Applied {
 fn check(app: &App, draft: &Draft) -> Result<()> {
     check_name(&draft.display_name)?;
     let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
-    draft.document.check(draft.kind, draft.platform, catalogue(), &vars).map_err(|problem| Error::Invalid(problem.refusal, problem.detail))
+    let checked = draft.document.check(draft.kind, draft.platform, catalogue(), &vars).and_then(|()| match draft.platform {
+        Platform::Windows => csp::check(&draft.document.payloads),
+        Platform::MacOs | Platform::Ios | Platform::Android => Ok(()),
+    });
+    checked.map_err(|problem| Error::Invalid(problem.refusal, problem.detail))
 }
 
 fn shown(profile: &Profile) -> Value {

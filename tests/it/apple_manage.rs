@@ -469,7 +469,7 @@ fn the_baselines_are_what_apples_schema_knows() {
                 generation: &|_| String::new(),
                 root: &[1],
                 issuing: &[2],
-                escrow: &[2],
+                escrow: Some(&[2]),
                 scep_url: "https://example.org/scep/issuing",
                 authority: "issuing",
                 variables: &variables,

@@ -42,6 +42,7 @@ mod pages;
 mod pki;
 mod plans;
 mod presence;
+mod profile_payloads;
 mod profile_secrets;
 mod refusals;
 mod scep;

@@ -10,7 +10,6 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use openssl::x509::X509;
 use serde::Deserialize;
-use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
 use self::identity::{Imported, PKCS12, Pkcs12};
@@ -25,7 +24,7 @@ use crate::clock::Time;
 use crate::domain::certificate::{Grant, Variables};
 use crate::domain::device::Platform;
 use crate::domain::pfx::{Pfx, Purpose};
-use crate::domain::profile::Payload;
+use crate::domain::profile::{Payload, fields};
 use crate::ids::{PfxId, TenantId, UserId};
 use crate::wire::apple::ddm::Kind;
 use crate::wire::apple::profile::{Content, Profile};
@@ -56,8 +55,8 @@ pub struct Target<'a> {
     pub root: &'a [u8],
     /// The authority's own certificate, DER.
     pub issuing: &'a [u8],
-    /// The certificate for which recovery keys are encrypted, DER.
-    pub escrow: &'a [u8],
+    /// The certificate for which recovery keys are encrypted, DER, when there is one.
+    pub escrow: Option<&'a [u8]>,
     /// Where SCEP requests go.
     pub scep_url: &'a str,
     /// The authority's name.
@@ -122,17 +121,13 @@ struct Trusted {
     certificate: Option<String>,
 }
 
-fn fields<T: DeserializeOwned>(body: &Map<String, Value>) -> Result<T, String> {
-    serde_json::from_value(Value::Object(body.clone())).map_err(|error| error.to_string())
-}
-
 impl Trusted {
     /// The type of its payload, and the certificate.
     fn resolve(&self, target: &Target<'_>) -> Result<(&'static str, Vec<u8>), String> {
         match (self.authority, &self.certificate) {
             (Some(Which::Root), None) => Ok((ROOT, target.root.to_vec())),
             (Some(Which::Issuing), None) => Ok((INTERMEDIATE, target.issuing.to_vec())),
-            (Some(Which::Escrow), None) => Ok((INTERMEDIATE, target.escrow.to_vec())),
+            (Some(Which::Escrow), None) => Ok((INTERMEDIATE, target.escrow.ok_or("authority: there is no escrow certificate")?.to_vec())),
             (None, Some(pem)) => {
                 let wrong = |_| "certificate: not a certificate in PEM".to_owned();
                 let certificate = X509::from_pem(pem.as_bytes()).map_err(wrong)?;
@@ -295,7 +290,7 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
         generation: &|_| String::new(),
         root: &[],
         issuing: &[],
-        escrow: &[],
+        escrow: Some(&[]),
         scep_url: "https://check/scep",
         authority: "check",
         variables: &variables,

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Compliance, Custom, Document, Kind, Scope, known_payload, split_scope};
-use crate::catalogue::{Catalogue, Format, Vars};
+use super::{Compliance, Custom, Document, Kind, Scope, split_scope};
+use crate::catalogue::{Catalogue, Format, Vars, meant};
 use crate::domain::Refusal;
 use crate::domain::apple::content;
 use crate::domain::device::Platform;
@@ -30,13 +30,16 @@ pub struct Problem {
     pub detail: String,
 }
 
-fn problem(refusal: Refusal, at: &str, detail: impl std::fmt::Display) -> Problem {
-    let at: String = at.chars().take(200).collect();
-    Problem { refusal, detail: format!("{at}: {detail}") }
+impl Problem {
+    /// A problem at that place.
+    pub fn new(refusal: Refusal, at: &str, detail: impl std::fmt::Display) -> Self {
+        let at: String = at.chars().take(200).collect();
+        Self { refusal, detail: format!("{at}: {detail}") }
+    }
 }
 
 impl Document {
-    /// Checks the document against the catalogue.
+    /// Checks the document against the catalogue. What Windows devices make of its payloads is known to those who give them.
     ///
     /// # Errors
     /// The first problem, by its place.
@@ -47,35 +50,35 @@ impl Document {
             ("payloads", self.payloads.len(), MAX_PAYLOADS),
         ];
         if let Some(at) = self.find_mask() {
-            return Err(problem(Refusal::ProfileSecretMasked, &at, "the secret's own value is needed"));
+            return Err(Problem::new(Refusal::ProfileSecretMasked, &at, "the secret's own value is needed"));
         }
         for (at, count, most) in counts {
             if count > most {
-                return Err(problem(Refusal::ProfileTooLarge, at, format!("{count}, at most {most}")));
+                return Err(Problem::new(Refusal::ProfileTooLarge, at, format!("{count}, at most {most}")));
             }
         }
         match (kind, &self.compliance) {
             (Kind::Compliance, Some(policy)) => {
                 if !self.settings.is_empty() || !self.custom.is_empty() || !self.payloads.is_empty() {
-                    return Err(problem(Refusal::ProfileKindMixed, "compliance", "settings belong into a configuration profile"));
+                    return Err(Problem::new(Refusal::ProfileKindMixed, "compliance", "settings belong into a configuration profile"));
                 }
                 policy.check(platform, catalogue)?;
             }
             (Kind::Configuration, None) => {}
-            (Kind::Compliance, None) => return Err(problem(Refusal::ProfileKindMixed, "compliance", "a compliance policy has rules")),
+            (Kind::Compliance, None) => return Err(Problem::new(Refusal::ProfileKindMixed, "compliance", "a compliance policy has rules")),
             (Kind::Configuration, Some(_)) => {
-                return Err(problem(Refusal::ProfileKindMixed, "compliance", "rules belong into a compliance policy"));
+                return Err(Problem::new(Refusal::ProfileKindMixed, "compliance", "rules belong into a compliance policy"));
             }
         }
         if platform != Platform::Windows && !(self.settings.is_empty() && self.custom.is_empty()) {
-            return Err(problem(Refusal::ProfilePlatformUnsupported, "settings", format!("none for {platform}")));
+            return Err(Problem::new(Refusal::ProfilePlatformUnsupported, "settings", format!("none for {platform}")));
         }
         if self.scope.is_some() && !platform.is_apple() {
-            return Err(problem(Refusal::ProfilePlatformUnsupported, "scope", "each setting has its own"));
+            return Err(Problem::new(Refusal::ProfilePlatformUnsupported, "scope", "each setting has its own"));
         }
         self.check_settings(catalogue)?;
         self.check_custom(catalogue, vars)?;
-        self.check_payloads(platform)?;
+        self.check_payloads()?;
         if platform.is_apple() { self.check_apple(platform, catalogue) } else { Ok(()) }
     }
 
@@ -83,10 +86,10 @@ impl Document {
     fn check_apple(&self, platform: Platform, catalogue: &Catalogue) -> Result<(), Problem> {
         let for_users = self.scope == Some(Scope::User);
         if for_users && (platform != Platform::MacOs || self.payloads.is_empty()) {
-            return Err(problem(Refusal::ProfilePlatformUnsupported, "scope", "only Macs give payloads to their users"));
+            return Err(Problem::new(Refusal::ProfilePlatformUnsupported, "scope", "only Macs give payloads to their users"));
         }
         content::check(&self.payloads, platform, for_users, catalogue)
-            .map_err(|(at, why)| problem(Refusal::ProfilePayloadRefused, at.as_str(), why))
+            .map_err(|(at, why)| Problem::new(Refusal::ProfilePayloadRefused, at.as_str(), why))
     }
 
     fn check_settings(&self, catalogue: &Catalogue) -> Result<(), Problem> {
@@ -94,17 +97,19 @@ impl Document {
         for (name, value) in &self.settings {
             let (id, scope) = split_scope(name);
             let Some(row) = catalogue.setting(id) else {
-                return Err(problem(Refusal::ProfileSettingUnknown, name, "`muster profile settings` shows those that there are"));
+                let meant = meant(id, catalogue.settings().map(|row| row.id.as_str()));
+                let why = format!("{meant}`muster profile settings` shows those that there are");
+                return Err(Problem::new(Refusal::ProfileSettingUnknown, name, why));
             };
             let scope = scope.or_else(|| row.scopes.first().copied()).unwrap_or(Scope::Device);
             if !row.scopes.contains(&scope) {
                 let scopes = row.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>().join(", ");
-                return Err(problem(Refusal::ProfileSettingUnknown, name, format!("it exists for: {scopes}")));
+                return Err(Problem::new(Refusal::ProfileSettingUnknown, name, format!("it exists for: {scopes}")));
             }
             if !taken.insert((id, scope)) {
-                return Err(problem(Refusal::ProfileEntryTwice, name, "is there twice"));
+                return Err(Problem::new(Refusal::ProfileEntryTwice, name, "is there twice"));
             }
-            row.encode(value).map_err(|why| problem(Refusal::ProfileValueRefused, name, why))?;
+            row.check_value(value).map_err(|why| Problem::new(Refusal::ProfileValueRefused, name, why))?;
         }
         self.check_limits(catalogue)
     }
@@ -123,7 +128,7 @@ impl Document {
                 if let (Some((at, least)), Some((_, most))) = (of(least, Some(scope)), of(most, Some(scope)))
                     && least > most
                 {
-                    return Err(problem(
+                    return Err(Problem::new(
                         Refusal::ProfileValueRefused,
                         at,
                         format!("at most {most}, which is the greatest that is allowed"),
@@ -149,29 +154,26 @@ impl Document {
             let at = custom.uri.as_str();
             let address = Custom::check_address(at)?;
             if let Some(id) = rows.get(address.key()) {
-                return Err(problem(Refusal::ProfileAddressRefused, at, format!("the catalogue has this node as the setting {id}")));
+                return Err(Problem::new(Refusal::ProfileAddressRefused, at, format!("the catalogue has this node as the setting {id}")));
             }
             if !taken.insert(address.key().to_owned()) {
-                return Err(problem(Refusal::ProfileEntryTwice, at, "is there twice"));
+                return Err(Problem::new(Refusal::ProfileEntryTwice, at, "is there twice"));
             }
             custom.check()?;
         }
         Ok(())
     }
 
-    fn check_payloads(&self, platform: Platform) -> Result<(), Problem> {
+    fn check_payloads(&self) -> Result<(), Problem> {
         let mut taken = BTreeSet::new();
         for payload in &self.payloads {
             let at = payload.name.as_str();
-            if !platform.is_apple() && !known_payload(&payload.kind) {
-                return Err(problem(Refusal::ProfilePayloadRefused, at, format!("there is no payload of the type {}", payload.kind)));
-            }
             let formed = !at.is_empty() && at.len() <= 64 && at.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-');
             if !formed {
-                return Err(problem(Refusal::ProfilePayloadRefused, at, "a name is made of 1 to 64 letters, digits and hyphens"));
+                return Err(Problem::new(Refusal::ProfilePayloadRefused, at, "a name is made of 1 to 64 letters, digits and hyphens"));
             }
             if !taken.insert(at) {
-                return Err(problem(Refusal::ProfileEntryTwice, at, "is there twice"));
+                return Err(Problem::new(Refusal::ProfileEntryTwice, at, "is there twice"));
             }
         }
         Ok(())
@@ -184,10 +186,10 @@ impl Custom {
     /// # Errors
     /// `PRF0001`.
     pub fn check_address(uri: &str) -> Result<LocUri, Problem> {
-        let address = LocUri::parse(uri).map_err(|why| problem(Refusal::ProfileAddressRefused, uri, why))?;
+        let address = LocUri::parse(uri).map_err(|why| Problem::new(Refusal::ProfileAddressRefused, uri, why))?;
         let root = address.segments().first().map(|s| s.to_ascii_lowercase()).unwrap_or_default();
         if !["device", "user", "vendor"].contains(&root.as_str()) || address.segments().len() < 3 {
-            return Err(problem(Refusal::ProfileAddressRefused, uri, "begins with ./Device/, ./User/ or ./Vendor/ and names a node"));
+            return Err(Problem::new(Refusal::ProfileAddressRefused, uri, "begins with ./Device/, ./User/ or ./Vendor/ and names a node"));
         }
         Ok(address)
     }
@@ -197,7 +199,7 @@ impl Custom {
     /// # Errors
     /// `PRF0010`.
     pub fn check(&self) -> Result<(), Problem> {
-        self.check_value().map_err(|why| problem(Refusal::ProfileValueRefused, &self.uri, why))
+        self.check_value().map_err(|why| Problem::new(Refusal::ProfileValueRefused, &self.uri, why))
     }
 
     fn check_value(&self) -> Result<(), String> {
@@ -227,13 +229,15 @@ impl Custom {
 impl Compliance {
     fn check(&self, platform: Platform, catalogue: &Catalogue) -> Result<(), Problem> {
         if self.grace_hours > MAX_GRACE {
-            return Err(problem(Refusal::ProfileValueRefused, "grace_hours", format!("a whole number from 0 to {MAX_GRACE}")));
+            return Err(Problem::new(Refusal::ProfileValueRefused, "grace_hours", format!("a whole number from 0 to {MAX_GRACE}")));
         }
         for (id, wanted) in &self.rules {
             let Some(rule) = catalogue.rule(platform.as_str(), id) else {
-                return Err(problem(Refusal::ProfileRuleUnknown, id, "the catalogue has no such rule"));
+                let known = catalogue.rules().filter(|rule| rule.platform == platform.as_str()).map(|rule| rule.id.as_str());
+                let why = format!("{}`muster policy settings` shows those that there are", meant(id, known));
+                return Err(Problem::new(Refusal::ProfileRuleUnknown, id, why));
             };
-            rule.validate(wanted).map_err(|why| problem(Refusal::ProfileValueRefused, id, why))?;
+            rule.validate(wanted).map_err(|why| Problem::new(Refusal::ProfileValueRefused, id, why))?;
         }
         Ok(())
     }

@@ -62,7 +62,7 @@ fn a_profile_from_elsewhere_keeps_its_references() {
         generation: &|_| String::new(),
         root: &[],
         issuing: &[],
-        escrow: &[],
+        escrow: Some(&[]),
         scep_url: "",
         authority: "",
         variables: &variables,

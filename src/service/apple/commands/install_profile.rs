@@ -49,7 +49,18 @@ impl Request for InstallProfile {
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
-        async move { body(turn, subject.record()).await }.boxed()
+        async move {
+            let key = subject.record();
+            let why = match body(turn, key).await {
+                Err(Error::Refused(refusal)) => refusal.to_string(),
+                Err(Error::Invalid(refusal, detail)) => format!("{detail}: {refusal}"),
+                other => return other,
+            };
+            // A rule keeps this profile from the device, and nothing else.
+            turn.apply(key, Input::Refused { status: 0, original_error: Some(why.clone()) });
+            Ok(Body::Nothing(why))
+        }
+        .boxed()
     }
 
     fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {
@@ -115,7 +126,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let generation = |name: &str| memory.get("generation").and_then(|all| all.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
     let authority = std::sync::Arc::clone(&turn.authority);
     let root = authority.chain.last().ok_or_else(|| Error::Unavailable("the authority has no root".into()))?;
-    let escrow = turn.escrow_certificate()?;
+    let escrow = turn.escrow_certificate().ok();
     let target = Target {
         system,
         version,
@@ -124,7 +135,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         generation: &generation,
         root,
         issuing: &authority.certificate,
-        escrow: &escrow,
+        escrow: escrow.as_deref(),
         scep_url: &format!("{}/scep/{}", turn.app.config.web_url(), authority.name),
         authority: &authority.name,
         variables: &variables,

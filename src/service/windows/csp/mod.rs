@@ -9,17 +9,18 @@ use serde_json::{Map, Value};
 use crate::app::App;
 use crate::catalogue::Scope;
 use crate::clock::Time;
+use crate::domain::Refusal;
 use crate::domain::certificate::Certificate;
 use crate::domain::desired::{Input, Record};
 use crate::domain::device::Device;
 use crate::domain::dm_session::{Op, Outcome};
 use crate::domain::enrollment::Enrollment;
-use crate::domain::profile::Payload;
+use crate::domain::profile::{Payload, Problem};
 use crate::domain::user::User;
 use crate::ids::ProfileId;
-use crate::service::Result;
 pub use crate::service::effect::Effect;
 use crate::service::pki::authority::Authority;
+use crate::service::{Error, Result};
 
 /// Declares the providers: the module, and its place in the list.
 macro_rules! csps {
@@ -91,6 +92,34 @@ pub fn find(kind: &str) -> Option<&'static dyn Csp> {
     ALL.iter().copied().find(|csp| csp.kind() == kind)
 }
 
+/// Judges the payloads of a profile by what gives them to devices.
+///
+/// # Errors
+/// `PRF0005` with the payload's name, the field and what is allowed.
+pub fn check(payloads: &[Payload]) -> std::result::Result<(), Problem> {
+    for payload in payloads {
+        let refuse = |why: String| Problem::new(Refusal::ProfilePayloadRefused, &payload.name, why);
+        let known = || ALL.iter().map(|csp| csp.kind()).collect::<Vec<_>>().join(", ");
+        let csp =
+            find(&payload.kind).ok_or_else(|| refuse(format!("there is no payload of the type {}, but {}", payload.kind, known())))?;
+        csp.check(&payload.body).map_err(refuse)?;
+    }
+    Ok(())
+}
+
+/// What becomes of a part that a rule keeps from the device: it fails, and nothing else does.
+///
+/// # Errors
+/// What concerns more than this part: the database, or our own faults.
+pub fn alone(turn: Result<Turn>) -> Result<Turn> {
+    match turn {
+        Err(Error::Refused(refusal)) => Ok(Turn::refused(refusal.to_string())),
+        Err(Error::Invalid(refusal, detail)) => Ok(Turn::refused(format!("{detail}: {refusal}"))),
+        Err(Error::Malformed(malformed)) => Ok(Turn::refused(malformed.to_string())),
+        other => other,
+    }
+}
+
 /// Whether an alert of that type says that something of a provider has ended.
 #[must_use]
 pub fn has_alert(kind: &str) -> bool {
@@ -126,6 +155,11 @@ impl Turn {
         Self { inputs: vec![input], ..Self::default() }
     }
 
+    /// Nothing is sent, for that reason.
+    fn refused(why: String) -> Self {
+        Self::moved(Input::Refused { status: 0, original_error: Some(why) })
+    }
+
     fn send(phase: &'static str, ops: Vec<Op>) -> Self {
         Self { steps: vec![Step { phase, ops, atomic: false }], ..Self::default() }
     }
@@ -136,7 +170,7 @@ pub trait Csp: Sync {
     /// Which payload type it serves.
     fn kind(&self) -> &'static str;
 
-    /// Judges a payload's fields.
+    /// Judges a payload's fields: reads them as [`Csp::begin`] does.
     ///
     /// # Errors
     /// What is wrong, for the person who wrote the profile.
@@ -158,9 +192,4 @@ pub trait Csp: Sync {
     /// # Errors
     /// When the server itself cannot go on.
     fn answered(&self, context: &Context<'_>, part: &Part<'_>, phase: &str, outcome: &Outcome) -> Result<Turn>;
-}
-
-/// A payload's fields as the provider's own type.
-fn fields<T: serde::de::DeserializeOwned>(body: &Map<String, Value>) -> std::result::Result<T, String> {
-    serde_json::from_value(Value::Object(body.clone())).map_err(|error| error.to_string())
 }

@@ -23,6 +23,7 @@ use crate::domain::certificate::{Certificate, CertificateStatus, RevocationReaso
 use crate::domain::desired::Input;
 use crate::domain::desired::record::MAX_TRIES;
 use crate::domain::dm_session::{Op, Outcome, Verdict};
+use crate::domain::profile::Payload;
 use crate::ids::CertificateId;
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use crate::service::windows::plan;
@@ -218,6 +219,16 @@ impl<'a> Course<'a> {
         });
     }
 
+    /// What is asked for. When that cannot be read nothing comes of a request under way; a certificate that is held stays.
+    fn read(&mut self, payload: &Payload) -> Option<Body> {
+        let read = Body::read(&payload.body);
+        if let Err(why) = &read {
+            self.drop_request();
+            self.moves(Input::Refused { status: 0, original_error: Some(why.clone()) });
+        }
+        read.ok()
+    }
+
     /// Everything is taken away.
     fn remove(&mut self) {
         self.withdraw();
@@ -239,7 +250,7 @@ impl<'a> Course<'a> {
             self.remove();
             return Ok(());
         };
-        let body = Body::read(&payload.body).map_err(|why| Error::internal(anyhow::anyhow!(why)))?;
+        let Some(body) = self.read(payload) else { return Ok(()) };
         let hash = &self.part.record.value_hash;
         match self.memory.request.clone() {
             // Sent before: `Enroll` is not repeated blindly.
@@ -446,8 +457,9 @@ impl<'a> Course<'a> {
                 self.moves(plan::input(outcome.verdict, outcome, self.context.now));
             }
             (STATUS, Some(payload)) => {
-                let body = Body::read(&payload.body).map_err(|why| Error::internal(anyhow::anyhow!(why)))?;
-                self.looked(&body, outcome);
+                if let Some(body) = self.read(payload) {
+                    self.looked(&body, outcome);
+                }
             }
             (CHECK, Some(_)) => self.checked(outcome),
             _ => {}
@@ -466,7 +478,7 @@ impl Csp for Scep {
     }
 
     fn check(&self, body: &Map<String, Value>) -> std::result::Result<(), String> {
-        Body::read(body)?.check()
+        Body::read(body).map(|_| ())
     }
 
     fn begin<'a>(&'a self, context: &'a Context<'_>, part: &'a Part<'_>) -> BoxFuture<'a, Result<Turn>> {

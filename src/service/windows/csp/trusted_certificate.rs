@@ -9,11 +9,12 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Context, Csp, Part, Turn, fields};
+use super::{Context, Csp, Part, Turn};
 use crate::domain::desired::{Input, State};
 use crate::domain::dm_session::{Op, Outcome, Verdict};
+use crate::domain::profile::fields;
 use crate::service::windows::plan;
-use crate::service::{Error, Result};
+use crate::service::Result;
 use crate::wire::syncml::Format;
 
 const ROOT: &str = "./Device/Vendor/MSFT/RootCATrustedCertificates";
@@ -67,20 +68,44 @@ enum Which {
     Issuing,
 }
 
+/// What is to be trusted.
+enum Source {
+    /// One of our own authorities.
+    Ours(Which),
+    /// Another certificate, DER.
+    Other(Vec<u8>),
+}
+
 impl Body {
-    /// The certificate that is meant.
-    fn der(&self, context: &Context<'_>) -> std::result::Result<Vec<u8>, String> {
-        match (self.authority, &self.certificate) {
-            (Some(Which::Issuing), None) => Ok(context.authority.certificate.clone()),
-            (Some(Which::Root), None) => context.authority.chain.last().cloned().ok_or_else(|| "the authority has no root".into()),
-            (None, Some(pem)) => pem_to_der(pem),
-            _ => Err("exactly one of authority and certificate is needed".into()),
+    /// Reads a payload: the store, and which certificate.
+    fn read(body: &Map<String, Value>) -> std::result::Result<(Store, Source), String> {
+        let body: Self = fields(body)?;
+        let source = match (body.authority, &body.certificate) {
+            (Some(which), None) => Source::Ours(which),
+            (None, Some(pem)) => Source::Other(pem_to_der(pem)?),
+            _ => return Err("exactly one of authority and certificate is needed".into()),
+        };
+        Ok((body.store, source))
+    }
+}
+
+impl Source {
+    /// The certificate, DER.
+    fn der(self, context: &Context<'_>) -> std::result::Result<Vec<u8>, String> {
+        match self {
+            Self::Ours(Which::Issuing) => Ok(context.authority.certificate.clone()),
+            Self::Ours(Which::Root) => context.authority.chain.last().cloned().ok_or_else(|| "authority: there is no root".into()),
+            Self::Other(der) => Ok(der),
         }
     }
 }
 
 fn pem_to_der(pem: &str) -> std::result::Result<Vec<u8>, String> {
-    X509::from_pem(pem.as_bytes()).and_then(|c| c.to_der()).map_err(|_| "certificate: not a certificate in PEM".into())
+    let refuse = || "certificate: one certificate in PEM".to_owned();
+    match X509::stack_from_pem(pem.as_bytes()).map_err(|_| refuse())?.as_slice() {
+        [one] => one.to_der().map_err(|_| refuse()),
+        _ => Err(refuse()),
+    }
 }
 
 impl Csp for TrustedCertificate {
@@ -89,12 +114,7 @@ impl Csp for TrustedCertificate {
     }
 
     fn check(&self, body: &Map<String, Value>) -> std::result::Result<(), String> {
-        let body: Body = fields(body)?;
-        match (&body.authority, &body.certificate) {
-            (Some(_), None) => Ok(()),
-            (None, Some(pem)) => pem_to_der(pem).map(|_| ()),
-            _ => Err("exactly one of authority and certificate is needed".into()),
-        }
+        Body::read(body).map(|_| ())
     }
 
     fn begin<'a>(&'a self, context: &'a Context<'_>, part: &'a Part<'_>) -> BoxFuture<'a, Result<Turn>> {
@@ -107,11 +127,14 @@ impl Csp for TrustedCertificate {
                 None => Turn::moved(Input::Removed),
             });
         };
-        let body: Body = fields(&payload.body).map_err(|why| Error::internal(anyhow::anyhow!(why)))?;
-        let der = body.der(context).map_err(|why| Error::internal(anyhow::anyhow!(why)))?;
+        let wanted = Body::read(&payload.body).and_then(|(store, source)| Ok((store, source.der(context)?)));
+        let (store, der) = match wanted {
+            Ok(wanted) => wanted,
+            Err(why) => return Ok(Turn::refused(why)),
+        };
         // The node's name is the SHA-1 of exactly the bytes in it, in upper-case hex.
         let thumbprint = hex::encode_upper(hash(MessageDigest::sha1(), &der)?);
-        let node = format!("{ROOT}/{}/{thumbprint}", body.store.as_str());
+        let node = format!("{ROOT}/{}/{thumbprint}", store.as_str());
         let leaf = format!("{node}/EncodedCertificate");
         if matches!(part.record.state, State::Delivered | State::Verified) && old.as_deref() == Some(&node) {
             return Ok(Turn::send("verify", vec![Op::get(leaf)]));

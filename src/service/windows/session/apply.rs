@@ -303,7 +303,7 @@ impl<'a> Turn<'a> {
         let Some(csp) = csp::find(&kind) else { return Ok(()) };
         let payload = self.payload(key);
         let part = Part { profile: &profile, name: part_name(key), payload: payload.as_ref(), record: &record };
-        let turn = csp.answered(&self.context(), &part, phase, outcome)?;
+        let turn = csp::alone(csp.answered(&self.context(), &part, phase, outcome))?;
         self.turn(key, &kind, turn);
         Ok(())
     }

@@ -215,7 +215,7 @@ impl Turn<'_> {
         };
         let payload = if record.state == State::Removing { None } else { self.payload(key) };
         let part = Part { profile: &profile, name: part_name(key), payload: payload.as_ref(), record: &record };
-        let turn = csp.begin(&self.context(), &part).await?;
+        let turn = csp::alone(csp.begin(&self.context(), &part).await)?;
         self.turn(key, &kind, turn);
         Ok(())
     }

@@ -4,12 +4,13 @@ use openssl::hash::{MessageDigest, hash};
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::super::{Context, fields};
+use super::super::Context;
 use crate::catalogue::Scope;
 use crate::clock::{HOUR, MINUTE};
 use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, Rdn, San, Template, Variables};
 use crate::domain::dm_session::Op;
-use crate::service::{Error, Result};
+use crate::domain::profile::fields;
+use crate::service::Result;
 use crate::wire::syncml::Format;
 
 /// Fields of the payload.
@@ -111,16 +112,14 @@ impl Body {
     /// Reads the fields of a payload.
     ///
     /// # Errors
-    /// What is wrong.
+    /// What is wrong, for the person who wrote the profile.
     pub(super) fn read(body: &Map<String, Value>) -> std::result::Result<Self, String> {
-        fields(body)
+        let body: Self = fields(body)?;
+        body.check()?;
+        Ok(body)
     }
 
-    /// Judges the fields.
-    ///
-    /// # Errors
-    /// What is wrong, for the person who wrote the profile.
-    pub(super) fn check(&self) -> std::result::Result<(), String> {
+    fn check(&self) -> std::result::Result<(), String> {
         let algorithm = match self.key_length {
             2048 => KeyAlgorithm::Rsa2048,
             4096 => KeyAlgorithm::Rsa4096,
@@ -142,14 +141,14 @@ impl Body {
             return Err("template.sans: devices take email, dns, uri and upn, without semicolons".into());
         }
         if self.template.key_usages.is_empty() {
-            return Err("template.key-usages: at least one".into());
+            return Err("template.key_usages: at least one".into());
         }
         if self.template.extended_key_usages.is_empty() {
             return Err("template.extended_key_usages: at least one".into());
         }
         let hello = self.key_protection == KeyProtection::Hello;
         if hello && (self.template.scope != Scope::User || self.key_length != 2048) {
-            return Err("key-protection: hello is for certificates of users with 2048 bits".into());
+            return Err("key-protection: hello is for certificates of users (template.scope = \"user\") with 2048 bits".into());
         }
         if hello == self.container_name.is_empty() {
             return Err("container-name: needed with key-protection hello, and only then".into());
@@ -197,7 +196,10 @@ impl Body {
         let usage: u32 = self.template.key_usages.iter().map(usage).fold(0, |sum, bit| sum | bit);
         let anchor = match self.ca_thumbprint {
             Anchor::Issuing => &context.authority.certificate,
-            Anchor::Root => context.authority.chain.last().ok_or_else(|| Error::Unavailable("the authority has no root".into()))?,
+            Anchor::Root => match context.authority.chain.last() {
+                Some(root) => root,
+                None => return Ok(Err("ca-thumbprint: there is no root".into())),
+            },
         };
         let thumbprint = hex::encode_upper(hash(MessageDigest::sha1(), anchor)?);
         let server = format!("{}/scep/{}", context.app.config.web_url(), context.authority.name);
@@ -251,7 +253,7 @@ mod tests {
         let judge = |text: &str| {
             let table: toml::Table = toml::from_str(text).unwrap();
             let Value::Object(body) = serde_json::to_value(table).unwrap() else { panic!("no table") };
-            Body::read(&body).and_then(|body| body.check())
+            Body::read(&body).map(|_| ())
         };
         let user = "[template]\nscope = \"user\"\nsubject = \"CN=x\"";
         assert_eq!(judge(&format!("key-protection = \"hello\"\ncontainer-name = \"c\"\nca-thumbprint = \"root\"\n{user}")), Ok(()));
