@@ -6,11 +6,11 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::find;
 use super::wanted::{Wanted, device_of, user_of};
+use super::{find, output};
 use crate::app::App;
-use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, Purpose, RevocationReason};
-use crate::ids::{DeviceId, UserId};
+use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, RevocationReason};
+use crate::ids::{CertificateId, DeviceId, UserId};
 use crate::secret::Secret;
 use crate::service::pki::authority::{self, Authority, NewAuthority};
 use crate::service::pki::external::{self, Import};
@@ -80,7 +80,7 @@ pub enum Command {
         /// Name of an authority, or id or serial number of a certificate
         what: String,
     },
-    /// Shows issued certificates
+    /// Shows issued certificates, newest first
     Certificates {
         /// Of this device: id, name or serial number
         #[arg(long)]
@@ -91,13 +91,29 @@ pub enum Command {
         /// active, held or revoked
         #[arg(long, value_parser = read_status)]
         status: Option<CertificateStatus>,
+        /// Of this serial number
+        #[arg(long, value_parser = read_serial)]
+        #[serde(default)]
+        serial: Option<String>,
+        /// Whose subject begins so, such as CN=printer
+        #[arg(long)]
+        #[serde(default)]
+        subject: Option<String>,
+        /// Those that were issued after this one, oldest first: its id
+        #[arg(long, value_name = "ID", value_parser = read_id)]
+        #[serde(default)]
+        after: Option<CertificateId>,
+        /// Those that were issued before this one: its id
+        #[arg(long, value_name = "ID", value_parser = read_id)]
+        #[serde(default)]
+        before: Option<CertificateId>,
         /// How many at most
-        #[arg(long, default_value_t = 100)]
+        #[arg(long, default_value_t = 100, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
     },
     /// Issues a certificate for the key of a request file; nothing else is taken from the request
     Issue(Box<Issue>),
-    /// Revokes a certificate, all certificates of a device or user, or an authority
+    /// Revokes a certificate, all certificates of a device or user, or an authority; discards an authority that waits for its certificate
     #[command(group(clap::ArgGroup::new("whose").required(true)))]
     Revoke {
         /// Id or serial number of a certificate, or name of an authority
@@ -112,6 +128,10 @@ pub enum Command {
         /// unspecified, key-compromise, affiliation-changed, superseded, cessation-of-operation, certificate-hold, privilege-withdrawn
         #[arg(long, default_value = "unspecified", value_parser = read_reason)]
         reason: RevocationReason,
+        /// Yes, although all that an authority issued falls with it
+        #[arg(long)]
+        #[serde(default)]
+        yes: bool,
     },
     /// Releases a certificate from hold
     Release {
@@ -196,6 +216,14 @@ fn read_status(text: &str) -> std::result::Result<CertificateStatus, String> {
     CertificateStatus::parse(text).ok_or_else(|| "use active, held or revoked".into())
 }
 
+fn read_serial(text: &str) -> std::result::Result<String, String> {
+    revoke::read_serial(text).ok_or_else(|| "use a serial number in hexadecimal digits".into())
+}
+
+fn read_id(text: &str) -> std::result::Result<CertificateId, String> {
+    CertificateId::parse(text).ok_or_else(|| "use the id of a certificate, as muster ca certificates shows it".into())
+}
+
 /// A request as PEM text.
 pub(super) fn request_pem(der: &[u8]) -> Result<String> {
     String::from_utf8(openssl::x509::X509Req::from_der(der)?.to_pem()?).map_err(Error::internal)
@@ -236,7 +264,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Show { what } => match authority::by_name(app, &what).await {
             Ok(authority) => Ok(show_authority(&authority)),
             Err(Error::NotFound(_)) => {
-                let certificate = authority_or_certificate(app, &what).await?;
+                let certificate = find::authority_or_certificate(app, &what).await?;
                 let mut shown = show_certificates(app, vec![certificate.clone()]).await?.pop().unwrap_or_default();
                 if let Some(fields) = shown.as_object_mut() {
                     fields.insert("pem".into(), authority::pem(&certificate.der).into());
@@ -245,42 +273,34 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             }
             Err(other) => Err(other),
         },
-        Command::Certificates { device, user, status, limit } => {
+        Command::Certificates { device, user, status, serial, subject, after, before, limit } => {
             let search = Search {
                 device: device_of(app, device.as_deref()).await?.map(|device| device.id),
                 user: user_of(app, user.as_deref()).await?.map(|user| user.id),
                 status,
-                ..Search::default()
+                serial,
+                subject,
+                newest_first: after.is_none(),
+                after,
+                before,
+                authority: None,
             };
-            let found = revoke::search(app, search, limit).await?;
-            Ok(Value::Array(show_certificates(app, found).await?))
+            let (found, more) = revoke::search_more(app, search, limit).await?;
+            let mut shown = show_certificates(app, found).await?;
+            if let Some(last) = shown.last_mut().and_then(Value::as_object_mut).filter(|_| more) {
+                last.insert("more".into(), true.into());
+            }
+            Ok(Value::Array(shown))
         }
         Command::Issue(order) => issue_from(app, *order, actor).await,
-        Command::Revoke { what, device, user, reason } => {
+        Command::Revoke { what, device, user, reason, yes } => {
             if let Some(device) = device_of(app, device.as_deref()).await? {
                 return Ok(json!({ "revoked": revoke::revoke_of_device(app, &device.id, reason, actor, ORIGIN).await? }));
             }
             if let Some(user) = user_of(app, user.as_deref()).await? {
                 return Ok(json!({ "revoked": revoke::revoke_of_user(app, &user.id, reason, actor, ORIGIN).await? }));
             }
-            let what = what.unwrap_or_default();
-            let mut said = json!({ "revoked": 1 });
-            match authority::revoke(app, &what, reason, actor, ORIGIN).await {
-                Err(Error::NotFound("authority")) => {
-                    let certificate = authority_or_certificate(app, &what).await?;
-                    revoke::revoke(app, &certificate.id, reason, actor, ORIGIN).await?;
-                    if let (Purpose::MdmIdentity, Some(device)) = (certificate.grant.purpose, &certificate.grant.device_id) {
-                        said = json!({
-                            "revoked": 1,
-                            "device": device,
-                            "note": "it was the device's identity: the device is refused from now on; enrol it again, or give it up with \
-                                     `muster device retire DEVICE --give-up`",
-                        });
-                    }
-                }
-                other => other?,
-            }
-            Ok(said)
+            super::revocation::revoke_one(app, &what.unwrap_or_default(), reason, yes, actor, ORIGIN).await
         }
         Command::Release { what } => {
             revoke::release(app, &find::certificate(app, &what).await?.id, actor, ORIGIN).await?;
@@ -308,7 +328,15 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
 async fn set_paused(app: &App, name: &str, paused: bool, actor: &str) -> Result<Value> {
     let found = find::authority(app, name).await?;
     authority::set_paused(app, &found.name, paused, actor, ORIGIN).await?;
-    Ok(show_authority(&*find::authority(app, name).await?))
+    let mut shown = show_authority(&*find::authority(app, name).await?);
+    match (shown.as_object_mut(), authority::issuing(app).await) {
+        (Some(fields), Err(Error::Refused(_))) if paused => {
+            let warning = "no authority issues now: nobody enrols, and no certificate is made or renewed until one is activated";
+            fields.insert("warning".into(), warning.into());
+        }
+        _ => {}
+    }
+    Ok(shown)
 }
 
 async fn issue_from(app: &App, order: Issue, actor: &str) -> Result<Value> {
@@ -320,14 +348,6 @@ async fn issue_from(app: &App, order: Issue, actor: &str) -> Result<Value> {
     let grant = order.wanted.grant(app).await?;
     let issued = issue::issue(app, &authority.id, &grant, &spki, actor, ORIGIN).await?;
     Ok(authority::pem(&issued.der).into())
-}
-
-/// The certificate that is meant where the name of an authority was possible, too, and is none.
-async fn authority_or_certificate(app: &App, text: &str) -> Result<Certificate> {
-    find::certificate(app, text).await.map_err(|error| match error {
-        Error::Unknown(_) => find::missing("authority or certificate", text, "ca list and muster ca certificates"),
-        other => other,
-    })
 }
 
 fn show_authority(authority: &Authority) -> Value {
@@ -343,6 +363,20 @@ fn show_authority(authority: &Authority) -> Value {
         "ocsp": authority.ocsp_url(),
         "certificate": authority.certificate_url(),
     })
+}
+
+/// A page of certificates, and how to see those that are not shown.
+pub(super) fn render_certificates(answer: &Value, width: Option<usize>) -> String {
+    let mut answer = answer.clone();
+    let ends = |rows: &Vec<Value>| Some(rows.first()?.get("id")?.as_str()? < rows.last()?.get("id")?.as_str()?);
+    let way = if answer.as_array().and_then(ends).unwrap_or_default() { "after" } else { "before" };
+    let last = answer.as_array_mut().and_then(|rows| rows.last_mut()).and_then(Value::as_object_mut);
+    let more = last.and_then(|last| last.remove("more").and(last.get("id")).and_then(Value::as_str).map(str::to_owned));
+    let mut text = output::render(&answer, width);
+    if let Some(id) = more {
+        text.push_str(&format!("(there are more: --{way} {id}, or --limit)\n"));
+    }
+    text
 }
 
 /// Certificates with the names of whom they are for; of somebody who is gone, only the id is left.

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use crate::app::App;
+use crate::domain::Refusal;
 use crate::domain::certificate::Certificate;
 use crate::domain::device::Device;
 use crate::domain::group::Group;
@@ -11,7 +12,7 @@ use crate::domain::signal::Receiver;
 use crate::domain::user::User;
 use crate::ids::{CertificateId, DeviceId, GroupId, ProfileId, UserId};
 use crate::service::pki::authority::{self, Authority};
-use crate::service::pki::revoke;
+use crate::service::pki::{external, revoke};
 use crate::service::signals::receiver as receivers;
 use crate::service::{Error, Result};
 use crate::store::certificates::{Search, load_certificate};
@@ -115,8 +116,17 @@ pub(super) async fn device(app: &App, text: &str) -> Result<Device> {
 
 /// The authority of that name.
 pub(super) async fn authority(app: &App, name: &str) -> Result<Arc<Authority>> {
-    authority::by_name(app, name).await.map_err(|error| match error {
-        Error::NotFound(_) => missing("authority", name, "ca list"),
+    match authority::by_name(app, name).await {
+        Err(Error::NotFound(_)) if external::is_pending(app, name).await? => Err(Refusal::AuthorityRequested.into()),
+        Err(Error::NotFound(_)) => Err(missing("authority", name, "ca list")),
+        found => found,
+    }
+}
+
+/// The certificate that is meant where the name of an authority was possible, too, and is none.
+pub(super) async fn authority_or_certificate(app: &App, text: &str) -> Result<Certificate> {
+    certificate(app, text).await.map_err(|error| match error {
+        Error::Unknown(_) => missing("authority or certificate", text, "ca list and muster ca certificates"),
         other => other,
     })
 }
@@ -129,9 +139,9 @@ pub(super) async fn certificate(app: &App, text: &str) -> Result<Certificate> {
             other => return Ok(other?),
         }
     }
-    let serial: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    let search = Search { serial: Some(serial.to_ascii_lowercase()), ..Search::default() };
-    revoke::search(app, search, 1).await?.pop().ok_or_else(|| missing("certificate", text, "ca certificates"))
+    let missing = || missing("certificate", text, "ca certificates");
+    let serial = revoke::read_serial(text).ok_or_else(missing)?;
+    revoke::search(app, Search { serial: Some(serial), ..Search::default() }, 1).await?.pop().ok_or_else(missing)
 }
 
 /// The signal receiver of that name or id.

@@ -22,6 +22,7 @@ mod keys;
 mod output;
 mod pfx;
 mod profile;
+mod revocation;
 mod scep;
 mod serve;
 mod settings;
@@ -261,6 +262,7 @@ impl Order {
         use profile::{Command, Known};
         match self {
             Self::Audit(audit::Command::List(_)) => audit::render,
+            Self::Ca(ca::Command::Certificates { .. }) => ca::render_certificates,
             Self::Status => status::render,
             Self::Enroll(_) => |answer, _| enroll::render(answer),
             Self::Device(device::Command::List(_)) => explain::render_list,

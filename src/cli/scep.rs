@@ -139,14 +139,28 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Challenge(order) => challenge(app, *order, actor).await,
         Command::Pending { limit } => {
             let mut rows = Vec::new();
-            for waiting in scep::list_pending(app, limit).await? {
+            for waiting in scep::list_waiting(app, limit).await? {
+                let transaction = &waiting.transaction;
+                let grant = &transaction.grant;
+                let names: Vec<String> = grant.sans.iter().map(|san| format!("{}:{}", san.kind(), san.text())).collect();
+                // A profile's challenge nobody made by hand.
+                let challenge = transaction.challenge_id.as_ref().filter(|_| grant.profile_id.is_none());
                 rows.push(json!({
-                    "transaction": waiting.transaction_id,
-                    "authority": name_of(app, &waiting.authority_id).await?,
-                    "since": waiting.created_at.to_string(),
-                    "device": waiting.grant.device_id,
-                    "user": waiting.grant.user_id,
-                    "key_sha256": waiting.signer_hash,
+                    "transaction": transaction.transaction_id,
+                    "subject": show_name(&grant.subject),
+                    "names": names.join(", "),
+                    "profile": waiting.profile,
+                    "device": waiting.device,
+                    "user": waiting.user,
+                    "renews": transaction.renews.is_some(),
+                    "since": transaction.created_at.to_string(),
+                    "authority": name_of(app, &transaction.authority_id).await?,
+                    "challenged_by": waiting.challenged_by,
+                    "challenge": challenge,
+                    "renews_serial": waiting.renews,
+                    "device_id": grant.device_id,
+                    "user_id": grant.user_id,
+                    "key_sha256": transaction.signer_hash,
                 }));
             }
             Ok(Value::Array(rows))

@@ -68,6 +68,8 @@ words! {
         RenewalTooEarly = "RenewalTooEarly",
         /// As many certificates of the kind as allowed are good (`scep.live_certificates`).
         RenewalTooMany = "RenewalTooMany",
+        /// A certificate in the same place is on hold, or one that took the place of the renewing one is, was or is revoked.
+        CertificateHeld = "CertificateHeld",
         /// An administrator refused.
         RefusedByAdministrator = "RefusedByAdministrator",
         /// The transaction belongs to another request or signer.
@@ -100,6 +102,7 @@ impl Reason {
         match self {
             Self::RenewalTooEarly => Some(Refusal::ScepRenewalTooEarly),
             Self::RenewalTooMany => Some(Refusal::ScepRenewalTooMany),
+            Self::CertificateHeld => Some(Refusal::CertificateHeld),
             Self::BadDeviceIdInChallenge | Self::BadUserIdInChallenge | Self::ScepProfileNoLongerTargetedToTheClient => {
                 Some(Refusal::ScepHolderGone)
             }

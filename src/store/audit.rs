@@ -202,6 +202,15 @@ pub fn search(conn: &mut Conn, search: &Search, limit: i64) -> Result<Vec<Row>> 
     query.load(conn).map_err(Error::from)
 }
 
+/// Who did that to a target first, if anybody did.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_actor(conn: &mut Conn, target: &str, action: &str) -> Result<Option<String>> {
+    let rows = audit::table.filter(audit::target.eq(target)).filter(audit::action.eq(action)).order(audit::seq);
+    rows.select(audit::actor).first(conn).optional().map_err(Error::from)
+}
+
 /// The lowest position that a row has; `None` in an empty log.
 ///
 /// # Errors

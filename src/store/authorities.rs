@@ -5,6 +5,7 @@ use diesel::prelude::*;
 use super::schema::{authorities, authority_requests, certificates as issued, service_keys};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
+use crate::domain::Refusal;
 use crate::domain::authority::{KeyRecord, Kind, Pending, Record, Status};
 use crate::domain::certificate::{CertificateStatus, KeyAlgorithm, Purpose};
 use crate::ids::{AuthorityId, CertificateId};
@@ -123,10 +124,10 @@ impl TryFrom<KeyRow> for KeyRecord {
 /// Inserts an authority.
 ///
 /// # Errors
-/// [`Error::Conflict`] when the name is taken.
+/// [`Refusal::AuthorityNameTaken`]; [`Refusal::AuthorityRequested`] when one of that name waits for its certificate.
 pub fn insert_authority(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
     if find_pending(tx.conn(), &record.name)?.is_some() {
-        return Err(taken(&record.name));
+        return Err(Refusal::AuthorityRequested.into());
     }
     let row = Row {
         id: record.id.to_string(),
@@ -148,18 +149,14 @@ pub fn insert_authority(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
     Ok(())
 }
 
-fn taken(name: &str) -> Error {
-    Error::Conflict(format!("there is an authority called {name} already"))
-}
-
 /// Inserts an authority that waits for its certificate.
 ///
 /// # Errors
-/// [`Error::Conflict`] when the name is taken.
+/// [`Refusal::AuthorityNameTaken`]; [`Refusal::AuthorityRequested`] when one of that name waits already.
 pub fn insert_pending(tx: &mut Tx<'_>, pending: &Pending) -> Result<()> {
     let used: i64 = authorities::table.filter(authorities::name.eq(&pending.name)).count().get_result(tx.conn())?;
     if used > 0 {
-        return Err(taken(&pending.name));
+        return Err(Refusal::AuthorityNameTaken.into());
     }
     let row = PendingRow {
         id: pending.id.to_string(),
@@ -195,13 +192,12 @@ pub fn list_pending(conn: &mut Conn) -> Result<Vec<Pending>> {
     rows.into_iter().map(Pending::try_from).collect()
 }
 
-/// Forgets that an authority waits.
+/// Forgets that an authority waits; false when it did not.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn purge_pending(tx: &mut Tx<'_>, id: &AuthorityId) -> Result<()> {
-    diesel::delete(authority_requests::table.find(id.as_str())).execute(tx.conn())?;
-    Ok(())
+pub fn purge_pending(tx: &mut Tx<'_>, id: &AuthorityId) -> Result<bool> {
+    Ok(diesel::delete(authority_requests::table.find(id.as_str())).execute(tx.conn())? == 1)
 }
 
 /// All authorities, oldest first.

@@ -1,16 +1,17 @@
 //! Issued certificates.
 
+mod line;
+
 use diesel::prelude::*;
+
+pub use line::{has_held, is_barred, list_predecessors, list_successors, list_superseded, update_superseded, update_superseded_alike};
 
 use super::schema::certificates;
 use super::{Conn, Error, Result, Tx, authorities, ocsp_responses};
 use crate::clock::Time;
 use crate::domain::Refusal;
-use crate::domain::certificate::{Certificate, CertificateStatus, Grant, Purpose, RevocationReason};
+use crate::domain::certificate::{Certificate, CertificateStatus, Purpose, RevocationReason, San};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, ProfileId, UserId};
-
-/// Most identifiers in one statement.
-const IDS: usize = 500;
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = certificates)]
@@ -35,6 +36,7 @@ struct Row {
     grant_document: String,
     certificate: Vec<u8>,
     created_at: i64,
+    names_hash: String,
 }
 
 impl TryFrom<Row> for Certificate {
@@ -59,6 +61,26 @@ impl TryFrom<Row> for Certificate {
             created_at: Time(row.created_at),
         })
     }
+}
+
+/// All names of a certificate, in one value that can be looked for: SHA-256 in hexadecimal over the subject and the set of alternative names,
+/// whatever their order.
+fn names_hash(subject: &str, sans: &[San]) -> String {
+    let mut names: Vec<String> = sans
+        .iter()
+        .map(|san| match san {
+            San::Dns(name) => format!("dns:{}", name.to_ascii_lowercase()),
+            other => format!("{}:{}", other.kind(), other.text()),
+        })
+        .collect();
+    names.sort_unstable();
+    names.dedup();
+    let mut all = openssl::sha::Sha256::new();
+    for name in std::iter::once(subject).chain(names.iter().map(String::as_str)) {
+        all.update(&(name.len() as u64).to_be_bytes());
+        all.update(name.as_bytes());
+    }
+    hex::encode(all.finish())
 }
 
 fn status(word: &str) -> Result<CertificateStatus> {
@@ -97,6 +119,7 @@ pub fn insert_certificate(tx: &mut Tx<'_>, certificate: &Certificate, now: Time)
         grant_document: serde_json::to_string(grant)?,
         certificate: certificate.der.clone(),
         created_at: now.0,
+        names_hash: names_hash(&certificate.subject, &grant.sans),
     };
     diesel::insert_into(certificates::table).values(row).execute(tx.conn())?;
     Ok(())
@@ -207,11 +230,17 @@ pub struct Search {
     pub user: Option<UserId>,
     /// In this state.
     pub status: Option<CertificateStatus>,
+    /// With a subject (RFC 4514) that begins so.
+    pub subject: Option<String>,
     /// After this identifier.
     pub after: Option<CertificateId>,
+    /// Before this identifier.
+    pub before: Option<CertificateId>,
+    /// The newest first.
+    pub newest_first: bool,
 }
 
-/// A page of certificates, oldest first.
+/// A page of certificates, oldest first unless the search says otherwise.
 ///
 /// # Errors
 /// Only the database's own.
@@ -232,10 +261,19 @@ pub fn list_certificates(conn: &mut Conn, search: &Search, limit: i64) -> Result
     if let Some(status) = search.status {
         query = query.filter(certificates::status.eq(status.as_str()));
     }
+    if let Some(subject) = &search.subject {
+        // Subjects are compared byte by byte in both databases: a range, which their index has.
+        let end = format!("{subject}{}", char::MAX);
+        query = query.filter(certificates::subject.ge(subject.clone())).filter(certificates::subject.lt(end));
+    }
     if let Some(after) = &search.after {
         query = query.filter(certificates::id.gt(after.to_string()));
     }
-    let rows = query.order(certificates::id).limit(limit).select(Row::as_select()).load(conn)?;
+    if let Some(before) = &search.before {
+        query = query.filter(certificates::id.lt(before.to_string()));
+    }
+    query = if search.newest_first { query.order(certificates::id.desc()) } else { query.order(certificates::id.asc()) };
+    let rows = query.limit(limit).select(Row::as_select()).load(conn)?;
     rows.into_iter().map(Certificate::try_from).collect()
 }
 
@@ -301,34 +339,38 @@ pub fn list_newest(conn: &mut Conn, device: &DeviceId, now: Time, limit: i64) ->
     rows.into_iter().map(Certificate::try_from).collect()
 }
 
-/// The good certificates for the same device, profile and subject, the oldest first.
+/// The good certificates for the same device, profile and subject, the oldest first; where there is no device, those with the same names,
+/// subject and alternative names alike.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn list_alike(conn: &mut Conn, certificate: &Certificate, now: Time) -> Result<Vec<CertificateId>> {
-    list_kind(conn, certificate, Some(&certificate.subject), now)
+    list_kind(conn, certificate, true, now)
 }
 
-/// The good certificates for the same device and profile; where there is no device, of one subject only.
-fn list_kind(conn: &mut Conn, certificate: &Certificate, subject: Option<&str>, now: Time) -> Result<Vec<CertificateId>> {
+/// The good certificates for the same device and profile, of any subject or of the same only; where there is no device, those with the same
+/// names.
+fn list_kind(conn: &mut Conn, certificate: &Certificate, same_subject: bool, now: Time) -> Result<Vec<CertificateId>> {
+    let grant = &certificate.grant;
     let mut query = certificates::table
         .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
         .filter(certificates::not_after.gt(now.0))
         .into_boxed();
-    let mut subject = subject;
-    match &certificate.grant.device_id {
-        Some(device) => query = query.filter(certificates::device_id.eq(device.as_str())),
+    match &grant.device_id {
+        Some(device) => {
+            query = query.filter(certificates::device_id.eq(device.as_str()));
+            if same_subject {
+                query = query.filter(certificates::subject.eq(&certificate.subject));
+            }
+        }
         None => {
-            query = query.filter(certificates::device_id.is_null());
-            subject = Some(&certificate.subject);
+            let names = names_hash(&certificate.subject, &grant.sans);
+            query = query.filter(certificates::device_id.is_null()).filter(certificates::names_hash.eq(names));
         }
     }
-    match &certificate.grant.profile_id {
+    match &grant.profile_id {
         Some(profile) => query = query.filter(certificates::profile_id.eq(profile.as_str())),
         None => query = query.filter(certificates::profile_id.is_null()),
-    }
-    if let Some(subject) = subject {
-        query = query.filter(certificates::subject.eq(subject));
     }
     let ids: Vec<String> = query.order(certificates::id).select(certificates::id).load(conn)?;
     Ok(ids.into_iter().map(CertificateId::from_store).collect())
@@ -343,12 +385,26 @@ pub fn claim_renewal(tx: &mut Tx<'_>, id: &CertificateId, now: Time) -> Result<O
     let certificate = load_certificate(tx.conn(), id)?;
     let active = CertificateStatus::Active.as_str();
     let mut good = false;
-    for held in list_kind(tx.conn(), &certificate, None, now)? {
+    for held in list_kind(tx.conn(), &certificate, false, now)? {
         let row = certificates::table.find(held.as_str()).filter(certificates::status.eq(active));
         let taken = diesel::update(row).set(certificates::status.eq(active)).execute(tx.conn())? == 1;
         good |= taken && held == *id;
     }
     Ok(good.then_some(certificate))
+}
+
+/// How many certificates of an authority are relied upon at `now`, but for those of our own.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_good(conn: &mut Conn, authority: &AuthorityId, now: Time) -> Result<i64> {
+    let ours = Purpose::ALL.iter().filter(|purpose| purpose.is_ours()).map(|purpose| purpose.as_str());
+    let good = certificates::table
+        .filter(certificates::authority_id.eq(authority.as_str()))
+        .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
+        .filter(certificates::not_after.gt(now.0))
+        .filter(certificates::purpose.ne_all(ours));
+    Ok(good.count().get_result(conn)?)
 }
 
 /// Serial number (hex), moment and reason code of each certificate of an authority that is revoked or on hold and had not ended at
@@ -370,53 +426,6 @@ pub fn list_revoked(conn: &mut Conn, authority: &AuthorityId, ended_before: Time
     Ok(rows.into_iter().map(entry).collect())
 }
 
-/// The certificates that one took the place of, and those that these took the place of, that are still relied upon or on hold, in the order
-/// of their ids.
-///
-/// # Errors
-/// Only the database's own.
-pub fn list_predecessors(conn: &mut Conn, id: &CertificateId, now: Time) -> Result<Vec<CertificateId>> {
-    let (mut found, mut newest) = (std::collections::BTreeSet::new(), vec![id.to_string()]);
-    while !newest.is_empty() {
-        let older: Vec<String> = certificates::table
-            .filter(certificates::superseded_by.eq_any(&newest))
-            .filter(certificates::not_after.gt(now.0))
-            .select(certificates::id)
-            .load(conn)?;
-        newest = older.into_iter().filter(|id| found.insert(id.clone())).collect();
-    }
-    let good = [CertificateStatus::Active.as_str(), CertificateStatus::Held.as_str()];
-    let found: Vec<String> = found.into_iter().collect();
-    let mut ids = Vec::new();
-    for found in found.chunks(IDS) {
-        let rows = certificates::table.filter(certificates::id.eq_any(found)).filter(certificates::status.eq_any(good));
-        ids.extend(rows.order(certificates::id).select(certificates::id).load::<String>(conn)?);
-    }
-    Ok(ids.into_iter().map(CertificateId::from_store).collect())
-}
-
-/// Certificates that another one, which is not revoked, took the place of before `before`, and that are still relied upon. (Who revokes the
-/// other one revokes these: [`list_predecessors`].)
-///
-/// # Errors
-/// Only the database's own.
-pub fn list_superseded(conn: &mut Conn, before: Time, now: Time, limit: i64) -> Result<Vec<CertificateId>> {
-    let newer = diesel::alias!(certificates as newer);
-    let ids: Vec<String> = certificates::table
-        .inner_join(newer.on(newer.field(certificates::id).nullable().eq(certificates::superseded_by)))
-        // Said although the join implies it: the index is of these alone.
-        .filter(certificates::superseded_by.is_not_null())
-        .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
-        .filter(certificates::not_after.gt(now.0))
-        .filter(newer.field(certificates::created_at).lt(before.0))
-        .filter(newer.field(certificates::status).ne(CertificateStatus::Revoked.as_str()))
-        .order(certificates::id)
-        .limit(limit)
-        .select(certificates::id)
-        .load(conn)?;
-    Ok(ids.into_iter().map(CertificateId::from_store).collect())
-}
-
 /// Revokes a certificate or puts it on hold; the CRL becomes due and what OCSP had signed about it is dropped, all in the caller's
 /// transaction.
 ///
@@ -435,6 +444,8 @@ pub fn update_revoked(tx: &mut Tx<'_>, id: &CertificateId, reason: RevocationRea
             certificates::status.eq(status.as_str()),
             certificates::revoked_at.eq(Some(now.0)),
             certificates::revocation_reason.eq(Some(i64::from(reason.code()))),
+            // Known for ever, whoever releases it.
+            (status == CertificateStatus::Held).then(|| certificates::last_held_at.eq(Some(now.0))),
         ))
         .execute(tx.conn())?;
     // A key that still waited for its device is not handed out any more.
@@ -475,45 +486,4 @@ fn tell_ocsp(tx: &mut Tx<'_>, (authority, serial): &(AuthorityId, String), chang
         return Err(otherwise.into());
     }
     ocsp_responses::purge_answers(tx, authority, serial).map(drop)
-}
-
-/// Records that a new certificate takes the place of those that the same payload of the same profile gave the same device and user; says
-/// how many there were. Those that no profile gave stay as they are.
-///
-/// # Errors
-/// Only the database's own.
-pub fn update_superseded_alike(tx: &mut Tx<'_>, newer: &Certificate, now: Time) -> Result<usize> {
-    let grant = &newer.grant;
-    let (Some(device), Some(profile)) = (&grant.device_id, &grant.profile_id) else { return Ok(0) };
-    let rows: Vec<(String, String)> = certificates::table
-        .filter(certificates::device_id.eq(device.as_str()))
-        .filter(certificates::status.eq(CertificateStatus::Active.as_str()))
-        .filter(certificates::profile_id.eq(profile.as_str()))
-        .filter(certificates::purpose.eq(grant.purpose.as_str()))
-        .filter(certificates::not_after.gt(now.0))
-        .filter(certificates::id.ne(newer.id.as_str()))
-        .order(certificates::id)
-        .select((certificates::id, certificates::grant_document))
-        .load(tx.conn())?;
-    let mut superseded = 0;
-    for (id, document) in rows {
-        let other: Grant = serde_json::from_str(&document)?;
-        if (&other.payload, &other.user_id) == (&grant.payload, &grant.user_id) {
-            // One by one, in the order of their ids, as all take them.
-            update_superseded(tx, &CertificateId::from_store(id), &newer.id)?;
-            superseded += 1;
-        }
-    }
-    Ok(superseded)
-}
-
-/// Records that `newer` takes the place of `older`.
-///
-/// # Errors
-/// Only the database's own.
-pub fn update_superseded(tx: &mut Tx<'_>, older: &CertificateId, newer: &CertificateId) -> Result<()> {
-    diesel::update(certificates::table.find(older.as_str()))
-        .set(certificates::superseded_by.eq(Some(newer.as_str())))
-        .execute(tx.conn())?;
-    Ok(())
 }

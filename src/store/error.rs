@@ -6,7 +6,8 @@ use crate::domain::Refusal;
 use crate::secret::SealError;
 
 /// The rules that people meet when they choose a name, as each database calls them, and what to say.
-const NAMES: [(&str, &str, Refusal); 5] = [
+const NAMES: [(&str, &str, Refusal); 6] = [
+    (": authority_requests.name", "authority_requests_name_key", Refusal::AuthorityRequested),
     (": authorities.name", "authorities_name_key", Refusal::AuthorityNameTaken),
     (": groups.display_name", "groups_display_name_key", Refusal::GroupNameTaken),
     (": profiles.display_name", "profiles_display_name_key", Refusal::ProfileNameTaken),

@@ -421,6 +421,8 @@ diesel::table! {
         grant_document -> Text,
         certificate -> Binary,
         created_at -> BigInt,
+        names_hash -> Text,
+        last_held_at -> Nullable<BigInt>,
     }
 }
 

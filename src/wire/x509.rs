@@ -16,7 +16,8 @@ const SUBJECT_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.14");
 /// Type of the keyUsage extension.
 pub const KEY_USAGE: ObjectIdentifier = oid("2.5.29.15");
 const SUBJECT_ALT_NAME: ObjectIdentifier = oid("2.5.29.17");
-const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
+/// Type of the basicConstraints extension.
+pub const BASIC_CONSTRAINTS: ObjectIdentifier = oid("2.5.29.19");
 const CRL_DISTRIBUTION_POINTS: ObjectIdentifier = oid("2.5.29.31");
 const AUTHORITY_KEY_IDENTIFIER: ObjectIdentifier = oid("2.5.29.35");
 /// Type of the nameConstraints extension.

@@ -186,3 +186,27 @@ async fn the_head_of_the_audit_log_is_taken_last_whenever_a_row_is_appended() {
     let rows = server.app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
     assert!(rows.iter().any(|row| row.action == "test.append"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_renews_waits_for_somebody_who_puts_the_newer_one_on_hold_and_is_refused() {
+    let Some((url, store)) = database() else { return };
+    let tweak = Box::new(|config: &mut muster::config::Config| config.scep.renewal_percent = 100);
+    let server = start(Options { store: Some(store), tweak, ..Options::default() }).await;
+    let app = server.app.clone();
+    let device = Device::new(&app);
+    let challenge = mint(&app, grant("PC"), false).await;
+    let first = device.send(&app, &device.csr("PC", &challenge)).await.unwrap();
+    let mut device = device.holding(first, MessageType::RenewalReq);
+    let key = || PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
+    let second = device.ask_for_key(&app, scep::DEFAULT, &Wish::common_name("PC"), &key()).await.unwrap();
+    let sha256 = hex::encode(openssl::sha::sha256(&second));
+    let sql = format!(
+        "UPDATE certificates SET status = 'held', revoked_at = 1, revocation_reason = 6, last_held_at = 1 WHERE sha256 = '{sha256}'"
+    );
+    let other = Other::begin(&url, &sql);
+    let again = key();
+    let asking = tokio::spawn(async move { device.ask_for_key(&app, scep::DEFAULT, &Wish::common_name("PC"), &again).await.map(drop) });
+    meanwhile(other, |_| ()).await;
+    assert!(matches!(asking.await.unwrap(), Err(Answer::Failure(_))));
+    assert_eq!(crate::scep::reason(&server.app).await, "CertificateHeld");
+}

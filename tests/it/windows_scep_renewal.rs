@@ -113,6 +113,9 @@ async fn a_renewal_waits_when_the_profile_demands_approval() {
     let mut asking = Asking::new(&house).await;
     let asked = asking.waits(&id, &held).await;
     assert_eq!(live(&house).await, std::slice::from_ref(&old), "nothing is issued yet");
+    let shown = scep::list_waiting(app, 10).await.unwrap().remove(0);
+    assert_eq!((shown.renews.as_ref(), &shown.user.unwrap()[..]), (Some(&old.serial), crate::support::windows::UPN));
+    assert!(shown.profile.is_some() && shown.device.is_some() && shown.challenged_by.is_none());
     let new = scep::approve(app, "issuing", &waiting(app).await, "cli:test", "local").await.unwrap();
     let Ok(Outcome::Issued(renewed)) = asking.server.poll(&mut asking.http, &asked).await else { panic!("waits on") };
     assert_eq!(renewed.certificate, of(&house, &new).await.der);

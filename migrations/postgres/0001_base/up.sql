@@ -420,7 +420,7 @@ CREATE TABLE certificates (
     serial TEXT NOT NULL,
     sha1 TEXT NOT NULL,
     sha256 TEXT NOT NULL UNIQUE,
-    subject TEXT NOT NULL,
+    subject TEXT COLLATE "C" NOT NULL,
     purpose TEXT NOT NULL,
     status TEXT NOT NULL,
     not_before BIGINT NOT NULL,
@@ -435,6 +435,8 @@ CREATE TABLE certificates (
     grant_document TEXT NOT NULL,
     certificate BYTEA NOT NULL,
     created_at BIGINT NOT NULL,
+    names_hash TEXT NOT NULL,
+    last_held_at BIGINT,
     UNIQUE (authority_id, serial)
 );
 CREATE INDEX certificates_by_device ON certificates (device_id, status);
@@ -442,8 +444,11 @@ CREATE INDEX certificates_by_user ON certificates (user_id) WHERE user_id IS NOT
 CREATE INDEX certificates_by_serial ON certificates (serial);
 CREATE INDEX certificates_by_sha1 ON certificates (sha1);
 CREATE INDEX certificates_by_enrollment ON certificates (enrollment_id);
--- Certificates of no device are counted by their name when they renew themselves.
-CREATE INDEX certificates_by_name ON certificates (subject) WHERE device_id IS NULL;
+-- Certificates of no device are counted by their names when they renew themselves.
+CREATE INDEX certificates_by_names ON certificates (names_hash) WHERE device_id IS NULL;
+CREATE INDEX certificates_by_subject ON certificates (subject);
+-- What one took the place of goes with it.
+CREATE INDEX certificates_by_successor ON certificates (superseded_by) WHERE superseded_by IS NOT NULL;
 -- Few are replaced before they end.
 CREATE INDEX certificates_by_replacement ON certificates (status, not_after) WHERE superseded_by IS NOT NULL;
 CREATE INDEX certificates_by_revocation ON certificates (authority_id, revoked_at) WHERE revoked_at IS NOT NULL;

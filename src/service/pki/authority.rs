@@ -353,15 +353,25 @@ pub async fn set_paused(app: &App, name: &str, paused: bool, actor: &str, origin
     Ok(changed?)
 }
 
+/// How many good certificates of others fall with an authority.
+///
+/// # Errors
+/// When the store fails.
+pub async fn count_good(app: &App, authority: &Authority) -> Result<i64> {
+    let (id, now) = (authority.id.clone(), app.now());
+    Ok(app.store.read(move |c| certificates::count_good(c, &id, now)).await?)
+}
+
 /// Revokes an issuing authority: it issues nothing any more, and its parent's CRL names it. Where the parent is an outside authority, its
 /// CRL is not ours: ask there, too.
 ///
 /// # Errors
-/// [`Error::NotFound`] (also for a root, which nobody can revoke); [`Refusal::AuthorityNotHeld`]; [`Refusal::CertificateRevokedBefore`].
+/// [`Error::NotFound`]; [`Refusal::AuthorityIsAnchor`] for a root, which nobody can revoke; [`Refusal::AuthorityNotHeld`];
+/// [`Refusal::CertificateRevokedBefore`].
 pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str, origin: &str) -> Result<()> {
     let authority = by_name(app, name).await?;
     if authority.kind == Kind::Root {
-        return Err(Error::NotFound("authority above it"));
+        return Err(Refusal::AuthorityIsAnchor.into());
     }
     if reason == RevocationReason::CertificateHold {
         return Err(Refusal::AuthorityNotHeld.into());

@@ -28,7 +28,7 @@ use crate::service::{Error, Result};
 use crate::store::authorities;
 use crate::store::sealed::{AUTHORITY_KEY, REQUEST_KEY};
 use crate::wire::asn1::{self, Reader};
-use crate::wire::x509::{CRL_SIGN, KEY_CERT_SIGN, KEY_USAGE, Parts};
+use crate::wire::x509::{BASIC_CONSTRAINTS, CRL_SIGN, KEY_CERT_SIGN, KEY_USAGE, Parts};
 
 /// How many authorities may stand above one.
 const TIERS: usize = 8;
@@ -36,7 +36,7 @@ const TIERS: usize = 8;
 /// Makes a key for an authority and the request (PKCS#10, DER) for an outside authority to sign; the key never leaves.
 ///
 /// # Errors
-/// [`Refusal::AuthorityNameInvalid`], [`Refusal::AuthorityNameTaken`].
+/// [`Refusal::AuthorityNameInvalid`], [`Refusal::AuthorityNameTaken`]; [`Refusal::AuthorityRequested`] when it was made before and waits.
 pub async fn request(app: &App, name: &str, common_name: &str, key_algorithm: KeyAlgorithm, actor: &str, origin: &str) -> Result<Vec<u8>> {
     if !is_name(name) {
         return Err(Refusal::AuthorityNameInvalid.into());
@@ -92,6 +92,34 @@ pub async fn list_pending(app: &App) -> Result<Vec<Pending>> {
     Ok(app.store.read(authorities::list_pending).await?)
 }
 
+/// Whether an authority of that name waits for a certificate from outside.
+///
+/// # Errors
+/// When the store fails.
+pub async fn is_pending(app: &App, name: &str) -> Result<bool> {
+    let name = name.to_owned();
+    Ok(app.store.read(move |c| authorities::find_pending(c, &name)).await?.is_some())
+}
+
+/// Discards the request of an authority that waits, with its key.
+///
+/// # Errors
+/// [`Error::NotFound`] when no such authority waits.
+pub async fn discard(app: &App, name: &str, actor: &str, origin: &str) -> Result<()> {
+    let (name, actor, origin, now) = (name.to_owned(), actor.to_owned(), origin.to_owned(), app.now());
+    let discarded = app.store.write(move |tx| {
+        let Some(pending) = authorities::find_pending(tx.conn(), &name)? else { return Ok(false) };
+        if !authorities::purge_pending(tx, &pending.id)? {
+            return Ok(false);
+        }
+        let target = format!("authority:{}", pending.id);
+        let audit = Entry::new(actor.as_str(), "authority.discard", target, origin.as_str()).after(&json!({ "name": name }));
+        crate::store::audit::append(tx, &audit, now)?;
+        Ok(true)
+    });
+    if discarded.await? { Ok(()) } else { Err(Error::NotFound("authority")) }
+}
+
 /// An authority's certificate from outside.
 #[derive(Clone, Debug)]
 pub struct Import {
@@ -106,10 +134,14 @@ pub struct Import {
 /// Puts an authority to work with the certificate that an outside authority made of its [`request`]. What is refused leaves it waiting.
 ///
 /// # Errors
-/// [`Error::NotFound`] when no such authority waits; [`Refusal::AuthorityCertificateRefused`] says what is wrong.
+/// [`Error::NotFound`] when no such authority waits; [`Refusal::AuthorityImported`] when it has its certificate already;
+/// [`Refusal::AuthorityCertificateRefused`] says what is wrong.
 pub async fn import_certificate(app: &App, import: Import, actor: &str, origin: &str) -> Result<Arc<Authority>> {
     let name = import.name.clone();
-    let pending = app.store.read(move |c| authorities::find_pending(c, &name)).await?.ok_or(Error::NotFound("authority"))?;
+    let Some(pending) = app.store.read(move |c| authorities::find_pending(c, &name)).await? else {
+        authority::by_name(app, &import.name).await?;
+        return Err(Refusal::AuthorityImported.into());
+    };
     let (sealer, sealed, algorithm) = (app.sealer(), pending.sealed_key.clone(), pending.key_algorithm);
     let key = SigningKey::open(&sealer, REQUEST_KEY, &sealed, algorithm)?;
     put_to_work(app, import, key, pending.id, 0, actor, origin).await
@@ -256,6 +288,12 @@ fn judge_tier(tier: &X509, below: usize, now: Time) -> Result<()> {
         let names = tier.subject_name().entries().filter_map(|entry| entry.data().to_string().ok());
         names.collect::<Vec<_>>().join(", ")
     };
+    for (name, extension) in [("basicConstraints", &BASIC_CONSTRAINTS), ("keyUsage", &KEY_USAGE)] {
+        if parts.extension(extension)?.is_none() {
+            let wanted = "an authority's certificate says CA:TRUE in basicConstraints, and keyCertSign and cRLSign in keyUsage";
+            return Err(refused(format!("{} has no extension {name}: {wanted}", who())));
+        }
+    }
     if !parts.is_authority() {
         return Err(refused(format!("{} is not the certificate of an authority (basicConstraints)", who())));
     }

@@ -5,7 +5,7 @@
 
 mod items;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::json;
 
@@ -18,7 +18,7 @@ use crate::domain::certificate::{Certificate, Purpose, RevocationReason};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, UserId};
 use crate::service::{Error, Result};
 use crate::store::certificates::{self, Live, Search};
-use crate::store::{Tx, audit, authorities, enrollments};
+use crate::store::{Conn, Tx, audit, authorities, enrollments};
 
 /// How many certificates a page has, or a job looks at, at most.
 const MANY: i64 = 1_000;
@@ -42,7 +42,7 @@ pub async fn revoke(app: &App, id: &CertificateId, reason: RevocationReason, act
         return authority::revoke(app, &authority.name, reason, actor, origin).await;
     }
     let (id, actor, origin, now) = (id.clone(), actor.to_owned(), origin.to_owned(), app.now());
-    let revoked = app.store.write(move |tx| revoke_with_older(tx, &id, reason, &actor, &origin, now)).await?;
+    let revoked = app.store.write(move |tx| revoke_with_line(tx, &id, reason, &actor, &origin, now)).await?;
     if purpose.is_ours() {
         app.keys.invalidate();
         service_key::renew(app).await?;
@@ -53,9 +53,28 @@ pub async fn revoke(app: &App, id: &CertificateId, reason: RevocationReason, act
     Ok(())
 }
 
-/// Revokes a certificate and those that it took the place of, which were to be revoked anyway: should it have been stolen with its key, or
-/// its holder not deserve it, they are no better. One that is put on hold leaves them as they are. The device's profiles hear of it.
-fn revoke_with_older(
+/// What else of its line goes when a certificate is revoked, and why. Those that it took the place of, which were to be revoked anyway:
+/// should it have been stolen with its key, or its holder not deserve it, they are no better. Of those that took its place only when the key
+/// is compromised: whoever has the key may have renewed with it. One that is put on hold leaves all as they are.
+fn list_falling(
+    conn: &mut Conn,
+    id: &CertificateId,
+    reason: RevocationReason,
+    now: Time,
+) -> crate::store::Result<BTreeMap<CertificateId, RevocationReason>> {
+    let mut falling = BTreeMap::new();
+    if reason != RevocationReason::CertificateHold {
+        let older = certificates::list_predecessors(conn, id, now)?;
+        falling.extend(older.into_iter().map(|older| (older, RevocationReason::Superseded)));
+    }
+    if reason == RevocationReason::KeyCompromise {
+        falling.extend(certificates::list_successors(conn, id, now)?.into_iter().map(|newer| (newer, reason)));
+    }
+    Ok(falling)
+}
+
+/// Revokes a certificate and what falls with it ([`list_falling`]). The device's profiles hear of it.
+fn revoke_with_line(
     tx: &mut Tx<'_>,
     id: &CertificateId,
     reason: RevocationReason,
@@ -67,19 +86,22 @@ fn revoke_with_older(
     if let Some(device) = &device {
         enrollments::hold_current(tx, device)?;
     }
-    let older = match reason {
-        RevocationReason::CertificateHold => Vec::new(),
-        _ => certificates::list_predecessors(tx.conn(), id, now)?,
-    };
-    let mut all: Vec<_> = older.into_iter().map(|older| (older, RevocationReason::Superseded)).chain([(id.clone(), reason)]).collect();
-    all.sort_unstable_by(|a, b| a.0.cmp(&b.0));
-    let mut revoked = Vec::with_capacity(all.len());
-    for (one, reason) in all {
-        match certificates::update_revoked(tx, &one, reason, now) {
-            Ok(()) => revoked.push((certificates::load_certificate(tx.conn(), &one)?, reason)),
-            // Somebody else revoked an older one since it was looked for.
-            Err(crate::store::Error::Refused(Refusal::CertificateRevokedBefore)) if one != *id => {}
-            Err(error) => return Err(error),
+    let (mut revoked, mut tried, mut next) = (Vec::new(), BTreeSet::new(), BTreeMap::from([(id.clone(), reason)]));
+    // Somebody may have renewed one of them until they were taken: looked at again until there is none left.
+    loop {
+        next.extend(list_falling(tx.conn(), id, reason, now)?);
+        next.retain(|one, _| !tried.contains(one));
+        if next.is_empty() {
+            break;
+        }
+        for (one, reason) in std::mem::take(&mut next) {
+            match certificates::update_revoked(tx, &one, reason, now) {
+                Ok(()) => revoked.push((certificates::load_certificate(tx.conn(), &one)?, reason)),
+                // Somebody else revoked it since it was looked for.
+                Err(crate::store::Error::Refused(Refusal::CertificateRevokedBefore)) if one != *id => {}
+                Err(error) => return Err(error),
+            }
+            tried.insert(one);
         }
     }
     if let Some(device) = device.filter(|_| reason != RevocationReason::CertificateHold) {
@@ -90,6 +112,17 @@ fn revoke_with_older(
         audit::append(tx, &entry(certificate, *reason, actor, origin), now)?;
     }
     Ok(revoked.into_iter().map(|(certificate, _)| (certificate.authority_id, certificate.serial)).collect())
+}
+
+/// A serial number as it is recorded, of what programs print: hexadecimal in any case, with or without colons or blanks, `0x` or `serial=`
+/// before it.
+#[must_use]
+pub fn read_serial(text: &str) -> Option<String> {
+    let text: String = text.chars().filter(|c| *c != ':' && !c.is_whitespace()).map(|c| c.to_ascii_lowercase()).collect();
+    let digits = text.strip_prefix("serial=").unwrap_or(&text);
+    let digits = digits.strip_prefix("0x").unwrap_or(digits);
+    let hexadecimal = !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hexadecimal.then(|| digits.to_owned())
 }
 
 /// Revokes the certificate of a serial number (hex) of an authority.
@@ -104,9 +137,22 @@ pub async fn revoke_by_serial(
     actor: &str,
     origin: &str,
 ) -> Result<()> {
-    let (authority, serial) = (authority.clone(), serial.trim().to_ascii_lowercase().replace(':', ""));
+    let (authority, serial) = (authority.clone(), read_serial(serial).ok_or(Error::NotFound("certificate"))?);
     let found = app.store.read(move |c| certificates::find_certificate_by_serial(c, &authority, &serial)).await?;
     revoke(app, &found.ok_or(Error::NotFound("certificate"))?.id, reason, actor, origin).await
+}
+
+/// The certificates that took the place of one, directly or later, and are good or on hold.
+///
+/// # Errors
+/// When the store fails.
+pub async fn list_successors(app: &App, id: &CertificateId) -> Result<Vec<Certificate>> {
+    let (id, now) = (id.clone(), app.now());
+    let read = app.store.read(move |c| {
+        let newer = certificates::list_successors(c, &id, now)?;
+        newer.iter().map(|newer| certificates::load_certificate(c, newer)).collect::<crate::store::Result<Vec<_>>>()
+    });
+    Ok(read.await?)
 }
 
 /// Revokes all certificates of a device but its identity, without which it could not be told of it; says how many. Who wants a device to be
@@ -296,5 +342,18 @@ pub async fn revoke_superseded(app: &App) -> Result<usize> {
 /// # Errors
 /// When the store fails.
 pub async fn search(app: &App, search: Search, limit: i64) -> Result<Vec<Certificate>> {
-    Ok(app.store.read(move |c| certificates::list_certificates(c, &search, limit.clamp(1, MANY))).await?)
+    Ok(search_more(app, search, limit).await?.0)
+}
+
+/// A page of certificates, and whether there are more.
+///
+/// # Errors
+/// When the store fails.
+pub async fn search_more(app: &App, search: Search, limit: i64) -> Result<(Vec<Certificate>, bool)> {
+    let limit = usize::try_from(limit.clamp(1, MANY)).unwrap_or(1);
+    let one_more = i64::try_from(limit + 1).unwrap_or(i64::MAX);
+    let mut found = app.store.read(move |c| certificates::list_certificates(c, &search, one_more)).await?;
+    let more = found.len() > limit;
+    found.truncate(limit);
+    Ok((found, more))
 }

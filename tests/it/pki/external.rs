@@ -88,7 +88,7 @@ async fn an_outside_root_signs_our_request_and_everything_verifies() {
         outside.tier("policy", "corp", CA);
         outside.request(&request(&house, algorithm).await);
         let twice = external::request(app, "outer", "Outer CA", algorithm, ACTOR, "local").await;
-        assert!(matches!(twice, Err(Error::Conflict(_))), "{twice:?}");
+        assert_eq!(code(&twice.unwrap_err()), "CRT0052");
         // The outside authority calls us something else than we asked for.
         outside.sign("ours.csr", "signed", "policy", BELOW, "-days 900 -subj /DC=com/DC=contoso/OU=b/OU=a/CN=Rewritten");
         house.server.clock.advance(MINUTE);
@@ -183,8 +183,10 @@ async fn a_certificate_from_outside_that_does_not_fit_is_refused_and_the_authori
     assert!(why(late).contains("validity"));
     outside.sign("ours.csr", "renewed", "policy", BELOW, "-days 400");
     external::import_certificate(app, outside.import("outer", "renewed", &["policy", "corp"]), ACTOR, "local").await.unwrap();
-    let gone = external::import_certificate(app, outside.import("outer", "renewed", &["policy", "corp"]), ACTOR, "local").await;
-    assert!(matches!(gone, Err(Error::NotFound(_))));
+    let again = external::import_certificate(app, outside.import("outer", "renewed", &["policy", "corp"]), ACTOR, "local").await;
+    assert_eq!(code(&again.unwrap_err()), "CRT0050");
+    let unknown = external::import_certificate(app, outside.import("nobody", "renewed", &["policy", "corp"]), ACTOR, "local").await;
+    assert!(matches!(unknown, Err(Error::NotFound(_))));
 }
 
 /// Row 27 of the reference.
@@ -228,7 +230,10 @@ async fn an_authority_that_comes_with_its_key_goes_on_with_its_numbers() {
     let (app, outside) = (&house.server.app, Outside::new(&house.server));
     outside.root("corp", "rsa:2048", CA);
     outside.tier("sub", "corp", BELOW);
+    outside.root("bare", "rsa:2048", "basicConstraints=critical,CA:TRUE\nsubjectKeyIdentifier=hash\n");
     house.server.clock.advance(MINUTE);
+    let bare = external::import_with_key(app, outside.import("bare", "bare", &[]), &outside.key("bare"), 0, ACTOR, "local").await;
+    assert!(why(bare).contains("has no extension keyUsage"));
     let bring = |name: &str, key: Secret, number| {
         let import = outside.import(name, "sub", &["corp"]);
         async move { external::import_with_key(app, import, &key, number, ACTOR, "local").await }

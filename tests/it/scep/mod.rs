@@ -1,10 +1,12 @@
 //! SCEP: the numbered cases of the PKI notes (rows 1 to 24), by our own messages and by clients from outside.
 
 mod clients;
+mod held;
 mod http;
 mod keys;
 mod messages;
 mod oracles;
+mod pending;
 mod races;
 mod signers;
 

@@ -49,6 +49,20 @@ async fn a_device_has_a_few_unused_renewals_and_no_more() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_a_renewed_identity_is_on_hold_the_older_one_renews_nothing() {
+    let house = House::new().await;
+    let identity = house.join(&Machine::windows_11(1)).await.unwrap();
+    house.server.clock.advance(310 * DAY);
+    let mut client = identity.client(&house.roots()).unwrap();
+    let newer = enroll::renew(&mut client, &identity, &key(), false).await.unwrap();
+    let id = find(&house, &newer).await.certificate.id;
+    let reason = muster::domain::certificate::RevocationReason::CertificateHold;
+    muster::service::pki::revoke::revoke(&house.server.app, &id, reason, "cli:test", "local").await.unwrap();
+    assert!(enroll::renew(&mut client, &identity, &key(), false).await.is_err());
+    assert!(house.refused("CRT0049").await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn whose_account_is_disabled_renews_nothing() {
     let house = House::new().await;
     let identity = house.join(&Machine::windows_11(1)).await.unwrap();

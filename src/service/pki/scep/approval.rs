@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::decide::record;
+use super::decide::{is_barred, record};
 use super::holder;
 use crate::app::App;
 use crate::domain::Refusal;
@@ -11,8 +11,64 @@ use crate::domain::scep::{State, Transaction};
 use crate::ids::CertificateId;
 use crate::service::pki::issue;
 use crate::service::{Error, Result};
-use crate::store::{audit, certificates, scep};
+use crate::store::{self, audit, certificates, devices, profiles, scep, users};
 use crate::wire::pkcs10::Request;
+
+/// A request that waits, and what there is to know for the decision.
+#[derive(Clone, Debug)]
+pub struct Waiting {
+    /// The request.
+    pub transaction: Transaction,
+    /// The name of the profile that it is for.
+    pub profile: Option<String>,
+    /// What the device is called.
+    pub device: Option<String>,
+    /// What the user is called.
+    pub user: Option<String>,
+    /// The serial number of the certificate that would be renewed.
+    pub renews: Option<String>,
+    /// Who made the challenge, where no profile did.
+    pub challenged_by: Option<String>,
+}
+
+/// The undecided requests of all authorities, oldest first, with the names of whom they are for.
+///
+/// # Errors
+/// Only our own.
+pub async fn list_waiting(app: &App, limit: i64) -> Result<Vec<Waiting>> {
+    let read = app.store.read(move |c| {
+        let mut all = Vec::new();
+        for transaction in scep::list_pending(c, limit)? {
+            let grant = &transaction.grant;
+            let profile = grant.profile_id.as_ref().map_or(Ok(None), |id| profiles::find_name(c, id))?;
+            let device = grant.device_id.as_ref().map(|id| devices::load_device(c, id));
+            let user = grant.user_id.as_ref().map(|id| users::load_user(c, id));
+            let renews = transaction.renews.as_ref().map(|id| certificates::load_certificate(c, id));
+            let challenged_by = match (&transaction.challenge_id, &grant.profile_id) {
+                (Some(id), None) => audit::find_actor(c, &format!("scep-challenge:{id}"), "scep.challenge")?,
+                _ => None,
+            };
+            all.push(Waiting {
+                profile,
+                device: known(device)?.map(|device| device.display_name),
+                user: known(user)?.map(|user| user.upn),
+                renews: known(renews)?.map(|older| older.serial),
+                challenged_by,
+                transaction,
+            });
+        }
+        Ok(all)
+    });
+    Ok(read.await?)
+}
+
+/// Who is gone has no name.
+fn known<T>(found: Option<store::Result<T>>) -> store::Result<Option<T>> {
+    match found {
+        Some(Err(store::Error::NotFound)) => Ok(None),
+        found => found.transpose(),
+    }
+}
 
 /// The undecided requests of all authorities, oldest first.
 ///
@@ -27,7 +83,7 @@ pub async fn list_pending(app: &App, limit: i64) -> Result<Vec<Transaction>> {
 /// # Errors
 /// [`Error::NotFound`]; [`Refusal::ScepTransactionDecided`]; [`Refusal::ScepHolderGone`] when the device has left since, its user is
 /// disabled, or it should not have the profile any more; [`Refusal::CertificateRevoked`] when the certificate that renews itself was
-/// revoked or has ended; [`Refusal::ScepRenewalTooMany`]; what the issuing core refuses.
+/// revoked or has ended; [`Refusal::CertificateHeld`] when one in its place is on hold; [`Refusal::ScepRenewalTooMany`]; what the issuing core refuses.
 pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &str, origin: &str) -> Result<CertificateId> {
     let transaction = load(app, authority, transaction_id).await?;
     let request = Request::parse(&transaction.request)?;
@@ -49,9 +105,14 @@ pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &s
             }
             if let Some(older) = &transaction.renews {
                 let older = certificates::claim_renewal(tx, older, now)?.ok_or(Refusal::CertificateRevoked)?;
+                if is_barred(tx.conn(), &transaction.grant, Some(&older.id), now)? {
+                    return Err(Refusal::CertificateHeld.into());
+                }
                 if certificates::list_alike(tx.conn(), &older, now)?.len() >= live {
                     return Err(Refusal::ScepRenewalTooMany.into());
                 }
+            } else if is_barred(tx.conn(), &transaction.grant, None, now)? {
+                return Err(Refusal::CertificateHeld.into());
             }
             // The certificate's row comes first: the transaction names it.
             record(tx, &certificate, transaction.renews.as_ref(), now)?;

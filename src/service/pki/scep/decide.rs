@@ -43,6 +43,9 @@ impl Issue {
         if holder::judge(tx.conn(), &self.grant)?.is_err() {
             return Ok(false);
         }
+        if self.renews.is_none() && is_barred(tx.conn(), &self.grant, None, now)? {
+            return Ok(false);
+        }
         if let Some(challenge) = &self.challenge_id
             && !scep::claim_challenge(tx, challenge, now)?
         {
@@ -51,6 +54,9 @@ impl Issue {
         if let Some(older) = &self.renews {
             // Others who renew or revoke it wait from here on.
             let Some(older) = certificates::claim_renewal(tx, older, now)? else { return Ok(false) };
+            if is_barred(tx.conn(), &self.grant, Some(&older.id), now)? {
+                return Ok(false);
+            }
             if count_alike(tx.conn(), &older, now)? >= i64::from(live) {
                 return Ok(false);
             }
@@ -61,6 +67,21 @@ impl Issue {
         }
         Ok(true)
     }
+}
+
+/// Whether nothing may take the place of a certificate on hold: neither of one in the place that the grant is for, nor, by a renewal, of one
+/// that took the place of the renewing one ([`certificates::is_barred`]). Whoever renews what no profile gave goes on in his own line only:
+/// others may have the same names.
+pub(super) fn is_barred(c: &mut Conn, grant: &Grant, renews: Option<&CertificateId>, now: Time) -> store::Result<bool> {
+    if let Some(older) = renews {
+        if certificates::is_barred(c, older)? {
+            return Ok(true);
+        }
+        if grant.profile_id.is_none() {
+            return Ok(false);
+        }
+    }
+    certificates::has_held(c, grant, now)
 }
 
 /// Records an issued certificate, and that it takes the place of the one that renewed itself and of those of its kind.
@@ -91,7 +112,7 @@ struct Known {
     /// The certificate that the transaction was answered with.
     answered: Option<Certificate>,
     challenge: Option<Challenge>,
-    /// Whether those whom the challenge is for may still have a certificate.
+    /// Whether those whom the challenge is for may still have a certificate, and have none there that is on hold.
     holder: Result<(), Reason>,
     /// The signer's certificate, if it is one of ours and good.
     signer: Option<Signer>,
@@ -104,12 +125,17 @@ struct Signer {
     grant: Result<(Grant, bool), Reason>,
     /// How many of its kind are good, or wait for an administrator.
     alike: i64,
+    /// Whether a certificate on hold keeps it from renewing itself.
+    barred: bool,
 }
 
 impl Signer {
     /// Whether it may renew itself now, and into what.
     fn renews(&self, rules: &Scep, now: Time) -> Result<(Grant, bool), Reason> {
         let grant = self.grant.clone()?;
+        if self.barred {
+            return Err(Reason::CertificateHeld);
+        }
         if now < self.certificate.renews_from(rules.renewal_percent) {
             return Err(Reason::RenewalTooEarly);
         }
@@ -214,7 +240,10 @@ fn read_known(
         None => None,
     };
     let holder = match &challenge {
-        Some(challenge) => holder::judge(c, &challenge.grant)?,
+        Some(challenge) => match holder::judge(c, &challenge.grant)? {
+            Ok(()) if is_barred(c, &challenge.grant, None, now)? => Err(Reason::CertificateHeld),
+            judged => judged,
+        },
         None => Ok(()),
     };
     let signer = match signer {
@@ -241,7 +270,8 @@ fn find_signer(c: &mut Conn, sealer: &Sealer, authority: &AuthorityId, sha256: &
         Err(reason) => Err(reason),
     };
     let alike = count_alike(c, &certificate, now)?;
-    Ok(Some(Signer { certificate, grant, alike }))
+    let barred = is_barred(c, &certificate.grant, Some(&certificate.id), now)?;
+    Ok(Some(Signer { certificate, grant, alike, barred }))
 }
 
 /// How many certificates of the kind are good, with those that would come of waiting renewals.

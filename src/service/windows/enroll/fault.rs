@@ -52,7 +52,9 @@ fn of_refusal(refusal: Refusal) -> (Code, Option<ErrorType>) {
         Refusal::PolicyNotOffered | Refusal::ProtocolTooOld => (Code::Authorization, Some(ErrorType::NotSupported)),
         Refusal::EnrollmentMaintenance => (Code::EnrollmentServer, Some(ErrorType::InMaintenance)),
         Refusal::EnrollmentDataInvalid => (Code::Authorization, Some(ErrorType::InvalidEnrollmentData)),
-        Refusal::RenewalTooEarly | Refusal::RenewalTooMany => (Code::Authorization, Some(ErrorType::NotEligibleToRenew)),
+        Refusal::CertificateHeld | Refusal::RenewalTooEarly | Refusal::RenewalTooMany => {
+            (Code::Authorization, Some(ErrorType::NotEligibleToRenew))
+        }
         Refusal::AccountDisabled | Refusal::UserUnknown => (Code::Authorization, None),
         // What is left says no to the certificate: key, request, authority.
         _ => (Code::CertificateRequest, None),

@@ -108,6 +108,9 @@ pub(super) async fn renew(app: &App, request: &RequestToken, caller: &Caller) ->
     app.store
         .write(move |tx| {
             check_again(tx, &old, &enrollment, now)?;
+            if certificates::has_held(tx.conn(), &certificate.grant, now)? {
+                return Err(Refusal::CertificateHeld.into());
+            }
             if certificates::list_alike(tx.conn(), &certificate, now)?.len() >= most {
                 return Err(Refusal::RenewalTooMany.into());
             }

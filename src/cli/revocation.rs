@@ -1,0 +1,64 @@
+//! `muster ca revoke` of one certificate or authority: what goes with it is said.
+
+use serde_json::{Value, json};
+
+use super::find;
+use crate::app::App;
+use crate::domain::Refusal;
+use crate::domain::authority::Kind;
+use crate::domain::certificate::{Certificate, Purpose, RevocationReason};
+use crate::service::pki::authority::{self, Authority};
+use crate::service::pki::{external, revoke};
+use crate::service::{Error, Result};
+
+/// Revokes the authority or certificate that is called so, or discards the authority that waits under this name.
+pub(super) async fn revoke_one(app: &App, what: &str, reason: RevocationReason, yes: bool, actor: &str, origin: &str) -> Result<Value> {
+    match authority::by_name(app, what).await {
+        Ok(found) => return revoke_authority(app, &found, reason, yes, actor, origin).await,
+        Err(Error::NotFound(_)) => {}
+        Err(other) => return Err(other),
+    }
+    if external::is_pending(app, what).await? {
+        external::discard(app, what, actor, origin).await?;
+        return Ok(json!({ "discarded": what }));
+    }
+    let certificate = find::authority_or_certificate(app, what).await?;
+    if certificate.grant.purpose == Purpose::Authority
+        && let Some(found) = authority::list(app).await?.iter().find(|found| found.certificate == certificate.der)
+    {
+        return revoke_authority(app, found, reason, yes, actor, origin).await;
+    }
+    revoke_certificate(app, &certificate, reason, actor, origin).await
+}
+
+async fn revoke_authority(app: &App, found: &Authority, reason: RevocationReason, yes: bool, actor: &str, origin: &str) -> Result<Value> {
+    let good = authority::count_good(app, found).await?;
+    let for_good = found.kind != Kind::Root && reason != RevocationReason::CertificateHold;
+    if for_good && !yes {
+        let what = format!("good certificates of {} that fall with it: {good}", found.name);
+        return Err(Error::Invalid(Refusal::AuthorityRevocationUnconfirmed, what));
+    }
+    authority::revoke(app, &found.name, reason, actor, origin).await?;
+    Ok(json!({ "revoked": 1, "authority": found.name, "fallen": good }))
+}
+
+async fn revoke_certificate(app: &App, certificate: &Certificate, reason: RevocationReason, actor: &str, origin: &str) -> Result<Value> {
+    revoke::revoke(app, &certificate.id, reason, actor, origin).await?;
+    if let (Purpose::MdmIdentity, Some(device)) = (certificate.grant.purpose, &certificate.grant.device_id) {
+        return Ok(json!({
+            "revoked": 1,
+            "device": device,
+            "note": "it was the device's identity: the device is refused from now on; enrol it again, or give it up with \
+                     `muster device retire DEVICE --give-up`",
+        }));
+    }
+    let left = revoke::list_successors(app, &certificate.id).await?;
+    if left.is_empty() {
+        return Ok(json!({ "revoked": 1 }));
+    }
+    Ok(json!({
+        "revoked": 1,
+        "still_good": left.iter().map(|newer| newer.serial.as_str()).collect::<Vec<_>>(),
+        "note": "what took its place is still good; revoke that, too, should its holder not have it",
+    }))
+}
