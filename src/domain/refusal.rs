@@ -134,12 +134,12 @@ refusals! {
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
     OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";
     PersonalDeviceRefused = "ENR0031", "only devices that the organisation lists may enrol; an administrator can add the serial number (enrollment.serial_numbers)";
-    PlatformRefused = "ENR0032", "the organisation does not let devices of this platform enrol";
-    PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";
     PfxNotOneIdentity = "PFX0002", "the file does not hold exactly one private key with its certificate and a chain of at most eight";
     PfxPresent = "PFX0003", "the person has an identity with this certificate already; delete it first to bring it again";
     PfxTooMany = "PFX0004", "the person has as many imported identities as allowed; delete those that nobody needs";
     PfxUnreadable = "PFX0001", "the file does not open: the password is wrong, it is no PKCS#12, or it is encrypted by RC2, which is not safe; export it anew";
+    PlatformRefused = "ENR0032", "the organisation does not let devices of this platform enrol";
+    PolicyNotOffered = "ENR0008", "the device offers no way of signing in that this server supports";
     ProfileAddressRefused = "PRF0001", "the address is not one of a node that may be used: begin with ./Device/, ./User/ or ./Vendor/";
     ProfileEntryTwice = "PRF0002", "the profile has the same entry twice; keep one";
     ProfileKindMixed = "PRF0003", "rules and settings do not go into one profile; make a compliance policy and a configuration profile";
@@ -147,8 +147,8 @@ refusals! {
     ProfilePayloadRefused = "PRF0005", "a payload is of a type that does not exist, has a wrong name, or says what it may not";
     ProfilePlatformUnsupported = "PRF0006", "the catalogue has nothing of this kind for the platform";
     ProfileRuleUnknown = "PRF0007", "the catalogue has no such compliance rule";
-    ProfileServiceChallenge = "ENR0033", "the device does not give the challenge back that it was given; open the link or sign in again on the device";
     ProfileSecretMasked = "PRF0012", "the profile has a mask in the place of a secret; write the secret there, or begin with `muster profile export --secrets`";
+    ProfileServiceChallenge = "ENR0033", "the device does not give the challenge back that it was given; open the link or sign in again on the device";
     ProfileSettingUnknown = "PRF0008", "the catalogue has no such setting in this scope";
     ProfileTooLarge = "PRF0009", "the profile has too many entries; make two of it";
     ProfileValueRefused = "PRF0010", "a value is not one of those that are allowed";
