@@ -36,7 +36,7 @@ pub enum Inventory {
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Asked {
-    /// The request whose answer holds it: `DeviceInformation` or `SecurityInfo`.
+    /// The request whose answer holds it: `DeviceInformation`, `SecurityInfo`, or `DeviceAttestation` for what an attestation says.
     pub request: String,
     /// Its place in that answer: names, and numbers of items of lists, with slashes between them.
     pub at: String,
@@ -124,7 +124,9 @@ impl FactRow {
         match &self.asked {
             None => node::check_template(&self.uri),
             Some(_) if !self.uri.is_empty() => Err(format!("{}: a node or a key, not both", self.name)),
-            Some(asked) if asked.at.is_empty() || !["DeviceInformation", "SecurityInfo"].contains(&asked.request.as_str()) => {
+            Some(asked)
+                if asked.at.is_empty() || !["DeviceAttestation", "DeviceInformation", "SecurityInfo"].contains(&asked.request.as_str()) =>
+            {
                 Err(format!("{}: no request answers it", self.name))
             }
             Some(_) => Ok(()),

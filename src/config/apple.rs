@@ -26,6 +26,10 @@ settings! {
         /// Have devices that enrol from now on sign their messages, and take the signature for the client certificate where a reverse
         /// proxy (`proxies`) ends TLS and passes none on.
         sign_messages: bool = false;
+        /// How old an attestation may be, in days: devices make a new one at most every seven days, and are asked as often.
+        attestation_days: u32 = 30;
+        /// PEM file with the root that attestations lead to, in the place of Apple Enterprise Attestation Root CA: for tests only.
+        attestation_root_file: Option<PathBuf> = None;
         /// Enrolment from Setup Assistant.
         automated: Automated = Automated::default();
         /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).

@@ -66,6 +66,7 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     found.range("apple.identity_days", apple.identity_days, 2, 3650);
     found.range("apple.renewal_days", apple.renewal_days, 1, u64::from(apple.identity_days.max(2)) - 1);
     found.range("apple.drift_hours", apple.drift_hours, 1, 8760);
+    found.range("apple.attestation_days", apple.attestation_days, 8, 365);
     found.range("apple.session_minutes", apple.session_minutes, 1, 43_200);
     check_automated(config, &mut found);
     check_enrollment(config, &mut found);

@@ -32,6 +32,7 @@ macro_rules! words {
     };
 }
 
+pub mod acme;
 pub mod apple;
 pub mod assignment;
 pub mod audit;

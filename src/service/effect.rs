@@ -3,6 +3,8 @@
 use serde_json::json;
 
 use crate::clock::Time;
+use crate::domain::acme::Client;
+use crate::domain::apple::attestation::Nonce;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{Certificate, RevocationReason};
@@ -11,10 +13,10 @@ use crate::domain::scep::Challenge;
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, ProfileId};
 use crate::service::pki::authorize::scep_challenge;
 use crate::service::pki::{issue, revoke};
-use crate::store::apple::secrets;
+use crate::store::apple::{nonces, secrets};
 use crate::store::certificates::{self, Live};
 use crate::store::issued_keys::{self, Kept, Place};
-use crate::store::{self, Tx, audit};
+use crate::store::{self, Tx, acme_clients, audit};
 
 /// What has to be stored beside the part's record, in the same transaction.
 #[derive(Clone, Debug)]
@@ -47,6 +49,20 @@ pub enum Effect {
         place: Place,
         /// The identity, sealed.
         sealed: Vec<u8>,
+    },
+    /// A one-time identifier for an ACME server.
+    Client(Box<Client>),
+    /// The identifiers of a profile are good no longer.
+    DropClients {
+        /// The profile.
+        profile: ProfileId,
+    },
+    /// A freshness code for an attestation.
+    Nonce {
+        /// The enrolment that gets it.
+        enrollment: EnrollmentId,
+        /// The code.
+        nonce: Nonce,
     },
     /// The device has the key: it is not kept here any longer.
     Delivered {
@@ -122,6 +138,13 @@ impl Effect {
                 issued_keys::insert_key(tx, place, &kept, now)?;
                 audit::append(tx, &issue::audit(certificate, &actor, origin), now)
             }
+            Self::Client(client) => {
+                acme_clients::insert_client(tx, client, now)?;
+                let after = json!({ "profile": client.grant.profile_id, "payload": client.grant.payload, "attest": client.attest });
+                audit::append(tx, &Entry::new(&actor, "acme.client", format!("device:{device}"), origin).after(&after), now)
+            }
+            Self::DropClients { profile } => acme_clients::delete_clients(tx, device, Some(profile)),
+            Self::Nonce { enrollment, nonce } => nonces::insert_nonce(tx, enrollment, nonce),
             Self::Delivered { certificate } => issued_keys::delete_key(tx, certificate),
             Self::Keep { enrollment, kind, sealed, source } => {
                 if !secrets::upsert_secret(tx, enrollment, *kind, sealed, source.as_deref(), now)? {

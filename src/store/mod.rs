@@ -3,6 +3,7 @@
 //! Use cases choose the transaction: [`Store::read`] and [`Store::write`]. A function that writes takes a [`Tx`], which only a write
 //! transaction has. One file per aggregate; rows are private to it, domain types come in and go out.
 
+pub mod acme_clients;
 pub mod apple;
 pub mod assignments;
 pub mod audit;

@@ -427,6 +427,29 @@ diesel::table! {
 }
 
 diesel::table! {
+    acme_clients (hash) {
+        hash -> Text,
+        device_id -> Text,
+        profile_id -> Text,
+        payload -> Text,
+        grant_document -> Text,
+        hardware_bound -> Bool,
+        attest -> Bool,
+        expires_at -> BigInt,
+        used_at -> Nullable<BigInt>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    attestation_nonces (nonce) {
+        nonce -> Binary,
+        enrollment_id -> Text,
+        issued_at -> BigInt,
+    }
+}
+
+diesel::table! {
     issued_keys (certificate_id) {
         certificate_id -> Text,
         device_id -> Text,
@@ -633,6 +656,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     ade_servers,
     ade_devices,
     certificates,
+    acme_clients,
+    attestation_nonces,
     issued_keys,
     imported_pfx,
     authority_requests,

@@ -21,6 +21,7 @@ impl Malformed {
 
 pub mod apple;
 pub mod asn1;
+pub mod cbor;
 pub mod cms;
 pub mod constraints;
 pub mod crl;

@@ -2,6 +2,7 @@
 //! own program as judge.
 
 use muster::clock::{DAY, HOUR};
+use muster::domain::acme::Client;
 use muster::domain::certificate::{Certificate, CertificateStatus, RevocationReason};
 use muster::domain::desired::State;
 use muster::domain::device::Platform;
@@ -15,7 +16,9 @@ use muster::service::{Error, device, directory, pfx};
 use muster::sim::apple::Device;
 use muster::sim::apple::machine::Machine;
 use muster::store::certificates::{self, Search};
-use muster::store::{audit, sealed};
+use muster::store::{acme_clients, audit, sealed};
+use muster::wire::apple::command::Command;
+use muster::wire::apple::profile::Profile;
 use openssl::pkey::{PKey, Private};
 use serde_json::{Value, json};
 
@@ -27,6 +30,7 @@ use crate::support::tools;
 use crate::support::windows::{House, by};
 
 const PKCS12: &str = "com.apple.security.pkcs12";
+const ACME: &str = "com.apple.security.acme";
 
 fn draft(platform: Platform, name: &str, payloads: &Value) -> Draft {
     let document = serde_json::from_value(json!({ "payloads": payloads })).unwrap();
@@ -347,4 +351,68 @@ async fn an_imported_identity_is_for_one_person_and_what_is_wrong_with_a_file_is
         import(&house, &file(&format!("{n}"), "p").0, "p").await.unwrap();
     }
     assert_eq!(code(import(&house, &file("one more", "p").0, "p").await), "PFX0004");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_acme_payload_gives_each_device_an_identifier_that_is_good_once_and_ends_with_the_profile() {
+    let house = house().await;
+    let acme = json!([{ "type": "acme", "name": "id", "directory-url": "https://acme.example.org/directory",
+        "template": { "subject": "CN={{SerialNumber}}" } }]);
+    let profile = house.assign(draft(Platform::MacOs, "ACME", &acme)).await;
+    let app = &house.server.app;
+    let mut given = Vec::new();
+    for number in [1, 2] {
+        let mut mac = enrolled(&house, Machine::mac(number)).await;
+        mac.heard = Some(Vec::new());
+        mac.settle().await.unwrap();
+        // This device speaks no ACME: what it was told is what counts here.
+        let told = told(&mac);
+        let payload = told.payloads().iter().find(|payload| payload.kind == ACME).unwrap();
+        let of = |key: &str| payload.body.get(key).cloned().unwrap();
+        assert_eq!((of("HardwareBound"), of("Attest"), of("KeySize")), (true.into(), true.into(), 384.into()));
+        if let Some(schema) = schema() {
+            let findings = schema.profile(&told.to_value(), Target::mac("15.1"));
+            assert!(findings.is_empty(), "{findings:#?}");
+        }
+        given.push((id_of(&house, &mac).await, payload.body.string("ClientIdentifier").unwrap().to_owned()));
+    }
+    assert!(given[0].1 != given[1].1 && given[0].1.len() == 64);
+    for (device, identifier) in &given {
+        let (hash, now) = (Client::hash_of(identifier), app.now());
+        let (wanted, at) = (hash.clone(), now.plus(HOUR * 24 * 30));
+        assert_eq!(app.store.read(move |c| acme_clients::find_client(c, &wanted, at)).await.unwrap(), None, "it is over");
+        let wanted = hash.clone();
+        let client = app.store.read(move |c| acme_clients::find_client(c, &wanted, now)).await.unwrap().unwrap();
+        assert_eq!((client.grant.device_id.as_ref(), client.grant.profile_id.as_ref()), (Some(device), Some(&profile)));
+        assert!(client.attest && client.hardware_bound && client.grant.payload.as_deref() == Some("id"));
+        for expected in [true, false] {
+            let hash = hash.clone();
+            assert_eq!(app.store.write(move |tx| acme_clients::claim_client(tx, &hash, now)).await.unwrap(), expected);
+        }
+    }
+    assert!(log(&house).await.iter().all(|row| !row.contains(&given[0].1)), "the identifier is a secret");
+    // A device that leaves has none any more.
+    let mut last = enrolled(&house, Machine::mac(3)).await;
+    last.heard = Some(Vec::new());
+    last.settle().await.unwrap();
+    let hash = Client::hash_of(&identifier_in(&last));
+    let (wanted, now) = (hash.clone(), app.now());
+    assert!(app.store.read(move |c| acme_clients::find_client(c, &wanted, now)).await.unwrap().is_some());
+    device::retire(app, &id_of(&house, &last).await, "cli:test", "local").await.unwrap();
+    last.settle().await.unwrap();
+    assert_eq!(app.store.read(move |c| acme_clients::find_client(c, &hash, now)).await.unwrap(), None);
+}
+
+/// The profile with an ACME payload that the device was told last.
+fn told(device: &Device) -> Profile {
+    let bodies = device.heard.iter().flatten().filter(|body| !body.is_empty());
+    let documents = bodies.filter_map(|body| Command::decode(body).unwrap().body.data("Payload").map(<[u8]>::to_vec));
+    let profiles = documents.map(|document| Profile::decode(&document).unwrap());
+    profiles.rev().find(|profile| profile.payloads().iter().any(|payload| payload.kind == ACME)).unwrap()
+}
+
+fn identifier_in(device: &Device) -> String {
+    let profile = told(device);
+    let payload = profile.payloads().iter().find(|payload| payload.kind == ACME).unwrap();
+    payload.body.string("ClientIdentifier").unwrap().to_owned()
 }

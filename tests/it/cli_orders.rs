@@ -568,3 +568,25 @@ async fn waiting_scep_requests_are_decided() {
         assert!(of("nowhere").await.contains("authority \"nowhere\"; those that there are: muster ca list"));
     }
 }
+
+#[test]
+fn identities_are_imported_shown_and_deleted_and_their_password_is_on_no_command_line() {
+    let folder = made();
+    let path = folder.path();
+    let leaf = crate::support::ca::Ca::new("Mail").leaf("ana", &[]);
+    let mut file = openssl::pkcs12::Pkcs12::builder();
+    file.pkey(&leaf.key).cert(&leaf.certificate);
+    std::fs::write(path.join("mail.p12"), file.build2("pass word").unwrap().to_der().unwrap()).unwrap();
+    let import = ["user", "pfx", "import", "ana@example.org", "mail.p12", "--purpose", "smime-encryption"];
+    let with = |file: &'static str| [&import[..], &["--password-file", file]].concat();
+    std::fs::write(path.join("wrong"), "password\n").unwrap();
+    std::fs::write(path.join("right"), "pass word\r\n").unwrap();
+    assert!(refused(path, &with("wrong")).contains("PFX0001"));
+    let imported = json(path, &with("right"));
+    assert_eq!((&imported["purpose"], &imported["subject"]), (&value!("smime-encryption"), &value!("ana")));
+    assert!(refused(path, &with("right")).contains("PFX0003"));
+    assert_eq!(column(&json(path, &["user", "pfx", "list", "ana@example.org"]), "id"), [imported["id"].as_str().unwrap()]);
+    assert!(refused(path, &["user", "pfx", "delete", "ana@example.org", "x"]).contains("not found: imported identity"));
+    let sha256 = imported["sha256"].as_str().unwrap();
+    assert_eq!(json(path, &["user", "pfx", "delete", "ana@example.org", sha256])["deleted"], imported["id"]);
+}

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, unreachable_pub)]
 
 mod apple_ade;
+mod apple_attestation;
 mod apple_automated;
 mod apple_captures;
 mod apple_checkin;
@@ -17,9 +18,9 @@ mod apple_push;
 mod apple_renewal;
 mod apple_schema;
 mod apple_sim;
-mod audit_search;
 mod apple_users;
 mod apple_ways;
+mod audit_search;
 mod catalogue_baselines;
 mod cli;
 mod cli_ca;

@@ -453,6 +453,31 @@ CREATE INDEX certificates_by_successor ON certificates (superseded_by) WHERE sup
 CREATE INDEX certificates_by_replacement ON certificates (status, not_after) WHERE superseded_by IS NOT NULL;
 CREATE INDEX certificates_by_revocation ON certificates (authority_id, revoked_at) WHERE revoked_at IS NOT NULL;
 
+-- Identifiers that ACME payloads gave to devices, by the SHA-256 of each; good once.
+CREATE TABLE acme_clients (
+    hash TEXT NOT NULL PRIMARY KEY,
+    device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    profile_id TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    grant_document TEXT NOT NULL,
+    hardware_bound BOOLEAN NOT NULL,
+    attest BOOLEAN NOT NULL,
+    expires_at BIGINT NOT NULL,
+    used_at BIGINT,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX acme_clients_by_device ON acme_clients (device_id, profile_id);
+CREATE INDEX acme_clients_by_expiry ON acme_clients (expires_at);
+
+-- Codes that enrolments were given for attestations.
+CREATE TABLE attestation_nonces (
+    nonce BYTEA NOT NULL PRIMARY KEY,
+    enrollment_id TEXT NOT NULL REFERENCES enrollments (id) ON DELETE CASCADE,
+    issued_at BIGINT NOT NULL
+);
+CREATE INDEX attestation_nonces_by_enrollment ON attestation_nonces (enrollment_id, issued_at);
+CREATE INDEX attestation_nonces_by_issue ON attestation_nonces (issued_at);
+
 -- Keys that were made for a device, until it is seen to have them.
 CREATE TABLE issued_keys (
     certificate_id TEXT NOT NULL PRIMARY KEY REFERENCES certificates (id) ON DELETE CASCADE,

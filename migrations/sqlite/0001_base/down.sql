@@ -10,6 +10,8 @@ DROP TABLE scep_transactions;
 DROP TABLE scep_challenges;
 DROP TABLE ocsp_responses;
 DROP TABLE crls;
+DROP TABLE attestation_nonces;
+DROP TABLE acme_clients;
 DROP TABLE imported_pfx;
 DROP TABLE issued_keys;
 DROP TABLE certificates;

@@ -1,7 +1,7 @@
 //! What the payloads of a profile's document become on one device: the parts of a configuration profile, and declarations.
 //!
-//! A document names payloads of the catalogue by Apple's own types and keys; five kinds are ours: `trusted-certificate`, `scep` (the
-//! device makes a key and our authority certifies it), `pkcs12` (the server makes the key), `imported-pfx` (somebody brought it) and
+//! A document names payloads of the catalogue by Apple's own types and keys; six kinds are ours: `trusted-certificate`, `scep` (the
+//! device makes a key and our authority certifies it), `acme` (an ACME server does), `pkcs12` (the server makes the key), `imported-pfx` (somebody brought it) and
 //! `mobileconfig` (a profile that was made elsewhere).
 
 use std::collections::BTreeMap;
@@ -12,6 +12,7 @@ use openssl::x509::X509;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use self::acme::{ACME, Acme};
 use self::identity::{Imported, PKCS12, Pkcs12};
 use self::mobileconfig::Mobileconfig;
 use self::scep::Scep;
@@ -30,6 +31,7 @@ use crate::wire::apple::ddm::Kind;
 use crate::wire::apple::profile::{Content, Profile};
 use crate::wire::plist::{self, Dict};
 
+pub mod acme;
 pub mod identity;
 mod mobileconfig;
 mod scep;
@@ -80,6 +82,19 @@ pub struct Asked {
     pub needs_approval: bool,
 }
 
+/// A certificate that the device will ask an ACME server for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AskedByAcme {
+    /// The payload's name.
+    pub payload: String,
+    /// What it may ask for.
+    pub grant: Grant,
+    /// The key has to be in hardware.
+    pub hardware_bound: bool,
+    /// Key and device have to be attested.
+    pub attest: bool,
+}
+
 /// The parts of a profile, and the certificates that come with it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Built {
@@ -87,6 +102,8 @@ pub struct Built {
     pub parts: Vec<Part>,
     /// The certificates.
     pub certificates: Vec<Asked>,
+    /// What devices may have certified by ACME.
+    pub clients: Vec<AskedByAcme>,
     /// The names of parts that take an imported identity, with the identity.
     pub imported: Vec<(String, PfxId)>,
 }
@@ -209,6 +226,22 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
                         built.imported.push((part, pfx.id.clone()));
                     }
                     Ok(())
+                }
+                "acme" => {
+                    let own: Acme = fields(&payload.body)?;
+                    own.check()?;
+                    let mut grant = own.template.resolve(target.variables).map_err(|why| format!("template: {why}"))?;
+                    let body = own.payload(&grant, target)?;
+                    acme::check(body.as_object().ok_or("no table")?)?;
+                    add(ACME, &body)?;
+                    grant.payload = Some(payload.name.clone());
+                    let (hardware_bound, attest) = (own.hardware_bound, own.attest);
+                    built.clients.push(AskedByAcme { payload: payload.name.clone(), grant, hardware_bound, attest });
+                    Ok(())
+                }
+                ACME => {
+                    acme::check(&payload.body)?;
+                    add(ACME, &Value::Object(payload.body.clone()))
                 }
                 "mobileconfig" => {
                     let own = fields::<Mobileconfig>(&payload.body)?.parts(&payload.name, target)?;

@@ -2,6 +2,7 @@
 
 pub mod account;
 pub mod ade;
+pub mod attestation;
 pub mod content;
 pub mod declarations;
 pub mod declared;

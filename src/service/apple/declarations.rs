@@ -1,6 +1,6 @@
 //! Declarative management of a device's channel: what is declared, the answers to its questions, and what its reports say.
 //!
-//! What goes this way is decided by [`way`](crate::domain::apple::way): one device never gets a payload in two ways. Beside the profiles' own declarations a device is subscribed to the status items that facts come from.
+//! What goes this way is decided by [`crate::domain::apple::way`]: one device never gets a payload in two ways. Beside the profiles' own declarations a device is subscribed to the status items that facts come from.
 
 use serde_json::json;
 

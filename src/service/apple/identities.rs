@@ -5,13 +5,18 @@
 
 use serde_json::{Map, Value, json};
 
+use super::names;
 use super::turn::Turn;
 use crate::catalogue::OsVersion;
 use crate::catalogue::payload::System;
+use crate::clock::MINUTE;
+use crate::domain::acme::Client;
 use crate::domain::apple::content::identity::{self, Wanted};
+use crate::domain::apple::content::{AskedByAcme, acme};
 use crate::domain::certificate::{Certificate, CertificateStatus};
 use crate::domain::pfx::Pfx;
 use crate::ids::{PfxId, ProfileId};
+use crate::secret::random;
 use crate::service::effect::Effect;
 use crate::service::pki::issue;
 use crate::service::pki::keys::SigningKey;
@@ -119,6 +124,26 @@ impl Turn<'_> {
     pub(super) async fn imported(&self) -> Result<Vec<Pfx>> {
         let Some(user) = self.known.enrollment.user_id.clone() else { return Ok(Vec::new()) };
         Ok(self.app.store.read(move |conn| pfx::list_of_user(conn, &user)).await?)
+    }
+
+    /// Gives the device a fresh identifier for each certificate that it will ask an ACME server for.
+    pub(super) fn fill_clients(&mut self, profile: &mut Profile, asked: Vec<AskedByAcme>) -> Result<()> {
+        let lifetime = i64::from(self.app.config.scep.challenge_minutes).saturating_mul(MINUTE);
+        let id = names(self.app).parse(&profile.identifier);
+        for asked in asked {
+            // Hexadecimal digits: an ACME identifier of this kind may hold no slash.
+            let identifier = hex::encode(random::<32>()?);
+            acme::fill_client(profile, &asked.payload, &identifier);
+            let mut grant = asked.grant;
+            grant.device_id = Some(self.device.id.clone());
+            grant.user_id.clone_from(&self.known.enrollment.user_id);
+            grant.enrollment_id = Some(self.known.enrollment.id.clone());
+            grant.profile_id.clone_from(&id);
+            let hash = Client::hash_of(&identifier);
+            let (hardware_bound, attest, expires_at) = (asked.hardware_bound, asked.attest, self.now.plus(lifetime));
+            self.effects.push(Effect::Client(Box::new(Client { hash, grant, hardware_bound, attest, expires_at })));
+        }
+        Ok(())
     }
 
     /// Puts the identities into the profile, encrypted so that the device can open them.

@@ -1,6 +1,7 @@
 //! Apple devices: macOS, iOS and iPadOS.
 
 pub mod ade;
+pub mod attestation;
 pub mod checkin;
 pub mod commands;
 pub mod connect;

@@ -140,6 +140,7 @@ impl Turn<'_> {
             .iter()
             .filter(|row| names.contains(row.name.as_str()))
             .filter_map(|row| Some(row.asked.as_ref()?.request.as_str()))
+            .filter(|request| commands::find(request).is_none_or(|known| known.fits(self)))
             .collect();
         due.extend(requests.into_iter().map(|request| planned(Key::Ask(request), false)));
     }

@@ -11,6 +11,7 @@ use super::commands::{self, Body, Request as _, Subject};
 use super::plan::{new_uuid, planned};
 use crate::app::App;
 use crate::clock::{DAY, HOUR};
+use crate::domain::apple::attestation::Nonce;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::apple::queue::{Outcome, Received, Verdict};
 use crate::domain::certificate::Certificate;
@@ -56,6 +57,8 @@ pub(in crate::service) struct Turn<'a> {
     pub(super) look: bool,
     /// The declarations that it was told of.
     pub(super) told: Option<String>,
+    /// The codes that this enrolment was given, when an attestation came.
+    pub(super) nonces: Vec<Nonce>,
     /// The device begins an exchange.
     pub(super) idle: bool,
     /// What is kept of the secrets that it entrusted to the server.
@@ -94,6 +97,7 @@ pub(super) async fn retried<T>(mut once: impl AsyncFnMut() -> Result<T>) -> Resu
 pub async fn receive(app: &App, enrollment: &EnrollmentId, user: &str, answer: &Answer, origin: &str) -> Result<Vec<u8>> {
     retried(async || {
         let Some(mut turn) = Turn::read(app, enrollment, user, origin).await? else { return Ok(Vec::new()) };
+        turn.read_nonces(answer).await?;
         turn.take(answer);
         if !turn.left {
             turn.plan();
@@ -142,7 +146,19 @@ impl<'a> Turn<'a> {
         }
         let capabilities: Option<Capabilities> = capabilities.as_deref().and_then(|text| serde_json::from_str(text).ok());
         let round = Round::new(app, known, &users, capabilities.as_ref(), origin).await?;
-        Ok(Some(Self { round, channel, users, wake: Vec::new(), identity, left: false, look: false, told: None, idle: false, kept }))
+        Ok(Some(Self {
+            round,
+            channel,
+            users,
+            wake: Vec::new(),
+            identity,
+            left: false,
+            look: false,
+            told: None,
+            nonces: Vec::new(),
+            idle: false,
+            kept,
+        }))
     }
 
     /// The work on the whole device.

@@ -264,6 +264,7 @@ pub fn end_in(
     channels::abandon(tx, &enrollment.id)?;
     // First what could still become a certificate, then the certificates.
     store::scep::withdraw(tx, &enrollment.device_id, None, actor, now)?;
+    store::acme_clients::delete_clients(tx, &enrollment.device_id, None)?;
     for identity in [false, true] {
         let live = Live { device: Some(enrollment.device_id.clone()), identity: Some(identity), ..Live::default() };
         revoke::revoke_live_in(tx, &live, |_| true, reason, actor, origin, now)?;

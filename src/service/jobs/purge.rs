@@ -1,5 +1,5 @@
 //! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, enrolments that were begun and given up,
-//! SCEP challenges and transactions, keys that no device fetched, orders that are over, and versions of profiles that no device has any more.
+//! SCEP challenges and transactions, keys and identifiers that no device used, codes of attestations, orders that are over, and versions of profiles that no device has any more.
 
 use serde_json::json;
 
@@ -7,8 +7,8 @@ use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::audit::Entry;
 use crate::service::Result;
-use crate::store::apple::sessions;
-use crate::store::{Tx, audit, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, scep, taps, throttles};
+use crate::store::apple::{nonces, sessions};
+use crate::store::{Tx, acme_clients, audit, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, scep, taps, throttles};
 
 /// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
@@ -25,6 +25,9 @@ pub(super) async fn run(app: &App) -> Result<()> {
     drain(app, move |tx| sessions::purge_sessions(tx, now.plus(-HOUR), BATCH)).await?;
     drain(app, move |tx| throttles::purge_throttles(tx, now.plus(-DAY), BATCH)).await?;
     drain(app, move |tx| purge_scep(tx, now)).await?;
+    drain(app, move |tx| acme_clients::purge_clients(tx, now.plus(-30 * DAY), BATCH)).await?;
+    let stale = now.plus(-i64::from(app.config.apple.attestation_days) * DAY);
+    drain(app, move |tx| nonces::purge_nonces(tx, stale, BATCH)).await?;
     drain(app, move |tx| issued_keys::purge_keys(tx, now.plus(-30 * DAY), BATCH)).await?;
     drain(app, move |tx| dm_sessions::purge_sessions(tx, now.plus(-30 * DAY), BATCH)).await?;
     let over = now.plus(-i64::from(app.config.order_days.max(1)) * DAY);

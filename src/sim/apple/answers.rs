@@ -53,7 +53,7 @@ fn one(query: &str, machine: &Machine, settings: &Settings) -> Option<Value> {
         "PINRequiredForDeviceLock" | "PINRequiredForEraseDevice" if mac => Some(false.into()),
         "SystemIntegrityProtectionEnabled" if mac => Some(settings.integrity.into()),
         "LocalHostName" | "HostName" if mac => text(&machine.name),
-        "ProvisioningUDID" if mac => text(&format!("00008112-{}", machine.udid.replace('-', "").get(..16)?)),
+        "ProvisioningUDID" if mac => text(&super::attestation::udid(machine)),
         "EthernetMAC" if mac => text("02:00:00:00:00:03"),
         "TimeZone" if !mac => text("Europe/Vienna"),
         _ => None,

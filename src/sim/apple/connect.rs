@@ -2,9 +2,10 @@
 
 use super::enroll::Way;
 use super::profiles::Refused;
-use super::{After, Device, Error, Report, answers, users};
+use super::{After, Device, Error, Report, answers, attestation, users};
 use crate::catalogue::payload::System;
 use crate::wire::Malformed;
+use crate::wire::apple::attestation::oid;
 use crate::wire::apple::command::{Answer, Command, Status};
 use crate::wire::plist::{self, Data, Dict, Limits, Value};
 
@@ -201,7 +202,20 @@ impl Device {
         match command.request_type.as_str() {
             "DeviceInformation" => {
                 let queries = body.array("Queries").ok_or(Reply::Unreadable)?;
-                Ok(answers::device_information(queries, &self.machine, &self.settings))
+                let attest = queries.iter().any(|query| query.as_str() == Some("DevicePropertiesAttestation"));
+                let nonce = body.data("DeviceAttestationNonce");
+                if nonce.is_some_and(|nonce| nonce.len() > 32 || !attest) {
+                    return Err(Refused::command(UNUSABLE, "the code is too long, or no attestation is asked for").into());
+                }
+                let mut said = answers::device_information(queries, &self.machine, &self.settings);
+                if attest && let Some(chain) = self.attestation(nonce.unwrap_or_default())? {
+                    let chain: Vec<Value> = chain.into_iter().map(|der| Value::Data(Data(der))).collect();
+                    if let Some(Value::Dict(mut answers)) = said.remove("QueryResponses") {
+                        answers.insert("DevicePropertiesAttestation", chain);
+                        said.insert("QueryResponses", answers);
+                    }
+                }
+                Ok(said)
             }
             "SecurityInfo" => answers::security_info(&self.machine, &self.settings, &self.profiles)
                 .map_err(|problem| Refused::command(UNUSABLE, problem.to_string()).into()),
@@ -256,6 +270,28 @@ impl Device {
             other if self.knows(other) => self.obey(other, body),
             unknown => Err(Refused::command(UNKNOWN, format!("Unknown command: {unknown} <MDMClientError:91>")).into()),
         }
+    }
+
+    /// The attestation that the device has, or a new one when the last is seven days old.
+    fn attestation(&mut self, nonce: &[u8]) -> Result<Option<Vec<Vec<u8>>>, Reply> {
+        let Some(attestor) = self.attestor.clone() else { return Ok(None) };
+        let now = self.now();
+        if let Some((at, chain)) = &self.attested
+            && now.since(*at) < attestation::CACHED
+        {
+            return Ok(Some(chain.clone()));
+        }
+        let claims = match &self.claims {
+            Some(claims) => {
+                let mut claims = claims.clone();
+                claims.push((oid::FRESHNESS, nonce.to_vec()));
+                claims
+            }
+            None => attestation::claims(&self.machine, &self.settings, nonce),
+        };
+        let chain = attestor.attest_device(&claims, now).map_err(|error| Refused::command(UNUSABLE, error.to_string()))?;
+        self.attested = Some((now, chain.clone()));
+        Ok(Some(chain))
     }
 
     fn remove_profile(&mut self, identifier: &str) -> Result<Dict, Reply> {

@@ -2,6 +2,7 @@
 //! of declarative management.
 
 pub mod answers;
+pub mod attestation;
 mod checkin;
 mod connect;
 pub mod declarations;
@@ -29,6 +30,7 @@ use crate::clock::{Clock, SystemClock, Time};
 use crate::wire::Malformed;
 use crate::wire::apple::Who;
 use crate::wire::apple::enroll::Mdm;
+use attestation::{Attestor, Claims};
 use declarations::Declarations;
 pub use enroll::{download, new_key};
 pub use machine::{Machine, Settings};
@@ -153,6 +155,12 @@ pub struct Device {
     pub said: Option<Vec<(&'static str, Vec<u8>)>>,
     /// Nodes of the server that it calls in turn, passing over those that cannot be reached; empty: the one in its profile.
     pub nodes: Vec<Url>,
+    /// Who attests it, when somebody does.
+    pub attestor: Option<std::sync::Arc<Attestor>>,
+    /// What its attestations say in the place of the truth.
+    pub claims: Option<Claims>,
+    /// The attestation that it has, and since when.
+    attested: Option<(Time, Vec<Vec<u8>>)>,
     /// The key of its later SCEP requests; none: a fresh one for each, which takes long.
     pub scep_key: Option<PKey<Private>>,
     /// The name by which the server knows it in a user enrolment.

@@ -3,6 +3,7 @@
 
 pub mod ade;
 pub mod channels;
+pub mod nonces;
 pub mod push;
 pub mod secrets;
 pub mod sessions;

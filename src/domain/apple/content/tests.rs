@@ -75,3 +75,43 @@ fn a_profile_from_elsewhere_keeps_its_references() {
     let uuid = names.payload_uuid("p", &root.name, "");
     assert_eq!(other.body.array("Anchors").unwrap()[0].as_str(), Some(uuid.as_str()));
 }
+
+#[test]
+fn keys_of_acme_payloads_have_to_fit_each_other() {
+    let own = |extra: Value| {
+        let mut payload = json!({"type": "acme", "name": "id", "directory-url": "https://acme.example.org/directory",
+            "template": {"subject": "CN={{SerialNumber}}", "sans": [{"type": "uri", "value": "urn:x"}]}});
+        payload.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!([payload])
+    };
+    for good in [json!({}), json!({"key": "p-256"}), json!({"key": "rsa-3072", "hardware-bound": false, "attest": false})] {
+        check(&payloads(own(good)), Platform::MacOs, false, catalogue()).unwrap();
+    }
+    let raw = |extra: Value| {
+        let mut payload = json!({"type": "com.apple.security.acme", "name": "id", "DirectoryURL": "https://acme.example.org/directory",
+            "ClientIdentifier": "c", "KeyType": "ECSECPrimeRandom", "KeySize": 384, "HardwareBound": true, "Attest": true,
+            "Subject": [["CN", "x"]], "UsageFlags": 1, "ExtendedKeyUsage": ["1.3.6.1.5.5.7.3.2"]});
+        payload.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
+        json!([payload])
+    };
+    check(&payloads(raw(json!({}))), Platform::Ios, false, catalogue()).unwrap();
+    check(&payloads(raw(json!({"KeySize": 521, "HardwareBound": false, "Attest": false}))), Platform::Ios, false, catalogue()).unwrap();
+    for (wrong, why) in [
+        (own(json!({"key": "rsa-2048"})), "HardwareBound"),
+        (own(json!({"hardware-bound": false})), "Attest"),
+        (own(json!({"extractable": true})), "KeyIsExtractable"),
+        (own(json!({"directory-url": "http://acme.example.org"})), "DirectoryURL"),
+        (own(json!({"template": {"scope": "user", "subject": "CN={{UserName}}"}})), "template.scope"),
+        (raw(json!({"DirectoryURL": "https:///"})), "DirectoryURL"),
+        (raw(json!({"KeyType": "RSA", "KeySize": 2048})), "HardwareBound"),
+        (raw(json!({"KeySize": 521})), "HardwareBound"),
+        (raw(json!({"HardwareBound": false})), "Attest"),
+        (raw(json!({"KeyType": "RSA", "KeySize": 1024, "HardwareBound": false, "Attest": false})), "KeySize"),
+        (raw(json!({"KeySize": 192, "HardwareBound": false, "Attest": false})), "KeySize"),
+        (raw(json!({"UsageFlags": 2})), "UsageFlags"),
+        (raw(json!({"ExtendedKeyUsage": ["client"]})), "ExtendedKeyUsage"),
+    ] {
+        let said = refused(wrong, Platform::MacOs);
+        assert!(said.contains(why), "{said}");
+    }
+}

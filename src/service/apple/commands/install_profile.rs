@@ -154,6 +154,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let scope = (turn.device.platform == Platform::MacOs).then_some(whose);
     let about = About { display_name: name, scope, ..About::default() };
     let mut profile = names.assemble(&identifier, &about, built.parts);
+    turn.fill_clients(&mut profile, built.clients)?;
     turn.fill_identities(&mut profile, made, built.imported, (system, version)).await?;
     for asked in built.certificates {
         let minted = scep_challenge::prepare(

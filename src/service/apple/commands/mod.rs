@@ -42,6 +42,7 @@ requests! {
     clear_passcode::ClearPasscode,
     declarative_management::DeclarativeManagement,
     delete_user::DeleteUser,
+    device_attestation::DeviceAttestation,
     device_information::DeviceInformation,
     device_location::DeviceLocation,
     device_lock::DeviceLock,
@@ -87,6 +88,12 @@ pub(in crate::service) enum Body {
 pub(in crate::service) trait Request: Sync {
     /// As devices spell it.
     fn name(&self) -> &'static str;
+
+    /// Whether the device can answer it, as far as is known: else its facts are not asked for.
+    fn fits(&self, turn: &Turn<'_>) -> bool {
+        let _ = turn;
+        true
+    }
 
     /// Whether doing it twice does harm.
     fn once(&self) -> bool {

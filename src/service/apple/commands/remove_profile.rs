@@ -55,5 +55,6 @@ pub(in crate::service::apple) fn removed(turn: &mut Turn<'_>, record: &str) {
         let reason = RevocationReason::CessationOfOperation;
         turn.effects.push(Effect::Revoke { profile: profile.clone(), payload, keep: None, reason });
     }
+    turn.effects.push(Effect::DropClients { profile });
     turn.apply(record, Input::Removed);
 }
