@@ -172,9 +172,9 @@ refusals! {
     ScepTransactionDecided = "SCP0001", "the request was decided before; nothing is left to decide";
     SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
-    TapTooMany = "AUT0007", "the user has as many open passes as are tried at a sign-in; end them by `muster user tap USER --end-others`, or let some expire";
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";
     TapLifetime = "AUT0005", "a Temporary Access Pass lives from 10 minutes to 30 days";
+    TapTooMany = "AUT0007", "the user has as many open passes as are tried at a sign-in; end them by `muster user tap USER --end-others`, or let some expire";
     TemplateInvalid = "CRT0020", "the certificate template does not parse; see the named field";
     TemplateValueRefused = "CRT0043", "the value of a variable would make another name of it: in a host name a variable gives one label (only {{FullyQualifiedDomainName}} gives several), and only {{OnPremisesSecurityIdentifier}} says whose account it is; correct the value or the template";
     TemplateVariableMissing = "CRT0021", "a variable of the certificate template has no value for this user or device";
