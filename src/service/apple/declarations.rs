@@ -1,6 +1,7 @@
 //! Declarative management of a device's channel: what is declared, the answers to its questions, and what its reports say.
 //!
-//! What goes this way is decided by [`crate::domain::apple::way`]: one device never gets a payload in two ways. Beside the profiles' own declarations a device is subscribed to the status items that facts come from.
+//! What goes this way is decided by [`crate::domain::apple::way`]: one device never gets a payload in two ways. Beside the profiles' own
+//! declarations a device is subscribed to the status items that facts come from.
 
 use serde_json::json;
 
@@ -63,7 +64,8 @@ pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
     Some(set)
 }
 
-/// Answers a declarative management message of a channel (`user`: the user's key, or that of the device channel). `None`: there is no such declaration.
+/// Answers a declarative management message of a channel (`user`: the user's key, or that of the device channel). `None`: there is no such
+/// declaration.
 ///
 /// # Errors
 /// [`Error::Malformed`] for an unknown endpoint or a report that is none; else the database's own.

@@ -5,8 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::Target;
-use super::scep::names;
-use crate::catalogue::Scope;
+use super::scep::{check_template, names};
 use crate::catalogue::payload::System;
 use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, Template};
 use crate::wire::apple::profile::{Content, Profile};
@@ -47,16 +46,7 @@ fn yes() -> bool {
 
 impl Acme {
     pub(super) fn check(&self) -> Result<(), String> {
-        if self.template.key_rules.check(self.key).is_err() {
-            return Err("template.key_rules: must accept the key that the device makes (key)".into());
-        }
-        if self.template.scope != Scope::Device {
-            return Err("template.scope: certificates of users need their user channel; device".into());
-        }
-        if self.template.key_usages.is_empty() {
-            return Err("template.key-usages: at least one".into());
-        }
-        Ok(())
+        check_template(&self.template, self.key, "key")
     }
 
     /// Everything but the identifier.

@@ -51,20 +51,12 @@ impl Scep {
             4096 => KeyAlgorithm::Rsa4096,
             _ => return Err("key-length: 2048 or 4096".into()),
         };
-        if self.template.key_rules.check(algorithm).is_err() {
-            return Err("template.key_rules: must accept the RSA key that the device makes (key-length)".into());
-        }
+        check_template(&self.template, algorithm, "key-length")?;
         if !(1..=90).contains(&self.renew_percent) {
             return Err("renew-percent: 1 to 90".into());
         }
         if self.retry_count > 30 || !(1..=3600).contains(&self.retry_delay) {
             return Err("retry-count: 0 to 30; retry-delay: 1 to 3600 seconds".into());
-        }
-        if self.template.scope != Scope::Device {
-            return Err("template.scope: certificates of users need their user channel; device".into());
-        }
-        if self.template.key_usages.is_empty() {
-            return Err("template.key-usages: at least one".into());
         }
         Ok(())
     }
@@ -91,6 +83,20 @@ impl Scep {
         }
         Ok(json!({ "PayloadContent": content }))
     }
+}
+
+/// What the template of a certificate has to be whose key a device makes; `key`: the setting that says which key.
+pub(super) fn check_template(template: &Template, algorithm: KeyAlgorithm, key: &str) -> Result<(), String> {
+    if template.key_rules.check(algorithm).is_err() {
+        return Err(format!("template.key_rules: must accept the key that the device makes ({key})"));
+    }
+    if template.scope != Scope::Device {
+        return Err("template.scope: device; users get no certificates of their own".into());
+    }
+    if template.key_usages.is_empty() {
+        return Err("template.key_usages: at least one".into());
+    }
+    Ok(())
 }
 
 /// Subject and alternative names of a request, as devices take them.

@@ -114,6 +114,18 @@ impl Lock {
         })
     }
 
+    /// The answer to that for people.
+    ///
+    /// # Errors
+    /// When the Mac did not say it: then nothing is known, and both passwords stay.
+    pub(super) fn says(verified: Option<bool>) -> std::result::Result<String, String> {
+        match verified {
+            Some(true) => Ok("the password is in force".into()),
+            Some(false) => Ok("the password is not in force".into()),
+            None => Err("the Mac did not say whether the password is in force".into()),
+        }
+    }
+
     /// The Mac said whether a password is in force.
     pub(super) fn verified(&self, turn: &mut Turn<'_>, subject: Subject<'_>, holds: bool) {
         let Some(tried) = Kind::parse(subject.record()) else {

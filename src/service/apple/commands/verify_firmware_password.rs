@@ -4,6 +4,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::super::turn::Turn;
+use super::password::Lock;
 use super::set_firmware_password::LOCK;
 use super::{Body, Request, Subject};
 use crate::service::Result;
@@ -21,11 +22,7 @@ impl Request for VerifyFirmwarePassword {
     }
 
     fn says(&self, answer: &Answer) -> std::result::Result<String, String> {
-        match verified(answer) {
-            Some(true) => Ok("the password is in force".into()),
-            Some(false) => Ok("the password is not in force".into()),
-            None => Err("the Mac did not say whether the password is in force".into()),
-        }
+        Lock::says(verified(answer))
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
