@@ -27,6 +27,7 @@ lint:
 	scripts/deny
 
 test: packages lint
+	scripts/pkilint
 	cargo test
 
 bench:

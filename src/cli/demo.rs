@@ -104,7 +104,13 @@ async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> any
     let listeners = server::bind(&mut config)?;
     let mut stages = Stages::default();
     let [pcs, macs, phones] = arguments.kinds().map(|(_, count)| count);
-    println!("Muster demo: {pcs} simulated PCs, {macs} Macs and {phones} iPhones on loopback\n");
+    let counted = |count: u32, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    println!(
+        "Muster demo: {}, {} and {}, all simulated, on loopback\n",
+        counted(pcs, "PC"),
+        counted(macs, "Mac"),
+        counted(phones, "iPhone")
+    );
 
     let began = Instant::now();
     let app = init::prepare(config).await?;

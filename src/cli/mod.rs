@@ -45,24 +45,27 @@ use crate::config::{Config, Sources};
 use crate::domain::profile::Kind;
 use crate::{service, telemetry};
 
+/// The heading of the options that every order takes.
+const EVERYWHERE: &str = "Options of all orders";
+
 /// Device management, passwordless sign-in and a certification authority in one program.
 #[derive(Debug, Parser)]
 #[command(name = "muster", version, propagate_version = true)]
 struct Line {
     /// Configuration file; default: muster.toml where it exists
-    #[arg(long, global = true, env = "MUSTER_CONFIG", value_name = "FILE")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "MUSTER_CONFIG", value_name = "FILE")]
     config: Option<PathBuf>,
     /// Folder of the database, the master key and the control socket
-    #[arg(long, global = true, value_name = "FOLDER")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, value_name = "FOLDER")]
     data_dir: Option<PathBuf>,
     /// Changes a setting, such as --set web.listen=0.0.0.0:443
-    #[arg(long = "set", global = true, value_name = "KEY=VALUE")]
+    #[arg(long = "set", global = true, help_heading = EVERYWHERE, value_name = "KEY=VALUE")]
     set: Vec<String>,
     /// Answers in JSON
-    #[arg(long, global = true)]
+    #[arg(long, global = true, help_heading = EVERYWHERE)]
     json: bool,
     /// What is logged, in the syntax of RUST_LOG
-    #[arg(long, global = true, env = "MUSTER_LOG", default_value = "info", value_name = "FILTER")]
+    #[arg(long, global = true, help_heading = EVERYWHERE, env = "MUSTER_LOG", default_value = "info", value_name = "FILTER")]
     log: String,
     #[command(subcommand)]
     command: Command,

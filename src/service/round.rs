@@ -10,7 +10,7 @@ use super::pki::authority::{self, Authority};
 use super::{Result, compliance};
 use crate::app::App;
 use crate::catalogue::{Catalogue, OsVersion, catalogue};
-use crate::clock::Time;
+use crate::clock::{HOUR, Time};
 use crate::domain::apple::{content, way};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::Certificate;
@@ -26,6 +26,8 @@ use crate::secret::Sealer;
 use crate::store::{self, Conn, Tx, audit, certificates, commands, desired_items, devices, enrollments, facts, users};
 use crate::wire::apple::ddm::Capabilities;
 
+/// Milliseconds until it is looked again whether an authority issues.
+pub(in crate::service) const ISSUES_AGAIN: i64 = HOUR;
 /// Orders that are looked at together.
 const ORDERS: i64 = 1000;
 /// Good certificates of one device that are looked at, the newest first.
@@ -113,7 +115,7 @@ impl<'a> Round<'a> {
             now,
             timing,
             catalogue,
-            authority: authority::issuing(app).await?,
+            authority: authority::told_of(app).await?,
             items,
             effective,
             device: known.device.clone(),

@@ -111,6 +111,7 @@ impl Store {
             .error_handler(Box::new(conn::Quiet));
         match location {
             Location::Postgres(url) => {
+                turned_away(url)?;
                 let pool = builder.build(conn::Manager::Postgres(url.clone())).map_err(|error| unreachable(url, patience, &error))?;
                 let mut first = pool.get().map_err(unavailable)?;
                 if let Conn::Postgres(c) = &mut *first {
@@ -314,6 +315,18 @@ fn postgres_write<T>(inner: &Inner, job: &(impl Fn(&mut Tx<'_>) -> Result<T> + S
             Err(Error::Busy) if tries < RETRIES => tries += 1,
             other => return other,
         }
+    }
+}
+
+/// Does not wait for a server that is there and says that it never will let us in.
+fn turned_away(url: &str) -> Result<()> {
+    use diesel::Connection as _;
+    let Err(diesel::ConnectionError::BadConnection(said)) = diesel::PgConnection::establish(url) else { return Ok(()) };
+    let why = said.lines().find_map(|line| Some(line.split_once("FATAL:")?.1.trim()));
+    let lasting = ["does not exist", "authentication failed", "no pg_hba.conf entry", "is not permitted to log in"];
+    match (why.filter(|why| lasting.iter().any(|known| why.contains(known))), location::place(url)) {
+        (Some(why), Ok(place)) => Err(Error::Unavailable(format!("PostgreSQL at {place} turns us away ({why}); see `database`"))),
+        _ => Ok(()),
     }
 }
 

@@ -10,7 +10,7 @@ use muster::domain::pfx::{Pfx, Purpose};
 use muster::domain::profile::Kind;
 use muster::ids::{CertificateId, DeviceId, PfxId, ProfileId};
 use muster::secret::Secret;
-use muster::service::pki::revoke;
+use muster::service::pki::{authority, revoke};
 use muster::service::profile::{self, Draft};
 use muster::service::{Error, device, directory, pfx};
 use muster::sim::apple::Device;
@@ -415,4 +415,23 @@ fn identifier_in(device: &Device) -> String {
     let profile = told(device);
     let payload = profile.payloads().iter().find(|payload| payload.kind == ACME).unwrap();
     payload.body.string("ClientIdentifier").unwrap().to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_no_authority_issues_a_mac_is_managed_on_and_its_certificates_wait() {
+    let house = house().await;
+    let own = house.assign(draft(Platform::MacOs, "VPN", &own(100))).await;
+    let scep = house.assign_baseline("macos-scep-device-certificate").await;
+    let passcode = house.assign_baseline("macos-passcode").await;
+    let mut device = enrolled(&house, Machine::mac(1)).await;
+    authority::set_paused(&house.server.app, authority::ISSUING, true, "cli:test", "local").await.unwrap();
+    device.settle().await.unwrap();
+    assert_eq!(state(&house, &device, &passcode).await, State::Verified);
+    assert_eq!((state(&house, &device, &own).await, state(&house, &device, &scep).await), (State::Pending, State::Pending));
+    assert!(issued(&house, &own).await.is_empty());
+    authority::set_paused(&house.server.app, authority::ISSUING, false, "cli:test", "local").await.unwrap();
+    pass(&house, &mut device, HOUR);
+    device.settle().await.unwrap();
+    assert_eq!((state(&house, &device, &own).await, state(&house, &device, &scep).await), (State::Verified, State::Verified));
+    assert!(device.refusals.is_empty(), "{:?}", device.refusals);
 }

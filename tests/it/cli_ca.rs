@@ -93,3 +93,22 @@ fn an_authority_that_waits_for_its_certificate_says_so_and_can_be_discarded() {
     assert!(refused(path, &["ca", "revoke", "outer"]).contains("authority or certificate \"outer\""));
     json(path, &request("outer"));
 }
+
+#[test]
+fn doctor_warns_three_months_before_the_authority_that_issues_ends() {
+    let folder = made();
+    let path = folder.path();
+    let said = || {
+        let found: Value = serde_json::from_slice(&run(path, &["doctor", "--json"]).stdout).unwrap();
+        let found = found.as_array().unwrap().iter().find(|f| f["check"] == "issuing ca").unwrap().clone();
+        (found["state"].as_str().unwrap().to_owned(), found["finding"].as_str().unwrap().to_owned())
+    };
+    json(path, &["ca", "create", "later", "--common-name", "Later CA", "--parent", "root", "--key", "p-256", "--days", "92"]);
+    json(path, &["ca", "create", "soon", "--common-name", "Soon CA", "--parent", "root", "--key", "p-256", "--days", "89"]);
+    json(path, &["ca", "pause", "issuing"]);
+    let (state, finding) = said();
+    assert!(state == "ok" && finding.starts_with("later issues"), "{finding}");
+    json(path, &["ca", "pause", "later"]);
+    let (state, finding) = said();
+    assert!(state == "warning" && finding.contains("soon ends in 8") && finding.contains("muster ca create"), "{state}: {finding}");
+}

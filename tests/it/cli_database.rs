@@ -39,3 +39,19 @@ fn no_form_of_a_database_url_shows_its_password() {
         }
     }
 }
+
+#[test]
+fn a_server_that_turns_us_away_is_not_waited_for() {
+    let Some(url) = crate::support::db::postgres_url() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let (before, after) = url.split_once('?').unwrap();
+    for (url, why) in [
+        (format!("{before}nowhere?{after}"), "nowhere\" does not exist"),
+        (format!("{}?{after}", before.replace("postgres@", "nobody_here@")), "nobody_here\" does not exist"),
+    ] {
+        let began = Instant::now();
+        let said = refused(folder.path(), &["serve", "--init", "--set", &format!("database={url}"), "--set", "database_wait_seconds=60"]);
+        assert!(began.elapsed() < Duration::from_secs(30), "{url}");
+        assert!(said.contains("turns us away") && said.contains(why) && said.contains("`database`"), "{said}");
+    }
+}

@@ -1,12 +1,15 @@
 //! Certificates of simulated Windows devices that an administrator decides on: asked for, granted, refused, or let wait for too long.
 
-use muster::clock::{HOUR, MINUTE, SECOND};
+use muster::clock::{DAY, HOUR, MINUTE, SECOND};
 use muster::domain::desired::{Note, Record, State};
-use muster::service::pki::scep;
+use muster::domain::user::User;
+use muster::ids::ProfileId;
+use muster::service::directory;
+use muster::service::pki::{authority, scep};
 use muster::sim::windows::Device;
 
-use crate::support::windows::House;
-use crate::windows_scep::{certificates, draft, live};
+use crate::support::windows::{House, by};
+use crate::windows_scep::{certificates, draft, live, ordinary};
 
 /// The only record of the only device's only item, and the item's state.
 pub async fn record(house: &House) -> (State, Record) {
@@ -97,4 +100,50 @@ async fn a_request_that_is_refused_fails_on_the_device() {
     device.session().await.unwrap();
     let (state, record) = record(&house).await;
     assert_eq!((state, record.status, record.note), (State::Pending, Some(16), None));
+}
+
+async fn state_of(house: &House, profile: &ProfileId) -> (State, Option<String>) {
+    let id = house.device_ids().await.remove(0);
+    let item = house.items(&id).await.into_iter().find(|loaded| loaded.item.profile_id == *profile).unwrap().item;
+    (item.state, item.detail.records.into_values().find_map(|record| record.original_error))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_no_authority_issues_settings_go_on_and_certificates_wait() {
+    let house = House::new().await;
+    let app = &house.server.app;
+    let hello = house.assign_baseline("windows-hello-for-business").await;
+    let scep = house.assign(ordinary(&["one"])).await;
+    let mut device = house.enroll(1).await;
+    authority::set_paused(app, authority::ISSUING, true, "cli:test", "local").await.unwrap();
+    for _ in 0..2 {
+        device.settle().await.unwrap();
+        assert_eq!(state_of(&house, &hello).await.0, State::Verified);
+        assert_eq!(state_of(&house, &scep).await, (State::Pending, None));
+        assert!(device.certificates.is_empty());
+        pass(&house, &mut device, HOUR);
+    }
+    authority::set_paused(app, authority::ISSUING, false, "cli:test", "local").await.unwrap();
+    device.settle().await.unwrap();
+    assert_eq!(state_of(&house, &scep).await, (State::Verified, None));
+    assert_eq!(live(&house).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_lacks_a_value_is_made_when_the_value_is_there() {
+    let house = House::new().await;
+    let app = &house.server.app;
+    let scep = house.assign(draft(&["one"], "", "scope = \"user\"\nsubject = \"E={{EmailAddress}}\"\ndays = 365")).await;
+    let mut device = house.enroll(1).await;
+    device.settle().await.unwrap();
+    let (state, why) = state_of(&house, &scep).await;
+    assert_eq!(state, State::Failed);
+    assert!(why.as_deref().is_some_and(|why| why.contains("EmailAddress")), "{why:?}");
+    let id = house.user.clone();
+    let user = app.store.read(move |c| muster::store::users::load_user(c, &id)).await.unwrap();
+    directory::update_user(app, User { mail: Some("ana@example.org".into()), ..user }, &by()).await.unwrap();
+    pass(&house, &mut device, DAY);
+    device.settle().await.unwrap();
+    assert_eq!(state_of(&house, &scep).await, (State::Verified, None));
+    assert_eq!(live(&house).await.len(), 1);
 }

@@ -135,12 +135,13 @@ pub fn plan<'a>(items: &[Item], effective: &'a Effective, now: Time) -> Plan<'a>
             };
             match record.state {
                 // Still "sent" when its time has passed: no answer came.
-                State::Pending | State::Sent => plan.set.extend(planned()),
+                // A failure that is due: what was missing may be there.
+                State::Pending | State::Sent | State::Failed => plan.set.extend(planned()),
                 State::Delivered | State::Verified => plan.check.extend(planned()),
                 State::Removing => {
                     plan.remove.push(Removal { key: key.clone(), profile: item.profile_id.clone(), record: record.clone() });
                 }
-                State::Assigned | State::Failed | State::Conflict | State::NotApplicable => {}
+                State::Assigned | State::Conflict | State::NotApplicable => {}
             }
         }
     }

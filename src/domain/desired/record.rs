@@ -151,6 +151,11 @@ pub enum Input {
         /// The device's own error.
         original_error: Option<String>,
     },
+    /// The server itself cannot make it for this device at the moment, such as for want of a variable's value; look again in a day.
+    Unmet {
+        /// What is wrong.
+        why: String,
+    },
     /// The device has no such thing.
     NotApplicable {
         /// Protocol status.
@@ -283,7 +288,9 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Unwanted => return None,
         Input::Beaten(winner) => Record { winner: Some(winner), tries: 0, beaten: Vec::new(), ..record }.to(State::Conflict, None, now),
         Input::Sent if removing => record.to(State::Removing, Some(now.plus(ANSWER)), now),
-        Input::Sent if matches!(record.state, State::Pending | State::Sent) => record.to(State::Sent, Some(now.plus(ANSWER)), now),
+        Input::Sent if matches!(record.state, State::Pending | State::Sent | State::Failed) => {
+            record.to(State::Sent, Some(now.plus(ANSWER)), now)
+        }
         Input::Sent => record,
         // The answer to what was sent before the removal: now it is surely there.
         Input::Taken { status } if removing => record.with(status, None).to(State::Removing, Some(now), now),
@@ -342,6 +349,8 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Refused { status, original_error } => {
             Record { tries: record.tries.saturating_add(1), note: None, ..record }.with(status, original_error).to(State::Failed, None, now)
         }
+        Input::Unmet { why } if removing => record.with(0, Some(why)).to(State::Removing, Some(now.plus(DAY)), now),
+        Input::Unmet { why } => Record { note: None, ..record }.with(0, Some(why)).to(State::Failed, Some(now.plus(DAY)), now),
         Input::NotApplicable { .. } | Input::Lacks(_) if removing => return None,
         Input::Lacks(lack) => Record { lacks: Some(lack), ..record }.to(State::NotApplicable, None, now),
         Input::NotApplicable { status } => record.with(status, None).to(State::NotApplicable, None, now),

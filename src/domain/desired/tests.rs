@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use super::record::{MAX_TRIES, back_off, step};
 use super::*;
 use crate::catalogue::catalogue;
-use crate::clock::HOUR;
+use crate::clock::{DAY, HOUR};
 use crate::domain::device::Platform;
 
 const NOW: Time = Time(1_790_000_000_000);
@@ -210,6 +210,18 @@ fn a_lost_session_sends_again_and_a_removal_is_not_forgotten() {
     assert_eq!(step(Record::wanted("h".into(), NOW), Input::Unwanted, TIMING, NOW), None);
 }
 
+#[test]
+fn what_the_server_cannot_make_today_is_tried_again_tomorrow() {
+    let unmet = step(Record::wanted("h".into(), NOW), Input::Unmet { why: "Email: no value".into() }, TIMING, NOW).unwrap();
+    assert_eq!((unmet.state, unmet.original_error.as_deref()), (State::Failed, Some("Email: no value")));
+    let tomorrow = unmet.due_at.unwrap();
+    assert_eq!(tomorrow.since(NOW), DAY);
+    let sent = step(unmet, Input::Sent, TIMING, tomorrow).unwrap();
+    assert_eq!(sent.state, State::Sent);
+    let held = step(sent, Input::Matches, TIMING, tomorrow).unwrap();
+    assert_eq!((held.state, held.original_error), (State::Verified, None));
+}
+
 fn inputs() -> impl Strategy<Value = Input> {
     prop_oneof![
         "[ab]".prop_map(Input::Wanted),
@@ -221,6 +233,7 @@ fn inputs() -> impl Strategy<Value = Input> {
         Just(Input::Removed),
         Just(Input::Retry { status: 500, original_error: None }),
         Just(Input::Refused { status: 405, original_error: None }),
+        Just(Input::Unmet { why: "no value".into() }),
         Just(Input::NotApplicable { status: 406 }),
         Just(Input::Lacks(Lack::Version)),
         Just(Input::Lost),

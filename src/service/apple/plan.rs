@@ -17,6 +17,7 @@ use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::fact::{self, Cadence};
 use crate::domain::work::Key;
 use crate::ids::CommandId;
+use crate::service::round::ISSUES_AGAIN;
 
 /// How long a device has time to renew its identity until it is told to once more.
 const RENEW_AGAIN: i64 = 4 * HOUR;
@@ -124,10 +125,11 @@ impl Turn<'_> {
         Some(before.max(identity.not_before.plus(third)))
     }
 
-    /// When the device is to be told to renew its identity, for the first time or once more.
+    /// When the device is to be told to renew its identity, for the first time or once more; while no authority issues, when to look again.
     pub(super) fn renewal_at(&self) -> Option<Time> {
         let from = self.renews_from()?;
-        Some(self.channel.renewal_asked_at.map_or(from, |at| from.max(at.plus(RENEW_AGAIN))))
+        let at = self.channel.renewal_asked_at.map_or(from, |at| from.max(at.plus(RENEW_AGAIN)));
+        Some(if self.authority.issues(self.now) { at } else { at.max(self.now.plus(ISSUES_AGAIN)) })
     }
 
     fn plan_facts(&self, due: &mut Vec<Planned>) {

@@ -66,6 +66,12 @@ pub struct Authority {
 }
 
 impl Authority {
+    /// Whether it issues certificates at that moment.
+    #[must_use]
+    pub fn issues(&self, now: Time) -> bool {
+        self.status == Status::Active && now < self.not_after
+    }
+
     pub(super) fn build(sealer: &Sealer, base: &str, record: &Record, keys: &[KeyRecord], chain: &[Vec<u8>]) -> Result<Self> {
         let key = SigningKey::open(sealer, AUTHORITY_KEY, &record.sealed_key, record.key_algorithm)?;
         let mut service_keys = Vec::with_capacity(keys.len());
@@ -195,7 +201,19 @@ pub async fn by_name(app: &App, name: &str) -> Result<Arc<Authority>> {
 /// [`Refusal::AuthorityNotActive`] when there is none.
 pub async fn issuing(app: &App) -> Result<Arc<Authority>> {
     let (loaded, now) = (keys::load(app).await?, app.now());
-    let found = loaded.authorities.iter().find(|a| a.kind == Kind::Issuing && a.status == Status::Active && now < a.not_after);
+    let found = loaded.authorities.iter().find(|a| a.kind == Kind::Issuing && a.issues(now));
+    found.map(Arc::clone).ok_or(Error::Refused(Refusal::AuthorityNotActive))
+}
+
+/// The authority that devices are told of: [`issuing`], and while no authority issues the oldest that is not revoked, so that devices are
+/// managed on; what needs a certificate waits ([`Authority::issues`]).
+///
+/// # Errors
+/// [`Refusal::AuthorityNotActive`] when all are revoked.
+pub async fn told_of(app: &App) -> Result<Arc<Authority>> {
+    let (loaded, now) = (keys::load(app).await?, app.now());
+    let mut all = loaded.authorities.iter().filter(|a| a.kind == Kind::Issuing && matches!(a.status, Status::Active | Status::Paused));
+    let found = all.clone().find(|a| a.issues(now)).or_else(|| all.next());
     found.map(Arc::clone).ok_or(Error::Refused(Refusal::AuthorityNotActive))
 }
 

@@ -23,6 +23,7 @@ use crate::support::server::Server;
 use crate::support::tools;
 
 mod external;
+mod lint;
 mod ocsp;
 mod revoked;
 
@@ -36,7 +37,10 @@ struct House {
 
 impl House {
     async fn new(algorithm: KeyAlgorithm) -> Self {
-        let server = Server::tweaked(move |c| c.ca.key_algorithm = algorithm.to_string()).await;
+        Self::on(Server::tweaked(move |c| c.ca.key_algorithm = algorithm.to_string()).await).await
+    }
+
+    async fn on(server: Server) -> Self {
         authority::create_hierarchy(&server.app, ACTOR, "local").await.unwrap();
         let issuing = authority::issuing(&server.app).await.unwrap();
         let house = Self { server, issuing };

@@ -23,6 +23,7 @@ use crate::service::apple::identities::{IMPORTED, STALE};
 use crate::service::apple::names;
 use crate::service::effect::Effect;
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
+use crate::service::round::ISSUES_AGAIN;
 use crate::service::{Error, Result};
 use crate::wire::apple::command::Answer;
 use crate::wire::apple::profile::Scope;
@@ -57,7 +58,7 @@ impl Request for InstallProfile {
                 other => return other,
             };
             // A rule keeps this profile from the device, and nothing else.
-            turn.apply(key, Input::Refused { status: 0, original_error: Some(why.clone()) });
+            turn.apply(key, Input::Unmet { why: why.clone() });
             Ok(Body::Nothing(why))
         }
         .boxed()
@@ -88,6 +89,13 @@ fn without_imported(turn: &mut Turn<'_>, key: &str) -> Body {
     Body::Instead("RemoveProfile", Dict::new().with("Identifier", identifier))
 }
 
+/// A profile with a certificate of ours waits for an authority that issues.
+fn without_authority(turn: &mut Turn<'_>, key: &str) -> Body {
+    let until = turn.now.plus(ISSUES_AGAIN);
+    turn.apply(key, Input::Postponed { until });
+    Body::Nothing("no authority issues at the moment".into())
+}
+
 async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let Some((id, payloads)) = payloads(turn, key) else { return Ok(Body::Nothing("the profile is not wanted any more".into())) };
     let Some(system) = content::system(turn.device.platform) else { return Ok(Body::Nothing("not an Apple device".into())) };
@@ -115,10 +123,12 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
             return Ok(without_imported(turn, key));
         }
     }
+    let issues = turn.authority.issues(turn.now);
     let made = match identity::wanted(&payloads, &variables) {
+        Ok(wanted) if !issues && !wanted.is_empty() => return Ok(without_authority(turn, key)),
         Ok(wanted) => turn.made_identities(key, &id, wanted).await?,
         Err((at, why)) => {
-            turn.apply(key, Input::Refused { status: 0, original_error: Some(format!("{at}: {why}")) });
+            turn.apply(key, Input::Unmet { why: format!("{at}: {why}") });
             return Ok(Body::Nothing(why));
         }
     };
@@ -145,10 +155,13 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let built = match content::build(&payloads, &target, turn.catalogue) {
         Ok(built) => built,
         Err((at, why)) => {
-            turn.apply(key, Input::Refused { status: 0, original_error: Some(format!("{at}: {why}")) });
+            turn.apply(key, Input::Unmet { why: format!("{at}: {why}") });
             return Ok(Body::Nothing(why));
         }
     };
+    if !issues && !built.certificates.is_empty() {
+        return Ok(without_authority(turn, key));
+    }
     let name = turn.known.items.iter().find(|item| item.item.profile_id == id).map_or_else(|| id.to_string(), |item| item.name.clone());
     let whose = if turn.user().is_some() { Scope::User } else { Scope::System };
     let scope = (turn.device.platform == Platform::MacOs).then_some(whose);

@@ -52,7 +52,7 @@ pub struct Context<'a> {
     pub takes_device: bool,
     /// Whether the session takes commands for the user.
     pub takes_user: bool,
-    /// The issuing authority.
+    /// The authority that devices are told of; whether it issues at the moment, it says itself.
     pub authority: &'a Authority,
 }
 
@@ -157,7 +157,7 @@ impl Turn {
 
     /// Nothing is sent, for that reason.
     fn refused(why: String) -> Self {
-        Self::moved(Input::Refused { status: 0, original_error: Some(why) })
+        Self::moved(Input::Unmet { why })
     }
 
     fn send(phase: &'static str, ops: Vec<Op>) -> Self {

@@ -26,6 +26,7 @@ use crate::domain::dm_session::{Op, Outcome, Verdict};
 use crate::domain::profile::Payload;
 use crate::ids::CertificateId;
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
+use crate::service::round::ISSUES_AGAIN;
 use crate::service::windows::plan;
 use crate::service::{Error, Result};
 
@@ -224,7 +225,7 @@ impl<'a> Course<'a> {
         let read = Body::read(&payload.body);
         if let Err(why) = &read {
             self.drop_request();
-            self.moves(Input::Refused { status: 0, original_error: Some(why.clone()) });
+            self.moves(Input::Unmet { why: why.clone() });
         }
         read.ok()
     }
@@ -280,16 +281,20 @@ impl<'a> Course<'a> {
     async fn enroll(&mut self, body: &Body) -> Result<()> {
         let context = self.context;
         let scope = body.template.scope;
-        // A challenge is made when it can be sent, not sooner.
+        // A challenge is made when it can be sent and somebody will honour it, not sooner.
         if !context.takes(scope) {
             self.moves(Input::Postponed { until: context.now.plus(plan::USER_WAIT) });
+            return Ok(());
+        }
+        if !context.authority.issues(context.now) {
+            self.moves(Input::Postponed { until: context.now.plus(ISSUES_AGAIN) });
             return Ok(());
         }
         let mut grant = match body.template.resolve(&Variables::of(context.user, Some(context.device))) {
             Ok(grant) => grant,
             // A variable without a value fails the profile on this device, by name.
             Err(unresolved) => {
-                self.moves(Input::Refused { status: 0, original_error: Some(unresolved.to_string()) });
+                self.moves(Input::Unmet { why: unresolved.to_string() });
                 return Ok(());
             }
         };
@@ -317,7 +322,7 @@ impl<'a> Course<'a> {
         let ops = match body.install(context, &node, &challenge.row.grant, text)? {
             Ok(ops) => ops,
             Err(why) => {
-                self.moves(Input::Refused { status: 0, original_error: Some(why) });
+                self.moves(Input::Unmet { why });
                 return Ok(());
             }
         };

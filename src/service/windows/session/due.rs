@@ -145,7 +145,7 @@ impl Turn<'_> {
                 Some(op)
             }
             Err(why) => {
-                self.apply(key, Input::Refused { status: 0, original_error: Some(why) });
+                self.apply(key, Input::Unmet { why });
                 None
             }
         }
@@ -210,7 +210,7 @@ impl Turn<'_> {
             return Ok(());
         };
         let Some(csp) = csp::find(&kind) else {
-            self.apply(key, Input::Refused { status: 0, original_error: Some(format!("no provider for {kind}")) });
+            self.apply(key, Input::Unmet { why: format!("no provider for {kind}") });
             return Ok(());
         };
         let payload = if record.state == State::Removing { None } else { self.payload(key) };

@@ -43,7 +43,7 @@ pub(super) struct Loaded {
 
 impl Loaded {
     pub(super) async fn read(app: &App, identity: &Identity) -> Result<Self> {
-        let authority = authority::issuing(app).await?;
+        let authority = authority::told_of(app).await?;
         let (id, now) = (identity.enrollment.id.clone(), app.now());
         let (sealer, md5) = (app.sealer(), app.config.windows.md5_authentication);
         let loaded = app.store.snapshot(move |conn| {
