@@ -39,7 +39,7 @@ pub(super) struct Arguments {
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Base URL of the server's web face
-    #[arg(long, value_name = "URL", group = "against", requires_all = ["root", "user", "pass"])]
+    #[arg(long, value_name = "URL", group = "against", requires_all = ["root", "user", "pass"], value_parser = web_face)]
     server: Option<Url>,
     /// PEM file of the root certificates that the devices trust
     #[arg(long, value_name = "FILE", requires = "server")]
@@ -87,6 +87,11 @@ impl Platform {
     }
 }
 
+fn web_face(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).ok().filter(|url| url.scheme() == "https" && url.has_host());
+    url.ok_or_else(|| "the address of the web face with its scheme, such as https://localhost:8443".into())
+}
+
 pub(super) async fn run(config: &Config, arguments: &Arguments, json: bool) -> anyhow::Result<Value> {
     if arguments.report {
         let report = report::run(config, arguments).await?;
@@ -101,7 +106,8 @@ async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
         anyhow::bail!("name --server, --root, --user and --pass");
     };
     let roots = std::fs::read(root).with_context(|| root.display().to_string())?;
-    let roots = X509::stack_from_pem(&roots).context("the roots cannot be read")?;
+    let roots = X509::stack_from_pem(&roots).ok().filter(|roots| !roots.is_empty());
+    let roots = roots.with_context(|| format!("{}: certificates in PEM, such as `muster ca export root` prints", root.display()))?;
     let door = Door { roots, web: server.clone(), user: user.clone(), pass: pass.clone() };
     let site = Site::new(arguments.platform.kind(), door).await?;
     let crew = arguments.crew();

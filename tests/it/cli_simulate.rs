@@ -86,3 +86,20 @@ fn macs_and_iphones_are_measured_like_pcs() {
         assert!(named("enrolment")["cpu_ratio"].as_f64().is_some_and(|ratio| ratio > 0.0));
     }
 }
+
+#[test]
+fn what_is_missing_to_simulate_is_said_in_plain_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    std::fs::write(path.join("empty.pem"), "nothing").unwrap();
+    let ask = |server: &str, root: &str| {
+        let given = ["simulate", "--platform", "windows", "--server", server, "--root", root, "--user", "a@b", "--pass", "p"];
+        String::from_utf8(run(path, &given).stderr).unwrap()
+    };
+    for server in ["localhost:8443", "http://localhost:8080", "localhost"] {
+        let said = ask(server, "empty.pem");
+        assert!(said.contains("such as https://localhost:8443"), "{said}");
+    }
+    assert!(ask("https://localhost:1", "empty.pem").contains("empty.pem: certificates in PEM, such as `muster ca export root` prints"));
+    assert!(ask("https://localhost:1", "none.pem").contains("none.pem"));
+}
