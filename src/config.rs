@@ -40,7 +40,7 @@ macro_rules! settings {
 
 mod apple;
 
-pub use apple::{Apns, Apple, Automated, SetupProfile};
+pub use apple::{Account, Apns, Apple, Automated, SetupProfile};
 
 settings! {
     /// All settings of a server.

@@ -32,6 +32,21 @@ pub enum Inventory {
     ChannelUri,
 }
 
+/// What of a fact an Apple device shows that is its user's own (user enrolment).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Shown {
+    /// As other devices.
+    #[default]
+    Everything,
+    /// Only the answer to a request.
+    Answer,
+    /// Only the status item.
+    Status,
+    /// Nothing.
+    Nothing,
+}
+
 /// Where a fact of an Apple device stands.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -49,6 +64,9 @@ pub struct Asked {
     /// Only devices that enrolled from Setup Assistant are asked.
     #[serde(default)]
     pub automated: bool,
+    /// What of it devices show that are their users' own.
+    #[serde(default)]
+    pub user_enrollment: Shown,
 }
 
 impl Asked {
@@ -141,6 +159,20 @@ impl FactRow {
             Some(asked) if asked.platforms.is_empty() => matches!(platform, "macos" | "ios"),
             Some(asked) => asked.platforms.iter().any(|one| one == platform),
         }
+    }
+
+    /// Whether an Apple device of that platform is asked for it: one in a user enrolment, or another.
+    #[must_use]
+    pub fn is_asked(&self, platform: &str, user_enrollment: bool) -> bool {
+        let shown = |asked: &Asked| !user_enrollment || matches!(asked.user_enrollment, Shown::Everything | Shown::Answer);
+        self.is_of(platform) && self.asked.as_ref().is_some_and(shown)
+    }
+
+    /// The status item with which such a device reports it by itself.
+    #[must_use]
+    pub fn status_item(&self, platform: &str, user_enrollment: bool) -> Option<&str> {
+        let shown = |asked: &&Asked| !user_enrollment || matches!(asked.user_enrollment, Shown::Everything | Shown::Status);
+        self.asked.as_ref().filter(|_| self.is_of(platform)).filter(shown)?.status.as_deref()
     }
 
     /// The node's address.

@@ -10,11 +10,13 @@ use super::OsVersion;
 use crate::wire::plist::{Data, Dict, Value};
 
 /// The operating systems of Apple devices.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
 pub enum System {
     /// macOS.
+    #[serde(rename = "macos")]
     Mac,
     /// iOS and iPadOS.
+    #[serde(rename = "ios")]
     Ios,
 }
 
@@ -102,6 +104,9 @@ pub struct KeyRow {
     /// The first version of iOS, when it is later than the payload's; `none`: not there.
     #[serde(default, deserialize_with = "range")]
     pub ios: Option<Range>,
+    /// The systems on which a user enrolment refuses it.
+    #[serde(default)]
+    pub not_for_users: Vec<System>,
     /// The value is a secret: never logged or shown.
     #[serde(default)]
     pub secret: bool,
@@ -139,6 +144,9 @@ pub struct PayloadRow {
     /// It is the device's, and no user of a Mac gets one of their own.
     #[serde(default)]
     pub device_only: bool,
+    /// The systems on which a user enrolment refuses it.
+    #[serde(default)]
+    pub not_for_users: Vec<System>,
     /// Place among the payloads of a profile: lower goes first.
     #[serde(default = "middle")]
     pub order: i32,
@@ -161,13 +169,15 @@ pub struct Device<'a> {
     pub system: System,
     /// Its version.
     pub version: OsVersion,
+    /// It is its user's own (user enrolment).
+    pub user_enrollment: bool,
     /// The UUID of another payload of the profile, by its name in the document.
     pub uuid_of: &'a dyn Fn(&str) -> Option<String>,
 }
 
 impl std::fmt::Debug for Device<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{:?} {}", self.system, self.version)
+        write!(f, "{:?} {}{}", self.system, self.version, if self.user_enrollment { " in a user enrolment" } else { "" })
     }
 }
 
@@ -207,6 +217,12 @@ impl PayloadRow {
     #[must_use]
     pub fn supports(&self, system: System, version: OsVersion) -> bool {
         self.range(system).has(version)
+    }
+
+    /// Whether it may be given to a device that is its user's own.
+    #[must_use]
+    pub fn is_for_users(&self, system: System) -> bool {
+        !self.not_for_users.contains(&system)
     }
 
     /// What a document says, without the values of secret keys, and without what the row does not describe: it may be a secret, too.
@@ -252,7 +268,7 @@ impl PayloadRow {
             System::Mac => key.macos,
             System::Ios => key.ios,
         };
-        own.is_none_or(|range| range.has(device.version))
+        own.is_none_or(|range| range.has(device.version)) && !(device.user_enrollment && key.not_for_users.contains(&device.system))
     }
 
     /// As [`Self::encode`], for a declaration: in JSON, where bytes are Base64.
@@ -266,12 +282,12 @@ impl PayloadRow {
         }
     }
 
-    /// The payload's dictionary for a device, from what the document says. Keys that the device's version does not have are left out.
+    /// The payload's dictionary for a device, from what the document says. Keys that the device's version or enrolment does not have are left out.
     ///
     /// # Errors
     /// Says what is wrong and where: a payload or key that does not exist, a value that is not allowed, something that is missing.
     pub fn encode(&self, body: &Map<String, Json>, device: &Device<'_>) -> Result<Dict, String> {
-        if !self.supports(device.system, device.version) {
+        if !self.supports(device.system, device.version) || device.user_enrollment && !self.is_for_users(device.system) {
             return Err(format!("{} does not exist on {device:?}", self.id));
         }
         self.dict(body, "", device)

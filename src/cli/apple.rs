@@ -82,6 +82,16 @@ pub enum Command {
         #[arg(default_value = ADE_NAME)]
         name: String,
     },
+    /// Has Apple send devices here whose account's domain does not say where to enrol (iOS 18.2, macOS 15.2); prints what Apple knows
+    #[command(name = "ade-discovery")]
+    AdeDiscovery {
+        /// Name of the server
+        #[arg(default_value = ADE_NAME)]
+        name: String,
+        /// Changes nothing
+        #[arg(long)]
+        show: bool,
+    },
     /// Shows the devices that Apple Business Manager lists, by serial number, 500 at a time
     #[command(name = "ade-devices")]
     AdeDevices {
@@ -130,6 +140,8 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::AdeStatus => json!(ade::status(app).await?),
         Command::AdeSync { name } => json!(ade::sync(app, &name, actor, ORIGIN).await?),
+        Command::AdeDiscovery { name, show: true } => ade::discovery(app, &name).await?.into(),
+        Command::AdeDiscovery { name, show: false } => ade::set_discovery(app, &name, actor, ORIGIN).await?.into(),
         Command::AdeDevices { after } => {
             ade::devices(app, after).await?.into_iter().map(|(device, server)| show(&device, &server)).collect()
         }

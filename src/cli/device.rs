@@ -327,7 +327,7 @@ async fn show(app: &App, device: &str) -> Result<Value> {
     let reasons: Vec<Value> = known.reasons.iter().map(reason).collect();
     Ok(json!({
         "id": device.id, "name": device.display_name, "platform": device.platform, "user": upn, "state": device.state,
-        "serial_number": device.serial_number, "manufacturer": device.manufacturer, "model": device.model,
+        "ownership": known.ownership, "managed_apple_account": known.managed_apple_account, "serial_number": device.serial_number, "manufacturer": device.manufacturer, "model": device.model,
         "os_version": device.os_version, "os_edition": device.os_edition, "hardware_id": device.hardware_id,
         "same_hardware_as": known.same_hardware_as, "entra_device_id": device.entra_device_id, "last_seen": known.overview.last_seen_at.to_string(),
         "compliance": known.overview.compliance, "compliant": known.overview.compliant,

@@ -12,7 +12,7 @@ use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
 use crate::domain::user::User;
 use crate::service;
-use crate::service::apple::enroll as apple_enroll;
+use crate::service::apple::enroll::{self as apple_enroll, account};
 use crate::service::windows::enroll;
 
 /// What kind of device is to be enrolled.
@@ -33,20 +33,40 @@ pub struct Apple {
     /// `macos` or `ios` (iPadOS, too)
     #[arg(long, default_value = "macos", value_name = "PLATFORM", value_parser = ["macos", "ios"])]
     platform: String,
-    /// How long the link is good, in minutes
+    /// How long the link or pass is good, in minutes
     #[arg(long, default_value_t = 1440, value_name = "MINUTES", value_parser = clap::value_parser!(u32).range(1..=43_200))]
     minutes: u32,
     /// Enrol over the air: the device proves what it is before it gets its profile, which is for it alone
     #[arg(long)]
     #[serde(default)]
     ota: bool,
+    /// Enrol by account: makes a pass, and says what to type on the device and what has to be so for the device to find this server
+    #[arg(long, conflicts_with = "ota")]
+    #[serde(default)]
+    account: bool,
 }
 
 async fn apple(app: &App, arguments: Apple, actor: &str) -> service::Result<Value> {
     let platform = Platform::parse(&arguments.platform).unwrap_or(Platform::MacOs);
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
     let user = find::user(app, &arguments.user).await?;
+    if arguments.account {
+        return by_account(app, user, platform, lifetime, actor).await;
+    }
     let invitation = apple_enroll::invite(app, &user.upn, platform, arguments.ota, lifetime, actor).await?;
+    let before = before_apple(app);
+    Ok(json!({
+        "user": invitation.user.upn,
+        "platform": platform,
+        "link": String::from_utf8_lossy(invitation.link.expose()),
+        "good_until": invitation.expires_at.to_string(),
+        "with_a_pass": invitation.page_url,
+        "before": before,
+    }))
+}
+
+/// What has to be so before an Apple device can enrol, as far as the configuration leaves it open.
+fn before_apple(app: &App) -> Vec<String> {
     let mut before = Vec::new();
     if app.config.web.url.is_none() || app.config.device.url.is_none() {
         before.push(format!("set web.url and device.url: a device is told {} and {}", app.config.web_url(), app.config.device_url()));
@@ -57,14 +77,58 @@ async fn apple(app: &App, arguments: Apple, actor: &str) -> service::Result<Valu
             app.config.pki_url()
         ));
     }
+    before
+}
+
+async fn by_account(app: &App, user: User, platform: Platform, lifetime: i64, actor: &str) -> service::Result<Value> {
+    let policy = Policy { lifetime, ..Policy::default() };
+    let invitation = account::invite(app, user, platform, policy, actor).await?;
+    let domain = invitation.account.rsplit_once('@').map_or("", |(_, domain)| domain);
+    let mut before = vec![
+        format!(
+            "the DNS must lead {domain} (A or AAAA) to a web server with a publicly trusted certificate, and that one must answer {} with the \
+             document below, as application/json, or pass the question on to {} whole; a redirect must name user-identifier and \
+             model-family again",
+            invitation.asked_at, invitation.answered_at,
+        ),
+        format!("{} must be a Managed Apple Account in Apple Business Manager: the device signs in to it with Apple", invitation.account),
+        "where the domain's web server cannot answer, tell Apple (muster apple ade-discovery): iOS 18.2 and macOS 15.2 ask there".into(),
+    ];
+    before.extend(before_apple(app));
     Ok(json!({
         "user": invitation.user.upn,
         "platform": platform,
-        "link": String::from_utf8_lossy(invitation.link.expose()),
-        "good_until": invitation.expires_at.to_string(),
-        "with_a_pass": invitation.page_url,
+        "managed_apple_account": invitation.account,
+        "mode": invitation.mode,
+        "temporary_access_pass": invitation.tap.show(),
+        "good_until": invitation.tap.expires_at.to_string(),
+        "asked_at": invitation.asked_at,
+        "document": invitation.document,
         "before": before,
     }))
+}
+
+fn render_account(answer: &Value) -> String {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let row = |name: &str, value: String| vec![format!("  {name}"), value];
+    let (device, place) = if text("platform") == "ios" {
+        ("an iPhone or iPad", "Settings, General, VPN & Device Management, Sign In to Work or School Account")
+    } else {
+        ("a Mac", "System Settings, General, Device Management, Sign In to Work or School Account")
+    };
+    let whose = if text("mode") == "BYOD" { "it stays its user's own" } else { "it is the organisation's" };
+    let mut shown = format!("Enrol {device} for {} by account: {whose}\n\n", text("user"));
+    shown.push_str(&align(vec![
+        row("open on the device", place.into()),
+        row("type", text("managed_apple_account")),
+        row("then sign in as", text("user")),
+        row("with the pass", text("temporary_access_pass")),
+        row("good", format!("once, until {}", minute(&text("good_until")))),
+        row("then", "sign in to the account with Apple, and allow the management".into()),
+    ]));
+    shown.push_str(&notes(answer));
+    shown.push_str(&format!("\nThe document:\n  {}\n", answer.get("document").unwrap_or(&Value::Null)));
+    shown
 }
 
 fn render_apple(answer: &Value) -> String {
@@ -198,6 +262,9 @@ fn minute(moment: &str) -> String {
 
 /// The answer for people.
 pub(super) fn render(answer: &Value) -> String {
+    if answer.get("managed_apple_account").is_some() {
+        return render_account(answer);
+    }
     if answer.get("link").is_some() {
         return render_apple(answer);
     }
@@ -259,6 +326,13 @@ mod tests {
         let text =
             render(&json!({ "user": "ana@example.org", "token": "abc", "good_until": "2026-11-24T04:10:00Z", "server": "https://m/D" }));
         for part in ["RegisterDeviceWithManagement", "abc\n", "https://m/D\n", "once, until 2026-11-24 04:10 UTC\n"] {
+            assert!(text.contains(part), "{part}\n{text}");
+        }
+        let text = render(&json!({
+            "user": "ana@example.org", "platform": "ios", "managed_apple_account": "ana@apple.example.org", "mode": "BYOD",
+            "temporary_access_pass": "aaaa-bbbb", "good_until": "2026-11-24T04:10:00Z", "document": { "Servers": [] }, "before": ["do this"],
+        }));
+        for part in ["ana@apple.example.org\n", "aaaa-bbbb\n", "its user's own", "Sign In to Work", "  - do this\n", "{\"Servers\":[]}\n"] {
             assert!(text.contains(part), "{part}\n{text}");
         }
         let text = render(&json!({ "one_time": false }));

@@ -5,6 +5,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::show::{self, Row};
+use crate::domain::device::Platform;
+use crate::wire::apple::enroll::Mode;
 
 settings! {
     /// Apple.
@@ -30,12 +32,44 @@ settings! {
         attestation_days: u32 = 30;
         /// PEM file with the root that attestations lead to, in the place of Apple Enterprise Attestation Root CA: for tests only.
         attestation_root_file: Option<PathBuf> = None;
+        /// Enrolment by account.
+        account: Account = Account::default();
         /// Enrolment from Setup Assistant.
         automated: Automated = Automated::default();
         /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
         apns: Apns = Apns::default();
     }
 }
+
+settings! {
+    /// Enrolment by account: a person signs in with the Managed Apple Account in the settings of the device.
+    Account {
+        /// Domains of the Managed Apple Accounts whose devices enrol here (`example.org`), as people type them.
+        domains: Vec<String> = Vec::new();
+        /// How Macs enrol: `user` (they stay their user's own, and hide their hardware), `device` (they are the organisation's), or `off`.
+        macos: String = "off".into();
+        /// The same for iPhones and iPads.
+        ios: String = "off".into();
+        /// Domain of the Managed Apple Accounts, where it is another than that of the user names; empty: an account is called as its user.
+        apple_domain: String = String::new();
+    }
+}
+
+impl Account {
+    /// How devices of the platform enrol by account; `None`: they do not.
+    #[must_use]
+    pub fn mode(&self, platform: Platform) -> Option<Mode> {
+        let word = match platform {
+            Platform::MacOs => &self.macos,
+            Platform::Ios => &self.ios,
+            Platform::Windows | Platform::Android => return None,
+        };
+        MODES.iter().find(|(known, _)| known == word).and_then(|(_, mode)| *mode)
+    }
+}
+
+/// How devices may enrol by account.
+pub(super) const MODES: [(&str, Option<Mode>); 3] = [("off", None), ("user", Some(Mode::User)), ("device", Some(Mode::Device))];
 
 settings! {
     /// Enrolment from Setup Assistant.

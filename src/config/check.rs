@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::Config;
+use super::apple::MODES;
 use crate::domain::apple::account::is_name;
 use crate::store::location::{is_keywords, is_mistyped};
 
@@ -68,6 +69,7 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     found.range("apple.drift_hours", apple.drift_hours, 1, 8760);
     found.range("apple.attestation_days", apple.attestation_days, 8, 365);
     found.range("apple.session_minutes", apple.session_minutes, 1, 43_200);
+    check_account(config, &mut found);
     check_automated(config, &mut found);
     check_enrollment(config, &mut found);
     check_windows(config, &mut found);
@@ -159,6 +161,30 @@ fn check_enrollment(config: &Config, found: &mut Findings) {
         let plain = (1..=64).contains(&serial.len()) && serial.bytes().all(|b| b.is_ascii_graphic());
         found.require(plain, "enrollment.serial_numbers", serial, "must be serial numbers of 1 to 64 letters and digits");
     }
+}
+
+fn check_account(config: &Config, found: &mut Findings) {
+    let account = &config.apple.account;
+    for (key, word) in [("macos", &account.macos), ("ios", &account.ios)] {
+        let known = MODES.iter().any(|(known, _)| known == word);
+        found.require(known, &format!("apple.account.{key}"), word, "must be off, user or device");
+        let placed = word == "off" || !account.domains.is_empty();
+        found.require(placed, "apple.account.domains", "", &format!("must name a domain for apple.account.{key}"));
+    }
+    let domain = |name: &str| {
+        let label = |label: &str| !label.is_empty() && label.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+        name.len() <= 253 && name.contains('.') && name.split('.').all(label)
+    };
+    for name in &account.domains {
+        found.require(domain(name), "apple.account.domains", name, "must be domains in lower-case letters, such as example.org");
+    }
+    let other = &account.apple_domain;
+    found.require(
+        other.is_empty() || domain(other),
+        "apple.account.apple_domain",
+        other,
+        "must be empty or a domain in lower-case letters",
+    );
 }
 
 fn check_automated(config: &Config, found: &mut Findings) {
@@ -282,6 +308,10 @@ mod tests {
         assert_eq!(keys(|c| c.apple.automated.macos_version = "latest".into()), ["apple.automated.macos_version"]);
         let half = keys(|c| c.apple.automated.platform_sso_profile_url = "https://sso.example.org/p".into());
         assert_eq!(half, ["apple.automated.platform_sso_manifest_url"]);
+        let account = keys(|c| (c.apple.account.domains, c.apple.account.ios) = (vec!["Example.org".into(), "a.b".into()], "both".into()));
+        assert_eq!(account, ["apple.account.ios", "apple.account.domains"]);
+        assert_eq!(keys(|c| c.apple.account.macos = "user".into()), ["apple.account.domains"]);
+        assert_eq!(keys(|c| c.apple.account.apple_domain = "here".into()), ["apple.account.apple_domain"]);
         assert_eq!(keys(|c| c.database = Some("mysql://x".into())), ["database"]);
         assert_eq!(keys(|c| c.database = Some("host=db password=hunter2".into())), ["database"]);
         assert_eq!(keys(|c| c.windows.wns.client_id = "ms-app://s".into()).len(), 2);

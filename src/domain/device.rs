@@ -37,6 +37,16 @@ words! {
     }
 }
 
+words! {
+    /// Whose a device is.
+    Ownership {
+        /// The organisation's: it lists the serial number, or the device enrolled as the organisation's by account.
+        Company = "company",
+        /// Its user's own.
+        Personal = "personal",
+    }
+}
+
 /// A device.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Device {

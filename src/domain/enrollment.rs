@@ -5,11 +5,12 @@ use crate::clock::Time;
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, UserId};
 
 words! {
-    /// Whose context a Windows enrolment has (MS-MDE2 `EnrollmentType`).
+    /// Whose context an enrolment has (on Windows the `EnrollmentType` of MS-MDE2).
     Kind {
-        /// A user's: the identity certificate is in the user's store.
+        /// A user's. On Windows the identity certificate is in the user's store; an Apple device hides its hardware and lets the server
+        /// manage only what the server brought.
         Full = "full",
-        /// The device's: the certificate is in the machine's store; several users may sign in.
+        /// The device's. On Windows the certificate is in the machine's store, and several users may sign in.
         Device = "device",
     }
 }
@@ -66,6 +67,12 @@ pub struct Enrollment {
 }
 
 impl Enrollment {
+    /// Whether a person enrolled an Apple device of their own: its hardware stays unknown, and it refuses what reaches beyond the account.
+    #[must_use]
+    pub fn is_user_enrollment(&self) -> bool {
+        self.platform.is_apple() && self.kind == Kind::Full
+    }
+
     /// The server's name in the device's tree: it stays what it was when the device enrolled, whatever it is `now`.
     #[must_use]
     pub fn provider<'a>(&'a self, now: &'a str) -> &'a str {

@@ -41,6 +41,7 @@ impl std::error::Error for Refusal {}
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
+    AccountEnrollmentOff = "ENR0035", "devices of this platform do not enrol in this way by account (apple.account); enrol by a link, or ask your administrator";
     AdeAccessDenied = "ADE0006", "Apple Business Manager does not take the server token (any more); download another one for the same server and bring it with `muster apple ade-token`";
     AdeNameInvalid = "ADE0001", "a server of Apple Business Manager is named with 1 to 40 lower-case letters, digits and hyphens";
     AdeServerChanged = "ADE0004", "the token is for another server of Apple Business Manager than the one before it; `--replace` takes it and reads the list of devices anew";
@@ -96,8 +97,10 @@ refusals! {
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";
+    EnrollmentModeForeign = "ENR0036", "the device enrols in another way than its profile is for; get a new profile on the device itself";
     EnrollmentNeedsSignIn = "ENR0025", "devices enrol from Setup Assistant only when a person signs in (apple.automated.require_sign_in)";
     EnrollmentSessionOver = "ENR0018", "the enrolment profile is too old, was used or is not ours; get a new one";
+    EnrollmentUpdateRefused = "ENR0037", "the enrolment profile would change its server, topic, mode, account or rights, which devices refuse; enrol the device again instead";
     GroupMemberUnknown = "USR0011", "the member does not exist; create the user, or enrol the device, first";
     GroupNameTaken = "USR0014", "there is a group of that name already; choose another name, or change that one";
     MachineInfoForeign = "ENR0027", "the description of the device is not signed by a device that Apple made; enrol from the device itself";
@@ -125,6 +128,7 @@ refusals! {
     OrderNeedsSilicon = "CMD0006", "only Macs with Apple silicon know the order";
     OrderNeedsSupervision = "CMD0007", "the device obeys the order only when it is supervised: enrol it from Setup Assistant by Apple Business Manager, or with Apple Configurator";
     OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
+    OrderNotForUserEnrollment = "CMD0013", "the device is its user's own (user enrolment by account) and obeys no such order; retire it to take away what the organisation gave";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";
     OrderUnknown = "CMD0001", "the catalogue has no such order; muster device orders --known shows them";
     OrderUnsupported = "CMD0003", "the device's version or edition of the operating system does not know the order";
@@ -180,11 +184,13 @@ refusals! {
     TemplateVariableMissing = "CRT0021", "a variable of the certificate template has no value for this user or device";
     TemplateVariableOfUser = "CRT0022", "a device certificate cannot use a variable of the user; make it a user certificate";
     TemplateVariableUnknown = "CRT0023", "the certificate template names a variable that does not exist";
+    TokenExpired = "AUT0008", "the token has expired; sign in again";
     TokenInvalid = "AUT0006", "the token is wrong, expired, used or of another organisation; sign in again";
     TokenServiceUnknown = "ENR0019", "the device asks for a token of a service that this server does not serve";
     UserChannelRefused = "ENR0020", "only the device itself keeps an unlock or bootstrap token here, not one of its users";
     UserChannelsOff = "ENR0021", "the users of devices are not managed by this server (apple.user_channels)";
     UserChannelsTooMany = "ENR0022", "the device has as many managed users as allowed; remove users that it does not need";
+    UserEnrollmentRefused = "ENR0038", "a device that is its user's own entrusts no tokens to the server";
     UserInUse = "USR0010", "the user still has devices or certificates, which must stay accounted for; disable the user instead";
     UserNameInvalid = "USR0012", "a user principal name looks like name@domain and is at most 256 characters long";
     UserNameTaken = "USR0013", "there is a user of that name already; choose another name, or change that one";

@@ -4,11 +4,13 @@ use actix_web::Route;
 use actix_web::guard::{Any, Get, Head};
 use actix_web::web::{ServiceConfig, post, put, resource, route};
 
-use super::apple::{automated, enroll as apple_enroll, manage as apple, site};
+use super::apple::{account, automated, enroll as apple_enroll, manage as apple, site};
 use super::windows::{enroll, manage};
 use super::{health, pki, scep, signals, signin, welcome};
+use crate::service::apple::enroll::account::{DISCOVERY_PATH, path as account_path, sign_in_path};
 use crate::service::apple::enroll::over_the_air;
 use crate::service::signals::JWKS_PATH;
+use crate::wire::apple::enroll::Mode;
 
 // Windows writes these paths in capitals at times.
 const DISCOVERY: &str = r"/{path:(?i:EnrollmentServer/Discovery\.svc)}";
@@ -38,6 +40,11 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource(apple::CHECK_IN).route(put().to(apple::check_in)))
         .service(resource(apple::COMMANDS).route(put().to(apple::connect)))
         .service(resource("/enroll/apple").route(read().to(apple_enroll::show)).route(post().to(apple_enroll::sign_in)))
+        .service(resource(DISCOVERY_PATH).route(read().to(account::discover)))
+        .service(resource(account_path(Mode::User)).route(post().to(account::enroll_user)))
+        .service(resource(account_path(Mode::Device)).route(post().to(account::enroll_device)))
+        .service(resource(sign_in_path(Mode::User)).route(read().to(account::show_user)).route(post().to(account::sign_in_user)))
+        .service(resource(sign_in_path(Mode::Device)).route(read().to(account::show_device)).route(post().to(account::sign_in_device)))
         .service(resource(automated::DEVICE).route(post().to(automated::enroll)))
         .service(resource(automated::SETUP).route(read().to(automated::show_setup)).route(post().to(automated::sign_in)))
         .service(resource(automated::SIGN_IN).route(read().to(automated::show_sign_in)).route(post().to(automated::authenticate)))

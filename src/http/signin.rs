@@ -67,7 +67,7 @@ pub async fn show(app: Data<App>, query: Query<Visit>, _: Anonymous) -> Result<H
 pub async fn sign_in(app: Data<App>, peer: Peer, body: Body<LARGEST_FORM>, _: Anonymous) -> Result<HttpResponse, Problem> {
     let form: SignIn = form(&body)?;
     let target = target(&form.appru)?;
-    match token::create_with_tap(&app, &form.user_name, &form.pass, peer.address, Platform::Windows).await {
+    match token::create_with_tap(&app, &form.user_name, &form.pass, peer.address, Platform::Windows, None).await {
         Ok(token) => {
             let token = std::str::from_utf8(token.expose()).map_err(|_| Problem::internal())?;
             let organisation = app.config.organisation.as_str();

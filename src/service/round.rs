@@ -176,6 +176,13 @@ impl<'a> Round<'a> {
         self.reported.insert(fact.name.clone(), fact);
     }
 
+    /// Has a fact that was just reported wait for the next report, however long that takes.
+    pub(in crate::service) fn never_ask(&mut self, name: &str) {
+        if let Some(fact) = self.reported.get_mut(name) {
+            fact.next_at = None;
+        }
+    }
+
     /// What has to be stored.
     pub(in crate::service) fn changes(mut self) -> Result<Changes> {
         let (items, over) = desired::settle(self.items);

@@ -2,12 +2,14 @@
 
 use diesel::prelude::*;
 
+use super::apple::management::mode_of;
 use super::dialect::delete_some;
 use super::schema::enrollment_tokens;
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::device::Platform;
 use crate::ids::{TapId, UserId};
+use crate::wire::apple::enroll::Mode;
 
 /// A token as it is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,6 +20,8 @@ pub struct EnrollmentToken {
     pub user_id: UserId,
     /// What kind of device it is for.
     pub platform: Platform,
+    /// The way of enrolling by account that it is for alone; `None`: for the others.
+    pub mode: Option<Mode>,
     /// How the person signed in, such as `tap`.
     pub method: String,
     /// The pass that was used, when it was one.
@@ -34,6 +38,7 @@ struct Row {
     token_hash: String,
     user_id: String,
     platform: String,
+    mode: Option<String>,
     method: String,
     tap_id: Option<String>,
     expires_at: i64,
@@ -49,6 +54,7 @@ pub fn insert_token(tx: &mut Tx<'_>, token: &EnrollmentToken, now: Time) -> Resu
         token_hash: token.hash.clone(),
         user_id: token.user_id.to_string(),
         platform: token.platform.to_string(),
+        mode: token.mode.map(|mode| mode.as_str().to_owned()),
         method: token.method.clone(),
         tap_id: token.tap_id.as_ref().map(TapId::to_string),
         expires_at: token.expires_at.0,
@@ -69,6 +75,7 @@ pub fn find_token(conn: &mut Conn, hash: &str) -> Result<Option<EnrollmentToken>
             hash: row.token_hash,
             user_id: UserId::from_store(row.user_id),
             platform: Platform::parse(&row.platform).ok_or_else(|| Error::corrupt("enrollment_tokens.platform"))?,
+            mode: mode_of(row.mode)?,
             method: row.method,
             tap_id: row.tap_id.map(TapId::from_store),
             expires_at: Time(row.expires_at),

@@ -68,6 +68,7 @@ diesel::table! {
         token_hash -> Text,
         user_id -> Text,
         platform -> Text,
+        mode -> Nullable<Text>,
         method -> Text,
         tap_id -> Nullable<Text>,
         expires_at -> BigInt,
@@ -149,9 +150,21 @@ diesel::table! {
         platform -> Text,
         udid -> Nullable<Text>,
         serial -> Nullable<Text>,
+        mode -> Nullable<Text>,
+        account -> Nullable<Text>,
+        payload -> Nullable<Text>,
         method -> Text,
         created_at -> BigInt,
         expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    apple_management (enrollment_id) {
+        enrollment_id -> Text,
+        mode -> Nullable<Text>,
+        account -> Nullable<Text>,
+        payload -> Text,
     }
 }
 
@@ -626,6 +639,8 @@ diesel::table! {
     }
 }
 
+diesel::joinable!(apple_management -> enrollments (enrollment_id));
+
 diesel::allow_tables_to_appear_in_same_query!(
     meta,
     users,
@@ -638,6 +653,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     enrollments,
     apple_channels,
     apple_sessions,
+    apple_management,
     apple_secrets,
     message_signatures,
     dm_pieces,

@@ -399,3 +399,30 @@ async fn tokens_near_their_end_are_announced_once_and_a_server_can_be_forgotten(
     assert_eq!((listed(&house).await, ade::status(&app).await.unwrap()), (Vec::new(), Vec::new()));
     assert_eq!(refusal(ade::remove(&app, "default".into(), ACTOR, "local").await).0, "ADE0002");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn apple_is_told_where_accounts_enrol_whose_domain_does_not_say() {
+    let service = Ade::start().await;
+    let Some(house) = connected(&service, |config| {
+        config.apple.account.domains = vec!["example.org".into()];
+        config.apple.account.ios = "user".into();
+    })
+    .await
+    else {
+        return;
+    };
+    let app = &house.server.app;
+    assert!(ade::discovery(app, "default").await.is_err(), "Apple knows nothing yet");
+    let url = format!("{}/.well-known/com.apple.remotemanagement", house.server.web);
+    assert_eq!(ade::set_discovery(app, "default", ACTOR, "local").await.unwrap(), url);
+    assert_eq!(service.state().discovery, Some(json!({ "mdm_service_discovery_url": url })));
+    assert_eq!(ade::discovery(app, "default").await.unwrap(), url);
+    assert!(actions(&house).await.contains("apple.ade_discovery"));
+    // Devices come without a question: this is answered.
+    assert_eq!(house.server.client().get(&url).send().await.unwrap().status(), 200);
+    let unknown = ade::set_discovery(app, "nobody", ACTOR, "local").await;
+    assert!(matches!(unknown, Err(Error::Refused(refusal)) if refusal.code() == "ADE0002"));
+    let Some(off) = connected(&service, |_| ()).await else { return };
+    let refused = ade::set_discovery(&off.server.app, "default", ACTOR, "local").await;
+    assert!(matches!(refused, Err(Error::Refused(refusal)) if refusal.code() == "ENR0035"));
+}

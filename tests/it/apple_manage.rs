@@ -462,6 +462,7 @@ fn the_baselines_are_what_apples_schema_knows() {
         };
         for target in targets.into_iter().filter(|_| draft.document.compliance.is_none()) {
             let to = To {
+                user_enrollment: false,
                 system,
                 version: OsVersion::parse(target.version).unwrap(),
                 names: &names,

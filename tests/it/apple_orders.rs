@@ -32,7 +32,7 @@ fn with(id: &str, values: &[(&str, &str)]) -> Order {
 }
 
 /// Orders with the values that they need.
-fn examples() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
+pub fn examples() -> Vec<(&'static str, Vec<(&'static str, &'static str)>)> {
     vec![
         ("clear-activation-lock-code", vec![]),
         ("clear-passcode", vec![]),

@@ -198,13 +198,15 @@ fn what_the_rows_make_of_documents_is_in_the_schema_on_every_version() {
     let targets = ["12.0", "13.0", "14.0", "15.1", "26.0"].map(Target::mac).into_iter();
     let phone = |version| Target { supervised: true, ..Target::iphone(version) };
     let targets = targets.chain(["15.0", "16.2", "17.0", "18.1", "26.0"].map(phone));
+    let own = |target| Target { user_enrollment: true, supervised: false, ..target };
+    let targets = targets.chain([own(Target::mac("14.0")), own(Target::mac("26.0")), own(phone("15.0")), own(phone("26.0"))]);
     for target in targets {
         let system = if target.os == "macOS" { System::Mac } else { System::Ios };
-        let device = Device { system, version: version(target.version), uuid_of: &uuid_of };
+        let device = Device { system, version: version(target.version), user_enrollment: target.user_enrollment, uuid_of: &uuid_of };
         for (id, body) in &examples {
             let row = catalogue().payload(id).unwrap();
             let made = row.encode(body.as_object().unwrap(), &device);
-            if !row.supports(system, device.version) {
+            if !row.supports(system, device.version) || device.user_enrollment && !row.is_for_users(system) {
                 assert!(made.is_err(), "{id} on {device:?}");
                 continue;
             }
@@ -227,7 +229,7 @@ fn what_the_rows_make_of_documents_is_in_the_schema_on_every_version() {
 
 #[test]
 fn documents_that_say_something_wrong_are_refused_with_the_place() {
-    let device = Device { system: System::Mac, version: version("15.1"), uuid_of: &uuid_of };
+    let device = Device { system: System::Mac, version: version("15.1"), user_enrollment: false, uuid_of: &uuid_of };
     let make = |id: &str, body: Value| catalogue().payload(id).unwrap().encode(body.as_object().unwrap(), &device);
     let passcode = "com.apple.mobiledevice.passwordpolicy";
     for (id, body, why) in [

@@ -273,7 +273,7 @@ async fn a_restoration_on_postgresql_is_marked_and_ends_what_may_have_been_used(
     let policy = muster::domain::tap::Policy { one_time: false, ..Default::default() };
     let pass = tap::create(&app, &user, policy, None, "cli:test", "local").await.unwrap().show().to_owned();
     let here = std::net::IpAddr::from([127, 0, 0, 1]);
-    let proof = token::create_with_tap(&app, "ana@example.org", &pass, here, Platform::Windows).await.unwrap();
+    let proof = token::create_with_tap(&app, "ana@example.org", &pass, here, Platform::Windows, None).await.unwrap();
     mint(&app, grant("PC"), false).await;
     let issuing = muster::service::pki::authority::issuing(&app).await.unwrap().id.clone();
     let of = issuing.clone();

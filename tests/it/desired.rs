@@ -50,7 +50,7 @@ pub fn enrollment(device: &Device, now: Time) -> Enrollment {
         id: EnrollmentId::new(),
         device_id: device.id.clone(),
         platform: device.platform,
-        kind: EnrollmentKind::Full,
+        kind: if device.platform.is_apple() { EnrollmentKind::Device } else { EnrollmentKind::Full },
         state: EnrollmentState::Active,
         mdm_id: device.id.to_string(),
         provider_id: None,

@@ -55,10 +55,10 @@ async fn a_pass_signs_in_as_it_is_typed_and_a_one_time_pass_once() {
     let text = pass(&server, &ana, Policy::default()).await;
     assert_eq!(text.len(), 14, "{text}");
     assert_eq!(tap::check(&server.app, " ANA@example.org ", &text.to_uppercase(), HERE).await.unwrap().user.id, ana);
-    let made = token::create_with_tap(&server.app, "ana@example.org", &text.replace('-', ""), HERE, Platform::Windows).await.unwrap();
+    let made = token::create_with_tap(&server.app, "ana@example.org", &text.replace('-', ""), HERE, Platform::Windows, None).await.unwrap();
     assert_eq!(token::check(&server.app, made.expose(), &[Platform::Windows]).await.unwrap().user.id, ana);
     assert_eq!(code(token::check(&server.app, made.expose(), &[Platform::Ios]).await), Refusal::TokenInvalid.code());
-    let again = token::create_with_tap(&server.app, "ana@example.org", &text, HERE, Platform::Windows).await;
+    let again = token::create_with_tap(&server.app, "ana@example.org", &text, HERE, Platform::Windows, None).await;
     assert_eq!(code(again), Refusal::SignInFailed.code());
     let by = muster::service::directory::By::local("cli:test");
     muster::service::directory::enable_user(&server.app, &ana, false, &by).await.unwrap();
@@ -73,7 +73,7 @@ async fn a_reusable_pass_is_good_until_it_expires() {
     let ana = person(&server, "ana@example.org", true).await;
     let text = pass(&server, &ana, Policy { one_time: false, length: 20, lifetime: DAY }).await;
     for _ in 0..3 {
-        token::create_with_tap(&server.app, "ana@example.org", &text, HERE, Platform::Windows).await.unwrap();
+        token::create_with_tap(&server.app, "ana@example.org", &text, HERE, Platform::Windows, None).await.unwrap();
     }
     server.clock.advance(DAY);
     assert_eq!(code(tap::check(&server.app, "ana@example.org", &text, HERE).await), Refusal::SignInFailed.code());
@@ -142,7 +142,7 @@ async fn nothing_that_may_be_used_once_outlives_a_restoration() {
     let app = &server.app;
     let ana = person(&server, "ana@example.org", true).await;
     let used = pass(&server, &ana, Policy::default()).await;
-    let open = token::create_with_tap(app, "ana@example.org", &used, HERE, Platform::Windows).await.unwrap();
+    let open = token::create_with_tap(app, "ana@example.org", &used, HERE, Platform::Windows, None).await.unwrap();
     let text = pass(&server, &ana, Policy::default()).await;
     let note = Note { by: "cli:test".into(), from: "copy.db".into(), at: "2026-01-01T00:00:00Z".into() };
     let note = serde_json::to_string(&note).unwrap();
@@ -172,7 +172,7 @@ async fn every_open_pass_of_a_user_signs_in_and_no_more_are_made_than_that() {
         assert_eq!(tap::check(&server.app, "ana@example.org", text, HERE).await.unwrap().user.id, ana);
     }
     // One that is used is not open any more.
-    token::create_with_tap(&server.app, "ana@example.org", &passes[0], HERE, Platform::Windows).await.unwrap();
+    token::create_with_tap(&server.app, "ana@example.org", &passes[0], HERE, Platform::Windows, None).await.unwrap();
     let newest = create().await.unwrap().show().to_owned();
     assert_eq!(code(create().await), "AUT0007");
     assert_eq!(tap::end_open(&server.app, &ana, "cli:test", "local").await.unwrap(), 16);

@@ -90,7 +90,7 @@ both_backends! {
 
     async fn a_session_becomes_one_enrolment_in_its_time(store: Store) {
         let session = |expires_at| Session {
-            id: EnrollmentId::new(), user_id: None, platform: Platform::Ios, udid: Some("u".into()), serial: None,
+            id: EnrollmentId::new(), user_id: None, platform: Platform::Ios, udid: Some("u".into()), serial: None, management: None,
             method: "link".into(), created_at: NOW, expires_at,
         };
         let (good, late) = (session(NOW.plus(HOUR)), session(NOW));

@@ -11,6 +11,7 @@ use muster::ids::{CommandId, DeviceId, EnrollmentId, TapId, UserId};
 use muster::store::devices::Filter;
 use muster::store::enrollment_tokens::{self, EnrollmentToken};
 use muster::store::{Error, Store, commands, devices, enrollments, message_signatures, taps, throttles, users};
+use muster::wire::apple::enroll::Mode;
 
 use crate::both_backends;
 use crate::desired::{device, enrollment, user};
@@ -98,7 +99,7 @@ both_backends! {
     async fn a_token_is_used_up_by_the_first_who_claims_it(store: Store) {
         let ana = person(&store).await;
         let token = EnrollmentToken {
-            hash: "ab".repeat(32), user_id: ana, platform: Platform::Windows, method: "tap".into(), tap_id: None,
+            hash: "ab".repeat(32), user_id: ana, platform: Platform::Windows, mode: Some(Mode::User), method: "tap".into(), tap_id: None,
             expires_at: NOW.plus(MINUTE), used_at: None,
         };
         let late = EnrollmentToken { hash: "cd".repeat(32), ..token.clone() };

@@ -211,7 +211,7 @@ both_backends! {
 
     async fn enrolments_that_were_given_up_are_forgotten(store: Store) {
         let session = |expires_at| Session {
-            id: EnrollmentId::new(), user_id: None, platform: Platform::Ios, udid: None, serial: None,
+            id: EnrollmentId::new(), user_id: None, platform: Platform::Ios, udid: None, serial: None, management: None,
             method: "link".into(), created_at: start(), expires_at,
         };
         let rows = [session(start().plus(-2 * HOUR)), session(start().plus(HOUR))];

@@ -64,6 +64,8 @@ CREATE TABLE enrollment_tokens (
     token_hash TEXT NOT NULL PRIMARY KEY,
     user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
     platform TEXT NOT NULL,
+    -- The way of enrolling that it is for alone; NULL for those that are not by account.
+    mode TEXT,
     method TEXT NOT NULL,
     tap_id TEXT,
     expires_at BIGINT NOT NULL,
@@ -160,11 +162,25 @@ CREATE TABLE apple_sessions (
     platform TEXT NOT NULL,
     udid TEXT,
     serial TEXT,
+    -- What the profile said of the management, as in apple_management; NULL where the device got no such profile yet.
+    mode TEXT,
+    account TEXT,
+    payload TEXT,
     method TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     expires_at BIGINT NOT NULL
 );
 CREATE INDEX apple_sessions_by_expiry ON apple_sessions (expires_at);
+
+-- What the profile with which a device enrolled said of its management: nothing of it may ever change.
+CREATE TABLE apple_management (
+    enrollment_id TEXT NOT NULL PRIMARY KEY REFERENCES enrollments (id) ON DELETE CASCADE,
+    -- BYOD or ADDE, and the Managed Apple Account, in an account-driven enrolment.
+    mode TEXT,
+    account TEXT,
+    -- The other keys of the payload com.apple.mdm, as JSON.
+    payload TEXT NOT NULL
+);
 
 -- What Apple devices entrust to the server.
 CREATE TABLE apple_secrets (

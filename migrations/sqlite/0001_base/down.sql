@@ -31,6 +31,7 @@ DROP TABLE commands;
 DROP TABLE dm_pieces;
 DROP TABLE dm_sessions;
 DROP TABLE apple_secrets;
+DROP TABLE apple_management;
 DROP TABLE apple_sessions;
 DROP TABLE apple_channels;
 DROP TABLE enrollments;

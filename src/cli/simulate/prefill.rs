@@ -106,7 +106,7 @@ impl Resident {
             id: enrollment_id,
             device_id: device.id.clone(),
             platform,
-            kind: Kind::Full,
+            kind: if platform.is_apple() { Kind::Device } else { Kind::Full },
             state: State::Active,
             mdm_id: device.id.as_str().replace('-', "").to_uppercase(),
             provider_id: None,

@@ -47,6 +47,8 @@ pub struct Target<'a> {
     pub system: System,
     /// Its version.
     pub version: OsVersion,
+    /// It is its user's own (user enrolment).
+    pub user_enrollment: bool,
     /// The organisation's names.
     pub names: &'a Names,
     /// The profile's identifier on the device.
@@ -172,6 +174,12 @@ pub fn supports(payloads: &[Payload], system: System, version: OsVersion, catalo
     payloads.iter().filter_map(|payload| catalogue.payload(&payload.kind)).all(|row| row.supports(system, version))
 }
 
+/// Whether all of the payloads may be given to a device that is its user's own.
+#[must_use]
+pub fn is_for_users(payloads: &[Payload], system: System, catalogue: &Catalogue) -> bool {
+    payloads.iter().filter_map(|payload| catalogue.payload(&payload.kind)).all(|row| row.is_for_users(system))
+}
+
 /// Makes the parts of a profile.
 ///
 /// # Errors
@@ -182,7 +190,7 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
         let part = identity::referred(known, target)?;
         Some(target.names.payload_uuid(target.identifier, &part, &(target.generation)(name)))
     };
-    let device = Device { system: target.system, version: target.version, uuid_of: &uuid_of };
+    let device = Device { system: target.system, version: target.version, user_enrollment: target.user_enrollment, uuid_of: &uuid_of };
     let row = |kind: &str| catalogue.payload(kind).filter(|row| row.form == Form::Profile);
     let mut built = Built::default();
     let mut parts: Vec<(i32, Part)> = Vec::new();
@@ -318,6 +326,7 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     let target = Target {
         system,
         version: newest,
+        user_enrollment: false,
         names: &names,
         identifier: "check",
         generation: &|_| String::new(),
@@ -331,7 +340,7 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
         now: Time(0),
     };
     build(&profile, &target, catalogue)?;
-    let device = Device { system, version: newest, uuid_of: &|_| None };
+    let device = Device { system, version: newest, user_enrollment: false, uuid_of: &|_| None };
     declarations(&declared, "check", "check", &device, catalogue)?;
     if let Some(payload) = payloads.iter().find(|payload| for_users && is_of_device(payload, catalogue)) {
         return Err((payload.name.clone(), format!("{} is for the device, not for its users", payload.kind)));

@@ -5,8 +5,10 @@
 
 use crate::domain::Refusal;
 use crate::domain::device::Platform;
+use crate::domain::enrollment::Enrollment;
 use crate::ids::{EnrollmentId, UserId};
 use crate::wire::apple::DeviceKey;
+use crate::wire::apple::enroll::{Mdm, Mode};
 
 /// What is known of the session in which the identity was given out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,6 +19,8 @@ pub struct Session {
     pub udid: Option<String>,
     /// The serial number, when it was proven before the profile was given out.
     pub serial: Option<String>,
+    /// The mode that the profile says; `None`: it was not made for an account.
+    pub mode: Option<Mode>,
     /// The enrolment whose identity this one renews.
     pub renews: Option<EnrollmentId>,
     /// The device that the certificate was bound to by an earlier message.
@@ -30,6 +34,8 @@ pub struct Live {
     pub id: EnrollmentId,
     /// Whose.
     pub user: Option<UserId>,
+    /// It is a user enrolment: what lives there is no identifier of hardware.
+    pub user_enrollment: bool,
     /// The claim comes from the certificate that the enrolment has.
     pub same_certificate: bool,
 }
@@ -52,13 +58,17 @@ pub enum Decision {
 ///
 /// # Errors
 /// [`Refusal::ManagementSourceMismatch`] when the certificate belongs to another device than the claimed one,
-/// [`Refusal::DeviceOfAnother`] when the device is enrolled for somebody else and nothing proves that it is the same device.
+/// [`Refusal::EnrollmentModeForeign`] when the device enrols in another way than its profile is for, [`Refusal::DeviceOfAnother`] when the device is enrolled for somebody else and nothing proves that it is the same device.
 pub fn authenticate(device: &DeviceKey, serial: Option<&str>, session: &Session, live: Option<&Live>) -> Result<Decision, Refusal> {
     let claimed = device.as_str();
     if session.bound_to.as_deref().is_some_and(|bound| bound != claimed) {
         return Err(Refusal::ManagementSourceMismatch);
     }
     let proven = session.udid.is_some() || session.serial.is_some();
+    // Nobody gets out of the limits of a user enrolment, or hides a device that is to be known, by the name that the device gives itself.
+    if session.renews.is_none() && (session.mode == Some(Mode::User)) != device.is_user_enrollment() {
+        return Err(Refusal::EnrollmentModeForeign);
+    }
     if device.is_user_enrollment() {
         // It shows no identifiers of the hardware: what is for a certain device is not for it.
         if proven {
@@ -74,6 +84,10 @@ pub fn authenticate(device: &DeviceKey, serial: Option<&str>, session: &Session,
         // The enrolment to be renewed is not this device's, or has ended meanwhile.
         return if session.renews.is_some() { Err(Refusal::ManagementSourceMismatch) } else { Ok(Decision::New) };
     };
+    // An identifier of one kind that is spelled like one of the other names another device.
+    if live.user_enrollment != device.is_user_enrollment() {
+        return Err(Refusal::ManagementSourceMismatch);
+    }
     if live.same_certificate {
         return Ok(Decision::Repeated(live.id.clone()));
     }
@@ -85,12 +99,22 @@ pub fn authenticate(device: &DeviceKey, serial: Option<&str>, session: &Session,
     if proven || live.user == session.user { Ok(Decision::Replaced(live.id.clone())) } else { Err(Refusal::DeviceOfAnother) }
 }
 
-/// Whether an identity may speak for a device in any other message than `Authenticate`.
+/// Whether the identity of an enrolment may speak for a device in any other message than `Authenticate`.
 ///
 /// # Errors
 /// [`Refusal::ManagementSourceMismatch`].
-pub fn speaks_for(bound_to: Option<&str>, device: &DeviceKey) -> Result<(), Refusal> {
-    if bound_to == Some(device.as_str()) { Ok(()) } else { Err(Refusal::ManagementSourceMismatch) }
+pub fn speaks_for(enrollment: &Enrollment, device: &DeviceKey) -> Result<(), Refusal> {
+    let same = enrollment.mdm_id == device.as_str() && enrollment.is_user_enrollment() == device.is_user_enrollment();
+    if same { Ok(()) } else { Err(Refusal::ManagementSourceMismatch) }
+}
+
+/// The management payload for an update of the enrolment profile: with another identity, and nothing else.
+///
+/// # Errors
+/// [`Refusal::EnrollmentUpdateRefused`] when `next` says what a device with `known` would refuse: another server, topic, mode or account, or
+/// more rights.
+pub fn update(known: &Mdm, next: Mdm) -> Result<Mdm, Refusal> {
+    if known.refuses(&next).is_some() { Err(Refusal::EnrollmentUpdateRefused) } else { Ok(next) }
 }
 
 /// The platform that a model (`iPhone14,5`) belongs to; `None` when the device does not say, or it is none that we know.
@@ -157,13 +181,14 @@ fn mac(generation: u32, first_t2: u32, first_apple: u32) -> Identity {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::domain::enrollment::Kind;
 
     fn udid(id: &str) -> DeviceKey {
         DeviceKey::Udid(id.into())
     }
 
     fn live(user: Option<&UserId>) -> Live {
-        Live { id: EnrollmentId::new(), user: user.cloned(), same_certificate: false }
+        Live { id: EnrollmentId::new(), user: user.cloned(), user_enrollment: false, same_certificate: false }
     }
 
     #[test]
@@ -183,9 +208,60 @@ mod tests {
         refused("a", Some("t"), Session { serial: Some("s".into()), ..Session::default() });
         refused("a", None, Session { serial: Some("s".into()), ..Session::default() });
         refused("a", None, Session { renews: Some(EnrollmentId::new()), ..Session::default() });
-        assert_eq!(speaks_for(Some("a"), &udid("b")), Err(Refusal::ManagementSourceMismatch));
-        assert_eq!(speaks_for(None, &udid("b")), Err(Refusal::ManagementSourceMismatch));
-        assert_eq!(speaks_for(Some("b"), &udid("b")), Ok(()));
+    }
+
+    #[test]
+    fn an_identity_speaks_for_its_device_under_its_own_kind_of_name() {
+        let enrollment = |kind| Enrollment {
+            id: EnrollmentId::new(),
+            device_id: crate::ids::DeviceId::new(),
+            platform: Platform::Ios,
+            kind,
+            state: crate::domain::enrollment::State::Active,
+            mdm_id: "a".into(),
+            provider_id: None,
+            user_id: None,
+            context: String::new(),
+            channel_uri: None,
+            certificate_id: None,
+            work_at: None,
+            last_seen_at: None,
+            enrolled_at: crate::clock::Time(0),
+            ended_at: None,
+            version: 1,
+        };
+        let (users, devices) = (enrollment(Kind::Full), enrollment(Kind::Device));
+        let hidden = DeviceKey::EnrollmentId("a".into());
+        assert_eq!((speaks_for(&devices, &udid("a")), speaks_for(&users, &hidden)), (Ok(()), Ok(())));
+        for (enrollment, device) in [(&devices, udid("b")), (&devices, hidden), (&users, udid("a"))] {
+            assert_eq!(speaks_for(enrollment, &device), Err(Refusal::ManagementSourceMismatch));
+        }
+    }
+
+    #[test]
+    fn an_update_changes_the_identity_and_nothing_else() {
+        let known = Mdm {
+            identity: "1".into(),
+            topic: "com.apple.mgmt.x".into(),
+            server_url: "https://a/mdm".into(),
+            access_rights: Some(1),
+            enrollment_mode: Some(Mode::Device),
+            account: Some("ana@example.org".into()),
+            ..Mdm::default()
+        };
+        let next = Mdm { identity: "2".into(), ..known.clone() };
+        assert_eq!(update(&known, next.clone()), Ok(next.clone()));
+        for changed in [
+            Mdm { server_url: "https://b/mdm".into(), ..next.clone() },
+            Mdm { check_in_url: Some("https://b/in".into()), ..next.clone() },
+            Mdm { topic: "com.apple.mgmt.y".into(), ..next.clone() },
+            Mdm { access_rights: Some(3), ..next.clone() },
+            Mdm { enrollment_mode: Some(Mode::User), ..next.clone() },
+            Mdm { enrollment_mode: None, ..next.clone() },
+            Mdm { account: Some("ben@example.org".into()), ..next },
+        ] {
+            assert_eq!(update(&known, changed).unwrap_err().code(), "ENR0037");
+        }
     }
 
     #[test]
@@ -214,12 +290,23 @@ mod tests {
 
     #[test]
     fn a_user_enrolment_shows_no_hardware_and_gets_nothing_that_is_for_a_certain_device() {
-        let by_enrollment = |session: &Session| authenticate(&DeviceKey::EnrollmentId("e".into()), None, session, None);
-        assert_eq!(by_enrollment(&Session::default()), Ok(Decision::New));
-        for proven in [Session { udid: Some("a".into()), ..Session::default() }, Session { serial: Some("s".into()), ..Session::default() }]
-        {
-            assert_eq!(by_enrollment(&proven), Err(Refusal::ManagementSourceMismatch));
+        let hidden = DeviceKey::EnrollmentId("e".into());
+        let by_user = Session { mode: Some(Mode::User), ..Session::default() };
+        assert_eq!(authenticate(&hidden, None, &by_user, None), Ok(Decision::New));
+        for proven in [Session { udid: Some("a".into()), ..by_user.clone() }, Session { serial: Some("s".into()), ..by_user.clone() }] {
+            assert_eq!(authenticate(&hidden, None, &proven, None), Err(Refusal::ManagementSourceMismatch));
         }
+        // The profile says which kind of name the device has to give itself.
+        for mode in [None, Some(Mode::Device)] {
+            let session = Session { mode, ..Session::default() };
+            assert_eq!(authenticate(&hidden, None, &session, None).unwrap_err().code(), "ENR0036");
+        }
+        assert_eq!(authenticate(&udid("e"), None, &by_user, None), Err(Refusal::EnrollmentModeForeign));
+        // Hardware that is spelled like the enrolment is another device, also for the same person.
+        let hardware = Live { user_enrollment: false, ..live(None) };
+        assert_eq!(authenticate(&hidden, None, &by_user, Some(&hardware)), Err(Refusal::ManagementSourceMismatch));
+        let own = Live { user_enrollment: true, ..live(None) };
+        assert_eq!(authenticate(&hidden, None, &by_user, Some(&own)), Ok(Decision::Replaced(own.id.clone())));
     }
 
     #[test]

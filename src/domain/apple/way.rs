@@ -169,7 +169,12 @@ mod tests {
             "customRegex": { "passwordContentRegex": ".*", "passwordContentDescription": { "default": "x" } } });
         assert_eq!(Value::Object(made.body.clone()), expected);
         let uuid_of = |_: &str| None;
-        let to = crate::catalogue::payload::Device { system: System::Mac, version: OsVersion::parse("12.0").unwrap(), uuid_of: &uuid_of };
+        let to = crate::catalogue::payload::Device {
+            system: System::Mac,
+            version: OsVersion::parse("12.0").unwrap(),
+            user_enrollment: false,
+            uuid_of: &uuid_of,
+        };
         catalogue().payload(PASSCODE_PROFILE).unwrap().encode(&made.body, &to).unwrap();
     }
 }

@@ -69,6 +69,8 @@ words! {
         Edition = "edition",
         /// A user who is managed.
         User = "user",
+        /// Another way of enrolling: it is its user's own.
+        Enrollment = "enrollment",
     }
 }
 

@@ -22,11 +22,13 @@ pub const SETUP: &str = automated::SETUP_PATH;
 /// The page where a person signs in before Platform SSO is set up.
 pub const SIGN_IN: &str = automated::SIGN_IN_PATH;
 /// Largest description that a device gives of itself.
-const LARGEST: usize = 64 * 1024;
+pub(super) const LARGEST: usize = 64 * 1024;
 /// The header with that description, and its longest value.
 const DEVICE_INFO: (&str, usize) = ("x-apple-aspen-deviceinfo", 32 * 1024);
-/// Where a Mac takes a sign-in back.
-const MAC: Asking<'_> = Asking { action: SIGN_IN, device: "", forms_to: "apple-remotemanagement-user-login:" };
+/// The scheme by which a device takes a sign-in back.
+pub(super) const LOGIN: &str = "apple-remotemanagement-user-login:";
+/// Where a Mac signs in before it sets Platform SSO up.
+const MAC: Asking<'_> = Asking { action: SIGN_IN, device: "", forms_to: LOGIN };
 
 #[derive(Deserialize)]
 struct SignIn {

@@ -195,7 +195,7 @@ pub(super) fn download(profile: Vec<u8>) -> HttpResponse {
 }
 
 /// A first guess, until the device says what it is.
-fn platform(request: &HttpRequest) -> Platform {
+pub(super) fn platform(request: &HttpRequest) -> Platform {
     let agent = request.headers().get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     if agent.contains("iPhone") || agent.contains("iPad") { Platform::Ios } else { Platform::MacOs }
 }

@@ -1,5 +1,6 @@
 //! Apple devices.
 
+pub mod account;
 pub mod automated;
 pub mod enroll;
 pub mod manage;

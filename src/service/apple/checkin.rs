@@ -54,7 +54,7 @@ impl Reply {
 /// [`Malformed`](crate::service::Error::Malformed); a refusal of the certificate, the signature or the device that is named;
 /// [`Refusal::EnrollmentSessionOver`], [`Refusal::DeviceOfAnother`], [`Refusal::DeviceKindUnsupported`] for a device that may not enrol;
 /// [`Refusal::PushTopicForeign`]; [`Refusal::UserChannelRefused`], [`Refusal::UserChannelsOff`], [`Refusal::UserChannelsTooMany`] on the
-/// channel of a user; [`Refusal::TokenServiceUnknown`].
+/// channel of a user; [`Refusal::UserEnrollmentRefused`], [`Refusal::TokenServiceUnknown`].
 pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Reply> {
     let speaker = identity::speaker(app, presented, body).await?;
     let CheckIn { who, message } = CheckIn::decode(body)?;
@@ -146,7 +146,9 @@ impl At<'_> {
         check_topic(self.app, Some(self.identity.enrollment.id.clone()), &update.topic).await?;
         let sealer = self.app.sealer();
         let sealed_push = Address::new(&update.token.0, &update.push_magic).seal(&sealer)?;
-        let unlock = update.unlock_token.as_ref().filter(|token| !token.0.is_empty());
+        // What opens a user's own device is not ours to keep.
+        let own = self.identity.enrollment.is_user_enrollment();
+        let unlock = update.unlock_token.as_ref().filter(|token| !token.0.is_empty() && !own);
         if unlock.is_some() {
             self.by_device()?;
         }
@@ -217,6 +219,9 @@ impl At<'_> {
 
     async fn keep_bootstrap_token(&self, token: Option<Data>) -> Result<Reply> {
         self.by_device()?;
+        if self.identity.enrollment.is_user_enrollment() {
+            return Err(Refusal::UserEnrollmentRefused.into());
+        }
         let token = token.filter(|token| !token.0.is_empty());
         let sealed = token.map(|token| self.app.sealer().seal(APPLE_SECRET, &token.0)).transpose()?;
         let (id, now) = (self.identity.enrollment.id.clone(), self.now);

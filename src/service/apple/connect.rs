@@ -21,7 +21,7 @@ pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Resul
     let answer = Answer::decode(body)?;
     let who = answer.who.channel()?;
     if let Speaker::Expired(identity) = &speaker
-        && speaks_for(Some(&identity.enrollment.mdm_id), &who.device).is_ok()
+        && speaks_for(&identity.enrollment, &who.device).is_ok()
         && who.user.is_none()
     {
         metrics::counter!("muster_apple_messages_total", "kind" => "expired").increment(1);

@@ -33,7 +33,8 @@ fn knows(turn: &Turn<'_>) -> Option<(System, OsVersion)> {
 pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
     let (system, version) = knows(turn)?;
     let prefix = names(turn.app).prefix().to_owned();
-    let device = Device { system, version, uuid_of: &|_| None };
+    let user_enrollment = turn.known.enrollment.is_user_enrollment();
+    let device = Device { system, version, user_enrollment, uuid_of: &|_| None };
     let mut set = Set::default();
     let mut complete = true;
     for (_, winner) in turn.wanted() {
@@ -46,8 +47,9 @@ pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
     }
     let capabilities: Option<Capabilities> = turn.channel.capabilities.as_deref().and_then(|text| serde_json::from_str(text).ok());
     if let Some(capabilities) = capabilities.filter(|_| turn.user().is_none()) {
-        let items = turn.catalogue.facts().filter(|row| row.is_of(turn.device.platform.as_str()));
-        let items = items.filter_map(|row| row.asked.as_ref()?.status.as_deref()).filter(|item| capabilities.reports(item));
+        let platform = turn.device.platform.as_str();
+        let items = turn.catalogue.facts().filter_map(|row| row.status_item(platform, user_enrollment));
+        let items = items.filter(|item| capabilities.reports(item));
         let items: Vec<_> = items.map(|item| json!({ "Name": item })).collect();
         if !items.is_empty() && capabilities.takes(SUBSCRIPTIONS) {
             let payload = [("StatusItems".to_owned(), items.into())].into_iter().collect();
@@ -111,11 +113,11 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
     {
         turn.channel.capabilities = Some(text);
     }
-    let platform = turn.device.platform.as_str();
+    let (platform, user_enrollment) = (turn.device.platform.as_str(), turn.known.enrollment.is_user_enrollment());
     // Facts are the device's.
-    let rows: Vec<_> = turn.catalogue.facts().filter(|row| row.is_of(platform) && turn.user().is_none()).collect();
-    for row in rows {
-        let item = row.asked.as_ref().and_then(|asked| asked.status.as_deref());
+    let own = turn.user().is_none();
+    for row in turn.catalogue.facts().filter(|_| own) {
+        let item = row.status_item(platform, user_enrollment);
         let value = item.and_then(|item| report.item(item)).and_then(|value| match value {
             serde_json::Value::String(text) => Some(text.clone()),
             serde_json::Value::Bool(_) | serde_json::Value::Number(_) => Some(value.to_string()),
@@ -123,6 +125,9 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
         });
         if value.is_some() {
             turn.report(&row.name, value, 200, "status report", row.every_hours);
+            if !row.is_asked(platform, user_enrollment) {
+                turn.never_ask(&row.name);
+            }
         }
     }
     if let Some(set) = set(turn) {
@@ -136,7 +141,8 @@ pub(super) fn judge(turn: &mut Turn<'_>) {
     let Some(set) = set(turn) else { return };
     let prefix = names(turn.app).prefix().to_owned();
     let Some((system, version)) = knows(turn) else { return };
-    let device = Device { system, version, uuid_of: &|_| None };
+    let user_enrollment = turn.known.enrollment.is_user_enrollment();
+    let device = Device { system, version, user_enrollment, uuid_of: &|_| None };
     let mut moves = Vec::new();
     for (key, winner) in turn.wanted() {
         let Content::Declarations(payloads) = &winner.content else { continue };

@@ -116,7 +116,7 @@ pub(super) async fn speaker(app: &App, presented: &Presented<'_>, body: &[u8]) -
 /// [`Refusal::ManagementSourceMismatch`] for another device's identifier, [`Refusal::CertificateExpired`].
 pub(super) async fn pinned(app: &App, presented: &Presented<'_>, speaker: Speaker, device: &DeviceKey) -> Result<Identity> {
     let found = match speaker {
-        Speaker::Enrolled(identity) => match speaks_for(Some(&identity.enrollment.mdm_id), device) {
+        Speaker::Enrolled(identity) => match speaks_for(&identity.enrollment, device) {
             Ok(()) => Ok(identity),
             Err(refusal) => Err(Error::from(refusal)),
         },

@@ -12,7 +12,7 @@ use crate::domain::apple::declarations::Set;
 use crate::domain::apple::queue::Planned;
 use crate::domain::certificate::CertificateStatus;
 use crate::domain::command::State as OrderState;
-use crate::domain::desired::{self, Input, Lack, State};
+use crate::domain::desired::{self, Content, Input, Lack, State};
 use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::fact::{self, Cadence};
 use crate::domain::work::Key;
@@ -147,7 +147,22 @@ impl Turn<'_> {
         due.extend(requests.into_iter().map(|request| planned(Key::Ask(request), false)));
     }
 
+    /// Says of what a device that is its user's own never takes that it is not for it.
+    fn leave_out(&mut self) {
+        let Some(system) = content::system(self.device.platform).filter(|_| self.known.enrollment.is_user_enrollment()) else { return };
+        let refused = |content: &Content| match content {
+            Content::Profile(payloads) | Content::Declarations(payloads) => !content::is_for_users(payloads, system, self.catalogue),
+            Content::Setting { .. } | Content::Custom(_) | Content::Payload(_) => false,
+        };
+        let winners = self.wanted().filter(|(_, winner)| refused(&winner.content));
+        let open = winners.map(|(key, _)| key).filter(|key| self.record(key).is_some_and(|(_, r)| r.state != State::NotApplicable));
+        for key in open.cloned().collect::<Vec<_>>() {
+            self.apply(&key, Input::Lacks(Lack::Enrollment));
+        }
+    }
+
     fn plan_items(&mut self, due: &mut Vec<Planned>) {
+        self.leave_out();
         let effective = self.effective.clone();
         // A user who comes gets what waits for that, too.
         let at = if self.idle && self.user().is_some() { self.now.plus(WAKE_AGAIN) } else { self.now };

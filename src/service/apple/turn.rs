@@ -11,6 +11,7 @@ use super::commands::{self, Body, Request as _, Subject};
 use super::plan::{new_uuid, planned};
 use crate::app::App;
 use crate::clock::{DAY, HOUR};
+use crate::domain::Refusal;
 use crate::domain::apple::attestation::Nonce;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::apple::queue::{Outcome, Received, Verdict};
@@ -381,6 +382,10 @@ impl<'a> Turn<'a> {
             _ => None,
         };
         let keys = order.as_ref().map(|id| self.keys_of(id));
+        let known = keys.clone().unwrap_or_default();
+        if self.known.enrollment.is_user_enrollment() && !request.for_users().has(self.device.platform, &known) {
+            return Ok(Err(Refusal::OrderNotForUserEnrollment.to_string()));
+        }
         let subject = Subject::of(keys.as_ref(), record);
         match request.body(self, subject).await? {
             Body::Keys(body) => {

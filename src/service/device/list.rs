@@ -1,22 +1,27 @@
 //! What is known of devices, and why they are judged as they are.
 
+use std::sync::Arc;
+
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::app::App;
 use crate::catalogue::catalogue;
 use crate::clock::Time;
+use crate::config::Config;
 use crate::domain::certificate::CertificateStatus;
 use crate::domain::compliance::{BUILT_IN, SettingResult, State, Status};
 use crate::domain::desired::{self, Record};
-use crate::domain::device::{self, Device};
+use crate::domain::device::{self, Device, Ownership};
 use crate::domain::fact::{Fact, Facts};
 use crate::domain::inventory;
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId};
-use crate::service::{Error, Result};
+use crate::service::{Error, Result, restriction};
+use crate::store::apple::management;
 use crate::store::certificates::Live;
 use crate::store::{self, Conn, certificates, compliance, desired_items, devices, facts, profiles};
+use crate::wire::apple::enroll::Mode;
 
 /// The name of the policy with [`BUILT_IN`] rules.
 const BUILT_IN_NAME: &str = "Built-in device policy";
@@ -89,6 +94,10 @@ pub struct Explanation {
     /// The device.
     #[serde(flatten)]
     pub overview: Overview,
+    /// Whose it is.
+    pub ownership: Ownership,
+    /// The Managed Apple Account by which it enrolled.
+    pub managed_apple_account: Option<String>,
     /// Other devices that say they are the same hardware and are not retired.
     pub same_hardware_as: Vec<DeviceId>,
     /// Until when it can show itself; `None` when no identity of it is in force, so that it is refused.
@@ -141,7 +150,7 @@ pub struct Reason {
 /// # Errors
 /// [`crate::service::Error::NotFound`].
 pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
-    let (id, now) = (id.clone(), app.now());
+    let (id, config, now) = (id.clone(), Arc::clone(&app.config), app.now());
     let explanation = app
         .store
         .read(move |conn| {
@@ -205,7 +214,10 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                     records: item.detail.records,
                 })
                 .collect();
+            let (mode, managed_apple_account) = management::find_account(conn, &id)?.unzip();
             Ok(Explanation {
+                ownership: ownership(conn, &config, &device, mode)?,
+                managed_apple_account,
                 overview: overview(conn, device)?,
                 same_hardware_as,
                 identity_until: active.map(|certificate| certificate.not_after).max(),
@@ -219,6 +231,16 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
         })
         .await?;
     Ok(explanation)
+}
+
+/// Whose a device is; `mode`: how it enrolled by account.
+fn ownership(conn: &mut Conn, config: &Config, device: &Device, mode: Option<Mode>) -> store::Result<Ownership> {
+    let listed = match (mode, &device.serial_number) {
+        (Some(mode), _) => mode == Mode::Device,
+        (None, Some(serial)) => restriction::is_listed(conn, config, device.platform, serial)?,
+        (None, None) => false,
+    };
+    Ok(if listed { Ownership::Company } else { Ownership::Personal })
 }
 
 /// Why a device is not compliant that left or is to leave, whatever its rules said last.

@@ -15,7 +15,7 @@ use crate::domain::device::{Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::fact::Facts;
 use crate::domain::profile::{Custom as Node, Scope};
-use crate::ids::{CommandId, DeviceId, EnrollmentId};
+use crate::ids::{CommandId, DeviceId};
 use crate::service::apple::commands as commands_of_apple;
 use crate::service::directory::By;
 use crate::service::push::enqueue_wake;
@@ -135,19 +135,29 @@ fn reachable(conn: &mut Conn, device: &DeviceId) -> store::Result<Enrollment> {
 }
 
 /// Whether the device can do what the row says, as far as is known of it.
-fn fits(conn: &mut Conn, row: &CommandRow, device: &DeviceId, enrollment: &EnrollmentId) -> store::Result<()> {
+fn fits(conn: &mut Conn, row: &CommandRow, operation: &Operation, enrollment: &Enrollment) -> store::Result<()> {
+    let device = &enrollment.device_id;
     let known = devices::load_device(conn, device)?;
+    if enrollment.is_user_enrollment() && !is_for_users(operation, known.platform) {
+        return Err(Refusal::OrderNotForUserEnrollment.into());
+    }
     let platform = known.platform.as_str();
     let (version, edition) = (known.os_version.as_deref(), known.os_edition.as_deref());
     if version.is_some_and(|version| !row.supports(platform, version)) || edition.is_some_and(|edition| !row.has_edition(edition)) {
         return Err(Refusal::OrderUnsupported.into());
     }
     let facts = facts::list_for_device(conn, device)?;
-    let waits = channels::find_channel(conn, enrollment, DEVICE)?.is_some_and(|channel| channel.awaiting_since.is_some());
+    let waits = channels::find_channel(conn, &enrollment.id, DEVICE)?.is_some_and(|channel| channel.awaiting_since.is_some());
     match row.needs(platform).iter().find_map(|need| lacks(*need, &facts, waits)) {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
     }
+}
+
+/// Whether an Apple device obeys that is its user's own (user enrolment).
+fn is_for_users(operation: &Operation, platform: Platform) -> bool {
+    let Operation::Request(request) = operation else { return false };
+    commands_of_apple::find(&request.request).is_some_and(|found| found.for_users().has(platform, &request.keys))
 }
 
 /// Why a device does not obey; `None` when it does, or nothing is known that speaks against it. `waits`: in Setup Assistant.
@@ -178,7 +188,7 @@ fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) ->
 /// confirmed.
 ///
 /// # Errors
-/// `CMD0001` to `CMD0012`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
+/// `CMD0001` to `CMD0013`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
 pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool, by: &By) -> Result<Command> {
     let of = device.clone();
     let read = move |conn: &mut Conn| Ok((devices::load_device(conn, &of)?.platform, enrollments::find_current_enrollment(conn, &of)?));
@@ -196,7 +206,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
         .write(move |tx| {
             let enrollment = reachable(tx.conn(), &device)?;
             if let Some(row) = ready.row {
-                fits(tx.conn(), row, &device, &enrollment.id)?;
+                fits(tx.conn(), row, &ready.operation, &enrollment)?;
             }
             let command = Command {
                 id: id.clone(),

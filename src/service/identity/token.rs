@@ -18,15 +18,24 @@ use crate::secret::{Secret, random};
 use crate::service::{Error, Result};
 use crate::store::enrollment_tokens::{self, EnrollmentToken};
 use crate::store::{audit, taps, users};
+use crate::wire::apple::enroll::Mode;
 
 /// How long a token is good.
 pub const LIFETIME: i64 = 10 * MINUTE;
 
-/// Signs a person in with user name and pass, and makes a token for enrolling one device. A one-time pass is used up by it.
+/// Signs a person in with user name and pass, and makes a token for enrolling one device: with a `mode`, by account in that mode and in no
+/// other way. A one-time pass is used up by it.
 ///
 /// # Errors
 /// [`Refusal::SignInFailed`], [`Error::Throttled`].
-pub async fn create_with_tap(app: &App, user_name: &str, typed: &str, address: IpAddr, platform: Platform) -> Result<Secret> {
+pub async fn create_with_tap(
+    app: &App,
+    user_name: &str,
+    typed: &str,
+    address: IpAddr,
+    platform: Platform,
+    mode: Option<Mode>,
+) -> Result<Secret> {
     let attempt = Attempt::prepare(app, user_name, typed, address).await?;
     let text = URL_SAFE_NO_PAD.encode(random::<32>()?);
     let hash = hash(text.as_bytes());
@@ -46,13 +55,16 @@ pub async fn create_with_tap(app: &App, user_name: &str, typed: &str, address: I
                 hash: hash.clone(),
                 user_id: checked.user.id.clone(),
                 platform,
+                mode,
                 method: "tap".into(),
                 tap_id: Some(checked.tap_id.clone()),
                 expires_at: now.plus(LIFETIME),
                 used_at: None,
             };
             enrollment_tokens::insert_token(tx, &token, now)?;
-            let state = serde_json::json!({ "method": "tap", "tap": checked.tap_id, "for": format!("{platform} enrolment") });
+            let way =
+                mode.map_or_else(|| format!("{platform} enrolment"), |mode| format!("{platform} enrolment by account ({})", mode.as_str()));
+            let state = serde_json::json!({ "method": "tap", "tap": checked.tap_id, "for": way });
             let actor = format!("user:{}", checked.user.id);
             audit::append(tx, &Entry::new(&actor, "signin.success", &actor, &origin).after(&state), now)?;
             Ok(Verdict::Good(checked))
@@ -73,6 +85,7 @@ pub async fn create_link(app: &App, user: &User, platform: Platform, lifetime: i
         hash: hash(text.as_bytes()),
         user_id: user.id.clone(),
         platform,
+        mode: None,
         method: "link".into(),
         tap_id: None,
         expires_at: now.plus(lifetime),
@@ -102,11 +115,27 @@ pub struct Proof {
     pub method: String,
 }
 
-/// Looks a token up without using it.
+/// Looks a token up without using it; one for an enrolment by account is none here.
 ///
 /// # Errors
-/// [`Refusal::TokenInvalid`] when it is unknown, used, expired or for other platforms; [`Refusal::AccountDisabled`].
+/// [`Refusal::TokenInvalid`] when it is unknown, used, expired or for something else; [`Refusal::AccountDisabled`].
 pub async fn check(app: &App, text: &[u8], platforms: &[Platform]) -> Result<Proof> {
+    match look(app, text, platforms, None).await {
+        Err(Error::Refused(Refusal::TokenExpired)) => Err(Refusal::TokenInvalid.into()),
+        other => other,
+    }
+}
+
+/// Looks a token for an enrolment by account in that mode up without using it.
+///
+/// # Errors
+/// [`Refusal::TokenExpired`] when it was never used and is too old; [`Refusal::TokenInvalid`] when it is unknown, used or for something
+/// else; [`Refusal::AccountDisabled`].
+pub async fn check_account(app: &App, text: &[u8], platforms: &[Platform], mode: Mode) -> Result<Proof> {
+    look(app, text, platforms, Some(mode)).await
+}
+
+async fn look(app: &App, text: &[u8], platforms: &[Platform], mode: Option<Mode>) -> Result<Proof> {
     let hash = hash(text.trim_ascii());
     let now = app.now();
     let found = app
@@ -117,8 +146,11 @@ pub async fn check(app: &App, text: &[u8], platforms: &[Platform]) -> Result<Pro
         })
         .await?;
     let (user, token) = found.ok_or(Refusal::TokenInvalid)?;
-    if token.used_at.is_some() || token.expires_at <= now || !platforms.contains(&token.platform) {
+    if token.used_at.is_some() || token.mode != mode || !platforms.contains(&token.platform) {
         return Err(Error::Refused(Refusal::TokenInvalid));
+    }
+    if token.expires_at <= now {
+        return Err(Error::Refused(Refusal::TokenExpired));
     }
     if !user.enabled {
         return Err(Error::Refused(Refusal::AccountDisabled));

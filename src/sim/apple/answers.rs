@@ -15,6 +15,37 @@ const ESCROW: &str = "com.apple.security.FDERecoveryKeyEscrow";
 /// The payload with rules for the passcode.
 const PASSCODE: &str = "com.apple.mobiledevice.passwordpolicy";
 
+/// Questions that a user's own device does not answer.
+pub const HIDDEN: [&str; 15] = [
+    "UDID",
+    "ProvisioningUDID",
+    "SerialNumber",
+    "IMEI",
+    "MEID",
+    "WiFiMAC",
+    "BluetoothMAC",
+    "EthernetMAC",
+    "ServiceSubscriptions",
+    "AwaitingConfiguration",
+    "IsMDMLostModeEnabled",
+    "IsCloudBackupEnabled",
+    "IsActivationLockSupported",
+    "PINRequiredForDeviceLock",
+    "PINRequiredForEraseDevice",
+];
+/// What a user's own device leaves out of `SecurityInfo`.
+const HIDDEN_SECURITY: [&str; 9] = [
+    "PasscodePresent",
+    "PasscodeCompliantWithProfiles",
+    "PasscodeLockGracePeriod",
+    "PasscodeLockGracePeriodEnforced",
+    "FDE_HasPersonalRecoveryKey",
+    "FDE_HasInstitutionalRecoveryKey",
+    "FDE_PersonalRecoveryKeyCMS",
+    "RemoteDesktopEnabled",
+    "IsRecoveryLockEnabled",
+];
+
 /// What `DeviceInformation` answers: questions that the device does not know are left out.
 #[must_use]
 pub fn device_information(queries: &[Value], machine: &Machine, settings: &Settings) -> Dict {
@@ -66,12 +97,12 @@ pub fn administrator(machine: &Machine) -> String {
     machine.udid.chars().rev().collect()
 }
 
-/// What `SecurityInfo` answers.
+/// What `SecurityInfo` answers; `users`: of a device that is its user's own (user enrolment).
 ///
 /// # Errors
 /// When the recovery key cannot be encrypted to the certificate of the profile that asks for it.
-pub fn security_info(machine: &Machine, settings: &Settings, profiles: &Store) -> Result<Dict, Malformed> {
-    let info = match machine.system {
+pub fn security_info(machine: &Machine, settings: &Settings, profiles: &Store, users: bool) -> Result<Dict, Malformed> {
+    let mut info = match machine.system {
         System::Ios => Dict::new()
             .with("HardwareEncryptionCaps", 3)
             .with("PasscodePresent", settings.passcode.is_some())
@@ -89,7 +120,7 @@ pub fn security_info(machine: &Machine, settings: &Settings, profiles: &Store) -
             let management = Dict::new()
                 .with("EnrolledViaDEP", machine.automated || machine.awaiting)
                 .with("UserApprovedEnrollment", true)
-                .with("IsUserEnrollment", false)
+                .with("IsUserEnrollment", users)
                 .with("IsActivationLockManageable", false);
             let mut info = Dict::new()
                 .with("FDE_Enabled", settings.filevault)
@@ -106,6 +137,9 @@ pub fn security_info(machine: &Machine, settings: &Settings, profiles: &Store) -
             info
         }
     };
+    for key in HIDDEN_SECURITY.iter().filter(|_| users) {
+        info.remove(key);
+    }
     Ok(Dict::new().with("SecurityInfo", info))
 }
 
@@ -179,7 +213,7 @@ mod tests {
     #[test]
     fn without_a_rule_a_phone_without_a_passcode_calls_itself_compliant() {
         let settings = Settings { passcode: None, ..Settings::default() };
-        let info = security_info(&Machine::iphone(1), &settings, &Store::default()).unwrap();
+        let info = security_info(&Machine::iphone(1), &settings, &Store::default(), false).unwrap();
         let info = info.dict("SecurityInfo").unwrap();
         assert_eq!((info.boolean("PasscodePresent"), info.boolean("PasscodeCompliant")), (Some(false), Some(true)));
     }

@@ -159,6 +159,8 @@ impl Device {
         let mut headers = vec![("User-Agent", "MDM-OSX/1.0 mdmclient/1776")];
         headers.extend((!media.is_empty()).then_some(("Content-Type", media)));
         headers.extend(signature.as_deref().map(|signature| ("Mdm-Signature", signature)));
+        let bearer = self.bearer.as_ref().map(|token| format!("Bearer {token}"));
+        headers.extend(bearer.as_deref().map(|bearer| ("Authorization", bearer)));
         let mut urls = vec![url.clone()];
         if !self.nodes.is_empty() {
             urls = self.nodes.iter().filter_map(|node| at_node(&url, node)).collect();

@@ -41,6 +41,12 @@ const NAPPING_MAC: [&str; 8] = [
     "ActivationLockBypassCode",
 ];
 
+/// What a user's own device does for a server; what is not here it refuses.
+const USERS: [&str; 7] =
+    ["DeviceInformation", "SecurityInfo", "ProfileList", "CertificateList", "InstallProfile", "RemoveProfile", "DeclarativeManagement"];
+/// What a user's own iPhone or iPad does besides.
+const USERS_PHONE: [&str; 2] = ["DeviceLock", "InstalledApplicationList"];
+
 /// What a device says to a command.
 pub(super) enum Reply {
     Done(Dict),
@@ -195,19 +201,36 @@ impl Device {
     async fn carry_out(&mut self, command: &Command) -> Result<Dict, Reply> {
         let mac = self.machine.system == System::Mac;
         let body = &command.body;
-        let text = |key: &str| body.string(key).ok_or(Reply::Unreadable);
-        if self.user.is_some() && !users::COMMANDS.contains(&command.request_type.as_str()) {
-            return Err(Refused::command(UNKNOWN, format!("{} is not for users", command.request_type)).into());
+        let request_type = command.request_type.as_str();
+        let organisation = |item: &Value| item.as_dict().and_then(|item| item.string("Item")) == Some("OrganizationInfo");
+        let allowed = USERS.contains(&request_type)
+            || !mac && USERS_PHONE.contains(&request_type)
+            || request_type == "Settings" && body.array("Settings").is_some_and(|items| items.iter().all(organisation));
+        if self.is_users() && !allowed {
+            return Err(Refused::command(UNKNOWN, format!("{request_type}: not in a user enrolment")).into());
         }
-        match command.request_type.as_str() {
+        let text = |key: &str| body.string(key).ok_or(Reply::Unreadable);
+        if self.user.is_some() && !users::COMMANDS.contains(&request_type) {
+            return Err(Refused::command(UNKNOWN, format!("{request_type} is not for users")).into());
+        }
+        match request_type {
             "DeviceInformation" => {
                 let queries = body.array("Queries").ok_or(Reply::Unreadable)?;
+                let hidden = |query: &&Value| self.is_users() && query.as_str().is_some_and(|query| answers::HIDDEN.contains(&query));
+                let (hidden, known): (Vec<&Value>, Vec<&Value>) = queries.iter().partition(hidden);
+                // Left out of the answer, and held against the server.
+                let refused = |query: &Value| {
+                    let query = query.as_str().unwrap_or_default();
+                    (request_type.to_owned(), Refused::command(UNUSABLE, format!("{query}: not in a user enrolment")))
+                };
+                self.refusals.extend(hidden.into_iter().map(refused));
+                let known: Vec<Value> = known.into_iter().cloned().collect();
                 let attest = queries.iter().any(|query| query.as_str() == Some("DevicePropertiesAttestation"));
                 let nonce = body.data("DeviceAttestationNonce");
                 if nonce.is_some_and(|nonce| nonce.len() > 32 || !attest) {
                     return Err(Refused::command(UNUSABLE, "the code is too long, or no attestation is asked for").into());
                 }
-                let mut said = answers::device_information(queries, &self.machine, &self.settings);
+                let mut said = answers::device_information(&known, &self.machine, &self.settings);
                 if attest && let Some(chain) = self.attestation(nonce.unwrap_or_default())? {
                     let chain: Vec<Value> = chain.into_iter().map(|der| Value::Data(Data(der))).collect();
                     if let Some(Value::Dict(mut answers)) = said.remove("QueryResponses") {
@@ -217,7 +240,7 @@ impl Device {
                 }
                 Ok(said)
             }
-            "SecurityInfo" => answers::security_info(&self.machine, &self.settings, &self.profiles)
+            "SecurityInfo" => answers::security_info(&self.machine, &self.settings, &self.profiles, self.is_users())
                 .map_err(|problem| Refused::command(UNUSABLE, problem.to_string()).into()),
             "ProfileList" => Ok(Dict::new().with("ProfileList", self.profiles.list(self.machine.system))),
             "CertificateList" => Ok(Dict::new().with("CertificateList", self.profiles.certificates())),

@@ -8,8 +8,8 @@ use serde_json::{Map, Value as Json, json};
 use super::enroll::Way;
 use super::profiles::{Check, Wrong};
 use super::{Device, Error, Machine, answers};
-use crate::catalogue::catalogue;
 use crate::catalogue::payload::{Form, System};
+use crate::catalogue::{PayloadRow, catalogue};
 use crate::wire::Malformed;
 use crate::wire::apple::checkin::{DeclarativeManagement, Message};
 use crate::wire::apple::ddm::{
@@ -97,11 +97,12 @@ impl Declarations {
     }
 }
 
-/// What a device of that version can do.
+/// What a device of that version can do; `users`: one that is its user's own (user enrolment).
 #[must_use]
-pub fn capabilities(machine: &Machine) -> Capabilities {
+pub fn capabilities(machine: &Machine, users: bool) -> Capabilities {
     let mut payloads = SupportedPayloads::default();
-    for row in catalogue().payloads().filter(|row| row.form == Form::Declaration && row.supports(machine.system, machine.version())) {
+    let known = |row: &&PayloadRow| row.supports(machine.system, machine.version()) && (!users || row.is_for_users(machine.system));
+    for row in catalogue().payloads().filter(|row| row.form == Form::Declaration).filter(known) {
         let declarations = &mut payloads.declarations;
         match Kind::of_type(&row.id) {
             Some(Kind::Activation) => declarations.activations.push(row.id.clone()),
@@ -112,7 +113,7 @@ pub fn capabilities(machine: &Machine) -> Capabilities {
         }
     }
     payloads.status_items = ITEMS.iter().map(|name| (*name).to_owned()).collect();
-    if machine.system == System::Mac {
+    if machine.system == System::Mac && !users {
         payloads.status_items.push(MAC_ITEM.into());
     }
     payloads.status_items.extend(["management.client-capabilities".into(), "management.declarations".into()]);
@@ -197,7 +198,7 @@ impl Device {
     }
 
     fn take_in(&mut self, kind: Kind, declaration: Declaration) {
-        let verdict = examine(kind, &declaration, &self.machine);
+        let verdict = examine(kind, &declaration, &self.machine, self.is_users());
         let status = DeclarationStatus {
             identifier: declaration.identifier.clone(),
             server_token: declaration.server_token.clone(),
@@ -324,7 +325,7 @@ impl Device {
             put(&mut status_items, "management.declarations", Json::Object(lists));
         }
         if first {
-            put(&mut status_items, "management.client-capabilities", json!(capabilities(&self.machine)));
+            put(&mut status_items, "management.client-capabilities", json!(capabilities(&self.machine, self.is_users())));
         }
         let mut items = BTreeMap::new();
         let mut errors = Vec::new();
@@ -360,15 +361,15 @@ impl Device {
 }
 
 /// What is wrong with a declaration.
-fn examine(kind: Kind, declaration: &Declaration, machine: &Machine) -> Vec<Reason> {
+fn examine(kind: Kind, declaration: &Declaration, machine: &Machine, users: bool) -> Vec<Reason> {
     let row = catalogue().payload(&declaration.kind).filter(|row| row.form == Form::Declaration);
     let row = row.filter(|row| Kind::of_type(&declaration.kind) == Some(kind) && row.supports(machine.system, machine.version()));
-    let Some(row) = row else {
+    let Some(row) = row.filter(|row| !users || row.is_for_users(machine.system)) else {
         return reason("Error.ConfigurationNotSupported", format!("{} is not known on this device", declaration.kind));
     };
     let payload = Value::from_json(&Json::Object(declaration.payload.clone()));
     let Some(Value::Dict(payload)) = payload else { return reason("Error.InvalidPayload", "no dictionary") };
-    match (Check { row, machine, uuids: &BTreeSet::new() }).dict(&payload, "") {
+    match (Check { row, machine, users, uuids: &BTreeSet::new() }).dict(&payload, "") {
         Ok(()) => {}
         Err(wrong @ Wrong::Unknown(_)) => return reason("Error.UnknownPayloadKeys", wrong.to_string()),
         Err(Wrong::Other(what)) => return reason("Error.ConfigurationIsInvalid", what),

@@ -12,6 +12,7 @@ use openssl::x509::X509;
 use reqwest::Url;
 use uuid::Uuid;
 
+use super::account::SignedIn;
 use super::declarations::Declarations;
 use super::machine::{Machine, Settings};
 use super::profiles::{self, Installed, Opened, Refused, Store};
@@ -99,9 +100,25 @@ impl Device {
         settings: Settings,
         key: &PKey<Private>,
     ) -> Result<Self, Error> {
+        Self::enroll_with(roots, profile, machine, settings, key, None).await
+    }
+
+    /// The same, by account or not.
+    pub(super) async fn enroll_with(
+        roots: &[X509],
+        profile: &[u8],
+        machine: Machine,
+        settings: Settings,
+        key: &PKey<Private>,
+        signed_in: Option<SignedIn>,
+    ) -> Result<Self, Error> {
         let opened = profiles::open(profile, roots)?;
-        profiles::check(&opened.profile, &machine)?;
         let mdm = mdm(&opened.profile)?.ok_or_else(|| Refused::profile("no management payload"))?;
+        if mdm.enrollment_mode != signed_in.as_ref().map(|signed_in| signed_in.mode) {
+            return Err(Refused::profile("EnrollmentMode: not what the device was told to become").into());
+        }
+        let user = mdm.enrollment_mode == Some(Mode::User);
+        profiles::check(&opened.profile, &machine, user)?;
         let maker = Maker {
             roots: roots.to_vec(),
             key: Some(key),
@@ -114,7 +131,6 @@ impl Device {
         let (mut token, mut unlock) = ([0u8; 32], [0u8; 48]);
         rand_bytes(&mut token)?;
         rand_bytes(&mut unlock)?;
-        let user = enrollment.mdm.enrollment_mode == Some(Mode::User);
         let mut device = Self {
             machine,
             settings,
@@ -139,6 +155,7 @@ impl Device {
             push_magic: Uuid::new_v4().to_string().to_ascii_uppercase(),
             unlock_token: unlock.to_vec(),
             bootstrap_token: None,
+            bearer: signed_in.map(|signed_in| signed_in.bearer),
             roots: roots.to_vec(),
             calls: 0,
             after: After::Nothing,
@@ -158,7 +175,7 @@ impl Device {
     /// [`Refused`]; then nothing has changed.
     pub(super) async fn install(&mut self, document: &[u8], way: Way) -> Result<String, Refused> {
         let opened = profiles::open(document, &self.trusted())?;
-        profiles::check(&opened.profile, &self.machine)?;
+        profiles::check(&opened.profile, &self.machine, self.is_users())?;
         let for_user = opened.profile.body.string("PayloadScope") == Some("User");
         if for_user != self.user.is_some() {
             return Err(Refused::profile("the profile is for another channel"));
@@ -208,7 +225,7 @@ impl Device {
 /// Installs a profile with an identity, and nothing that stays: the identity that was made.
 pub(super) async fn introduce(document: &[u8], roots: &[X509], machine: &Machine) -> Result<scep::Identity, Error> {
     let opened = profiles::open(document, roots)?;
-    profiles::check(&opened.profile, machine)?;
+    profiles::check(&opened.profile, machine, false)?;
     let maker =
         Maker { roots: roots.to_vec(), key: None, now: crate::clock::Clock::now(&crate::clock::SystemClock), fails: false, machine };
     let installed = maker.install(opened, false).await?;

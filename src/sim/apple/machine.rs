@@ -108,6 +108,12 @@ impl Machine {
     }
 }
 
+/// What a device says of itself before it enrols as its user's own: nothing of its hardware but the model.
+#[must_use]
+pub fn hidden(info: MachineInfo) -> MachineInfo {
+    MachineInfo { udid: None, serial: None, imei: None, meid: None, ..info }
+}
+
 /// How a device is set and what its user did with it.
 #[derive(Clone, Debug)]
 pub struct Settings {

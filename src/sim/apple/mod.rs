@@ -1,6 +1,7 @@
 //! A simulated Mac or iPhone: real keys, real TLS, real messages, a profile store that refuses what Apple's systems refuse, and a client
 //! of declarative management.
 
+pub mod account;
 pub mod answers;
 pub mod attestation;
 mod checkin;
@@ -173,6 +174,8 @@ pub struct Device {
     push_magic: String,
     unlock_token: Vec<u8>,
     bootstrap_token: Option<Vec<u8>>,
+    /// The token of the sign-in in an enrolment by account, shown with every message.
+    bearer: Option<String>,
     roots: Vec<X509>,
     calls: usize,
     after: After,
@@ -190,11 +193,17 @@ impl Device {
     /// Who speaks.
     #[must_use]
     pub fn who(&self) -> Who {
-        let device = match &self.enrollment_id {
-            Some(id) => Who { enrollment_id: Some(id.clone()), ..Who::default() },
-            None => Who::device(self.machine.udid.as_str()),
-        };
-        Who { user_id: self.user.clone(), user_short_name: self.user.clone(), ..device }
+        let user = self.user.clone();
+        match &self.enrollment_id {
+            Some(id) => Who { enrollment_id: Some(id.clone()), enrollment_user_id: user, ..Who::default() },
+            None => Who { user_id: user.clone(), user_short_name: user, ..Who::device(self.machine.udid.as_str()) },
+        }
+    }
+
+    /// Whether it is its user's own: enrolled by account for a user, it hides its hardware and refuses what reaches beyond the account.
+    #[must_use]
+    pub fn is_users(&self) -> bool {
+        self.enrollment_id.is_some()
     }
 
     /// What its clock shows.

@@ -13,7 +13,7 @@ use crate::catalogue::catalogue;
 use crate::catalogue::payload::{Form, KeyRow, Kind, PayloadRow, System};
 use crate::sim::scep::Identity;
 use crate::wire::apple::command::Cause;
-use crate::wire::apple::enroll::{MDM, Mdm, access};
+use crate::wire::apple::enroll::{BOOTSTRAP_TOKEN, MDM, Mdm, Mode, access};
 use crate::wire::apple::profile::{Content, Payload, Profile};
 use crate::wire::cms::{SignedData, ber};
 use crate::wire::plist::{self, Data, Dict, Value};
@@ -163,6 +163,8 @@ pub(super) struct Check<'a> {
     pub(super) row: &'a PayloadRow,
     /// Whose device it is.
     pub(super) machine: &'a Machine,
+    /// It is its user's own (user enrolment).
+    pub(super) users: bool,
     /// The UUIDs of the profile's payloads; none for a declaration.
     pub(super) uuids: &'a BTreeSet<String>,
 }
@@ -173,7 +175,7 @@ impl Check<'_> {
             System::Mac => key.macos,
             System::Ios => key.ios,
         };
-        own.is_none_or(|range| range.has(self.machine.version()))
+        own.is_none_or(|range| range.has(self.machine.version())) && !(self.users && key.not_for_users.contains(&self.machine.system))
     }
 
     pub(super) fn dict(&self, dict: &Dict, within: &str) -> Result<(), Wrong> {
@@ -243,11 +245,12 @@ fn chosen(key: &KeyRow, value: &Value) -> bool {
     key.choices.is_empty() || key.choices.iter().any(says)
 }
 
-/// Holds a profile against the rules: each payload known and well-formed, each UUID and identifier once, references inside.
+/// Holds a profile against the rules: each payload known and well-formed, each UUID and identifier once, references inside. `users`: the
+/// device is its user's own (user enrolment).
 ///
 /// # Errors
 /// The first thing that is wrong.
-pub fn check(profile: &Profile, machine: &Machine) -> Result<(), Refused> {
+pub fn check(profile: &Profile, machine: &Machine, users: bool) -> Result<(), Refused> {
     if let Some(key) = profile.body.keys().find(|key| !FRAME.contains(key)) {
         return Err(Refused::profile(format!("{key}: no such key")));
     }
@@ -274,7 +277,10 @@ pub fn check(profile: &Profile, machine: &Machine) -> Result<(), Refused> {
         }
         let row = catalogue().payload(&payload.kind).filter(|row| row.form == Form::Profile);
         let row = row.filter(|row| row.supports(machine.system, machine.version())).ok_or_else(|| wrong("not known on this system"))?;
-        Check { row, machine, uuids: &uuids }.dict(&payload.body, "").map_err(|why| wrong(&why.to_string()))?;
+        if users && !row.is_for_users(machine.system) {
+            return Err(wrong("not in a user enrolment"));
+        }
+        Check { row, machine, users, uuids: &uuids }.dict(&payload.body, "").map_err(|why| wrong(&why.to_string()))?;
     }
     Ok(())
 }
@@ -289,11 +295,13 @@ pub(super) fn mdm_of(payload: &Payload) -> Result<Mdm, String> {
     if !mdm.topic.starts_with("com.apple.mgmt.") {
         return Err("Topic: not one of device management".into());
     }
+    if mdm.enrollment_mode.is_some() != mdm.account.as_ref().is_some_and(|account| account.contains('@')) {
+        return Err("AssignedManagedAppleID: not what this kind of enrolment takes".into());
+    }
     match (mdm.enrollment_mode, mdm.access_rights) {
-        (None, Some(rights)) if access::holds(rights) => Ok(mdm),
-        (Some(_), None) => Ok(mdm),
-        (Some(crate::wire::apple::enroll::Mode::Device), Some(rights)) if access::holds(rights) => Ok(mdm),
-        _ => Err("AccessRights: not what this kind of enrolment takes".into()),
+        (Some(Mode::User), None) if mdm.server_capabilities.iter().all(|capability| capability != BOOTSTRAP_TOKEN) => Ok(mdm),
+        (None | Some(Mode::Device), Some(rights)) if access::holds(rights) => Ok(mdm),
+        _ => Err("AccessRights, ServerCapabilities: not what this kind of enrolment takes".into()),
     }
 }
 

@@ -5,9 +5,11 @@ use diesel::prelude::*;
 use super::super::dialect::delete_some;
 use super::super::schema::apple_sessions;
 use super::super::{Conn, Error, Result, Tx};
+use super::management;
 use crate::clock::Time;
 use crate::domain::device::Platform;
 use crate::ids::{EnrollmentId, UserId};
+use crate::wire::apple::enroll::Mdm;
 
 /// An enrolment that has begun.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub struct Session {
     pub udid: Option<String>,
     /// The serial number, when it was proven before the profile was given out.
     pub serial: Option<String>,
+    /// What the profile says of the management; `None`: the device got none yet.
+    pub management: Option<Mdm>,
     /// How the person or device was known: the word for audit rows.
     pub method: String,
     /// When it began.
@@ -38,6 +42,9 @@ struct Row {
     platform: String,
     udid: Option<String>,
     serial: Option<String>,
+    mode: Option<String>,
+    account: Option<String>,
+    payload: Option<String>,
     method: String,
     created_at: i64,
     expires_at: i64,
@@ -53,6 +60,7 @@ impl TryFrom<Row> for Session {
             platform: Platform::parse(&row.platform).ok_or_else(|| Error::corrupt("apple_sessions.platform"))?,
             udid: row.udid,
             serial: row.serial,
+            management: row.payload.map(|payload| management::payload((row.mode, row.account, payload))).transpose()?,
             method: row.method,
             created_at: Time(row.created_at),
             expires_at: Time(row.expires_at),
@@ -65,12 +73,19 @@ impl TryFrom<Row> for Session {
 /// # Errors
 /// Only the database's own.
 pub fn insert_session(tx: &mut Tx<'_>, session: &Session) -> Result<()> {
+    let (mode, account, payload) = match session.management.as_ref().map(management::columns).transpose()? {
+        Some((mode, account, payload)) => (mode, account, Some(payload)),
+        None => (None, None, None),
+    };
     let row = Row {
         id: session.id.to_string(),
         user_id: session.user_id.as_ref().map(UserId::to_string),
         platform: session.platform.to_string(),
         udid: session.udid.clone(),
         serial: session.serial.clone(),
+        mode,
+        account,
+        payload,
         method: session.method.clone(),
         created_at: session.created_at.0,
         expires_at: session.expires_at.0,

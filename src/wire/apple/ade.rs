@@ -264,6 +264,17 @@ impl Device {
     }
 }
 
+/// Path of [`ServiceDiscovery`].
+pub const DISCOVERY: &str = "/account-driven-enrollment/profile";
+
+/// Where devices enrol by account whose domain does not say (`POST` sets it, `GET` reads it).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ServiceDiscovery {
+    /// The address of the document that says where to enrol.
+    #[serde(rename = "mdm_service_discovery_url")]
+    pub url: String,
+}
+
 /// What Setup Assistant is told (`POST /profile`).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Profile {

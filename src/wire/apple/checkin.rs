@@ -74,6 +74,14 @@ pub struct Authenticate {
     pub model_name: Option<String>,
 }
 
+impl Authenticate {
+    /// The same without what tells one piece of hardware from another.
+    #[must_use]
+    pub fn without_hardware(self) -> Self {
+        Self { serial_number: None, imei: None, meid: None, ..self }
+    }
+}
+
 /// Where to push to.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]

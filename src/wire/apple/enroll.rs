@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 
+use super::super::Malformed;
 use super::super::plist::Data;
 
 /// The payload that makes a device managed.
@@ -56,6 +57,58 @@ pub enum Mode {
     /// The organisation's device.
     #[serde(rename = "ADDE")]
     Device,
+}
+
+impl Mode {
+    /// The word in the payload.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::User => "BYOD",
+            Self::Device => "ADDE",
+        }
+    }
+
+    /// The mode of that word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::User, Self::Device].into_iter().find(|mode| mode.as_str() == word)
+    }
+
+    /// The word in the document that says where to enrol.
+    #[must_use]
+    pub fn version(self) -> &'static str {
+        match self {
+            Self::User => "mdm-byod",
+            Self::Device => "mdm-adde",
+        }
+    }
+}
+
+/// Where a device expects the outcome of a sign-in in its web view: the token follows.
+pub const OUTCOME: &str = "apple-remotemanagement-user-login://authentication-results?access-token=";
+
+/// How a device is sent to sign in on a page: the value of `WWW-Authenticate` in a 401.
+#[must_use]
+pub fn sign_in_at(url: &str) -> String {
+    format!("Bearer method=\"apple-as-web\", url=\"{url}\"")
+}
+
+/// The page of such a value.
+///
+/// # Errors
+/// When it is of another scheme or method, or names no page.
+pub fn sign_in_page(value: &str) -> Result<&str, Malformed> {
+    let wrong = |what| Malformed::new(what, "WWW-Authenticate");
+    let parameters = value.strip_prefix("Bearer ").ok_or_else(|| wrong("not Bearer"))?;
+    let parameter = |name: &str| {
+        let pairs = parameters.split(", ").filter_map(|pair| pair.split_once('='));
+        pairs.into_iter().find(|(known, _)| *known == name).and_then(|(_, value)| value.strip_prefix('"')?.strip_suffix('"'))
+    };
+    if parameter("method") != Some("apple-as-web") {
+        return Err(wrong("another method than apple-as-web"));
+    }
+    parameter("url").filter(|url| url.starts_with("https://")).ok_or_else(|| wrong("no https URL"))
 }
 
 /// The user channels of Macs and Shared iPads.
@@ -215,10 +268,6 @@ impl Discovery {
     /// The one place to enrol at.
     #[must_use]
     pub fn one(mode: Mode, base_url: impl Into<String>) -> Self {
-        let version = match mode {
-            Mode::User => "mdm-byod",
-            Mode::Device => "mdm-adde",
-        };
-        Self { servers: vec![Server { version: version.into(), base_url: base_url.into() }] }
+        Self { servers: vec![Server { version: mode.version().into(), base_url: base_url.into() }] }
     }
 }

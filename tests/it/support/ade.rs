@@ -68,6 +68,8 @@ pub struct State {
     pub session: String,
     nonces: BTreeSet<String>,
     sessions: usize,
+    /// Where devices enrol whose domain does not say.
+    pub discovery: Option<Value>,
 }
 
 impl State {
@@ -130,6 +132,14 @@ impl State {
                 let to = from + devices.len();
                 json!({ "cursor": format!("sync-{to}"), "more_to_follow": to < self.changes.len(), "devices": devices })
             }
+            ("POST", "/account-driven-enrollment/profile") => {
+                self.discovery = Some(request.body.clone());
+                return (200, String::new(), None);
+            }
+            ("GET", "/account-driven-enrollment/profile") => match &self.discovery {
+                Some(known) => known.clone(),
+                None => return (404, String::new(), None),
+            },
             ("POST", "/profile") => {
                 self.profiles.push(request.body.clone());
                 json!({ "profile_uuid": format!("profile-{}", self.profiles.len()), "devices": {} })
@@ -212,6 +222,7 @@ impl Ade {
             session: String::new(),
             nonces: BTreeSet::new(),
             sessions: 0,
+            discovery: None,
         }));
         let shared = Arc::clone(&state);
         tokio::spawn(async move {

@@ -57,6 +57,7 @@ fn a_profile_from_elsewhere_keeps_its_references() {
     let target = Target {
         system: System::Mac,
         version: OsVersion::parse("15.0").unwrap(),
+        user_enrollment: false,
         names: &names,
         identifier: "p",
         generation: &|_| String::new(),

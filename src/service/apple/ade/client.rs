@@ -168,6 +168,8 @@ impl<'a> Client<'a> {
         let (status, wait) = (answer.status(), retry_after(answer.headers(), self.app.now()));
         let body = read_bounded(&mut answer, LARGEST).await;
         if status.is_success() {
+            // Where nothing is asked, Apple may say nothing.
+            let body = if body.is_empty() { b"null".to_vec() } else { body };
             return Ok(serde_json::from_slice(&body).map_err(|_| unavailable("Apple Business Manager: an answer that is not understood"))?);
         }
         let text = String::from_utf8_lossy(&body);

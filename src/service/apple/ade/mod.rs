@@ -1,6 +1,7 @@
 //! The connection with Apple Business Manager: which devices are the organisation's own, and what Setup Assistant tells them.
 
 mod client;
+mod discovery;
 mod profile;
 mod sync;
 mod token;
@@ -18,6 +19,7 @@ use crate::service::{Error, Result};
 use crate::store;
 use crate::store::apple::ade;
 
+pub use discovery::{discovery, set_discovery};
 pub use sync::{Outcome, sync, sync_all};
 pub use token::{Import, import, request};
 

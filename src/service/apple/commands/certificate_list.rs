@@ -4,7 +4,7 @@ use openssl::sha::sha256;
 use serde_json::json;
 
 use super::super::turn::Turn;
-use super::{Request, Subject, install_profile};
+use super::{ForUsers, Request, Subject, install_profile};
 use crate::domain::apple::content;
 use crate::wire::apple::command::Answer;
 
@@ -16,6 +16,10 @@ const MOST: usize = 2_000;
 impl Request for CertificateList {
     fn name(&self) -> &'static str {
         "CertificateList"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::All
     }
 
     fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, answer: &Answer) {

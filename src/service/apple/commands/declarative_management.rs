@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::super::{declarations, turn::Turn};
-use super::{Body, Request, Subject};
+use super::{Body, ForUsers, Request, Subject};
 use crate::clock::HOUR;
 use crate::domain::desired::{Input, State};
 use crate::service::{Error, Result};
@@ -16,6 +16,10 @@ pub(super) struct DeclarativeManagement;
 impl Request for DeclarativeManagement {
     fn name(&self) -> &'static str {
         "DeclarativeManagement"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::All
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, _subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {

@@ -6,7 +6,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::super::turn::Turn;
-use super::{Body, Request, Subject, asked, report};
+use super::{Body, ForUsers, Request, Subject, asked, report};
 use crate::domain::apple::escrow::Kind;
 use crate::service::Result;
 use crate::wire::apple::command::Answer;
@@ -17,6 +17,10 @@ pub(super) struct DeviceInformation;
 impl Request for DeviceInformation {
     fn name(&self) -> &'static str {
         "DeviceInformation"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::All
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, _subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {

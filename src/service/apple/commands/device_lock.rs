@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Request, named, pin};
+use super::{ForUsers, Request, named, pin};
 use crate::domain::device::Platform;
 
 pub(super) struct DeviceLock;
@@ -12,6 +12,10 @@ pub(super) struct DeviceLock;
 impl Request for DeviceLock {
     fn name(&self) -> &'static str {
         "DeviceLock"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::Phones
     }
 
     fn once(&self) -> bool {

@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use serde_json::{Value, json};
 
 use super::super::turn::Turn;
-use super::{Body, Request, Subject};
+use super::{Body, ForUsers, Request, Subject};
 use crate::catalogue::OsVersion;
 use crate::clock::DAY;
 use crate::domain::apple::content::{self, Target, identity};
@@ -47,6 +47,10 @@ pub(in crate::service::apple) fn payloads(turn: &Turn<'_>, record: &str) -> Opti
 impl Request for InstallProfile {
     fn name(&self) -> &'static str {
         "InstallProfile"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::All
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
@@ -106,6 +110,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         turn.apply(key, Input::Lacks(Lack::Version));
         return Ok(Body::Nothing(format!("{version} does not have all of the payloads")));
     }
+    let user_enrollment = turn.known.enrollment.is_user_enrollment();
     let names = names(turn.app);
     let identifier = names.profile(&id);
     let variables = Variables::of(turn.known.user.as_ref(), Some(&turn.device));
@@ -140,6 +145,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let target = Target {
         system,
         version,
+        user_enrollment,
         names: &names,
         identifier: &identifier,
         generation: &generation,

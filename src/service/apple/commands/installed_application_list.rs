@@ -1,7 +1,7 @@
 //! `InstalledApplicationList`: which applications are on the device. The list is kept.
 
 use super::super::turn::Turn;
-use super::{Request, Subject, count, keep_list};
+use super::{ForUsers, Request, Subject, count, keep_list};
 use crate::domain::inventory::Kind;
 use crate::wire::apple::command::Answer;
 
@@ -10,6 +10,11 @@ pub(super) struct InstalledApplicationList;
 impl Request for InstalledApplicationList {
     fn name(&self) -> &'static str {
         "InstalledApplicationList"
+    }
+
+    /// An iPhone lists what the server installed, and nothing of its user's.
+    fn for_users(&self) -> ForUsers {
+        ForUsers::Phones
     }
 
     fn says(&self, answer: &Answer) -> Result<String, String> {

@@ -84,6 +84,30 @@ pub(in crate::service) enum Body {
     Nothing(String),
 }
 
+/// Which devices that are their users' own (user enrolment) obey a request, as Apple's schema says it.
+pub(in crate::service) enum ForUsers {
+    /// None.
+    None,
+    /// All.
+    All,
+    /// iPhones and iPads.
+    Phones,
+    /// All, when the keys of the order hold nothing else.
+    Keys(fn(&Map<String, Value>) -> bool),
+}
+
+impl ForUsers {
+    /// Whether a device of that platform does, with the keys of an order.
+    pub(in crate::service) fn has(&self, platform: Platform, keys: &Map<String, Value>) -> bool {
+        match self {
+            Self::None => false,
+            Self::All => true,
+            Self::Phones => platform == Platform::Ios,
+            Self::Keys(hold) => hold(keys),
+        }
+    }
+}
+
 /// A request type.
 pub(in crate::service) trait Request: Sync {
     /// As devices spell it.
@@ -103,6 +127,11 @@ pub(in crate::service) trait Request: Sync {
     /// Whether the device may have done it although it answers with an error.
     fn may_have_run(&self) -> bool {
         false
+    }
+
+    /// Which devices obey that are their users' own (user enrolment).
+    fn for_users(&self) -> ForUsers {
+        ForUsers::None
     }
 
     /// The keys of an administrator's order, from what was given with it: values that the catalogue's row takes.
@@ -247,11 +276,11 @@ fn report(turn: &mut Turn<'_>, request: &str, answer: Option<&Dict>) {
 impl Turn<'_> {
     /// The facts that the device is asked for.
     pub(super) fn facts(&self) -> impl Iterator<Item = &'static FactRow> {
-        let platform = self.device.platform.as_str();
+        let (platform, user) = (self.device.platform.as_str(), self.known.enrollment.is_user_enrollment());
         let automated = self.fact("macos.automated") == Some("true");
         self.catalogue
             .facts()
-            .filter(move |row| row.is_of(platform) && (automated || !row.asked.as_ref().is_some_and(|asked| asked.automated)))
+            .filter(move |row| row.is_asked(platform, user) && (automated || !row.asked.as_ref().is_some_and(|asked| asked.automated)))
     }
 
     /// What is known of a fact, from this message or before.

@@ -6,7 +6,7 @@ use serde_json::json;
 
 use super::super::turn::Turn;
 use super::remove_profile::removed;
-use super::{Body, Request, Subject, install_profile};
+use super::{Body, ForUsers, Request, Subject, install_profile};
 use crate::clock::HOUR;
 use crate::domain::apple::content;
 use crate::domain::certificate::{Certificate, RevocationReason};
@@ -22,6 +22,10 @@ pub(super) struct ProfileList;
 impl Request for ProfileList {
     fn name(&self) -> &'static str {
         "ProfileList"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::All
     }
 
     fn body<'t>(&'t self, _turn: &'t mut Turn<'_>, _subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {

@@ -4,7 +4,7 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::super::turn::Turn;
-use super::{Body, Request, Subject};
+use super::{Body, ForUsers, Request, Subject};
 use crate::domain::certificate::RevocationReason;
 use crate::domain::desired::{Input, State};
 use crate::ids::ProfileId;
@@ -18,6 +18,10 @@ pub(super) struct RemoveProfile;
 impl Request for RemoveProfile {
     fn name(&self) -> &'static str {
         "RemoveProfile"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::All
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {

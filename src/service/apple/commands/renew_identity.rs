@@ -7,10 +7,10 @@ use futures_util::future::BoxFuture;
 use serde_json::json;
 
 use super::super::turn::Turn;
-use super::{Body, Request, Subject};
-use crate::service::Result;
+use super::{Body, ForUsers, Request, Subject};
 use crate::service::apple::enroll;
 use crate::service::effect::Effect;
+use crate::service::{Error, Result};
 use crate::wire::plist::{Data, Dict};
 
 pub(in crate::service) struct RenewIdentity;
@@ -20,11 +20,18 @@ impl Request for RenewIdentity {
         "InstallProfile"
     }
 
+    fn for_users(&self) -> ForUsers {
+        ForUsers::All
+    }
+
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, _subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
         async move {
-            let renewal = enroll::renewal_profile(turn.app, &turn.known.enrollment, &turn.channel.topic).await?;
-            turn.effects.push(Effect::Challenge(Box::new(renewal.challenge)));
             turn.channel.renewal_asked_at = Some(turn.now);
+            let renewal = match enroll::renewal_profile(turn.app, &turn.known.enrollment, &turn.channel.topic).await {
+                Err(Error::Refused(refusal)) => return Ok(Body::Nothing(refusal.to_string())),
+                other => other?,
+            };
+            turn.effects.push(Effect::Challenge(Box::new(renewal.challenge)));
             let (object, ends) = (format!("enrollment:{}", turn.known.enrollment.id), turn.identity_ends());
             turn.audit("enrollment.renew", object, &json!({ "identity_ends": ends.map(|at| at.to_string()) }));
             Ok(Body::Keys(Dict::new().with("Payload", Data(renewal.profile))))

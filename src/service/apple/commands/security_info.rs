@@ -1,7 +1,7 @@
 //! `SecurityInfo`: how the device is protected. What does not exist on it, or what it does not know, it leaves out.
 
 use super::super::turn::Turn;
-use super::{Request, Subject, report};
+use super::{ForUsers, Request, Subject, report};
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::Dict;
 
@@ -10,6 +10,10 @@ pub(super) struct SecurityInfo;
 impl Request for SecurityInfo {
     fn name(&self) -> &'static str {
         "SecurityInfo"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::All
     }
 
     fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, answer: &Answer) {

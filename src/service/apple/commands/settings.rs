@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
-use super::{Request, flag};
+use super::{ForUsers, Request, flag};
 use crate::domain::device::Platform;
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::{self, Dict};
@@ -29,9 +29,19 @@ const OPTIONS: [(&str, &str); 2] =
 /// Results of one answer that are looked at.
 const MOST: usize = 50;
 
+/// Whether the order only says who the organisation is: what Apple leaves of it on a user's own device.
+fn names_the_organisation(keys: &Map<String, Value>) -> bool {
+    let items = keys.get("Settings").and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+    items.iter().all(|item| item.get("Item").and_then(Value::as_str) == Some("OrganizationInfo"))
+}
+
 impl Request for Settings {
     fn name(&self) -> &'static str {
         "Settings"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::Keys(names_the_organisation)
     }
 
     fn order(&self, values: &BTreeMap<String, String>, platform: Platform) -> Result<Map<String, Value>, String> {

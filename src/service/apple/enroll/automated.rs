@@ -18,7 +18,7 @@ use crate::domain::restriction::is_older;
 use crate::service::identity::token::{self, Proof};
 use crate::service::{Error, Result, restriction};
 use crate::store::audit;
-use crate::wire::apple::enroll::Stop;
+use crate::wire::apple::enroll::{Mode, OUTCOME, Stop};
 use crate::wire::apple::machine_info::MachineInfo;
 
 /// Path where a device asks for its profile.
@@ -27,8 +27,6 @@ pub const DEVICE_PATH: &str = "/enroll/apple/device";
 pub const SETUP_PATH: &str = "/enroll/apple/setup";
 /// Path of the page where a person signs in before Platform SSO is set up.
 pub const SIGN_IN_PATH: &str = "/enroll/apple/sign-in";
-/// Where a Mac expects the outcome of a sign-in.
-const OUTCOME: &str = "apple-remotemanagement-user-login://authentication-results?access-token=";
 /// What the description in a page is sealed for.
 const PURPOSE: &str = "page.apple_setup";
 /// Longest serial number or identifier.
@@ -84,7 +82,7 @@ impl Known {
             Some(proof) => (Some(proof.user), format!("automated-{}", proof.method), Some(proof.hash)),
             None => (None, "automated".to_owned(), None),
         };
-        Beginning { user, platform: self.platform, udid: Some(self.udid), serial: Some(self.serial), method, token }
+        Beginning { user, platform: self.platform, udid: Some(self.udid), serial: Some(self.serial), mode: None, method, token }
     }
 }
 
@@ -163,7 +161,7 @@ pub async fn sign_in(app: &App, device: &str, user_name: &str, pass: &str, addre
     if known.until <= app.now() {
         return Err(over());
     }
-    let token = token::create_with_tap(app, user_name, pass, address, known.platform).await?;
+    let token = token::create_with_tap(app, user_name, pass, address, known.platform, None).await?;
     let proof = token::check(app, token.expose(), &PLATFORMS).await?;
     begin(app, known.begin(Some(proof)), &address.to_string()).await
 }
@@ -173,7 +171,19 @@ pub async fn sign_in(app: &App, device: &str, user_name: &str, pass: &str, addre
 /// # Errors
 /// [`Refusal::SignInFailed`], [`Error::Throttled`].
 pub async fn authenticate(app: &App, user_name: &str, pass: &str, address: IpAddr) -> Result<String> {
-    let token = token::create_with_tap(app, user_name, pass, address, Platform::MacOs).await?;
+    outcome(app, user_name, pass, address, Platform::MacOs, None).await
+}
+
+/// Signs a person in with a pass: the address at which a device takes the token out.
+pub(super) async fn outcome(
+    app: &App,
+    user_name: &str,
+    pass: &str,
+    address: IpAddr,
+    platform: Platform,
+    mode: Option<Mode>,
+) -> Result<String> {
+    let token = token::create_with_tap(app, user_name, pass, address, platform, mode).await?;
     let text = std::str::from_utf8(token.expose()).map_err(Error::internal)?;
     Ok(format!("{OUTCOME}{text}"))
 }

@@ -20,6 +20,7 @@ use crate::service::apple::identity::Speaker;
 use crate::service::device::hardware;
 use crate::service::windows::enroll::confirm_renewal;
 use crate::service::{Result, compliance, device, restriction};
+use crate::store::apple::management;
 use crate::store::apple::sessions::{self, Session};
 use crate::store::targets::{Turn, take_turn};
 use crate::store::{self, Tx, audit, certificates, desired_items, devices, enrollments, facts};
@@ -34,7 +35,7 @@ const MANY: i64 = 1000;
 /// Judges a device that asks to be managed.
 ///
 /// # Errors
-/// [`Refusal::ManagementSourceMismatch`], [`Refusal::DeviceOfAnother`], [`Refusal::EnrollmentSessionOver`],
+/// [`Refusal::ManagementSourceMismatch`], [`Refusal::EnrollmentModeForeign`], [`Refusal::DeviceOfAnother`], [`Refusal::EnrollmentSessionOver`],
 /// [`Refusal::DeviceKindUnsupported`], [`Refusal::CertificateExpired`], and those of [`restriction::check_in`].
 pub(in crate::service::apple) async fn authenticate(
     app: &App,
@@ -53,16 +54,19 @@ pub(in crate::service::apple) async fn authenticate(
                 ..Known::default()
             };
             let same_certificate = enrollment.certificate_id.as_ref() == Some(&identity.certificate.id);
-            let live = Live { id: enrollment.id.clone(), user: enrollment.user_id.clone(), same_certificate };
+            let (user, user_enrollment) = (enrollment.user_id.clone(), enrollment.is_user_enrollment());
+            let live = Live { id: enrollment.id.clone(), user, user_enrollment, same_certificate };
             decide(&speaking.device, request.serial_number.as_deref(), &known, Some(&live))?;
             confirm_renewal(app, identity, origin).await
         }
         Speaker::Expired(_) => Err(Refusal::CertificateExpired.into()),
         Speaker::Begun(certificate) => {
+            // Whatever else such a device may say: the hardware of a user's own device is nobody's business.
+            let hidden = speaking.device.is_user_enrollment();
             let begun = Begun {
                 certificate: (**certificate).clone(),
                 speaking: speaking.clone(),
-                request: request.clone(),
+                request: if hidden { request.clone().without_hardware() } else { request.clone() },
                 config: Arc::clone(&app.config),
                 rules: compliance::rules(&app.config),
                 origin: origin.to_owned(),
@@ -99,8 +103,19 @@ impl Begun {
         let (os_version, serial) = (self.request.os_version.as_deref(), self.request.serial_number.as_deref());
         restriction::check_in(tx.conn(), &self.config, platform.unwrap_or(session.platform), os_version, serial)?;
         let live = enrollments::find_live_apple(tx.conn(), key.as_str())?;
-        let known = Known { user: session.user_id.clone(), udid: session.udid.clone(), serial: session.serial.clone(), ..Known::default() };
-        let seen = live.as_ref().map(|live| Live { id: live.id.clone(), user: live.user_id.clone(), same_certificate: false });
+        let known = Known {
+            user: session.user_id.clone(),
+            udid: session.udid.clone(),
+            serial: session.serial.clone(),
+            mode: session.management.as_ref().and_then(|mdm| mdm.enrollment_mode),
+            ..Known::default()
+        };
+        let seen = live.as_ref().map(|live| Live {
+            id: live.id.clone(),
+            user: live.user_id.clone(),
+            user_enrollment: live.is_user_enrollment(),
+            same_certificate: false,
+        });
         let decision = decide(key, serial, &known, seen.as_ref())?;
         if !sessions::claim_session(tx, &id, now)? {
             return Err(over());
@@ -109,9 +124,12 @@ impl Begun {
         if let (Decision::Replaced(_), Some(old)) = (&decision, &live) {
             device::end_in(tx, old, RevocationReason::Superseded, &actor, &self.origin, now)?;
         }
-        let (device, again) = self.put_device(tx, &session, platform, &actor)?;
+        let (device, again) = self.put_device(tx, &session, platform, live.as_ref(), &actor)?;
         let enrollment = self.enrollment(&session, &device);
         enrollments::insert_enrollment(tx, &enrollment)?;
+        if let Some(mdm) = &session.management {
+            management::insert_management(tx, &enrollment.id, mdm)?;
+        }
         certificates::update_device(tx, &self.certificate.id, &device.id)?;
         desired_items::update_as_new(tx, &device.id, now)?;
         desired_items::recompute_device(tx, &device.id, now)?;
@@ -148,8 +166,16 @@ impl Begun {
         }
     }
 
-    /// The device's row: the user's own again, or a new one. Of others with its hardware only those end that are proven to be it.
-    fn put_device(&self, tx: &mut Tx<'_>, session: &Session, platform: Option<Platform>, actor: &str) -> store::Result<(Device, bool)> {
+    /// The device's row: the user's own again, or a new one. Of others with its hardware only those end that are proven to be it. A device
+    /// that hides its hardware is known again by the enrolment that it replaces, `live`, and by nothing else.
+    fn put_device(
+        &self,
+        tx: &mut Tx<'_>,
+        session: &Session,
+        platform: Option<Platform>,
+        live: Option<&Enrollment>,
+        actor: &str,
+    ) -> store::Result<(Device, bool)> {
         let now = self.now;
         let key = &self.speaking.device;
         let hardware_id = (!key.is_user_enrollment()).then(|| key.as_str().to_owned());
@@ -165,7 +191,10 @@ impl Begun {
             desired_items::recompute_device(tx, &gone.id, now)?;
             compliance::retire_in(tx, &gone.id, self.rules, Initiator::User, now)?;
         }
-        let own = claim.own;
+        let own = match live.filter(|_| key.is_user_enrollment()) {
+            Some(live) => Some(devices::load_device(tx.conn(), &live.device_id)?),
+            None => claim.own,
+        };
         if let Some(old) = &own
             && let Some(current) = enrollments::find_current_enrollment(tx.conn(), &old.id)?
         {

@@ -1,5 +1,6 @@
 //! Enrolment: the profile that makes a device managed, and what gives it out.
 
+pub mod account;
 pub mod automated;
 pub(super) mod begun;
 pub mod machine_info;
@@ -22,6 +23,7 @@ use crate::service::identity::token;
 use crate::service::{Error, Result};
 use crate::store::apple::sessions::{self, Session};
 use crate::store::{self, Tx, audit, enrollment_tokens, scep, users};
+use crate::wire::apple::enroll::Mode;
 
 pub use profile::{Renewal, renewal_profile, sign};
 
@@ -45,6 +47,8 @@ pub struct Beginning {
     pub udid: Option<String>,
     /// The serial number, when it is proven.
     pub serial: Option<String>,
+    /// The mode of an enrolment by account; there is a user then.
+    pub mode: Option<Mode>,
     /// How the person or device was known.
     pub method: String,
     /// The one-time token to use up.
@@ -70,14 +74,16 @@ async fn begin_in(
     let id = EnrollmentId::new();
     let expires_at = now.plus(i64::from(app.config.apple.session_minutes).saturating_mul(MINUTE));
     let user = beginning.user.as_ref().map(|user| user.id.clone());
-    let (document, challenge) = profile::first(app, &id, user.clone(), beginning.platform, expires_at).await?;
-    let signed = sign(app, document).await?;
+    let account = beginning.mode.zip(beginning.user.as_ref()).map(|(mode, user)| (mode, account::name(app, user)));
+    let first_profile = profile::first(app, &id, user.clone(), beginning.platform, account, expires_at).await?;
+    let (signed, challenge) = (sign(app, first_profile.document).await?, first_profile.challenge);
     let session = Session {
         id,
         user_id: user,
         platform: beginning.platform,
         udid: beginning.udid,
         serial: beginning.serial,
+        management: Some(first_profile.management),
         method: beginning.method,
         created_at: now,
         expires_at,
@@ -110,7 +116,7 @@ pub async fn sign_in(app: &App, user_name: &str, pass: &str, platform: Platform,
     if app.config.apple.over_the_air {
         return over_the_air::sign_in(app, user_name, pass, address).await;
     }
-    let token = token::create_with_tap(app, user_name, pass, address, platform).await?;
+    let token = token::create_with_tap(app, user_name, pass, address, platform, None).await?;
     redeem(app, token.expose(), &address.to_string()).await
 }
 
@@ -128,6 +134,7 @@ pub async fn redeem(app: &App, token: &[u8], origin: &str) -> Result<Vec<u8>> {
         platform: proof.platform,
         udid: None,
         serial: None,
+        mode: None,
         method: proof.method,
         token: Some(proof.hash),
     };

@@ -60,7 +60,7 @@ pub async fn invite(app: &App, text: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Refusal::SignInFailed`], [`Error::Throttled`], and those of [`invite`].
 pub async fn sign_in(app: &App, user_name: &str, pass: &str, address: IpAddr) -> Result<Vec<u8>> {
-    let token = token::create_with_tap(app, user_name, pass, address, Platform::MacOs).await?;
+    let token = token::create_with_tap(app, user_name, pass, address, Platform::MacOs, None).await?;
     invite(app, token.expose()).await
 }
 
@@ -110,6 +110,7 @@ async fn first(app: &App, message: &Message, origin: &str) -> Result<Vec<u8>> {
         platform,
         udid: Some(udid),
         serial: Some(serial),
+        management: None,
         method: format!("over-the-air-{}", proof.method),
         created_at: now,
         expires_at: now.plus(i64::from(app.config.apple.session_minutes).saturating_mul(MINUTE)),
@@ -157,8 +158,15 @@ async fn second(app: &App, message: &Message, ours: Certificate, origin: &str) -
     if user.as_ref().is_some_and(|user| !user.enabled) {
         return Err(Refusal::AccountDisabled.into());
     }
-    let beginning =
-        Beginning { user, platform: session.platform, udid: session.udid, serial: session.serial, method: session.method, token: None };
+    let beginning = Beginning {
+        user,
+        platform: session.platform,
+        udid: session.udid,
+        serial: session.serial,
+        mode: None,
+        method: session.method,
+        token: None,
+    };
     let (certificate, actor, origin_of) = (ours.id, format!("enrollment:{id}"), origin.to_owned());
     begin_in(app, beginning, origin, move |tx| {
         if !sessions::claim_session(tx, &id, now)? {

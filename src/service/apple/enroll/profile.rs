@@ -2,6 +2,7 @@
 
 use crate::app::App;
 use crate::clock::{MINUTE, Time};
+use crate::domain::apple::enrollment::update;
 use crate::domain::apple::profile::{About, Part};
 use crate::domain::certificate::{AttributeType, Grant, Purpose, Rdn};
 use crate::domain::device::Platform;
@@ -13,8 +14,9 @@ use crate::service::apple::push_certificate::topic;
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use crate::service::{Error, Result};
+use crate::store::apple::management::find_management;
 use crate::store::apple::sessions::Session;
-use crate::wire::apple::enroll::{BOOTSTRAP_TOKEN, MDM, Mdm, PER_USER, access};
+use crate::wire::apple::enroll::{BOOTSTRAP_TOKEN, MDM, Mdm, Mode, PER_USER, access};
 use crate::wire::apple::profile::Profile;
 use crate::wire::cms::{self, Digest, Signer};
 use crate::wire::plist::{self, Data, Dict, Value};
@@ -34,33 +36,35 @@ struct Holder {
     expires: Time,
     /// A Mac, whose keys leave the keychain unless the profile says otherwise.
     mac: bool,
-    /// The topic that the device listens to already.
-    topic: Option<String>,
     /// Another text makes the device ask for a new identity.
     generation: String,
 }
 
-/// The profile of a new enrolment and the challenge in it, whose row goes into the caller's transaction.
+/// The profile of a new enrolment.
+pub(super) struct First {
+    /// The document.
+    pub(super) document: Vec<u8>,
+    /// The challenge in it, whose row goes into the caller's transaction.
+    pub(super) challenge: Challenge,
+    /// What it says of the management.
+    pub(super) management: Mdm,
+}
+
+/// Makes the profile of a new enrolment; by account: with its mode and the Managed Apple Account.
 pub(super) async fn first(
     app: &App,
     id: &EnrollmentId,
     user: Option<UserId>,
     platform: Platform,
+    account: Option<(Mode, String)>,
     expires: Time,
-) -> Result<(Vec<u8>, Challenge)> {
+) -> Result<First> {
     let mac = platform == Platform::MacOs;
-    let holder = Holder {
-        purpose: Purpose::MdmIdentity,
-        enrollment: id.clone(),
-        device: None,
-        user,
-        expires,
-        mac,
-        topic: None,
-        generation: id.to_string(),
-    };
-    let (profile, challenge) = make(app, holder).await?;
-    Ok((profile.encode(), challenge))
+    let holder =
+        Holder { purpose: Purpose::MdmIdentity, enrollment: id.clone(), device: None, user, expires, mac, generation: id.to_string() };
+    let management = management(app, topic(app).await?, account);
+    let (profile, challenge) = make(app, holder, &management).await?;
+    Ok(First { document: profile.encode(), challenge, management })
 }
 
 /// The profile of the identity with which a device shows itself once, in over-the-air enrolment.
@@ -72,7 +76,6 @@ pub(super) async fn introduction(app: &App, session: &Session) -> Result<(Vec<u8
         user: session.user_id.clone(),
         expires: session.expires_at,
         mac: session.platform == Platform::MacOs,
-        topic: None,
         generation: session.id.to_string(),
     };
     let authority = authority::issuing(app).await?;
@@ -92,14 +95,18 @@ pub struct Renewal {
     pub challenge: Challenge,
 }
 
-/// Makes the profile that renews the identity of an enrolment: everything in it but the identity is as it was, the `topic` that the device
-/// listens to, too, because a device refuses a profile with another. The certificate before it stays good until the new one is used for
-/// the first time.
+/// Makes the profile that renews the identity of an enrolment: everything in it but the identity is as it was, whatever is configured now,
+/// because a device refuses a profile that says something else. The certificate before it stays good until the new one is used for the
+/// first time.
 ///
 /// # Errors
-/// [`Error::Unavailable`] without authority.
+/// [`Error::Unavailable`] without authority; [`Refusal::EnrollmentUpdateRefused`](crate::domain::Refusal::EnrollmentUpdateRefused).
 pub async fn renewal_profile(app: &App, enrollment: &Enrollment, topic: &str) -> Result<Renewal> {
-    let now = app.now();
+    let (now, id) = (app.now(), enrollment.id.clone());
+    let known = app.store.read(move |c| find_management(c, &id)).await?;
+    let known = known.unwrap_or_else(|| management(app, topic.to_owned(), None));
+    // The device's own word for the topic, which a restored database may not have.
+    let next = update(&known, Mdm { topic: topic.to_owned(), ..known.clone() })?;
     let holder = Holder {
         purpose: Purpose::MdmIdentity,
         enrollment: enrollment.id.clone(),
@@ -107,25 +114,22 @@ pub async fn renewal_profile(app: &App, enrollment: &Enrollment, topic: &str) ->
         user: enrollment.user_id.clone(),
         expires: now.plus(i64::from(app.config.scep.challenge_minutes).saturating_mul(MINUTE)),
         mac: enrollment.platform == Platform::MacOs,
-        topic: Some(topic.to_owned()),
         generation: format!("{} {}", enrollment.id, now.0),
     };
-    let (profile, challenge) = make(app, holder).await?;
+    let (profile, challenge) = make(app, holder, &next).await?;
     Ok(Renewal { profile: sign(app, profile.encode()).await?, challenge })
 }
 
-async fn make(app: &App, holder: Holder) -> Result<(Profile, Challenge)> {
+async fn make(app: &App, holder: Holder, management: &Mdm) -> Result<(Profile, Challenge)> {
     let authority = authority::issuing(app).await?;
-    let topic = match &holder.topic {
-        Some(topic) => topic.clone(),
-        None => topic(app).await?,
-    };
     let (secret, row) = challenge(app, &authority, &holder).await?;
     let names = names(app);
     let identifier = names.enrollment();
     let mut parts = certificates(&authority);
     parts.push(identity(app, &authority, &holder, &secret));
-    parts.push(management(app, topic, names.payload_uuid(&identifier, "identity", &holder.generation))?);
+    let payload = Mdm { identity: names.payload_uuid(&identifier, "identity", &holder.generation), ..management.clone() };
+    let body = plist::to_value(&payload)?.into_dict(MDM)?;
+    parts.push(Part { kind: MDM.into(), name: "mdm".into(), generation: String::new(), body });
     Ok((names.assemble(&identifier, &about(app), parts), row))
 }
 
@@ -197,26 +201,30 @@ fn identity(app: &App, authority: &Authority, holder: &Holder, challenge: &str) 
     }
 }
 
-fn management(app: &App, topic: String, identity: String) -> Result<Part> {
-    let mut capabilities = vec![BOOTSTRAP_TOKEN.to_owned()];
+/// What a profile made now says of the management; the identity is put in when the profile is made.
+fn management(app: &App, topic: String, account: Option<(Mode, String)>) -> Mdm {
+    let (mode, account) = account.unzip();
+    let user = mode == Some(Mode::User);
+    // A user's own Mac has no bootstrap token to give.
+    let mut capabilities = if user { Vec::new() } else { vec![BOOTSTRAP_TOKEN.to_owned()] };
     if app.config.apple.user_channels {
         capabilities.push(PER_USER.to_owned());
     }
     // A proxy that passes no certificate on ends TLS in front of the web face.
     let base = if app.config.apple.sign_messages { app.config.web_url() } else { app.config.device_url() };
-    let payload = Mdm {
-        identity,
+    Mdm {
         topic,
         server_url: format!("{base}{}", super::COMMANDS_PATH),
         check_in_url: Some(format!("{base}{}", super::CHECK_IN_PATH)),
         sign_message: app.config.apple.sign_messages,
-        access_rights: Some(access::ALL),
+        // A device does not take a user enrolment that asks for rights.
+        access_rights: (!user).then_some(access::ALL),
         check_out_when_removed: true,
         server_capabilities: capabilities,
+        enrollment_mode: mode,
+        account,
         ..Mdm::default()
-    };
-    let body = plist::to_value(&payload)?.into_dict(MDM)?;
-    Ok(Part { kind: MDM.into(), name: "mdm".into(), generation: String::new(), body })
+    }
 }
 
 /// Signs a profile with the registration authority's key, which is RSA on every server.
