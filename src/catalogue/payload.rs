@@ -110,6 +110,12 @@ pub struct KeyRow {
     /// The value is a secret: never logged or shown.
     #[serde(default)]
     pub secret: bool,
+    /// The value names an asset of the same profile: of which declaration types.
+    #[serde(default)]
+    pub assets: Vec<String>,
+    /// The media types of which the asset has to be one; any when empty.
+    #[serde(default)]
+    pub media: Vec<String>,
 }
 
 /// Reads `14.0`, `14.0-27.0` or `none`.
@@ -144,6 +150,12 @@ pub struct PayloadRow {
     /// It is the device's, and no user of a Mac gets one of their own.
     #[serde(default)]
     pub device_only: bool,
+    /// On Macs it is for users: the device itself does not take it.
+    #[serde(default)]
+    pub user_only: bool,
+    /// It may have keys that no row names, with any value.
+    #[serde(default)]
+    pub open: bool,
     /// The systems on which a user enrolment refuses it.
     #[serde(default)]
     pub not_for_users: Vec<System>,
@@ -297,6 +309,10 @@ impl PayloadRow {
         let mut dict = Dict::new();
         for (name, json) in body {
             let at = if within.is_empty() { name.clone() } else { format!("{within}/{name}") };
+            if self.open && within.is_empty() && self.key(&at).is_none() {
+                dict.insert(name.as_str(), Value::from_json(json).ok_or_else(|| format!("{at}: should not be empty"))?);
+                continue;
+            }
             let key = self.key(&at).ok_or_else(|| format!("{at}: {} has no such key", self.id))?;
             let value = self.value(key, json, device).map_err(|why| if why.contains(": ") { why } else { format!("{at}: {why}") })?;
             if self.has(key, device) {

@@ -56,6 +56,8 @@ pub enum Effect {
     DropClients {
         /// The profile.
         profile: ProfileId,
+        /// But those of these payloads.
+        keep: Vec<String>,
     },
     /// A freshness code for an attestation.
     Nonce {
@@ -143,7 +145,7 @@ impl Effect {
                 let after = json!({ "profile": client.grant.profile_id, "payload": client.grant.payload, "attest": client.attest });
                 audit::append(tx, &Entry::new(&actor, "acme.client", format!("device:{device}"), origin).after(&after), now)
             }
-            Self::DropClients { profile } => acme_clients::delete_clients(tx, device, Some(profile)),
+            Self::DropClients { profile, keep } => acme_clients::delete_clients(tx, device, Some((profile, keep))),
             Self::Nonce { enrollment, nonce } => nonces::insert_nonce(tx, enrollment, nonce),
             Self::Delivered { certificate } => issued_keys::delete_key(tx, certificate),
             Self::Keep { enrollment, kind, sealed, source } => {

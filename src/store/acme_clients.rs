@@ -68,14 +68,17 @@ pub fn claim_client(tx: &mut Tx<'_>, hash: &str, now: Time) -> Result<bool> {
     Ok(diesel::update(good).set(acme_clients::used_at.eq(Some(now.0))).execute(tx.conn())? == 1)
 }
 
-/// Takes the identifiers of a device back, of one profile or of all.
+/// Takes the identifiers of a device back, of one profile but for those of some payloads, or all.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn delete_clients(tx: &mut Tx<'_>, device: &DeviceId, profile: Option<&ProfileId>) -> Result<()> {
+pub fn delete_clients(tx: &mut Tx<'_>, device: &DeviceId, profile: Option<(&ProfileId, &[String])>) -> Result<()> {
     let of_device = acme_clients::table.filter(acme_clients::device_id.eq(device.as_str()));
     match profile {
-        Some(profile) => diesel::delete(of_device.filter(acme_clients::profile_id.eq(profile.as_str()))).execute(tx.conn())?,
+        Some((profile, keep)) => {
+            let of_profile = of_device.filter(acme_clients::profile_id.eq(profile.as_str()));
+            diesel::delete(of_profile.filter(acme_clients::payload.ne_all(keep))).execute(tx.conn())?
+        }
         None => diesel::delete(of_device).execute(tx.conn())?,
     };
     Ok(())

@@ -471,6 +471,7 @@ fn the_baselines_are_what_apples_schema_knows() {
                 root: &[1],
                 issuing: &[2],
                 escrow: Some(&[2]),
+                asset_url: "https://mdm.example.org/apple/asset/device",
                 scep_url: "https://example.org/scep/issuing",
                 authority: "issuing",
                 variables: &variables,

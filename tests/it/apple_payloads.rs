@@ -109,6 +109,42 @@ fn every_row_says_what_the_schema_says() {
     assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
+/// Which channels and enrolments take a payload, and which assets a key may name.
+#[test]
+fn every_row_goes_where_the_schema_lets_it() {
+    let Some(schema) = schema() else { return };
+    let mut wrong = Vec::new();
+    for row in catalogue().payloads() {
+        let Some((whole, keys)) = schema.keys_of(&row.id) else { continue };
+        let scopes = |scope: &str, channel: &str| match row.form {
+            Form::Declaration => whole.says("macOS", "allowed-scopes").is_none_or(|all| all.split(',').any(|one| one == scope)),
+            Form::Profile => whole.says("macOS", channel) != Some("false"),
+        };
+        if row.macos.is_some() && (row.device_only, row.user_only) != (!scopes("user", "userchannel"), !scopes("system", "devicechannel")) {
+            wrong.push(format!("{}: device_only {}, user_only {}", row.id, row.device_only, row.user_only));
+        }
+        for (system, os, there) in [(System::Mac, "macOS", row.macos), (System::Ios, "iOS", row.ios)] {
+            let forbidden = whole.says(os, "userenrollment.mode") == Some("forbidden")
+                || whole.says(os, "allowed-enrollments").is_some_and(|all| !all.split(',').any(|one| one == "user"));
+            if there.is_some() && row.is_for_users(system) == forbidden {
+                wrong.push(format!("{}: not_for_users on {os}: {forbidden}", row.id));
+            }
+        }
+        for key in &row.keys {
+            let Some(described) = keys.get(&key.at) else { continue };
+            let sorted = |list: &[String]| list.iter().cloned().collect::<std::collections::BTreeSet<_>>();
+            if !described.assets.is_empty() && (sorted(&described.assets) != sorted(&key.assets) || described.media != key.media) {
+                wrong.push(format!("{}/{}: assets {:?} {:?}", row.id, key.at, described.assets, described.media));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    // The simulated Mac takes no other commands for its users than Apple's.
+    let taken = schema.commands_for_users();
+    let unknown: Vec<_> = muster::sim::apple::users::COMMANDS.iter().filter(|name| !taken.contains(*name)).collect();
+    assert_eq!(unknown, [&""; 0]);
+}
+
 /// Documents as an administrator writes them.
 fn examples() -> Vec<(&'static str, Value)> {
     vec![
@@ -178,6 +214,11 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("com.apple.asset.data", json!({"Reference": {"DataURL": "https://h/a", "ContentType": "application/zip"}})),
         ("com.apple.configuration.diskmanagement.settings", json!({"Restrictions": {"ExternalStorage": "ReadOnly"}})),
         ("com.apple.configuration.services.configuration-files", json!({"ServiceType": "com.apple.sshd", "DataAssetReference": "a"})),
+        (
+            "com.apple.configuration.security.passkey.attestation",
+            json!({"AttestationIdentityAssetReference": "a", "RelyingParties": ["example.org"]}),
+        ),
+        ("com.apple.management.properties", json!({"shard": 3, "floor": "second"})),
         ("com.apple.activation.simple", json!({"StandardConfigurations": ["a"]})),
         ("com.apple.management.organization-info", json!({"Name": "Example"})),
         ("com.apple.management.server-capabilities", json!({"Version": "1.0.0", "SupportedFeatures": {}})),
@@ -210,6 +251,7 @@ fn what_the_rows_make_of_documents_is_in_the_schema_on_every_version() {
                 assert!(made.is_err(), "{id} on {device:?}");
                 continue;
             }
+            let target = Target { user_channel: row.user_only && system == System::Mac, ..target };
             let dict = made.unwrap_or_else(|problem| panic!("{id} on {device:?}: {problem}"));
             let findings = match row.form {
                 Form::Profile => {

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use muster::clock::{DAY, HOUR};
 use muster::config::Config;
 use muster::domain::desired::{Record, State};
-use muster::domain::profile::Scope;
 use muster::ids::{DeviceId, ProfileId};
 use muster::service::Error as Failure;
 use muster::service::profile::{self as profiles, Draft};
@@ -204,10 +203,9 @@ async fn what_is_of_the_device_is_not_for_users() {
     };
     let filevault = "type = \"com.apple.MCX.FileVault2\"\nname = \"fv\"\nEnable = \"On\"\n";
     assert_eq!(refused(draft("fv", "user", filevault)).await, "PRF0005");
-    let scep = profiles::ready().unwrap().into_iter().find(|(name, _)| name == "macos-scep-device-certificate").unwrap().1;
-    let mut scep = scep;
-    scep.document.scope = Some(Scope::User);
-    assert_eq!(refused(scep).await, "PRF0005");
+    // Whose login a person's identity would go to nobody here knows.
+    let person = "type = \"imported-pfx\"\nname = \"mail\"\npurpose = \"smime-signing\"\n";
+    assert_eq!(refused(draft("mail", "user", person)).await, "PRF0005");
     let phone = |text: &str| Draft::parse(&text.replace("\"macos\"", "\"ios\"")).unwrap();
     let text = format!(
         "display_name = \"x\"\nkind = \"configuration\"\nplatform = \"macos\"\n[document]\nscope = \"user\"\n[[document.payloads]]\n{WIFI}"

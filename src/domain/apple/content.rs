@@ -1,10 +1,8 @@
 //! What the payloads of a profile's document become on one device: the parts of a configuration profile, and declarations.
 //!
-//! A document names payloads of the catalogue by Apple's own types and keys; six kinds are ours: `trusted-certificate`, `scep` (the
+//! A document names payloads of the catalogue by Apple's own types and keys; beside the assets ([`asset`]) six kinds are ours: `trusted-certificate`, `scep` (the
 //! device makes a key and our authority certifies it), `acme` (an ACME server does), `pkcs12` (the server makes the key), `imported-pfx` (somebody brought it) and
 //! `mobileconfig` (a profile that was made elsewhere).
-
-use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -16,7 +14,6 @@ use self::acme::{ACME, Acme};
 use self::identity::{Imported, PKCS12, Pkcs12};
 use self::mobileconfig::Mobileconfig;
 use self::scep::Scep;
-use super::declarations::{Wanted, identifier};
 use super::profile::{Names, Part};
 use super::sso;
 use crate::catalogue::payload::{Device, Form, System};
@@ -27,14 +24,17 @@ use crate::domain::device::Platform;
 use crate::domain::pfx::{Pfx, Purpose};
 use crate::domain::profile::{Payload, fields};
 use crate::ids::{PfxId, TenantId, UserId};
-use crate::wire::apple::ddm::Kind;
 use crate::wire::apple::profile::{Content, Profile};
 use crate::wire::plist::{self, Dict};
 
 pub mod acme;
+pub mod asset;
+mod declare;
 pub mod identity;
 mod mobileconfig;
 mod scep;
+
+pub use declare::declarations;
 
 const ROOT: &str = "com.apple.security.root";
 const INTERMEDIATE: &str = "com.apple.security.pkcs1";
@@ -63,6 +63,8 @@ pub struct Target<'a> {
     pub escrow: Option<&'a [u8]>,
     /// Where SCEP requests go.
     pub scep_url: &'a str,
+    /// Where the channel's assets are fetched; their identifiers come behind it.
+    pub asset_url: &'a str,
     /// The authority's name.
     pub authority: &'a str,
     /// What templates are filled with.
@@ -162,22 +164,28 @@ impl Trusted {
 #[must_use]
 pub fn renewal(payload: &Payload) -> Option<u32> {
     match payload.kind.as_str() {
-        "scep" => Some(fields::<Scep>(&payload.body).map_or(20, |scep| scep.renew_percent)),
-        "pkcs12" => Some(fields::<Pkcs12>(&payload.body).map_or(20, |own| own.renew_percent)),
+        "scep" | "scep-asset" => Some(fields::<Scep>(&payload.body).map_or(20, |scep| scep.renew_percent)),
+        "pkcs12" | "pkcs12-asset" => Some(fields::<Pkcs12>(&payload.body).map_or(20, |own| own.renew_percent)),
         _ => None,
     }
+}
+
+/// The catalogue's row of what a payload becomes; `None` for those kinds of ours that are no assets.
+#[must_use]
+pub fn row_of<'c>(payload: &Payload, catalogue: &'c Catalogue) -> Option<&'c PayloadRow> {
+    catalogue.payload(asset::type_of(&payload.kind).unwrap_or(&payload.kind))
 }
 
 /// Whether a device of that version can have all of the payloads.
 #[must_use]
 pub fn supports(payloads: &[Payload], system: System, version: OsVersion, catalogue: &Catalogue) -> bool {
-    payloads.iter().filter_map(|payload| catalogue.payload(&payload.kind)).all(|row| row.supports(system, version))
+    payloads.iter().filter_map(|payload| row_of(payload, catalogue)).all(|row| row.supports(system, version))
 }
 
 /// Whether all of the payloads may be given to a device that is its user's own.
 #[must_use]
 pub fn is_for_users(payloads: &[Payload], system: System, catalogue: &Catalogue) -> bool {
-    payloads.iter().filter_map(|payload| catalogue.payload(&payload.kind)).all(|row| row.is_for_users(system))
+    payloads.iter().filter_map(|payload| row_of(payload, catalogue)).all(|row| row.is_for_users(system))
 }
 
 /// Makes the parts of a profile.
@@ -215,17 +223,14 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
                 }
                 "scep" => {
                     let scep: Scep = fields(&payload.body)?;
-                    scep.check()?;
-                    let mut grant = scep.template.resolve(target.variables).map_err(|why| format!("template: {why}"))?;
-                    add(SCEP, &scep.payload(&grant, target)?)?;
-                    grant.payload = Some(payload.name.clone());
-                    built.certificates.push(Asked { payload: payload.name.clone(), grant, needs_approval: scep.needs_approval });
+                    let asked = scep.asked(&payload.name, target)?;
+                    add(SCEP, &scep.payload(&asked.grant, target)?)?;
+                    built.certificates.push(asked);
                     Ok(())
                 }
                 "pkcs12" => {
                     let own: Pkcs12 = fields(&payload.body)?;
-                    own.check()?;
-                    own.template.resolve(target.variables).map_err(|why| format!("template: {why}"))?;
+                    identity::want(&payload.name, &own, target.variables)?;
                     add(PKCS12, &own.payload(&payload.name))
                 }
                 "imported-pfx" => {
@@ -237,14 +242,9 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
                 }
                 "acme" => {
                     let own: Acme = fields(&payload.body)?;
-                    own.check()?;
-                    let mut grant = own.template.resolve(target.variables).map_err(|why| format!("template: {why}"))?;
-                    let body = own.payload(&grant, target)?;
-                    acme::check(body.as_object().ok_or("no table")?)?;
+                    let (body, asked) = own.asked(&payload.name, target)?;
                     add(ACME, &body)?;
-                    grant.payload = Some(payload.name.clone());
-                    let (hardware_bound, attest) = (own.hardware_bound, own.attest);
-                    built.clients.push(AskedByAcme { payload: payload.name.clone(), grant, hardware_bound, attest });
+                    built.clients.push(asked);
                     Ok(())
                 }
                 ACME => {
@@ -270,44 +270,15 @@ fn encode(row: &PayloadRow, body: &Map<String, Value>, device: &Device<'_>) -> R
     Ok(row.encode(body, device)?.with("PayloadDisplayName", row.title.as_str()))
 }
 
-/// Makes the declarations of a profile, with their identifiers. Where a key names an asset of the same profile it becomes its identifier.
-///
-/// # Errors
-/// The name of the payload and what is wrong with it.
-pub fn declarations(
-    payloads: &[Payload],
-    profile: &str,
-    prefix: &str,
-    device: &Device<'_>,
-    catalogue: &Catalogue,
-) -> Result<Vec<(String, Wanted)>, (String, String)> {
-    let named = |payload: &Payload| {
-        let kind = Kind::of_type(&payload.kind).unwrap_or(Kind::Configuration);
-        identifier(prefix, kind, &format!("{profile}.{}", payload.name))
-    };
-    let names: BTreeMap<&str, String> = payloads.iter().map(|payload| (payload.name.as_str(), named(payload))).collect();
-    let mut made = Vec::new();
-    for payload in payloads {
-        let fail = |why: String| (payload.name.clone(), why);
-        let row = catalogue.payload(&payload.kind).filter(|row| row.form == Form::Declaration);
-        let row = row.ok_or_else(|| fail(format!("there is no declaration of the type {}", payload.kind)))?;
-        let mut body = row.encode_json(&payload.body, device).map_err(fail)?;
-        for (key, value) in &mut body {
-            if key.ends_with("AssetReference")
-                && let Some(identifier) = value.as_str().and_then(|name| names.get(name))
-            {
-                *value = identifier.as_str().into();
-            }
-        }
-        made.push((named(payload), Wanted { kind: payload.kind.clone(), payload: body, behind: String::new() }));
+/// What keeps a payload from the channel: those of the device, and of the users of a Mac, take different ones.
+fn misplaced(payload: &Payload, for_users: bool, system: System, catalogue: &Catalogue) -> Option<String> {
+    let row = row_of(payload, catalogue);
+    // Whose login an imported identity's owner has on a Mac nobody here knows.
+    if for_users && (payload.kind == "imported-pfx" || row.is_some_and(|row| row.device_only)) {
+        return Some(format!("{} is for the device, not for its users", payload.kind));
     }
-    Ok(made)
-}
-
-/// What users do not get: payloads of the device, and certificates, which are bound to it.
-fn is_of_device(payload: &Payload, catalogue: &Catalogue) -> bool {
-    let certificate = renewal(payload).is_some() || payload.kind == "imported-pfx";
-    certificate || catalogue.payload(&payload.kind).is_some_and(|row| row.device_only)
+    let for_users_only = system == System::Mac && row.is_some_and(|row| row.user_only);
+    (for_users_only && !for_users).then(|| format!("{} is for the users of a Mac (scope = \"user\"), not for the device", payload.kind))
 }
 
 /// Checks the payloads of a document: with the newest version, that knows every key, and with sample values for what is only known later.
@@ -318,8 +289,9 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     let Some(system) = system(platform) else { return Ok(()) };
     let newest = OsVersion { major: 99, minor: 0, build: 0, revision: 0 };
     let names = Names::new(TenantId::from_store("check".into()), "check");
-    let variables = Variables::samples();
-    let is_declaration = |payload: &&Payload| catalogue.payload(&payload.kind).is_some_and(|row| row.form == Form::Declaration);
+    // Nobody here knows who of those that are named a user of a Mac is.
+    let variables = if for_users { Variables::samples().of_device() } else { Variables::samples() };
+    let is_declaration = |payload: &&Payload| row_of(payload, catalogue).is_some_and(|row| row.form == Form::Declaration);
     let (declared, profile): (Vec<&Payload>, Vec<&Payload>) = payloads.iter().partition(is_declaration);
     let profile: Vec<Payload> = profile.into_iter().cloned().collect();
     let declared: Vec<Payload> = declared.into_iter().cloned().collect();
@@ -334,16 +306,18 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
         issuing: &[],
         escrow: Some(&[]),
         scep_url: "https://check/scep",
+        asset_url: "https://check/asset",
         authority: "check",
         variables: &variables,
         imported: &samples(),
         now: Time(0),
     };
     build(&profile, &target, catalogue)?;
-    let device = Device { system, version: newest, user_enrollment: false, uuid_of: &|_| None };
-    declarations(&declared, "check", "check", &device, catalogue)?;
-    if let Some(payload) = payloads.iter().find(|payload| for_users && is_of_device(payload, catalogue)) {
-        return Err((payload.name.clone(), format!("{} is for the device, not for its users", payload.kind)));
+    declarations(&declared, "check", "check", &target, catalogue)?;
+    for payload in payloads {
+        if let Some(why) = misplaced(payload, for_users, system, catalogue) {
+            return Err((payload.name.clone(), why));
+        }
     }
     let sso = |payload: &&Payload| payload.kind == "com.apple.extensiblesso";
     let place = sso::Place { mac: system == System::Mac, user_channel: for_users };

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::catalogue::payload::{Form, System};
 use crate::catalogue::{Catalogue, OsVersion};
+use crate::domain::apple::content;
 use crate::domain::profile::Payload;
 use crate::wire::apple::ddm::Capabilities;
 
@@ -69,11 +70,10 @@ impl Device<'_> {
     /// Decides for a payload. What a device takes in no way goes the way on which it shows: its record says what the device lacks.
     #[must_use]
     pub fn way(&self, payload: &Payload, catalogue: &Catalogue) -> Way {
-        let declared = catalogue.payload(&payload.kind).is_some_and(|row| row.form == Form::Declaration);
-        if !declared {
+        let Some(row) = content::row_of(payload, catalogue).filter(|row| row.form == Form::Declaration) else {
             return Way::Profile(payload.clone());
-        }
-        if self.takes(&payload.kind, catalogue) {
+        };
+        if self.takes(&row.id, catalogue) {
             return Way::Declaration;
         }
         match payload.kind.as_str() {
@@ -130,6 +130,8 @@ mod tests {
             ("com.apple.configuration.management.test", "ddddddd", "ddddddd"),
             ("com.apple.configuration.softwareupdate.settings", "ddddddd", "ddddddd"),
             ("com.apple.asset.credential.certificate", "ddddddd", "ddddddd"),
+            ("certificate-asset", "ddddddd", "ddddddd"),
+            ("scep-asset", "ddddddd", "ddddddd"),
         ] {
             for (system, versions, expected) in [(System::Mac, macs, on_macs), (System::Ios, phones, on_phones)] {
                 let letter = |version: &&str| {

@@ -90,6 +90,13 @@ impl Variables {
         values
     }
 
+    /// The same without what is known of a person.
+    #[must_use]
+    pub fn of_device(mut self) -> Self {
+        self.0.retain(|name, _| !is_of_user(name));
+        self
+    }
+
     /// Adds a value that the device reported, such as `IMEI`; names that are no variable are ignored.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
@@ -261,7 +268,10 @@ impl Template {
     }
 
     /// Puts the values into one text of that field.
-    fn fill(&self, field: &str, text: &str, variables: &Variables) -> Result<String, Unresolved> {
+    ///
+    /// # Errors
+    /// As [`Self::resolve`].
+    pub fn fill(&self, field: &str, text: &str, variables: &Variables) -> Result<String, Unresolved> {
         self.fill_with(field, text, variables, |_, _| true)
     }
 

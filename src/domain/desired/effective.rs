@@ -97,6 +97,26 @@ pub fn user_of(key: &str) -> Option<&str> {
     (record.starts_with("profile:") || record.starts_with("declarations:")).then_some(user)
 }
 
+/// How the certificates of a payload are called that come with a record: by the payload's name, and those of a user of a Mac with the
+/// user's key behind an `@`.
+#[must_use]
+pub fn label(key: &str, payload: &str) -> String {
+    user_of(key).map_or_else(|| payload.to_owned(), |user| format!("{payload}@{user}"))
+}
+
+/// The profile of a record of an Apple device; `None` for other records.
+#[must_use]
+pub fn profile_of(key: &str) -> Option<ProfileId> {
+    let rest = key.strip_prefix("profile:").or_else(|| key.strip_prefix("declarations:"))?;
+    ProfileId::parse(rest.split('@').next()?)
+}
+
+/// Whether a certificate of a profile that is called so came with the record.
+#[must_use]
+pub fn brought(key: &str, profile: &ProfileId, label: &str) -> bool {
+    profile_of(key).as_ref() == Some(profile) && user_of(key) == label.split_once('@').map(|(_, user)| user)
+}
+
 impl Effective {
     /// Gives what is for users to each of them. While there is none it waits under the key of nobody.
     pub fn give_to(&mut self, users: &[String]) {

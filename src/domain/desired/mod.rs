@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-pub use effective::{Candidate, Content, Effective, Excluded, Loser, Target, Winner, effective, user_of};
+pub use effective::{Candidate, Content, Effective, Excluded, Loser, Target, Winner, brought, effective, label, profile_of, user_of};
 pub use plan::{Plan, Planned, Removal, apply, plan, reconcile, settle};
 pub use record::{Drift, Input, Lack, Note, Record, Timing};
 

@@ -36,9 +36,10 @@ impl Document {
     }
 }
 
-/// A field of a payload with behaviour of its own: a profile that was made elsewhere may hold any secret.
+/// A field of a payload with behaviour of its own: a profile or file that was made elsewhere may hold any secret.
 fn own(kind: &str, name: &str, value: &Value) -> Value {
-    if kind == "mobileconfig" && name == "content" { HIDDEN.into() } else { value.clone() }
+    let secret = matches!((kind, name), ("mobileconfig" | "data-asset", "content") | ("password-asset", "password"));
+    if secret { HIDDEN.into() } else { value.clone() }
 }
 
 fn mask_in(at: &str, value: &Value) -> Option<String> {

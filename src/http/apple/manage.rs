@@ -1,15 +1,16 @@
-//! Check-in and the command channel. An Apple device that gets 401 removes its enrolment: no answer here ever is one, and no refusal
+//! Check-in, the command channel and assets. An Apple device that gets 401 removes its enrolment: no answer here ever is one, and no refusal
 //! has a body that a device could take for an instruction.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
-use actix_web::web::Data;
+use actix_web::web::{Data, Path, ServiceConfig, get, resource};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::app::App;
 use crate::http::limits::Body;
 use crate::http::peer::Peer;
 use crate::service::Error;
+use crate::service::apple::assets::{self as service, DEVICE_PATH, USER_PATH};
 use crate::service::apple::checkin::{self, Reply};
 use crate::service::apple::connect;
 use crate::service::apple::identity::Presented;
@@ -31,6 +32,13 @@ fn presented<'a>(peer: &'a Peer, request: &'a HttpRequest, origin: &'a str) -> P
     }
 }
 
+/// Where assets are fetched.
+pub fn assets(table: &mut ServiceConfig) {
+    table
+        .service(resource(format!("{DEVICE_PATH}/{{identifier}}")).route(get().to(asset)))
+        .service(resource(format!("{USER_PATH}/{{user}}/{{identifier}}")).route(get().to(asset_of_user)));
+}
+
 /// A check-in message.
 pub async fn check_in(app: Data<App>, peer: Peer, request: HttpRequest, body: Body<LARGEST>) -> HttpResponse {
     let origin = peer.origin();
@@ -50,6 +58,28 @@ pub async fn connect(app: Data<App>, peer: Peer, request: HttpRequest, body: Bod
     match connect::receive(&app, &presented(&peer, &request, &origin), &body).await {
         Ok(answer) if answer.is_empty() => HttpResponse::Ok().finish(),
         Ok(answer) => HttpResponse::Ok().content_type(PLIST).body(answer),
+        Err(error) => render(&error),
+    }
+}
+
+/// An asset of the device's own channel.
+async fn asset(app: Data<App>, peer: Peer, request: HttpRequest, path: Path<String>) -> HttpResponse {
+    give(&app, &peer, &request, None, &path.into_inner()).await
+}
+
+/// An asset of a user's channel.
+async fn asset_of_user(app: Data<App>, peer: Peer, request: HttpRequest, path: Path<(String, String)>) -> HttpResponse {
+    let (user, identifier) = path.into_inner();
+    give(&app, &peer, &request, Some(&user), &identifier).await
+}
+
+async fn give(app: &App, peer: &Peer, request: &HttpRequest, user: Option<&str>, identifier: &str) -> HttpResponse {
+    let origin = peer.origin();
+    match service::fetch(app, &presented(peer, request, &origin), user, identifier).await {
+        Ok(Some(asset)) => {
+            HttpResponse::Ok().content_type(asset.media).insert_header((CACHE_CONTROL, "no-store")).body(asset.content.expose().to_vec())
+        }
+        Ok(None) => refusal(StatusCode::NOT_FOUND, "there is no such asset"),
         Err(error) => render(&error),
     }
 }

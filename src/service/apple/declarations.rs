@@ -3,18 +3,18 @@
 //! What goes this way is decided by [`crate::domain::apple::way`]: one device never gets a payload in two ways. Beside the profiles' own
 //! declarations a device is subscribed to the status items that facts come from.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use super::names;
+use super::commands::profile_list::next_generation;
+use super::ground::Ground;
 use super::turn::{self, Turn};
 use crate::app::App;
-use crate::catalogue::OsVersion;
-use crate::catalogue::payload::{Device, System};
 use crate::domain::apple::content;
 use crate::domain::apple::declarations::{Set, Wanted, identifier};
 use crate::domain::apple::declared::Standing;
 use crate::domain::apple::way;
-use crate::domain::desired::{Content, Input, State};
+use crate::domain::certificate::CertificateStatus;
+use crate::domain::desired::{Content, Input, Lack, State, Winner};
 use crate::ids::EnrollmentId;
 use crate::service::{Error, Result};
 use crate::wire::Malformed;
@@ -22,25 +22,105 @@ use crate::wire::apple::ddm::{Capabilities, Endpoint, Kind, StatusReport};
 
 const SUBSCRIPTIONS: &str = "com.apple.configuration.management.status-subscriptions";
 
-/// Whether the device knows declarations.
-fn knows(turn: &Turn<'_>) -> Option<(System, OsVersion)> {
-    let system = content::system(turn.device.platform)?;
-    let version = OsVersion::parse(turn.device.os_version.as_deref()?)?;
-    way::declares(system, version).then_some((system, version))
+/// Where a record remembers the certificates that came with its assets.
+const CERTIFICATES: &str = "certificates";
+/// Where a record remembers, by payload, since when another identity is wanted than the first.
+const ROUND: &str = "round";
+
+/// Why a device refuses an asset that it could not fetch.
+const NOT_FETCHED: &str = "Error.AssetCannotBeDownloaded";
+
+/// Declarations with their identifiers; or the payload that is wrong, and why.
+type Made = std::result::Result<Vec<(String, Wanted)>, (String, String)>;
+
+/// The declarations of a record, with their identifiers, in the order of the profile's payloads.
+pub(super) fn made(turn: &Turn<'_>, ground: &Ground, key: &str, winner: &Winner) -> Option<Made> {
+    let Content::Declarations(payloads) = &winner.content else { return None };
+    let memory = turn.record(key).map(|(_, record)| &record.memory);
+    let rounds = memory.and_then(|memory| memory.get(ROUND)).cloned().unwrap_or_default();
+    let round = |name: &str| rounds.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let target = ground.target("", &round, &[]);
+    Some(content::declarations(payloads, winner.profile.as_str(), ground.names().prefix(), &target, turn.catalogue))
+}
+
+/// Says of declarations that are not made for the device why that is so.
+pub(super) fn leave_out(turn: &mut Turn<'_>) {
+    let Some(ground) = Ground::of(turn) else { return };
+    let mut moves = Vec::new();
+    for (key, winner) in turn.wanted() {
+        let (Content::Declarations(payloads), Some((_, record))) = (&winner.content, turn.record(key)) else { continue };
+        if record.state == State::NotApplicable || record.state == State::Failed && record.due_at.is_none_or(|at| at > turn.now) {
+            continue;
+        }
+        if !content::supports(payloads, ground.system(), ground.version(), turn.catalogue) {
+            moves.push((key.clone(), Input::Lacks(Lack::Version)));
+        } else if let Some(Err((at, why))) = made(turn, &ground, key, winner) {
+            moves.push((key.clone(), Input::Unmet { why: format!("{at}: {why}") }));
+        }
+    }
+    for (key, input) in moves {
+        turn.apply(&key, input);
+    }
+}
+
+/// Has the device fetch assets anew whose certificates near their end, or were revoked; whether there are any.
+pub(super) fn renew(turn: &mut Turn<'_>, key: &str) -> bool {
+    let Some(Content::Declarations(payloads)) = turn.effective.winners.get(key).map(|winner| winner.content.clone()) else { return false };
+    let had = turn.record(key).is_some_and(|(_, record)| record.memory.contains_key(CERTIFICATES));
+    let mut old = Vec::new();
+    for payload in &payloads {
+        let Some(percent) = content::renewal(payload) else { continue };
+        let due = match turn.certificates_of(key, &payload.name).first() {
+            Some(newest) => newest.status == CertificateStatus::Active && turn.now >= newest.renews_from(percent),
+            None => had,
+        };
+        if due {
+            old.push(payload.name.clone());
+        }
+    }
+    if old.is_empty() {
+        return false;
+    }
+    for payload in old {
+        next_generation(turn, key, &payload);
+        let round = uuid::Uuid::now_v7().to_string();
+        turn.remember(key, |memory| {
+            memory.remove(CERTIFICATES);
+            if let Some(rounds) = memory.entry(ROUND).or_insert_with(|| json!({})).as_object_mut() {
+                rounds.insert(payload, round.into());
+            }
+        });
+    }
+    turn.apply(key, Input::Changed);
+    true
+}
+
+/// The declarations of a record are in force: the device has the certificates of its assets.
+fn have(turn: &mut Turn<'_>, key: &str) {
+    let Some(Content::Declarations(payloads)) = turn.effective.winners.get(key).map(|winner| winner.content.clone()) else { return };
+    let mut held = Vec::new();
+    for payload in payloads.iter().filter(|payload| content::renewal(payload).is_some()) {
+        let Some(newest) = turn.certificates_of(key, &payload.name).into_iter().next().cloned() else { continue };
+        turn.supersede(key, &payload.name, &newest);
+        held.push(newest.sha256);
+    }
+    if !held.is_empty() {
+        turn.remember(key, |memory| {
+            memory.insert(CERTIFICATES.into(), held.into());
+        });
+    }
 }
 
 /// What is declared to the device; `None` when it knows no declarations.
 pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
-    let (system, version) = knows(turn)?;
-    let prefix = names(turn.app).prefix().to_owned();
+    let ground = Ground::of(turn).filter(|ground| way::declares(ground.system(), ground.version()))?;
+    let prefix = ground.names().prefix();
     let user_enrollment = turn.known.enrollment.is_user_enrollment();
-    let device = Device { system, version, user_enrollment, uuid_of: &|_| None };
     let mut set = Set::default();
     let mut complete = true;
-    for (_, winner) in turn.wanted() {
-        let Content::Declarations(payloads) = &winner.content else { continue };
+    for (key, winner) in turn.wanted() {
         // One that this version does not have is left out; its record says so.
-        let Ok(made) = content::declarations(payloads, winner.profile.as_str(), &prefix, &device, turn.catalogue) else { continue };
+        let Some(Ok(made)) = made(turn, &ground, key, winner) else { continue };
         for (identifier, wanted) in made {
             complete &= set.add(identifier, wanted);
         }
@@ -54,11 +134,11 @@ pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
         if !items.is_empty() && capabilities.takes(SUBSCRIPTIONS) {
             let payload = [("StatusItems".to_owned(), items.into())].into_iter().collect();
             let wanted = Wanted { kind: SUBSCRIPTIONS.into(), payload, behind: String::new() };
-            complete &= set.add(identifier(&prefix, Kind::Configuration, "status"), wanted);
+            complete &= set.add(identifier(prefix, Kind::Configuration, "status"), wanted);
         }
     }
     if set.iter().any(|declaration| Kind::of_type(&declaration.kind) == Some(Kind::Configuration)) {
-        complete &= set.activate(identifier(&prefix, Kind::Activation, "all"), None);
+        complete &= set.activate(identifier(prefix, Kind::Activation, "all"), None);
     }
     if !complete {
         tracing::error!(device = %turn.device.id, "declarations that do not fit are left out");
@@ -119,8 +199,8 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
     for row in turn.catalogue.facts().filter(|_| own) {
         let item = row.status_item(platform, user_enrollment);
         let value = item.and_then(|item| report.item(item)).and_then(|value| match value {
-            serde_json::Value::String(text) => Some(text.clone()),
-            serde_json::Value::Bool(_) | serde_json::Value::Number(_) => Some(value.to_string()),
+            Value::String(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
             _ => None,
         });
         if value.is_some() {
@@ -139,19 +219,19 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
 /// Moves the records of declarations by what the device has said of them so far.
 pub(super) fn judge(turn: &mut Turn<'_>) {
     let Some(set) = set(turn) else { return };
-    let prefix = names(turn.app).prefix().to_owned();
-    let Some((system, version)) = knows(turn) else { return };
-    let user_enrollment = turn.known.enrollment.is_user_enrollment();
-    let device = Device { system, version, user_enrollment, uuid_of: &|_| None };
+    let Some(ground) = Ground::of(turn) else { return };
     let mut moves = Vec::new();
     for (key, winner) in turn.wanted() {
-        let Content::Declarations(payloads) = &winner.content else { continue };
-        let Ok(made) = content::declarations(payloads, winner.profile.as_str(), &prefix, &device, turn.catalogue) else { continue };
+        let Some(Ok(made)) = made(turn, &ground, key, winner) else { continue };
         let Some((_, record)) = turn.record(key) else { continue };
         let standing = turn.channel.declared.standing(&set, made.iter().map(|(name, _)| name.as_str()));
         // What is known already is not said again.
         let input = match (standing, record.state) {
             (Standing::InForce, state) if state != State::Verified => Input::Matches,
+            // It may be there the next time.
+            (Standing::Refused(why), state) if state != State::Failed && why.contains(NOT_FETCHED) => {
+                Input::Retry { status: 0, original_error: Some(why) }
+            }
             (Standing::Refused(why), state) if state != State::Failed => Input::Refused { status: 0, original_error: Some(why) },
             (Standing::NotInForce(why), State::Verified) => Input::Differs { found: Some(why) },
             _ => continue,
@@ -159,6 +239,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) {
         moves.push((key.clone(), input));
     }
     for (key, input) in moves {
+        if matches!(input, Input::Matches) {
+            have(turn, &key);
+        }
         turn.apply(&key, input);
     }
 }

@@ -115,8 +115,20 @@ pub(super) async fn speaker(app: &App, presented: &Presented<'_>, body: &[u8]) -
 /// # Errors
 /// [`Refusal::ManagementSourceMismatch`] for another device's identifier, [`Refusal::CertificateExpired`].
 pub(super) async fn pinned(app: &App, presented: &Presented<'_>, speaker: Speaker, device: &DeviceKey) -> Result<Identity> {
+    bound(app, presented, speaker, Some(device)).await
+}
+
+/// The same for what names no device.
+///
+/// # Errors
+/// [`Refusal::ManagementSourceMismatch`] for an identity that no device is enrolled with, [`Refusal::CertificateExpired`].
+pub(super) async fn enrolled(app: &App, presented: &Presented<'_>, speaker: Speaker) -> Result<Identity> {
+    bound(app, presented, speaker, None).await
+}
+
+async fn bound(app: &App, presented: &Presented<'_>, speaker: Speaker, device: Option<&DeviceKey>) -> Result<Identity> {
     let found = match speaker {
-        Speaker::Enrolled(identity) => match speaks_for(&identity.enrollment, device) {
+        Speaker::Enrolled(identity) => match device.map_or(Ok(()), |device| speaks_for(&identity.enrollment, device)) {
             Ok(()) => Ok(identity),
             Err(refusal) => Err(Error::from(refusal)),
         },
@@ -129,6 +141,6 @@ pub(super) async fn pinned(app: &App, presented: &Presented<'_>, speaker: Speake
             confirm_renewal(app, &identity, presented.origin).await?;
             Ok(*identity)
         }
-        Err(error) => Err(refuse(app, error, presented, device.as_str()).await),
+        Err(error) => Err(refuse(app, error, presented, device.map_or("", DeviceKey::as_str)).await),
     }
 }

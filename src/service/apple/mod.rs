@@ -1,6 +1,7 @@
 //! Apple devices: macOS, iOS and iPadOS.
 
 pub mod ade;
+pub mod assets;
 pub mod attestation;
 pub mod checkin;
 pub mod commands;
@@ -8,6 +9,7 @@ pub mod connect;
 pub mod declarations;
 pub mod enroll;
 mod escrow;
+mod ground;
 pub(in crate::service) mod identities;
 pub mod identity;
 mod plan;

@@ -69,6 +69,7 @@ impl Turn<'_> {
         };
         let departed: Vec<(String, State)> = self.round().records().filter_map(of_users).collect();
         for (key, state) in departed {
+            self.end_certificates(&key);
             self.apply(&key, if state == State::Removing { Input::Removed } else { Input::Lacks(Lack::User) });
         }
     }
@@ -163,6 +164,7 @@ impl Turn<'_> {
 
     fn plan_items(&mut self, due: &mut Vec<Planned>) {
         self.leave_out();
+        declarations::leave_out(self);
         let effective = self.effective.clone();
         // A user who comes gets what waits for that, too.
         let at = if self.idle && self.user().is_some() { self.now.plus(WAKE_AGAIN) } else { self.now };
@@ -196,6 +198,8 @@ impl Turn<'_> {
             } else if wanted.key.starts_with("update:") {
                 // Its version says whether the update is there; until then it is told again.
                 due.push(planned(Key::Set(&wanted.key), false));
+            } else if declarations::renew(self, &wanted.key) {
+                // Its asset is another one from now on.
             } else if wanted.record.state == State::Verified {
                 // The device tells by itself when that changes.
                 self.apply(&wanted.key, Input::Matches);
@@ -234,15 +238,11 @@ impl Turn<'_> {
 
     /// Whether a profile has to be installed again because a certificate of it nears its end.
     fn renews(&mut self, key: &str) -> bool {
-        let Some((profile, payloads)) = commands::install_profile::payloads(self, key) else { return false };
+        let Some((_, payloads)) = commands::install_profile::payloads(self, key) else { return false };
         let mut old = Vec::new();
         for payload in &payloads {
             let Some(percent) = content::renewal(payload) else { continue };
-            let newest = self
-                .known
-                .certificates
-                .iter()
-                .find(|c| c.grant.profile_id.as_ref() == Some(&profile) && c.grant.payload.as_deref() == Some(payload.name.as_str()));
+            let newest = self.certificates_of(key, &payload.name).into_iter().next();
             if newest.is_some_and(|c| c.status == CertificateStatus::Active && self.now >= c.renews_from(percent)) {
                 old.push(payload.name.clone());
             }

@@ -7,6 +7,7 @@ use reqwest::Url;
 
 use super::{Device, Error};
 use crate::catalogue::payload::System;
+use crate::sim::http::Response;
 use crate::wire::apple::checkin::{Authenticate, CheckIn, CheckOut, GetBootstrapToken, Message, SetBootstrapToken, TokenUpdate};
 use crate::wire::apple::enroll::BOOTSTRAP_TOKEN;
 use crate::wire::apple::{CHECKIN, COMMAND, checkin};
@@ -146,11 +147,15 @@ impl Device {
     }
 
     /// Fetches something from the server, as itself.
-    pub(super) async fn fetch(&mut self, url: &str) -> Result<Vec<u8>, Error> {
-        self.send("GET", url, "", &[]).await
+    pub(super) async fn get(&mut self, url: &str) -> Result<Response, Error> {
+        self.exchange("GET", url, "", &[]).await
     }
 
     async fn send(&mut self, method: &str, url: &str, media: &'static str, body: &[u8]) -> Result<Vec<u8>, Error> {
+        Ok(self.exchange(method, url, media, body).await?.body)
+    }
+
+    async fn exchange(&mut self, method: &str, url: &str, media: &'static str, body: &[u8]) -> Result<Response, Error> {
         if let Some(said) = self.said.as_mut().filter(|_| !body.is_empty()) {
             said.push((media, body.to_vec()));
         }
@@ -171,7 +176,7 @@ impl Device {
         let mut failed = Error::Dropped;
         for url in urls {
             match self.enrollment.client.send(method, &url, &headers, body).await {
-                Ok(response) if response.status == 200 => return Ok(response.body),
+                Ok(response) if response.status == 200 => return Ok(response),
                 Ok(response) => {
                     let code = serde_json::from_slice::<serde_json::Value>(&response.body).ok();
                     let told = code.is_some_and(|body| body.get("code").and_then(|code| code.as_str()) == Some(UNRECOGNIZED));

@@ -5,11 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value as Json, json};
 
+use super::assets::Material;
 use super::enroll::Way;
 use super::profiles::{Check, Wrong};
 use super::{Device, Error, Machine, answers};
 use crate::catalogue::payload::{Form, System};
 use crate::catalogue::{PayloadRow, catalogue};
+use crate::sim::scep::Identity;
 use crate::wire::Malformed;
 use crate::wire::apple::checkin::{DeclarativeManagement, Message};
 use crate::wire::apple::ddm::{
@@ -25,8 +27,13 @@ const DISAGREEMENTS: usize = 3;
 const ACTIVATION: &str = "com.apple.activation.simple";
 /// A configuration profile by declaration.
 const LEGACY: &str = "com.apple.configuration.legacy";
+/// Values for conditions.
+const PROPERTIES: &str = "com.apple.management.properties";
 /// What to report.
 const SUBSCRIPTIONS: &str = "com.apple.configuration.management.status-subscriptions";
+
+/// What is tried again at each look.
+const RETRIED: [&str; 2] = ["Error.AssetCannotBeDownloaded", "Error.MissingAssets"];
 
 /// What both systems report.
 const ITEMS: [&str; 10] = [
@@ -53,6 +60,10 @@ pub struct Held {
     pub status: DeclarationStatus,
     /// The profile that it installed, and with which server token.
     profile: Option<(String, String)>,
+    /// What was fetched for it, and with which server token.
+    pub(super) material: Option<(String, Material)>,
+    /// In which version it was put into force with its assets, and the identity that it made of them.
+    pub(super) used: Option<(String, Option<Identity>)>,
 }
 
 /// All that a device knows of declarative management.
@@ -198,7 +209,7 @@ impl Device {
     }
 
     fn take_in(&mut self, kind: Kind, declaration: Declaration) {
-        let verdict = examine(kind, &declaration, &self.machine, self.is_users());
+        let verdict = examine(kind, &declaration, &self.machine, self.is_users(), self.user.is_some());
         let status = DeclarationStatus {
             identifier: declaration.identifier.clone(),
             server_token: declaration.server_token.clone(),
@@ -208,7 +219,7 @@ impl Device {
         };
         let key = (kind, declaration.identifier.clone());
         let profile = self.declarations.held.remove(&key).and_then(|held| held.profile);
-        self.declarations.held.insert(key, Held { declaration, status, profile });
+        self.declarations.held.insert(key, Held { declaration, status, profile, material: None, used: None });
     }
 
     /// Decides what is in force.
@@ -234,10 +245,24 @@ impl Device {
                 Kind::Activation | Kind::Management => true,
             };
             let missing = if key.0 == Kind::Asset { "Info.NotReferencedByConfiguration" } else { "Info.NotReferencedByActivation" };
-            if held.status.valid == Valid::Valid {
+            if held.status.valid == Valid::Valid || held.status.reasons.iter().any(|reason| RETRIED.contains(&reason.code.as_str())) {
+                held.status.valid = Valid::Valid;
                 held.status.active = referenced;
                 held.status.reasons = if referenced { Vec::new() } else { reason(missing, "nothing refers to it") };
-                if held.declaration.kind == LEGACY {
+                let done = match key.0 {
+                    Kind::Asset if referenced && held.declaration.payload.contains_key("Reference") => self.obtain(&mut held).await,
+                    Kind::Configuration if referenced => self.use_assets(&mut held).await,
+                    Kind::Configuration => {
+                        held.used = None;
+                        Ok(())
+                    }
+                    _ => Ok(()),
+                };
+                if let Err((code, why)) = done {
+                    held.status.valid = Valid::Invalid;
+                    held.status.active = false;
+                    held.status.reasons = reason(code, why);
+                } else if held.declaration.kind == LEGACY {
                     self.apply_profile(&mut held).await;
                 }
             }
@@ -259,8 +284,8 @@ impl Device {
             _ => {}
         }
         let url = held.declaration.payload.get("ProfileURL").and_then(Json::as_str).unwrap_or_default().to_owned();
-        let done = match self.fetch(&url).await {
-            Ok(document) => self.install(&document, Way::Declaration).await.map_err(|refused| refused.to_string()),
+        let done = match self.get(&url).await {
+            Ok(document) => self.install(&document.body, Way::Declaration).await.map_err(|refused| refused.to_string()),
             Err(error) => Err(error.to_string()),
         };
         match done {
@@ -277,13 +302,24 @@ impl Device {
         }
     }
 
-    /// Whether a predicate holds. The device knows one comparison of a status item with a text, and takes anything else as not fulfilled.
+    /// A value that the server gave the device under that name.
+    fn property(&self, name: &str) -> Option<Json> {
+        let all = self.declarations.of(Kind::Management).filter(|held| held.declaration.kind == PROPERTIES);
+        all.filter(|held| held.status.valid == Valid::Valid).find_map(|held| held.declaration.payload.get(name).cloned())
+    }
+
+    /// Whether a predicate holds. The device knows one comparison of a status item or a property with a text, and takes anything else as not
+    /// fulfilled.
     fn holds(&self, text: &str) -> bool {
         let compared = |operator: &str, equal: bool| {
             let (item, literal) = text.split_once(operator)?;
-            let item = item.trim().strip_prefix("@status(")?.strip_suffix(')')?;
-            let literal = literal.trim().trim_matches(['\'', '"']);
-            Some((self.item(item.trim())?.as_str() == Some(literal)) == equal)
+            let (item, literal) = (item.trim().strip_suffix(')')?, literal.trim().trim_matches(['\'', '"']));
+            let value = match (item.strip_prefix("@status("), item.strip_prefix("@property(")) {
+                (Some(item), _) => self.item(item.trim())?,
+                (None, Some(name)) => self.property(name.trim())?,
+                (None, None) => return None,
+            };
+            Some((value.as_str() == Some(literal)) == equal)
         };
         text.trim() == "TRUEPREDICATE" || compared("==", true).or_else(|| compared("!=", false)).unwrap_or(false)
     }
@@ -360,13 +396,16 @@ impl Device {
     }
 }
 
-/// What is wrong with a declaration.
-fn examine(kind: Kind, declaration: &Declaration, machine: &Machine, users: bool) -> Vec<Reason> {
+/// What is wrong with a declaration. `users`: the device is its user's own; `for_user`: it is declared to one of its users.
+fn examine(kind: Kind, declaration: &Declaration, machine: &Machine, users: bool, for_user: bool) -> Vec<Reason> {
     let row = catalogue().payload(&declaration.kind).filter(|row| row.form == Form::Declaration);
     let row = row.filter(|row| Kind::of_type(&declaration.kind) == Some(kind) && row.supports(machine.system, machine.version()));
     let Some(row) = row.filter(|row| !users || row.is_for_users(machine.system)) else {
         return reason("Error.ConfigurationNotSupported", format!("{} is not known on this device", declaration.kind));
     };
+    if machine.system == System::Mac && (row.device_only && for_user || row.user_only && !for_user) {
+        return reason("Error.ConfigurationNotSupported", format!("{} is for another channel", declaration.kind));
+    }
     let payload = Value::from_json(&Json::Object(declaration.payload.clone()));
     let Some(Value::Dict(payload)) = payload else { return reason("Error.InvalidPayload", "no dictionary") };
     match (Check { row, machine, users, uuids: &BTreeSet::new() }).dict(&payload, "") {

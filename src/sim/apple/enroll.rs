@@ -196,20 +196,26 @@ impl Device {
         if self.profiles.get(&identifier).is_some_and(|known| known.declared) && way == Way::Command {
             return Err(Refused::profile("the profile belongs to a declaration"));
         }
-        let maker = Maker {
-            roots: self.trusted(),
-            key: self.scep_key.as_ref(),
-            now: self.now(),
-            fails: self.faults.no_scep,
-            machine: &self.machine,
-        };
-        let installed = maker.install(opened, way == Way::Declaration).await?;
+        let installed = self.maker().install(opened, way == Way::Declaration).await?;
         if let Some(next) = next {
             let failed = |error: Error| Refused::installation(error.to_string());
             self.successor = Some(managed(next, &installed, &self.roots).map_err(failed)?);
         }
         self.profiles.installed.insert(identifier.clone(), installed);
         Ok(identifier)
+    }
+
+    fn maker(&self) -> Maker<'_> {
+        Maker { roots: self.trusted(), key: self.scep_key.as_ref(), now: self.now(), fails: self.faults.no_scep, machine: &self.machine }
+    }
+
+    /// The identity that a payload brings.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub(super) async fn identity_of(&self, payload: &Payload) -> Result<scep::Identity, Refused> {
+        let made = self.maker().identity(payload, &self.trusted()).await?;
+        made.map(|(identity, _)| identity).ok_or_else(|| Refused::installation("no identity"))
     }
 
     /// What the device trusts: what it trusted beforehand, and the roots in its profiles.
@@ -279,20 +285,25 @@ impl Maker<'_> {
         let mut roots = self.roots.clone();
         roots.extend(installed.roots());
         for payload in &payloads {
-            let identity = match payload.kind.as_str() {
-                "com.apple.security.scep" => {
-                    let failed = |e: scep::Error| Refused { domain: "MCSCEPErrorDomain", code: 22013, why: e.to_string() };
-                    let (identity, chain) = self.scep(payload, &roots).await.map_err(failed)?;
-                    installed.chain.extend(chain);
-                    identity
-                }
-                "com.apple.security.pkcs12" => pkcs12(payload, self.machine)?,
-                "com.apple.security.acme" => return Err(Refused::installation("this device cannot speak ACME")),
-                _ => continue,
-            };
-            installed.identities.insert(payload.uuid.clone(), identity);
+            if let Some((identity, chain)) = self.identity(payload, &roots).await? {
+                installed.chain.extend(chain);
+                installed.identities.insert(payload.uuid.clone(), identity);
+            }
         }
         Ok(installed)
+    }
+
+    /// The identity that a payload brings, if it brings one, and the certificates that its server named.
+    async fn identity(&self, payload: &Payload, roots: &[X509]) -> Result<Option<(scep::Identity, Vec<Vec<u8>>)>, Refused> {
+        match payload.kind.as_str() {
+            "com.apple.security.scep" => {
+                let failed = |e: scep::Error| Refused { domain: "MCSCEPErrorDomain", code: 22013, why: e.to_string() };
+                self.scep(payload, roots).await.map(Some).map_err(failed)
+            }
+            "com.apple.security.pkcs12" => Ok(Some((pkcs12(payload, self.machine)?, Vec::new()))),
+            "com.apple.security.acme" => Err(Refused::installation("this device cannot speak ACME")),
+            _ => Ok(None),
+        }
     }
 
     /// Has a key certified, anew with each installation.

@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod answers;
+pub mod assets;
 pub mod attestation;
 mod checkin;
 mod connect;
@@ -13,7 +14,7 @@ pub mod machine;
 mod orders;
 pub mod over_the_air;
 pub mod profiles;
-mod users;
+pub mod users;
 
 use std::collections::BTreeMap;
 use std::io;

@@ -184,6 +184,9 @@ impl Check<'_> {
                 continue;
             }
             let at = if within.is_empty() { name.to_owned() } else { format!("{within}/{name}") };
+            if self.row.open && within.is_empty() && self.row.key(&at).is_none() {
+                continue;
+            }
             let key = self.row.key(&at).filter(|key| self.has(key)).ok_or_else(|| Wrong::Unknown(at.clone()))?;
             self.value(key, value)?;
         }

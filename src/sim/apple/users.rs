@@ -8,7 +8,7 @@ use super::{Device, Error};
 use crate::wire::apple::checkin::{CheckOut, Message, UserAuthenticate};
 
 /// What a user is asked: all other commands are the device's.
-pub(super) const COMMANDS: [&str; 8] = [
+pub const COMMANDS: [&str; 8] = [
     "CertificateList",
     "DeclarativeManagement",
     "DeviceInformation",

@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Target;
 use super::scep::{check_template, names};
+use super::{AskedByAcme, Target};
 use crate::catalogue::payload::System;
 use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, Template};
 use crate::wire::apple::profile::{Content, Profile};
@@ -19,15 +19,15 @@ pub(super) struct Acme {
     /// The server's directory.
     directory_url: String,
     #[serde(default)]
-    pub(super) template: Template,
+    template: Template,
     #[serde(default = "p384")]
     key: KeyAlgorithm,
     /// The key is made in the Secure Enclave and stays there.
     #[serde(default = "yes")]
-    pub(super) hardware_bound: bool,
+    hardware_bound: bool,
     /// Apple's servers attest key and device.
     #[serde(default = "yes")]
-    pub(super) attest: bool,
+    attest: bool,
     /// The private key may leave the Mac's keychain.
     #[serde(default)]
     extractable: bool,
@@ -45,12 +45,18 @@ fn yes() -> bool {
 }
 
 impl Acme {
-    pub(super) fn check(&self) -> Result<(), String> {
-        check_template(&self.template, self.key, "key")
+    /// The payload but for the identifier, and the certificate that the device will ask for.
+    pub(super) fn asked(&self, name: &str, target: &Target<'_>) -> Result<(Value, AskedByAcme), String> {
+        check_template(&self.template, self.key, "key")?;
+        let mut grant = self.template.resolve(target.variables).map_err(|why| format!("template: {why}"))?;
+        let body = self.payload(&grant, target)?;
+        check(body.as_object().ok_or("no table")?)?;
+        grant.payload = Some(name.to_owned());
+        let asked = AskedByAcme { payload: name.to_owned(), grant, hardware_bound: self.hardware_bound, attest: self.attest };
+        Ok((body, asked))
     }
 
-    /// Everything but the identifier.
-    pub(super) fn payload(&self, grant: &Grant, target: &Target<'_>) -> Result<Value, String> {
+    fn payload(&self, grant: &Grant, target: &Target<'_>) -> Result<Value, String> {
         let (subject, names) = names(grant)?;
         let (kind, size) = match self.key {
             KeyAlgorithm::P256 => ("ECSECPrimeRandom", 256),

@@ -22,9 +22,9 @@ const SHORT: usize = 12;
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Pkcs12 {
     /// Of the device, or of its user.
-    pub(super) template: Template,
+    template: Template,
     /// What key is made.
-    pub(super) key: KeyAlgorithm,
+    key: KeyAlgorithm,
     /// How much of the life is left when another one takes its place, in percent.
     pub(super) renew_percent: u32,
     /// The private key may leave the Mac's keychain.
@@ -53,7 +53,7 @@ pub struct Wanted {
 }
 
 impl Pkcs12 {
-    pub(super) fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         if self.template.key_rules.check(self.key).is_err() {
             return Err("template.key_rules: must accept the key that is made (key)".into());
         }
@@ -135,14 +135,18 @@ pub fn has_imported(payloads: &[Payload], all: &[Pfx], now: Time) -> bool {
 /// The name of the payload and what is wrong with it.
 pub fn wanted(payloads: &[Payload], variables: &Variables) -> Result<Vec<Wanted>, (String, String)> {
     let one = |payload: &Payload| {
-        let fail = |why: String| (payload.name.clone(), why);
-        let own: Pkcs12 = fields(&payload.body).map_err(fail)?;
-        own.check().map_err(fail)?;
-        let mut grant = own.template.resolve(variables).map_err(|why| fail(format!("template: {why}")))?;
-        grant.payload = Some(payload.name.clone());
-        Ok(Wanted { payload: payload.name.clone(), grant, key: own.key, renew_percent: own.renew_percent })
+        let made = fields(&payload.body).and_then(|own: Pkcs12| want(&payload.name, &own, variables));
+        made.map_err(|why| (payload.name.clone(), why))
     };
     payloads.iter().filter(|payload| payload.kind == "pkcs12").map(one).collect()
+}
+
+/// The key that one of them has made.
+pub(super) fn want(name: &str, own: &Pkcs12, variables: &Variables) -> Result<Wanted, String> {
+    own.check()?;
+    let mut grant = own.template.resolve(variables).map_err(|why| format!("template: {why}"))?;
+    grant.payload = Some(name.to_owned());
+    Ok(Wanted { payload: name.to_owned(), grant, key: own.key, renew_percent: own.renew_percent })
 }
 
 /// Whether a system opens files that are encrypted with AES; older ones take triple DES only.

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::Target;
+use super::{Asked, Target};
 use crate::catalogue::Scope;
 use crate::catalogue::payload::System;
 use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, San, Template};
@@ -12,7 +12,7 @@ use crate::domain::certificate::{Grant, KeyAlgorithm, KeyUsage, San, Template};
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields, rename_all = "kebab-case")]
 pub(super) struct Scep {
-    pub(super) template: Template,
+    template: Template,
     /// RSA bits.
     key_length: u32,
     /// How much of the life is left when another certificate is asked for, in percent.
@@ -22,7 +22,7 @@ pub(super) struct Scep {
     /// Seconds between these.
     retry_delay: u32,
     /// The request waits for an administrator.
-    pub(super) needs_approval: bool,
+    needs_approval: bool,
     /// The private key may leave the Mac's keychain.
     extractable: bool,
     /// Every program on the Mac may use the key.
@@ -45,7 +45,7 @@ impl Default for Scep {
 }
 
 impl Scep {
-    pub(super) fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), String> {
         let algorithm = match self.key_length {
             2048 => KeyAlgorithm::Rsa2048,
             4096 => KeyAlgorithm::Rsa4096,
@@ -59,6 +59,14 @@ impl Scep {
             return Err("retry-count: 0 to 30; retry-delay: 1 to 3600 seconds".into());
         }
         Ok(())
+    }
+
+    /// The certificate that the device will ask for.
+    pub(super) fn asked(&self, name: &str, target: &Target<'_>) -> Result<Asked, String> {
+        self.check()?;
+        let mut grant = self.template.resolve(target.variables).map_err(|why| format!("template: {why}"))?;
+        grant.payload = Some(name.to_owned());
+        Ok(Asked { payload: name.to_owned(), grant, needs_approval: self.needs_approval })
     }
 
     pub(super) fn payload(&self, grant: &Grant, target: &Target<'_>) -> Result<Value, String> {

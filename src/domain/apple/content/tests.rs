@@ -64,6 +64,7 @@ fn a_profile_from_elsewhere_keeps_its_references() {
         root: &[],
         issuing: &[],
         escrow: Some(&[]),
+        asset_url: "https://mdm.example.org/apple/asset/device",
         scep_url: "",
         authority: "",
         variables: &variables,

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::super::turn::Turn;
 use super::{ForUsers, Request, Subject, install_profile};
 use crate::domain::apple::content;
+use crate::domain::desired::brought;
 use crate::wire::apple::command::Answer;
 
 pub(super) struct CertificateList;
@@ -31,16 +32,14 @@ impl Request for CertificateList {
             .map(|der| hex::encode(sha256(der)))
             .collect();
         // Only what we issued: the rest is the device's own affair.
-        let ours: Vec<(String, String)> = turn
-            .known
-            .certificates
-            .iter()
-            .filter(|c| listed.contains(&c.sha256))
-            .filter_map(|c| Some((format!("profile:{}", c.grant.profile_id.as_ref()?), c.sha256.clone())))
+        let known = turn.known.certificates.iter().filter(|c| listed.contains(&c.sha256));
+        let ours: Vec<_> = known
+            .filter_map(|c| Some((c.grant.profile_id.clone()?, c.grant.payload.clone()?, c.sha256.clone())))
             .collect();
         let keys: Vec<String> = turn.records().map(|(key, _)| key.clone()).filter(|key| brings(turn, key)).collect();
         for key in keys {
-            let own: Vec<&str> = ours.iter().filter(|(of, _)| *of == key).map(|(_, sha256)| sha256.as_str()).collect();
+            let own = ours.iter().filter(|(profile, payload, _)| brought(&key, profile, payload));
+            let own: Vec<&str> = own.map(|(_, _, sha256)| sha256.as_str()).collect();
             turn.remember(&key, |memory| {
                 memory.insert("certificates".into(), json!(own));
             });

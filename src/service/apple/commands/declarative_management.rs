@@ -32,6 +32,10 @@ impl Request for DeclarativeManagement {
     }
 
     fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _answer: &Answer) {
+        let gone = turn.records().filter(|(key, record)| key.starts_with("declarations:") && record.state == State::Removing);
+        for key in gone.map(|(key, _)| key.clone()).collect::<Vec<_>>() {
+            turn.end_certificates(&key);
+        }
         settle(turn, |state| match state {
             State::Removing => Some(Input::Removed),
             State::Pending | State::Sent => Some(Input::Taken { status: 200 }),

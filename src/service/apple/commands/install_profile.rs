@@ -10,19 +10,15 @@ use serde_json::{Value, json};
 
 use super::super::turn::Turn;
 use super::{Body, ForUsers, Request, Subject};
-use crate::catalogue::OsVersion;
 use crate::clock::DAY;
-use crate::domain::apple::content::{self, Target, identity};
+use crate::domain::apple::content::{self, identity};
 use crate::domain::apple::profile::About;
-use crate::domain::certificate::Variables;
 use crate::domain::desired::{Content, Input, Lack};
 use crate::domain::device::Platform;
 use crate::domain::profile::Payload;
 use crate::ids::ProfileId;
+use crate::service::apple::ground::Ground;
 use crate::service::apple::identities::{IMPORTED, STALE};
-use crate::service::apple::names;
-use crate::service::effect::Effect;
-use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use crate::service::round::ISSUES_AGAIN;
 use crate::service::{Error, Result};
 use crate::wire::apple::command::Answer;
@@ -102,18 +98,15 @@ fn without_authority(turn: &mut Turn<'_>, key: &str) -> Body {
 
 async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let Some((id, payloads)) = payloads(turn, key) else { return Ok(Body::Nothing("the profile is not wanted any more".into())) };
-    let Some(system) = content::system(turn.device.platform) else { return Ok(Body::Nothing("not an Apple device".into())) };
-    let version = turn.device.os_version.as_deref().and_then(OsVersion::parse);
     // Facts come first; until the version is known nothing that depends on it can be made.
-    let Some(version) = version else { return Ok(Body::Nothing("the version of the device is not known yet".into())) };
+    let Some(ground) = Ground::of(turn) else { return Ok(Body::Nothing("the version of the device is not known yet".into())) };
+    let (system, version) = (ground.system(), ground.version());
     if !content::supports(&payloads, system, version, turn.catalogue) {
         turn.apply(key, Input::Lacks(Lack::Version));
         return Ok(Body::Nothing(format!("{version} does not have all of the payloads")));
     }
-    let user_enrollment = turn.known.enrollment.is_user_enrollment();
-    let names = names(turn.app);
+    let names = ground.names();
     let identifier = names.profile(&id);
-    let variables = Variables::of(turn.known.user.as_ref(), Some(&turn.device));
     let imported = if identity::imports(&payloads) { turn.imported().await? } else { Vec::new() };
     if identity::imports(&payloads) {
         if turn.known.user.as_ref().is_some_and(|user| !user.enabled) {
@@ -129,7 +122,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         }
     }
     let issues = turn.authority.issues(turn.now);
-    let made = match identity::wanted(&payloads, &variables) {
+    let made = match identity::wanted(&payloads, ground.variables()) {
         Ok(wanted) if !issues && !wanted.is_empty() => return Ok(without_authority(turn, key)),
         Ok(wanted) => turn.made_identities(key, &id, wanted).await?,
         Err((at, why)) => {
@@ -139,26 +132,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     };
     let memory = turn.record(key).map(|(_, record)| record.memory.clone()).unwrap_or_default();
     let generation = |name: &str| memory.get("generation").and_then(|all| all.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let authority = std::sync::Arc::clone(&turn.authority);
-    let root = authority.chain.last().ok_or_else(|| Error::Unavailable("the authority has no root".into()))?;
-    let escrow = turn.escrow_certificate().ok();
-    let target = Target {
-        system,
-        version,
-        user_enrollment,
-        names: &names,
-        identifier: &identifier,
-        generation: &generation,
-        root,
-        issuing: &authority.certificate,
-        escrow: escrow.as_deref(),
-        scep_url: &format!("{}/scep/{}", turn.app.config.web_url(), authority.name),
-        authority: &authority.name,
-        variables: &variables,
-        imported: &imported,
-        now: turn.now,
-    };
-    let built = match content::build(&payloads, &target, turn.catalogue) {
+    let built = match content::build(&payloads, &ground.target(&identifier, &generation, &imported), turn.catalogue) {
         Ok(built) => built,
         Err((at, why)) => {
             turn.apply(key, Input::Unmet { why: format!("{at}: {why}") });
@@ -173,28 +147,16 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let scope = (turn.device.platform == Platform::MacOs).then_some(whose);
     let about = About { display_name: name, scope, ..About::default() };
     let mut profile = names.assemble(&identifier, &about, built.parts);
-    turn.fill_clients(&mut profile, built.clients)?;
+    for asked in built.clients {
+        let payload = asked.payload.clone();
+        let identifier = turn.new_client(key, &id, asked)?;
+        content::acme::fill_client(&mut profile, &payload, &identifier);
+    }
     turn.fill_identities(&mut profile, made, built.imported, (system, version)).await?;
     for asked in built.certificates {
-        let minted = scep_challenge::prepare(
-            turn.app,
-            NewChallenge {
-                authority: authority.id.clone(),
-                device: Some(turn.device.id.clone()),
-                user: turn.known.enrollment.user_id.clone(),
-                enrollment: Some(turn.known.enrollment.id.clone()),
-                profile: Some(id.clone()),
-                needs_approval: asked.needs_approval,
-                expires: None,
-                grant: asked.grant,
-            },
-        )
-        .await?;
-        let text = std::str::from_utf8(minted.text.expose()).map_err(Error::internal)?;
-        content::fill_challenge(&mut profile, &asked.payload, text);
-        // It takes the place of challenges that were not used.
-        turn.effects.push(Effect::Withdraw { profile: id.clone(), payload: asked.payload });
-        turn.effects.push(Effect::Challenge(Box::new(minted.row)));
+        let payload = asked.payload.clone();
+        let challenge = turn.new_challenge(key, &id, asked).await?;
+        content::fill_challenge(&mut profile, &payload, &challenge);
     }
     let (uuid, shown) = (profile.uuid.clone(), identifier.clone());
     turn.remember(key, |memory| {

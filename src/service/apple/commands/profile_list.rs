@@ -9,11 +9,9 @@ use super::remove_profile::removed;
 use super::{Body, ForUsers, Request, Subject, install_profile};
 use crate::clock::HOUR;
 use crate::domain::apple::content;
-use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::domain::desired::{Input, State};
 use crate::service::Result;
 use crate::service::apple::identities::STALE;
-use crate::service::effect::Effect;
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::{Dict, Value};
 
@@ -92,27 +90,14 @@ fn judge(turn: &mut Turn<'_>, key: &str, listed: &[(String, String)]) {
 /// Compares what the device's certificates were with what the profile brings: the payload whose certificate is missing. Of those that are
 /// there, older ones end.
 fn certificates(turn: &mut Turn<'_>, key: &str, memory: &serde_json::Map<String, serde_json::Value>) -> Option<String> {
-    let (profile, payloads) = install_profile::payloads(turn, key)?;
+    let (_, payloads) = install_profile::payloads(turn, key)?;
     let on_device: Vec<&str> = memory.get("certificates").and_then(|list| list.as_array()).into_iter().flatten().filter_map(|c| c.as_str()).collect();
     let mut missing = None;
     for payload in payloads.iter().filter(|payload| content::renewal(payload).is_some()) {
-        let of = |c: &&Certificate| {
-            c.grant.profile_id.as_ref() == Some(&profile) && c.grant.payload.as_deref() == Some(payload.name.as_str())
-        };
-        let own: Vec<_> = turn.known.certificates.iter().filter(of).collect();
-        let held = own.iter().find(|c| on_device.contains(&c.sha256.as_str())).map(|c| (*c).clone());
-        let several = own.len() > 1;
-        if let Some(held) = &held {
-            turn.seen_identity(key, &payload.name, held);
-        }
-        match held {
+        let own = turn.certificates_of(key, &payload.name);
+        match own.into_iter().find(|c| on_device.contains(&c.sha256.as_str())).cloned() {
             None => missing = Some(payload.name.clone()),
-            Some(Certificate { id: keep, .. }) if several => {
-                let reason = RevocationReason::Superseded;
-                let (profile, payload) = (profile.clone(), payload.name.clone());
-                turn.effects.push(Effect::Revoke { profile, payload, keep: Some(keep), reason });
-            }
-            Some(_) => {}
+            Some(held) => turn.supersede(key, &payload.name, &held),
         }
     }
     missing

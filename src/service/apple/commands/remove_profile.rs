@@ -5,11 +5,8 @@ use futures_util::future::BoxFuture;
 
 use super::super::turn::Turn;
 use super::{Body, ForUsers, Request, Subject};
-use crate::domain::certificate::RevocationReason;
 use crate::domain::desired::{Input, State};
-use crate::ids::ProfileId;
 use crate::service::Result;
-use crate::service::effect::Effect;
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::Dict;
 
@@ -51,14 +48,8 @@ impl Request for RemoveProfile {
 
 /// The device does not have the profile any more: what came with it ends.
 pub(in crate::service::apple) fn removed(turn: &mut Turn<'_>, record: &str) {
-    let Some(profile) = record.strip_prefix("profile:").and_then(|id| ProfileId::parse(id.split('@').next()?)) else { return };
-    let live = turn.known.certificates.iter().filter(|c| c.grant.profile_id.as_ref() == Some(&profile));
-    let names: std::collections::BTreeSet<String> = live.filter_map(|c| c.grant.payload.clone()).collect();
-    for payload in names {
-        turn.effects.push(Effect::Withdraw { profile: profile.clone(), payload: payload.clone() });
-        let reason = RevocationReason::CessationOfOperation;
-        turn.effects.push(Effect::Revoke { profile: profile.clone(), payload, keep: None, reason });
+    if record.starts_with("profile:") {
+        turn.end_certificates(record);
+        turn.apply(record, Input::Removed);
     }
-    turn.effects.push(Effect::DropClients { profile });
-    turn.apply(record, Input::Removed);
 }

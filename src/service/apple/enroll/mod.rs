@@ -13,6 +13,7 @@ use serde_json::json;
 
 use crate::app::App;
 use crate::clock::{MINUTE, Time};
+use crate::config::Config;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::device::Platform;
@@ -35,6 +36,12 @@ pub const COMMANDS_PATH: &str = "/apple/mdm";
 pub const ENROLL_PATH: &str = "/enroll/apple";
 /// The platforms that enrol here.
 pub const PLATFORMS: [Platform; 2] = [Platform::MacOs, Platform::Ios];
+
+/// Below which URL devices speak to the server once they are enrolled.
+pub(super) fn base(config: &Config) -> String {
+    // A proxy that passes no certificate on ends TLS in front of the web face.
+    if config.apple.sign_messages { config.web_url() } else { config.device_url() }
+}
 
 /// Who enrols, and what is known of the device before it has said a word.
 #[derive(Clone, Debug)]

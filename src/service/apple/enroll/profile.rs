@@ -210,8 +210,7 @@ fn management(app: &App, topic: String, account: Option<(Mode, String)>) -> Mdm 
     if app.config.apple.user_channels {
         capabilities.push(PER_USER.to_owned());
     }
-    // A proxy that passes no certificate on ends TLS in front of the web face.
-    let base = if app.config.apple.sign_messages { app.config.web_url() } else { app.config.device_url() };
+    let base = super::base(&app.config);
     Mdm {
         topic,
         server_url: format!("{base}{}", super::COMMANDS_PATH),

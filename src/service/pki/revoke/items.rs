@@ -51,7 +51,7 @@ pub(super) fn tell(tx: &mut Tx<'_>, device: &DeviceId, revoked: &[&Certificate],
 }
 
 /// Whether a record's payload brought that certificate and the device has it as far as is known: Windows payloads remember which one is
-/// held, Apple profiles which ones the device named.
+/// held, Apple profiles and declarations which ones the device has.
 fn uses(key: &str, record: &Record, certificate: &Certificate) -> bool {
     let grant = &certificate.grant;
     let (Some(profile), Some(payload)) = (&grant.profile_id, &grant.payload) else { return false };
@@ -60,6 +60,6 @@ fn uses(key: &str, record: &Record, certificate: &Certificate) -> bool {
         let held = record.memory.get("held").and_then(|held| held.get("certificate"));
         held.and_then(Value::as_str) == Some(certificate.id.as_str())
     } else {
-        key == format!("profile:{profile}") && record.memory.get("certificates").is_some_and(listed)
+        desired::brought(key, profile, payload) && record.memory.get("certificates").is_some_and(listed)
     }
 }

@@ -63,6 +63,8 @@ pub struct Key {
     range: Option<(f64, f64)>,
     repetition: Option<(f64, f64)>,
     format: Option<Regex>,
+    /// The assets that it may name, and their media types.
+    assets: (Vec<String>, Vec<String>),
     /// `None`: anything goes inside.
     subkeys: Option<Arc<Vec<Self>>>,
 }
@@ -150,6 +152,9 @@ fn key(node: &Node, inherited: &Support) -> Result<Key, String> {
         Some(Node::Again) | None => None,
         list => Some(Arc::new(keys(list, &own)?)),
     };
+    let list = |name: &str| -> Vec<String> {
+        node.get(name).map_or(&[][..], Node::list).iter().filter_map(|v| v.text()).map(str::to_owned).collect()
+    };
     let format = text("format").map(|format| Regex::new(&format!("^(?:{format})$"))).transpose().map_err(|e| e.to_string())?;
     Ok(Key {
         kind: text("type").unwrap_or("<any>").trim_matches(['<', '>']).to_owned(),
@@ -159,6 +164,7 @@ fn key(node: &Node, inherited: &Support) -> Result<Key, String> {
         repetition: bounds(node.get("repetition")),
         support: own,
         format,
+        assets: (list("assettypes"), list("asset-content-types")),
         subkeys,
         name,
     })
@@ -224,7 +230,8 @@ impl Schema {
             None => std::slice::from_ref(self.declarations.get(id)?),
         };
         let sheet = sheets.first()?;
-        let whole = Described { kind: "dictionary".into(), required: true, support: sheet.support.clone() };
+        let (assets, media) = <_>::default();
+        let whole = Described { kind: "dictionary".into(), required: true, assets, media, support: sheet.support.clone() };
         let mut all = BTreeMap::new();
         for sheet in sheets {
             describe(&sheet.keys, "", &mut all);
@@ -320,6 +327,12 @@ impl Schema {
         findings
     }
 
+    /// The commands that the channel of a Mac's user takes.
+    pub fn commands_for_users(&self) -> Vec<&str> {
+        let of_users = |sheet: &Sheet| sheet.support.get("macOS.userchannel").map(String::as_str) == Some("true");
+        self.commands.iter().filter(|(_, sheet)| of_users(sheet)).map(|(name, _)| name.as_str()).collect()
+    }
+
     /// What is wrong with the result of a command: only the command's own keys, without the envelope.
     pub fn result(&self, request_type: &str, body: &Dict, target: Target) -> Vec<String> {
         let Some(sheet) = self.commands.get(request_type) else { return vec![format!("no command is called {request_type}")] };
@@ -405,10 +418,19 @@ pub struct Described {
     /// The type's word; for lists `array of <item>`.
     pub kind: String,
     pub required: bool,
+    /// The declaration types of assets that it may name.
+    pub assets: Vec<String>,
+    /// Their media types.
+    pub media: Vec<String>,
     support: Support,
 }
 
 impl Described {
+    /// What the schema says of a system: `userchannel`, `allowed-scopes`, `userenrollment.mode`.
+    pub fn says(&self, os: &str, what: &str) -> Option<&str> {
+        self.support.get(&format!("{os}.{what}")).map(String::as_str)
+    }
+
     /// The first version of a system; `None`: not there.
     pub fn since(&self, os: &str) -> Option<&str> {
         self.support.get(&format!("{os}.introduced")).map(String::as_str).filter(|since| *since != "n/a")
@@ -423,7 +445,8 @@ fn describe(keys: &[Key], within: &str, all: &mut BTreeMap<String, Described>) {
         let kind = item.map_or_else(|| key.kind.clone(), |item| format!("array of {}", item.kind));
         let below = item.map_or(inner, |item| item.subkeys.as_deref().map_or(&[][..], Vec::as_slice));
         describe(below, &at, all);
-        all.insert(at, Described { kind, required: key.required, support: key.support.clone() });
+        let (assets, media) = key.assets.clone();
+        all.insert(at, Described { kind, required: key.required, assets, media, support: key.support.clone() });
     }
 }
 
@@ -438,6 +461,7 @@ impl Key {
             range: None,
             repetition: None,
             format: None,
+            assets: <_>::default(),
             subkeys: None,
         }
     }
