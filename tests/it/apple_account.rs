@@ -217,7 +217,7 @@ async fn a_token_of_the_sign_in_gives_the_profile_once_and_an_expired_one_is_tol
     // What describes itself has to be a device that Apple made, of a kind that enrols in this way.
     refused(&post(&house, USER, factory.signed(&info), None).await, "ENR0035");
     refused(&post(&house, DEVICE, message(), None).await, "ENR0035");
-    refused(&post(&house, USER, Factory::new().signed(&hidden(&Machine::iphone(1))), None).await, "ENR0027");
+    refused(&post(&house, USER, factory.another().signed(&hidden(&Machine::iphone(1))), None).await, "ENR0027");
     refused(&post(&house, USER, b"nonsense".to_vec(), None).await, "ENR0029");
     let television = MachineInfo { product: "AppleTV11,1".into(), ..hidden(&Machine::iphone(1)) };
     refused(&post(&house, USER, factory.signed(&television), None).await, "ENR0023");

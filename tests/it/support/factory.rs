@@ -32,6 +32,12 @@ impl Factory {
         Self { ca, file }
     }
 
+    /// A factory of somebody else. Keys come from a few, so that the next one may have this one's.
+    pub fn another(&self) -> Self {
+        let others = std::iter::repeat_with(Self::new);
+        others.take(100).find(|other| !other.ca.key.public_eq(&self.ca.key)).unwrap()
+    }
+
     /// The CA's certificate as a file.
     pub fn path(&self) -> std::path::PathBuf {
         self.file.path().to_owned()
