@@ -313,7 +313,7 @@ impl std::fmt::Debug for Hidden {
 
 impl Hidden {
     fn mask(&self) -> &'static str {
-        if self.0.is_empty() { "" } else { "[secret]" }
+        if self.0.is_empty() { "" } else { crate::store::location::MASK }
     }
 }
 

@@ -145,7 +145,8 @@ impl Sealer {
         let shown = path.display();
         let meta = std::fs::metadata(path).map_err(|e| match e.kind() {
             std::io::ErrorKind::NotFound => SealError::KeyFile(format!(
-                "{shown} is not there: bring the master key of this instance back from its copy; what is sealed cannot be read without it"
+                "{shown} is not there: run `muster init` to make an instance, or bring the master key of one that exists back from its copy: what is \
+                 sealed cannot be read without it"
             )),
             _ => SealError::KeyFile(format!("{shown}: {e}")),
         })?;

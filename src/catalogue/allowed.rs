@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::admx;
 use super::node::Format;
+use crate::wire::xml::is_char;
 
 /// The longest text that a setting takes, in bytes.
 const LONGEST: usize = 256 * 1024;
@@ -109,7 +110,7 @@ impl Allowed {
                     (None, Value::Array(parts)) => self.join(parts).ok_or_else(refuse)?,
                     (None, _) => return Err(refuse()),
                 };
-                let plain = text.chars().all(|c| !c.is_control() || matches!(c, '\t' | '\n' | '\r'));
+                let plain = text.chars().all(|c| is_char(c) && (!c.is_control() || matches!(c, '\t' | '\n' | '\r')));
                 let chosen = self.choices.is_empty() || self.choices.contains_key(&text);
                 let formed = self.pattern.as_ref().is_none_or(|form| form.is_match(&text));
                 if plain && chosen && formed && text.len() <= LONGEST { Ok(text) } else { Err(refuse()) }

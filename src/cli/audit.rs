@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{find, output};
+use super::{find, output, page};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::audit::Place;
@@ -73,6 +73,7 @@ async fn show_rows(app: &App, list: List) -> Result<Value> {
         (None, None) => None,
     };
     let search = Search { after: list.after, before: list.before, action: list.action, of };
+    let ascending = search.after.is_some();
     let (rows, more) = audit::search(app, search, list.limit).await?;
     let names = audit::names(app, &rows).await?;
     let show = |row: &Row| {
@@ -87,11 +88,8 @@ async fn show_rows(app: &App, list: List) -> Result<Value> {
         }
         shown
     };
-    let mut shown: Vec<Value> = rows.iter().map(show).collect();
-    if let Some(last) = shown.last_mut().and_then(Value::as_object_mut).filter(|_| more) {
-        last.insert("more".into(), true.into());
-    }
-    Ok(Value::Array(shown))
+    let way = if ascending { "after" } else { "before" };
+    Ok(page::mark(rows.iter().map(show).collect(), more, |last| Some(format!("--{way} {}", last.get("seq")?))))
 }
 
 /// A state as it was kept: JSON, and whatever else as a text.
@@ -136,9 +134,7 @@ fn in_brief(answer: &Value, width: Option<usize>) -> String {
 /// Rows with names in the place of ids, and how to see those that are not shown.
 pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
     let mut answer = answer.clone();
-    let mut more = None;
-    let ends = |rows: &Vec<Value>| Some((rows.first()?.get("seq")?.as_i64()?, rows.last()?.get("seq")?.as_i64()?));
-    let ascending = answer.as_array().and_then(ends).is_some_and(|(first, last)| first < last);
+    let rest = page::rest(&mut answer);
     for row in answer.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
         for party in ["actor", "target"] {
             if let Some(Value::String(name)) = row.remove(&format!("{party}_name"))
@@ -148,17 +144,11 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
                 *text = format!("{kind}:{name}");
             }
         }
-        if row.remove("more").is_some() {
-            more = row.get("seq").and_then(Value::as_i64);
-        }
     }
     let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     let full = rows.iter().any(|row| row.get("hash").is_some());
     let mut text =
         if full { rows.iter().filter_map(Value::as_object).map(|row| in_full(row, width)).collect() } else { in_brief(&answer, width) };
-    if let Some(seq) = more {
-        let way = if ascending { "after" } else { "before" };
-        text.push_str(&format!("(there are more: --{way} {seq}, or --limit)\n"));
-    }
+    text.push_str(&rest);
     text
 }

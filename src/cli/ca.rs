@@ -4,10 +4,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::wanted::{Wanted, device_of, user_of};
-use super::{find, output};
+use super::{find, page};
 use crate::app::App;
 use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, RevocationReason};
 use crate::ids::{CertificateId, DeviceId, UserId};
@@ -285,12 +285,10 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 before,
                 authority: None,
             };
+            let way = if search.newest_first { "before" } else { "after" };
             let (found, more) = revoke::search_more(app, search, limit).await?;
-            let mut shown = show_certificates(app, found).await?;
-            if let Some(last) = shown.last_mut().and_then(Value::as_object_mut).filter(|_| more) {
-                last.insert("more".into(), true.into());
-            }
-            Ok(Value::Array(shown))
+            let next = |last: &Map<String, Value>| Some(format!("--{way} {}", last.get("id")?.as_str()?));
+            Ok(page::mark(show_certificates(app, found).await?, more, next))
         }
         Command::Issue(order) => issue_from(app, *order, actor).await,
         Command::Revoke { what, device, user, reason, yes } => {
@@ -363,20 +361,6 @@ fn show_authority(authority: &Authority) -> Value {
         "ocsp": authority.ocsp_url(),
         "certificate": authority.certificate_url(),
     })
-}
-
-/// A page of certificates, and how to see those that are not shown.
-pub(super) fn render_certificates(answer: &Value, width: Option<usize>) -> String {
-    let mut answer = answer.clone();
-    let ends = |rows: &Vec<Value>| Some(rows.first()?.get("id")?.as_str()? < rows.last()?.get("id")?.as_str()?);
-    let way = if answer.as_array().and_then(ends).unwrap_or_default() { "after" } else { "before" };
-    let last = answer.as_array_mut().and_then(|rows| rows.last_mut()).and_then(Value::as_object_mut);
-    let more = last.and_then(|last| last.remove("more").and(last.get("id")).and_then(Value::as_str).map(str::to_owned));
-    let mut text = output::render(&answer, width);
-    if let Some(id) = more {
-        text.push_str(&format!("(there are more: --{way} {id}, or --limit)\n"));
-    }
-    text
 }
 
 /// Certificates with the names of whom they are for; of somebody who is gone, only the id is left.

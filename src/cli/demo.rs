@@ -166,7 +166,7 @@ async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> any
     let count = fleet.placed.len();
     if !arguments.once && failed == 0 {
         shown.store(true, Ordering::Relaxed);
-        board.say(&format!("\n{}\n{}\n{}", told(&checks), summary(&stages, count, &checks), guide(&app)));
+        board.say(&format!("\n{}\n{}\n{}", told(&checks), summary(&stages, count, &checks), guide(&app, arguments)));
         let mut stop = Stop::new()?;
         tokio::select! {
             () = fleet.live_on() => {}
@@ -199,7 +199,13 @@ fn summary(stages: &Stages, devices: usize, checks: &[Check]) -> String {
     text
 }
 
-fn guide(app: &App) -> String {
+fn guide(app: &App, arguments: &Arguments) -> String {
+    let [pcs, macs, _] = arguments.kinds().map(|(_, count)| count);
+    let order = |what: &str, prefix: &str, count: u32| match count {
+        0 | 1 => String::new(),
+        _ => format!("{what:<16} muster device command {prefix}-00002 reboot --yes\n  "),
+    };
+    let (first, second) = (order("give an order", "PC", pcs), order("and by APNs", "MAC", macs));
     let (web, folder) = (app.config.web_url(), app.config.data_dir.display());
     format!(
         "Where to go next, until you press Ctrl-C:\n  \
@@ -209,9 +215,7 @@ fn guide(app: &App) -> String {
          another shell    export MUSTER_DATA_DIR={folder}\n  \
          devices          muster device list\n  \
          one of them      muster device explain PC-00001\n  \
-         give an order    muster device command PC-00002 reboot --yes\n  \
-         and by APNs      muster device command MAC-00002 reboot --yes\n  \
-         one more PC      muster enroll windows --user ana0@demo.example\n\
+         {first}{second}one more PC      muster enroll windows --user ana0@demo.example\n\
          For keeps: muster init, then muster serve; docs/getting-started.md says more.\n",
         app.config.pki_url()
     )

@@ -6,7 +6,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::find;
+use super::{find, page};
 use crate::app::App;
 use crate::catalogue::catalogue;
 use crate::domain::apple::escrow::Kind;
@@ -173,7 +173,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 None => None,
             };
             let filter = Filter { user_id, state: list.state, display_name: list.name, serial_number: list.serial };
-            let found = device::list(app, filter, &list.after, list.limit).await?;
+            let found = device::list(app, filter, &list.after, page::probe(list.limit)).await?;
             let owners: BTreeSet<UserId> = found.iter().filter_map(|overview| overview.device.user_id.clone()).collect();
             let read = move |conn: &mut Conn| owners.into_iter().map(|id| Ok((id.clone(), users::load_user(conn, &id)?.upn))).collect();
             let upns: BTreeMap<UserId, String> = app.store.read(read).await?;
@@ -185,7 +185,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 }
                 shown
             };
-            Ok(Value::Array(found.iter().map(with_user).collect()))
+            Ok(page::cut(found.iter().map(with_user).collect(), list.limit, page::after("id")))
         }
         Command::Show { device } => show(app, &device).await,
         Command::Explain { device, failed } => {
@@ -216,7 +216,8 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Orders { device: Some(device), limit, .. } => {
             let found = find::device(app, &device).await?;
-            Ok(Value::Array(device::orders(app, &found.id, limit).await?.iter().map(show_order).collect()))
+            let orders = device::orders(app, &found.id, page::probe(limit)).await?;
+            Ok(page::cut(orders.iter().map(show_order).collect(), limit, |_| None))
         }
         Command::Cancel { order } => match device::cancel(app, &order, &by).await {
             Err(Error::NotFound(_)) => Err(find::missing("order", &order, "device orders DEVICE")),

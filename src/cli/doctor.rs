@@ -87,7 +87,8 @@ async fn check_configuration(config: &Config, found: &mut Findings) {
         let other = theirs.get(&key).cloned().flatten();
         // A port of 0 became a true one, and the folder is the one where the server was found.
         let any_port = key.ends_with(".listen") && own.as_deref().is_some_and(|own| own.ends_with(":0\""));
-        (own != other && key != "data_dir" && !any_port).then(|| format!("{key} is {} here and {} there", show(&own), show(&other)))
+        let unused = key == "data_dir" || key == "device.listen" && config.single_port;
+        (own != other && !unused && !any_port).then(|| format!("{key} is {} here and {} there", show(&own), show(&other)))
     };
     let differences: Vec<String> = config.settings().into_iter().filter_map(differs).collect();
     if differences.is_empty() {

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::output::{self, readable, wrap};
+use super::page;
 use crate::domain::compliance::Status;
 
 /// Why a device is judged as it is: a table for each policy, and what is to be done.
@@ -36,6 +37,7 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
 /// The devices by name: what is known twice is shown once, and moments to the minute.
 pub(super) fn render_list(answer: &Value, width: Option<usize>) -> String {
     let mut answer = answer.clone();
+    let rest = page::rest(&mut answer);
     if let Some(rows) = answer.as_array_mut() {
         rows.sort_by_cached_key(|row| text(row, "name").to_lowercase());
     }
@@ -56,7 +58,7 @@ pub(super) fn render_list(answer: &Value, width: Option<usize>) -> String {
             *moment = minute(moment);
         }
     }
-    output::render(&answer, width)
+    output::render(&answer, width) + &rest
 }
 
 /// A policy or a profile: how far the devices have got, in words.

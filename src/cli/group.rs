@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::find;
+use super::{find, page};
 use crate::app::App;
 use crate::domain::group::Member;
 use crate::service::directory::{self, By};
@@ -80,7 +80,10 @@ impl Members {
 pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
     let by = By::local(actor);
     match command {
-        Command::List { after, limit } => Ok(json!(app.store.read(move |conn| groups::list_groups(conn, &after, limit)).await?)),
+        Command::List { after, limit } => {
+            let found = app.store.read(move |conn| groups::list_groups(conn, &after, page::probe(limit))).await?;
+            Ok(page::cut(found.iter().map(|group| json!(group)).collect(), limit, page::after("display_name")))
+        }
         Command::Show { group } => show(app, &group).await,
         Command::Create { name, description } => {
             if crate::ids::GroupId::parse(&name).is_some() {

@@ -20,6 +20,7 @@ mod group;
 mod init;
 mod keys;
 mod output;
+mod page;
 mod pfx;
 mod profile;
 mod revocation;
@@ -265,7 +266,7 @@ impl Order {
         use profile::{Command, Known};
         match self {
             Self::Audit(audit::Command::List(_)) => audit::render,
-            Self::Ca(ca::Command::Certificates { .. }) => ca::render_certificates,
+            Self::Ca(ca::Command::Scep(scep::Command::Pending { .. })) => scep::render_pending,
             Self::Status => status::render,
             Self::Enroll(_) => |answer, _| enroll::render(answer),
             Self::Device(device::Command::List(_)) => explain::render_list,

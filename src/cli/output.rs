@@ -4,6 +4,8 @@ use std::io::Write as _;
 
 use serde_json::{Map, Value};
 
+use super::page;
+
 /// A column is not wider than that many letters for the sake of a single cell.
 const WIDEST: usize = 80;
 /// A column is not cut to less than that many letters: rather, the last columns are left out.
@@ -94,7 +96,7 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
             let (blocks, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(_, value)| is_block(value));
             let (inner, lines): (Vec<_>, Vec<_>) = lines.into_iter().partition(|(_, value)| value.is_object());
             let pairs = |fields: Vec<(&String, &Value)>, indent: &str| {
-                align(fields.into_iter().map(|(name, value)| vec![format!("{indent}{name}"), cell(value)]).collect())
+                pairs(fields.into_iter().map(|(name, value)| (format!("{indent}{name}"), cell(value))).collect(), width)
             };
             let mut text = pairs(lines, "");
             for (name, value) in inner {
@@ -108,7 +110,12 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
         }
         Value::Array(items) if items.is_empty() => "nothing\n".to_owned(),
         Value::Array(items) => match items.iter().map(Value::as_object).collect::<Option<Vec<_>>>() {
-            Some(objects) => table(&objects, width),
+            Some(_) => {
+                let mut page = answer.clone();
+                let rest = page::rest(&mut page);
+                let objects: Vec<_> = page.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
+                table(&objects, width) + &rest
+            }
             None => items.iter().map(|item| format!("{}\n", cell(item))).collect(),
         },
         other => format!("{other}\n"),
@@ -253,6 +260,33 @@ pub(super) fn align(rows: Vec<Vec<String>>) -> String {
     text
 }
 
+/// Names and what they stand for, which goes on below itself where the line is full; words stay whole.
+pub(super) fn pairs(rows: Vec<(String, String)>, width: Option<usize>) -> String {
+    let Some(width) = width else { return align(rows.into_iter().map(|(name, value)| vec![name, value]).collect()) };
+    let names = rows.iter().map(|(name, _)| name.chars().count()).max().unwrap_or(0);
+    let room = width.saturating_sub(names + 2).max(NARROWEST);
+    let mut text = String::new();
+    for (name, value) in rows {
+        let mut lines: Vec<String> = vec![String::new()];
+        for word in value.split(' ') {
+            match lines.last_mut() {
+                Some(line) if line.is_empty() => line.push_str(word),
+                Some(line) if line.chars().count() + 1 + word.chars().count() <= room => {
+                    line.push(' ');
+                    line.push_str(word);
+                }
+                _ => lines.push(word.to_owned()),
+            }
+        }
+        for (at, line) in lines.iter().enumerate() {
+            let name = if at == 0 { name.as_str() } else { "" };
+            text.push_str(format!("{name:<names$}  {line}").trim_end());
+            text.push('\n');
+        }
+    }
+    text
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -269,6 +303,23 @@ mod tests {
         assert_eq!(render(&inner, None), "d  2\n\na\n  b  1\n\ne\nF\ng true, h\n", "no JSON for people");
         assert_eq!(render(&json!({"a": 1, "b": [{"x": 1}], "c": []}), None), "a  1\nc  -\n\nb\nX\n1\n");
         assert_eq!(render(&json!([{"a": 1, "b": [{"x": 1}, {"x": 2}]}]), None), "A  B\n1  2 (see --json)\n");
+    }
+
+    #[test]
+    fn what_does_not_fit_beside_its_name_goes_on_below_itself() {
+        let fields = json!({"a": "one two three four five six", "name": "x".repeat(30)});
+        assert_eq!(render(&fields, Some(26)), format!("a     one two three four\n      five six\nname  {}\n", "x".repeat(30)));
+        assert_eq!(render(&fields, None).lines().count(), 2);
+    }
+
+    #[test]
+    fn the_last_row_of_a_page_says_how_the_rest_is_seen() {
+        let rows = || vec![json!({"name": "a"}), json!({"name": "b c"}), json!({"name": "d"})];
+        let page = page::cut(rows(), 2, page::after("name"));
+        assert_eq!(page[1]["more"], "--after 'b c', or --limit");
+        assert_eq!(render(&page, None), "NAME\na\nb c\n(there are more: --after 'b c', or --limit)\n");
+        assert_eq!(page::cut(rows(), 3, page::after("name")), json!(rows()));
+        assert_eq!(page::cut(rows(), 1, |_| None)[0]["more"], "--limit");
     }
 
     #[test]

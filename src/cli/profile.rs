@@ -4,8 +4,8 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::find;
 use super::settings::Settings;
+use super::{find, page};
 use crate::app::App;
 use crate::catalogue::meant;
 use crate::domain::assignment::{Assignment, Mode, Target};
@@ -218,20 +218,19 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
 
 async fn list(app: &App, kind: Kind, mut after: String, limit: i64) -> Result<Value> {
     let mut rows = Vec::new();
-    let wanted = usize::try_from(limit).unwrap_or_default();
+    let wanted = usize::try_from(page::probe(limit)).unwrap_or_default();
     loop {
         let (from, sealer) = (after.clone(), app.sealer());
-        let page = app.store.read(move |conn| profiles::list_profiles(conn, &sealer, &from, limit)).await?;
-        let Some(last) = page.last() else { break };
+        let found = app.store.read(move |conn| profiles::list_profiles(conn, &sealer, &from, limit)).await?;
+        let Some(last) = found.last() else { break };
         after.clone_from(&last.display_name);
-        let of_kind = page.iter().filter(|profile| profile.kind == kind);
+        let of_kind = found.iter().filter(|profile| profile.kind == kind);
         rows.extend(of_kind.map(|p| json!({ "id": p.id, "name": p.display_name, "platform": p.platform, "version": p.version })));
         if rows.len() >= wanted {
-            rows.truncate(wanted);
             break;
         }
     }
-    Ok(Value::Array(rows))
+    Ok(page::cut(rows, limit, page::after("name")))
 }
 
 async fn show(app: &App, profile: &Profile, secrets: bool, by: &By) -> Result<Value> {

@@ -1,11 +1,14 @@
 //! `muster ca scep`: challenges for those whom no profile gives one, and requests that wait for an administrator.
 
+use std::collections::BTreeSet;
+
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::find::missing;
 use super::wanted::Wanted;
+use super::{output, page};
 use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::Refusal;
@@ -56,7 +59,7 @@ pub struct Challenge {
 /// One request.
 #[derive(Debug, clap::Args, Deserialize, Serialize)]
 pub struct Which {
-    /// The client's transaction id
+    /// The client's transaction id, or how it begins, eight letters at least
     transaction: String,
     /// The authority that was asked; needed only when two were asked under one id
     #[arg(long)]
@@ -65,8 +68,29 @@ pub struct Which {
 
 /// Most waiting requests that are searched for an id.
 const MANY: i64 = 10_000;
+/// How much of a transaction id has to be given.
+const LEAST: usize = 8;
 
 impl Which {
+    /// The same with the whole id, where only its beginning was given.
+    async fn whole(mut self, app: &App) -> Result<Self> {
+        let begun = self.transaction.trim_end_matches('…').to_lowercase();
+        let pending = scep::list_pending(app, MANY).await?;
+        let exact = pending.iter().any(|waiting| waiting.transaction_id == self.transaction);
+        if !exact && begun.chars().count() >= LEAST {
+            let found = pending.iter().map(|waiting| &waiting.transaction_id).filter(|id| id.to_lowercase().starts_with(&begun));
+            let found: BTreeSet<&String> = found.collect();
+            match found.iter().next() {
+                Some(_) if found.len() > 1 => {
+                    return Err(Error::Conflict(format!("{} requests begin with {}: give more of the id", found.len(), self.transaction)));
+                }
+                Some(id) => self.transaction = (*id).clone(),
+                None => {}
+            }
+        }
+        Ok(self)
+    }
+
     /// The authority's name.
     async fn authority(&self, app: &App) -> Result<String> {
         if let Some(name) = &self.authority {
@@ -139,7 +163,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Challenge(order) => challenge(app, *order, actor).await,
         Command::Pending { limit } => {
             let mut rows = Vec::new();
-            for waiting in scep::list_waiting(app, limit).await? {
+            for waiting in scep::list_waiting(app, page::probe(limit)).await? {
                 let transaction = &waiting.transaction;
                 let grant = &transaction.grant;
                 let names: Vec<String> = grant.sans.iter().map(|san| format!("{}:{}", san.kind(), san.text())).collect();
@@ -163,15 +187,34 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                     "key_sha256": transaction.signer_hash,
                 }));
             }
-            Ok(Value::Array(rows))
+            Ok(page::cut(rows, limit, |_| None))
         }
         Command::Approve(which) => {
+            let which = which.whole(app).await?;
             let id = which.sought(scep::approve(app, &which.authority(app).await?, &which.transaction, actor, "local").await)?;
             Ok(json!({ "transaction": which.transaction, "certificate": id }))
         }
         Command::Refuse(which) => {
+            let which = which.whole(app).await?;
             which.sought(scep::refuse(app, &which.authority(app).await?, &which.transaction, actor, "local").await)?;
             Ok(json!({ "transaction": which.transaction, "refused": true }))
         }
     }
+}
+
+/// Requests one below the other, each whole: who decides has to see all that is asked for.
+pub(super) fn render_pending(answer: &Value, width: Option<usize>) -> String {
+    let mut answer = answer.clone();
+    let rest = page::rest(&mut answer);
+    let blocks: Vec<String> = answer
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_object)
+        .map(|row| {
+            let told = row.iter().filter(|(_, value)| !value.is_null() && value.as_str() != Some(""));
+            output::pairs(told.map(|(name, value)| (name.replace('_', " "), output::entry(value))).collect(), width)
+        })
+        .collect();
+    if blocks.is_empty() { output::render(&answer, width) } else { blocks.join("\n") + &rest }
 }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::find::{self, missing};
+use super::page;
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::signal::{Receiver, ReceiverStatus};
@@ -120,7 +121,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Keys(KeysCommand::List) => Ok(Value::Array(keys::list(app).await?.iter().map(show_key).collect())),
         Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, actor).await? })),
         Command::Outbox { state, after, limit } => {
-            let rows = outbox::list(app, &state, after, limit).await?;
+            let rows = outbox::list(app, &state, after, page::probe(limit)).await?;
             let called = lane_names(app, &rows).await?;
             let show = |(row, (receiver, device)): (&Row, (Option<String>, Option<String>))| {
                 json!({
@@ -129,7 +130,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                     "topic": row.topic, "lane": row.order_key,
                 })
             };
-            Ok(Value::Array(rows.iter().zip(called).map(show).collect()))
+            Ok(page::cut(rows.iter().zip(called).map(show).collect(), limit, page::after("number")))
         }
         Command::Retry { number } => {
             outbox::retry(app, number, actor, "local").await.map_err(|error| match error {

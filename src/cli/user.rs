@@ -4,7 +4,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::find;
+use super::{find, page};
 use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::tap::Policy;
@@ -147,8 +147,8 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
     let by = By::local(actor);
     match command {
         Command::List { after, limit } => {
-            let page = app.store.read(move |conn| users::list_users(conn, &after.to_lowercase(), limit)).await?;
-            Ok(Value::Array(page.iter().map(row).collect()))
+            let found = app.store.read(move |conn| users::list_users(conn, &after.to_lowercase(), page::probe(limit))).await?;
+            Ok(page::cut(found.iter().map(row).collect(), limit, page::after("upn")))
         }
         Command::Show { user } => show(app, &user).await,
         Command::Create(new) => {

@@ -5,7 +5,7 @@ use std::fmt;
 use super::Config;
 use super::apple::MODES;
 use crate::domain::apple::account::is_name;
-use crate::store::location::{is_keywords, is_mistyped};
+use crate::store::location::{MASK, is_keywords, is_mistyped};
 
 /// A value that is not allowed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +83,14 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
 }
 
 fn check_base(config: &Config, found: &mut Findings) {
+    // What `config print` writes in the place of a secret is none.
+    let masked = [
+        ("database", config.database.as_deref().unwrap_or_default().contains(MASK)),
+        ("windows.wns.client_secret", config.windows.wns.client_secret.expose() == MASK),
+    ];
+    for (key, _) in masked.into_iter().filter(|(_, masked)| *masked) {
+        found.require(false, key, MASK, "the secret itself: this is what config print shows in its place");
+    }
     found.require(!config.data_dir.as_os_str().is_empty(), "data_dir", "", "must be a folder");
     if let Some(database) = &config.database {
         // The URL may hold a password: it is not shown.

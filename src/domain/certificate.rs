@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::Refusal;
 use crate::clock::Time;
 use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, ProfileId, UserId};
+use crate::wire::xml::is_char;
 
 mod name;
 mod rsa;
@@ -252,7 +253,7 @@ impl San {
 
     fn is_well_formed(&self) -> bool {
         let text = self.text();
-        if text.is_empty() || text.len() > 2048 || text.chars().any(char::is_control) {
+        if text.is_empty() || text.len() > 2048 || !text.chars().all(|c| is_char(c) && !c.is_control()) {
             return false;
         }
         match self {

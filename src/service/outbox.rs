@@ -255,12 +255,12 @@ impl Worker {
         let settled = self.judge(claim, outcome, retention, now);
         let word = match &settled {
             Settled::Done => "done",
-            Settled::Dead(_) => "dead",
+            Settled::Dead(_) | Settled::Expired(_) => "dead",
             Settled::Retry(..) => "retry",
         };
         metrics::counter!("muster_outbox_tries_total", "topic" => claim.topic.clone(), "outcome" => word).increment(1);
         metrics::histogram!("muster_outbox_try_seconds", "topic" => claim.topic.clone()).record(began.elapsed().as_secs_f64());
-        if let Settled::Dead(reason) | Settled::Retry(_, reason) = &settled {
+        if let Settled::Dead(reason) | Settled::Expired(reason) | Settled::Retry(_, reason) = &settled {
             tracing::warn!(outbox.seq = claim.seq, outbox.topic = claim.topic, outbox.outcome = word, reason, "not delivered");
         }
         let (lease, row, aftermath) = (self.lease.clone(), claim.clone(), deliverer.and_then(|d| d.aftermath()));
@@ -272,7 +272,7 @@ impl Worker {
                 record(tx, &row, &settled)?;
             }
             let next = store::outbox::settle(tx, &row, &lease, &settled, keep, now)?;
-            if let Settled::Dead(reason) = &settled {
+            if let Settled::Dead(reason) | Settled::Expired(reason) = &settled {
                 let after = serde_json::json!({ "topic": row.topic, "order_key": row.order_key, "reason": reason });
                 store::audit::append(tx, &Entry::new("system", "outbox.dead", format!("outbox:{}", row.seq), "outbox").after(&after), now)?;
             }
@@ -314,7 +314,7 @@ impl Worker {
         }
         let end = claim.queued_at.plus(retention);
         if now >= end {
-            return Settled::Dead(format!("not delivered within {} hours; last: {reason}", retention / HOUR));
+            return Settled::Expired(format!("not delivered within {} hours; last: {reason}", retention / HOUR));
         }
         let failures = u32::try_from(claim.attempts).unwrap_or(u32::MAX);
         let wait = backoff(failures, (self.random)()).max(after.unwrap_or(0)).max(1);
@@ -339,7 +339,7 @@ fn system_random() -> u64 {
 /// Only the database's own.
 pub async fn list(app: &App, state: &str, after: i64, limit: i64) -> Result<Vec<store::outbox::Row>> {
     let state = state.to_owned();
-    Ok(app.store.read(move |conn| store::outbox::list_rows(conn, &state, after, limit.clamp(1, 1000))).await?)
+    Ok(app.store.read(move |conn| store::outbox::list_rows(conn, &state, after, limit.clamp(1, 1001))).await?)
 }
 
 /// Puts in again what was given up: of a change of compliance, what the receiver has missed until now.

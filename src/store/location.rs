@@ -4,7 +4,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
-const SECRET: &str = "[secret]";
+/// What is shown in the place of a secret.
+pub(crate) const MASK: &str = "[secret]";
 const SCHEMES: [&str; 2] = ["postgres", "postgresql"];
 /// Parameters of a connection that are shown (PostgreSQL 17 manual, 32.1.2). Any other makes the whole uncertain: libpq refuses it, and it
 /// may be a part of a password that has an `&`.
@@ -99,7 +100,7 @@ impl<'u> Url<'u> {
     }
 
     fn shown(&self) -> String {
-        let password = if self.has_password { format!(":{SECRET}") } else { String::new() };
+        let password = if self.has_password { format!(":{MASK}") } else { String::new() };
         let who = self.user.map(|user| format!("{user}{password}@")).unwrap_or_default();
         let path = self.path.map(|path| format!("/{path}")).unwrap_or_default();
         let query: Vec<String> = self.query.iter().map(|(key, value)| pair(key, value)).collect();
@@ -112,14 +113,14 @@ impl<'u> Url<'u> {
 #[must_use]
 pub fn shown(text: &str) -> String {
     match text.split_once("://") {
-        None if is_mistyped(text) => SECRET.to_owned(),
+        None if is_mistyped(text) => MASK.to_owned(),
         None | Some(("sqlite", _)) if !may_be_keywords(text) => text.to_owned(),
-        None | Some(("sqlite", _)) => keywords(text).unwrap_or_else(|| SECRET.to_owned()),
+        None | Some(("sqlite", _)) => keywords(text).unwrap_or_else(|| MASK.to_owned()),
         Some((scheme, rest)) if scheme.bytes().all(|b| b.is_ascii_alphanumeric() || b"+-.".contains(&b)) => match Url::read(text) {
             Some(url) => url.shown(),
-            None => only_host(rest).map_or_else(|| format!("{scheme}://{SECRET}"), |host| format!("{scheme}://{SECRET}@{host}/{SECRET}")),
+            None => only_host(rest).map_or_else(|| format!("{scheme}://{MASK}"), |host| format!("{scheme}://{MASK}@{host}/{MASK}")),
         },
-        Some(_) => SECRET.to_owned(),
+        Some(_) => MASK.to_owned(),
     }
 }
 
@@ -175,7 +176,7 @@ fn only_host(rest: &str) -> Option<&str> {
 }
 
 fn pair(key: &str, value: &str) -> String {
-    format!("{key}={}", if MASKED.contains(&key) { SECRET } else { value })
+    format!("{key}={}", if MASKED.contains(&key) { MASK } else { value })
 }
 
 fn is_parameter(key: &str) -> bool {
@@ -257,17 +258,17 @@ mod tests {
             ("/srv/muster/m.db", "/srv/muster/m.db"),
             ("sqlite:///srv/a=b.db", "sqlite:///srv/a=b.db"),
             ("host=db user=u password=hunter2", "host=db user=u password=[secret]"),
-            ("host = db password = hunter2", SECRET),
-            ("host=db password='hunt er2'", SECRET),
-            ("host=db password=hunt er2", SECRET),
+            ("host = db password = hunter2", MASK),
+            ("host=db password='hunt er2'", MASK),
+            ("host=db password=hunt er2", MASK),
             ("sslpassword=hunter2", "sslpassword=[secret]"),
-            ("db?my_secret=hunter2", SECRET),
+            ("db?my_secret=hunter2", MASK),
             ("mysql://u:hunter2@db/x", "mysql://[secret]@db/[secret]"),
-            ("x host=://hunter2", SECRET),
-            ("postgres:/muster:hunter2@h/x", SECRET),
-            ("postgres:muster:hunter2@h/x", SECRET),
-            ("Postgresql//muster:hunter2@h/x", SECRET),
-            ("muster:hunter2@h/x", SECRET),
+            ("x host=://hunter2", MASK),
+            ("postgres:/muster:hunter2@h/x", MASK),
+            ("postgres:muster:hunter2@h/x", MASK),
+            ("Postgresql//muster:hunter2@h/x", MASK),
+            ("muster:hunter2@h/x", MASK),
         ] {
             assert_eq!(shown(text), expected, "{text}");
         }

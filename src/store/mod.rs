@@ -80,7 +80,7 @@ struct Inner {
     /// Why the last write failed, if it did so for the database's sake.
     trouble: Mutex<Option<String>>,
     /// Held as long as the process writes: one process owns a SQLite file.
-    _lock: Option<Lock>,
+    _locks: Vec<Lock>,
 }
 
 impl std::fmt::Debug for Store {
@@ -129,15 +129,16 @@ impl Store {
                     path: None,
                     head_key: Arc::default(),
                     trouble: Mutex::default(),
-                    _lock: None,
+                    _locks: Vec::new(),
                 })))
             }
             Location::Sqlite(path) => {
                 let path = real_path(path)?;
                 let lock = lock_file(&path)?;
                 let text = path.to_str().ok_or_else(|| Error::Unavailable("the database path is not UTF-8".into()))?;
-                // SQLite gives its other files the rights of this one.
-                drop(private_file(&path)?);
+                // SQLite gives its other files the rights of this one. The file itself is held, too: another name of it has a lock file of
+                // its own.
+                let held = hold(private_file(&path)?, &path)?;
                 let mut conn = conn::open_sqlite_writer(text)?;
                 if let Conn::Sqlite(c) = &mut conn {
                     c.run_pending_migrations(SQLITE).map_err(|e| Error::Unavailable(format!("migration: {e}")))?;
@@ -151,7 +152,7 @@ impl Store {
                     path: Some(text.to_owned()),
                     head_key,
                     trouble: Mutex::default(),
-                    _lock: Some(lock),
+                    _locks: vec![lock, held],
                 })))
             }
         }
@@ -388,13 +389,18 @@ fn private_file(path: &Path) -> Result<std::fs::File> {
 /// Takes the advisory lock that says "this process writes this file", by its [`real_path`].
 fn lock_file(path: &Path) -> Result<Lock> {
     let lock_path = path.with_extension("lock");
-    let file = private_file(&lock_path)?;
+    hold(private_file(&lock_path)?, path)
+}
+
+/// Locks an open file of the database at `path`. SQLite's own locks are of another kind (POSIX), which these do not touch while the file
+/// stays open.
+fn hold(file: std::fs::File, path: &Path) -> Result<Lock> {
     match file.try_lock() {
         Ok(()) => Ok(Lock(file)),
         Err(std::fs::TryLockError::WouldBlock) => Err(Error::Unavailable(format!(
             "another muster process has {} open; stop it first, or use PostgreSQL for more than one node",
             path.display()
         ))),
-        Err(std::fs::TryLockError::Error(e)) => Err(Error::Unavailable(format!("{}: {e}", lock_path.display()))),
+        Err(std::fs::TryLockError::Error(e)) => Err(Error::Unavailable(format!("{}: {e}", path.display()))),
     }
 }

@@ -80,8 +80,10 @@ pub struct Lease {
 pub enum Settled {
     /// Sent, or not needed any more.
     Done,
-    /// Given up, with the reason.
+    /// Given up, with the reason: this try did not reach the other side, or it said no.
     Dead(String),
+    /// Given up after a try of which nobody knows whether it reached the other side, with the reason.
+    Expired(String),
     /// To be tried again at that moment, with the reason.
     Retry(Time, String),
 }
@@ -271,7 +273,7 @@ pub fn settle(tx: &mut Tx<'_>, claim: &Claim, lease: &Lease, settled: &Settled, 
         Settled::Done => diesel::update(row)
             .set((outbox::state.eq(DONE), outbox::settled_at.eq(Some(now.0)), outbox::last_error.eq(None::<String>)))
             .execute(tx.conn())?,
-        Settled::Dead(why) => diesel::update(row)
+        Settled::Dead(why) | Settled::Expired(why) => diesel::update(row)
             .set((
                 outbox::state.eq(DEAD),
                 outbox::attempts.eq(claim.attempts.saturating_add(1)),
@@ -339,12 +341,15 @@ fn update_put_right(tx: &mut Tx<'_>, lease: &Lease, now: Time) -> Result<()> {
     Ok(())
 }
 
-/// Makes the lanes of a destination due that nobody holds, as if everything in them had just been put in; gives position and payload of what
-/// waits in each of those where more than one row does, oldest first.
+/// A lane with position and payload of what waits in it, oldest first.
+pub type Crowded = (String, Vec<(i64, String)>);
+
+/// Makes the lanes of a destination due that nobody holds, as if everything in them had just been put in; gives those where more than one
+/// row waits.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn update_resumed(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Result<Vec<Vec<(i64, String)>>> {
+pub fn update_resumed(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Result<Vec<Crowded>> {
     // The row locks keep others from taking these lanes, or adding to them, until the commit.
     diesel::update(outbox_lanes::table.filter(outbox_lanes::destination.eq(of_destination)).filter(outbox_lanes::lease_owner.is_null()))
         .set((outbox_lanes::next_at.eq(now.0), outbox_lanes::set_at.eq(now.0), outbox_lanes::version.eq(outbox_lanes::version + 1)))
@@ -360,7 +365,7 @@ pub fn update_resumed(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Resul
         diesel::update(waiting).set((outbox::queued_at.eq(now.0), outbox::attempts.eq(0))).execute(tx.conn())?;
         let rows: Vec<(i64, String)> = waiting.order(outbox::seq).select((outbox::seq, outbox::payload)).load(tx.conn())?;
         if rows.len() > 1 {
-            crowded.push(rows);
+            crowded.push((lane, rows));
         }
     }
     Ok(crowded)

@@ -597,7 +597,7 @@ diesel::table! {
     missed_signals (lane) {
         lane -> Text,
         destination -> Text,
-        heard -> Text,
+        heard -> Nullable<Text>,
         payload -> Text,
     }
 }

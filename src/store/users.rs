@@ -81,13 +81,14 @@ pub fn load_user(conn: &mut Conn, id: &UserId) -> Result<User> {
     users::table.find(id.as_str()).select(Row::as_select()).first(conn)?.try_into()
 }
 
-/// [`load_user`], and until the end of the transaction nobody changes the user or locks it, too: for counting before inserting.
+/// [`load_user`], and until the end of the transaction nobody changes the user or locks it, too: for counting before inserting. What only
+/// names the user goes on meanwhile.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub fn lock_user(tx: &mut Tx<'_>, id: &UserId) -> Result<User> {
     let row: Row = match tx.conn() {
-        Conn::Postgres(c) => users::table.find(id.as_str()).select(Row::as_select()).for_update().first(c)?,
+        Conn::Postgres(c) => users::table.find(id.as_str()).select(Row::as_select()).for_no_key_update().first(c)?,
         // On SQLite there is one transaction that writes at a time.
         Conn::Sqlite(c) => users::table.find(id.as_str()).select(Row::as_select()).first(c)?,
     };

@@ -3,6 +3,7 @@
 //! Two ways to read: [`Reader`] hands out tokens in one pass (SyncML), [`Element`] is the whole document as a tree (SOAP). Both
 //! refuse document types, so no entity beyond XML's own five is ever expanded, and both stop at their [`Limits`].
 
+mod strict;
 mod tree;
 mod writer;
 
@@ -13,6 +14,7 @@ use quick_xml::escape::resolve_predefined_entity;
 use quick_xml::events::{BytesStart, Event};
 use quick_xml::name::{QName, ResolveResult};
 
+pub use strict::{is_char, is_strict};
 pub use tree::{Attribute, Element, Name, Node};
 pub use writer::{Writer, escaped, escaped_len};
 
@@ -273,11 +275,7 @@ impl<'d> Reader<'d> {
 /// A character as XML can carry it: what XML 1.0 forbids becomes the replacement character, so that odd firmware strings do not make
 /// a whole message unreadable.
 fn allowed(c: char) -> char {
-    if matches!(c, '\u{0}'..='\u{8}' | '\u{b}' | '\u{c}' | '\u{e}'..='\u{1f}' | '\u{fffe}' | '\u{ffff}') {
-        char::REPLACEMENT_CHARACTER
-    } else {
-        c
-    }
+    if is_char(c) { c } else { char::REPLACEMENT_CHARACTER }
 }
 
 #[cfg(test)]

@@ -314,8 +314,11 @@ fn the_files_of_the_database_are_their_owners_and_links_lead_to_one_lock() {
     std::fs::create_dir(path.join("other")).unwrap();
     symlink(path.join("data/muster.db"), path.join("other/muster.db")).unwrap();
     std::fs::copy(path.join("data/master.key"), path.join("other/master.key")).unwrap();
-    // Neither finds the other's control socket.
-    for name in ["same/muster.db", "other/muster.db"] {
+    // A second name of the file itself, with a lock file of its own.
+    std::fs::create_dir(path.join("hard")).unwrap();
+    std::fs::hard_link(path.join("data/muster.db"), path.join("hard/muster.db")).unwrap();
+    // None finds the other's control socket.
+    for name in ["same/muster.db", "other/muster.db", "hard/muster.db"] {
         let mut second = Command::new(env!("CARGO_BIN_EXE_muster"));
         second.current_dir(path).env_clear().args(["--data-dir", "other", "--set", &format!("database={name}"), "status"]);
         let said = String::from_utf8(second.output().unwrap().stderr).unwrap();
@@ -544,7 +547,7 @@ fn the_demo_verifies_every_step_from_the_outside() {
     let out = Command::new(env!("CARGO_BIN_EXE_muster")).args(["demo", "--once", "--devices", "7"]).output().unwrap();
     let text = String::from_utf8_lossy(&out.stdout);
     assert!(out.status.success(), "{text}\n{}", String::from_utf8_lossy(&out.stderr));
-    assert!(text.contains("5 simulated PCs, 1 Macs and 1 iPhones"), "{text}");
+    assert!(text.contains("5 PCs, 1 Mac and 1 iPhone, all simulated"), "{text}");
     for what in [
         "7/7 devices hold a certificate that chains to the root",
         "5/5 of these are good by OCSP",

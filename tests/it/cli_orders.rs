@@ -590,3 +590,85 @@ fn identities_are_imported_shown_and_deleted_and_their_password_is_on_no_command
     let sha256 = imported["sha256"].as_str().unwrap();
     assert_eq!(json(path, &["user", "pfx", "delete", "ana@example.org", sha256])["deleted"], imported["id"]);
 }
+
+#[test]
+fn every_list_says_when_there_is_more_of_it() {
+    let folder = made();
+    let path = folder.path();
+    for name in ["ben@example.org", "cid@example.org"] {
+        json(path, &["user", "create", name]);
+    }
+    for name in ["Night shift", "Sales", "Support"] {
+        json(path, &["group", "create", name]);
+    }
+    for name in ["trusted-root", "windows-hello-for-business", "scep-device-certificate"] {
+        json(path, &["profile", "apply", name]);
+    }
+    for name in ["PC-1", "PC-2", "PC-3"] {
+        put_device(path, name, "10.0.26100.1");
+    }
+    let mut sorted = column(&json(path, &["device", "list"]), "id");
+    sorted.sort();
+    for _ in 0..3 {
+        json(path, &["device", "command", "PC-1", "reboot", "--yes"]);
+    }
+    let after = |list: &[&str], next: &str| {
+        let page = json(path, &[list, &["--limit", "2"]].concat());
+        let said = page[1]["more"].as_str().unwrap_or_default().to_owned();
+        assert_eq!((page.as_array().unwrap().len(), said.as_str(), &page[0]["more"]), (2, next, &Value::Null), "{list:?}");
+        let text = String::from_utf8(run(path, &[list, &["--limit", "2"]].concat()).stdout).unwrap();
+        assert!(text.ends_with(&format!("(there are more: {next})\n")) && !text.contains("MORE"), "{text}");
+        let whole = json(path, &[list, &["--limit", "1000"]].concat());
+        assert!(whole.as_array().unwrap().iter().all(|row| row.get("more").is_none()), "{whole}");
+    };
+    after(&["device", "list"], &format!("--after {}, or --limit", sorted[1]));
+    after(&["user", "list"], "--after ben@example.org, or --limit");
+    after(&["group", "list"], "--after Sales, or --limit");
+    after(&["profile", "list"], "--after 'Trusted root', or --limit");
+    after(&["device", "orders", "PC-1"], "--limit");
+}
+
+#[test]
+fn who_decides_on_a_request_sees_all_of_it_and_names_it_by_its_beginning() {
+    let folder = made();
+    let path = folder.path();
+    let serving = crate::cli::serve(path);
+    let roots = run(path, &["ca", "export", "root"]).stdout;
+    let ask = |number: u32| {
+        let names = ["--dns", &format!("printer{number}.print.example.org"), "--upn", "ana@example.org", "--needs-approval"];
+        let subject = format!("CN=printer {number}");
+        let made = json(path, &[&["ca", "scep", "challenge", "--subject", subject.as_str()], &names[..]].concat());
+        let (url, challenge) = (made["url"].as_str().unwrap().to_owned(), made["challenge"].as_str().unwrap().to_owned());
+        let roots = openssl::x509::X509::stack_from_pem(&roots).unwrap();
+        let san = vec![
+            muster::wire::pkcs10::GeneralName::Dns(format!("printer{number}.print.example.org")),
+            muster::wire::pkcs10::GeneralName::Upn("ana@example.org".into()),
+        ];
+        let wish = muster::wire::pkcs10::Wish {
+            san,
+            challenge: Some(challenge),
+            ..muster::wire::pkcs10::Wish::common_name(&format!("printer {number}"))
+        };
+        tokio::runtime::Runtime::new().unwrap().block_on(async move {
+            let mut http = muster::sim::http::Client::new(&roots, None).unwrap();
+            let server = muster::sim::scep::Server::discover(&mut http, &url, muster::sim::scep::Options::default()).await.unwrap();
+            let outcome = server.enroll(&mut http, &wish, SystemClock.now()).await.unwrap();
+            assert!(matches!(outcome, muster::sim::scep::Outcome::Pending(_)));
+        });
+    };
+    ask(1);
+    ask(2);
+    let shown = muster(path).args(["ca", "scep", "pending"]).env("COLUMNS", "80").output().unwrap();
+    let shown = String::from_utf8(shown.stdout).unwrap();
+    for told in ["printer1.print.example.org", "printer2.print.example.org", "CN=printer 1", "upn:ana@example.org", "challenged by"] {
+        assert!(shown.contains(told), "{shown}");
+    }
+    let whole = column(&json(path, &["ca", "scep", "pending"]), "transaction");
+    assert!(whole.iter().all(|id| shown.contains(id.as_str())), "{shown}");
+    assert!(refused(path, &["ca", "scep", "approve", &whole[0][..7]]).contains("muster ca scep pending"), "too little of it");
+    let begun = format!("{}…", &whole[0][..12]);
+    assert_eq!(json(path, &["ca", "scep", "approve", &begun])["transaction"], whole[0].as_str());
+    assert_eq!(json(path, &["ca", "scep", "refuse", &whole[1].to_lowercase()])["transaction"], whole[1].as_str());
+    assert!(refused(path, &["ca", "scep", "approve", &whole[0]]).contains("muster ca scep pending"), "it is decided");
+    drop(serving);
+}

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use crate::cli::{json as run, refused};
 use crate::support::server::Server;
+use crate::support::tools;
 use crate::support::windows::{House, by};
 
 fn draft(document: &Value) -> Draft {
@@ -151,6 +152,66 @@ async fn mistakes_in_payloads_and_settings_are_refused_with_their_place_and_what
     }
     let same = profile::apply(&server.app, draft(&last), &by()).await.unwrap();
     assert!(same.changes.is_empty(), "nothing of the refused documents has been stored");
+}
+
+/// A node of one's own with that value.
+fn custom(format: &str, value: &str) -> Value {
+    json!({ "custom": [{ "uri": "./Device/Vendor/MSFT/Own/Node", "format": format, "value": value }] })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_parser_has_to_take_is_refused_and_what_is_sent_every_parser_takes() {
+    let house = House::new().await;
+    let app = &house.server.app;
+    let wrong = [
+        (custom("chr", "a\u{fffe}b"), "PRF0010"),
+        (custom("chr", "a\u{ffff}b"), "PRF0010"),
+        (custom("xml", "<a>\u{fffe}</a>"), "PRF0010"),
+        (custom("xml", "<a>]]></a>"), "PRF0010"),
+        (custom("xml", "<1a/>"), "PRF0010"),
+        (custom("xml", "<a:b:c xmlns:a=\"u\"/>"), "PRF0010"),
+        (custom("xml", "<x:a/>"), "PRF0010"),
+        (custom("xml", "no element"), "PRF0010"),
+        (custom("xml", "<!DOCTYPE a><a/>"), "PRF0010"),
+        (custom("date", "notadate"), "PRF0010"),
+        (custom("date", "20261301"), "PRF0010"),
+        (custom("time", "24:00:00"), "PRF0010"),
+        (setting("passport-for-work.dynamic-lock.plugins", &json!("a\u{fffe}")), "PRF0010"),
+        (template(&json!({ "subject": "CN=a\u{fffe}b" })), "PRF0005"),
+        (template(&json!({ "scope": "user", "sans": [{ "type": "upn", "value": "a\u{ffff}@b" }] })), "PRF0005"),
+    ];
+    for (document, code) in wrong {
+        match profile::apply(app, draft(&document), &by()).await {
+            Err(Error::Invalid(refusal, detail)) => assert_eq!(refusal.code(), code, "{document}: {detail}"),
+            other => panic!("{document}: {other:?}"),
+        }
+    }
+    let right =
+        ["<a b='1'>]] &gt; &#x20AC;<![CDATA[<]]></a>", "<?xml version=\"1.0\"?>\n<a xmlns=\"u\"><é/></a>", "<p:a xmlns:p='u'/> text"];
+    let values = right
+        .iter()
+        .enumerate()
+        .map(|(at, value)| json!({ "uri": format!("./Device/Vendor/MSFT/Own/Xml{at}"), "format": "xml", "value": value }));
+    let more = [("date", "2026-11-26"), ("date", "20261126"), ("time", "09:25:00Z"), ("chr", "a & <b> ]]> \u{1F600}")];
+    let more = more
+        .iter()
+        .enumerate()
+        .map(|(at, (format, value))| json!({ "uri": format!("./Device/Vendor/MSFT/Own/More{at}"), "format": format, "value": value }));
+    house.assign(draft(&json!({ "custom": values.chain(more).collect::<Vec<_>>() }))).await;
+    let mut device = house.enroll(1).await;
+    device.heard = Some(Vec::new());
+    device.settle().await.unwrap();
+    let heard = device.heard.take().unwrap();
+    let whole = heard.iter().filter(|answer| String::from_utf8_lossy(answer).contains("MSFT/Own/")).count();
+    assert!(whole > 0);
+    let Some(xmllint) = tools::find("xmllint", "libxml2-utils") else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for (at, answer) in heard.iter().enumerate() {
+        let path = folder.path().join(format!("{at}.xml"));
+        std::fs::write(&path, answer).unwrap();
+        let judged = std::process::Command::new(&xmllint).arg("--noout").arg(&path).output().unwrap();
+        assert!(judged.status.success() && judged.stderr.is_empty(), "{}", String::from_utf8_lossy(&judged.stderr));
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

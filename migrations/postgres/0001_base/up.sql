@@ -635,7 +635,7 @@ CREATE INDEX outbox_lanes_by_setting ON outbox_lanes (set_at);
 CREATE TABLE missed_signals (
     lane TEXT NOT NULL PRIMARY KEY,
     destination TEXT NOT NULL,
-    heard TEXT NOT NULL,
+    heard TEXT,
     payload TEXT NOT NULL
 );
 CREATE INDEX missed_signals_of ON missed_signals (destination, lane);

@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 
 use serde::{Deserialize, Serialize};
 
+use crate::wire::xml::is_char;
+
 words! {
     /// A kind of name attribute, by its short name.
     AttributeType {
@@ -111,13 +113,14 @@ impl Rdn {
         Self(vec![Attribute { kind, value: value.into() }])
     }
 
-    /// Whether every value can be encoded: not empty, no control characters, and within its alphabet.
+    /// Whether every value can be encoded, in certificates and in the XML that tells devices of them: not empty, no control characters,
+    /// and within its alphabet.
     #[must_use]
     pub fn is_well_formed(&self) -> bool {
         !self.0.is_empty()
             && self.0.iter().all(|attribute| {
                 let value = &attribute.value;
-                let plain = !value.is_empty() && value.len() <= 1024 && !value.chars().any(char::is_control);
+                let plain = !value.is_empty() && value.len() <= 1024 && value.chars().all(|c| is_char(c) && !c.is_control());
                 plain
                     && match attribute.kind {
                         AttributeType::Country => value.len() == 2 && value.bytes().all(|b| b.is_ascii_alphabetic()),

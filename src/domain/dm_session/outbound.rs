@@ -1,7 +1,7 @@
 //! Making the next message to the device.
 
 use crate::wire::syncml::{Address, Alert, Command, Data, Format, Group, Header, Item, Markup, Meta, Operation, Status, SyncMl, Verb};
-use crate::wire::xml::escaped_len;
+use crate::wire::xml::{escaped_len, is_strict};
 
 use super::inbound::{Reply, next_challenge};
 use super::plan::{Answer, Op, OpState, Ref, Stage, Unit, Verdict};
@@ -277,7 +277,8 @@ fn operation(verb: Verb, planned: &Op, id: u32, data: Option<&str>, size: Option
         Verb::Get | Verb::Delete => (Meta::default(), None),
         Verb::Add | Verb::Exec | Verb::Replace => {
             let markup = if planned.format == Some(Format::Xml) && size.is_none() && !chunk {
-                data.and_then(|data| Markup::parse(data).ok())
+                // What only some parsers take goes as a text.
+                data.filter(|data| is_strict(data)).and_then(|data| Markup::parse(data).ok())
             } else {
                 None
             };

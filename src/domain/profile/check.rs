@@ -8,6 +8,7 @@ use crate::domain::Refusal;
 use crate::domain::apple::content;
 use crate::domain::device::Platform;
 use crate::wire::locuri::LocUri;
+use crate::wire::xml::{is_char, is_strict};
 
 /// How many settings, custom nodes and payloads a profile may have, and how long a custom value may be, in bytes.
 const MAX_SETTINGS: usize = 2_000;
@@ -206,13 +207,18 @@ impl Custom {
         if self.value.len() > MAX_VALUE {
             return Err(format!("longer than {MAX_VALUE} bytes"));
         }
-        if self.value.chars().any(|c| c.is_control() && !matches!(c, '\t' | '\n' | '\r')) {
-            return Err("holds control characters, which XML cannot carry".into());
+        let carried = |c: char| is_char(c) && (!c.is_control() || matches!(c, '\t' | '\n' | '\r'));
+        if !self.value.chars().all(carried) {
+            return Err("holds characters that XML cannot carry".into());
         }
         let format = Format::parse(&self.format).ok_or(FORMATS)?;
         let value = self.value.trim();
         let holds = match format {
-            Format::Chr | Format::Xml | Format::Time | Format::Date => true,
+            Format::Chr => true,
+            // A piece is sent as it is, a whole document with its declaration as a text.
+            Format::Xml => value.contains('<') && is_strict(without_declaration(value)),
+            Format::Date => is_date(value),
+            Format::Time => is_time(value),
             Format::Int => value.parse::<i64>().is_ok(),
             Format::Float => value.parse::<f64>().is_ok_and(f64::is_finite),
             Format::Bool => matches!(value, "true" | "false"),
@@ -224,6 +230,33 @@ impl Custom {
         };
         if holds { Ok(()) } else { Err(format!("the value is not of the format {}", format.as_str())) }
     }
+}
+
+/// The document without `<?xml …?>` at its beginning.
+fn without_declaration(document: &str) -> &str {
+    let rest = document.strip_prefix("<?xml ").and_then(|rest| rest.split_once("?>"));
+    rest.map_or(document, |(_, rest)| rest.trim_start())
+}
+
+/// Numbers of two digits, the first perhaps of more, side by side or with `between` between them.
+fn numbers(text: &str, between: char, first: usize) -> Option<Vec<u32>> {
+    let parts: Vec<&str> = match text.split_once(between) {
+        Some(_) => text.split(between).collect(),
+        None => [text.get(..first)?, text.get(first..first + 2)?, text.get(first + 2..)?].into(),
+    };
+    let formed = parts.iter().enumerate().all(|(at, part)| part.len() == if at == 0 { first } else { 2 });
+    let digits = parts.iter().all(|part| part.bytes().all(|b| b.is_ascii_digit()));
+    if formed && digits { parts.iter().map(|part| part.parse().ok()).collect() } else { None }
+}
+
+/// A day as ISO 8601 writes it, `20261126` or `2026-11-26` (SyncML Meta-Information 1.2, section 5.4).
+fn is_date(text: &str) -> bool {
+    matches!(numbers(text, '-', 4).as_deref(), Some([_, 1..=12, 1..=31]))
+}
+
+/// A time as ISO 8601 writes it, `092500` or `09:25:00`, perhaps with `Z` after it.
+fn is_time(text: &str) -> bool {
+    matches!(numbers(text.strip_suffix('Z').unwrap_or(text), ':', 2).as_deref(), Some([0..=23, 0..=59, 0..=60]))
 }
 
 impl Compliance {

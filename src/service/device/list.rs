@@ -49,7 +49,7 @@ pub async fn list(app: &App, filter: devices::Filter, after: &str, limit: i64) -
     let page = app
         .store
         .read(move |conn| {
-            let found = devices::list_devices(conn, &filter, &after, limit.clamp(1, 1000))?;
+            let found = devices::list_devices(conn, &filter, &after, limit.clamp(1, 1001))?;
             found.into_iter().map(|device| overview(conn, device)).collect::<store::Result<Vec<_>>>()
         })
         .await?;

@@ -251,6 +251,8 @@ pub async fn sync(app: &App, device: &DeviceId, by: &By) -> Result<bool> {
         .store
         .write(move |tx| {
             let enrollment = reachable(tx.conn(), &device)?;
+            // Sessions take this row before the facts, too.
+            enrollments::lock_enrollment(tx, &enrollment.id)?;
             facts::update_all_due(tx, &device, now)?;
             if enrollment.work_at.is_none_or(|at| at > now) {
                 enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
@@ -275,7 +277,7 @@ pub async fn orders(app: &App, device: &DeviceId, limit: i64) -> Result<Vec<Comm
         .read(move |conn| {
             devices::load_device(conn, &device)?;
             match enrollments::list_enrollments(conn, &device, 1)?.first() {
-                Some(enrollment) => commands::list_commands(conn, &sealer, &enrollment.id, limit.clamp(1, 1000)),
+                Some(enrollment) => commands::list_commands(conn, &sealer, &enrollment.id, limit.clamp(1, 1001)),
                 None => Ok(Vec::new()),
             }
         })

@@ -43,21 +43,29 @@ impl Payload {
         if self.event.kind == DEVICE_COMPLIANCE_CHANGE { of(PREVIOUS_STATUS).zip(of(CURRENT_STATUS)) } else { None }
     }
 
-    /// The same change, told to somebody who heard `heard` last, as a token of its own.
-    fn since(mut self, heard: &str) -> Self {
-        self.event.members.insert(PREVIOUS_STATUS.into(), heard.into());
+    /// The same change as a token of its own, told to somebody who heard `heard` last; where nobody knows that, as it happened.
+    fn since(mut self, heard: Option<&str>) -> Self {
+        if let Some(heard) = heard {
+            self.event.members.insert(PREVIOUS_STATUS.into(), heard.into());
+        }
         Self { jti: uuid::Uuid::new_v4().to_string(), jws: None, ..self }
     }
 
-    /// What of this signal is news to the receiver: all of it, unless earlier signals about the device were given up. `None` when the
-    /// receiver believes already what it says.
+    /// What of this signal is news to the receiver: all of it, unless earlier signals about the device were given up and what the receiver
+    /// believes is known. `None` when it believes already what the signal says.
     #[must_use]
     pub fn news(self, missed: Option<&Missed>) -> Option<Self> {
-        let (Some(missed), Some((previous, current))) = (missed, self.change()) else { return Some(self) };
-        if current == missed.heard {
+        let heard = missed.and_then(|missed| missed.heard.as_deref());
+        let (Some(heard), Some((previous, current))) = (heard, self.change()) else { return Some(self) };
+        if current == heard {
             return None;
         }
-        Some(if previous == missed.heard { self } else { self.since(&missed.heard) })
+        Some(if previous == heard { self } else { self.since(Some(heard)) })
+    }
+
+    /// Whether a try to send it began: then it may have arrived, whatever came back. It is signed before it is sent for the first time.
+    fn may_have_left(&self) -> bool {
+        self.jws.is_some()
     }
 }
 
@@ -95,29 +103,38 @@ pub fn enqueue_verification(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -
 }
 
 /// Lets go what was held for a receiver. Of the flips of one device only the last leaves, and tells of the change since what the receiver
-/// last heard; where that is no change, none does. Returns how many leave no more.
+/// last heard; where that is no change, none does. Where nobody knows what it heard, because a flip that leaves no more may have arrived,
+/// the last leaves whatever it says. Returns how many leave no more.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn resume(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -> Result<usize> {
     let mut superseded = Vec::new();
-    for lane in outbox::update_resumed(tx, &destination(receiver), now)? {
+    for (lane, rows) in outbox::update_resumed(tx, &destination(receiver), now)? {
         let mut flips = Vec::new();
-        for (seq, payload) in lane {
+        for (seq, payload) in rows {
             let payload: Payload = serde_json::from_str(&payload)?;
-            if payload.event.kind == DEVICE_COMPLIANCE_CHANGE {
+            if payload.change().is_some() {
                 flips.push((seq, payload));
             }
         }
         let Some((last, newest)) = flips.pop() else { continue };
         let Some((_, oldest)) = flips.first() else { continue };
-        let known = oldest.event.members.get(PREVIOUS_STATUS).cloned().unwrap_or_default();
+        let heard = match missed::find_missed(tx.conn(), &lane)? {
+            Some(missed) => missed.heard,
+            None => oldest.change().map(|(previous, _)| previous.to_owned()),
+        };
+        let heard = heard.filter(|_| !flips.iter().any(|(_, flip)| flip.may_have_left()));
         superseded.extend(flips.iter().map(|(seq, _)| *seq));
-        if newest.event.members.get(CURRENT_STATUS) == Some(&known) {
-            superseded.push(last);
-        } else if newest.event.members.get(PREVIOUS_STATUS) != Some(&known) {
-            // Another token than the one that may have left before.
-            outbox::update_held(tx, last, &serde_json::to_string(&newest.since(known.as_str().unwrap_or_default()))?)?;
+        match (&heard, newest.change()) {
+            (Some(heard), Some((_, current))) if heard == current => superseded.push(last),
+            (Some(heard), Some((previous, _))) if heard == previous => {}
+            // Another token than one that may have left before.
+            (Some(heard), _) => outbox::update_held(tx, last, &serde_json::to_string(&newest.since(Some(heard)))?)?,
+            (None, _) => {
+                let payload = serde_json::to_string(&Payload { jws: None, ..newest })?;
+                missed::upsert_missed(tx, &Missed { lane, heard, payload })?;
+            }
         }
     }
     outbox::update_superseded(tx, &superseded, now)?;
@@ -133,7 +150,7 @@ pub fn settled(tx: &mut Tx<'_>, claim: &Claim, settled: &Settled) -> Result<()> 
     match settled {
         Settled::Retry(..) => return Ok(()),
         Settled::Done => return missed::delete_missed(tx, &lane),
-        Settled::Dead(_) => {}
+        Settled::Dead(_) | Settled::Expired(_) => {}
     }
     // Whatever cannot be read was given up for that.
     let Ok(payload) = serde_json::from_str::<Payload>(&claim.payload) else { return Ok(()) };
@@ -141,8 +158,11 @@ pub fn settled(tx: &mut Tx<'_>, claim: &Claim, settled: &Settled) -> Result<()> 
     if receivers::find_receiver(tx.conn(), &payload.receiver)?.is_none() {
         return Ok(());
     }
-    let heard = missed::find_missed(tx.conn(), &lane)?.map_or_else(|| previous.to_owned(), |missed| missed.heard);
-    if heard == current {
+    // As it was claimed: signed then means that it was tried before.
+    let in_doubt = payload.may_have_left() || matches!(settled, Settled::Expired(_));
+    let before = missed::find_missed(tx.conn(), &lane)?.map_or_else(|| Some(previous.to_owned()), |missed| missed.heard);
+    let heard = before.filter(|_| !in_doubt);
+    if heard.as_deref() == Some(current) {
         return missed::delete_missed(tx, &lane);
     }
     let payload = serde_json::to_string(&Payload { jws: None, ..payload })?;
@@ -161,7 +181,7 @@ pub fn tell_missed(tx: &mut Tx<'_>, receiver: &ReceiverId, after: &str, now: Tim
         // Under the lock: another node may have delivered it since.
         let Some(missed) = missed::find_missed(tx.conn(), lane)? else { continue };
         if outbox::count_queued(tx.conn(), lane, None)? == 0 {
-            let payload = serde_json::from_str::<Payload>(&missed.payload)?.since(&missed.heard);
+            let payload = serde_json::from_str::<Payload>(&missed.payload)?.since(missed.heard.as_deref());
             enqueue(tx, &message(lane.clone(), &payload)?, now)?;
         }
     }
@@ -180,7 +200,7 @@ pub fn requeued(tx: &mut Tx<'_>, seq: i64, lane: &str, payload: &str) -> Result<
     if outbox::count_queued(tx.conn(), lane, Some(seq))? > 0 {
         return Err(Refusal::DeadLetterSuperseded.into());
     }
-    let payload = serde_json::from_str::<Payload>(&missed.payload)?.since(&missed.heard);
+    let payload = serde_json::from_str::<Payload>(&missed.payload)?.since(missed.heard.as_deref());
     outbox::update_held(tx, seq, &serde_json::to_string(&payload)?)
 }
 

@@ -16,8 +16,9 @@ use super::destination;
 pub struct Missed {
     /// The order key.
     pub lane: String,
-    /// The state that was last delivered.
-    pub heard: String,
+    /// The state that was last delivered; `None` where nobody knows, because a message was given up, or left out, of which a try may have
+    /// reached the other end.
+    pub heard: Option<String>,
     /// The newest message that was given up since then, as JSON.
     pub payload: String,
 }
@@ -44,7 +45,7 @@ pub fn list_missed(conn: &mut Conn, of_destination: &str, after: &str, limit: i6
         .load(conn)?)
 }
 
-/// Notes that a message was given up. What was heard before the first such message stays.
+/// Notes that a message was given up or left out, and what the other end believes now.
 ///
 /// # Errors
 /// Only the database's own.
@@ -58,7 +59,7 @@ pub fn upsert_missed(tx: &mut Tx<'_>, missed: &Missed) -> Result<()> {
         ))
         .on_conflict(missed_signals::lane)
         .do_update()
-        .set(missed_signals::payload.eq(&missed.payload))
+        .set((missed_signals::heard.eq(&missed.heard), missed_signals::payload.eq(&missed.payload)))
         .execute(c))?;
     Ok(())
 }

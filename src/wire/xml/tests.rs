@@ -127,6 +127,15 @@ fn the_writer_closes_what_it_opened() {
     );
 }
 
+#[test]
+fn what_a_document_cannot_hold_is_replaced_when_it_is_written() {
+    let mut w = Writer::new();
+    w.open("e").attribute("k", "a\u{ffff}").text("\u{0}b\u{fffe}\u{1F600}");
+    let bytes = w.finish();
+    assert_eq!(String::from_utf8(bytes).unwrap(), "<e k=\"a\u{fffd}\">\u{fffd}b\u{fffd}\u{1F600}</e>");
+    assert_eq!(escaped_len("b\u{fffe}"), escaped("b\u{fffe}").len());
+}
+
 proptest! {
     #[test]
     fn bytes_never_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {

@@ -1,5 +1,7 @@
 //! Writing documents.
 
+use std::borrow::Cow;
+
 /// Writes a document into a byte buffer, escaping all text. Names are the caller's and are written as they are.
 #[derive(Debug, Default)]
 pub struct Writer<'n> {
@@ -147,6 +149,7 @@ fn replacement(byte: u8, attribute: bool) -> Option<&'static [u8]> {
 }
 
 pub(super) fn escape(out: &mut Vec<u8>, text: &str, attribute: bool) {
+    let text = held(text);
     let mut rest = text.as_bytes();
     while let Some((at, with)) = rest.iter().enumerate().find_map(|(at, b)| replacement(*b, attribute).map(|with| (at, with))) {
         let (plain, from) = rest.split_at(at);
@@ -155,4 +158,9 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str, attribute: bool) {
         rest = from.get(1..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
+}
+
+/// The text without the two characters of more than one byte that a document cannot hold, U+FFFE and U+FFFF. What stands for them is as long.
+fn held(text: &str) -> Cow<'_, str> {
+    if text.contains(['\u{fffe}', '\u{ffff}']) { text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}").into() } else { text.into() }
 }

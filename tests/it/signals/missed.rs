@@ -108,6 +108,57 @@ both_backends! {
         assert_eq!(outbox::list(&rig.server.app, "queued", 0, 100).await.unwrap().len(), 0);
     }
 
+    async fn what_may_have_arrived_is_never_taken_for_unheard(store: Store) {
+        let rig = rig(store, 3).await;
+        for device in 0..3 {
+            rig.flip(device, false, "one").await;
+        }
+        rig.drain().await;
+        // The receiver takes it, and nobody hears of that; then it is paused, and the flip comes to nothing.
+        rig.receiver.lose_answers(1);
+        rig.flip(0, true, "lost").await;
+        rig.drain().await;
+        rig.set(ReceiverStatus::Paused).await;
+        rig.flip(0, false, "back").await;
+        rig.server.clock.advance(HOUR);
+        rig.drain().await;
+        rig.set(ReceiverStatus::Enabled).await;
+        rig.server.clock.advance(HOUR);
+        rig.drain().await;
+        assert_eq!(rig.told()[3..], pairs(&[("compliant", "lost"), ("not-compliant", "back")]));
+        // Taken without a word, and given up when it comes again.
+        rig.receiver.lose_answers(1);
+        rig.flip(1, true, "lost").await;
+        rig.drain().await;
+        rig.refuse(1);
+        rig.server.clock.advance(HOUR);
+        rig.drain().await;
+        assert_eq!(rig.dead().await.len(), 1);
+        rig.flip(1, false, "back").await;
+        rig.drain().await;
+        assert_eq!(rig.told()[5..], pairs(&[("compliant", "lost"), ("not-compliant", "back")]));
+        // Given up at the end of the retention, with a pause after that.
+        rig.receiver.lose_answers(1);
+        rig.flip(2, true, "lost").await;
+        rig.drain().await;
+        rig.set(ReceiverStatus::Paused).await;
+        rig.server.clock.advance(8 * DAY);
+        rig.drain().await;
+        assert_eq!(rig.dead().await.len(), 2);
+        rig.flip(2, false, "back").await;
+        rig.set(ReceiverStatus::Enabled).await;
+        rig.server.clock.advance(HOUR);
+        rig.drain().await;
+        assert_eq!(rig.told()[7..], pairs(&[("compliant", "lost"), ("not-compliant", "back")]));
+        // Now it is known again: what comes to nothing is not told.
+        rig.set(ReceiverStatus::Paused).await;
+        rig.flip(2, true, "there").await;
+        rig.flip(2, false, "and back").await;
+        rig.set(ReceiverStatus::Enabled).await;
+        rig.drain().await;
+        assert_eq!(rig.told().len(), 9);
+    }
+
     async fn what_was_held_for_too_long_is_told_once_the_receiver_is_resumed(store: Store) {
         let rig = rig(store, 3).await;
         rig.set(ReceiverStatus::Paused).await;

@@ -197,8 +197,10 @@ async fn a_receiver_that_keeps_refusing_us_is_paused_and_gets_everything_once_it
         // The rest that the destination was given for its refusals is over.
         rig.server.clock.advance(HOUR);
         rig.drain().await;
-        // The two flips of the first device come to nothing, whether the first was given up (400) or kept (401).
-        assert_eq!(rig.receiver.events().len(), tries - 1, "{}", answer.status);
+        // The two flips of the first device come to nothing, and nothing leaves where the receiver has judged the first (400); of one that
+        // was tried and kept (401) nobody knows what became of it behind a proxy's answer.
+        let in_doubt = usize::from(answer.status == 401);
+        assert_eq!(rig.receiver.events().len(), tries - 1 + in_doubt, "{}", answer.status);
         assert_eq!(rig.receiver.complaints(), [""; 0]);
     }
 }
