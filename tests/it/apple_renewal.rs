@@ -5,6 +5,7 @@ use muster::config::Config;
 use muster::domain::certificate::CertificateStatus;
 use muster::domain::enrollment::Enrollment;
 use muster::ids::CertificateId;
+use muster::service::device::{self, Order};
 use muster::sim::apple::Device;
 use muster::sim::apple::machine::Machine;
 use muster::store::certificates;
@@ -15,7 +16,7 @@ use muster::wire::plist::Dict;
 
 use crate::apple_enroll::{client, codes, enrolled, live, on, put, said};
 use crate::support::server::Options;
-use crate::support::windows::{House, key};
+use crate::support::windows::{House, by, key};
 
 /// Identities live 30 days and are renewed five days before their end.
 async fn house() -> House {
@@ -109,4 +110,19 @@ async fn an_identity_that_has_run_out_gets_another_and_nothing_else() {
     assert_ne!(after.certificate_id, before.certificate_id);
     assert_eq!(put(&old, &device.enrollment.mdm.server_url, idle(&device)).await.0, 400, "now it is good for nothing at all");
     assert_eq!(put(&client(&house, &device), &device.enrollment.mdm.server_url, idle(&device)).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewal_loses_neither_what_was_entrusted_nor_what_waits() {
+    let house = house().await;
+    let (mut device, before) = mac(&house).await;
+    assert!(device.recalls_bootstrap_token().await.unwrap());
+    pass(&house, &mut device, 26 * DAY);
+    let order = Order::With("lock".into(), [("pin".to_owned(), "123456".to_owned())].into_iter().collect());
+    device::command(&house.server.app, &before.device_id, order, true, &by()).await.unwrap();
+    device.settle().await.unwrap();
+    let after = live(&house, &device.machine.udid).await.unwrap();
+    assert!(after.id == before.id && after.certificate_id != before.certificate_id, "renewed");
+    assert_eq!(device.ran.get("DeviceLock"), Some(&1));
+    assert!(device.recalls_bootstrap_token().await.unwrap());
 }

@@ -1,18 +1,21 @@
-//! What is written as a declaration reaches devices that have none, and goes over to declarations with the device.
+//! What is written as a declaration reaches devices that have none, and goes over to declarations with the device; and what two profiles
+//! cannot both say.
 
 use muster::clock::{DAY, HOUR};
 use muster::domain::desired::State;
+use muster::domain::device::Platform;
 use muster::ids::{DeviceId, ProfileId};
 use muster::service::profile::Draft;
 use muster::sim::apple::{Device, Machine};
 use muster::wire::apple::command::Command;
 use muster::wire::apple::ddm::Kind;
 use muster::wire::apple::profile::Profile;
+use muster::wire::plist::Value;
 
-use crate::apple_enroll::{enrolled, live, on};
+use crate::apple_enroll::{enrolled, house, live, on};
 use crate::support::apple::Account;
 use crate::support::apple_schema::{Target, schema};
-use crate::support::windows::House;
+use crate::support::windows::{House, by};
 
 fn draft(name: &str, payload: &str) -> Draft {
     let text = format!("display_name = \"{name}\"\nkind = \"configuration\"\nplatform = \"macos\"\n[[document.payloads]]\n{payload}");
@@ -95,4 +98,52 @@ async fn an_enforced_update_is_ordered_where_it_cannot_be_declared() {
     assert_eq!(newer.ran.get("ScheduleOSUpdate"), None);
     let kinds: Vec<&str> = newer.declarations.held.values().map(|held| held.declaration.kind.as_str()).collect();
     assert!(kinds.contains(&"com.apple.configuration.softwareupdate.enforcement.specific"), "{kinds:?}");
+}
+
+fn sso(name: &str, url: &str, more: &serde_json::Value) -> Draft {
+    let mut payload = serde_json::json!({ "type": "com.apple.extensiblesso", "name": "sso", "ExtensionIdentifier": "org.example.sso",
+        "TeamIdentifier": "ABCDE12345", "Type": "Redirect", "URLs": [url] });
+    payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+    let document = serde_json::from_value(serde_json::json!({ "payloads": [payload] })).unwrap();
+    Draft { display_name: name.into(), kind: muster::domain::profile::Kind::Configuration, platform: Platform::MacOs, document }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_single_sign_on_profile_keeps_places_and_types_and_no_address_has_two_extensions() {
+    let house = house().await;
+    let platform = serde_json::json!({
+        "RegistrationToken": "{{DEVICEREGISTRATION}}",
+        "ExtensionData": { "browser_sso_interaction_enabled": 1, "enable_se_key_biometric_policy": true },
+        "PlatformSSO": { "AuthenticationMethod": "UserSecureEnclaveKey", "UseSharedDeviceKeys": true },
+    });
+    let first = house.assign(sso("first", "HTTPS://IDP.example.org/", &platform)).await;
+    let second = house.assign(sso("second", "https://idp.example.org", &serde_json::json!({}))).await;
+    let mut mac = enrolled(&house, Machine { os_version: "14.6".into(), ..Machine::mac(1) }).await;
+    mac.settle().await.unwrap();
+    let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
+    let item = async |profile: &ProfileId| {
+        let profile = profile.clone();
+        house.items(&id).await.into_iter().find(|loaded| loaded.item.profile_id == profile).unwrap().item
+    };
+    assert_eq!(item(&first).await.state, State::Verified);
+    let payload = mac.profiles.payloads("com.apple.extensiblesso").next().unwrap().body.clone();
+    assert_eq!(payload.string("RegistrationToken"), Some("{{DEVICEREGISTRATION}}"));
+    let own = payload.dict("PlatformSSO").unwrap();
+    assert_eq!((own.string("AuthenticationMethod"), own.boolean("UseSharedDeviceKeys")), (Some("UserSecureEnclaveKey"), Some(true)));
+    let data = payload.dict("ExtensionData").unwrap();
+    assert_eq!(data.get("browser_sso_interaction_enabled"), Some(&Value::Integer(1)));
+    assert_eq!(data.get("enable_se_key_biometric_policy"), Some(&Value::Boolean(true)));
+    let whole = mac.profiles.iter().find(|installed| installed.profile.payloads()[0].kind == "com.apple.extensiblesso").unwrap();
+    assert_eq!(whole.profile.body.string("PayloadScope"), Some("System"));
+    // The other one waits for the first to go.
+    let waits = item(&second).await;
+    let why = waits.detail.records.values().next().unwrap().original_error.clone().unwrap();
+    assert_eq!(waits.state, State::Failed);
+    assert!(why.contains("the profile first answers for https://idp.example.org/ already"), "{why}");
+    assert!(mac.refusals.is_empty(), "it was not even tried: {:?}", mac.refusals);
+    muster::service::profile::delete(&house.server.app, &first, &by()).await.unwrap();
+    mac.settle().await.unwrap();
+    house.server.clock.advance(25 * HOUR);
+    mac.settle().await.unwrap();
+    assert_eq!(item(&second).await.state, State::Verified);
 }

@@ -16,6 +16,7 @@ mod apple_manage;
 mod apple_orders;
 mod apple_over_the_air;
 mod apple_payloads;
+mod apple_proof;
 mod apple_push;
 mod apple_renewal;
 mod apple_schema;

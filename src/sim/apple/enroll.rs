@@ -1,7 +1,7 @@
 //! How a simulated device takes profiles in: the enrolment profile first, any other later. Certificates go before identities, and
 //! identities before management, as on Apple's systems.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use openssl::hash::{MessageDigest, hash};
 use openssl::pkcs12::Pkcs12;
@@ -181,6 +181,11 @@ impl Device {
             return Err(Refused::profile("the profile is for another channel"));
         }
         let identifier = opened.profile.identifier.clone();
+        let others = self.profiles.iter().map(|installed| &installed.profile).filter(|other| other.identifier != identifier);
+        let taken: BTreeSet<String> = others.flat_map(profiles::addresses).collect();
+        if let Some(address) = profiles::addresses(&opened.profile).into_iter().find(|address| taken.contains(address)) {
+            return Err(Refused::profile(format!("two extensions answer for {address}")));
+        }
         let next = mdm(&opened.profile)?;
         match (&next, identifier == self.enrollment.profile) {
             (Some(_), _) if way == Way::Declaration => return Err(Refused::profile("management does not come by a declaration")),

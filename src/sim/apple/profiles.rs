@@ -308,6 +308,17 @@ pub(super) fn mdm_of(payload: &Payload) -> Result<Mdm, String> {
     }
 }
 
+/// The addresses for which a profile's extensions sign people in; scheme and host are the same in any case.
+pub(super) fn addresses(profile: &Profile) -> Vec<String> {
+    let folded = |url: &str| {
+        let (host, path) = url.splitn(4, '/').nth(3).map_or((url, ""), |path| url.split_at(url.len().saturating_sub(path.len())));
+        format!("{}/{path}", host.trim_end_matches('/').to_ascii_lowercase())
+    };
+    let own = profile.payloads().iter().filter(|payload| payload.kind == "com.apple.extensiblesso");
+    let listed = own.flat_map(|payload| ["URLs", "Hosts"].into_iter().filter_map(|key| payload.body.array(key)).flatten());
+    listed.filter_map(Value::as_str).map(folded).collect()
+}
+
 /// A profile that is installed.
 #[derive(Clone, Debug)]
 pub struct Installed {

@@ -13,6 +13,7 @@ use super::{Body, ForUsers, Request, Subject};
 use crate::clock::DAY;
 use crate::domain::apple::content::{self, identity};
 use crate::domain::apple::profile::About;
+use crate::domain::apple::sso;
 use crate::domain::desired::{Content, Input, Lack};
 use crate::domain::device::Platform;
 use crate::domain::profile::Payload;
@@ -29,6 +30,8 @@ pub(super) struct InstallProfile;
 
 /// Where a record remembers that its profile is taken back: nothing is left to put into it.
 const WITHDRAWN: &str = "withdrawn";
+/// The extension that signs people in.
+const SSO: &str = "com.apple.extensiblesso";
 const NONE_IMPORTED: &str = "the device's user has no imported identity (any more)";
 
 /// The payloads of a record's profile, and the profile's id.
@@ -96,6 +99,25 @@ fn without_authority(turn: &mut Turn<'_>, key: &str) -> Body {
     Body::Nothing("no authority issues at the moment".into())
 }
 
+/// Why a profile cannot be there beside another one of the device that was created before it: one address, two extensions.
+fn answered_already(turn: &Turn<'_>, id: &ProfileId, payloads: &[Payload]) -> Option<String> {
+    let own: Vec<_> = payloads.iter().filter(|payload| payload.kind == SSO).map(|payload| &payload.body).collect();
+    if own.is_empty() {
+        return None;
+    }
+    for before in turn.known.items.iter().take_while(|loaded| loaded.item.profile_id != *id) {
+        let winners = turn.effective.winners.values().filter(|winner| winner.profile == before.item.profile_id);
+        for winner in winners {
+            let Content::Profile(others) = &winner.content else { continue };
+            let others = others.iter().filter(|payload| payload.kind == SSO).map(|payload| &payload.body);
+            if let Some(address) = sso::doubled(own.iter().copied().chain(others)) {
+                return Some(format!("{SSO}: the profile {} answers for {address} already", before.name));
+            }
+        }
+    }
+    None
+}
+
 async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let Some((id, payloads)) = payloads(turn, key) else { return Ok(Body::Nothing("the profile is not wanted any more".into())) };
     // Facts come first; until the version is known nothing that depends on it can be made.
@@ -104,6 +126,10 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     if !content::supports(&payloads, system, version, turn.catalogue) {
         turn.apply(key, Input::Lacks(Lack::Version));
         return Ok(Body::Nothing(format!("{version} does not have all of the payloads")));
+    }
+    if let Some(why) = answered_already(turn, &id, &payloads) {
+        turn.apply(key, Input::Unmet { why: why.clone() });
+        return Ok(Body::Nothing(why));
     }
     let names = ground.names();
     let identifier = names.profile(&id);
