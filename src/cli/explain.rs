@@ -84,12 +84,15 @@ pub(super) fn render_device(answer: &Value, width: Option<usize>) -> String {
     fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
     speak(&mut fields, "compliance");
     let mut shown = output::render(&Value::Object(fields), width);
+    let open: String = profiles.iter().flat_map(open_settings).map(|line| wrap(&line, readable(width), "  ")).collect();
+    if !open.is_empty() {
+        shown.push_str(&format!("\nsettings not in place\n{open}"));
+    }
     let mut section = |title: &str, rows: Vec<Value>| {
         if !rows.is_empty() {
             shown.push_str(&format!("\n{title}\n{}", output::render(&rows.into(), width)));
         }
     };
-    section("settings not in place", profiles.iter().flat_map(open_settings).collect());
     section("profiles", profiles.iter().map(profile_row).collect());
     if !reasons.is_empty() {
         shown.push_str(&format!("\nwhy\n{}", render(&reasons.into(), width)));
@@ -125,14 +128,17 @@ fn spoken(word: &Value) -> Value {
     word.as_str().map_or_else(|| word.clone(), |word| output::spoken(word).into())
 }
 
-/// The settings of a profile that a device has not been seen to have, and why.
-fn open_settings(profile: &Value) -> Vec<Value> {
+/// The settings of a profile that a device has not been seen to have, and why, each in a line.
+fn open_settings(profile: &Value) -> Vec<String> {
     let settings = profile.get("settings").and_then(Value::as_array).into_iter().flatten();
     let open = settings.filter_map(|setting| {
         let record = setting.get("record")?;
         (text(record, "state") != "verified").then(|| {
-            let (name, state) = (setting.get("setting"), record.get("state"));
-            json!({ "setting": name, "state": state, "why": why_open(record), "of": profile.get("profile") })
+            // A payload is known by its name; the profile is named before it.
+            let name = text(setting, "setting");
+            let name = name.strip_prefix("payload:").and_then(|rest| rest.split_once('/')).map_or(name, |(_, name)| name);
+            let why = why_open(record).as_str().map(|why| format!(", {why}")).unwrap_or_default();
+            format!("{}, {name}: {}{why}", text(profile, "profile"), text(record, "state"))
         })
     });
     open.collect()
@@ -181,6 +187,11 @@ fn row(reason: &Value) -> Value {
     row.insert("rule".into(), reason.get("title").cloned().unwrap_or_default());
     row.insert("wanted".into(), wanted(reason));
     row.insert("got".into(), got(reason));
+    for (name, of) in [("when", "observed"), ("source", "source")] {
+        if let Some(told) = reason.get(of).filter(|told| !told.is_null()) {
+            row.insert(name.into(), minute(told));
+        }
+    }
     Value::Object(row)
 }
 
@@ -265,6 +276,9 @@ mod tests {
             shown.starts_with("Windows compliance\nSTATUS         RULE       WANTED  GOT\nnot compliant  BitLocker  yes     no (65536)\n"),
             "{shown}"
         );
+        let mut told = reason("compliant", &json!("10.0.1.0"), &json!("10.0.2.0"), &Value::Null);
+        (told["observed"], told["source"]) = (json!("2026-11-26T07:44:20.431Z"), json!("oma-dm"));
+        assert!(render(&json!([told]), None).contains("2026-11-26 07:44  oma-dm"));
         assert!(shown.ends_with("What to do\n  BitLocker: Turn on BitLocker.\n"), "{shown}");
     }
 
@@ -319,7 +333,7 @@ mod tests {
         let shown = render_device(&device, Some(80));
         assert!(shown.contains("FACT  VALUE\na.b   1\n"), "{shown}");
         assert!(shown.contains("PROFILE  STATE   WANTED  GIVEN  SETTINGS  DUE\nP        failed  1       -      2         -\n"), "{shown}");
-        assert!(shown.contains("SETTING  STATE   WHY                       OF\nbad      failed  the device's error (500)  P\n"), "{shown}");
+        assert!(shown.contains("settings not in place\n  P, bad: failed, the device's error (500)\n"), "{shown}");
         assert!(!shown.contains("good"), "{shown}");
         assert!(shown.contains("1 facts without a value are left out") && !shown.contains("c.d"), "{shown}");
     }
