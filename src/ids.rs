@@ -75,4 +75,6 @@ ids! {
     ReceiverId,
     /// This server as Apple Business Manager knows it.
     AdeServerId,
+    /// A package of an application.
+    PackageId,
 }

@@ -1,8 +1,10 @@
 //! `muster apple`.
 
+use std::path::PathBuf;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
@@ -10,8 +12,8 @@ use super::ca::{KeyText, read_file, read_key, request_pem};
 use crate::app::App;
 use crate::domain::apple::ade::Device;
 use crate::service::Result;
-use crate::service::apple::ade;
 use crate::service::apple::push_certificate::{self, Import, Vendor};
+use crate::service::apple::{ade, packages};
 use crate::wire::apple::ade::LONGEST_TOKEN;
 
 /// Where orders from the command line come from.
@@ -99,12 +101,56 @@ pub enum Command {
         #[arg(long, default_value = "")]
         after: String,
     },
+    /// Brings a package of an application: profiles with enterprise-app hand it out
+    #[command(name = "app-add")]
+    AppAdd(AppAdd),
+    /// Shows the packages of applications
+    #[command(name = "app-list")]
+    AppList,
+    /// Takes a package away; devices keep what they have installed
+    #[command(name = "app-remove")]
+    AppRemove {
+        /// Name of the package
+        name: String,
+    },
     /// Forgets a server with its key, token and list; enrolled devices stay
     #[command(name = "ade-remove")]
     AdeRemove {
         /// Name of the server
         name: String,
     },
+}
+
+/// A package to bring.
+#[derive(Debug, Args, Deserialize, Serialize)]
+pub struct AppAdd {
+    /// The file: a signed installer package (.pkg) for Macs, an application (.ipa) for iPhones and iPads
+    file: PathBuf,
+    /// What profiles call it: lower-case letters, digits and hyphens
+    #[arg(long)]
+    name: String,
+    /// The application's bundle identifier
+    #[arg(long)]
+    bundle_id: String,
+    /// The application's version, as devices show it
+    #[arg(long)]
+    app_version: String,
+    /// Name for people
+    #[arg(long, default_value = "")]
+    title: String,
+    /// Takes the place of the package of that name: devices get it when they are looked at the next time
+    #[arg(long)]
+    replace: bool,
+}
+
+impl Command {
+    /// The same for another process, which may be in another folder.
+    pub(super) fn absolute(self) -> std::io::Result<Self> {
+        Ok(match self {
+            Self::AppAdd(add) => Self::AppAdd(AppAdd { file: std::path::absolute(add.file)?, ..add }),
+            other => other,
+        })
+    }
 }
 
 /// The server of an organisation that has one.
@@ -144,6 +190,15 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::AdeDiscovery { name, show: false } => ade::set_discovery(app, &name, actor, ORIGIN).await?.into(),
         Command::AdeDevices { after } => {
             ade::devices(app, after).await?.into_iter().map(|(device, server)| show(&device, &server)).collect()
+        }
+        Command::AppAdd(AppAdd { file, name, bundle_id, app_version, title, replace }) => {
+            let new = packages::New { name, bundle_id, version: app_version, title, replace };
+            packages::add(app, &file, new, actor, ORIGIN).await?
+        }
+        Command::AppList => packages::list(app).await?,
+        Command::AppRemove { name } => {
+            packages::remove(app, name, actor, ORIGIN).await?;
+            Value::Null
         }
         Command::AdeRemove { name } => {
             ade::remove(app, name, actor, ORIGIN).await?;

@@ -293,6 +293,7 @@ impl Order {
     fn absolute(self) -> anyhow::Result<Self> {
         Ok(match self {
             Self::Backup(arguments) => Self::Backup(arguments.absolute()?),
+            Self::Apple(command) => Self::Apple(command.absolute()?),
             Self::User(user::Command::Pfx(command)) => Self::User(user::Command::Pfx(command.with_password()?)),
             other => other,
         })

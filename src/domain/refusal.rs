@@ -37,7 +37,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: ADE Apple Business Manager, APN Apple push, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PFX imported identities, PRF profiles and assignments,
+// Areas: ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PFX imported identities, PRF profiles and assignments,
 // SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
@@ -49,6 +49,10 @@ refusals! {
     AdeTermsOpen = "ADE0005", "Apple has new terms: an administrator has to accept them in Apple Business Manager";
     AdeTokenMissing = "ADE0007", "the server has no token yet: give its certificate (`muster apple ade-key`) to Apple Business Manager and bring what it gives with `muster apple ade-token`";
     AdeTokenRefused = "ADE0003", "the server token is not taken; the reason says why";
+    AppPackageInvalid = "APP0001", "the package is not taken; the reason says why";
+    AppPackageNameTaken = "APP0002", "there is a package of that name already; `--replace` puts this one in its place";
+    AppPackageTooLarge = "APP0003", "a package has at most 2 GiB";
+    AppPackageUnknown = "APP0004", "no package is called so; `muster apple app-list` shows those that are there";
     AuditHeadDiffers = "AUD0004", "the newest row of the audit log is not the one that was written last";
     AuditHeadForeign = "AUD0006", "the head of the audit log was not written by a server that holds the master key: rows may have been made anew; compare with a backup";
     AuditHeadMissing = "AUD0009", "the end of the audit log is missing in the database: somebody took it away; restore a backup";

@@ -4,7 +4,7 @@ use actix_web::Route;
 use actix_web::guard::{Any, Get, Head};
 use actix_web::web::{ServiceConfig, post, put, resource, route};
 
-use super::apple::{account, automated, enroll as apple_enroll, manage as apple, site};
+use super::apple::{account, apps, automated, enroll as apple_enroll, manage as apple, site};
 use super::windows::{enroll, manage};
 use super::{health, pki, scep, signals, signin, welcome};
 use crate::service::apple::enroll::account::{DISCOVERY_PATH, path as account_path, sign_in_path};
@@ -40,6 +40,7 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource(apple::CHECK_IN).route(put().to(apple::check_in)))
         .service(resource(apple::COMMANDS).route(put().to(apple::connect)))
         .configure(apple::assets)
+        .service(resource(apps::ROUTE).route(read().to(apps::show)))
         .service(resource("/enroll/apple").route(read().to(apple_enroll::show)).route(post().to(apple_enroll::sign_in)))
         .service(resource(DISCOVERY_PATH).route(read().to(account::discover)))
         .service(resource(account_path(Mode::User)).route(post().to(account::enroll_user)))

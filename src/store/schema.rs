@@ -371,6 +371,28 @@ diesel::table! {
 }
 
 diesel::table! {
+    apple_packages (id) {
+        id -> Text,
+        name -> Text,
+        title -> Text,
+        bundle_id -> Text,
+        version -> Text,
+        form -> Text,
+        size -> BigInt,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    apple_package_parts (package_id, number) {
+        package_id -> Text,
+        number -> BigInt,
+        sha256 -> Text,
+        content -> Binary,
+    }
+}
+
+diesel::table! {
     ade_servers (id) {
         id -> Text,
         name -> Text,
@@ -669,6 +691,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     authorities,
     service_keys,
     apple_push,
+    apple_packages,
+    apple_package_parts,
     ade_servers,
     ade_devices,
     certificates,

@@ -4,6 +4,7 @@
 
 mod apple_account;
 mod apple_ade;
+mod apple_apps;
 mod apple_assets;
 mod apple_attestation;
 mod apple_automated;

@@ -389,6 +389,27 @@ CREATE TABLE apple_push (
     created_at BIGINT NOT NULL
 );
 
+-- Packages of applications for Apple devices. One that is still being taken in has its identifier for a name.
+CREATE TABLE apple_packages (
+    id TEXT NOT NULL PRIMARY KEY,
+    name TEXT COLLATE "C" NOT NULL UNIQUE,
+    title TEXT NOT NULL,
+    bundle_id TEXT NOT NULL,
+    version TEXT NOT NULL,
+    form TEXT NOT NULL,
+    size BIGINT NOT NULL,
+    created_at BIGINT NOT NULL
+);
+
+-- Their content, in parts of the size over which devices check hashes.
+CREATE TABLE apple_package_parts (
+    package_id TEXT NOT NULL REFERENCES apple_packages (id),
+    number BIGINT NOT NULL,
+    sha256 TEXT NOT NULL,
+    content BYTEA NOT NULL,
+    PRIMARY KEY (package_id, number)
+);
+
 -- This server as Apple Business Manager knows it: its token, and how far the list of its devices was read.
 CREATE TABLE ade_servers (
     id TEXT NOT NULL PRIMARY KEY,

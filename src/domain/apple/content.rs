@@ -4,6 +4,8 @@
 //! device makes a key and our authority certifies it), `acme` (an ACME server does), `pkcs12` (the server makes the key), `imported-pfx` (somebody brought it) and
 //! `mobileconfig` (a profile that was made elsewhere).
 
+use std::collections::BTreeSet;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use openssl::x509::X509;
@@ -14,6 +16,7 @@ use self::acme::{ACME, Acme};
 use self::identity::{Imported, PKCS12, Pkcs12};
 use self::mobileconfig::Mobileconfig;
 use self::scep::Scep;
+use super::app::{self, App};
 use super::profile::{Names, Part};
 use super::sso;
 use crate::catalogue::payload::{Device, Form, System};
@@ -274,7 +277,7 @@ fn encode(row: &PayloadRow, body: &Map<String, Value>, device: &Device<'_>) -> R
 fn misplaced(payload: &Payload, for_users: bool, system: System, catalogue: &Catalogue) -> Option<String> {
     let row = row_of(payload, catalogue);
     // Whose login an imported identity's owner has on a Mac nobody here knows.
-    if for_users && (payload.kind == "imported-pfx" || row.is_some_and(|row| row.device_only)) {
+    if for_users && (payload.kind == "imported-pfx" || app::is_app(payload) || row.is_some_and(|row| row.device_only)) {
         return Some(format!("{} is for the device, not for its users", payload.kind));
     }
     let for_users_only = system == System::Mac && row.is_some_and(|row| row.user_only);
@@ -292,7 +295,15 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     // Nobody here knows who of those that are named a user of a Mac is.
     let variables = if for_users { Variables::samples().of_device() } else { Variables::samples() };
     let is_declaration = |payload: &&Payload| row_of(payload, catalogue).is_some_and(|row| row.form == Form::Declaration);
-    let (declared, profile): (Vec<&Payload>, Vec<&Payload>) = payloads.iter().partition(is_declaration);
+    let (apps, others): (Vec<&Payload>, Vec<&Payload>) = payloads.iter().partition(|payload| app::is_app(payload));
+    let mut bundles = BTreeSet::new();
+    for app in apps {
+        let read = App::read(app, system).map_err(|why| (app.name.clone(), why))?;
+        if !bundles.insert(read.bundle_id) {
+            return Err((app.name.clone(), "bundle-id: the profile has this application twice".into()));
+        }
+    }
+    let (declared, profile): (Vec<&Payload>, Vec<&Payload>) = others.into_iter().partition(is_declaration);
     let profile: Vec<Payload> = profile.into_iter().cloned().collect();
     let declared: Vec<Payload> = declared.into_iter().cloned().collect();
     let target = Target {

@@ -2,12 +2,14 @@
 
 pub mod account;
 pub mod ade;
+pub mod app;
 pub mod attestation;
 pub mod content;
 pub mod declarations;
 pub mod declared;
 pub mod enrollment;
 pub mod escrow;
+pub mod package;
 pub mod profile;
 pub mod push;
 pub mod queue;

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 
 use crate::catalogue::payload::{Form, System};
 use crate::catalogue::{Catalogue, OsVersion};
-use crate::domain::apple::content;
+use crate::domain::apple::{app, content};
 use crate::domain::profile::Payload;
 use crate::wire::apple::ddm::Capabilities;
 
@@ -70,6 +70,9 @@ impl Device<'_> {
     /// Decides for a payload. What a device takes in no way goes the way on which it shows: its record says what the device lacks.
     #[must_use]
     pub fn way(&self, payload: &Payload, catalogue: &Catalogue) -> Way {
+        if app::is_app(payload) {
+            return Way::Commands;
+        }
         let Some(row) = content::row_of(payload, catalogue).filter(|row| row.form == Form::Declaration) else {
             return Way::Profile(payload.clone());
         };
@@ -126,6 +129,7 @@ mod tests {
             ("mobileconfig", "ppppppp", "ppppppp"),
             (PASSCODE, "ppddddd", "pdddddd"),
             (UPDATE, "cccdddd", "cccdddd"),
+            (app::ENTERPRISE, "ccccccc", "ccccccc"),
             // There is no other way for these.
             ("com.apple.configuration.management.test", "ddddddd", "ddddddd"),
             ("com.apple.configuration.softwareupdate.settings", "ddddddd", "ddddddd"),

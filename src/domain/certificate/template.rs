@@ -104,6 +104,23 @@ impl Variables {
         self
     }
 
+    /// Puts the values into a text of any kind: what stands in `{{` and `}}` is a variable, all else stays.
+    ///
+    /// # Errors
+    /// When a variable does not exist or has no value.
+    pub fn fill(&self, text: &str) -> Result<String, Unresolved> {
+        let mut filled = String::with_capacity(text.len());
+        let mut rest = text;
+        while let Some((before, after)) = rest.split_once("{{") {
+            let (name, after) = after.split_once("}}").ok_or_else(|| Unresolved::new(Refusal::TemplateInvalid, text))?;
+            filled.push_str(before);
+            filled.push_str(self.get(name, Scope::User)?);
+            rest = after;
+        }
+        filled.push_str(rest);
+        Ok(filled)
+    }
+
     fn put(&mut self, name: &str, value: Option<&str>) {
         if let (Some((canonical, _)), Some(value)) = (variable(name), value.filter(|v| !v.trim().is_empty())) {
             self.0.insert(canonical, value.to_owned());

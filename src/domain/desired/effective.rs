@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use serde_json::{Value, json};
 
 use crate::catalogue::{Catalogue, Scope};
+use crate::domain::apple::app;
 use crate::domain::apple::way::{self, Way};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Custom, Document, Kind, LIMITS, Payload, split_scope};
@@ -151,8 +152,8 @@ struct Claim<'a> {
 /// the stricter value wins, in the direction that the setting's row names; where the row names none, the profile that was created first.
 /// Where a least value is above the greatest one of another profile, what a compliance policy enforces holds, then what was created first.
 ///
-/// On Apple devices nothing is merged here: a profile is one thing, and the devices themselves keep the strictest of what their profiles
-/// say.
+/// On Apple devices profiles are not merged here: each is one thing, and the devices themselves keep the strictest of what their profiles
+/// say. Only an application that several ask for is one thing of all of them.
 #[must_use]
 pub fn effective(candidates: &[Candidate<'_>], target: Target<'_>, catalogue: &Catalogue) -> Effective {
     let mut by_key: BTreeMap<String, Vec<Claim<'_>>> = BTreeMap::new();
@@ -257,7 +258,12 @@ fn whole(candidate: &Candidate<'_>, device: way::Device<'_>, catalogue: &Catalog
         claims.push((format!("declarations:{}{whose}", candidate.profile), 60, Content::Declarations(declarations)));
     }
     for payload in commands {
-        claims.push((format!("update:{}/{}", candidate.profile, payload.name), 70, Content::Payload(payload)));
+        let claim = match app::record(&payload).filter(|_| app::is_app(&payload)) {
+            // Before the profiles that need it, after certificates.
+            Some(key) => (key, 20, Content::Payload(payload)),
+            None => (format!("update:{}/{}", candidate.profile, payload.name), 70, Content::Payload(payload)),
+        };
+        claims.push(claim);
     }
     claims
 }

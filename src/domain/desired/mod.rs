@@ -88,7 +88,7 @@ pub struct Loaded {
 pub struct Detail {
     /// By key: `setting:<id>@<scope>`, `custom:<address>`, `payload:<profile>/<name>`; on
     /// Apple devices `profile:<profile>` and `declarations:<profile>`, with `@<user>` where they are a user's, and
-    /// `update:<profile>/<name>`.
+    /// `update:<profile>/<name>`; `app:<bundle identifier>`.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub records: BTreeMap<String, Record>,
 }

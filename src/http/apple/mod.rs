@@ -1,6 +1,7 @@
 //! Apple devices.
 
 pub mod account;
+pub mod apps;
 pub mod automated;
 pub mod enroll;
 pub mod manage;

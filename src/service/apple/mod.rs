@@ -1,6 +1,7 @@
 //! Apple devices: macOS, iOS and iPadOS.
 
 pub mod ade;
+mod apps;
 pub mod assets;
 pub mod attestation;
 pub mod checkin;
@@ -12,6 +13,7 @@ mod escrow;
 mod ground;
 pub(in crate::service) mod identities;
 pub mod identity;
+pub mod packages;
 mod plan;
 pub mod push_certificate;
 pub(in crate::service) mod turn;

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeSet;
 
+use super::apps;
 use super::commands::account_configuration::AccountConfiguration;
 use super::commands::{self, Request as _, certificate_list, profile_list};
 use super::declarations;
 use super::turn::Turn;
+use crate::catalogue::payload::System;
 use crate::clock::{DAY, HOUR, Time};
+use crate::domain::apple::app;
 use crate::domain::apple::content;
 use crate::domain::apple::declarations::Set;
 use crate::domain::apple::queue::Planned;
@@ -151,11 +154,12 @@ impl Turn<'_> {
     /// Says of what a device that is its user's own never takes that it is not for it.
     fn leave_out(&mut self) {
         let Some(system) = content::system(self.device.platform).filter(|_| self.known.enrollment.is_user_enrollment()) else { return };
+        let app_of_mac = |key: &str| system == System::Mac && key.starts_with(app::RECORD);
         let refused = |content: &Content| match content {
             Content::Profile(payloads) | Content::Declarations(payloads) => !content::is_for_users(payloads, system, self.catalogue),
             Content::Setting { .. } | Content::Custom(_) | Content::Payload(_) => false,
         };
-        let winners = self.wanted().filter(|(_, winner)| refused(&winner.content));
+        let winners = self.wanted().filter(|(key, winner)| app_of_mac(key) || refused(&winner.content));
         let open = winners.map(|(key, _)| key).filter(|key| self.record(key).is_some_and(|(_, r)| r.state != State::NotApplicable));
         for key in open.cloned().collect::<Vec<_>>() {
             self.apply(&key, Input::Lacks(Lack::Enrollment));
@@ -173,6 +177,7 @@ impl Turn<'_> {
         plan.set.retain(|wanted| self.is_mine(&wanted.key));
         plan.check.retain(|wanted| self.is_mine(&wanted.key));
         let mut look = std::mem::take(&mut self.look);
+        let mut look_at_apps = std::mem::take(&mut self.look_at_apps);
         for removal in &plan.remove {
             if removal.key.starts_with("declarations:") {
                 continue;
@@ -183,7 +188,7 @@ impl Turn<'_> {
                 self.apply(&removal.key, Input::Removed);
             }
         }
-        let by_command = |key: &str| key.starts_with("profile:") || key.starts_with("update:");
+        let by_command = |key: &str| ["profile:", "update:", app::RECORD].iter().any(|kind| key.starts_with(kind));
         for wanted in plan.set.iter().filter(|wanted| by_command(&wanted.key)) {
             due.push(planned(Key::Set(&wanted.key), false));
         }
@@ -195,6 +200,8 @@ impl Turn<'_> {
                 } else {
                     look = true;
                 }
+            } else if wanted.key.starts_with(app::RECORD) {
+                look_at_apps = true;
             } else if wanted.key.starts_with("update:") {
                 // Its version says whether the update is there; until then it is told again.
                 due.push(planned(Key::Set(&wanted.key), false));
@@ -213,6 +220,9 @@ impl Turn<'_> {
                 due.push(planned(Key::Ask("CertificateList"), false));
             }
             due.push(planned(Key::Ask("ProfileList"), false));
+        }
+        if look_at_apps {
+            due.extend(apps::questions(self.device.platform).iter().map(|question| planned(Key::Ask(question), false)));
         }
         // A user to whom nothing is declared, and never was, is not asked to look.
         let nothing = |set: &Set| self.user().is_some() && set.is_empty() && self.channel.ddm_token.is_none();

@@ -5,6 +5,7 @@ use std::ops::{Deref, DerefMut};
 
 use serde_json::{Map, Value};
 
+use super::apps;
 use super::commands::device_configured::DeviceConfigured;
 use super::commands::renew_identity::RenewIdentity;
 use super::commands::{self, Body, Request as _, Subject};
@@ -12,6 +13,7 @@ use super::plan::{new_uuid, planned};
 use crate::app::App;
 use crate::clock::{DAY, HOUR};
 use crate::domain::Refusal;
+use crate::domain::apple::app;
 use crate::domain::apple::attestation::Nonce;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::apple::queue::{Outcome, Received, Verdict};
@@ -39,6 +41,8 @@ use crate::wire::apple::ddm::Capabilities;
 const LONGEST: i64 = 60 * DAY;
 /// How often a message is looked at again when another node was faster.
 const TRIES: usize = 5;
+/// Where answers have the reason that counts before all errors.
+const REASON: &str = "RejectionReason";
 /// How many commands that cannot be made are passed over in one message.
 const PASSED: usize = 50;
 
@@ -56,6 +60,8 @@ pub(in crate::service) struct Turn<'a> {
     pub(super) left: bool,
     /// Its list of profiles has to be looked at.
     pub(super) look: bool,
+    /// Its list of applications has to be looked at.
+    pub(super) look_at_apps: bool,
     /// The declarations that it was told of.
     pub(super) told: Option<String>,
     /// The codes that this enrolment was given, when an attestation came.
@@ -155,6 +161,7 @@ impl<'a> Turn<'a> {
             identity,
             left: false,
             look: false,
+            look_at_apps: false,
             told: None,
             nonces: Vec::new(),
             idle: false,
@@ -214,7 +221,9 @@ impl<'a> Turn<'a> {
     fn request_of<'k>(&self, key: Key<'k>) -> Option<(&'static dyn commands::Request, &'k str)> {
         let (name, record) = match key {
             Key::Set(record) if record.starts_with("update:") => ("ScheduleOSUpdate", record),
+            Key::Set(record) if record.starts_with(app::RECORD) => (apps::request(self, record), record),
             Key::Set(record) => ("InstallProfile", record),
+            Key::Remove(record) if record.starts_with(app::RECORD) => ("RemoveApplication", record),
             Key::Remove(record) => ("RemoveProfile", record),
             Key::Ask(request) => request.split_once(':').unwrap_or((request, "")),
             Key::Sync => ("DeclarativeManagement", ""),
@@ -240,6 +249,9 @@ impl<'a> Turn<'a> {
         let why = match (verdict, answer) {
             (Verdict::Done, _) => said.unwrap_or_default(),
             (Verdict::Failed, _) if said.is_err() => said.unwrap_or_else(|why| why),
+            (Verdict::Failed, Some(answer)) if answer.body.string(REASON).is_some() => {
+                answer.body.string(REASON).unwrap_or_default().chars().take(100).collect()
+            }
             (_, Some(answer)) if !answer.errors.is_empty() => {
                 answer.errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ").chars().take(2000).collect()
             }

@@ -114,6 +114,7 @@ impl Device {
         self.left = true;
         self.profiles.installed.clear();
         self.declarations = super::declarations::Declarations::default();
+        self.apps.leave();
         self.unsent = None;
         self.successor = None;
         (self.user, self.others) = (None, std::collections::BTreeMap::new());

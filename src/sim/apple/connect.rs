@@ -289,6 +289,10 @@ impl Device {
                 self.machine.awaiting = false;
                 Ok(Dict::new())
             }
+            kind @ "InstallEnterpriseApplication" if mac => self.install_app(kind, body),
+            kind @ "InstallApplication" if !mac => self.install_app(kind, body),
+            "ManagedApplicationList" if !mac => Ok(self.managed_apps(body)),
+            "RemoveApplication" => self.remove_app(text("Identifier")?),
             "RotateFileVaultKey" if mac => self.rotate_recovery_key(body),
             other if self.knows(other) => self.obey(other, body),
             unknown => Err(Refused::command(UNKNOWN, format!("Unknown command: {unknown} <MDMClientError:91>")).into()),

@@ -138,6 +138,7 @@ impl Device {
             enrollment,
             profiles: Store::default(),
             declarations: Declarations::default(),
+            apps: super::apps::Apps::default(),
             left: false,
             ran: BTreeMap::new(),
             refusals: Vec::new(),

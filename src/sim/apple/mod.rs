@@ -3,6 +3,7 @@
 
 pub mod account;
 pub mod answers;
+pub mod apps;
 pub mod assets;
 pub mod attestation;
 mod checkin;
@@ -145,6 +146,8 @@ pub struct Device {
     pub profiles: Store,
     /// Its declarations.
     pub declarations: Declarations,
+    /// Its applications.
+    pub apps: apps::Apps,
     /// Whether it has left management.
     pub left: bool,
     /// How often it carried out which command.
@@ -256,6 +259,7 @@ impl Device {
             worked = true;
         }
         self.encrypt_volume()?;
+        self.install_apps().await?;
         if self.left {
             return Ok(worked);
         }

@@ -69,13 +69,7 @@ impl Device {
                 let holds = self.settings.firmware.as_deref() == Some(text("Password")?);
                 Ok(done(request, done("PasswordVerified", holds)))
             }
-            "InstalledApplicationList" => {
-                let app = |at: usize| {
-                    let app = done("Name", format!("App {at}")).with("Identifier", format!("org.example.app{at}"));
-                    Value::Dict(app.with("Version", "1.2").with("ShortVersion", "1").with("BundleSize", 4096))
-                };
-                Ok(done(request, (0..3).map(app).collect::<Vec<_>>()))
-            }
+            "InstalledApplicationList" => Ok(done(request, self.installed_apps(body))),
             "UserList" => Ok(done("Users", self.settings.users.iter().map(|user| user_of(user, mac)).collect::<Vec<_>>())),
             "UnlockUserAccount" => {
                 let user = self.user(text("UserName")?)?;

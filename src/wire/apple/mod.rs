@@ -3,6 +3,7 @@
 //! Device messages are read tolerantly: keys that are not known are passed over, as the protocol demands; identifiers are opaque.
 
 pub mod ade;
+pub mod app;
 pub mod attestation;
 pub mod checkin;
 pub mod command;

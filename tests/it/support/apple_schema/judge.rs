@@ -31,6 +31,11 @@ fn compare(a: &str, b: &str) -> Ordering {
     a.cmp(&b)
 }
 
+/// Stands for keys that the sheet does not name (`ANY`, `ANY app identifier`).
+fn is_any(name: &str) -> bool {
+    name == "ANY" || name.starts_with("ANY ")
+}
+
 fn below(path: &str, step: &str) -> String {
     if path.is_empty() { step.to_owned() } else { format!("{path}/{step}") }
 }
@@ -105,7 +110,7 @@ impl Judge {
     }
 
     pub(super) fn dict(&mut self, keys: &[Key], dict: &Dict, path: &str) {
-        let free = keys.iter().find(|key| key.name == "ANY");
+        let free = keys.iter().find(|key| is_any(&key.name));
         for (name, value) in dict.iter() {
             let path = below(path, name);
             match keys.iter().filter(|key| key.name == name).collect::<Vec<_>>().as_slice() {
@@ -128,7 +133,7 @@ impl Judge {
                 }
             }
         }
-        for key in keys.iter().filter(|key| key.required && key.name != "ANY" && dict.get(&key.name).is_none()) {
+        for key in keys.iter().filter(|key| key.required && !is_any(&key.name) && dict.get(&key.name).is_none()) {
             if self.unavailable(&key.support).is_none() {
                 self.find(&below(path, &key.name), "is missing");
             }

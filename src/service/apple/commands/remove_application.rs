@@ -1,0 +1,45 @@
+//! `RemoveApplication`: takes a managed application away, with its data.
+
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
+
+use super::super::turn::Turn;
+use super::{Body, ForUsers, Request, Subject};
+use crate::domain::desired::{Input, State};
+use crate::service::Result;
+use crate::wire::apple::command::Answer;
+use crate::wire::plist::Dict;
+
+pub(super) struct RemoveApplication;
+
+impl Request for RemoveApplication {
+    fn name(&self) -> &'static str {
+        "RemoveApplication"
+    }
+
+    fn for_users(&self) -> ForUsers {
+        ForUsers::Phones
+    }
+
+    fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
+        async move {
+            let key = subject.record();
+            let identifier = turn.record(key).filter(|(_, record)| record.state == State::Removing);
+            let identifier = identifier.and_then(|(_, record)| Some(record.memory.get("identifier")?.as_str()?.to_owned()));
+            let Some(identifier) = identifier else { return Ok(Body::Nothing("nothing is to be removed".into())) };
+            turn.apply(key, Input::Sent);
+            Ok(Body::Keys(Dict::new().with("Identifier", identifier)))
+        }
+        .boxed()
+    }
+
+    fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {
+        turn.apply(subject.record(), Input::Removed);
+    }
+
+    fn failed(&self, turn: &mut Turn<'_>, subject: Subject<'_>, why: &str) {
+        // Whether the device refuses or has no such application shows in its list.
+        turn.apply(subject.record(), Input::Retry { status: 0, original_error: Some(why.to_owned()) });
+        turn.look_at_apps = true;
+    }
+}

@@ -1,0 +1,302 @@
+//! Packages of applications: they are brought, listed and taken away by administrators, and fetched by devices under links of their own.
+
+use std::fs::File;
+use std::io::{self, Read as _};
+use std::path::Path;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use openssl::sha::sha256;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use crate::app::App;
+use crate::clock::{DAY, Time};
+use crate::domain::Refusal;
+use crate::domain::apple::app::{LARGEST_PACKAGE, PART, is_bundle_id, is_name, is_version};
+use crate::domain::apple::package::{Form, Package};
+use crate::domain::audit::Entry;
+use crate::domain::enrollment::State;
+use crate::ids::{EnrollmentId, PackageId};
+use crate::service::{Error, Result};
+use crate::store::apple::packages;
+use crate::store::{self, audit, enrollments};
+use crate::wire::apple::app::Manifest;
+
+/// Where packages and their manifests are, before the link's token.
+pub const PATH: &str = "/apple/apps";
+/// The manifest's name there.
+pub const MANIFEST: &str = "manifest.plist";
+/// Purpose of the sealed tokens of links; nothing of them is kept.
+const LINK: &str = "apple_packages.link";
+/// How long a link is good: a command may wait as long in a device's own queue.
+const LINK_DAYS: i64 = 7;
+/// Longest token of a link, in characters.
+const LONGEST_TOKEN: usize = 1_000;
+/// Longest title, in characters.
+const LONGEST_TITLE: usize = 128;
+
+/// A package to bring.
+#[derive(Clone, Debug)]
+pub struct New {
+    /// What profiles call it.
+    pub name: String,
+    /// The application's bundle identifier.
+    pub bundle_id: String,
+    /// The application's version.
+    pub version: String,
+    /// Name for people; the package's own name when it is empty.
+    pub title: String,
+    /// Take the place of a package of that name.
+    pub replace: bool,
+}
+
+fn invalid(why: impl Into<String>) -> Error {
+    Error::Invalid(Refusal::AppPackageInvalid, why.into())
+}
+
+fn shown(package: &Package) -> Value {
+    json!({
+        "name": package.name, "title": package.title, "bundle_id": package.bundle_id, "version": package.version,
+        "form": package.form, "bytes": package.size, "created_at": package.created_at.to_string(),
+    })
+}
+
+/// A file that is read part by part, off the threads that answer devices.
+struct Source(Arc<File>);
+
+impl Source {
+    async fn open(path: &Path) -> Result<Self> {
+        let path = path.to_owned();
+        let opening = move || -> io::Result<(File, u64)> {
+            let file = File::open(path)?;
+            let length = file.metadata()?.len();
+            Ok((file, length))
+        };
+        let opened = tokio::task::spawn_blocking(opening).await.map_err(Error::internal)?;
+        let (file, length) = opened.map_err(|error| invalid(error.to_string()))?;
+        if length > LARGEST_PACKAGE {
+            return Err(Refusal::AppPackageTooLarge.into());
+        }
+        Ok(Self(Arc::new(file)))
+    }
+
+    /// The next part; empty after the last.
+    async fn next(&self) -> Result<Vec<u8>> {
+        let file = Arc::clone(&self.0);
+        let reading = move || -> io::Result<Vec<u8>> {
+            let mut part = Vec::new();
+            file.take(PART as u64).read_to_end(&mut part)?;
+            Ok(part)
+        };
+        let read = tokio::task::spawn_blocking(reading).await.map_err(Error::internal)?;
+        read.map_err(|error| invalid(error.to_string()))
+    }
+}
+
+/// Takes a package in from a file, part by part.
+///
+/// # Errors
+/// [`Refusal::AppPackageInvalid`], [`Refusal::AppPackageTooLarge`], [`Refusal::AppPackageNameTaken`]; else the database's own.
+pub async fn add(app: &App, file: &Path, new: New, actor: &str, origin: &str) -> Result<Value> {
+    if !is_name(&new.name) {
+        return Err(invalid("its name has 1 to 35 lower-case letters, digits and hyphens"));
+    }
+    if !is_bundle_id(&new.bundle_id) {
+        return Err(invalid("a bundle identifier has letters, digits, dots, hyphens and underscores"));
+    }
+    if !is_version(&new.version) {
+        return Err(invalid("a version has numbers with dots between them"));
+    }
+    let title = if new.title.is_empty() { new.name.clone() } else { new.title.clone() };
+    if title.chars().count() > LONGEST_TITLE || title.chars().any(char::is_control) {
+        return Err(invalid(format!("a title has up to {LONGEST_TITLE} characters and no control characters")));
+    }
+    let name = new.name.clone();
+    let before = app.store.read(move |conn| packages::find_package(conn, &name)).await?;
+    if before.is_some() && !new.replace {
+        return Err(Refusal::AppPackageNameTaken.into());
+    }
+    let file = Source::open(file).await?;
+    let first = file.next().await?;
+    let form = Form::of(&first).ok_or_else(|| invalid("it is neither an installer package (.pkg) nor an application (.ipa)"))?;
+    let (New { name, bundle_id, version, .. }, id, now) = (new, PackageId::new(), app.now());
+    let mut package = Package { id, name, title, bundle_id, version, form, size: 0, created_at: now };
+    let begun = package.clone();
+    app.store
+        .write(move |tx| {
+            packages::delete_unfinished(tx, now.plus(-DAY))?;
+            packages::insert_package(tx, &begun)
+        })
+        .await?;
+    match take(app, &file, first, &package.id).await {
+        Ok(size) => package.size = size,
+        Err(error) => {
+            let id = package.id.clone();
+            app.store.write(move |tx| packages::delete_package(tx, &id)).await?;
+            return Err(error);
+        }
+    }
+    let mut entry = Entry::new(actor, "apple.package_add", format!("package:{}", package.name), origin).after(&shown(&package));
+    if let Some(before) = &before {
+        entry = entry.before(&shown(before));
+    }
+    let (whole, replace) = (package.clone(), before.is_some());
+    app.store
+        .write(move |tx| {
+            // Somebody else brought one of the name since.
+            if !replace && packages::find_package(tx.conn(), &whole.name)?.is_some() {
+                return Err(Refusal::AppPackageNameTaken.into());
+            }
+            packages::complete_package(tx, &whole)?;
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(shown(&package))
+}
+
+/// Takes the parts in, the first of which was read; how many bytes they have.
+async fn take(app: &App, file: &Source, first: Vec<u8>, id: &PackageId) -> Result<i64> {
+    let (mut size, mut number, mut part) = (0_i64, 0_i64, first);
+    while !part.is_empty() {
+        size = size.saturating_add(i64::try_from(part.len()).map_err(Error::internal)?);
+        // The file may have grown meanwhile.
+        if u64::try_from(size).is_ok_and(|size| size > LARGEST_PACKAGE) {
+            return Err(Refusal::AppPackageTooLarge.into());
+        }
+        let (id, content) = (id.clone(), std::mem::take(&mut part));
+        app.store.write(move |tx| packages::insert_part(tx, &id, number, &hex::encode(sha256(&content)), &content)).await?;
+        number = number.saturating_add(1);
+        part = file.next().await?;
+    }
+    Ok(size)
+}
+
+/// All packages.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn list(app: &App) -> Result<Value> {
+    Ok(app.store.read(packages::list_packages).await?.iter().map(shown).collect())
+}
+
+/// Takes a package away. Devices keep what they installed.
+///
+/// # Errors
+/// [`Refusal::AppPackageUnknown`]; else the database's own.
+pub async fn remove(app: &App, name: String, actor: &str, origin: &str) -> Result<()> {
+    let (actor, origin, now) = (actor.to_owned(), origin.to_owned(), app.now());
+    app.store
+        .write(move |tx| {
+            let package = packages::find_package(tx.conn(), &name)?.filter(|package| package.name == name && is_name(&name));
+            let package = package.ok_or(Refusal::AppPackageUnknown)?;
+            packages::delete_package(tx, &package.id)?;
+            let entry = Entry::new(&actor, "apple.package_remove", format!("package:{name}"), &origin).before(&shown(&package));
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(())
+}
+
+/// The package that a profile names.
+///
+/// # Errors
+/// Only the database's own.
+pub(super) async fn find(app: &App, name: &str) -> Result<Option<Package>> {
+    let name = name.to_owned();
+    Ok(app.store.read(move |conn| if is_name(&name) { packages::find_package(conn, &name) } else { Ok(None) }).await?)
+}
+
+/// What the token of a link says.
+#[derive(Debug, Deserialize, Serialize)]
+struct Link {
+    package: PackageId,
+    enrollment: EnrollmentId,
+    until: Time,
+}
+
+/// The address of a package, or of its manifest, for one device and a few days.
+///
+/// # Errors
+/// Only when it cannot be sealed.
+pub(super) fn link(app: &App, package: &Package, enrollment: &EnrollmentId, manifest: bool) -> Result<String> {
+    let link = Link { package: package.id.clone(), enrollment: enrollment.clone(), until: app.now().plus(LINK_DAYS * DAY) };
+    let text = serde_json::to_vec(&link).map_err(Error::internal)?;
+    Ok(address(app, &URL_SAFE_NO_PAD.encode(app.sealer().seal(LINK, &text)?), package, manifest))
+}
+
+fn address(app: &App, token: &str, package: &Package, manifest: bool) -> String {
+    let file = if manifest { MANIFEST.to_owned() } else { file_name(package) };
+    format!("{}{PATH}/{token}/{file}", app.config.web_url())
+}
+
+fn file_name(package: &Package) -> String {
+    format!("package.{}", package.form)
+}
+
+/// What a device needs to install a package.
+///
+/// # Errors
+/// Only the database's own.
+pub(super) async fn manifest(app: &App, package: &Package, url: String) -> Result<Manifest> {
+    let id = package.id.clone();
+    let sha256s = app.store.read(move |conn| packages::list_hashes(conn, &id)).await?;
+    Ok(Manifest {
+        url,
+        part_size: i64::try_from(PART).map_err(Error::internal)?,
+        sha256s,
+        bundle_id: package.bundle_id.clone(),
+        version: package.version.clone(),
+        title: package.title.clone(),
+    })
+}
+
+/// What a link leads to.
+#[derive(Debug)]
+pub enum Served {
+    /// A manifest.
+    Manifest(Vec<u8>),
+    /// A package, to be read with [`read`].
+    Package(Package),
+}
+
+/// Opens a link of a device.
+///
+/// # Errors
+/// [`Error::NotFound`] when it is none of ours, has ended, or is for a device that is not managed (any more).
+pub async fn open(app: &App, token: &str, file: &str) -> Result<Served> {
+    let nothing = || Error::NotFound("package");
+    if token.len() > LONGEST_TOKEN {
+        return Err(nothing());
+    }
+    let sealed = URL_SAFE_NO_PAD.decode(token).map_err(|_| nothing())?;
+    let text = app.sealer().open(LINK, &sealed).map_err(|_| nothing())?;
+    let link: Link = serde_json::from_slice(text.expose()).map_err(|_| nothing())?;
+    if link.until <= app.now() {
+        return Err(nothing());
+    }
+    let found = app.store.read(move |conn| {
+        let enrollment = match enrollments::load_enrollment(conn, &link.enrollment) {
+            Ok(enrollment) => enrollment,
+            Err(store::Error::NotFound) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        if enrollment.state == State::Ended { Ok(None) } else { packages::load_package(conn, &link.package) }
+    });
+    let package = found.await?.ok_or_else(nothing)?;
+    if file == MANIFEST {
+        let url = address(app, token, &package, false);
+        return Ok(Served::Manifest(manifest(app, &package, url).await?.encode()));
+    }
+    if file == file_name(&package) { Ok(Served::Package(package)) } else { Err(nothing()) }
+}
+
+/// One part of a package; `None` after the last.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn read(app: &App, package: &PackageId, number: i64) -> Result<Option<Vec<u8>>> {
+    let package = package.clone();
+    Ok(app.store.read(move |conn| packages::find_part(conn, &package, number)).await?)
+}
