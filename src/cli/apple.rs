@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::domain::apple::ade::Device;
 use crate::service::Result;
 use crate::service::apple::push_certificate::{self, Import, Vendor};
-use crate::service::apple::{ade, packages};
+use crate::service::apple::{ade, licences, packages};
 use crate::wire::apple::ade::LONGEST_TOKEN;
 
 /// Where orders from the command line come from.
@@ -100,6 +100,23 @@ pub enum Command {
         /// The last serial number of the page before
         #[arg(long, default_value = "")]
         after: String,
+    },
+    /// Puts the content token in force that Apple Business Manager gave: licences of the App Store come by it
+    #[command(name = "content-token")]
+    ContentToken {
+        /// The file (….vpptoken)
+        #[arg(value_name = "FILE", value_parser = read_key)]
+        file: KeyText,
+        /// Takes a token that another device management has, or of another location than before
+        #[arg(long)]
+        replace: bool,
+    },
+    /// Shows the connection with the App Store, how far licences are, and what to do about it
+    #[command(name = "content-status")]
+    ContentStatus {
+        /// Asks Apple which licences there are
+        #[arg(long)]
+        assets: bool,
     },
     /// Brings a package of an application: profiles with enterprise-app hand it out
     #[command(name = "app-add")]
@@ -191,6 +208,8 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::AdeDevices { after } => {
             ade::devices(app, after).await?.into_iter().map(|(device, server)| show(&device, &server)).collect()
         }
+        Command::ContentToken { file, replace } => licences::import(app, &file.secret(), replace, actor, ORIGIN).await?,
+        Command::ContentStatus { assets } => licences::status(app, assets).await?,
         Command::AppAdd(AppAdd { file, name, bundle_id, app_version, title, replace }) => {
             let new = packages::New { name, bundle_id, version: app_version, title, replace };
             packages::add(app, &file, new, actor, ORIGIN).await?

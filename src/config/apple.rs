@@ -36,6 +36,8 @@ settings! {
         account: Account = Account::default();
         /// Enrolment from Setup Assistant.
         automated: Automated = Automated::default();
+        /// Licences of the App Store; off without a content token (`muster apple content-token`).
+        content: Content = Content::default();
         /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
         apns: Apns = Apns::default();
     }
@@ -144,6 +146,16 @@ settings! {
         region: String = String::new();
         /// Panes that are not shown (`AppleID`, `Siri`, `Privacy`, …; Apple's list of skip keys).
         skip_setup_items: Vec<String> = Vec::new();
+    }
+}
+
+settings! {
+    /// Licences of the App Store; off without a content token (`muster apple content-token`).
+    Content {
+        /// Apps and Books of Apple Business Manager.
+        service_url: String = "https://vpp.itunes.apple.com/mdm/v2".into();
+        /// PEM file: the root that the service's certificate has to chain to; default: the system's roots.
+        service_root_file: Option<PathBuf> = None;
     }
 }
 

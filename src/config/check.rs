@@ -207,6 +207,8 @@ fn check_automated(config: &Config, found: &mut Findings) {
     for (key, url) in urls {
         found.require(url.is_empty() || outside(url), key, url, "must be empty or an https URL");
     }
+    let content = &config.apple.content.service_url;
+    found.require(outside(content), "apple.content.service_url", content, "must be an https URL");
     found.require(outside(&automated.service_url), "apple.automated.service_url", &automated.service_url, "must be an https URL");
     let profile = &automated.profile;
     let named = |text: &str, most: usize| text.len() <= most && !text.chars().any(char::is_control);

@@ -53,6 +53,9 @@ refusals! {
     AppPackageNameTaken = "APP0002", "there is a package of that name already; `--replace` puts this one in its place";
     AppPackageTooLarge = "APP0003", "a package has at most 2 GiB";
     AppPackageUnknown = "APP0004", "no package is called so; `muster apple app-list` shows those that are there";
+    AppTokenMissing = "APP0005", "there is no content token: download it in Apple Business Manager and bring it with `muster apple content-token`";
+    AppTokenRefused = "APP0006", "the content token is not taken (any more); download another one and bring it with `muster apple content-token`";
+    AppTokenTaken = "APP0007", "the content token is in the hands of another device management, or of another location than the one before it; `--replace` takes it";
     AuditHeadDiffers = "AUD0004", "the newest row of the audit log is not the one that was written last";
     AuditHeadForeign = "AUD0006", "the head of the audit log was not written by a server that holds the master key: rows may have been made anew; compare with a backup";
     AuditHeadMissing = "AUD0009", "the end of the audit log is missing in the database: somebody took it away; restore a backup";

@@ -6,6 +6,7 @@ use crate::clock::Time;
 use crate::domain::acme::Client;
 use crate::domain::apple::attestation::Nonce;
 use crate::domain::apple::escrow::Kind;
+use crate::domain::apple::licence;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::domain::inventory;
@@ -13,7 +14,7 @@ use crate::domain::scep::Challenge;
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, ProfileId};
 use crate::service::pki::authorize::scep_challenge;
 use crate::service::pki::{issue, revoke};
-use crate::store::apple::{nonces, secrets};
+use crate::store::apple::{licences, nonces, secrets};
 use crate::store::certificates::{self, Live};
 use crate::store::issued_keys::{self, Kept, Place};
 use crate::store::{self, Tx, acme_clients, audit};
@@ -96,6 +97,15 @@ pub enum Effect {
         /// The list.
         list: inventory::List,
     },
+    /// The device wants a licence of the App Store, or does not want it any more.
+    Licence {
+        /// The device's serial number.
+        serial: String,
+        /// The application's number in the store.
+        store_id: i64,
+        /// Whether it is wanted.
+        wanted: bool,
+    },
     /// A secret that is in force now, in the place of another.
     Promote {
         /// The enrolment.
@@ -144,6 +154,10 @@ impl Effect {
                 acme_clients::insert_client(tx, client, now)?;
                 let after = json!({ "profile": client.grant.profile_id, "payload": client.grant.payload, "attest": client.attest });
                 audit::append(tx, &Entry::new(&actor, "acme.client", format!("device:{device}"), origin).after(&after), now)
+            }
+            Self::Licence { serial, store_id, wanted } => {
+                let state = if *wanted { licence::State::Wanted } else { licence::State::Unwanted };
+                licences::upsert_licence(tx, serial, *store_id, state, now)
             }
             Self::DropClients { profile, keep } => acme_clients::delete_clients(tx, device, Some((profile, keep))),
             Self::Nonce { enrollment, nonce } => nonces::insert_nonce(tx, enrollment, nonce),

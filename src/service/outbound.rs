@@ -5,13 +5,14 @@
 //! the client's resolver, where a name that changes its address between check and use cannot pass.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
-use reqwest::{Client, Url};
+use reqwest::{Certificate, Client, Url};
 
-use super::Result;
+use super::{Error, Result};
 use crate::clock::{SECOND, Time};
 use crate::config::Config;
 use crate::domain::Refusal;
@@ -31,6 +32,25 @@ pub fn client(config: &Config) -> reqwest::Result<Client> {
         .dns_resolver(Arc::new(Guarded { allow_private: config.signals.allow_private_receivers }))
         .user_agent("muster")
         .build()
+}
+
+/// A client for a service whose address is in the configuration; with a root, for what chains to that alone.
+///
+/// # Errors
+/// When the root's file cannot be read.
+pub fn fixed(config: &Config, root_file: Option<&Path>) -> Result<Client, Error> {
+    let mut builder = Client::builder()
+        .redirect(reqwest::redirect::Policy::none())
+        .no_proxy()
+        .https_only(true)
+        .timeout(Duration::from_secs(u64::from(config.signals.timeout_seconds.max(1))))
+        .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")));
+    if let Some(file) = root_file {
+        let unreadable = |why: &dyn std::fmt::Display| Error::Unavailable(format!("{}: {why}", file.display()));
+        let pem = std::fs::read(file).map_err(|e| unreadable(&e))?;
+        builder = builder.tls_certs_only(Certificate::from_pem_bundle(&pem).map_err(|e| unreadable(&e))?);
+    }
+    builder.build().map_err(Error::internal)
 }
 
 /// Checks a URL that a request may go to. Plain HTTP is taken on loopback only, and only where private addresses are allowed.

@@ -393,6 +393,32 @@ diesel::table! {
 }
 
 diesel::table! {
+    apple_content (slot) {
+        slot -> Text,
+        sealed_token -> Binary,
+        location_id -> Text,
+        location -> Text,
+        organisation -> Text,
+        ends_at -> BigInt,
+        warned_days -> Nullable<BigInt>,
+        wait_until -> Nullable<BigInt>,
+        alarm -> Nullable<Text>,
+        alarm_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    apple_licences (serial, store_id) {
+        serial -> Text,
+        store_id -> BigInt,
+        state -> Text,
+        event -> Nullable<Text>,
+        error -> Nullable<Text>,
+        changed_at -> BigInt,
+    }
+}
+
+diesel::table! {
     ade_servers (id) {
         id -> Text,
         name -> Text,
@@ -693,6 +719,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     apple_push,
     apple_packages,
     apple_package_parts,
+    apple_content,
+    apple_licences,
     ade_servers,
     ade_devices,
     certificates,

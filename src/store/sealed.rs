@@ -22,6 +22,8 @@ pub const APPLE_PUSH_KEY: &str = "apple_push.sealed_key";
 pub const ADE_KEY: &str = "ade_servers.sealed_key";
 /// Purpose of these tokens, sealed.
 pub const ADE_TOKEN: &str = "ade_servers.sealed_token";
+/// Purpose of the content token of Apps and Books, sealed.
+pub const CONTENT_TOKEN: &str = "apple_content.sealed_token";
 /// Purpose of sealed private keys of authorities.
 pub const AUTHORITY_KEY: &str = "authorities.sealed_key";
 /// Purpose of sealed private keys of authorities that wait for their certificate.
@@ -77,6 +79,7 @@ pub const COLUMNS: &[Column] = &[
     Column { table: "ade_servers", key: "id", column: "sealed_key", purpose: ADE_KEY },
     Column { table: "ade_servers", key: "id", column: "sealed_token", purpose: ADE_TOKEN },
     Column { table: "apple_channels", key: "id", column: "sealed_push", purpose: APPLE_PUSH },
+    Column { table: "apple_content", key: "slot", column: "sealed_token", purpose: CONTENT_TOKEN },
     Column { table: "apple_push", key: "slot", column: "sealed_key", purpose: APPLE_PUSH_KEY },
     Column { table: "apple_secrets", key: "id", column: "sealed_value", purpose: APPLE_SECRET },
     Column { table: "authorities", key: "id", column: "sealed_key", purpose: AUTHORITY_KEY },

@@ -13,6 +13,7 @@ mod apple_checkin;
 mod apple_enroll;
 mod apple_escrow;
 mod apple_identities;
+mod apple_licences;
 mod apple_manage;
 mod apple_orders;
 mod apple_over_the_air;

@@ -17,6 +17,8 @@ DROP TABLE issued_keys;
 DROP TABLE certificates;
 DROP TABLE ade_devices;
 DROP TABLE ade_servers;
+DROP TABLE apple_licences;
+DROP TABLE apple_content;
 DROP TABLE apple_package_parts;
 DROP TABLE apple_packages;
 DROP TABLE apple_push;

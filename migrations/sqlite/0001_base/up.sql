@@ -410,6 +410,32 @@ CREATE TABLE apple_package_parts (
     PRIMARY KEY (package_id, number)
 );
 
+-- The content token of Apps and Books (`current`).
+CREATE TABLE apple_content (
+    slot TEXT NOT NULL PRIMARY KEY,
+    sealed_token BLOB NOT NULL,
+    location_id TEXT NOT NULL,
+    location TEXT NOT NULL,
+    organisation TEXT NOT NULL,
+    ends_at BIGINT NOT NULL,
+    warned_days BIGINT,
+    wait_until BIGINT,
+    alarm TEXT,
+    alarm_at BIGINT
+);
+
+-- Licences of the App Store, by the serial numbers of devices.
+CREATE TABLE apple_licences (
+    serial TEXT NOT NULL,
+    store_id BIGINT NOT NULL,
+    state TEXT NOT NULL,
+    event TEXT,
+    error TEXT,
+    changed_at BIGINT NOT NULL,
+    PRIMARY KEY (serial, store_id)
+);
+CREATE INDEX apple_licences_by_state ON apple_licences (state, store_id, serial);
+
 -- This server as Apple Business Manager knows it: its token, and how far the list of its devices was read.
 CREATE TABLE ade_servers (
     id TEXT NOT NULL PRIMARY KEY,

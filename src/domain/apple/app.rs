@@ -14,6 +14,8 @@ use crate::domain::profile::{Payload, fields};
 
 /// The payload of an application that the organisation hands out itself.
 pub const ENTERPRISE: &str = "enterprise-app";
+/// The payload of an application of the App Store.
+pub const STORE: &str = "store-app";
 /// How the keys of records of applications begin.
 pub const RECORD: &str = "app:";
 /// Largest package, in bytes.
@@ -45,6 +47,12 @@ pub struct App {
     /// … or where somebody else's manifest is.
     #[serde(default)]
     pub manifest_url: Option<String>,
+    /// Its number in the App Store (`store-app` alone).
+    #[serde(default)]
+    pub store_id: Option<i64>,
+    /// The device gets a licence of the organisation's; without one, its user needs an account of the store's.
+    #[serde(default = "yes")]
+    pub licence: bool,
     /// Certificates (PEM) of which that server must have one; Macs only.
     #[serde(default)]
     pub manifest_certificates: Vec<String>,
@@ -78,7 +86,7 @@ fn yes() -> bool {
 /// Whether a payload is an application.
 #[must_use]
 pub fn is_app(payload: &Payload) -> bool {
-    payload.kind == ENTERPRISE
+    [ENTERPRISE, STORE].contains(&payload.kind.as_str())
 }
 
 /// The key of an application's record.
@@ -129,23 +137,26 @@ impl App {
     /// What is wrong with it, and where.
     pub fn read(payload: &Payload, system: System) -> Result<Self, String> {
         let app: Self = fields(&payload.body)?;
-        app.check(system)?;
+        app.check(payload.kind == STORE, system)?;
         Ok(app)
     }
 
-    fn check(&self, system: System) -> Result<(), String> {
+    fn check(&self, of_store: bool, system: System) -> Result<(), String> {
         let mac = system == System::Mac;
         if !is_bundle_id(&self.bundle_id) {
             return Err("bundle-id: letters, digits, dots, hyphens and underscores".into());
         }
         match (&self.package, &self.manifest_url) {
+            (None, None) if of_store && self.store_id.is_some_and(|id| id > 0) => {}
+            _ if of_store => return Err("store-id: the application's number in the store, and neither package nor manifest-url".into()),
+            _ if self.store_id.is_some() || !self.licence => return Err("store-id, licence: only for store-app".into()),
             (Some(name), None) if is_name(name) => {}
             (Some(_), None) => return Err("package: up to 35 lower-case letters, digits and hyphens".into()),
             (None, Some(url)) if url.starts_with("https://") && url.len() <= LONGEST_URL && !url.contains(char::is_whitespace) => {}
             (None, Some(_)) => return Err("manifest-url: begins with https://".into()),
             _ => return Err("exactly one of package and manifest-url is needed".into()),
         }
-        if self.version.as_deref().is_some_and(|version| self.package.is_some() || !is_version(version)) {
+        if self.version.as_deref().is_some_and(|version| self.manifest_url.is_none() || !is_version(version)) {
             return Err("version: numbers with dots between them, and only with manifest-url: a package brings its own".into());
         }
         if !self.manifest_certificates.is_empty() && (!mac || self.manifest_url.is_none()) {
@@ -301,12 +312,30 @@ mod tests {
             (System::Mac, json!({ "configuration": { "a": null } }), "configuration:"),
             (System::Mac, json!({ "configuration": { "a": ["{{Nobody}}"] } }), "configuration:"),
             (System::Mac, json!({ "configuration": { "a": "x".repeat(70_000) } }), "configuration:"),
+            (System::Mac, json!({ "store-id": 1 }), "store-id"),
+            (System::Mac, json!({ "licence": false }), "licence"),
             (System::Mac, json!({ "unheard": 1 }), "unheard"),
         ] {
             let mut body = good.clone();
             body.as_object_mut().unwrap().extend(change.as_object().unwrap().clone());
             let why = read(&body, system).unwrap_err();
             assert!(why.contains(says), "{change}: {why}");
+        }
+    }
+
+    #[test]
+    fn an_application_of_the_store_has_a_number_and_nothing_of_a_package() {
+        let read = |body: Value| {
+            let body = body.as_object().unwrap().clone();
+            App::read(&Payload { kind: STORE.into(), name: "x".into(), body }, System::Ios)
+        };
+        assert!(read(json!({ "bundle-id": "a", "store-id": 12 })).unwrap().licence);
+        for wrong in
+            [json!({}), json!({ "store-id": 0 }), json!({ "store-id": 1, "package": "a" }), json!({ "store-id": 1, "version": "1" })]
+        {
+            let mut body = json!({ "bundle-id": "a" });
+            body.as_object_mut().unwrap().extend(wrong.as_object().unwrap().clone());
+            assert!(read(body).is_err(), "{wrong}");
         }
     }
 

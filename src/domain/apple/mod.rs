@@ -9,6 +9,7 @@ pub mod declarations;
 pub mod declared;
 pub mod enrollment;
 pub mod escrow;
+pub mod licence;
 pub mod package;
 pub mod profile;
 pub mod push;

@@ -130,6 +130,7 @@ mod tests {
             (PASSCODE, "ppddddd", "pdddddd"),
             (UPDATE, "cccdddd", "cccdddd"),
             (app::ENTERPRISE, "ccccccc", "ccccccc"),
+            (app::STORE, "ccccccc", "ccccccc"),
             // There is no other way for these.
             ("com.apple.configuration.management.test", "ddddddd", "ddddddd"),
             ("com.apple.configuration.softwareupdate.settings", "ddddddd", "ddddddd"),

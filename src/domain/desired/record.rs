@@ -290,9 +290,9 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Unwanted => return None,
         Input::Beaten(winner) => Record { winner: Some(winner), tries: 0, beaten: Vec::new(), ..record }.to(State::Conflict, None, now),
         Input::Sent if removing => record.to(State::Removing, Some(now.plus(ANSWER)), now),
-        Input::Sent if matches!(record.state, State::Pending | State::Sent | State::Failed) => {
-            record.to(State::Sent, Some(now.plus(ANSWER)), now)
-        }
+        // What had failed and is sent nevertheless has all its tries anew.
+        Input::Sent if record.state == State::Failed => Record { tries: 0, ..record }.to(State::Sent, Some(now.plus(ANSWER)), now),
+        Input::Sent if matches!(record.state, State::Pending | State::Sent) => record.to(State::Sent, Some(now.plus(ANSWER)), now),
         Input::Sent => record,
         // The answer to what was sent before the removal: now it is surely there.
         Input::Taken { status } if removing => record.with(status, None).to(State::Removing, Some(now), now),

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::{Document, split_scope};
 use crate::catalogue::Catalogue;
 use crate::catalogue::payload::HIDDEN;
-use crate::domain::apple::app::ENTERPRISE;
+use crate::domain::apple::app::{ENTERPRISE, STORE};
 
 impl Document {
     /// The document with a mask in the place of every secret, and of what may be one: custom nodes and payloads that nobody here knows.
@@ -40,8 +40,10 @@ impl Document {
 /// A field of a payload with behaviour of its own: a profile or file that was made elsewhere, and the configuration of an application, may
 /// hold any secret.
 fn own(kind: &str, name: &str, value: &Value) -> Value {
-    let secret =
-        matches!((kind, name), ("mobileconfig" | "data-asset", "content") | ("password-asset", "password") | (ENTERPRISE, "configuration"));
+    let secret = matches!(
+        (kind, name),
+        ("mobileconfig" | "data-asset", "content") | ("password-asset", "password") | (ENTERPRISE | STORE, "configuration")
+    );
     if secret { HIDDEN.into() } else { value.clone() }
 }
 

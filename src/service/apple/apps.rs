@@ -2,11 +2,13 @@
 
 use serde_json::{Value, json};
 
+use super::licences::{self, Standing};
 use super::packages;
 use super::turn::Turn;
 use crate::catalogue::OsVersion;
 use crate::catalogue::payload::System;
 use crate::clock::{DAY, HOUR, MINUTE, Time};
+use crate::domain::Refusal;
 use crate::domain::apple::app::{self, App, Progress};
 use crate::domain::apple::content;
 use crate::domain::apple::package::Package;
@@ -14,6 +16,7 @@ use crate::domain::certificate::Variables;
 use crate::domain::desired::{Content, Input, Lack, State};
 use crate::domain::device::Platform;
 use crate::service::Result;
+use crate::service::effect::Effect;
 use crate::wire::plist::{self, Dict};
 
 /// What a record is called that stands for all applications.
@@ -24,6 +27,10 @@ const AGAIN: i64 = 5 * MINUTE;
 const LONGEST: i64 = DAY;
 /// Milliseconds that one may be on its way without a sign of it.
 const LONGEST_SILENCE: i64 = HOUR;
+/// Milliseconds until it is looked again whether a licence is there.
+const LICENCE_AGAIN: i64 = 2 * MINUTE;
+/// Where a record remembers of which application the device has a licence.
+const LICENCE: &str = "licence";
 
 /// The questions that show which applications are there: the last one judges.
 pub(super) fn questions(platform: Platform) -> &'static [&'static str] {
@@ -80,8 +87,9 @@ fn read(turn: &Turn<'_>, key: &str) -> Option<std::result::Result<App, String>> 
 }
 
 /// The request that installs a record's application.
-pub(super) fn request(turn: &Turn<'_>, _key: &str) -> &'static str {
-    if turn.device.platform == Platform::MacOs { "InstallEnterpriseApplication" } else { "InstallApplication" }
+pub(super) fn request(turn: &Turn<'_>, key: &str) -> &'static str {
+    let of_store = read(turn, key).is_some_and(|read| read.is_ok_and(|app| app.store_id.is_some()));
+    if turn.device.platform == Platform::MacOs && !of_store { "InstallEnterpriseApplication" } else { "InstallApplication" }
 }
 
 /// What is to be installed for a record, after the record was told so; else the reason why nothing is.
@@ -122,6 +130,12 @@ pub(super) async fn begin(turn: &mut Turn<'_>, key: &str) -> Result<std::result:
     };
     let of_user = turn.known.enrollment.is_user_enrollment();
     let wanted = Wanted { app, system, version, configuration, package, of_user };
+    let licensed = wanted.app.store_id.filter(|_| wanted.app.licence);
+    if let Some(store_id) = licensed
+        && let Err(why) = licensed_for(turn, key, store_id).await?
+    {
+        return Ok(Err(why));
+    }
     let removable = wanted.is_managed() && !wanted.app.keep;
     let (now, bundle) = (turn.now, wanted.app.bundle_id.clone());
     turn.remember(key, |memory| {
@@ -130,9 +144,63 @@ pub(super) async fn begin(turn: &mut Turn<'_>, key: &str) -> Result<std::result:
             memory.insert("identifier".into(), bundle.into());
         }
         memory.insert("since".into(), json!(now.0));
+        memory.remove(LICENCE);
+        memory.extend(licensed.map(|store_id| (LICENCE.to_owned(), json!(store_id))));
     });
     turn.apply(key, Input::Sent);
     Ok(Ok(wanted))
+}
+
+/// Whether the device has its licence; else it is asked for, and the record was told how it stands.
+async fn licensed_for(turn: &mut Turn<'_>, key: &str, store_id: i64) -> Result<std::result::Result<(), String>> {
+    let of_user = turn.known.enrollment.is_user_enrollment();
+    let Some(serial) = turn.device.serial_number.clone().filter(|_| !of_user) else {
+        let why = "a licence needs a device whose serial number is known".to_owned();
+        turn.apply(key, Input::Unmet { why: why.clone() });
+        return Ok(Err(why));
+    };
+    let wish = Effect::Licence { serial: serial.clone(), store_id, wanted: true };
+    let (input, why) = match licences::standing(turn.app, &serial, store_id).await? {
+        Standing::Held => return Ok(Ok(())),
+        Standing::Unconnected => {
+            let why = Refusal::AppTokenMissing.to_string();
+            (Input::Unmet { why: why.clone() }, why)
+        }
+        Standing::Awaited => (Input::Postponed { until: turn.now.plus(LICENCE_AGAIN) }, "the licence is on its way".into()),
+        Standing::None => {
+            turn.effects.push(wish);
+            (Input::Postponed { until: turn.now.plus(LICENCE_AGAIN) }, "a licence is asked for".into())
+        }
+        Standing::Failed(words) => {
+            turn.effects.push(wish);
+            let why = format!("no licence: {words}");
+            (Input::Retry { status: 0, original_error: Some(why.clone()) }, why)
+        }
+    };
+    // From now on there is something to take back, even if the application never comes.
+    turn.apply(key, Input::Sent);
+    turn.apply(key, Input::Lost);
+    turn.remember(key, |memory| {
+        memory.insert(LICENCE.into(), json!(store_id));
+    });
+    turn.apply(key, input);
+    Ok(Err(why))
+}
+
+/// Nobody asks for the application any more, and what the device has of it stays, with its licence; if it never came, the licence goes
+/// back.
+pub(super) fn left_alone(turn: &mut Turn<'_>, key: &str) {
+    let came = memory(turn, key, "since").is_some();
+    if came { turn.apply(key, Input::Removed) } else { removed(turn, key) }
+}
+
+/// The device does not have the application any more: its licence goes back.
+pub(super) fn removed(turn: &mut Turn<'_>, key: &str) {
+    let store_id = memory(turn, key, LICENCE).and_then(Value::as_i64);
+    if let Some((serial, store_id)) = turn.device.serial_number.clone().zip(store_id) {
+        turn.effects.push(Effect::Licence { serial, store_id, wanted: false });
+    }
+    turn.apply(key, Input::Removed);
 }
 
 fn form_fits(package: &Package, system: System) -> bool {
@@ -218,7 +286,7 @@ pub(super) fn judge(turn: &mut Turn<'_>, key: &str, progress: Progress, word: &s
     let Some(state) = turn.record(key).map(|(_, record)| record.state) else { return };
     if state == State::Removing {
         if progress == Progress::Absent {
-            turn.apply(key, Input::Removed);
+            removed(turn, key);
         }
         return;
     }

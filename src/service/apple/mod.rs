@@ -13,6 +13,7 @@ mod escrow;
 mod ground;
 pub(in crate::service) mod identities;
 pub mod identity;
+pub mod licences;
 pub mod packages;
 mod plan;
 pub mod push_certificate;

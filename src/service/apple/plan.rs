@@ -184,6 +184,8 @@ impl Turn<'_> {
             }
             if removal.record.memory.contains_key("identifier") {
                 due.push(planned(Key::Remove(&removal.key), false));
+            } else if removal.key.starts_with(app::RECORD) {
+                apps::left_alone(self, &removal.key);
             } else {
                 self.apply(&removal.key, Input::Removed);
             }

@@ -61,6 +61,7 @@ jobs! {
     crl = "crl",
     desired = "desired",
     leaving = "leaving",
+    licences = "licences",
     outbox = "outbox",
     purge = "purge",
     signing_keys = "signing-keys",

@@ -1,5 +1,6 @@
 //! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, enrolments that were begun and given up,
 //! SCEP challenges and transactions, keys and identifiers that no device used, codes of attestations, orders that are over, and versions of profiles that no device has any more.
+//! Licences go back from devices that are not managed any more.
 
 use serde_json::json;
 
@@ -7,6 +8,7 @@ use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::audit::Entry;
 use crate::service::Result;
+use crate::service::apple::licences;
 use crate::store::apple::{nonces, sessions};
 use crate::store::{Tx, acme_clients, audit, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, scep, taps, throttles};
 
@@ -32,6 +34,7 @@ pub(super) async fn run(app: &App) -> Result<()> {
     drain(app, move |tx| dm_sessions::purge_sessions(tx, now.plus(-30 * DAY), BATCH)).await?;
     let over = now.plus(-i64::from(app.config.order_days.max(1)) * DAY);
     drain(app, move |tx| commands::purge_commands(tx, over, BATCH)).await?;
+    licences::release_departed(app).await?;
     drain(app, |tx| profiles::purge_versions(tx, BATCH)).await
 }
 

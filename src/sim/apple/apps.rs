@@ -1,7 +1,8 @@
 //! Applications of a simulated device: it fetches manifests and packages outside of exchanges, takes only what has the hashes that the
 //! manifest names, and tells what became of it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
 
 use reqwest::Url;
 
@@ -17,6 +18,15 @@ use crate::wire::plist::{Dict, Value};
 const TOLD_ONCE: [&str; 5] = ["UserInstalledApp", "UserRejected", "UpdateRejected", "ManagementRejected", "Failed"];
 /// Not one of the applications that this device manages.
 const NOT_MANAGED: i64 = 12_022;
+
+/// The App Store, as far as devices see it.
+#[derive(Debug, Default)]
+pub struct Shop {
+    /// Bundle identifier and version of its applications, by their numbers.
+    pub apps: BTreeMap<i64, (String, String)>,
+    /// Which devices have licences, by serial number, of what.
+    pub licences: Mutex<BTreeSet<(String, i64)>>,
+}
 
 /// What the user of a device does with applications.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -48,6 +58,7 @@ pub struct App {
 /// Where an application comes from.
 #[derive(Clone, Debug)]
 enum Source {
+    Store { id: i64, licence: bool },
     Manifest(Manifest),
     Url(Url),
 }
@@ -66,6 +77,8 @@ pub struct Apps {
     pub installed: BTreeMap<String, App>,
     /// What the user does.
     pub user: User,
+    /// The store that it buys from.
+    pub shop: Option<Arc<Shop>>,
     /// Why applications were not installed.
     pub failures: Vec<String>,
     status: BTreeMap<String, &'static str>,
@@ -101,13 +114,18 @@ impl Device {
     /// Takes the order to install an application. What becomes of it shows later.
     pub(super) fn install_app(&mut self, request: &str, body: &Dict) -> Result<Dict, Reply> {
         let mac = self.machine.system == System::Mac;
-        let source = match (body.dict("Manifest"), body.string("ManifestURL")) {
+        let (manifest, url, store) = (body.dict("Manifest"), body.string("ManifestURL"), body.integer("iTunesStoreID"));
+        let source = match (manifest, url) {
+            (None, None) if request == "InstallApplication" && store.is_some() => {
+                let licence = body.dict("Options").and_then(|options| options.integer("PurchaseMethod")) == Some(1);
+                Source::Store { id: store.unwrap_or_default(), licence }
+            }
             (Some(manifest), None) if mac => {
                 let manifest = Manifest::from_dict(manifest).map_err(|problem| unusable(&problem.to_string()))?;
                 https(&manifest.url)?;
                 Source::Manifest(manifest)
             }
-            (None, Some(url)) => Source::Url(https(url)?),
+            (None, Some(url)) if store.is_none() => Source::Url(https(url)?),
             _ => return Err(unusable("exactly one source is needed")),
         };
         let flags = body.integer("ManagementFlags").unwrap_or(0);
@@ -137,6 +155,7 @@ impl Device {
     /// Fetches manifest and package. An iPhone knows which application failed only when it has read the manifest.
     async fn fetch_app(&mut self, pending: &Pending) -> Result<(Manifest, usize), String> {
         let manifest = match &pending.source {
+            Source::Store { id, licence } => return self.buy(*id, *licence),
             Source::Manifest(manifest) => manifest.clone(),
             Source::Url(url) => {
                 let document = self.download_app(url).await.map_err(|error| format!("manifest: {error}"))?;
@@ -155,6 +174,19 @@ impl Device {
         };
         self.apps.status.insert(manifest.bundle_id, "Failed");
         Err(failed)
+    }
+
+    /// Gets an application from the store: with the device's licence, or its user's account, which nobody has here.
+    fn buy(&mut self, id: i64, licence: bool) -> Result<(Manifest, usize), String> {
+        let found = self.apps.shop.as_ref().and_then(|shop| Some((Arc::clone(shop), shop.apps.get(&id)?.clone())));
+        let Some((shop, (bundle_id, version))) = found else { return Err(format!("store: nothing has the number {id}")) };
+        let has = shop.licences.lock().is_ok_and(|held| held.contains(&(self.machine.serial.clone(), id)));
+        if !(licence && has) {
+            self.apps.status.insert(bundle_id, if licence { "Failed" } else { "PromptingForLogin" });
+            return Err(format!("store: no licence for {id}"));
+        }
+        let (url, title) = (String::new(), bundle_id.clone());
+        Ok((Manifest { url, part_size: 1, sha256s: Vec::new(), bundle_id, version, title }, 1))
     }
 
     /// Downloads something; not as itself, as the system's own downloads are.

@@ -290,7 +290,7 @@ impl Device {
                 Ok(Dict::new())
             }
             kind @ "InstallEnterpriseApplication" if mac => self.install_app(kind, body),
-            kind @ "InstallApplication" if !mac => self.install_app(kind, body),
+            kind @ "InstallApplication" if !mac || body.get("iTunesStoreID").is_some() => self.install_app(kind, body),
             "ManagedApplicationList" if !mac => Ok(self.managed_apps(body)),
             "RemoveApplication" => self.remove_app(text("Identifier")?),
             "RotateFileVaultKey" if mac => self.rotate_recovery_key(body),

@@ -5,6 +5,7 @@
 pub mod ade;
 pub mod app;
 pub mod attestation;
+pub mod books;
 pub mod checkin;
 pub mod command;
 pub mod ddm;

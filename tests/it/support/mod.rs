@@ -5,6 +5,7 @@
 pub mod ade;
 pub mod apple;
 pub mod apple_schema;
+pub mod books;
 pub mod ca;
 pub mod child;
 pub mod db;

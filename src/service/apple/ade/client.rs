@@ -1,9 +1,7 @@
 //! Requests to Apple Business Manager: a session by the signed token, kept while Apple keeps it, begun anew once when it is over.
 
-use std::time::Duration;
-
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
-use reqwest::{Certificate as Root, Client as Http, Method};
+use reqwest::{Client as Http, Method};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -12,7 +10,7 @@ use crate::app::App;
 use crate::clock::SECOND;
 use crate::domain::apple::ade::Link;
 use crate::secret::{Secret, random};
-use crate::service::outbound::{read_bounded, retry_after};
+use crate::service::outbound::{self, read_bounded, retry_after};
 use crate::service::{Error, Result};
 use crate::store::sealed::ADE_TOKEN;
 use crate::wire::apple::ade::{Complaint, PROTOCOL_VERSION, SESSION_HEADER, Session, Token};
@@ -72,19 +70,8 @@ impl<'a> Client<'a> {
     }
 
     pub(super) fn new(app: &'a App, token: Token) -> Result<Self> {
-        let mut builder = Http::builder()
-            .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .https_only(true)
-            .timeout(Duration::from_secs(u64::from(app.config.signals.timeout_seconds.max(1))))
-            .user_agent(concat!("muster/", env!("CARGO_PKG_VERSION")));
-        if let Some(file) = &app.config.apple.automated.service_root_file {
-            let unreadable =
-                |why: &dyn std::fmt::Display| unavailable(format!("apple.automated.service_root_file {}: {why}", file.display()));
-            let pem = std::fs::read(file).map_err(|e| unreadable(&e))?;
-            builder = builder.tls_certs_only(Root::from_pem_bundle(&pem).map_err(|e| unreadable(&e))?);
-        }
-        Ok(Self { app, http: builder.build().map_err(Error::internal)?, token, session: None })
+        let http = outbound::fixed(&app.config, app.config.apple.automated.service_root_file.as_deref())?;
+        Ok(Self { app, http, token, session: None })
     }
 
     /// The token, to be sealed.

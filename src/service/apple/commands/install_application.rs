@@ -1,4 +1,5 @@
-//! `InstallApplication`: has an iPhone or iPad install an application by a manifest, ours or somebody else's.
+//! `InstallApplication`: has a device install an application of the App Store, or an iPhone or iPad one by a manifest, ours or somebody
+//! else's.
 
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
@@ -9,6 +10,7 @@ use super::super::turn::Turn;
 use super::{Body, ForUsers, Request, Subject};
 use crate::service::Result;
 use crate::wire::apple::command::Answer;
+use crate::wire::plist::Dict;
 
 pub(super) struct InstallApplication;
 
@@ -28,6 +30,11 @@ impl Request for InstallApplication {
                 Err(why) => return Ok(Body::Nothing(why)),
             };
             let mut keys = wanted.keys();
+            if let Some(store_id) = wanted.app.store_id {
+                keys.insert("iTunesStoreID", store_id);
+                keys.insert("Options", Dict::new().with("PurchaseMethod", i64::from(wanted.app.licence)));
+                return Ok(Body::Keys(keys));
+            }
             match &wanted.package {
                 Some(package) => keys.insert("ManifestURL", packages::link(turn.app, package, &turn.known.enrollment.id, true)?),
                 None => keys.insert_some("ManifestURL", wanted.app.manifest_url.as_deref()),

@@ -3,6 +3,7 @@
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
+use super::super::apps;
 use super::super::turn::Turn;
 use super::{Body, ForUsers, Request, Subject};
 use crate::domain::desired::{Input, State};
@@ -34,7 +35,7 @@ impl Request for RemoveApplication {
     }
 
     fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {
-        turn.apply(subject.record(), Input::Removed);
+        apps::removed(turn, subject.record());
     }
 
     fn failed(&self, turn: &mut Turn<'_>, subject: Subject<'_>, why: &str) {
