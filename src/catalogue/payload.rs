@@ -72,7 +72,7 @@ pub enum Kind {
     Dicts,
     /// Anything.
     Any,
-    /// Another payload of the same profile: its name in the document, its UUID on the device.
+    /// Another payload of the same profile, which brings a certificate: its name in the document, its UUID on the device.
     Reference,
     /// A list of such.
     References,
@@ -334,7 +334,7 @@ impl PayloadRow {
         let text = |json: &Json| json.as_str().map(str::to_owned).ok_or_else(|| expected("text"));
         let uuid = |name: &Json| {
             let name = text(name)?;
-            (device.uuid_of)(&name).ok_or_else(|| format!("the profile has no payload called {name}"))
+            (device.uuid_of)(&name).ok_or_else(|| format!("the profile has no certificate called {name}"))
         };
         Ok(match key.kind {
             Kind::String => {

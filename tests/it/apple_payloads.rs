@@ -283,7 +283,7 @@ fn documents_that_say_something_wrong_are_refused_with_the_place() {
         ("com.apple.security.root", json!({"PayloadContent": "?"}), "PayloadContent: should be Base64"),
         ("com.apple.security.scep", json!({"PayloadContent": {"URL": "u", "Keysize": 3072}}), "PayloadContent/Keysize: should be one of"),
         ("com.apple.security.scep", json!({"PayloadContent": {"URL": "u", "Subject": [["CN"]]}}), "Subject: should be a list of pairs"),
-        ("com.apple.wifi.managed", json!({"PayloadCertificateUUID": "nobody"}), "the profile has no payload called nobody"),
+        ("com.apple.wifi.managed", json!({"PayloadCertificateUUID": "nobody"}), "the profile has no certificate called nobody"),
     ] {
         let problem = make(id, body).unwrap_err();
         assert!(problem.contains(why), "{problem}");

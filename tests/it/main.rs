@@ -15,6 +15,7 @@ mod apple_escrow;
 mod apple_identities;
 mod apple_licences;
 mod apple_manage;
+mod apple_networks;
 mod apple_orders;
 mod apple_over_the_air;
 mod apple_payloads;

@@ -42,6 +42,9 @@ pub use declare::declarations;
 const ROOT: &str = "com.apple.security.root";
 const INTERMEDIATE: &str = "com.apple.security.pkcs1";
 const SCEP: &str = "com.apple.security.scep";
+/// Payloads that bring a certificate: what others name is one of them.
+const CERTIFICATES: [&str; 11] =
+    ["trusted-certificate", "scep", "acme", "pkcs12", "imported-pfx", ROOT, INTERMEDIATE, "com.apple.security.pem", PKCS12, SCEP, ACME];
 
 /// The device and the server for which payloads are made.
 #[derive(Clone, Copy)]
@@ -179,6 +182,11 @@ pub fn row_of<'c>(payload: &Payload, catalogue: &'c Catalogue) -> Option<&'c Pay
     catalogue.payload(asset::type_of(&payload.kind).unwrap_or(&payload.kind))
 }
 
+/// Whether a payload brings a certificate that others may name.
+fn brings_certificate(payload: &Payload) -> bool {
+    CERTIFICATES.contains(&payload.kind.as_str())
+}
+
 /// Whether a device of that version can have all of the payloads.
 #[must_use]
 pub fn supports(payloads: &[Payload], system: System, version: OsVersion, catalogue: &Catalogue) -> bool {
@@ -197,7 +205,7 @@ pub fn is_for_users(payloads: &[Payload], system: System, catalogue: &Catalogue)
 /// The name of the payload and what is wrong with it.
 pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -> Result<Built, (String, String)> {
     let uuid_of = |name: &str| {
-        let known = payloads.iter().find(|payload| payload.name == name)?;
+        let known = payloads.iter().find(|payload| payload.name == name && brings_certificate(payload))?;
         let part = identity::referred(known, target)?;
         Some(target.names.payload_uuid(target.identifier, &part, &(target.generation)(name)))
     };
