@@ -245,8 +245,8 @@ fn before(app: &App, user: &User) -> Vec<String> {
         let host = config.web_host();
         let kind = if host.parse::<std::net::IpAddr>().is_ok() { "A" } else { "CNAME" };
         notes.push(format!(
-            "Windows asks for the server unless the DNS has enterpriseenrollment.{domain} {kind} {host}, the certificate that name, too, and \
-             port 443 leads to the web face"
+            "Windows asks for the server's address, unless the DNS has enterpriseenrollment.{domain} {kind} {host}, the server certificate \
+             has that name as well, and port 443 leads to the web face"
         ));
     }
     notes

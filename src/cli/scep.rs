@@ -1,7 +1,5 @@
 //! `muster ca scep`: challenges for those whom no profile gives one, and requests that wait for an administrator.
 
-use std::collections::BTreeSet;
-
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -59,7 +57,7 @@ pub struct Challenge {
 /// One request.
 #[derive(Debug, clap::Args, Deserialize, Serialize)]
 pub struct Which {
-    /// The client's transaction id, or how it begins, eight letters at least
+    /// The client's transaction id
     transaction: String,
     /// The authority that was asked; needed only when two were asked under one id
     #[arg(long)]
@@ -68,29 +66,8 @@ pub struct Which {
 
 /// Most waiting requests that are searched for an id.
 const MANY: i64 = 10_000;
-/// How much of a transaction id has to be given.
-const LEAST: usize = 8;
 
 impl Which {
-    /// The same with the whole id, where only its beginning was given.
-    async fn whole(mut self, app: &App) -> Result<Self> {
-        let begun = self.transaction.trim_end_matches('…').to_lowercase();
-        let pending = scep::list_pending(app, MANY).await?;
-        let exact = pending.iter().any(|waiting| waiting.transaction_id == self.transaction);
-        if !exact && begun.chars().count() >= LEAST {
-            let found = pending.iter().map(|waiting| &waiting.transaction_id).filter(|id| id.to_lowercase().starts_with(&begun));
-            let found: BTreeSet<&String> = found.collect();
-            match found.iter().next() {
-                Some(_) if found.len() > 1 => {
-                    return Err(Error::Conflict(format!("{} requests begin with {}: give more of the id", found.len(), self.transaction)));
-                }
-                Some(id) => self.transaction = (*id).clone(),
-                None => {}
-            }
-        }
-        Ok(self)
-    }
-
     /// The authority's name.
     async fn authority(&self, app: &App) -> Result<String> {
         if let Some(name) = &self.authority {
@@ -190,12 +167,10 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(page::cut(rows, limit, |_| None))
         }
         Command::Approve(which) => {
-            let which = which.whole(app).await?;
             let id = which.sought(scep::approve(app, &which.authority(app).await?, &which.transaction, actor, "local").await)?;
             Ok(json!({ "transaction": which.transaction, "certificate": id }))
         }
         Command::Refuse(which) => {
-            let which = which.whole(app).await?;
             which.sought(scep::refuse(app, &which.authority(app).await?, &which.transaction, actor, "local").await)?;
             Ok(json!({ "transaction": which.transaction, "refused": true }))
         }

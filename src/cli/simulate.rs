@@ -118,6 +118,7 @@ async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
     let phases = [enrolled, settled, kept];
     let failures: usize = phases.iter().map(|phase| phase.failures).sum();
     if let Some(why) = phases.iter().find_map(|phase| phase.first_error.as_ref()) {
+        let why = format!("{why}{}", hint(why));
         // Sessions that bring work are no error of the server that the devices were sent to: it is told, and the run has failed.
         match failures {
             1 => anyhow::bail!("an operation failed: {why}"),
@@ -129,6 +130,15 @@ async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
         "certificates_by_scep": certificates,
         "phases": phases.into_iter().map(show).collect::<Vec<_>>(),
     }))
+}
+
+/// What to do about a failure whose words do not say it.
+fn hint(why: &str) -> &'static str {
+    match why {
+        _ if why.contains("429") => " (the server's limits.anonymous_per_second, for one address)",
+        _ if why.contains("certificate verify failed") => " (--root: the roots that the devices trust)",
+        _ => "",
+    }
 }
 
 fn show(phase: Measured) -> Value {

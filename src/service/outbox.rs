@@ -46,6 +46,8 @@ pub enum Outcome {
         reason: String,
         /// For how long after it was put in.
         keep: i64,
+        /// It was sent just now, and nobody knows whether it arrived.
+        sent: bool,
     },
     /// May work later.
     Retry {
@@ -301,10 +303,14 @@ impl Worker {
                 entry.failures = 0;
                 return Settled::Dead(shorten(&reason));
             }
-            Outcome::Held { reason, keep } => {
+            Outcome::Held { reason, keep, sent } => {
                 let end = claim.queued_at.plus(keep);
-                let given_up = || Settled::Dead(format!("not delivered within {} hours; last: {reason}", keep / HOUR));
-                return if now >= end { given_up() } else { Settled::Retry(now.plus(DAY).min(end), reason) };
+                let why = || format!("not delivered within {} hours; last: {reason}", keep / HOUR);
+                return match now >= end {
+                    true if sent => Settled::Expired(why()),
+                    true => Settled::Dead(why()),
+                    false => Settled::Retry(now.plus(DAY).min(end), reason),
+                };
             }
             Outcome::Retry { reason, after, destination } => (shorten(&reason), after, destination),
         };

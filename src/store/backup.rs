@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query, sql_types};
 
-use super::{Error, Result, lock_file, real_path, unavailable};
+use super::{Error, Result, hold, lock_file, private_file, real_path, unavailable};
 
 /// Where a restored database says so in `meta`, until the first start after it.
 pub const RESTORED: &str = "restored";
@@ -57,6 +57,7 @@ pub(super) fn copy(source: &str, target: &Path) -> Result<()> {
 pub fn restore(copy: &Path, target: &Path, stamp: &str, note: &Note) -> Result<Option<PathBuf>> {
     let target = &real_path(target)?;
     let _lock = lock_file(target)?;
+    let _held = if target.is_file() { Some(hold(private_file(target)?, target)?) } else { None };
     check(copy)?;
     let failed = |e: std::io::Error| Error::Unavailable(format!("{}: {e}", target.display()));
     let draft = target.with_extension("restoring");

@@ -64,6 +64,8 @@ const SQLITE: EmbeddedMigrations = embed_migrations!("migrations/sqlite");
 /// How long to wait for a connection where nothing else is said.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// How often a PostgreSQL transaction that lost against another is run again.
+/// How long a server has to turn us away; one that is slower is waited for like one that is not there.
+const ANSWER: Duration = Duration::from_secs(5);
 const RETRIES: usize = 8;
 
 /// The database: cheap to clone, shared by all.
@@ -111,7 +113,7 @@ impl Store {
             .error_handler(Box::new(conn::Quiet));
         match location {
             Location::Postgres(url) => {
-                turned_away(url)?;
+                turned_away(url, patience)?;
                 let pool = builder.build(conn::Manager::Postgres(url.clone())).map_err(|error| unreachable(url, patience, &error))?;
                 let mut first = pool.get().map_err(unavailable)?;
                 if let Conn::Postgres(c) = &mut *first {
@@ -320,12 +322,21 @@ fn postgres_write<T>(inner: &Inner, job: &(impl Fn(&mut Tx<'_>) -> Result<T> + S
 }
 
 /// Does not wait for a server that is there and says that it never will let us in.
-fn turned_away(url: &str) -> Result<()> {
-    use diesel::Connection as _;
-    let Err(diesel::ConnectionError::BadConnection(said)) = diesel::PgConnection::establish(url) else { return Ok(()) };
-    let why = said.lines().find_map(|line| Some(line.split_once("FATAL:")?.1.trim()));
+fn turned_away(url: &str, patience: Duration) -> Result<()> {
+    let (asked, answered) = std::sync::mpsc::channel();
+    let own = url.to_owned();
+    // A server that says nothing holds up this thread alone.
+    std::thread::spawn(move || {
+        use diesel::Connection as _;
+        let _ = asked.send(diesel::PgConnection::establish(&own).err());
+    });
+    let Ok(Some(diesel::ConnectionError::BadConnection(said))) = answered.recv_timeout(patience.min(ANSWER)) else { return Ok(()) };
     let lasting = ["does not exist", "authentication failed", "no pg_hba.conf entry", "is not permitted to log in"];
-    match (why.filter(|why| lasting.iter().any(|known| why.contains(known))), location::place(url)) {
+    // Of several servers each has its line; one that may still come is waited for.
+    let lines = || said.lines().filter(|line| !line.trim().is_empty());
+    let whys: Vec<&str> = lines().filter_map(|line| Some(line.split_once("FATAL:")?.1.trim())).collect();
+    let all = whys.len() == lines().count() && whys.iter().all(|why| lasting.iter().any(|known| why.contains(known)));
+    match (whys.first().filter(|_| all), location::place(url)) {
         (Some(why), Ok(place)) => Err(Error::Unavailable(format!("PostgreSQL at {place} turns us away ({why}); see `database`"))),
         _ => Ok(()),
     }

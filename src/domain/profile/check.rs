@@ -234,7 +234,8 @@ impl Custom {
 
 /// The document without `<?xml …?>` at its beginning.
 fn without_declaration(document: &str) -> &str {
-    let rest = document.strip_prefix("<?xml ").and_then(|rest| rest.split_once("?>"));
+    let begun = document.strip_prefix("<?xml").filter(|rest| rest.starts_with([' ', '\t', '\n', '\r']));
+    let rest = begun.and_then(|rest| rest.split_once("?>"));
     rest.map_or(document, |(_, rest)| rest.trim_start())
 }
 

@@ -16,6 +16,7 @@ use crate::domain::apple::way;
 use crate::domain::certificate::CertificateStatus;
 use crate::domain::desired::{Content, Input, Lack, State, Winner};
 use crate::ids::EnrollmentId;
+use crate::service::round::ISSUES_AGAIN;
 use crate::service::{Error, Result};
 use crate::wire::Malformed;
 use crate::wire::apple::ddm::{Capabilities, Endpoint, Kind, StatusReport};
@@ -229,6 +230,9 @@ pub(super) fn judge(turn: &mut Turn<'_>) {
         let input = match (standing, record.state) {
             (Standing::InForce, state) if state != State::Verified => Input::Matches,
             // It may be there the next time.
+            (Standing::Refused(why), state) if state != State::Failed && why.contains(NOT_FETCHED) && !turn.authority.issues(turn.now) => {
+                Input::Postponed { until: turn.now.plus(ISSUES_AGAIN) }
+            }
             (Standing::Refused(why), state) if state != State::Failed && why.contains(NOT_FETCHED) => {
                 Input::Retry { status: 0, original_error: Some(why) }
             }

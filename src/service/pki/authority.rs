@@ -205,15 +205,16 @@ pub async fn issuing(app: &App) -> Result<Arc<Authority>> {
     found.map(Arc::clone).ok_or(Error::Refused(Refusal::AuthorityNotActive))
 }
 
-/// The authority that devices are told of: [`issuing`], and while no authority issues the oldest that is not revoked, so that devices are
-/// managed on; what needs a certificate waits ([`Authority::issues`]).
+/// The authority that devices are told of: [`issuing`], and while no authority issues the newest that is not revoked, one that has not ended
+/// before one that has, so that devices are managed on; what needs a certificate waits ([`Authority::issues`]).
 ///
 /// # Errors
 /// [`Refusal::AuthorityNotActive`] when all are revoked.
 pub async fn told_of(app: &App) -> Result<Arc<Authority>> {
     let (loaded, now) = (keys::load(app).await?, app.now());
-    let mut all = loaded.authorities.iter().filter(|a| a.kind == Kind::Issuing && matches!(a.status, Status::Active | Status::Paused));
-    let found = all.clone().find(|a| a.issues(now)).or_else(|| all.next());
+    let all = || loaded.authorities.iter().filter(|a| a.kind == Kind::Issuing && matches!(a.status, Status::Active | Status::Paused));
+    let newest = || all().rfind(|a| now < a.not_after).or_else(|| all().next_back());
+    let found = all().find(|a| a.issues(now)).or_else(newest);
     found.map(Arc::clone).ok_or(Error::Refused(Refusal::AuthorityNotActive))
 }
 

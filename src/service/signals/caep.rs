@@ -127,7 +127,11 @@ pub fn resume(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -> Result<usize
         let heard = heard.filter(|_| !flips.iter().any(|(_, flip)| flip.may_have_left()));
         superseded.extend(flips.iter().map(|(seq, _)| *seq));
         match (&heard, newest.change()) {
-            (Some(heard), Some((_, current))) if heard == current => superseded.push(last),
+            (Some(heard), Some((_, current))) if heard == current => {
+                superseded.push(last);
+                // Nothing is missing any more.
+                missed::delete_missed(tx, &lane)?;
+            }
             (Some(heard), Some((previous, _))) if heard == previous => {}
             // Another token than one that may have left before.
             (Some(heard), _) => outbox::update_held(tx, last, &serde_json::to_string(&newest.since(Some(heard)))?)?,

@@ -49,7 +49,7 @@ impl SignalPush {
             return Ok(Outcome::Rejected("the receiver was removed".into()));
         };
         if receiver.status == ReceiverStatus::Paused {
-            return Ok(held("the receiver is paused"));
+            return Ok(held("the receiver is paused", false));
         }
         let lane = claim.order_key.clone();
         let missed = app.store.read(move |c| store::outbox::missed::find_missed(c, &lane)).await?;
@@ -121,7 +121,7 @@ impl SignalPush {
                 let why = format!("not delivered within {hours} hours; last: {reason}");
                 tracing::error!(receiver = %payload.receiver, reason, "the receiver takes no signals and is paused");
                 receiver::set_status(app, &payload.receiver, ReceiverStatus::Paused, Some(why.clone()), "system").await?;
-                Ok(held(&why))
+                Ok(held(&why, true))
             }
             other => Ok(other),
         }
@@ -156,8 +156,8 @@ impl Refused {
     }
 }
 
-fn held(reason: &str) -> Outcome {
-    Outcome::Held { reason: reason.to_owned(), keep: HELD }
+fn held(reason: &str, sent: bool) -> Outcome {
+    Outcome::Held { reason: reason.to_owned(), keep: HELD, sent }
 }
 
 fn later(reason: &str, after: Option<i64>) -> Outcome {

@@ -129,3 +129,28 @@ async fn all_certificates_of_a_device_or_of_a_user_are_revoked_and_no_others() {
     let rows = app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
     assert_eq!(rows.iter().filter(|row| row.action == "certificate.revoke").count(), 4);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn while_no_authority_issues_devices_are_told_of_the_newest_that_is_in_force() {
+    let house = House::new(KeyAlgorithm::P256).await;
+    let app = &house.server.app;
+    let told = async || authority::told_of(app).await.unwrap().name.clone();
+    let new = |name: &str, days: u32| NewAuthority {
+        name: name.into(),
+        common_name: name.into(),
+        parent: Some("root".into()),
+        key_algorithm: KeyAlgorithm::P256,
+        days,
+    };
+    authority::create(app, &new("second", 3650), ACTOR, "local").await.unwrap();
+    authority::create(app, &new("short", 30), ACTOR, "local").await.unwrap();
+    assert_eq!(told().await, "issuing", "the oldest that issues");
+    for (name, next) in [("issuing", "second"), ("second", "short"), ("short", "short")] {
+        authority::set_paused(app, name, true, ACTOR, "local").await.unwrap();
+        assert_eq!(told().await, next);
+    }
+    house.server.clock.advance(31 * DAY);
+    assert_eq!(told().await, "second", "not one that has ended");
+    authority::set_paused(app, "second", false, ACTOR, "local").await.unwrap();
+    assert_eq!(told().await, "second");
+}

@@ -159,6 +159,42 @@ both_backends! {
         assert_eq!(rig.told().len(), 9);
     }
 
+    async fn what_comes_to_nothing_after_one_was_given_up_is_not_told_in_any_number_of_flips(store: Store) {
+        let rig = rig(store, 1).await;
+        rig.flip(0, false, "one").await;
+        rig.drain().await;
+        rig.refuse(1);
+        rig.flip(0, true, "refused").await;
+        rig.drain().await;
+        rig.set(ReceiverStatus::Paused).await;
+        for (current, reason) in [(false, "back"), (true, "again"), (false, "as it was")] {
+            rig.flip(0, current, reason).await;
+        }
+        rig.drain().await;
+        rig.set(ReceiverStatus::Enabled).await;
+        rig.set(ReceiverStatus::Enabled).await;
+        rig.drain().await;
+        assert_eq!(rig.told(), pairs(&[("not-compliant", "one")]));
+        rig.flip(0, true, "news").await;
+        rig.drain().await;
+        assert_eq!(rig.told()[1..], pairs(&[("compliant", "news")]));
+    }
+
+    async fn a_first_try_after_the_retention_that_may_have_arrived_is_not_taken_for_unheard(store: Store) {
+        let rig = rig(store, 1).await;
+        rig.flip(0, false, "old").await;
+        // Nobody was there to send it.
+        rig.server.clock.advance(30 * DAY);
+        rig.receiver.lose_answers(1);
+        rig.drain().await;
+        assert_eq!(rig.dead().await.len(), 1);
+        rig.flip(0, true, "back").await;
+        rig.set(ReceiverStatus::Enabled).await;
+        rig.server.clock.advance(HOUR);
+        rig.drain().await;
+        assert_eq!(rig.told(), pairs(&[("not-compliant", "old"), ("compliant", "back")]));
+    }
+
     async fn what_was_held_for_too_long_is_told_once_the_receiver_is_resumed(store: Store) {
         let rig = rig(store, 3).await;
         rig.set(ReceiverStatus::Paused).await;
