@@ -162,5 +162,10 @@ pub(super) fn escape(out: &mut Vec<u8>, text: &str, attribute: bool) {
 
 /// The text without the two characters of more than one byte that a document cannot hold, U+FFFE and U+FFFF. What stands for them is as long.
 fn held(text: &str) -> Cow<'_, str> {
-    if text.contains(['\u{fffe}', '\u{ffff}']) { text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}").into() } else { text.into() }
+    // Both begin with 0xEF, which is rare: most texts are looked at once, byte by byte.
+    if text.as_bytes().contains(&0xef) && text.contains(['\u{fffe}', '\u{ffff}']) {
+        text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}").into()
+    } else {
+        text.into()
+    }
 }
