@@ -30,4 +30,7 @@ mod signature;
 pub mod strangers;
 pub mod windows;
 
+/// Longest list that is read at once: a page of 1000, and one more that tells whether that was all.
+const LONGEST_LIST: i64 = 1001;
+
 pub use error::{Error, Result};

@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{Result, push, signals};
+use super::{LONGEST_LIST, Result, push, signals};
 use crate::app::App;
 use crate::clock::{DAY, HOUR, MINUTE, SECOND, Time};
 use crate::domain::audit::Entry;
@@ -345,7 +345,7 @@ fn system_random() -> u64 {
 /// Only the database's own.
 pub async fn list(app: &App, state: &str, after: i64, limit: i64) -> Result<Vec<store::outbox::Row>> {
     let state = state.to_owned();
-    Ok(app.store.read(move |conn| store::outbox::list_rows(conn, &state, after, limit.clamp(1, 1001))).await?)
+    Ok(app.store.read(move |conn| store::outbox::list_rows(conn, &state, after, limit.clamp(1, LONGEST_LIST))).await?)
 }
 
 /// Puts in again what was given up: of a change of compliance, what the receiver has missed until now.

@@ -17,12 +17,12 @@ use muster::service::pki::revoke;
 use muster::service::profile::{self, Draft};
 use muster::sim::apple::assets::Material;
 use muster::sim::apple::{Device, Machine};
-use muster::store::certificates::{self, Search};
-use muster::store::{audit, sealed};
+use muster::store::audit;
 use muster::wire::apple::ddm::{Kind as Declared, Valid};
 use serde_json::{Value, json};
 
 use crate::apple_enroll::{client, codes, enrolled, house, live, on};
+use crate::apple_identities::{issued, kept, pass};
 use crate::support::apple_schema::{Target, schema};
 use crate::support::windows::{House, by};
 
@@ -90,26 +90,9 @@ async fn record(house: &House, device: &Device, profile: &ProfileId, user: Optio
     item.item.detail.records.get(&key).cloned()
 }
 
-async fn issued(house: &House, profile: &ProfileId) -> Vec<Certificate> {
-    let all = house.server.app.store.read(|c| certificates::list_certificates(c, &Search::default(), 1000)).await.unwrap();
-    let mut all: Vec<_> = all.into_iter().filter(|c| c.grant.profile_id.as_ref() == Some(profile)).collect();
-    all.sort_by_key(|certificate| certificate.created_at);
-    all
-}
-
-async fn kept(house: &House) -> usize {
-    let column = *sealed::COLUMNS.iter().find(|column| column.purpose == sealed::ISSUED_KEY).unwrap();
-    house.server.app.store.read(move |c| sealed::list_values(c, column, "", 1000)).await.unwrap().len()
-}
-
 async fn log(house: &House) -> Vec<String> {
     let rows = house.server.app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
     rows.into_iter().map(|row| format!("{} {} {}", row.action, row.target, row.after.unwrap_or_default())).collect()
-}
-
-fn pass(house: &House, device: &mut Device, millis: i64) {
-    house.server.clock.advance(millis);
-    device.faults.skew += millis;
 }
 
 /// The assets of a device by the last part of their identifiers, with their addresses.

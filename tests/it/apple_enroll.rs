@@ -16,14 +16,14 @@ use muster::store::apple::{channels, push, secrets};
 use muster::store::{audit, devices, enrollments};
 use muster::wire::apple::Who;
 use muster::wire::apple::checkin::{
-    Authenticate, CheckIn, CheckOut, DeclarativeManagement, GetBootstrapToken, GetToken, Message, ReturnToService, SetBootstrapToken,
-    TokenUpdate, UserAuthenticate,
+    Authenticate, CheckIn, CheckOut, DeclarativeManagement, GetBootstrapToken, GetToken, Message, SetBootstrapToken, UserAuthenticate,
 };
 use muster::wire::apple::command::{Answer, Status};
 use muster::wire::apple::profile::Profile;
 use muster::wire::cms::SignedData;
 use muster::wire::plist::{Data, Dict};
 
+use crate::apple_proof::every_message;
 use crate::desired::user;
 use crate::support::apple_schema::{Target, schema};
 use crate::support::server::Options;
@@ -183,19 +183,7 @@ async fn a_device_never_speaks_for_another() {
     let before = live(&house, &udid).await.unwrap();
     let (check_in, commands) = (&b.enrollment.mdm.check_in_url.clone().unwrap(), &b.enrollment.mdm.server_url);
     let as_a = client(&house, &a);
-    let token = || Data(vec![9; 32]);
-    let messages = [
-        Message::Authenticate(Authenticate { topic: TOPIC.into(), ..Authenticate::default() }),
-        Message::TokenUpdate(TokenUpdate { topic: TOPIC.into(), token: token(), push_magic: "m".into(), ..TokenUpdate::default() }),
-        Message::CheckOut(CheckOut { topic: TOPIC.into() }),
-        Message::UserAuthenticate(UserAuthenticate::default()),
-        Message::SetBootstrapToken(SetBootstrapToken { bootstrap_token: Some(token()), ..SetBootstrapToken::default() }),
-        Message::GetBootstrapToken(GetBootstrapToken::default()),
-        Message::GetToken(GetToken { token_service_type: "com.apple.maid".into(), token_parameters: None }),
-        Message::DeclarativeManagement(DeclarativeManagement { endpoint: "tokens".into(), data: None }),
-        Message::ReturnToService(ReturnToService {}),
-    ];
-    for message in messages {
+    for message in every_message() {
         let name = message.name();
         let (status, text) = put(&as_a, check_in, said(&udid, message)).await;
         assert!(status == 400 && text.starts_with(b"MGT0004: "), "{name}: {status} {}", String::from_utf8_lossy(&text));

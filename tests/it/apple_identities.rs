@@ -43,7 +43,7 @@ fn own(days: u32) -> Value {
 }
 
 /// Time passes for the server and the device.
-fn pass(house: &House, device: &mut Device, millis: i64) {
+pub fn pass(house: &House, device: &mut Device, millis: i64) {
     house.server.clock.advance(millis);
     device.faults.skew += millis;
 }
@@ -68,14 +68,14 @@ fn files(device: &Device) -> Vec<(Vec<u8>, String)> {
     device.profiles.payloads(PKCS12).map(of).collect()
 }
 
-async fn issued(house: &House, profile: &ProfileId) -> Vec<Certificate> {
+pub async fn issued(house: &House, profile: &ProfileId) -> Vec<Certificate> {
     let all = house.server.app.store.read(|c| certificates::list_certificates(c, &Search::default(), 1000)).await.unwrap();
     let mut all: Vec<_> = all.into_iter().filter(|c| c.grant.profile_id.as_ref() == Some(profile)).collect();
     all.sort_by_key(|certificate| certificate.created_at);
     all
 }
 
-async fn kept(house: &House) -> usize {
+pub async fn kept(house: &House) -> usize {
     let column = *sealed::COLUMNS.iter().find(|column| column.purpose == sealed::ISSUED_KEY).unwrap();
     house.server.app.store.read(move |c| sealed::list_values(c, column, "", 1000)).await.unwrap().len()
 }

@@ -43,7 +43,8 @@ async fn signing() -> House {
     on(House::with(Options { tweak: Box::new(tweak), ..Options::default() }).await).await
 }
 
-fn every_message() -> Vec<Message> {
+/// One of each kind of message that a device may send.
+pub fn every_message() -> Vec<Message> {
     let token = || Data(vec![9; 32]);
     vec![
         Message::Authenticate(Authenticate { topic: TOPIC.into(), ..Authenticate::default() }),

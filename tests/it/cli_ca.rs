@@ -5,7 +5,7 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::cli::{json, refused, run};
-use crate::cli_orders::made;
+use crate::cli_orders::{column, made};
 
 fn issue(path: &Path, names: &[&str]) {
     let key = openssl::pkey::PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
@@ -15,10 +15,6 @@ fn issue(path: &Path, names: &[&str]) {
     for name in names {
         json(path, &["ca", "issue", "--csr", path.join("a.pem").to_str().unwrap(), "--subject", name]);
     }
-}
-
-fn column(rows: &Value, name: &str) -> Vec<String> {
-    rows.as_array().unwrap().iter().map(|row| row[name].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 #[test]

@@ -33,6 +33,7 @@ mod cli_ca;
 mod cli_database;
 mod cli_names;
 mod cli_orders;
+mod cli_scep;
 mod cli_simulate;
 mod compliance;
 mod desired;

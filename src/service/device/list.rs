@@ -17,7 +17,7 @@ use crate::domain::fact::{Fact, Facts};
 use crate::domain::inventory;
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId};
-use crate::service::{Error, Result, restriction};
+use crate::service::{Error, LONGEST_LIST, Result, restriction};
 use crate::store::apple::management;
 use crate::store::certificates::Live;
 use crate::store::{self, Conn, certificates, compliance, desired_items, devices, facts, profiles};
@@ -49,7 +49,7 @@ pub async fn list(app: &App, filter: devices::Filter, after: &str, limit: i64) -
     let page = app
         .store
         .read(move |conn| {
-            let found = devices::list_devices(conn, &filter, &after, limit.clamp(1, 1001))?;
+            let found = devices::list_devices(conn, &filter, &after, limit.clamp(1, LONGEST_LIST))?;
             found.into_iter().map(|device| overview(conn, device)).collect::<store::Result<Vec<_>>>()
         })
         .await?;

@@ -19,7 +19,7 @@ use crate::ids::{CommandId, DeviceId};
 use crate::service::apple::commands as commands_of_apple;
 use crate::service::directory::By;
 use crate::service::push::enqueue_wake;
-use crate::service::{Error, Result};
+use crate::service::{Error, LONGEST_LIST, Result};
 use crate::store::apple::channels::{self, DEVICE};
 use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts};
 
@@ -277,7 +277,7 @@ pub async fn orders(app: &App, device: &DeviceId, limit: i64) -> Result<Vec<Comm
         .read(move |conn| {
             devices::load_device(conn, &device)?;
             match enrollments::list_enrollments(conn, &device, 1)?.first() {
-                Some(enrollment) => commands::list_commands(conn, &sealer, &enrollment.id, limit.clamp(1, 1001)),
+                Some(enrollment) => commands::list_commands(conn, &sealer, &enrollment.id, limit.clamp(1, LONGEST_LIST)),
                 None => Ok(Vec::new()),
             }
         })

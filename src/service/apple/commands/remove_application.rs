@@ -5,11 +5,11 @@ use futures_util::future::BoxFuture;
 
 use super::super::apps;
 use super::super::turn::Turn;
+use super::remove_profile::removal;
 use super::{Body, ForUsers, Request, Subject};
-use crate::domain::desired::{Input, State};
+use crate::domain::desired::Input;
 use crate::service::Result;
 use crate::wire::apple::command::Answer;
-use crate::wire::plist::Dict;
 
 pub(super) struct RemoveApplication;
 
@@ -23,15 +23,7 @@ impl Request for RemoveApplication {
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
-        async move {
-            let key = subject.record();
-            let identifier = turn.record(key).filter(|(_, record)| record.state == State::Removing);
-            let identifier = identifier.and_then(|(_, record)| Some(record.memory.get("identifier")?.as_str()?.to_owned()));
-            let Some(identifier) = identifier else { return Ok(Body::Nothing("nothing is to be removed".into())) };
-            turn.apply(key, Input::Sent);
-            Ok(Body::Keys(Dict::new().with("Identifier", identifier)))
-        }
-        .boxed()
+        async move { Ok(removal(turn, subject.record())) }.boxed()
     }
 
     fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {

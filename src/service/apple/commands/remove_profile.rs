@@ -24,11 +24,7 @@ impl Request for RemoveProfile {
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
         async move {
             let Subject::Record(key) = subject else { return Ok(Body::Keys(subject.keys())) };
-            let identifier = turn.record(key).filter(|(_, record)| record.state == State::Removing);
-            let identifier = identifier.and_then(|(_, record)| Some(record.memory.get("identifier")?.as_str()?.to_owned()));
-            let Some(identifier) = identifier else { return Ok(Body::Nothing("nothing is to be removed".into())) };
-            turn.apply(key, Input::Sent);
-            Ok(Body::Keys(Dict::new().with("Identifier", identifier)))
+            Ok(removal(turn, key))
         }
         .boxed()
     }
@@ -44,6 +40,15 @@ impl Request for RemoveProfile {
             turn.look = true;
         }
     }
+}
+
+/// What takes away what a record knows by its identifier.
+pub(super) fn removal(turn: &mut Turn<'_>, key: &str) -> Body {
+    let record = turn.record(key).map(|(_, record)| record).filter(|record| record.state == State::Removing);
+    let identifier = record.and_then(|record| Some(record.memory.get("identifier")?.as_str()?.to_owned()));
+    let Some(identifier) = identifier else { return Body::Nothing("nothing is to be removed".into()) };
+    turn.apply(key, Input::Sent);
+    Body::Keys(Dict::new().with("Identifier", identifier))
 }
 
 /// The device does not have the profile any more: what came with it ends.
