@@ -77,7 +77,8 @@ pub fn restore(copy: &Path, target: &Path, stamp: &str, note: &Note) -> Result<O
     if had_one {
         // What stands in the log belongs into the file before the file moves.
         let text = target.to_str().ok_or_else(|| Error::Unavailable("the path is not UTF-8".into()))?;
-        SqliteConnection::establish(text).map_err(unavailable)?.batch_execute("PRAGMA wal_checkpoint(TRUNCATE)")?;
+        let mut old = SqliteConnection::establish(text).map_err(unavailable)?;
+        old.batch_execute("PRAGMA busy_timeout = 10000; PRAGMA wal_checkpoint(TRUNCATE)")?;
         std::fs::rename(target, &kept).map_err(failed)?;
     }
     for ending in ["-wal", "-shm"] {

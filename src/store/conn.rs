@@ -58,8 +58,9 @@ const SQLITE_COMMON: &str = "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = 
 /// Opens the one connection that writes.
 pub(super) fn open_sqlite_writer(path: &str) -> Result<Conn> {
     let mut conn = SqliteConnection::establish(path).map_err(|e| Error::Unavailable(e.to_string()))?;
-    conn.batch_execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
+    // First how long to wait: whoever opened the file before may still be closing its last connection, which locks all of it.
     conn.batch_execute(SQLITE_COMMON)?;
+    conn.batch_execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
     Ok(Conn::Sqlite(conn))
 }
 
