@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use diesel::connection::SimpleConnection as _;
 use diesel::{Connection as _, QueryableByName, RunQueryDsl as _, SqliteConnection, sql_query, sql_types};
 
+use super::conn::open_sqlite;
 use super::{Error, Result, hold, lock_file, private_file, real_path, unavailable};
 
 /// Where a restored database says so in `meta`, until the first start after it.
@@ -37,7 +38,7 @@ pub(super) fn copy(source: &str, target: &Path) -> Result<()> {
     };
     // SQLite writes into a file that is there if it is empty; so it never exists with wider rights.
     drop(std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(target).map_err(failed)?);
-    let copied = SqliteConnection::establish(source).map_err(unavailable).and_then(|mut conn| {
+    let copied = open_sqlite(source).map_err(unavailable).and_then(|mut conn| {
         conn.batch_execute("PRAGMA busy_timeout = 10000")?;
         sql_query("VACUUM INTO $1").bind::<sql_types::Text, _>(text).execute(&mut conn)?;
         Ok(())

@@ -3,6 +3,7 @@
 use diesel::connection::SimpleConnection as _;
 use diesel::r2d2::{ManageConnection, R2D2Connection as _};
 use diesel::{Connection as _, MultiConnection, PgConnection, SqliteConnection};
+use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 
 use super::{Error, Result};
 use crate::clock::Time;
@@ -55,9 +56,18 @@ impl<'a> Tx<'a> {
 /// through from end to end by SQLite after each commit that balanced a tree.
 const SQLITE_COMMON: &str = "PRAGMA busy_timeout = 10000; PRAGMA foreign_keys = ON; PRAGMA temp_store = MEMORY; PRAGMA cache_size = -8192;";
 
+/// What means something else in a URI than in a path (RFC 3986, section 3.3; SQLite reads the path up to `?` or `#` and undoes `%XX`).
+const NOT_IN_PATHS: &AsciiSet = &CONTROLS.add(b'%').add(b'?').add(b'#');
+
+/// Opens a connection to the database that this process holds. No other process can open it, and so its connections keep the index of the
+/// log in the memory of the process: reading begins and ends without a call of the system (`unix-excl` in "The OS Backend (VFS) To SQLite").
+pub(super) fn open_sqlite(path: &str) -> diesel::ConnectionResult<SqliteConnection> {
+    SqliteConnection::establish(&format!("file:{}?vfs=unix-excl", utf8_percent_encode(path, NOT_IN_PATHS)))
+}
+
 /// Opens the one connection that writes.
 pub(super) fn open_sqlite_writer(path: &str) -> Result<Conn> {
-    let mut conn = SqliteConnection::establish(path).map_err(|e| Error::Unavailable(e.to_string()))?;
+    let mut conn = open_sqlite(path).map_err(|e| Error::Unavailable(e.to_string()))?;
     // First how long to wait: whoever opened the file before may still be closing its last connection, which locks all of it.
     conn.batch_execute(SQLITE_COMMON)?;
     conn.batch_execute("PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")?;
@@ -93,7 +103,7 @@ impl ManageConnection for Manager {
                 Ok(Conn::Postgres(conn))
             }
             Self::SqliteReader(path) => {
-                let mut conn = SqliteConnection::establish(path).map_err(diesel::r2d2::Error::ConnectionError)?;
+                let mut conn = open_sqlite(path).map_err(diesel::r2d2::Error::ConnectionError)?;
                 conn.batch_execute(SQLITE_COMMON).map_err(diesel::r2d2::Error::QueryError)?;
                 conn.batch_execute("PRAGMA query_only = ON;").map_err(diesel::r2d2::Error::QueryError)?;
                 Ok(Conn::Sqlite(conn))

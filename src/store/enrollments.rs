@@ -8,7 +8,7 @@ use diesel::backend::Backend;
 use diesel::prelude::*;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
-use diesel::sql_types::{BigInt, Bool, HasSqlType, Nullable, Text};
+use diesel::sql_types::{BigInt, HasSqlType, Nullable, Text};
 
 use super::schema::{commands, enrollments};
 use super::{Conn, Error, Result, Tx};
@@ -90,23 +90,15 @@ impl TryFrom<Row> for Enrollment {
     }
 }
 
-/// Who is at the other end of a mutual TLS connection: the certificate's row with its enrolment, device and user.
+/// Who is at the other end of a mutual TLS connection: the certificate's row with its enrolment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
     /// The certificate shown.
     pub certificate: IdentityCertificate,
     /// Its enrolment.
     pub enrollment: Enrollment,
-    /// Name of the device, for people.
-    pub device_name: String,
-    /// The device's serial number, when known.
-    pub serial_number: Option<String>,
-    /// Version of the operating system, when known.
-    pub os_version: Option<String>,
     /// Hash of what the device last said of itself.
     pub report_hash: Option<String>,
-    /// Who enrolled, when somebody did.
-    pub user: Option<IdentityUser>,
 }
 
 impl Identity {
@@ -143,17 +135,6 @@ pub struct IdentityCertificate {
     pub created_at: Time,
 }
 
-/// The user of an [`Identity`].
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct IdentityUser {
-    /// Identifier.
-    pub id: UserId,
-    /// User principal name.
-    pub upn: String,
-    /// Whether the person may sign in.
-    pub enabled: bool,
-}
-
 #[derive(Queryable)]
 struct CertificateRow {
     id: String,
@@ -163,9 +144,6 @@ struct CertificateRow {
     created_at: i64,
 }
 
-type DeviceColumns = (String, Option<String>, Option<String>, Option<String>);
-type UserColumns = (String, String, bool);
-
 /// The query of [`find_identity`], written out: it runs with every message of every device, and walking the tree of a query's types three
 /// times over costs more than the lookup itself.
 struct FindIdentity<'a> {
@@ -174,12 +152,9 @@ struct FindIdentity<'a> {
 
 const FIND_IDENTITY: &str = "SELECT c.id, c.not_before, c.not_after, c.revoked_at, c.created_at, \
     e.id, e.device_id, e.platform, e.kind, e.state, e.mdm_id, e.provider_id, e.user_id, e.context, e.channel_uri, e.certificate_id, \
-    e.work_at, e.last_seen_at, e.enrolled_at, e.ended_at, e.version, \
-    d.display_name, d.serial_number, d.os_version, e.report_hash, u.id, u.upn, u.enabled \
+    e.work_at, e.last_seen_at, e.enrolled_at, e.ended_at, e.version, e.report_hash \
     FROM certificates c \
     JOIN enrollments e ON e.id = c.enrollment_id \
-    JOIN devices d ON d.id = e.device_id \
-    LEFT JOIN users u ON u.id = e.user_id \
     WHERE c.purpose = ";
 
 impl<DB> QueryFragment<DB> for FindIdentity<'_>
@@ -210,13 +185,8 @@ type EnrollmentSqlType = (
 );
 
 impl Query for FindIdentity<'_> {
-    /// Certificate, enrolment, device with the report's hash, user: as in [`FIND_IDENTITY`].
-    type SqlType = (
-        (Text, BigInt, BigInt, MaybeTime, BigInt),
-        EnrollmentSqlType,
-        (Text, MaybeText, MaybeText, MaybeText),
-        Nullable<(Text, Text, Bool)>,
-    );
+    /// Certificate, enrolment, the report's hash: as in [`FIND_IDENTITY`].
+    type SqlType = ((Text, BigInt, BigInt, MaybeTime, BigInt), EnrollmentSqlType, MaybeText);
 }
 
 impl RunQueryDsl<Conn> for FindIdentity<'_> {}
@@ -227,9 +197,8 @@ impl RunQueryDsl<Conn> for FindIdentity<'_> {}
 /// # Errors
 /// Only the database's own.
 pub fn find_identity(conn: &mut Conn, certificate_sha256: &str) -> Result<Option<Identity>> {
-    let found: Option<(CertificateRow, Row, DeviceColumns, Option<UserColumns>)> =
-        FindIdentity { certificate_sha256 }.get_result(conn).optional()?;
-    let Some((certificate, enrollment, (device_name, serial_number, os_version, report_hash), user)) = found else { return Ok(None) };
+    let found: Option<(CertificateRow, Row, Option<String>)> = FindIdentity { certificate_sha256 }.get_result(conn).optional()?;
+    let Some((certificate, enrollment, report_hash)) = found else { return Ok(None) };
     Ok(Some(Identity {
         certificate: IdentityCertificate {
             id: CertificateId::from_store(certificate.id),
@@ -239,11 +208,7 @@ pub fn find_identity(conn: &mut Conn, certificate_sha256: &str) -> Result<Option
             created_at: Time(certificate.created_at),
         },
         enrollment: enrollment.try_into()?,
-        device_name,
-        serial_number,
-        os_version,
         report_hash,
-        user: user.map(|(id, upn, enabled)| IdentityUser { id: UserId::from_store(id), upn, enabled }),
     }))
 }
 

@@ -74,8 +74,7 @@ impl Open<'_> {
     /// Whether that namespace is declared here, under whatever prefix.
     #[must_use]
     pub fn declares(&self, namespace: &str) -> bool {
-        self.start.attributes_raw().contains(namespace)
-            && self.start.attributes().flatten().any(|a| a.key.as_namespace_binding().is_some() && a.value == namespace)
+        self.start.attributes().flatten().any(|a| a.key.as_namespace_binding().is_some() && a.value == namespace)
     }
 
     /// The value of an attribute, whether it is written plain or with a prefix; `None` also when it cannot be decoded.
@@ -114,7 +113,10 @@ impl<'d> Reader<'d> {
         }
         let source = std::str::from_utf8(document).map_err(|e| Malformed::new("not UTF-8", format!("byte {}", e.valid_up_to())))?;
         let source = source.strip_prefix('\u{feff}').unwrap_or(source);
-        if let Some(at) = source.bytes().position(|b| b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r')) {
+        let forbidden = |b: u8| b < 0x20 && !matches!(b, b'\t' | b'\n' | b'\r');
+        // Almost no document has one: looking for its place byte by byte comes after the look that takes many bytes at once.
+        if source.bytes().fold(false, |found, b| found | forbidden(b)) {
+            let at = source.bytes().position(forbidden).unwrap_or_default();
             return Err(Malformed::new("forbidden control character", format!("byte {at}")));
         }
         let mut inner = NsReader::from_str(source);
@@ -264,6 +266,7 @@ impl<'d> Reader<'d> {
         let mut out = String::new();
         loop {
             match self.next()? {
+                Token::Text(piece) if out.is_empty() => out = piece.into_owned(),
                 Token::Text(piece) => out.push_str(&piece),
                 Token::Close => return Ok(out),
                 Token::Open(_) | Token::End => return Err(self.malformed("text expected")),

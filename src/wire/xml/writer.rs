@@ -1,7 +1,5 @@
 //! Writing documents.
 
-use std::borrow::Cow;
-
 /// Writes a document into a byte buffer, escaping all text. Names are the caller's and are written as they are.
 #[derive(Debug, Default)]
 pub struct Writer<'n> {
@@ -134,7 +132,7 @@ pub fn escaped_len(text: &str) -> usize {
 }
 
 /// What stands for a byte that cannot stand for itself. `\r` would be read back as `\n`, and in attributes all white space as a blank.
-fn replacement(byte: u8, attribute: bool) -> Option<&'static [u8]> {
+const fn replacement(byte: u8, attribute: bool) -> Option<&'static [u8]> {
     match byte {
         b'&' => Some(b"&amp;"),
         b'<' => Some(b"&lt;"),
@@ -148,24 +146,30 @@ fn replacement(byte: u8, attribute: bool) -> Option<&'static [u8]> {
     }
 }
 
+/// Bytes that stand for themselves wherever they are. 0xEF is looked at closer: U+FFFE and U+FFFF, which no document can hold, begin with it.
+#[allow(clippy::indexing_slicing, reason = "the compiler does it, and would stop")]
+const PLAIN: [bool; 256] = {
+    let mut plain = [true; 256];
+    let mut byte = 0;
+    while byte <= u8::MAX as usize {
+        plain[byte] = byte != 0xef && replacement(byte as u8, true).is_none();
+        byte += 1;
+    }
+    plain
+};
+
 pub(super) fn escape(out: &mut Vec<u8>, text: &str, attribute: bool) {
-    let text = held(text);
     let mut rest = text.as_bytes();
-    while let Some((at, with)) = rest.iter().enumerate().find_map(|(at, b)| replacement(*b, attribute).map(|with| (at, with))) {
+    while let Some(at) = rest.iter().position(|b| !PLAIN.get(usize::from(*b)).is_some_and(|plain| *plain)) {
         let (plain, from) = rest.split_at(at);
         out.extend_from_slice(plain);
+        let (taken, with) = match from {
+            [0xef, 0xbf, 0xbe | 0xbf, ..] => (3, "\u{fffd}".as_bytes()),
+            [byte, ..] => (1, replacement(*byte, attribute).unwrap_or(std::slice::from_ref(byte))),
+            [] => return,
+        };
         out.extend_from_slice(with);
-        rest = from.get(1..).unwrap_or_default();
+        rest = from.get(taken..).unwrap_or_default();
     }
     out.extend_from_slice(rest);
-}
-
-/// The text without the two characters of more than one byte that a document cannot hold, U+FFFE and U+FFFF. What stands for them is as long.
-fn held(text: &str) -> Cow<'_, str> {
-    // Both begin with 0xEF, which is rare: most texts are looked at once, byte by byte.
-    if text.as_bytes().contains(&0xef) && text.contains(['\u{fffe}', '\u{ffff}']) {
-        text.replace(['\u{fffe}', '\u{ffff}'], "\u{fffd}").into()
-    } else {
-        text.into()
-    }
 }

@@ -301,10 +301,16 @@ async fn e10_e11_a_device_enrols_and_its_document_is_what_windows_expects() {
         assert_eq!(identity.provider_id, "Muster");
         assert_eq!(identity.management.upn.as_deref(), Some(UPN));
         let sha256 = hex::encode(sha256(&identity.certificate.to_der().unwrap()));
-        let found = house.server.app.store.read(move |c| enrollments::find_identity(c, &sha256)).await.unwrap().unwrap();
+        let found = house.server.app.store.read(move |c| {
+            let found = enrollments::find_identity(c, &sha256)?.unwrap();
+            let device = devices::load_device(c, &found.enrollment.device_id)?;
+            let user = users::load_user(c, found.enrollment.user_id.as_ref().unwrap())?;
+            Ok((found, device, user))
+        });
+        let (found, device, user) = found.await.unwrap();
         assert_eq!(found.enrollment.mdm_id, machine.device_id);
-        assert_eq!(found.device_name, machine.name);
-        assert_eq!(found.user.unwrap().upn, UPN);
+        assert_eq!(device.display_name, machine.name);
+        assert_eq!(user.upn, UPN);
         let context: serde_json::Value = serde_json::from_str(&found.enrollment.context).unwrap();
         assert_eq!(context["MAC"].as_array().unwrap().len(), 2);
         assert_eq!(context["SomethingNew"][0], "1");

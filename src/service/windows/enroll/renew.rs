@@ -35,7 +35,12 @@ const BATCH: i64 = 200;
 pub(super) async fn identify(app: &App, caller: &Caller) -> Result<Identity> {
     let der = caller.certificate.as_ref().ok_or(Refusal::TokenInvalid)?;
     let sha256 = hex::encode(sha256(der));
-    let identity = app.store.read(move |c| enrollments::find_identity(c, &sha256)).await?;
+    let found = app.store.read(move |conn| {
+        let Some(identity) = enrollments::find_identity(conn, &sha256)? else { return Ok(None) };
+        let user = identity.enrollment.user_id.clone().map(|id| users::load_user(conn, &id)).transpose()?;
+        Ok(Some((identity, user)))
+    });
+    let (identity, user) = found.await?.unzip();
     let identity = identity.filter(|identity| identity.enrollment.platform == Platform::Windows).ok_or(Refusal::CertificateNotOurs)?;
     let now = app.now();
     if identity.certificate.revoked_at.is_some() {
@@ -47,7 +52,7 @@ pub(super) async fn identify(app: &App, caller: &Caller) -> Result<Identity> {
     if !may_renew(&identity.enrollment) {
         return Err(Refusal::EnrollmentEnded.into());
     }
-    if identity.user.as_ref().is_some_and(|user| !user.enabled) {
+    if user.flatten().is_some_and(|user| !user.enabled) {
         return Err(Refusal::AccountDisabled.into());
     }
     Ok(identity)
