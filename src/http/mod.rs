@@ -10,6 +10,7 @@ mod observe;
 pub mod page;
 pub mod peer;
 pub mod pki;
+mod range;
 pub mod routes;
 pub mod scep;
 pub mod server;

@@ -244,6 +244,25 @@ fn execute(tx: &mut Tx<'_>, sql: &str, parameters: Parameters, id: &str, now: Ti
     Ok(rows)
 }
 
+/// Has the devices looked at that should have the profile, because something that it names is another one by now: they have work, and
+/// whoever is at one of them at this moment looks again.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_looked_at(tx: &mut Tx<'_>, profile: &ProfileId, now: Time) -> Result<()> {
+    let devices =
+        "ended_at IS NULL AND device_id IN (SELECT device_id FROM desired_items WHERE profile_id = $2 AND desired_version IS NOT NULL)";
+    if let Conn::Postgres(conn) = tx.conn() {
+        // In the order in which a recomputation takes them.
+        let lock = format!("SELECT id FROM enrollments WHERE {} ORDER BY id FOR NO KEY UPDATE", devices.replace("$2", "$1"));
+        diesel::sql_query(lock).bind::<Text, _>(profile.as_str()).execute(conn)?;
+    }
+    let wake =
+        format!("UPDATE enrollments SET work_at = CASE WHEN work_at < $1 THEN work_at ELSE $1 END, version = version + 1 WHERE {devices}");
+    execute(tx, &wake, Parameters::NowThenId, profile.as_str(), now)?;
+    Ok(())
+}
+
 /// Forgets what the device was given: after a new enrolment its tree is empty or unknown. Removals are over with it.
 ///
 /// # Errors

@@ -56,10 +56,12 @@ pub const AUDIT_KEY: &str = "sealed.audit_key";
 pub const SCEP_CHALLENGE_KEY: &str = "sealed.scep_challenge_key";
 /// The pepper of Temporary Access Passes.
 pub const TAP_PEPPER: &str = "sealed.tap_pepper";
+/// The key that marks the addresses of manifests of applications.
+pub const MANIFEST_KEY: &str = "sealed.manifest_key";
 /// The key that marks what comes back with the terms of use.
 pub const TERMS_KEY: &str = "sealed.terms_key";
 /// The keys of all sealed values in `meta`.
-pub const META: &[&str] = &[AUDIT_KEY, CANARY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
+pub const META: &[&str] = &[AUDIT_KEY, CANARY, MANIFEST_KEY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
 
 /// A sealed column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 use std::io::{Seek as _, SeekFrom, Write as _};
 use std::sync::{Arc, Mutex};
 
-use muster::clock::{DAY, HOUR, MINUTE};
+use muster::clock::{DAY, HOUR, MINUTE, Time};
 use muster::domain::apple::app::{LARGEST_PACKAGE, PART};
 use muster::domain::assignment::{Mode, Target};
 use muster::domain::desired::{Record, State};
@@ -14,6 +14,7 @@ use muster::service::{Error, Result};
 use muster::sim::apple::apps::User;
 use muster::sim::apple::{Device, Machine};
 use muster::sim::listener::{self, Answer as Http, Listener, Tls};
+use muster::store::enrollments;
 use muster::wire::apple::app::Manifest;
 use muster::wire::apple::command::Command;
 use muster::wire::plist::Dict;
@@ -24,10 +25,10 @@ use crate::support::apple_schema::{Target as SchemaTarget, schema};
 use crate::support::ca::Ca;
 use crate::support::windows::{House, by, key};
 
-const BUNDLE: &str = "org.example.broker";
+pub const BUNDLE: &str = "org.example.broker";
 
 /// A file with that beginning, as long as that.
-fn file(head: &[u8], size: usize) -> tempfile::NamedTempFile {
+pub fn file(head: &[u8], size: usize) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let mut content = vec![7; size];
     content[..head.len().min(size)].copy_from_slice(&head[..head.len().min(size)]);
@@ -35,22 +36,22 @@ fn file(head: &[u8], size: usize) -> tempfile::NamedTempFile {
     file
 }
 
-fn new(version: &str) -> New {
+pub fn new(version: &str) -> New {
     New { name: "broker".into(), bundle_id: BUNDLE.into(), version: version.into(), title: "Broker".into(), replace: false }
 }
 
-async fn add(house: &House, head: &[u8], size: usize, new: New) -> Result<serde_json::Value> {
+pub async fn add(house: &House, head: &[u8], size: usize, new: New) -> Result<serde_json::Value> {
     packages::add(&house.server.app, file(head, size).path(), new, "cli:test", "local").await
 }
 
-fn draft(platform: &str, name: &str, payload: &str) -> Draft {
+pub fn draft(platform: &str, name: &str, payload: &str) -> Draft {
     let text = format!(
         "display_name = \"{name}\"\nkind = \"configuration\"\nplatform = \"{platform}\"\n[[document.payloads]]\ntype = \"enterprise-app\"\nname = \"broker\"\nbundle-id = \"{BUNDLE}\"\n{payload}"
     );
     Draft::parse(&text).unwrap()
 }
 
-async fn enrolled(house: &House, machine: Machine, more: Option<&Ca>) -> (Device, DeviceId) {
+pub async fn enrolled(house: &House, machine: Machine, more: Option<&Ca>) -> (Device, DeviceId) {
     let mut roots = house.roots();
     roots.extend(more.map(|ca| ca.root.clone()));
     let device = Device::enroll(&roots, &profile(house).await, machine, &key()).await.unwrap();
@@ -58,23 +59,23 @@ async fn enrolled(house: &House, machine: Machine, more: Option<&Ca>) -> (Device
     (device, id)
 }
 
-async fn record(house: &House, device: &DeviceId, profile: &ProfileId) -> Option<Record> {
+pub async fn record(house: &House, device: &DeviceId, profile: &ProfileId) -> Option<Record> {
     let item = house.items(device).await.into_iter().find(|loaded| loaded.item.profile_id == *profile)?.item;
     item.detail.records.get(&format!("app:{BUNDLE}")).cloned()
 }
 
-async fn state(house: &House, device: &DeviceId, profile: &ProfileId) -> Option<State> {
+pub async fn state(house: &House, device: &DeviceId, profile: &ProfileId) -> Option<State> {
     record(house, device, profile).await.map(|record| record.state)
 }
 
 /// Time passes, and the device comes.
-async fn later(house: &House, device: &mut Device, time: i64) {
+pub async fn later(house: &House, device: &mut Device, time: i64) {
     house.server.clock.advance(time);
     device.settle().await.unwrap();
 }
 
 /// The keys of the last command of that type that was heard.
-fn command(device: &Device, request: &str) -> Dict {
+pub fn command(device: &Device, request: &str) -> Dict {
     let heard = device.heard.as_ref().unwrap().iter().filter(|heard| !heard.is_empty());
     heard.map(|heard| Command::decode(heard).unwrap()).rfind(|command| command.request_type == request).unwrap().body
 }
@@ -102,13 +103,25 @@ async fn a_mac_installs_a_package_part_by_part_and_is_believed_when_it_lists_it(
     assert_eq!(state(&house, &id, &wanted).await, Some(State::Verified));
     assert_eq!(mac.ran["InstallEnterpriseApplication"], 1);
 
-    // Another package takes its place: the next look finds the old version.
+    // Another package takes its place: the Mac has work at once, and gets it.
     packages::add(&house.server.app, file(b"xar!", 5000).path(), New { replace: true, ..new("2.2") }, "cli:test", "local").await.unwrap();
-    later(&house, &mut mac, DAY + HOUR).await;
+    let enrollment = live(&house, &mac.machine.udid).await.unwrap().id;
+    let woken = house.server.app.store.read(move |c| enrollments::list_to_wake(c, Time(0), Time(i64::MAX), "", 10)).await.unwrap();
+    let woken: Vec<_> = woken.into_iter().filter(|found| found.id == enrollment).map(|found| found.work_at).collect();
+    assert!(woken[0] <= house.server.app.now(), "{woken:?}");
+    mac.settle().await.unwrap();
     assert_eq!(mac.apps.installed[BUNDLE].version, "2.2");
     later(&house, &mut mac, 6 * MINUTE).await;
+    assert_eq!(record(&house, &id, &wanted).await.unwrap().drift, None, "it lost nothing");
+    assert_eq!(state(&house, &id, &wanted).await, Some(State::Verified));
+    assert_eq!(mac.ran["InstallEnterpriseApplication"], 2);
+
+    // An older version that shows up is found by the next look.
+    mac.apps.installed.get_mut(BUNDLE).unwrap().version = "2.0".into();
+    later(&house, &mut mac, DAY + HOUR).await;
+    later(&house, &mut mac, 6 * MINUTE).await;
     let drift = record(&house, &id, &wanted).await.unwrap().drift.unwrap();
-    assert_eq!((drift.count, drift.found.as_deref()), (1, Some("version 2.1 and not 2.2")));
+    assert_eq!((drift.count, drift.found.as_deref()), (1, Some("version 2.0 and not 2.2")));
     judge(&mut mac, SchemaTarget::mac("15.1"));
 
     profile::unassign(&house.server.app, &wanted, Mode::Include, Target::AllDevices, &by()).await.unwrap();
@@ -248,7 +261,7 @@ async fn a_package_that_is_not_the_one_of_the_manifest_is_never_installed() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn links_are_for_one_enrolment_and_a_week() {
+async fn links_are_for_one_enrolment_and_those_of_packages_for_a_week() {
     let house = on(House::new().await).await;
     add(&house, b"xar!", 3000, new("1.0")).await.unwrap();
     house.assign(draft("macos", "broker", "package = \"broker\"\n")).await;
@@ -344,7 +357,8 @@ async fn a_package_that_does_not_fit_the_profile_is_said_so_and_nothing_is_sent(
         if let Some(head) = head {
             add(&house, head, 100, New { bundle_id: bundle.into(), replace: true, ..new("1.0") }).await.unwrap();
         }
-        later(&house, &mut mac, DAY + HOUR).await;
+        // At once.
+        mac.settle().await.unwrap();
         let record = record(&house, &id, &wanted).await.unwrap();
         assert_eq!((record.state, record.original_error.as_deref()), (State::Failed, Some(says)));
     }

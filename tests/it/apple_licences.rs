@@ -1,5 +1,6 @@
 //! Applications of the App Store: licences that Apps and Books gives to devices by their serial numbers, and takes back.
 
+use muster::catalogue::payload::System;
 use muster::clock::{DAY, HOUR, MINUTE};
 use muster::domain::assignment::{Mode, Target};
 use muster::domain::desired::{Record, State};
@@ -18,7 +19,7 @@ use crate::support::apple_schema::Target as SchemaTarget;
 use crate::support::books::{BUNDLE, Books, STORE_ID, token};
 use crate::support::windows::{House, by};
 
-async fn house(books: &Books) -> House {
+pub async fn house(books: &Books) -> House {
     let root = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(root.path(), &books.root_pem).unwrap();
     let (_, root) = root.keep().unwrap();
@@ -43,6 +44,8 @@ fn draft(platform: &str, more: &str) -> Draft {
 }
 
 async fn shopper(house: &House, books: &Books, machine: Machine) -> (Device, DeviceId) {
+    // Without declarations for applications.
+    let machine = if machine.system == System::Ios { Machine { os_version: "17.0".into(), ..machine } } else { machine };
     let mut device = enrolled(house, machine).await;
     device.apps.shop = Some(books.shop.clone());
     let id = live(house, &device.machine.udid).await.unwrap().device_id;
@@ -103,7 +106,7 @@ async fn devices_get_their_licence_before_the_application_and_give_it_back_after
     later(&house, &mut phone, 6 * MINUTE).await;
     assert_eq!(record(&house, &id, &phones).await.unwrap().state, State::Verified);
     assert_eq!((phone.apps.installed[BUNDLE].version.as_str(), phone.apps.failures.len()), ("9.1", 0));
-    judge(&mut phone, SchemaTarget::iphone("18.1"));
+    judge(&mut phone, SchemaTarget::iphone("17.0"));
 
     // Five Macs more, in requests of two.
     let macs = house.assign(Draft { display_name: "macs".into(), ..draft("macos", "") }).await;

@@ -218,6 +218,15 @@ fn examples() -> Vec<(&'static str, Value)> {
             "com.apple.configuration.security.passkey.attestation",
             json!({"AttestationIdentityAssetReference": "a", "RelyingParties": ["example.org"]}),
         ),
+        (
+            "com.apple.configuration.app.managed",
+            json!({"AppStoreID": "1", "InstallBehavior": {"Install": "Required", "License": {"Assignment": "Device"}},
+                "IncludeInBackup": false, "Attributes": {"VPNUUID": "x", "Lockable": false}, "LegacyAppConfigAssetReference": "a"}),
+        ),
+        (
+            "com.apple.configuration.package",
+            json!({"ManifestURL": "https://h/m", "InstallBehavior": {"Install": "Required"}, "UninstallBehavior": {"Remove": true}}),
+        ),
         ("com.apple.management.properties", json!({"shard": 3, "floor": "second"})),
         ("com.apple.activation.simple", json!({"StandardConfigurations": ["a"]})),
         ("com.apple.management.organization-info", json!({"Name": "Example"})),

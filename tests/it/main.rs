@@ -10,6 +10,8 @@ mod apple_attestation;
 mod apple_automated;
 mod apple_captures;
 mod apple_checkin;
+mod apple_declared_apps;
+mod apple_downloads;
 mod apple_enroll;
 mod apple_escrow;
 mod apple_identities;

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::catalogue::OsVersion;
 use crate::catalogue::payload::System;
+use crate::domain::apple::content::app::{MANAGED, PACKAGE};
 use crate::domain::certificate::Variables;
 use crate::domain::profile::{Payload, fields};
 
@@ -62,6 +63,9 @@ pub struct App {
     /// What the application reads as its managed configuration.
     #[serde(default)]
     pub configuration: Map<String, Value>,
+    /// Who signed it, on Macs: the ten letters and digits of the developer's team.
+    #[serde(default)]
+    pub team_id: Option<String>,
     /// On Macs: the application is managed, as it always is on iPhones and iPads.
     #[serde(default = "yes")]
     pub managed: bool,
@@ -172,6 +176,10 @@ impl App {
         if !self.managed && (self.take_over || !self.configuration.is_empty()) {
             return Err("managed: take-over and configuration are for managed applications".into());
         }
+        let formed = |team: &String| team.len() == 10 && team.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
+        if self.team_id.as_ref().is_some_and(|team| !mac || of_store || !formed(team)) {
+            return Err("team-id: ten capital letters and digits, and only for enterprise-app on Macs".into());
+        }
         if mac && !self.backup {
             return Err("backup: only for iPhones and iPads".into());
         }
@@ -206,6 +214,28 @@ impl App {
     #[must_use]
     pub fn is_managed(&self, system: System, version: OsVersion) -> bool {
         system == System::Ios || (self.managed && version.major >= 11)
+    }
+
+    /// The declarations that give it to a device of that version as the profile asks for it; `None`: commands alone do. A declared
+    /// application goes with its declaration and with the management, and one of the store has a licence.
+    #[must_use]
+    pub fn declarations(&self, system: System, version: OsVersion) -> Option<Vec<&'static str>> {
+        let since = |major, minor| version >= OsVersion { major, minor, build: 0, revision: 0 };
+        let (mac, configured) = (system == System::Mac, !self.configuration.is_empty());
+        let configures = if mac { since(27, 0) } else { since(18, 4) };
+        let by_command = self.keep || self.keep_after_management || !self.manifest_certificates.is_empty();
+        if by_command || self.store_id.is_some() && !self.licence || configured && !configures {
+            return None;
+        }
+        let mut all = match (mac, self.store_id) {
+            (false, _) | (true, Some(_)) => vec![MANAGED],
+            (true, None) if !self.managed => return Some(vec![PACKAGE]),
+            // Before, a Mac wants to know who signed an application that it did not install by itself.
+            (true, None) if self.team_id.is_some() || since(27, 0) => vec![PACKAGE, MANAGED],
+            (true, None) => return None,
+        };
+        all.extend(configured.then_some("com.apple.asset.data"));
+        self.managed.then_some(all)
     }
 
     /// Apple's `ManagementFlags`; none when there is nothing to say.
@@ -270,6 +300,20 @@ pub fn progress(status: &str) -> Progress {
     }
 }
 
+/// What a state of the status items `app.managed.list` and `package.list` means.
+#[must_use]
+pub fn declared_progress(state: &str) -> Progress {
+    match state {
+        "managed" | "installed" => Progress::There,
+        "queued" | "prompting-for-consent" | "prompting-for-login" | "prompting-for-management" | "downloading" | "installing" => {
+            Progress::Working
+        }
+        // Optional is what nobody asked for: the device has not looked at the declaration yet.
+        "managed-but-uninstalled" | "not-present" | "optional" => Progress::Absent,
+        _ => Progress::Failed,
+    }
+}
+
 /// Whether a device will never take it, whatever is tried: a `RejectionReason`.
 #[must_use]
 pub fn is_final(reason: &str) -> bool {
@@ -309,6 +353,8 @@ mod tests {
             (System::Ios, json!({ "managed": false }), "managed:"),
             (System::Mac, json!({ "managed": false, "take-over": true }), "managed:"),
             (System::Mac, json!({ "backup": false }), "backup:"),
+            (System::Mac, json!({ "team-id": "abc" }), "team-id:"),
+            (System::Ios, json!({ "team-id": "ABCDE12345" }), "team-id:"),
             (System::Mac, json!({ "configuration": { "a": null } }), "configuration:"),
             (System::Mac, json!({ "configuration": { "a": ["{{Nobody}}"] } }), "configuration:"),
             (System::Mac, json!({ "configuration": { "a": "x".repeat(70_000) } }), "configuration:"),
@@ -370,6 +416,17 @@ mod tests {
             ("Unheard", Progress::Failed),
         ] {
             assert_eq!(progress(word), meant, "{word}");
+        }
+        for (word, meant) in [
+            ("managed", Progress::There),
+            ("installed", Progress::There),
+            ("prompting-for-management", Progress::Working),
+            ("managed-but-uninstalled", Progress::Absent),
+            ("not-present", Progress::Absent),
+            ("failed", Progress::Failed),
+            ("unheard", Progress::Failed),
+        ] {
+            assert_eq!(declared_progress(word), meant, "{word}");
         }
         assert!(is_final("NotSupported") && !is_final("AppStoreDisabled"));
     }

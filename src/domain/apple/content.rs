@@ -16,7 +16,7 @@ use self::acme::{ACME, Acme};
 use self::identity::{Imported, PKCS12, Pkcs12};
 use self::mobileconfig::Mobileconfig;
 use self::scep::Scep;
-use super::app::{self, App};
+use super::app::App;
 use super::profile::{Names, Part};
 use super::sso;
 use crate::catalogue::payload::{Device, Form, System};
@@ -31,6 +31,7 @@ use crate::wire::apple::profile::{Content, Profile};
 use crate::wire::plist::{self, Dict};
 
 pub mod acme;
+pub mod app;
 pub mod asset;
 mod declare;
 pub mod identity;
@@ -285,7 +286,7 @@ fn encode(row: &PayloadRow, body: &Map<String, Value>, device: &Device<'_>) -> R
 fn misplaced(payload: &Payload, for_users: bool, system: System, catalogue: &Catalogue) -> Option<String> {
     let row = row_of(payload, catalogue);
     // Whose login an imported identity's owner has on a Mac nobody here knows.
-    if for_users && (payload.kind == "imported-pfx" || app::is_app(payload) || row.is_some_and(|row| row.device_only)) {
+    if for_users && (payload.kind == "imported-pfx" || super::app::is_app(payload) || row.is_some_and(|row| row.device_only)) {
         return Some(format!("{} is for the device, not for its users", payload.kind));
     }
     let for_users_only = system == System::Mac && row.is_some_and(|row| row.user_only);
@@ -303,7 +304,7 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     // Nobody here knows who of those that are named a user of a Mac is.
     let variables = if for_users { Variables::samples().of_device() } else { Variables::samples() };
     let is_declaration = |payload: &&Payload| row_of(payload, catalogue).is_some_and(|row| row.form == Form::Declaration);
-    let (apps, others): (Vec<&Payload>, Vec<&Payload>) = payloads.iter().partition(|payload| app::is_app(payload));
+    let (apps, others): (Vec<&Payload>, Vec<&Payload>) = payloads.iter().partition(|payload| super::app::is_app(payload));
     let mut bundles = BTreeSet::new();
     for app in apps {
         let read = App::read(app, system).map_err(|why| (app.name.clone(), why))?;

@@ -5,9 +5,11 @@ use serde_json::{Map, Value};
 
 use crate::catalogue::payload::{Form, System};
 use crate::catalogue::{Catalogue, OsVersion};
-use crate::domain::apple::{app, content};
+use crate::domain::apple::app::{self, App};
+use crate::domain::apple::content;
+use crate::domain::apple::content::app::PACKAGE;
 use crate::domain::profile::Payload;
-use crate::wire::apple::ddm::Capabilities;
+use crate::wire::apple::ddm::{Capabilities, MANAGED_APPS, PACKAGES};
 
 /// Rules for the passcode, as a declaration.
 const PASSCODE: &str = "com.apple.configuration.passcode.settings";
@@ -67,11 +69,21 @@ impl Device<'_> {
         declares(self.system, version) && known && self.capabilities.is_none_or(|capabilities| capabilities.takes(kind))
     }
 
+    /// Whether an application reaches it by declarations just as its profile asks for it, and it tells what becomes of it.
+    fn declares_app(&self, payload: &Payload, catalogue: &Catalogue) -> bool {
+        let declared = || App::read(payload, self.system).ok()?.declarations(self.system, self.version?);
+        let tells = |kind: &str| {
+            let item = if kind == PACKAGE { PACKAGES } else { MANAGED_APPS };
+            self.capabilities.is_none_or(|capabilities| capabilities.reports(item))
+        };
+        declared().is_some_and(|kinds| kinds.iter().all(|kind| self.takes(kind, catalogue) && tells(kind)))
+    }
+
     /// Decides for a payload. What a device takes in no way goes the way on which it shows: its record says what the device lacks.
     #[must_use]
     pub fn way(&self, payload: &Payload, catalogue: &Catalogue) -> Way {
         if app::is_app(payload) {
-            return Way::Commands;
+            return if self.declares_app(payload, catalogue) { Way::Declaration } else { Way::Commands };
         }
         let Some(row) = content::row_of(payload, catalogue).filter(|row| row.form == Form::Declaration) else {
             return Way::Profile(payload.clone());
@@ -149,6 +161,47 @@ mod tests {
                 };
                 assert_eq!(versions.iter().map(letter).collect::<String>(), expected, "{kind} {system:?}");
             }
+        }
+    }
+
+    /// For each application and version: declared (d), or by commands (c).
+    #[test]
+    fn an_application_is_declared_where_that_says_all_that_its_profile_says() {
+        let macs = ["15.1", "26.0", "27.0"];
+        let phones = ["16.2", "17.2", "18.1", "18.4", "26.0"];
+        let store = |more: Value| (app::STORE, json!({ "bundle-id": "a", "store-id": 1 }), more);
+        let own = |more: Value| (app::ENTERPRISE, json!({ "bundle-id": "a", "package": "p" }), more);
+        for ((kind, body, more), on_macs, on_phones) in [
+            (store(json!({})), "cdd", "cdddd"),
+            (store(json!({ "licence": false })), "ccc", "ccccc"),
+            (store(json!({ "configuration": { "k": 1 } })), "ccd", "cccdd"),
+            (own(json!({})), "ccd", "cdddd"),
+            (own(json!({ "keep": true })), "ccc", "ccccc"),
+            (own(json!({ "keep-after-management": true })), "ccc", "ccccc"),
+            (own(json!({ "configuration": { "k": 1 } })), "ccd", "cccdd"),
+            // What only Macs know is no application of an iPhone.
+            (own(json!({ "team-id": "ABCDE12345" })), "cdd", "ccccc"),
+            (own(json!({ "managed": false })), "cdd", "ccccc"),
+        ] {
+            let mut body = body;
+            body.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            for (system, versions, expected) in [(System::Mac, &macs[..], on_macs), (System::Ios, &phones[..], on_phones)] {
+                let letter = |version: &&str| {
+                    let device = Device { system, version: OsVersion::parse(version), capabilities: None };
+                    if device.way(&payload(kind, &body), catalogue()) == Way::Declaration { 'd' } else { 'c' }
+                };
+                assert_eq!(versions.iter().map(letter).collect::<String>(), expected, "{kind} {more} {system:?}");
+            }
+        }
+        // A device that does not tell what becomes of its applications is not left to itself.
+        let mut payloads = SupportedPayloads::default();
+        payloads.declarations.configurations = vec![content::app::MANAGED.into()];
+        let (_, body, _) = own(json!({}));
+        for (items, way) in [(vec![], Way::Commands), (vec![MANAGED_APPS.to_owned()], Way::Declaration)] {
+            payloads.status_items = items;
+            let says = Capabilities { supported_payloads: payloads.clone(), ..Capabilities::default() };
+            let device = Device { system: System::Ios, version: OsVersion::parse("18.1"), capabilities: Some(&says) };
+            assert_eq!(device.way(&payload(app::ENTERPRISE, &body), catalogue()), way);
         }
     }
 

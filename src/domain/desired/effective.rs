@@ -41,7 +41,7 @@ pub enum Content {
     Payload(Payload),
     /// The payloads of one configuration profile, which Apple devices take or refuse as a whole.
     Profile(Vec<Payload>),
-    /// The declarations of one profile.
+    /// The declarations of one profile; of an application, the payload that becomes its declarations.
     Declarations(Vec<Payload>),
 }
 
@@ -239,18 +239,22 @@ pub enum Target<'a> {
 /// The whole profile, and the declarations of a profile, each as one thing; what goes by commands, one by one.
 fn whole(candidate: &Candidate<'_>, device: way::Device<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
     let row = |payload: &Payload| catalogue.payload(&payload.kind);
-    let (mut declarations, mut payloads, mut commands) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut declarations, mut payloads, mut commands, mut claims) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for payload in &candidate.document.payloads {
-        match device.way(payload, catalogue) {
-            Way::Declaration => declarations.push(payload.clone()),
-            Way::Profile(payload) => payloads.push(payload),
-            Way::Commands => commands.push(payload.clone()),
+        match (device.way(payload, catalogue), app::record(payload).filter(|_| app::is_app(payload))) {
+            // As by commands; its name in the profile is of no matter.
+            (Way::Declaration, Some(key)) => {
+                let named = Payload { name: key.strip_prefix(app::RECORD).unwrap_or_default().to_owned(), ..payload.clone() };
+                claims.push((key, 20, Content::Declarations(vec![named])));
+            }
+            (Way::Declaration, None) => declarations.push(payload.clone()),
+            (Way::Profile(payload), _) => payloads.push(payload),
+            (Way::Commands, _) => commands.push(payload.clone()),
         }
     }
     // What others may need comes first: a profile goes with the first of its payloads.
     let order = payloads.iter().map(|payload| row(payload).map_or(10, |row| row.order)).min().unwrap_or(50);
     let whose = if candidate.document.scope == Some(Scope::User) { "@" } else { "" };
-    let mut claims = Vec::new();
     if !payloads.is_empty() {
         claims.push((format!("profile:{}{whose}", candidate.profile), order, Content::Profile(payloads)));
     }

@@ -1,6 +1,9 @@
-//! Applications of a device: what is wanted of each, and what its lists say of them.
+//! Applications of a device: what is wanted of each, and what is known of them, from its lists ([`judge`]) or from its own reports
+//! ([`declared`]).
 
-use serde_json::{Value, json};
+use std::collections::BTreeSet;
+
+use serde_json::{Map, Value, json};
 
 use super::licences::{self, Standing};
 use super::packages;
@@ -13,11 +16,13 @@ use crate::domain::apple::app::{self, App, Progress};
 use crate::domain::apple::content;
 use crate::domain::apple::package::Package;
 use crate::domain::certificate::Variables;
-use crate::domain::desired::{Content, Input, Lack, State};
+use crate::domain::desired::{Content, Input, Lack, Loaded, State};
 use crate::domain::device::Platform;
 use crate::service::Result;
 use crate::service::effect::Effect;
 use crate::wire::plist::{self, Dict};
+
+pub(super) mod declared;
 
 /// What a record is called that stands for all applications.
 pub(super) const ALL: &str = "apps";
@@ -31,6 +36,8 @@ const LONGEST_SILENCE: i64 = HOUR;
 const LICENCE_AGAIN: i64 = 2 * MINUTE;
 /// Where a record remembers of which application the device has a licence.
 const LICENCE: &str = "licence";
+/// Where it remembers which package it was given.
+const PACKAGE: &str = "package";
 
 /// The questions that show which applications are there: the last one judges.
 pub(super) fn questions(platform: Platform) -> &'static [&'static str] {
@@ -46,7 +53,7 @@ pub(super) struct Wanted {
     pub(super) system: System,
     pub(super) version: OsVersion,
     /// The configuration with its values.
-    pub(super) configuration: Dict,
+    configuration: Map<String, Value>,
     /// The package, when it is one of ours.
     pub(super) package: Option<Package>,
     /// The device is its user's own.
@@ -74,16 +81,41 @@ impl Wanted {
             keys.insert("ChangeManagementState", "Managed");
         }
         if !self.configuration.is_empty() {
-            keys.insert("Configuration", self.configuration.clone());
+            let filled = self.configuration.iter().filter_map(|(key, value)| Some((key.clone(), plist::Value::from_json(value)?)));
+            keys.insert("Configuration", filled.collect::<Dict>());
         }
         keys
     }
+
+    /// Where its manifest is, ours or somebody else's.
+    pub(super) async fn manifest(&self, turn: &Turn<'_>) -> Result<Option<String>> {
+        match &self.package {
+            Some(package) => Ok(Some(packages::manifest_link(turn.app, &package.name, &turn.known.enrollment.id).await?)),
+            None => Ok(self.app.manifest_url.clone()),
+        }
+    }
+}
+
+/// The packages that the profiles of a device name.
+pub(super) fn packages_named(items: &[Loaded]) -> BTreeSet<String> {
+    let payloads = items.iter().filter_map(|loaded| loaded.desired.as_ref()).flat_map(|document| &document.payloads);
+    let named = payloads.filter(|payload| payload.kind == app::ENTERPRISE).filter_map(|payload| payload.body.get("package")?.as_str());
+    named.map(str::to_owned).collect()
 }
 
 /// What a record's profile says.
 fn read(turn: &Turn<'_>, key: &str) -> Option<std::result::Result<App, String>> {
-    let Content::Payload(payload) = &turn.effective.winners.get(key)?.content else { return None };
+    let payload = match &turn.effective.winners.get(key)?.content {
+        Content::Payload(payload) => payload,
+        Content::Declarations(payloads) => payloads.first()?,
+        Content::Setting { .. } | Content::Custom(_) | Content::Profile(_) => return None,
+    };
     Some(App::read(payload, content::system(turn.device.platform)?))
+}
+
+/// The package of ours that a record's application comes in.
+fn package<'t>(turn: &'t Turn<'_>, key: &str) -> Option<&'t Package> {
+    turn.packages.get(&read(turn, key)?.ok()?.package?)
 }
 
 /// The request that installs a record's application.
@@ -92,8 +124,51 @@ pub(super) fn request(turn: &Turn<'_>, key: &str) -> &'static str {
     if turn.device.platform == Platform::MacOs && !of_store { "InstallEnterpriseApplication" } else { "InstallApplication" }
 }
 
-/// What is to be installed for a record, after the record was told so; else the reason why nothing is.
+/// Has applications given anew whose package is another one by now, or is there at last; says of those that are declared what their
+/// configuration lacks meanwhile.
+pub(super) fn renew(turn: &mut Turn<'_>) {
+    let keys: Vec<String> = turn.wanted().map(|(key, _)| key).filter(|key| key.starts_with(app::RECORD)).cloned().collect();
+    for key in keys {
+        let holds = turn.record(&key).is_some_and(|(_, record)| matches!(record.state, State::Delivered | State::Verified));
+        let lacks = || read(turn, &key)?.ok()?.configured(&Variables::of(turn.known.user.as_ref(), Some(&turn.device))).err();
+        if let Some(why) = (holds && declared::was(turn, &key)).then(lacks).flatten() {
+            turn.apply(&key, Input::Unmet { why });
+            continue;
+        }
+        let Some(now) = package(turn, &key).map(|package| package.id.to_string()) else { continue };
+        if memory(turn, &key, PACKAGE).and_then(Value::as_str) != Some(now.as_str()) {
+            turn.apply(&key, Input::Changed);
+        }
+    }
+}
+
+/// What is to be installed by a command for a record, after the record was told so; else the reason why nothing is.
 pub(super) async fn begin(turn: &mut Turn<'_>, key: &str) -> Result<std::result::Result<Wanted, String>> {
+    let wanted = match prepare(turn, key).await? {
+        Ok(wanted) => wanted,
+        Err(why) => return Ok(Err(why)),
+    };
+    let removable = wanted.is_managed() && !wanted.app.keep;
+    let bundle = wanted.app.bundle_id.clone();
+    begun(turn, key, &wanted);
+    turn.remember(key, |memory| memory.extend(removable.then(|| ("identifier".to_owned(), bundle.into()))));
+    Ok(Ok(wanted))
+}
+
+/// Tells a record that its application is given now.
+fn begun(turn: &mut Turn<'_>, key: &str, wanted: &Wanted) {
+    let (now, licensed) = (turn.now, wanted.app.store_id.filter(|_| wanted.app.licence));
+    turn.remember(key, |memory| {
+        memory.remove("identifier");
+        memory.insert("since".into(), json!(now.0));
+        memory.remove(LICENCE);
+        memory.extend(licensed.map(|store_id| (LICENCE.to_owned(), json!(store_id))));
+    });
+    turn.apply(key, Input::Sent);
+}
+
+/// What is to be given for a record; else the reason why nothing is, which the record was told.
+async fn prepare(turn: &mut Turn<'_>, key: &str) -> Result<std::result::Result<Wanted, String>> {
     let Some(read) = read(turn, key) else { return Ok(Err("the application is not wanted any more".into())) };
     let unmet = |turn: &mut Turn<'_>, why: String| {
         turn.apply(key, Input::Unmet { why: why.clone() });
@@ -110,44 +185,33 @@ pub(super) async fn begin(turn: &mut Turn<'_>, key: &str) -> Result<std::result:
         turn.apply(key, Input::Lacks(Lack::Version));
         return Ok(Err(format!("{version} does not take applications so")));
     }
-    let variables = Variables::of(turn.known.user.as_ref(), Some(&turn.device));
-    let configuration = match app.configured(&variables) {
-        Ok(filled) => filled.iter().filter_map(|(key, value)| Some((key.clone(), plist::Value::from_json(value)?))).collect(),
+    let package = package(turn, key).cloned();
+    // Whatever becomes of it: this package is not tried again by itself.
+    turn.remember(key, |memory| {
+        memory.remove(PACKAGE);
+        memory.extend(package.as_ref().map(|package| (PACKAGE.to_owned(), package.id.to_string().into())));
+    });
+    match (&package, &app.package) {
+        (None, Some(name)) => return unmet(turn, format!("no package is called {name}")),
+        (Some(package), Some(name)) if package.bundle_id != app.bundle_id => {
+            return unmet(turn, format!("the package {name} is {}", package.bundle_id));
+        }
+        (Some(package), Some(name)) if !form_fits(package, system) => {
+            return unmet(turn, format!("the package {name} is a .{} file, which the device does not take", package.form));
+        }
+        _ => {}
+    }
+    let configuration = match app.configured(&Variables::of(turn.known.user.as_ref(), Some(&turn.device))) {
+        Ok(filled) => filled,
         Err(why) => return unmet(turn, why),
-    };
-    let package = match &app.package {
-        None => None,
-        Some(name) => match packages::find(turn.app, name).await? {
-            None => return unmet(turn, format!("no package is called {name}")),
-            Some(package) if package.bundle_id != app.bundle_id => {
-                return unmet(turn, format!("the package {name} is {}", package.bundle_id));
-            }
-            Some(package) if !form_fits(&package, system) => {
-                return unmet(turn, format!("the package {name} is a .{} file, which the device does not take", package.form));
-            }
-            found => found,
-        },
     };
     let of_user = turn.known.enrollment.is_user_enrollment();
     let wanted = Wanted { app, system, version, configuration, package, of_user };
-    let licensed = wanted.app.store_id.filter(|_| wanted.app.licence);
-    if let Some(store_id) = licensed
+    if let Some(store_id) = wanted.app.store_id.filter(|_| wanted.app.licence)
         && let Err(why) = licensed_for(turn, key, store_id).await?
     {
         return Ok(Err(why));
     }
-    let removable = wanted.is_managed() && !wanted.app.keep;
-    let (now, bundle) = (turn.now, wanted.app.bundle_id.clone());
-    turn.remember(key, |memory| {
-        memory.remove("identifier");
-        if removable {
-            memory.insert("identifier".into(), bundle.into());
-        }
-        memory.insert("since".into(), json!(now.0));
-        memory.remove(LICENCE);
-        memory.extend(licensed.map(|store_id| (LICENCE.to_owned(), json!(store_id))));
-    });
-    turn.apply(key, Input::Sent);
     Ok(Ok(wanted))
 }
 
@@ -219,6 +283,10 @@ fn first(system: System) -> OsVersion {
 
 /// The device took the command: the application comes when it comes.
 pub(super) fn taken(turn: &mut Turn<'_>, key: &str) {
+    // A command from before the device knew better.
+    if declared::is(turn, key) {
+        return;
+    }
     let until = turn.now.plus(AGAIN);
     turn.apply(key, Input::Taken { status: 200 });
     turn.apply(key, Input::Deferred { until });
@@ -226,7 +294,7 @@ pub(super) fn taken(turn: &mut Turn<'_>, key: &str) {
 
 /// The device did not take the command.
 pub(super) fn refused(turn: &mut Turn<'_>, key: &str, why: &str) {
-    if why == "AppAlreadyQueued" {
+    if why == "AppAlreadyQueued" || declared::is(turn, key) {
         return taken(turn, key);
     }
     let original_error = Some(why.to_owned());
@@ -239,26 +307,15 @@ pub(super) fn refused(turn: &mut Turn<'_>, key: &str, why: &str) {
 /// The records of applications that a list says something about.
 pub(super) fn records(turn: &Turn<'_>) -> Vec<String> {
     let shows = |state| matches!(state, State::Delivered | State::Verified | State::Removing);
-    turn.records().filter(|(key, record)| key.starts_with(app::RECORD) && shows(record.state)).map(|(key, _)| key.clone()).collect()
+    let all = turn.records().filter(|(key, record)| key.starts_with(app::RECORD) && shows(record.state));
+    all.filter(|(key, _)| !declared::is(turn, key)).map(|(key, _)| key.clone()).collect()
 }
 
-/// The keys of a question about the applications that profiles ask for, and nothing else. The packages' versions of this moment are noted:
-/// one may have taken the place of another.
-pub(super) async fn ask(turn: &mut Turn<'_>) -> Result<Dict> {
+/// The keys of a question about the applications that profiles ask for, and nothing else.
+pub(super) fn ask(turn: &Turn<'_>) -> Dict {
     let keys = records(turn);
-    for key in &keys {
-        let Some(Ok(app)) = read(turn, key) else { continue };
-        let version = match &app.package {
-            Some(name) => packages::find(turn.app, name).await?.map(|package| package.version),
-            None => app.version,
-        };
-        turn.remember(key, |memory| {
-            memory.remove("version");
-            memory.extend(version.map(|version| ("version".to_owned(), version.into())));
-        });
-    }
     let bundles = keys.iter().filter_map(|key| key.strip_prefix(app::RECORD)).map(plist::Value::from).collect::<Vec<_>>();
-    Ok(Dict::new().with("Identifiers", bundles))
+    Dict::new().with("Identifiers", bundles)
 }
 
 /// A list did not come: it is asked for again.
@@ -281,6 +338,11 @@ pub(super) fn found(turn: &mut Turn<'_>, key: &str, version: Option<String>) {
     });
 }
 
+/// The version that an application has to have: that of the package of this moment, which may have taken the place of another.
+fn version(turn: &Turn<'_>, key: &str) -> Option<String> {
+    package(turn, key).map(|package| package.version.clone()).or_else(|| read(turn, key)?.ok()?.version)
+}
+
 /// Moves a record by what the device says of its application: the state, in the device's word where it has one.
 pub(super) fn judge(turn: &mut Turn<'_>, key: &str, progress: Progress, word: &str) {
     let Some(state) = turn.record(key).map(|(_, record)| record.state) else { return };
@@ -290,22 +352,26 @@ pub(super) fn judge(turn: &mut Turn<'_>, key: &str, progress: Progress, word: &s
         }
         return;
     }
-    let text = |name: &str| memory(turn, key, name).and_then(Value::as_str);
-    let old = match (text("version"), text("found")) {
-        (Some(wanted), Some(found)) if !app::at_least(found, wanted) => Some(format!("version {found} and not {wanted}")),
+    let found = memory(turn, key, "found").and_then(Value::as_str);
+    let old = match (version(turn, key), found) {
+        (Some(wanted), Some(found)) if !app::at_least(found, &wanted) => Some(format!("version {found} and not {wanted}")),
         _ => None,
     };
     let since = memory(turn, key, "since").and_then(Value::as_i64).map_or(turn.now, Time);
     let under_way = turn.now.since(since);
     let missing = || Input::Retry { status: 0, original_error: Some(word.to_owned()) };
-    let waits = Input::Deferred { until: turn.now.plus(AGAIN) };
+    // A device that tells by itself is not asked in between.
+    let waits = |longest: i64| {
+        let again = turn.now.plus(AGAIN);
+        Input::Deferred { until: if declared::is(turn, key) { again.max(since.plus(longest)) } else { again } }
+    };
     let input = match (progress, old) {
         (Progress::There, None) => Input::Matches,
         // It was right and is not any more: the device lost it, or another package is wanted.
         (Progress::There, Some(old)) if state == State::Verified => Input::Differs { found: Some(old) },
         (Progress::Absent, _) if state == State::Verified => Input::Differs { found: Some(word.to_owned()) },
-        (Progress::Working, _) if state == State::Verified || under_way < LONGEST => waits,
-        (Progress::There | Progress::Absent, _) if under_way < LONGEST_SILENCE => waits,
+        (Progress::Working, _) if state == State::Verified || under_way < LONGEST => waits(LONGEST),
+        (Progress::There | Progress::Absent, _) if under_way < LONGEST_SILENCE => waits(LONGEST_SILENCE),
         (Progress::There, Some(old)) => Input::Retry { status: 0, original_error: Some(old) },
         (Progress::Failed | Progress::Working | Progress::Absent, _) => missing(),
     };

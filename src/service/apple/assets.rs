@@ -12,7 +12,6 @@ use super::{declarations, enroll};
 use crate::app::App;
 use crate::config::Config;
 use crate::domain::apple::content::asset::{self, Asset};
-use crate::domain::desired::Content;
 use crate::domain::profile::Payload;
 use crate::ids::ProfileId;
 use crate::secret::Secret;
@@ -69,10 +68,9 @@ pub async fn fetch(app: &App, presented: &Presented<'_>, user: Option<&str>, ide
 fn find(turn: &Turn<'_>, identifier: &str) -> Option<(String, ProfileId, Payload)> {
     let ground = Ground::of(turn)?;
     turn.wanted().find_map(|(key, winner)| {
-        let Content::Declarations(payloads) = &winner.content else { return None };
-        let made = declarations::made(turn, &ground, key, winner)?.ok()?;
-        let (_, payload) = made.iter().zip(payloads).find(|((name, _), _)| name == identifier)?;
-        asset::type_of(&payload.kind).map(|_| (key.clone(), winner.profile.clone(), payload.clone()))
+        let (payloads, made) = declarations::made(turn, &ground, key, winner)?.ok()?;
+        let (payload, _) = payloads.into_iter().zip(made).find(|(_, (name, _))| name == identifier)?;
+        asset::type_of(&payload.kind).map(|_| (key.clone(), winner.profile.clone(), payload))
     })
 }
 

@@ -1,25 +1,29 @@
 //! Declarative management of a device's channel: what is declared, the answers to its questions, and what its reports say.
 //!
 //! What goes this way is decided by [`crate::domain::apple::way`]: one device never gets a payload in two ways. Beside the profiles' own
-//! declarations a device is subscribed to the status items that facts come from.
+//! declarations a device is subscribed to the status items that facts come from, and to its lists of applications.
 
 use serde_json::{Value, json};
 
+use super::apps::declared;
 use super::commands::profile_list::next_generation;
 use super::ground::Ground;
+use super::names;
 use super::turn::{self, Turn};
 use crate::app::App;
 use crate::domain::apple::content;
+use crate::domain::apple::content::app::PROFILE;
 use crate::domain::apple::declarations::{Set, Wanted, identifier};
 use crate::domain::apple::declared::Standing;
 use crate::domain::apple::way;
 use crate::domain::certificate::CertificateStatus;
 use crate::domain::desired::{Content, Input, Lack, State, Winner};
+use crate::domain::profile::Payload;
 use crate::ids::EnrollmentId;
 use crate::service::round::ISSUES_AGAIN;
 use crate::service::{Error, Result};
 use crate::wire::Malformed;
-use crate::wire::apple::ddm::{Capabilities, Endpoint, Kind, StatusReport};
+use crate::wire::apple::ddm::{Capabilities, Endpoint, Kind, MANAGED_APPS, PACKAGES, StatusReport};
 
 const SUBSCRIPTIONS: &str = "com.apple.configuration.management.status-subscriptions";
 
@@ -31,17 +35,32 @@ const ROUND: &str = "round";
 /// Why a device refuses an asset that it could not fetch.
 const NOT_FETCHED: &str = "Error.AssetCannotBeDownloaded";
 
-/// Declarations with their identifiers; or the payload that is wrong, and why.
-type Made = std::result::Result<Vec<(String, Wanted)>, (String, String)>;
+/// Payloads, and the declarations that they become, with their identifiers, in the same order; or the payload that is wrong, and why.
+type Made = std::result::Result<(Vec<Payload>, Vec<(String, Wanted)>), (String, String)>;
 
-/// The declarations of a record, with their identifiers, in the order of the profile's payloads.
+/// The declarations of a record; `None` when it has none, or none yet.
 pub(super) fn made(turn: &Turn<'_>, ground: &Ground, key: &str, winner: &Winner) -> Option<Made> {
     let Content::Declarations(payloads) = &winner.content else { return None };
+    let prefix = ground.names().prefix();
+    if declared::is(turn, key) {
+        let one = |(payloads, behind): (Vec<Payload>, String)| {
+            let target = ground.target("", &|_| String::new(), &[]);
+            let mut made = content::declarations(&payloads, PROFILE, prefix, &target, turn.catalogue)?;
+            let configures = |wanted: &Wanted| Kind::of_type(&wanted.kind) == Some(Kind::Configuration);
+            made.iter_mut()
+                .map(|(_, wanted)| wanted)
+                .filter(|wanted| configures(wanted))
+                .for_each(|wanted| wanted.behind.clone_from(&behind));
+            Ok((payloads, made))
+        };
+        return Some(declared::payloads(turn, ground, key)?.map_err(|why| (key.to_owned(), why)).and_then(one));
+    }
     let memory = turn.record(key).map(|(_, record)| &record.memory);
     let rounds = memory.and_then(|memory| memory.get(ROUND)).cloned().unwrap_or_default();
     let round = |name: &str| rounds.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let target = ground.target("", &round, &[]);
-    Some(content::declarations(payloads, winner.profile.as_str(), ground.names().prefix(), &target, turn.catalogue))
+    let made = content::declarations(payloads, winner.profile.as_str(), prefix, &target, turn.catalogue);
+    Some(made.map(|made| (payloads.clone(), made)))
 }
 
 /// Says of declarations that are not made for the device why that is so.
@@ -121,7 +140,7 @@ pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
     let mut complete = true;
     for (key, winner) in turn.wanted() {
         // One that this version does not have is left out; its record says so.
-        let Some(Ok(made)) = made(turn, &ground, key, winner) else { continue };
+        let Some(Ok((_, made))) = made(turn, &ground, key, winner) else { continue };
         for (identifier, wanted) in made {
             complete &= set.add(identifier, wanted);
         }
@@ -130,7 +149,7 @@ pub(super) fn set(turn: &Turn<'_>) -> Option<Set> {
     if let Some(capabilities) = capabilities.filter(|_| turn.user().is_none()) {
         let platform = turn.device.platform.as_str();
         let items = turn.catalogue.facts().filter_map(|row| row.status_item(platform, user_enrollment));
-        let items = items.filter(|item| capabilities.reports(item));
+        let items = items.chain([MANAGED_APPS, PACKAGES]).filter(|item| capabilities.reports(item));
         let items: Vec<_> = items.map(|item| json!({ "Name": item })).collect();
         if !items.is_empty() && capabilities.takes(SUBSCRIPTIONS) {
             let payload = [("StatusItems".to_owned(), items.into())].into_iter().collect();
@@ -214,6 +233,10 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
     if let Some(set) = set(turn) {
         turn.channel.declared.take(report, &set);
     }
+    if own {
+        let prefix = names(turn.app).prefix().to_owned();
+        declared::hear(turn, report, &prefix);
+    }
     judge(turn);
 }
 
@@ -221,11 +244,15 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
 pub(super) fn judge(turn: &mut Turn<'_>) {
     let Some(set) = set(turn) else { return };
     let Some(ground) = Ground::of(turn) else { return };
-    let mut moves = Vec::new();
+    let (mut moves, mut apps) = (Vec::new(), Vec::new());
     for (key, winner) in turn.wanted() {
-        let Some(Ok(made)) = made(turn, &ground, key, winner) else { continue };
+        let Some(Ok((_, made))) = made(turn, &ground, key, winner) else { continue };
         let Some((_, record)) = turn.record(key) else { continue };
         let standing = turn.channel.declared.standing(&set, made.iter().map(|(name, _)| name.as_str()));
+        if declared::is(turn, key) {
+            apps.push((key.clone(), standing));
+            continue;
+        }
         // What is known already is not said again.
         let input = match (standing, record.state) {
             (Standing::InForce, state) if state != State::Verified => Input::Matches,
@@ -247,5 +274,8 @@ pub(super) fn judge(turn: &mut Turn<'_>) {
             have(turn, &key);
         }
         turn.apply(&key, input);
+    }
+    for (key, standing) in apps {
+        declared::judge_by(turn, &key, standing);
     }
 }

@@ -14,14 +14,20 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
-use crate::domain::apple::app::{LARGEST_PACKAGE, PART, is_bundle_id, is_name, is_version};
+use crate::domain::apple::app::{ENTERPRISE, LARGEST_PACKAGE, PART, is_bundle_id, is_name, is_version};
 use crate::domain::apple::package::{Form, Package};
 use crate::domain::audit::Entry;
 use crate::domain::enrollment::State;
-use crate::ids::{EnrollmentId, PackageId};
+use crate::domain::profile::Payload;
+use crate::ids::{EnrollmentId, PackageId, ProfileId};
+use crate::secret::{Sealer, hmac_sha256, same};
+use crate::service::identity::instance_key;
+use crate::service::push;
 use crate::service::{Error, Result};
 use crate::store::apple::packages;
-use crate::store::{self, audit, enrollments};
+use crate::store::sealed::MANIFEST_KEY;
+use crate::store::targets::{Turn, take_turn};
+use crate::store::{self, Conn, audit, desired_items, enrollments, profiles};
 use crate::wire::apple::app::Manifest;
 
 /// Where packages and their manifests are, before the link's token.
@@ -36,6 +42,8 @@ const LINK_DAYS: i64 = 7;
 const LONGEST_TOKEN: usize = 1_000;
 /// Longest title, in characters.
 const LONGEST_TITLE: usize = 128;
+/// How many profiles are looked at together.
+const PAGE: i64 = 100;
 
 /// A package to bring.
 #[derive(Clone, Debug)]
@@ -143,17 +151,36 @@ pub async fn add(app: &App, file: &Path, new: New, actor: &str, origin: &str) ->
         entry = entry.before(&shown(before));
     }
     let (whole, replace) = (package.clone(), before.is_some());
+    let (sealer, push) = (app.sealer(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             // Somebody else brought one of the name since.
             if !replace && packages::find_package(tx.conn(), &whole.name)?.is_some() {
                 return Err(Refusal::AppPackageNameTaken.into());
             }
             packages::complete_package(tx, &whole)?;
+            for profile in naming(tx.conn(), &sealer, &whole.name)? {
+                desired_items::update_looked_at(tx, &profile, now)?;
+            }
+            push::due::enqueue(tx, push, now)?;
             audit::append(tx, &entry, now)
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(shown(&package))
+}
+
+/// The profiles that name a package.
+fn naming(conn: &mut Conn, sealer: &Sealer, name: &str) -> store::Result<Vec<ProfileId>> {
+    let (mut found, mut after) = (Vec::new(), String::new());
+    loop {
+        let page = profiles::list_profiles(conn, sealer, &after, PAGE)?;
+        let Some(last) = page.last() else { return Ok(found) };
+        after.clone_from(&last.display_name);
+        let names = |payload: &Payload| payload.kind == ENTERPRISE && payload.body.get("package").and_then(Value::as_str) == Some(name);
+        found.extend(page.into_iter().filter(|profile| profile.document.payloads.iter().any(names)).map(|profile| profile.id));
+    }
 }
 
 /// Takes the parts in, the first of which was read; how many bytes they have.
@@ -199,16 +226,7 @@ pub async fn remove(app: &App, name: String, actor: &str, origin: &str) -> Resul
     Ok(())
 }
 
-/// The package that a profile names.
-///
-/// # Errors
-/// Only the database's own.
-pub(super) async fn find(app: &App, name: &str) -> Result<Option<Package>> {
-    let name = name.to_owned();
-    Ok(app.store.read(move |conn| if is_name(&name) { packages::find_package(conn, &name) } else { Ok(None) }).await?)
-}
-
-/// What the token of a link says.
+/// What the token of a package's link says.
 #[derive(Debug, Deserialize, Serialize)]
 struct Link {
     package: PackageId,
@@ -216,18 +234,45 @@ struct Link {
     until: Time,
 }
 
-/// The address of a package, or of its manifest, for one device and a few days.
+/// The address of a package for one device and a few days.
 ///
 /// # Errors
 /// Only when it cannot be sealed.
-pub(super) fn link(app: &App, package: &Package, enrollment: &EnrollmentId, manifest: bool) -> Result<String> {
+pub(super) fn link(app: &App, package: &Package, enrollment: &EnrollmentId) -> Result<String> {
     let link = Link { package: package.id.clone(), enrollment: enrollment.clone(), until: app.now().plus(LINK_DAYS * DAY) };
     let text = serde_json::to_vec(&link).map_err(Error::internal)?;
-    Ok(address(app, &URL_SAFE_NO_PAD.encode(app.sealer().seal(LINK, &text)?), package, manifest))
+    Ok(address(app, &URL_SAFE_NO_PAD.encode(app.sealer().seal(LINK, &text)?), &file_name(package)))
 }
 
-fn address(app: &App, token: &str, package: &Package, manifest: bool) -> String {
-    let file = if manifest { MANIFEST.to_owned() } else { file_name(package) };
+/// What the token of a manifest's link says.
+#[derive(Debug, Deserialize, Serialize)]
+struct Named {
+    package: String,
+    enrollment: EnrollmentId,
+}
+
+/// The address of the manifest of whichever package has that name, for one device while it is enrolled. It is the same each time: by it a
+/// device knows an application again that it was given in another way, and looks for newer versions.
+///
+/// # Errors
+/// Only the database's own.
+pub(super) async fn manifest_link(app: &App, name: &str, enrollment: &EnrollmentId) -> Result<String> {
+    let named = Named { package: name.to_owned(), enrollment: enrollment.clone() };
+    let text = serde_json::to_vec(&named).map_err(Error::internal)?;
+    let mark = hmac_sha256(instance_key(app, MANIFEST_KEY).await?.expose(), &text).map_err(Error::internal)?;
+    Ok(address(app, &format!("{}.{}", URL_SAFE_NO_PAD.encode(text), URL_SAFE_NO_PAD.encode(mark)), MANIFEST))
+}
+
+/// What the token of a manifest's link says, when it is one of ours.
+async fn named(app: &App, token: &str) -> Result<Option<Named>> {
+    let decoded =
+        token.split_once('.').and_then(|(text, mark)| Some((URL_SAFE_NO_PAD.decode(text).ok()?, URL_SAFE_NO_PAD.decode(mark).ok()?)));
+    let Some((text, mark)) = decoded else { return Ok(None) };
+    let expected = hmac_sha256(instance_key(app, MANIFEST_KEY).await?.expose(), &text).map_err(Error::internal)?;
+    Ok(if same(&expected, &mark) { serde_json::from_slice(&text).ok() } else { None })
+}
+
+fn address(app: &App, token: &str, file: &str) -> String {
     format!("{}{PATH}/{token}/{file}", app.config.web_url())
 }
 
@@ -261,6 +306,15 @@ pub enum Served {
     Package(Package),
 }
 
+/// Whether an enrolment is there and has not ended.
+fn is_live(conn: &mut Conn, enrollment: &EnrollmentId) -> store::Result<bool> {
+    match enrollments::load_enrollment(conn, enrollment) {
+        Ok(enrollment) => Ok(enrollment.state != State::Ended),
+        Err(store::Error::NotFound) => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// Opens a link of a device.
 ///
 /// # Errors
@@ -270,25 +324,23 @@ pub async fn open(app: &App, token: &str, file: &str) -> Result<Served> {
     if token.len() > LONGEST_TOKEN {
         return Err(nothing());
     }
+    if file == MANIFEST {
+        let Named { package: name, enrollment } = named(app, token).await?.ok_or_else(nothing)?;
+        let whose = enrollment.clone();
+        let found = app.store.read(move |conn| if is_live(conn, &whose)? { packages::find_package(conn, &name) } else { Ok(None) });
+        let package = found.await?.ok_or_else(nothing)?;
+        let url = link(app, &package, &enrollment)?;
+        return Ok(Served::Manifest(manifest(app, &package, url).await?.encode()));
+    }
     let sealed = URL_SAFE_NO_PAD.decode(token).map_err(|_| nothing())?;
     let text = app.sealer().open(LINK, &sealed).map_err(|_| nothing())?;
     let link: Link = serde_json::from_slice(text.expose()).map_err(|_| nothing())?;
     if link.until <= app.now() {
         return Err(nothing());
     }
-    let found = app.store.read(move |conn| {
-        let enrollment = match enrollments::load_enrollment(conn, &link.enrollment) {
-            Ok(enrollment) => enrollment,
-            Err(store::Error::NotFound) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        if enrollment.state == State::Ended { Ok(None) } else { packages::load_package(conn, &link.package) }
-    });
+    let found =
+        app.store.read(move |conn| if is_live(conn, &link.enrollment)? { packages::load_package(conn, &link.package) } else { Ok(None) });
     let package = found.await?.ok_or_else(nothing)?;
-    if file == MANIFEST {
-        let url = address(app, token, &package, false);
-        return Ok(Served::Manifest(manifest(app, &package, url).await?.encode()));
-    }
     if file == file_name(&package) { Ok(Served::Package(package)) } else { Err(nothing()) }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::apps;
+use super::apps::{self, declared};
 use super::commands::account_configuration::AccountConfiguration;
 use super::commands::{self, Request as _, certificate_list, profile_list};
 use super::declarations;
@@ -101,7 +101,9 @@ impl Turn<'_> {
             .pending()
             .filter(|key| match Key::parse(key) {
                 Some(Key::Order(id)) => CommandId::parse(id).is_none_or(|id| self.order(&id).is_none()),
-                Some(Key::Set(record)) => self.record(record).is_none_or(|(_, record)| record.state == State::Removing),
+                Some(Key::Set(record)) => {
+                    declared::is(self, record) || self.record(record).is_none_or(|(_, record)| record.state == State::Removing)
+                }
                 Some(Key::Remove(record)) => self.record(record).is_none_or(|(_, record)| record.state != State::Removing),
                 Some(Key::Ask(_) | Key::Sync) => false,
                 Some(Key::Release) => self.channel.awaiting_since.is_none(),
@@ -167,6 +169,7 @@ impl Turn<'_> {
     }
 
     fn plan_items(&mut self, due: &mut Vec<Planned>) {
+        apps::renew(self);
         self.leave_out();
         declarations::leave_out(self);
         let effective = self.effective.clone();
@@ -178,11 +181,14 @@ impl Turn<'_> {
         plan.check.retain(|wanted| self.is_mine(&wanted.key));
         let mut look = std::mem::take(&mut self.look);
         let mut look_at_apps = std::mem::take(&mut self.look_at_apps);
+        let mut sync = false;
         for removal in &plan.remove {
             if removal.key.starts_with("declarations:") {
                 continue;
             }
-            if removal.record.memory.contains_key("identifier") {
+            if declared::was(self, &removal.key) {
+                sync = true;
+            } else if removal.record.memory.contains_key("identifier") {
                 due.push(planned(Key::Remove(&removal.key), false));
             } else if removal.key.starts_with(app::RECORD) {
                 apps::left_alone(self, &removal.key);
@@ -192,9 +198,13 @@ impl Turn<'_> {
         }
         let by_command = |key: &str| ["profile:", "update:", app::RECORD].iter().any(|kind| key.starts_with(kind));
         for wanted in plan.set.iter().filter(|wanted| by_command(&wanted.key)) {
-            due.push(planned(Key::Set(&wanted.key), false));
+            if declared::is(self, &wanted.key) {
+                sync = true;
+            } else if !declared::undeclare(self, &wanted.key) {
+                due.push(planned(Key::Set(&wanted.key), false));
+            }
         }
-        let mut sync = false;
+        let mut look_at_declared = false;
         for wanted in &plan.check {
             if wanted.key.starts_with("profile:") {
                 if self.renews(&wanted.key) {
@@ -202,6 +212,8 @@ impl Turn<'_> {
                 } else {
                     look = true;
                 }
+            } else if declared::is(self, &wanted.key) {
+                look_at_declared = true;
             } else if wanted.key.starts_with(app::RECORD) {
                 look_at_apps = true;
             } else if wanted.key.starts_with("update:") {
@@ -222,6 +234,9 @@ impl Turn<'_> {
                 due.push(planned(Key::Ask("CertificateList"), false));
             }
             due.push(planned(Key::Ask("ProfileList"), false));
+        }
+        if look_at_declared {
+            declarations::judge(self);
         }
         if look_at_apps {
             due.extend(apps::questions(self.device.platform).iter().map(|question| planned(Key::Ask(question), false)));

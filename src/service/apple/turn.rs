@@ -1,6 +1,7 @@
 //! One message of a device on its command channel: its answer moves records, orders and facts, what is due is put into the queue, the next
 //! command is made, and one transaction stores all of it. If somebody else stored first, the message is looked at again.
 
+use std::collections::BTreeMap;
 use std::ops::{Deref, DerefMut};
 
 use serde_json::{Map, Value};
@@ -16,6 +17,7 @@ use crate::domain::Refusal;
 use crate::domain::apple::app;
 use crate::domain::apple::attestation::Nonce;
 use crate::domain::apple::escrow::Kind;
+use crate::domain::apple::package::Package;
 use crate::domain::apple::queue::{Outcome, Received, Verdict};
 use crate::domain::certificate::Certificate;
 use crate::domain::command::{Input as OrderInput, Operation, UNENROLL};
@@ -30,7 +32,7 @@ use crate::service::push::apns::enqueue_wake;
 use crate::service::round::{Known, Round};
 use crate::service::{Error, Result};
 use crate::store::apple::channels::{self, Channel, DEVICE};
-use crate::store::apple::secrets;
+use crate::store::apple::{packages, secrets};
 use crate::store::sealed::APPLE_SECRET;
 use crate::store::targets::{self, take_turn};
 use crate::store::{certificates, enrollments};
@@ -62,6 +64,8 @@ pub(in crate::service) struct Turn<'a> {
     pub(super) look: bool,
     /// Its list of applications has to be looked at.
     pub(super) look_at_apps: bool,
+    /// The packages that its profiles name, by their names.
+    pub(super) packages: BTreeMap<String, Package>,
     /// The declarations that it was told of.
     pub(super) told: Option<String>,
     /// The codes that this enrolment was given, when an attestation came.
@@ -145,9 +149,11 @@ impl<'a> Turn<'a> {
             let known = Known::read(conn, &sealer, &id, now)?;
             let identity = known.enrollment.certificate_id.as_ref().map(|id| certificates::load_certificate(conn, id)).transpose()?;
             let kept = secrets::list_kinds(conn, &id)?.into_iter().map(|(kind, _)| kind).collect();
-            Ok(Some((channel, users, capabilities, identity, known, kept)))
+            let named = apps::packages_named(&known.items);
+            let packages = if named.is_empty() { Vec::new() } else { packages::list_named(conn, &named)? };
+            Ok(Some((channel, users, capabilities, identity, known, kept, packages)))
         });
-        let Some((channel, users, capabilities, identity, known, kept)) = found.await? else { return Ok(None) };
+        let Some((channel, users, capabilities, identity, known, kept, packages)) = found.await? else { return Ok(None) };
         if known.enrollment.state == EnrollmentState::Ended {
             return Ok(None);
         }
@@ -162,6 +168,7 @@ impl<'a> Turn<'a> {
             left: false,
             look: false,
             look_at_apps: false,
+            packages: packages.into_iter().map(|package| (package.name.clone(), package)).collect(),
             told: None,
             nonces: Vec::new(),
             idle: false,

@@ -8,6 +8,7 @@ use reqwest::Url;
 
 use super::super::http::Client;
 use super::connect::{Reply, UNUSABLE};
+use super::declared_apps::Declared;
 use super::profiles::Refused;
 use super::{Device, Error};
 use crate::catalogue::payload::System;
@@ -81,6 +82,10 @@ pub struct Apps {
     pub shop: Option<Arc<Shop>>,
     /// Why applications were not installed.
     pub failures: Vec<String>,
+    /// How many packages were downloaded.
+    pub downloads: usize,
+    /// Those that it has by declaration.
+    pub(super) declared: Declared,
     status: BTreeMap<String, &'static str>,
     pending: Vec<Pending>,
 }
@@ -96,7 +101,7 @@ fn https(text: &str) -> Result<Url, Reply> {
 impl Apps {
     /// The user takes an application away.
     pub fn uninstall(&mut self, bundle: &str) {
-        if self.installed.remove(bundle).is_some_and(|app| app.managed) {
+        if self.installed.remove(bundle).is_some_and(|app| app.managed) && !self.declared.lost(bundle) {
             self.status.insert(bundle.to_owned(), "ManagedButUninstalled");
         }
     }
@@ -107,6 +112,12 @@ impl Apps {
         self.installed.values_mut().for_each(|app| app.managed = false);
         self.status.clear();
         self.pending.clear();
+        self.declared = Declared::default();
+    }
+
+    /// The device keeps it by declaration from now on: commands do not reach it any more.
+    pub(super) fn transfer(&mut self, bundle: &str) {
+        self.status.remove(bundle);
     }
 }
 
@@ -157,27 +168,37 @@ impl Device {
         let manifest = match &pending.source {
             Source::Store { id, licence } => return self.buy(*id, *licence),
             Source::Manifest(manifest) => manifest.clone(),
-            Source::Url(url) => {
-                let document = self.download_app(url).await.map_err(|error| format!("manifest: {error}"))?;
-                Manifest::decode(&document).map_err(|problem| format!("manifest: {problem}"))?
+            Source::Url(url) => self.manifest(url.as_str()).await?,
+        };
+        if self.apps.declared.has(&manifest.bundle_id) {
+            return Err("command: the application is kept by declaration".into());
+        }
+        match self.package(&manifest).await {
+            Ok(size) => Ok((manifest, size)),
+            Err(why) => {
+                self.apps.status.insert(manifest.bundle_id, "Failed");
+                Err(why)
             }
-        };
-        let url = https(&manifest.url).map_err(|_| "package: an address that does not begin with https".to_owned());
-        let package = match url {
-            Ok(url) => self.download_app(&url).await.map_err(|error| format!("package: {error}")),
-            Err(why) => Err(why),
-        };
-        let failed = match package {
-            Ok(package) if manifest.fits(&package) => return Ok((manifest, package.len())),
-            Ok(_) => "package: not the one that the manifest means".to_owned(),
-            Err(why) => why,
-        };
-        self.apps.status.insert(manifest.bundle_id, "Failed");
-        Err(failed)
+        }
+    }
+
+    /// Reads a manifest.
+    pub(super) async fn manifest(&mut self, url: &str) -> Result<Manifest, String> {
+        let url = https(url).map_err(|_| "manifest: an address that does not begin with https".to_owned())?;
+        let document = self.download_app(&url).await.map_err(|error| format!("manifest: {error}"))?;
+        Manifest::decode(&document).map_err(|problem| format!("manifest: {problem}"))
+    }
+
+    /// Downloads the package of a manifest; its size.
+    pub(super) async fn package(&mut self, manifest: &Manifest) -> Result<usize, String> {
+        let url = https(&manifest.url).map_err(|_| "package: an address that does not begin with https".to_owned())?;
+        let package = self.download_app(&url).await.map_err(|error| format!("package: {error}"))?;
+        self.apps.downloads += 1;
+        if manifest.fits(&package) { Ok(package.len()) } else { Err("package: not the one that the manifest means".into()) }
     }
 
     /// Gets an application from the store: with the device's licence, or its user's account, which nobody has here.
-    fn buy(&mut self, id: i64, licence: bool) -> Result<(Manifest, usize), String> {
+    pub(super) fn buy(&mut self, id: i64, licence: bool) -> Result<(Manifest, usize), String> {
         let found = self.apps.shop.as_ref().and_then(|shop| Some((Arc::clone(shop), shop.apps.get(&id)?.clone())));
         let Some((shop, (bundle_id, version))) = found else { return Err(format!("store: nothing has the number {id}")) };
         let has = shop.licences.lock().is_ok_and(|held| held.contains(&(self.machine.serial.clone(), id)));
@@ -217,7 +238,7 @@ impl Device {
 
     /// Takes a managed application away.
     pub(super) fn remove_app(&mut self, bundle: &str) -> Result<Dict, Reply> {
-        if !self.apps.installed.get(bundle).is_some_and(|app| app.managed) {
+        if !self.apps.installed.get(bundle).is_some_and(|app| app.managed) || self.apps.declared.has(bundle) {
             return Err(Refused::command(NOT_MANAGED, format!("\u{201c}{bundle}\u{201d} is not a managed application.")).into());
         }
         self.apps.installed.remove(bundle);

@@ -8,9 +8,10 @@ use serde_json::{Map, Value as Json, json};
 use super::assets::Material;
 use super::enroll::Way;
 use super::profiles::{Check, Wrong};
-use super::{Device, Error, Machine, answers};
+use super::{Device, Error, Machine, answers, declared_apps};
 use crate::catalogue::payload::{Form, System};
 use crate::catalogue::{PayloadRow, catalogue};
+use crate::domain::apple::content::app::{MANAGED, PACKAGE};
 use crate::sim::scep::Identity;
 use crate::wire::Malformed;
 use crate::wire::apple::checkin::{DeclarativeManagement, Message};
@@ -77,6 +78,7 @@ pub struct Declarations {
     due: Option<Option<Tokens>>,
     reported: bool,
     last: BTreeMap<(Kind, String), DeclarationStatus>,
+    said_can: Option<Capabilities>,
     items: BTreeMap<String, Json>,
 }
 
@@ -112,7 +114,9 @@ impl Declarations {
 #[must_use]
 pub fn capabilities(machine: &Machine, users: bool) -> Capabilities {
     let mut payloads = SupportedPayloads::default();
-    let known = |row: &&PayloadRow| row.supports(machine.system, machine.version()) && (!users || row.is_for_users(machine.system));
+    let known = |row: &&PayloadRow| {
+        row.supports(machine.system, machine.version()) && (!users || row.is_for_users(machine.system)) && !unsupervised(&row.id, machine)
+    };
     for row in catalogue().payloads().filter(|row| row.form == Form::Declaration).filter(known) {
         let declarations = &mut payloads.declarations;
         match Kind::of_type(&row.id) {
@@ -127,8 +131,22 @@ pub fn capabilities(machine: &Machine, users: bool) -> Capabilities {
     if machine.system == System::Mac && !users {
         payloads.status_items.push(MAC_ITEM.into());
     }
+    if capable(machine) {
+        let items = declared_apps::items(machine.system == System::Mac, machine.version());
+        payloads.status_items.extend(items.iter().map(|name| (*name).to_owned()));
+    }
     payloads.status_items.extend(["management.client-capabilities".into(), "management.declarations".into()]);
     Capabilities { supported_versions: vec!["1.0.0".into()], supported_features: Map::new(), supported_payloads: payloads }
+}
+
+/// Whether a device of its kind keeps applications by declaration: of Macs, those that are supervised.
+fn capable(machine: &Machine) -> bool {
+    machine.system == System::Ios || machine.supervised
+}
+
+/// Whether a declaration is not for this device as long as it is not supervised.
+fn unsupervised(kind: &str, machine: &Machine) -> bool {
+    [MANAGED, PACKAGE].contains(&kind) && !capable(machine)
 }
 
 fn reason(code: &str, description: impl Into<String>) -> Vec<Reason> {
@@ -146,6 +164,7 @@ impl Device {
             self.declarations.due = None;
         }
         self.evaluate().await;
+        self.keep_apps().await;
         self.report().await
     }
 
@@ -340,6 +359,7 @@ impl Device {
             "passcode.is-present" => json!(settings.passcode.is_some()),
             "passcode.is-compliant" => json!(answers::is_compliant(settings, &self.profiles)),
             MAC_ITEM if mac => json!(settings.filevault),
+            list if declared_apps::items(mac, machine.version()).contains(&list) => self.apps.declared.item(list)?,
             _ => return None,
         })
     }
@@ -360,16 +380,18 @@ impl Device {
             }
             put(&mut status_items, "management.declarations", Json::Object(lists));
         }
-        if first {
-            put(&mut status_items, "management.client-capabilities", json!(capabilities(&self.machine, self.is_users())));
+        let can = capabilities(&self.machine, self.is_users());
+        if self.declarations.said_can.as_ref() != Some(&can) {
+            put(&mut status_items, "management.client-capabilities", json!(can));
         }
         let mut items = BTreeMap::new();
         let mut errors = Vec::new();
         for name in self.declarations.subscribed() {
             match self.item(&name) {
                 Some(value) => {
-                    if self.declarations.items.get(&name) != Some(&value) {
-                        put(&mut status_items, &name, value.clone());
+                    let before = self.declarations.items.get(&name);
+                    if before != Some(&value) {
+                        put(&mut status_items, &name, declared_apps::changes(before, &value));
                     }
                     items.insert(name, value);
                 }
@@ -391,6 +413,7 @@ impl Device {
         self.check_in_raw(Message::DeclarativeManagement(message)).await?;
         self.declarations.reported = true;
         self.declarations.last = now;
+        self.declarations.said_can = Some(can);
         self.declarations.items = items;
         Ok(true)
     }
@@ -400,7 +423,7 @@ impl Device {
 fn examine(kind: Kind, declaration: &Declaration, machine: &Machine, users: bool, for_user: bool) -> Vec<Reason> {
     let row = catalogue().payload(&declaration.kind).filter(|row| row.form == Form::Declaration);
     let row = row.filter(|row| Kind::of_type(&declaration.kind) == Some(kind) && row.supports(machine.system, machine.version()));
-    let Some(row) = row.filter(|row| !users || row.is_for_users(machine.system)) else {
+    let Some(row) = row.filter(|row| (!users || row.is_for_users(machine.system)) && !unsupervised(&row.id, machine)) else {
         return reason("Error.ConfigurationNotSupported", format!("{} is not known on this device", declaration.kind));
     };
     if machine.system == System::Mac && (row.device_only && for_user || row.user_only && !for_user) {
@@ -412,6 +435,9 @@ fn examine(kind: Kind, declaration: &Declaration, machine: &Machine, users: bool
         Ok(()) => {}
         Err(wrong @ Wrong::Unknown(_)) => return reason("Error.UnknownPayloadKeys", wrong.to_string()),
         Err(Wrong::Other(what)) => return reason("Error.ConfigurationIsInvalid", what),
+    }
+    if let Some(what) = declared_apps::wrong(declaration, machine.system == System::Mac, machine.version().major) {
+        return reason("Error.ConfigurationIsInvalid", what);
     }
     match declaration.payload.get("Predicate").and_then(Json::as_str).filter(|_| declaration.kind == ACTIVATION).map(predicate::check) {
         Some(Err(problem)) => reason("Error.UnableToParsePredicate", problem.to_string()),

@@ -9,6 +9,7 @@ pub mod attestation;
 mod checkin;
 mod connect;
 pub mod declarations;
+mod declared_apps;
 mod enroll;
 pub mod idle;
 pub mod machine;

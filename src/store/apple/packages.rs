@@ -1,5 +1,7 @@
 //! Packages of applications: what they are, and their content part by part.
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
 
 use crate::clock::Time;
@@ -89,6 +91,15 @@ pub fn complete_package(tx: &mut Tx<'_>, package: &Package) -> Result<()> {
 pub fn find_package(conn: &mut Conn, name: &str) -> Result<Option<Package>> {
     let row: Option<Row> = packages::table.filter(packages::name.eq(name)).select(Row::as_select()).first(conn).optional()?;
     row.map(Row::read).transpose()
+}
+
+/// The packages of some names.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_named(conn: &mut Conn, names: &BTreeSet<String>) -> Result<Vec<Package>> {
+    let rows: Vec<Row> = packages::table.filter(packages::name.eq_any(names)).select(Row::as_select()).load(conn)?;
+    rows.into_iter().map(Row::read).collect()
 }
 
 /// A package by its identifier.

@@ -9,6 +9,13 @@ use super::super::plist::Limits;
 /// Longest identifier and server token, in bytes.
 pub const LONGEST: usize = 64;
 
+/// The status item that lists applications which a device keeps by declaration.
+pub const MANAGED_APPS: &str = "app.managed.list";
+/// The status item that lists packages which a Mac installed by declaration.
+pub const PACKAGES: &str = "package.list";
+/// Most entries of one of these lists that are looked at.
+const MOST_LISTED: usize = 1_000;
+
 /// The four kinds of declarations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -271,6 +278,35 @@ pub struct DeclarationStatus {
     pub removed: bool,
 }
 
+/// An application or package that a device was given by declaration.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Listed {
+    /// Its bundle identifier, or the package's own.
+    pub identifier: String,
+    /// The declaration that it comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub declaration_identifier: Option<String>,
+    /// Its name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// Its build.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
+    /// Its version as people call it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub short_version: Option<String>,
+    /// How far it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub state: Option<String>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub reasons: Vec<Reason>,
+    /// The device does not have it any more.
+    #[serde(default, rename = "_removed", skip_serializing_if = "std::ops::Not::not")]
+    pub removed: bool,
+}
+
 impl StatusReport {
     /// Reads a report.
     ///
@@ -309,6 +345,14 @@ impl StatusReport {
         };
         let items = self.item(name)?.as_array()?;
         Some(items.iter().filter_map(|item| DeclarationStatus::deserialize(item).ok()).collect())
+    }
+
+    /// The entries of one of the lists of applications and packages; `None` when the report does not hold it. Entries that cannot be read
+    /// are passed over.
+    #[must_use]
+    pub fn listed(&self, item: &str) -> Option<Vec<Listed>> {
+        let items = self.item(item)?.as_array()?;
+        Some(items.iter().take(MOST_LISTED).filter_map(|item| Listed::deserialize(item).ok()).collect())
     }
 
     /// What the device can do, when the report says so.

@@ -3,7 +3,7 @@
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
-use super::super::{declarations, turn::Turn};
+use super::super::{apps::declared, declarations, turn::Turn};
 use super::{Body, ForUsers, Request, Subject};
 use crate::clock::HOUR;
 use crate::domain::desired::{Input, State};
@@ -23,12 +23,17 @@ impl Request for DeclarativeManagement {
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, _subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
-        let Some(set) = declarations::set(turn) else {
-            return async move { Ok(Body::Nothing("the device knows no declarations".into())) }.boxed();
-        };
-        let tokens = serde_json::to_vec(&set.tokens(turn.channel.ddm_changed_at.unwrap_or(turn.now)));
-        turn.told = Some(set.token());
-        async move { Ok(Body::Keys(Dict::new().with("Data", Data(tokens.map_err(Error::internal)?)))) }.boxed()
+        async move {
+            declared::begin(turn).await?;
+            let Some(set) = declarations::set(turn) else { return Ok(Body::Nothing("the device knows no declarations".into())) };
+            if turn.channel.ddm_token.as_ref() != Some(&set.token()) {
+                turn.channel.ddm_changed_at = Some(turn.now);
+            }
+            let tokens = serde_json::to_vec(&set.tokens(turn.channel.ddm_changed_at.unwrap_or(turn.now)));
+            turn.told = Some(set.token());
+            Ok(Body::Keys(Dict::new().with("Data", Data(tokens.map_err(Error::internal)?))))
+        }
+        .boxed()
     }
 
     fn done(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _answer: &Answer) {
@@ -44,11 +49,13 @@ impl Request for DeclarativeManagement {
         // The report says how it went; if none comes the device is asked to look again.
         let until = turn.now.plus(HOUR);
         settle(turn, |state| (state == State::Delivered).then_some(Input::Deferred { until }));
+        declared::synchronised(turn);
         // Of what has not changed the device does not report again.
         declarations::judge(turn);
     }
 
     fn failed(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, why: &str) {
+        declared::unsynchronised(turn, why);
         let why = why.to_owned();
         settle(turn, |state| {
             let open = matches!(state, State::Pending | State::Sent | State::Removing);

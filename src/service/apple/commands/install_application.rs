@@ -5,7 +5,6 @@ use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 
 use super::super::apps;
-use super::super::packages;
 use super::super::turn::Turn;
 use super::{Body, ForUsers, Request, Subject};
 use crate::service::Result;
@@ -35,10 +34,7 @@ impl Request for InstallApplication {
                 keys.insert("Options", Dict::new().with("PurchaseMethod", i64::from(wanted.app.licence)));
                 return Ok(Body::Keys(keys));
             }
-            match &wanted.package {
-                Some(package) => keys.insert("ManifestURL", packages::link(turn.app, package, &turn.known.enrollment.id, true)?),
-                None => keys.insert_some("ManifestURL", wanted.app.manifest_url.as_deref()),
-            }
+            keys.insert_some("ManifestURL", wanted.manifest(turn).await?);
             Ok(Body::Keys(keys))
         }
         .boxed()

@@ -26,7 +26,7 @@ impl Request for InstallEnterpriseApplication {
             };
             let mut keys = wanted.keys();
             if let Some(package) = &wanted.package {
-                let url = packages::link(turn.app, package, &turn.known.enrollment.id, false)?;
+                let url = packages::link(turn.app, package, &turn.known.enrollment.id)?;
                 keys.insert("Manifest", packages::manifest(turn.app, package, url).await?.to_dict());
             } else {
                 keys.insert_some("ManifestURL", wanted.app.manifest_url.as_deref());

@@ -34,7 +34,7 @@ impl Request for InstalledApplicationList {
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
         async move {
-            Ok(Body::Keys(if subject.record() == apps::ALL { apps::ask(turn).await? } else { subject.keys() }))
+            Ok(Body::Keys(if subject.record() == apps::ALL { apps::ask(turn) } else { subject.keys() }))
         }
         .boxed()
     }
