@@ -111,6 +111,12 @@ impl CommandRow {
         if self.uri.is_empty() && !self.request.is_empty() { Ok(()) } else { node::check_template(&self.uri) }
     }
 
+    /// The platforms whose devices have it.
+    #[must_use]
+    pub fn platforms(&self) -> Vec<&'static str> {
+        ["windows", "macos", "ios"].into_iter().filter(|platform| self.is_of(platform)).collect()
+    }
+
     /// Whether devices of that platform (`windows`, `macos`, `ios`) have it.
     #[must_use]
     pub fn is_of(&self, platform: &str) -> bool {

@@ -175,9 +175,9 @@ const ADE_NAME: &str = "default";
 
 /// A token file is text; in DER it is carried in base64, which is taken as well.
 fn read_token(path: &str) -> std::result::Result<KeyText, String> {
-    let bytes = std::fs::read(path).map_err(|error| format!("{path}: {error}"))?;
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
     if bytes.len() > LONGEST_TOKEN {
-        return Err(format!("{path}: too long for a token"));
+        return Err("too long for a token".to_owned());
     }
     Ok(KeyText::new(String::from_utf8(bytes).unwrap_or_else(|binary| STANDARD.encode(binary.as_bytes()))))
 }

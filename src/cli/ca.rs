@@ -231,8 +231,9 @@ pub(super) fn request_pem(der: &[u8]) -> Result<String> {
 
 /// The file is read here, because the order may be carried out by another process.
 pub(super) fn read_file(path: &str) -> std::result::Result<String, String> {
-    let text = std::fs::read_to_string(path).map_err(|e| format!("{path}: {e}"))?;
-    if text.len() > 64 * 1024 { Err(format!("{path} is too long")) } else { Ok(text) }
+    // The name of the file is said by whoever shows this.
+    let text = std::fs::read_to_string(path).map_err(|error| error.to_string())?;
+    if text.len() > 64 * 1024 { Err("longer than 64 KiB".to_owned()) } else { Ok(text) }
 }
 
 pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::{find, page};
 use crate::app::App;
-use crate::catalogue::catalogue;
+use crate::catalogue::{CommandRow, catalogue};
 use crate::domain::apple::escrow::Kind;
 use crate::domain::command::{self, Verb};
 use crate::domain::compliance::Status;
@@ -52,9 +52,9 @@ pub enum Command {
         /// Id, name or serial number
         #[arg(required_unless_present = "known")]
         device: Option<String>,
-        /// Shows the orders that there are
-        #[arg(long, conflicts_with = "device")]
-        known: bool,
+        /// Shows the orders that there are, or those with a word in their name or title
+        #[arg(long, value_name = "WORD", num_args = 0..=1, default_missing_value = "", conflicts_with = "device")]
+        known: Option<String>,
         /// How many at most
         #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=1000))]
         limit: i64,
@@ -64,7 +64,7 @@ pub enum Command {
         /// Its id
         order: String,
     },
-    /// Shows a list that a device answered (list-applications, list-users, list-updates, update-status)
+    /// Shows a list that a device answered to list-applications, list-users, list-updates or update-status
     Inventory {
         /// Id, name or serial number
         device: String,
@@ -210,10 +210,18 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             };
             Ok(show_order(&device::command(app, &found.id, order, give.yes, &by).await?))
         }
-        Command::Orders { known: true, .. } | Command::Orders { device: None, .. } => {
-            let row = |c: &crate::catalogue::CommandRow| json!({ "order": c.id, "title": c.title, "platforms": platforms(c), "needs_yes": c.destructive, "takes": c.takes.join(" "), "help": c.help });
-            Ok(Value::Array(catalogue().commands().map(row).collect()))
+        Command::Orders { known: Some(word), .. } => {
+            let word = word.to_lowercase();
+            let found = catalogue().commands().filter(|row| [&row.id, &row.title].iter().any(|text| text.to_lowercase().contains(&word)));
+            let row = |row: &CommandRow| {
+                json!({
+                    "order": row.id, "platforms": row.platforms().join(" "), "takes": row.takes.join(" "), "needs_yes": row.destructive,
+                    "title": row.title, "help": row.help,
+                })
+            };
+            Ok(Value::Array(found.map(row).collect()))
         }
+        Command::Orders { device: None, .. } => Ok(Value::Array(Vec::new())),
         Command::Orders { device: Some(device), limit, .. } => {
             let found = find::device(app, &device).await?;
             let orders = device::orders(app, &found.id, page::probe(limit)).await?;
@@ -257,17 +265,12 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
     }
 }
 
-fn platforms(row: &crate::catalogue::CommandRow) -> String {
-    let all = crate::domain::device::Platform::ALL.iter().map(|platform| platform.as_str());
-    all.filter(|platform| row.is_of(platform)).collect::<Vec<_>>().join(" ")
-}
-
 /// A device on one line.
 pub(super) fn row(overview: &Overview) -> Value {
     let device = &overview.device;
     json!({
-        "name": device.display_name, "state": device.state, "compliance": overview.compliance,
-        "last_seen": overview.last_seen_at.to_string(), "platform": device.platform, "os_version": device.os_version, "id": device.id,
+        "name": device.display_name, "state": device.state, "compliance": overview.compliance, "platform": device.platform,
+        "last_seen": overview.last_seen_at.to_string(), "os_version": device.os_version, "id": device.id,
         "compliant": overview.compliant,
     })
 }
@@ -282,8 +285,9 @@ fn reason(reason: &Reason) -> Value {
 
 fn show_order(order: &command::Command) -> Value {
     json!({
-        "id": order.id, "order": order.kind, "verb": order.operation.says().0, "uri": order.operation.says().1, "state": order.state,
-        "attempts": order.attempts, "result": order.result, "not_before": order.not_before.to_string(), "by": order.created_by,
+        "id": order.id, "order": order.kind, "state": order.state, "result": order.result, "by": order.created_by,
+        "not_before": order.not_before.to_string(), "attempts": order.attempts, "verb": order.operation.says().0,
+        "uri": order.operation.says().1,
     })
 }
 

@@ -53,9 +53,10 @@ pub(super) async fn run(config: Config, json: bool) -> anyhow::Result<ExitCode> 
     check_files(&config, &mut found);
     check_instance(&config, &mut found).await;
     check_names(&config, &mut found).await;
+    let runs = control::send(&config.control_path(), &Order::Settings).await.is_ok_and(|settings| settings.is_some());
     let device = if config.single_port { config.web.listen } else { config.device.listen };
     for (key, host, address) in [("web", config.web_host(), config.web.listen), ("device", config.device_host(), device)] {
-        check_certificate(key, host, address, &mut found).await;
+        check_certificate(key, host, address, runs, &mut found).await;
     }
     output::print(&serde_json::to_value(&found.0)?, Some(render as output::View).filter(|_| !json))?;
     Ok(if found.0.iter().any(|f| f.state == State::Wrong) { ExitCode::FAILURE } else { ExitCode::SUCCESS })
@@ -208,14 +209,15 @@ fn check_receivers(status: &serde_json::Value, found: &mut Findings) {
     }
 }
 
-/// The Apple push certificate, where somebody has begun to get one.
+/// The Apple push certificate.
 fn check_push(status: &serde_json::Value, found: &mut Findings) {
     let of = |key: &str| status.get("apple_push").and_then(|push| push.get(key)).filter(|v| !v.is_null());
     let Some(topic) = of("topic").and_then(|v| v.as_str()) else {
-        if of("requested_at").is_some() {
-            found.add("apple push", State::Warning, of("advice").and_then(|v| v.as_str()).unwrap_or_default());
-        }
-        return;
+        let advice = of("advice").and_then(|v| v.as_str()).unwrap_or_default();
+        return match of("requested_at") {
+            Some(_) => found.add("apple push", State::Warning, advice),
+            None => found.add("apple push", State::Ok, format!("no certificate: Macs, iPhones and iPads cannot enrol ({advice})")),
+        };
     };
     let ended = of("days_left").and_then(serde_json::Value::as_i64).is_some_and(|days| days < 0);
     match of("advice").and_then(|v| v.as_str()) {
@@ -278,7 +280,8 @@ fn is_local(host: &str) -> bool {
     host == "localhost" || host.ends_with(".localhost") || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-async fn check_certificate(key: &str, host: String, address: SocketAddr, found: &mut Findings) {
+/// `runs`: a server of this data folder does.
+async fn check_certificate(key: &str, host: String, address: SocketAddr, runs: bool, found: &mut Findings) {
     let check = format!("{key} certificate");
     let name = host.clone();
     let shown = tokio::task::spawn_blocking(move || handshake(&name, address)).await;
@@ -286,6 +289,10 @@ async fn check_certificate(key: &str, host: String, address: SocketAddr, found: 
         Ok(certificate) => certificate,
         Err(error) => return found.add(check, State::Warning, format!("no server answers at {address}: {error:#}")),
     };
+    if !runs {
+        let text = format!("another program answers at {address}: no server runs in this data folder");
+        return found.add(check, State::Warning, text);
+    }
     let days = |n| Asn1Time::days_from_now(n).ok();
     if !covers(&certificate, &host) {
         found.add(

@@ -14,6 +14,9 @@ const NARROWEST: usize = 20;
 /// In how many lines a cell is shown at most.
 const TALLEST: usize = 3;
 
+/// So many rows are shown one below the other where their table does not fit.
+const FEW: usize = 10;
+
 /// The width of lines where nobody says how wide they may be.
 const READABLE: usize = 100;
 
@@ -114,7 +117,13 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
                 let mut page = answer.clone();
                 let rest = page::rest(&mut page);
                 let objects: Vec<_> = page.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
-                table(&objects, width) + &rest
+                let (mut text, left_out) = table(&objects, width);
+                if !left_out.is_empty() && objects.len() <= FEW {
+                    text = blocks(&objects, width);
+                } else if !left_out.is_empty() {
+                    text.push_str(&format!("({} left out here; --json has all)\n", left_out.join(", ").to_lowercase()));
+                }
+                text + &rest
             }
             None => items.iter().map(|item| format!("{}\n", cell(item))).collect(),
         },
@@ -122,7 +131,17 @@ pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
     }
 }
 
-fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
+/// Objects one below the other, each whole, without what they do not have.
+pub(super) fn blocks(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
+    let block = |object: &&Map<String, Value>| {
+        let told = object.iter().filter(|(_, value)| !value.is_null() && value.as_str() != Some(""));
+        pairs(told.map(|(name, value)| (name.replace('_', " "), entry(value))).collect(), width)
+    };
+    objects.iter().map(block).collect::<Vec<_>>().join("\n")
+}
+
+/// The table, and the columns that found no room in it.
+fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> (String, Vec<String>) {
     let mut columns: Vec<&String> = Vec::new();
     for name in objects.iter().flat_map(|object| object.keys()) {
         if !columns.contains(&name) {
@@ -138,11 +157,7 @@ fn table(objects: &[&Map<String, Value>], width: Option<usize>) -> String {
     let mut rows = vec![columns.iter().map(|name| name.to_uppercase().replace('_', " ")).collect::<Vec<_>>()];
     rows.extend(objects.iter().map(|object| columns.iter().map(|name| object.get(*name).map_or_else(String::new, entry)).collect()));
     let left_out = width.map(|width| fit(&mut rows, width)).unwrap_or_default();
-    let mut text = align(rows);
-    if !left_out.is_empty() {
-        text.push_str(&format!("({} left out here; --json has all)\n", left_out.join(", ").to_lowercase()));
-    }
-    text
+    (align(rows), left_out)
 }
 
 /// Narrows the longest columns until the table fits, and where that is not enough leaves the last ones out, which it names. Identifiers
@@ -361,10 +376,14 @@ mod tests {
     #[test]
     fn columns_that_do_not_fit_are_left_out_and_named() {
         let text = "y".repeat(60);
-        let rows = json!([{"seq": 1, "at": "2026-11-26T08:16:40.559Z", "what": text, "by": text, "hash": text, "origin": text}]);
-        let shown = render(&rows, Some(70));
+        let row = json!({"seq": 1, "at": "2026-11-26T08:16:40.559Z", "what": text, "by": text, "hash": text, "origin": null});
+        let shown = render(&Value::Array(vec![row.clone(); FEW + 1]), Some(70));
         assert!(shown.lines().all(|line| line.chars().count() <= 70), "{shown}");
         assert!(shown.contains("2026-11-26 08:16:40  y") && shown.ends_with("(hash, origin left out here; --json has all)\n"), "{shown}");
+        // Of few nothing is left out.
+        let shown = render(&Value::Array(vec![row; 2]), Some(70));
+        let block = format!("seq   1\nat    2026-11-26 08:16:40\nwhat  {text}\nby    {text}\nhash  {text}\n");
+        assert_eq!(shown, format!("{block}\n{block}"));
         assert_eq!(moment("2026-11-26T08:16:40Z").as_deref(), Some("2026-11-26 08:16:40"));
         for text in ["", "Z", "2026-11-26", "äääääTääääZ", "2026-11-26T08:16:40+02:00"] {
             assert_eq!(moment(text), None, "{text}");

@@ -57,9 +57,9 @@ pub struct Import {
 
 /// The files are read here, because the order may be carried out by another process.
 fn read_file(path: &str) -> std::result::Result<KeyText, String> {
-    let fail = |e: std::io::Error| format!("{path}: {e}");
+    let fail = |error: std::io::Error| error.to_string();
     if std::fs::metadata(path).map_err(fail)?.len() > LARGEST {
-        return Err(format!("{path}: longer than {LARGEST} bytes"));
+        return Err(format!("longer than {LARGEST} bytes"));
     }
     let content = zeroize::Zeroizing::new(std::fs::read(path).map_err(fail)?);
     Ok(KeyText::new(STANDARD.encode(&*content)))

@@ -145,6 +145,11 @@ fn read_draft(name: &str) -> std::result::Result<Box<Draft>, String> {
     if length > LARGEST {
         return Err(format!("longer than {LARGEST} bytes"));
     }
+    if path.extension().is_some_and(|ending| ending == "mobileconfig") {
+        return Err(
+            "a profile of Apple's kind stands in the content of a payload of type mobileconfig: docs/apple-profiles.md has one".into()
+        );
+    }
     let text = std::fs::read_to_string(path).map_err(|e| e.to_string())?;
     Draft::parse(&text).map(Box::new)
 }

@@ -181,15 +181,6 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
 pub(super) fn render_pending(answer: &Value, width: Option<usize>) -> String {
     let mut answer = answer.clone();
     let rest = page::rest(&mut answer);
-    let blocks: Vec<String> = answer
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(Value::as_object)
-        .map(|row| {
-            let told = row.iter().filter(|(_, value)| !value.is_null() && value.as_str() != Some(""));
-            output::pairs(told.map(|(name, value)| (name.replace('_', " "), output::entry(value))).collect(), width)
-        })
-        .collect();
-    if blocks.is_empty() { output::render(&answer, width) } else { blocks.join("\n") + &rest }
+    let rows: Vec<_> = answer.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
+    if rows.is_empty() { output::render(&answer, width) } else { output::blocks(&rows, width) + &rest }
 }

@@ -57,7 +57,7 @@ pub(super) struct Wanted {
 }
 
 fn read_template(path: &str) -> std::result::Result<Template, String> {
-    toml::from_str(&read_file(path)?).map_err(|e| format!("{path}: {e}"))
+    toml::from_str(&read_file(path)?).map_err(|error| error.to_string())
 }
 
 impl Wanted {

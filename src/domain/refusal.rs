@@ -137,7 +137,7 @@ refusals! {
     OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
     OrderNotForUserEnrollment = "CMD0013", "the device is its user's own (user enrolment by account) and obeys no such order; retire it to take away what the organisation gave";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";
-    OrderUnknown = "CMD0001", "the catalogue has no such order; muster device orders --known shows them";
+    OrderUnknown = "CMD0001", "the device's platform has no such order; muster device orders --known shows them";
     OrderUnsupported = "CMD0003", "the device's version or edition of the operating system does not know the order";
     OsTooNew = "ENR0026", "the operating system is newer than the organisation allows yet; ask your administrator";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
@@ -164,7 +164,7 @@ refusals! {
     ProfileTooLarge = "PRF0009", "the profile has too many entries; make two of it";
     ProfileValueRefused = "PRF0010", "a value is not one of those that are allowed";
     ProtocolTooOld = "ENR0014", "the device speaks a version of the enrolment protocol before 3.0; update it first";
-    PushCertificateMissing = "APN0001", "there is no Apple push certificate; make a request with muster apple push-csr and bring its certificate with push-cert";
+    PushCertificateMissing = "APN0001", "there is no Apple push certificate; an administrator makes a request with muster apple push-csr and brings its certificate with push-cert";
     PushCertificateRefused = "APN0002", "the file is no push certificate for a key of this server; the reason says what is wrong";
     PushTopicChanged = "APN0003", "the certificate has another topic, and every device would have to enrol again; choose Renew at the entry of the old one, with the same Apple Account";
     PushTopicForeign = "APN0005", "the device listens to another push topic than that of this server's certificate; enrol it again with a new profile";

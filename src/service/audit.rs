@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::audit::{Entry, Place};
-use crate::ids::{DeviceId, UserId};
+use crate::ids::{CommandId, DeviceId, UserId};
 use crate::service::Result;
 use crate::store;
 use crate::store::audit::{self, Row};
@@ -151,6 +151,10 @@ pub async fn names(app: &App, rows: &[Row]) -> Result<BTreeMap<String, String>> 
                 },
                 Some(("device", id)) => match DeviceId::parse(id) {
                     Some(id) => store::devices::find_device(c, &id)?.map(|device| device.display_name),
+                    None => None,
+                },
+                Some(("command", id)) => match CommandId::parse(id) {
+                    Some(id) => store::commands::find_label(c, &id)?.map(|(kind, device)| format!("{kind} on {device}")),
                     None => None,
                 },
                 _ => None,

@@ -9,9 +9,10 @@ use super::windows::csp;
 use super::{Error, Result, push};
 use crate::app::App;
 use crate::catalogue::{Baseline, Vars, baselines, catalogue};
+use crate::domain::Refusal;
 use crate::domain::assignment::{Assignment, Mode, Target};
 use crate::domain::device::Platform;
-use crate::domain::profile::{Change, Document, Kind, Profile, diff};
+use crate::domain::profile::{Change, Document, Kind, Problem, Profile, diff};
 use crate::ids::{AssignmentId, ProfileId};
 use crate::store::targets::{Turn, take_turn};
 use crate::store::{assignments, audit, profiles};
@@ -82,7 +83,8 @@ fn check(app: &App, draft: &Draft) -> Result<()> {
     let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
     let checked = draft.document.check(draft.kind, draft.platform, catalogue(), &vars).and_then(|()| match draft.platform {
         Platform::Windows => csp::check(&draft.document.payloads),
-        Platform::MacOs | Platform::Ios | Platform::Android => Ok(()),
+        Platform::MacOs | Platform::Ios => Ok(()),
+        Platform::Android => Err(Problem::new(Refusal::ProfileValueRefused, "platform", "windows, macos or ios")),
     });
     checked.map_err(|problem| Error::Invalid(problem.refusal, problem.detail))
 }

@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::dialect::delete_some;
-use super::schema::{commands, enrollments};
+use super::schema::{commands, devices, enrollments};
 use super::sealed::{COMMAND_PAYLOAD, COMMAND_RESULT};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
@@ -161,6 +161,19 @@ pub fn insert_command(tx: &mut Tx<'_>, command: &Command, sealed_payload: &[u8],
 pub fn load_command(conn: &mut Conn, sealer: &Sealer, id: &CommandId) -> Result<Command> {
     let row: Row = commands::table.find(id.as_str()).select(Row::as_select()).first(conn)?;
     Ok(row.open(sealer)?)
+}
+
+/// An order's kind, and the name of the device that was given it; `None` without such an order.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_label(conn: &mut Conn, id: &CommandId) -> Result<Option<(String, String)>> {
+    let given = commands::table
+        .inner_join(enrollments::table.on(enrollments::id.eq(commands::enrollment_id)))
+        .inner_join(devices::table.on(devices::id.eq(enrollments::device_id)))
+        .filter(commands::id.eq(id.as_str()))
+        .select((commands::kind, devices::display_name));
+    Ok(given.first(conn).optional()?)
 }
 
 /// Orders of an enrolment that are queued or in a message, oldest first.

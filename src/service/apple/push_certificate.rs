@@ -184,6 +184,14 @@ fn describe(certificate: &Certificate) -> serde_json::Value {
 
 fn judge(sealer: &Sealer, import: &Import, current: Option<&Certificate>, waiting: Option<&Request>, now: Time) -> Result<Certificate> {
     let given = X509::stack_from_pem(import.certificate.as_bytes()).map_err(|_| refused("it cannot be read as PEM"))?;
+    if given.is_empty() {
+        let request = import.certificate.contains("CERTIFICATE REQUEST");
+        return Err(refused(if request {
+            "it is the request: bring the certificate that Apple made of it"
+        } else {
+            "no certificate is in it"
+        }));
+    }
     let mut keys = Vec::new();
     if let Some(pem) = &import.key {
         keys.push(read_key(pem).ok_or_else(|| refused("the private key cannot be read; it must be PEM and not encrypted"))?);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::app::App;
-use crate::catalogue::{CommandRow, Format, Need, Vars, catalogue};
+use crate::catalogue::{CommandRow, Format, Need, Vars, catalogue, meant};
 use crate::clock::Time;
 use crate::config::Config;
 use crate::domain::Refusal;
@@ -65,8 +65,18 @@ impl Order {
     /// `provider`: the server's name in the device's tree.
     fn prepare(self, app: &App, platform: Platform, provider: &str) -> Result<Ready> {
         let known = |id: &str| {
-            let row = catalogue().command(id).filter(|row| row.is_of(platform.as_str()));
-            row.ok_or_else(|| Error::Invalid(Refusal::OrderUnknown, id.chars().take(64).collect()))
+            let row = catalogue().command(id);
+            if let Some(row) = row.filter(|row| row.is_of(platform.as_str())) {
+                return Ok(row);
+            }
+            let why = row.map_or_else(
+                || {
+                    let known = catalogue().commands().filter(|row| row.is_of(platform.as_str())).map(|row| row.id.as_str());
+                    format!("{}{}", meant(id, known), id.chars().take(64).collect::<String>())
+                },
+                |row| format!("{id} is for {}, and this is {platform}", row.platforms().join(" and ")),
+            );
+            Err(Error::Invalid(Refusal::OrderUnknown, why))
         };
         match self {
             Self::Known(id) if platform.is_apple() => Self::With(id, BTreeMap::new()).prepare(app, platform, provider),

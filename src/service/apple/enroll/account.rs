@@ -16,6 +16,7 @@ use crate::domain::apple::enrollment::platform;
 use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
 use crate::domain::user::User;
+use crate::service::apple::push_certificate::topic;
 use crate::service::identity::{tap, token};
 use crate::service::{Error, Result, restriction};
 use crate::wire::apple::enroll::{Discovery, Mode, sign_in_at};
@@ -181,6 +182,7 @@ pub async fn invite(app: &App, user: User, platform: Platform, policy: Policy, a
     if !user.enabled {
         return Err(Refusal::AccountDisabled.into());
     }
+    topic(app).await?;
     let account = name(app, &user);
     let family = if platform == Platform::MacOs { "Mac" } else { "iPhone" };
     let document = discover(app, Some(&account), Some(family)).ok_or(Refusal::AccountEnrollmentOff)?;

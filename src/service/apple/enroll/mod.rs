@@ -20,6 +20,7 @@ use crate::domain::device::Platform;
 use crate::domain::user::User;
 use crate::ids::EnrollmentId;
 use crate::secret::Secret;
+use crate::service::apple::push_certificate::topic;
 use crate::service::identity::token;
 use crate::service::{Error, Result};
 use crate::store::apple::sessions::{self, Session};
@@ -123,6 +124,8 @@ pub async fn sign_in(app: &App, user_name: &str, pass: &str, platform: Platform,
     if app.config.apple.over_the_air {
         return over_the_air::sign_in(app, user_name, pass, address).await;
     }
+    // Before the pass is used up.
+    topic(app).await?;
     let token = token::create_with_tap(app, user_name, pass, address, platform, None).await?;
     redeem(app, token.expose(), &address.to_string()).await
 }
@@ -172,13 +175,14 @@ pub struct Invitation {
 /// Makes a one-time link for a user; `proven`: over the air, where the device proves what it is before it gets its profile.
 ///
 /// # Errors
-/// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`].
+/// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`], [`Refusal::PushCertificateMissing`].
 pub async fn invite(app: &App, upn: &str, platform: Platform, proven: bool, lifetime: i64, actor: &str) -> Result<Invitation> {
     let name = upn.to_owned();
     let user = app.store.read(move |c| users::find_user_by_upn(c, &name)).await?.ok_or(Error::NotFound("user"))?;
     if !user.enabled {
         return Err(Refusal::AccountDisabled.into());
     }
+    topic(app).await?;
     let expires_at = app.now().plus(lifetime);
     let token = token::create_link(app, &user, platform, lifetime, actor).await?;
     let page_url = format!("{}{}", app.config.web_url(), if proven { over_the_air::PAGE_PATH } else { ENROLL_PATH });

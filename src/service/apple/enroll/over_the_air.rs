@@ -18,6 +18,7 @@ use crate::domain::certificate::{Certificate, CertificateStatus, Purpose, Revoca
 use crate::domain::device::Platform;
 use crate::ids::EnrollmentId;
 use crate::service::apple::names;
+use crate::service::apple::push_certificate::topic;
 use crate::service::identity::token;
 use crate::service::pki::revoke::revoke_in;
 use crate::service::{Error, Result};
@@ -60,6 +61,7 @@ pub async fn invite(app: &App, text: &[u8]) -> Result<Vec<u8>> {
 /// # Errors
 /// [`Refusal::SignInFailed`], [`Error::Throttled`], and those of [`invite`].
 pub async fn sign_in(app: &App, user_name: &str, pass: &str, address: IpAddr) -> Result<Vec<u8>> {
+    topic(app).await?;
     let token = token::create_with_tap(app, user_name, pass, address, Platform::MacOs, None).await?;
     invite(app, token.expose()).await
 }
