@@ -350,8 +350,8 @@ mod tests {
         let one = render(&rows, Some(150));
         assert!(one.contains(&"z".repeat(40)) && one.lines().any(|line| line.chars().count() == 150), "{one}");
         // What identifies a row stays whole.
-        let order = json!([{"order": "renew-management-certificate", "help": "y".repeat(90), "id": id}]);
-        assert!(render(&order, Some(80)).contains("renew-management-certificate  yyyyy"));
+        let order = json!({"order": "renew-management-certificate", "help": "y".repeat(90), "id": id});
+        assert!(render(&Value::Array(vec![order; FEW + 1]), Some(80)).contains("renew-management-certificate  yyyyy"));
         assert!(render(&json!([{"id": id, "order": "x"}]), Some(20)).contains(id));
     }
 

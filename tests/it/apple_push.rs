@@ -148,8 +148,13 @@ async fn what_is_no_push_certificate_of_ours_is_refused() {
     }
     let leaf = Ca::new("x").leaf("x", &[]);
     assert_eq!(code(rig.import(&leaf.certificate, Some(key_pem(&leaf.key)), false).await), "APN0002", "an EC key");
-    let import = Import { certificate: "no PEM".into(), key: None, replace_topic: false };
-    assert_eq!(code(push_certificate::import(&rig.server.app, import, "cli:test", "local").await), "APN0002");
+    let request = String::from_utf8(X509Req::from_der(&rig.request().await).unwrap().to_pem().unwrap()).unwrap();
+    for (certificate, why) in [("no PEM".to_owned(), "no certificate is in it"), (request, "it is the request")] {
+        let import = Import { certificate, key: None, replace_topic: false };
+        let refused = push_certificate::import(&rig.server.app, import, "cli:test", "local").await.unwrap_err();
+        assert!(refused.to_string().contains(why), "{refused}");
+        assert_eq!(code(Err::<(), _>(refused)), "APN0002");
+    }
     assert_eq!(code(push_certificate::topic(&rig.server.app).await), "APN0001");
 
     // One that was made elsewhere comes with its key; an older one of the same topic does not replace it.

@@ -306,7 +306,7 @@ fn the_files_of_the_database_are_their_owners_and_links_lead_to_one_lock() {
     // As somebody makes it who shares it with others.
     std::fs::set_permissions(path.join("data"), std::fs::Permissions::from_mode(0o755)).unwrap();
     let serving = serve(path);
-    for file in ["muster.db", "muster.db-wal", "muster.db-shm", "muster.lock"] {
+    for file in ["muster.db", "muster.db-wal", "muster.lock"] {
         let mode = std::fs::metadata(path.join("data").join(file)).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode, 0o600, "{file}");
     }
@@ -373,6 +373,13 @@ fn the_doctor_says_whose_configuration_it_judges_and_where_the_servers_differs()
     let (state, said) = finding(&[&other[..], &["--set", "windows.wns.package_family_name=x"]].concat());
     assert!(state == "warning" && said.contains("windows.poll_minutes is 60 here and 480 there"), "{said}");
     assert!(!said.contains("hunter2"), "{said}");
+    // Whoever else answers at the address is not taken for a server of this folder.
+    let elsewhere = tempfile::tempdir().unwrap();
+    json(elsewhere.path(), &["init"]);
+    let there = format!("web.listen=127.0.0.1:{}", serving.1.rsplit(':').next().unwrap());
+    let findings: Value = serde_json::from_slice(&run(elsewhere.path(), &["doctor", "--json", "--set", &there]).stdout).unwrap();
+    let web = findings.as_array().unwrap().iter().find(|f| f["check"] == "web certificate").unwrap();
+    assert!(web["state"] == "warning" && web["finding"].as_str().unwrap().starts_with("another program answers"), "{web}");
     drop(serving);
 }
 

@@ -142,6 +142,11 @@ fn profiles_are_applied_assigned_exported_and_deleted() {
     assert_eq!((&first["created"], &first["version"], &first["name"]), (&value!(true), &value!(1), &value!("BitLocker")));
     assert_eq!(json(path, &["profile", "apply", "bitlocker"])["changed"], value!([]), "the same again changes nothing");
     assert!(refused(path, &["profile", "apply", "no-such"]).contains("neither a file nor one of"));
+    std::fs::write(path.join("wifi.mobileconfig"), "<?xml version='1.0'?><plist/>").unwrap();
+    assert!(refused(path, &["profile", "apply", "wifi.mobileconfig"]).contains("the content of a payload of type mobileconfig"));
+    let android = "display_name = \"A\"\nkind = \"configuration\"\nplatform = \"android\"\n[document]\n";
+    std::fs::write(path.join("android.toml"), android).unwrap();
+    assert!(refused(path, &["profile", "apply", "android.toml"]).contains("platform: windows, macos or ios"));
     assert!(refused(path, &["profile", "apply", "windows-compliance"]).contains("muster policy apply"));
 
     json(path, &["group", "create", "Sales"]);
@@ -291,6 +296,12 @@ fn devices_are_listed_explained_ordered_and_retired() {
     let order = json(path, &["device", "command", "PC-1", "reboot"]);
     assert_eq!((&order["state"], &order["verb"]), (&value!("queued"), &value!("exec")));
     assert!(refused(path, &["device", "command", "PC-1", "explode"]).contains("CMD0001"));
+    assert!(refused(path, &["device", "command", "PC-1", "rebot"]).contains("did you mean reboot"));
+    assert!(refused(path, &["device", "command", "PC-1", "locate"]).contains("locate is for ios, and this is windows"));
+    let locks = json(path, &["device", "orders", "--known", "lock"]);
+    assert!(
+        column(&locks, "order").iter().all(|order| order.contains("lock")) && column(&locks, "takes").iter().any(|t| t.contains("pin"))
+    );
     assert!(refused(path, &["device", "command", "PC-1", "wipe"]).contains("CMD0002"));
     assert!(refused(path, &["device", "command", &old, "wipe-cloud", "--yes"]).contains("CMD0003"));
     let read = ["device", "command", "PC-1", "--uri", "./DevDetail/SwV"];
@@ -313,6 +324,7 @@ fn devices_are_listed_explained_ordered_and_retired() {
     assert_eq!(json(path, &["device", "sync", "PC-1"])["when"], "the device reports at its next poll");
     let log = run(path, &["audit", "list", "--full"]).stdout;
     let log = String::from_utf8(log).unwrap();
+    assert!(log.contains("command:reboot on PC-1"), "{log}");
     assert!(log.contains("device.command") && log.contains("device.sync") && log.contains("(1 characters)"), "{log}");
 
     assert_eq!(json(path, &["device", "retire", "PC-1"])["state"], "retiring");
