@@ -200,22 +200,30 @@ fn summary(stages: &Stages, devices: usize, checks: &[Check]) -> String {
 }
 
 fn guide(app: &App, arguments: &Arguments) -> String {
-    let [pcs, macs, _] = arguments.kinds().map(|(_, count)| count);
-    let order = |what: &str, prefix: &str, count: u32| match count {
-        0 | 1 => String::new(),
-        _ => format!("{what:<16} muster device command {prefix}-00002 reboot --yes\n  "),
-    };
-    let (first, second) = (order("give an order", "PC", pcs), order("and by APNs", "MAC", macs));
+    let [pcs, macs, phones] = arguments.kinds().map(|(_, count)| count);
+    // The first of each kind has its part in the play, and an only one leaves.
+    let given = [
+        (pcs, "give an order", "PC-00002 reboot"),
+        (macs, "and by APNs", "MAC-00002 reboot"),
+        (phones, "mark as lost", "IPH-00002 enable-lost-mode --with message=Found?"),
+    ];
+    let orders: String = given
+        .iter()
+        .filter(|(count, ..)| *count > 2)
+        .map(|(_, what, order)| format!("{what:<16} muster device command {order}\n  "))
+        .collect();
+    let mac = if macs > 0 { "a Mac or iPhone  muster enroll apple --user ana0@demo.example\n  " } else { "" };
     let (web, folder) = (app.config.web_url(), app.config.data_dir.display());
     format!(
         "Where to go next, until you press Ctrl-C:\n  \
-         enrolment page   {web}/enroll/windows\n  \
+         enrolment pages  {web}/enroll/windows, /enroll/apple\n  \
          signal metadata  {web}/.well-known/ssf-configuration\n  \
-         CA certificate   {}/aia/issuing.pem\n  \
+         CA certificate   {}/aia/root.cer\n  \
          another shell    export MUSTER_DATA_DIR={folder}\n  \
          devices          muster device list\n  \
          one of them      muster device explain PC-00001\n  \
-         {first}{second}one more PC      muster enroll windows --user ana0@demo.example\n\
+         {orders}one more PC      muster enroll windows --user ana0@demo.example\n  \
+         {mac}\
          For keeps: muster init, then muster serve; docs/getting-started.md says more.\n",
         app.config.pki_url()
     )

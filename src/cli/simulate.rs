@@ -7,6 +7,7 @@ mod report;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::config::Config;
 use crate::domain::device;
-use crate::sim::device::{Door, Kind};
+use crate::sim::device::{Device, Door, Kind};
 use crate::sim::fleet::{Connection, Crew, Event, Measured, Site};
 
 /// What is simulated, and against what.
@@ -50,6 +51,12 @@ pub(super) struct Arguments {
     /// A reusable Temporary Access Pass of the user
     #[arg(long, requires = "server")]
     pass: Option<String>,
+    /// iPhones are supervised, and obey the orders that only such devices obey
+    #[arg(long, requires = "server")]
+    supervised: bool,
+    /// The devices stay and call every so many seconds, until Ctrl-C: they obey orders and take what is changed
+    #[arg(long, value_name = "SECONDS", requires = "server", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    stay: Option<u64>,
     /// Starts a server in a throw-away folder and measures it beside its own limits on this machine
     #[arg(long, group = "against")]
     report: bool,
@@ -109,7 +116,12 @@ async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
     let roots = X509::stack_from_pem(&roots).ok().filter(|roots| !roots.is_empty());
     let roots = roots.with_context(|| format!("{}: certificates in PEM, such as `muster ca export root` prints", root.display()))?;
     let door = Door { roots, web: server.clone(), user: user.clone(), pass: pass.clone() };
-    let site = Site::new(arguments.platform.kind(), door).await?;
+    let kind = match arguments.platform.kind() {
+        Kind::Iphone if arguments.supervised => Kind::SupervisedIphone,
+        _ if arguments.supervised => anyhow::bail!("--supervised is for iPhones (--platform ios)"),
+        kind => kind,
+    };
+    let site = Site::new(kind, door).await?;
     let crew = arguments.crew();
     let (devices, enrolled) = crew.enroll(&site, arguments.numbers()).await;
     let (devices, settled) = crew.settle("first sessions", devices).await;
@@ -125,11 +137,39 @@ async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
             _ => anyhow::bail!("{failures} operations failed, the first with: {why}"),
         }
     }
+    let number = devices.len();
+    if let Some(seconds) = arguments.stay {
+        stay(&crew, devices, Duration::from_secs(seconds)).await?;
+    }
     Ok(json!({
-        "devices": devices.len(),
+        "devices": number,
         "certificates_by_scep": certificates,
         "phases": phases.into_iter().map(show).collect::<Vec<_>>(),
     }))
+}
+
+/// Has the devices call again and again until somebody ends it or the last one has left.
+async fn stay(crew: &Crew, mut devices: Vec<Device>, pause: Duration) -> anyhow::Result<()> {
+    eprintln!("{} devices stay and call every {} s; Ctrl-C ends it", devices.len(), pause.as_secs());
+    let mut told = None;
+    while !devices.is_empty() {
+        tokio::select! {
+            end = tokio::signal::ctrl_c() => return Ok(end?),
+            () = tokio::time::sleep(pause) => {}
+        }
+        let called;
+        (devices, called) = crew.settle("calls", devices).await;
+        devices.retain(|device| !device.left());
+        // What goes on is told once.
+        if called.first_error != told {
+            if let Some(why) = &called.first_error {
+                eprintln!("{} of {} calls failed, the first with: {why}{}", called.failures, called.failures + called.done, hint(why));
+            }
+            told = called.first_error;
+        }
+    }
+    eprintln!("no device is left");
+    Ok(())
 }
 
 /// What to do about a failure whose words do not say it.

@@ -151,6 +151,21 @@ fn is_public_v6(address: Ipv6Addr) -> bool {
     }
 }
 
+/// Why there was no answer: the host and all causes, without the rest of the address, which may hold a secret.
+#[must_use]
+pub fn unanswered(error: &reqwest::Error) -> String {
+    let mut text = if error.is_timeout() { "no answer in time" } else { "no answer" }.to_owned();
+    if let Some(host) = error.url().and_then(Url::host_str) {
+        text.push_str(&format!(" from {host}"));
+    }
+    let mut source = std::error::Error::source(error);
+    while let Some(cause) = source {
+        text.push_str(&format!(": {cause}"));
+        source = cause.source();
+    }
+    text
+}
+
 /// The first `limit` bytes of an answer; what cannot be read is left out.
 pub async fn read_bounded(response: &mut reqwest::Response, limit: usize) -> Vec<u8> {
     let mut body = Vec::new();

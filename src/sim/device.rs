@@ -22,6 +22,8 @@ pub enum Kind {
     Mac,
     /// An iPhone.
     Iphone,
+    /// An iPhone that the organisation supervises.
+    SupervisedIphone,
 }
 
 /// Where devices enrol, and as whom.
@@ -104,6 +106,7 @@ impl Device {
             }
             Kind::Mac => apple::Machine::mac(number),
             Kind::Iphone => apple::Machine::iphone(number),
+            Kind::SupervisedIphone => apple::Machine { supervised: true, ..apple::Machine::iphone(number) },
         };
         let mut http = Client::new(&door.roots, None).map_err(apple::Error::from)?;
         let profile = apple::download(&mut http, &door.web, &door.user, &door.pass, machine.system).await?;

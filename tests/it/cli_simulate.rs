@@ -1,11 +1,13 @@
 //! Simulated fleets, through the program itself.
 
+use std::io::{BufRead as _, BufReader};
 use std::path::Path;
+use std::process::{Command, Stdio};
 
 use muster::sim::apns::Authority;
 use openssl::x509::X509Req;
 
-use crate::cli::{json, refused, run, serve};
+use crate::cli::{json, muster, refused, run, serve};
 
 /// Brings a push certificate, without which no Mac enrols.
 fn push_certificate(path: &Path) {
@@ -46,6 +48,31 @@ fn a_fleet_enrols_settles_and_holds_sessions_without_work() {
     let wrong = against("ABCDEFGHJKLM");
     let said = refused(path, &wrong.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(said.contains("3 operations failed") && said.contains("refused the user name or the pass"), "{said}");
+}
+
+#[test]
+fn devices_that_stay_obey_orders_and_supervised_ones_more_of_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    json(path, &["init"]);
+    let serving = serve(path);
+    push_certificate(path);
+    json(path, &["user", "create", "ana@example.org"]);
+    let pass = json(path, &["user", "tap", "ana@example.org", "--reusable"]);
+    std::fs::write(path.join("root.pem"), run(path, &["ca", "export", "root"]).stdout).unwrap();
+    let against = ["--server", &serving.1, "--root", "root.pem", "--user", "ana@example.org", "--pass"];
+    let fixed = [&["simulate", "--devices", "1", "--supervised", "--stay", "1"], &against[..]].concat();
+    let pass = pass["temporary_access_pass"].as_str().unwrap();
+    assert!(refused(path, &[&fixed[..], &[pass, "--platform", "windows"]].concat()).contains("--supervised is for iPhones"));
+    let mut child = muster(path);
+    let mut child = child.args(fixed).args([pass, "--platform", "ios"]).stderr(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    while !lines.next().expect("it ended before it stayed").unwrap().contains("stay and call every 1 s") {}
+    json(path, &["device", "command", "SIMI00000001", "enable-lost-mode", "--with", "message=Found?"]);
+    let done = |_| json(path, &["device", "orders", "SIMI00000001"])[0]["state"] == "done";
+    assert!((0..1000).any(done), "it calls by itself");
+    assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

@@ -57,7 +57,10 @@ impl Fleet {
             let pass = tap::create(app, id, policy, None, &by.actor, "local").await?.show().to_owned();
             doors.push(Door { roots: vec![root.clone()], web: web.clone(), user: upn.clone(), pass });
         }
-        let machines = arguments.kinds().into_iter().flat_map(|(kind, count)| (1..=count).map(move |number| (kind, number)));
+        // One iPhone obeys what only supervised ones do.
+        let as_it_is = |kind, number| if (kind, number) == (Kind::Iphone, 2) { Kind::SupervisedIphone } else { kind };
+        let machines =
+            arguments.kinds().into_iter().flat_map(|(kind, count)| (1..=count).map(move |number| (as_it_is(kind, number), number)));
         let jobs = (0..).zip(machines).map(|(place, (kind, number))| {
             let door = doors.get((place / SHARE) as usize).cloned();
             async move {
@@ -197,6 +200,6 @@ fn platform(kind: Kind) -> &'static str {
     match kind {
         Kind::Windows => "windows",
         Kind::Mac => "macos",
-        Kind::Iphone => "ios",
+        Kind::Iphone | Kind::SupervisedIphone => "ios",
     }
 }

@@ -14,7 +14,7 @@ use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::ids::EnrollmentId;
 use crate::secret::Secret;
-use crate::service::outbound::{check_url, read_bounded, retry_after};
+use crate::service::outbound::{check_url, read_bounded, retry_after, unanswered};
 use crate::service::outbox::{Deliverer, Delivery, Outcome};
 use crate::service::{Error, Result};
 use crate::store::outbox::{Claim, Lease, Message, enqueue};
@@ -103,7 +103,7 @@ impl WnsWake {
             encode(wns.client_secret.expose())
         );
         let request = self.client.post(url).header(CONTENT_TYPE, "application/x-www-form-urlencoded").body(form);
-        let mut response = request.send().await.map_err(|e| Error::Unavailable(format!("WNS token: {}", e.without_url())))?;
+        let mut response = request.send().await.map_err(|e| Error::Unavailable(format!("WNS token: {}", unanswered(&e))))?;
         let status = response.status();
         let body = read_bounded(&mut response, MAX_ANSWER).await;
         if status != StatusCode::OK {
@@ -127,7 +127,7 @@ impl WnsWake {
             .header("X-WNS-Type", "wns/raw")
             .header("X-WNS-Cache-Policy", "cache")
             .body("wake");
-        request.send().await.map_err(|e| Error::Unavailable(format!("WNS: {}", e.without_url())))
+        request.send().await.map_err(|e| Error::Unavailable(format!("WNS: {}", unanswered(&e))))
     }
 
     async fn try_once(&self, app: &App, claim: &Claim) -> Result<Outcome> {

@@ -13,7 +13,7 @@ use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::ids::ReceiverId;
-use crate::service::outbound::{check_url, read_bounded, retry_after};
+use crate::service::outbound::{check_url, read_bounded, retry_after, unanswered};
 use crate::service::outbox::{Aftermath, Deliverer, Delivery, Outcome};
 use crate::service::{Error, Result};
 use crate::store::outbox::{Claim, Lease};
@@ -70,7 +70,7 @@ impl SignalPush {
         }
         match request.send().await {
             Ok(response) => self.judge(app, &receiver, response).await,
-            Err(error) => Ok(later(&describe(&error), None)),
+            Err(error) => Ok(later(&unanswered(&error), None)),
         }
     }
 
@@ -162,17 +162,6 @@ fn held(reason: &str, sent: bool) -> Outcome {
 
 fn later(reason: &str, after: Option<i64>) -> Outcome {
     Outcome::Retry { reason: reason.to_owned(), after, destination: true }
-}
-
-/// An error without the URL, which may hold a secret.
-fn describe(error: &reqwest::Error) -> String {
-    let mut text = if error.is_timeout() { "timeout".to_owned() } else { "no answer".to_owned() };
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        text = format!("{text}: {cause}");
-        source = cause.source();
-    }
-    text
 }
 
 /// The signed token of a payload: the stored one while its key is published, else a new one with the same `jti`, stored before it is

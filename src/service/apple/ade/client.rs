@@ -10,7 +10,7 @@ use crate::app::App;
 use crate::clock::SECOND;
 use crate::domain::apple::ade::Link;
 use crate::secret::{Secret, random};
-use crate::service::outbound::{self, read_bounded, retry_after};
+use crate::service::outbound::{self, read_bounded, retry_after, unanswered};
 use crate::service::{Error, Result};
 use crate::store::sealed::ADE_TOKEN;
 use crate::wire::apple::ade::{Complaint, PROTOCOL_VERSION, SESSION_HEADER, Session, Token};
@@ -147,7 +147,7 @@ impl<'a> Client<'a> {
     }
 
     async fn answer<T: DeserializeOwned>(&mut self, request: reqwest::RequestBuilder) -> std::result::Result<T, Failure> {
-        let unreachable = |error: reqwest::Error| unavailable(format!("Apple Business Manager: {}", error.without_url()));
+        let unreachable = |error: reqwest::Error| unavailable(format!("Apple Business Manager: {}", unanswered(&error)));
         let mut answer = request.send().await.map_err(unreachable)?;
         if let Some(session) = sensible(answer.headers().get(SESSION_HEADER).cloned()) {
             self.session = Some(session);

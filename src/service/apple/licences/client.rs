@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use crate::app::App;
 use crate::clock::MINUTE;
 use crate::secret::Secret;
-use crate::service::outbound::{self, read_bounded, retry_after};
+use crate::service::outbound::{self, read_bounded, retry_after, unanswered};
 use crate::service::{Error, Result};
 use crate::wire::apple::books::Complaint;
 
@@ -76,7 +76,7 @@ impl<'a> Client<'a> {
     async fn answer<T: DeserializeOwned>(&self, request: reqwest::RequestBuilder) -> std::result::Result<T, Failure> {
         let unavailable = |why: String| Failure::Ours(Error::Unavailable(format!("Apps and Books: {why}")));
         let request = request.header(AUTHORIZATION, self.authorization.clone());
-        let mut answer = request.send().await.map_err(|error| unavailable(error.without_url().to_string()))?;
+        let mut answer = request.send().await.map_err(|error| unavailable(unanswered(&error)))?;
         let (status, wait) = (answer.status(), retry_after(answer.headers(), self.app.now()));
         let body = read_bounded(&mut answer, LARGEST).await;
         if status.is_success() {
