@@ -19,8 +19,6 @@ settings! {
         session_minutes: u32 = 60;
         /// The sign-in page and links enrol over the air: a device proves what it is before it gets a profile, which is for it alone.
         over_the_air: bool = false;
-        /// Bundles (`TEAMID.bundle.id`) of the applications and extensions that may do Platform SSO with this server's host.
-        sso_apps: Vec<String> = Vec::new();
         /// Hours between two looks at the profiles that were installed, to find drift.
         drift_hours: u32 = 24;
         /// Manage the users of Macs, too: their channels are offered in the enrolment profile.
@@ -32,6 +30,8 @@ settings! {
         attestation_days: u32 = 30;
         /// PEM file with the root that attestations lead to, in the place of Apple Enterprise Attestation Root CA: for tests only.
         attestation_root_file: Option<PathBuf> = None;
+        /// Single sign-on by the organisation's build of the extension.
+        sso: Sso = Sso::default();
         /// Enrolment by account.
         account: Account = Account::default();
         /// Enrolment from Setup Assistant.
@@ -40,6 +40,20 @@ settings! {
         content: Content = Content::default();
         /// Apple Push Notification service; off without a push certificate (`muster apple push-csr`).
         apns: Apns = Apns::default();
+    }
+}
+
+settings! {
+    /// Single sign-on by the organisation's build of the extension.
+    Sso {
+        /// The extension on Macs, as `TEAMID.bundle.id`; empty: there is none, and profiles with `single-sign-on` are refused.
+        macos_extension: String = String::new();
+        /// The same for iPhones and iPads.
+        ios_extension: String = String::new();
+        /// Applications (and further extensions) that stand for this server's host beside the extensions.
+        apps: Vec<String> = Vec::new();
+        /// How long a device can register with the token that its profile gives it, in days.
+        token_days: u32 = 30;
     }
 }
 

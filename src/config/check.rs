@@ -5,6 +5,7 @@ use std::fmt;
 use super::Config;
 use super::apple::MODES;
 use crate::domain::apple::account::is_name;
+use crate::domain::apple::content::single_sign_on::Bundle;
 use crate::store::location::{MASK, is_keywords, is_mistyped};
 
 /// A value that is not allowed.
@@ -71,6 +72,7 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     found.range("apple.session_minutes", apple.session_minutes, 1, 43_200);
     check_account(config, &mut found);
     check_automated(config, &mut found);
+    check_sso(config, &mut found);
     check_enrollment(config, &mut found);
     check_windows(config, &mut found);
     let apns = &config.apple.apns;
@@ -193,6 +195,18 @@ fn check_account(config: &Config, found: &mut Findings) {
         other,
         "must be empty or a domain in lower-case letters",
     );
+}
+
+fn check_sso(config: &Config, found: &mut Findings) {
+    let sso = &config.apple.sso;
+    for (key, text) in [("apple.sso.macos_extension", &sso.macos_extension), ("apple.sso.ios_extension", &sso.ios_extension)] {
+        let bundle = text.is_empty() || Bundle::parse(text).is_some();
+        found.require(bundle, key, text, "must be empty or TEAMID.bundle.id, such as ABCDE12345.org.example.app.sso");
+    }
+    for app in &sso.apps {
+        found.require(Bundle::parse(app).is_some(), "apple.sso.apps", app, "must be TEAMID.bundle.id, such as ABCDE12345.org.example.app");
+    }
+    found.range("apple.sso.token_days", sso.token_days, 1, 30);
 }
 
 fn check_automated(config: &Config, found: &mut Findings) {
@@ -320,6 +334,9 @@ mod tests {
         assert_eq!(half, ["apple.automated.platform_sso_manifest_url"]);
         let account = keys(|c| (c.apple.account.domains, c.apple.account.ios) = (vec!["Example.org".into(), "a.b".into()], "both".into()));
         assert_eq!(account, ["apple.account.ios", "apple.account.domains"]);
+        let sso = keys(|c| (c.apple.sso.macos_extension, c.apple.sso.apps) = ("org.example".into(), vec!["x".into()]));
+        assert_eq!(sso, ["apple.sso.macos_extension", "apple.sso.apps"]);
+        assert_eq!(keys(|c| c.apple.sso.token_days = 31), ["apple.sso.token_days"]);
         assert_eq!(keys(|c| c.apple.account.macos = "user".into()), ["apple.account.domains"]);
         assert_eq!(keys(|c| c.apple.account.apple_domain = "here".into()), ["apple.account.apple_domain"]);
         assert_eq!(keys(|c| c.database = Some("mysql://x".into())), ["database"]);

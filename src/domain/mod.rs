@@ -50,6 +50,7 @@ pub mod inventory;
 pub mod pfx;
 pub mod profile;
 pub mod refusal;
+pub mod registration;
 pub mod restriction;
 pub mod scep;
 pub mod signal;

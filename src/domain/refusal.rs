@@ -38,7 +38,7 @@ impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
 // Areas: ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PFX imported identities, PRF profiles and assignments,
-// SCP SCEP, SIG signals, USR directory.
+// REG registration at the identity service, SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
     AccountEnrollmentOff = "ENR0035", "devices of this platform do not enrol in this way by account (apple.account); enrol by a link, or ask your administrator";
@@ -171,6 +171,11 @@ refusals! {
     PushVendorRefused = "APN0004", "the vendor's key and chain cannot sign a request; the reason says what is wrong";
     ReceiverNameTaken = "SIG0006", "there is a receiver of that name already; choose another name, or change that one";
     RedirectRefused = "ENR0015", "the answer would go to an address that is no Windows application; start the enrolment from Windows";
+    RegistrationDeviceForeign = "REG0004", "the token was given to another device; take the one from this device's own profile";
+    RegistrationDeviceGone = "REG0005", "the device is not managed (any more); enrol it again, and it gets another token";
+    RegistrationTokenExpired = "REG0002", "the token has expired; the device gets another one with its profile";
+    RegistrationTokenUnknown = "REG0001", "the token is none of this server's, or was taken back";
+    RegistrationTokenUsed = "REG0003", "the token was used for another key; the device gets another one with its profile";
     RenewalCertificateExpired = "ENR0009", "the certificate to renew has expired or is not valid yet; enrol the device again";
     RenewalSignerForeign = "ENR0010", "the renewal is not signed by a certificate of this server; enrol the device again";
     RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
@@ -183,6 +188,7 @@ refusals! {
     ScepTransactionDecided = "SCP0001", "the request was decided before; nothing is left to decide";
     SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
+    SsoExtensionUnset = "PRF0013", "the organisation's extension for single sign-on is not configured; set apple.sso.macos_extension or apple.sso.ios_extension to TEAMID.bundle.id of your build";
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";
     TapLifetime = "AUT0005", "a Temporary Access Pass lives from 10 minutes to 30 days";
     TapTooMany = "AUT0007", "the user has as many open passes as are tried at a sign-in; end them by `muster user tap USER --end-others`, or let some expire";

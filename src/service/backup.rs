@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Result;
 use crate::app::App;
 use crate::domain::audit::Entry;
-use crate::store::{self, authorities, enrollment_tokens, meta, scep, taps};
+use crate::store::{self, authorities, enrollment_tokens, meta, registration_tokens, scep, taps};
 
 /// Writes a copy of the database to `target`, which must not exist.
 ///
@@ -23,7 +23,7 @@ pub async fn back_up(app: &App, target: &Path, actor: &str) -> Result<()> {
 ///
 /// - CRL numbers go on at the present moment in milliseconds since 1970, which is beyond all that were used since the copy was made, also
 ///   when one copy is restored again: lists are published far less often. So clients take the new lists, which are due at once, for newer.
-/// - What may be used once and was open in the copy (passes, enrolment tokens, SCEP challenges) ends: it may have been used since.
+/// - What may be used once and was open in the copy (passes, enrolment and registration tokens, SCEP challenges) ends: it may have been used since.
 /// - The audit log says so.
 ///
 /// # Errors
@@ -38,7 +38,8 @@ pub async fn finish_restore(app: &App) -> Result<()> {
         let Some(note) = meta::take_value(tx, store::backup::RESTORED)? else { return Ok(false) };
         let note: store::backup::Note = serde_json::from_str(&note)?;
         authorities::update_crl_numbers(tx, now.0)?;
-        let ended = taps::delete_all(tx)? + enrollment_tokens::delete_all(tx)? + scep::delete_challenges(tx)?;
+        let mut ended = taps::delete_all(tx)? + enrollment_tokens::delete_all(tx)? + scep::delete_challenges(tx)?;
+        ended += registration_tokens::delete_all(tx)?;
         let entry = Entry::new(note.by, "instance.restore", format!("file:{}", note.from), "local")
             .after(&json!({ "restoredAt": note.at, "crlNumbersFrom": now.0, "ended": ended }));
         store::audit::append(tx, &entry, now)?;

@@ -10,6 +10,7 @@ use crate::domain::apple::licence;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{Certificate, RevocationReason};
 use crate::domain::inventory;
+use crate::domain::registration::Token;
 use crate::domain::scep::Challenge;
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, ProfileId};
 use crate::service::pki::authorize::scep_challenge;
@@ -17,7 +18,7 @@ use crate::service::pki::{issue, revoke};
 use crate::store::apple::{licences, nonces, secrets};
 use crate::store::certificates::{self, Live};
 use crate::store::issued_keys::{self, Kept, Place};
-use crate::store::{self, Tx, acme_clients, audit};
+use crate::store::{self, Tx, acme_clients, audit, registration_tokens};
 
 /// What has to be stored beside the part's record, in the same transaction.
 #[derive(Clone, Debug)]
@@ -53,13 +54,15 @@ pub enum Effect {
     },
     /// A one-time identifier for an ACME server.
     Client(Box<Client>),
-    /// The identifiers of a profile are good no longer.
+    /// The identifiers and tokens of a profile are good no longer.
     DropClients {
         /// The profile.
         profile: ProfileId,
         /// But those of these payloads.
         keep: Vec<String>,
     },
+    /// A token with which the device registers at the identity service.
+    Registration(Box<Token>),
     /// A freshness code for an attestation.
     Nonce {
         /// The enrolment that gets it.
@@ -159,7 +162,11 @@ impl Effect {
                 let state = if *wanted { licence::State::Wanted } else { licence::State::Unwanted };
                 licences::upsert_licence(tx, serial, *store_id, state, now)
             }
-            Self::DropClients { profile, keep } => acme_clients::delete_clients(tx, device, Some((profile, keep))),
+            Self::DropClients { profile, keep } => {
+                registration_tokens::delete_unused(tx, device, profile, keep)?;
+                acme_clients::delete_clients(tx, device, Some((profile, keep)))
+            }
+            Self::Registration(token) => registration_tokens::insert_token(tx, token),
             Self::Nonce { enrollment, nonce } => nonces::insert_nonce(tx, enrollment, nonce),
             Self::Delivered { certificate } => issued_keys::delete_key(tx, certificate),
             Self::Keep { enrollment, kind, sealed, source } => {

@@ -3,6 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
+use super::apple::single_sign_on;
 use super::desired::{Changed, recompute_in};
 use super::directory::{By, check_name};
 use super::windows::csp;
@@ -80,6 +81,7 @@ pub struct Applied {
 
 fn check(app: &App, draft: &Draft) -> Result<()> {
     check_name(&draft.display_name)?;
+    single_sign_on::check(app, draft.platform, &draft.document.payloads)?;
     let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
     let checked = draft.document.check(draft.kind, draft.platform, catalogue(), &vars).and_then(|()| match draft.platform {
         Platform::Windows => csp::check(&draft.document.payloads),

@@ -35,6 +35,7 @@ pub mod outbox;
 pub mod pfx;
 pub mod profiles;
 pub mod receivers;
+pub mod registration_tokens;
 pub mod scep;
 pub mod schema;
 pub mod sealed;

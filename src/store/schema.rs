@@ -503,6 +503,20 @@ diesel::table! {
 }
 
 diesel::table! {
+    registration_tokens (id) {
+        id -> Text,
+        device_id -> Text,
+        enrollment_id -> Text,
+        profile_id -> Text,
+        payload -> Text,
+        expires_at -> BigInt,
+        used_at -> Nullable<BigInt>,
+        used_for -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
     attestation_nonces (nonce) {
         nonce -> Binary,
         enrollment_id -> Text,
@@ -725,6 +739,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     ade_devices,
     certificates,
     acme_clients,
+    registration_tokens,
     attestation_nonces,
     issued_keys,
     imported_pfx,

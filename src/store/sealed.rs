@@ -54,6 +54,8 @@ pub const CANARY: &str = "sealed.canary";
 pub const AUDIT_KEY: &str = "sealed.audit_key";
 /// The key that marks SCEP challenges as ours.
 pub const SCEP_CHALLENGE_KEY: &str = "sealed.scep_challenge_key";
+/// The key that registration tokens are made with.
+pub const REGISTRATION_KEY: &str = "sealed.registration_key";
 /// The pepper of Temporary Access Passes.
 pub const TAP_PEPPER: &str = "sealed.tap_pepper";
 /// The key that marks the addresses of manifests of applications.
@@ -61,7 +63,7 @@ pub const MANIFEST_KEY: &str = "sealed.manifest_key";
 /// The key that marks what comes back with the terms of use.
 pub const TERMS_KEY: &str = "sealed.terms_key";
 /// The keys of all sealed values in `meta`.
-pub const META: &[&str] = &[AUDIT_KEY, CANARY, MANIFEST_KEY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
+pub const META: &[&str] = &[AUDIT_KEY, CANARY, MANIFEST_KEY, REGISTRATION_KEY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
 
 /// A sealed column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -451,6 +451,7 @@ fn the_baselines_are_what_apples_schema_knows() {
     use muster::domain::certificate::Variables;
     let Some(schema) = schema() else { return };
     let (names, variables) = (Names::new(muster::ids::TenantId::new(), "org.example"), Variables::samples());
+    let service = content::single_sign_on::IdentityService::samples();
     let mut judged = 0;
     for (file, draft) in profile::ready().unwrap() {
         let Some(system) = content::system(draft.platform) else { continue };
@@ -474,6 +475,7 @@ fn the_baselines_are_what_apples_schema_knows() {
                 asset_url: "https://mdm.example.org/apple/asset/device",
                 scep_url: "https://example.org/scep/issuing",
                 authority: "issuing",
+                identity_service: &service,
                 variables: &variables,
                 imported: &[],
                 now: muster::clock::Time(0),
@@ -487,7 +489,7 @@ fn the_baselines_are_what_apples_schema_knows() {
             judged += 1;
         }
     }
-    assert!(judged >= 21, "{judged}");
+    assert!(judged >= 27, "{judged}");
 }
 
 /// A recovery key that is for somebody else, no message at all, or a message without a key in it: reported, and not kept.

@@ -183,7 +183,7 @@ async fn what_does_not_hold_is_refused_by_name() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_host_of_platform_sso_names_its_applications() {
-    let house = House::tweaked(|config| config.apple.sso_apps = vec!["ABCDE12345.com.example.sso".into()]).await;
+    let house = House::tweaked(|config| config.apple.sso.apps = vec!["ABCDE12345.com.example.sso".into()]).await;
     let path = "/.well-known/apple-app-site-association";
     let url = format!("{}{path}", house.server.web);
     let answer = house.server.client().get(&url).send().await.unwrap();

@@ -26,6 +26,7 @@ mod apple_push;
 mod apple_renewal;
 mod apple_schema;
 mod apple_sim;
+mod apple_single_sign_on;
 mod apple_users;
 mod apple_ways;
 mod audit_search;

@@ -127,6 +127,7 @@ async fn roll_out(location: Location) {
     let (config, place) = (push.apns.url(), folder.path().to_owned());
     std::fs::write(place.join("apns.pem"), &push.apns.root_pem).unwrap();
     let tweak = move |c: &mut muster::config::Config| {
+        c.apple.sso.macos_extension = "ABCDE12345.org.example.sso".into();
         (c.apple.apns.url, c.apple.apns.root_file) = (config, Some(place.join("apns.pem")));
     };
     let house = House::with(Options { tweak: Box::new(tweak), system_clock: true, store: Some(store), ..Options::default() }).await;
@@ -146,7 +147,14 @@ async fn roll_out(location: Location) {
     }
     // What an administrator asks is not a device's path.
     LISTENING.store(false, Ordering::SeqCst);
-    for baseline in ["trusted-root", "windows-hello-for-business", "scep-device-certificate", "windows-compliance", "macos-platform-sso"] {
+    for baseline in [
+        "trusted-root",
+        "windows-hello-for-business",
+        "scep-device-certificate",
+        "windows-compliance",
+        "macos-platform-sso",
+        "macos-single-sign-on",
+    ] {
         house.assign_baseline(baseline).await;
     }
     LISTENING.store(true, Ordering::SeqCst);

@@ -11,6 +11,7 @@ DROP TABLE scep_challenges;
 DROP TABLE ocsp_responses;
 DROP TABLE crls;
 DROP TABLE attestation_nonces;
+DROP TABLE registration_tokens;
 DROP TABLE acme_clients;
 DROP TABLE imported_pfx;
 DROP TABLE issued_keys;

@@ -532,6 +532,22 @@ CREATE TABLE acme_clients (
 CREATE INDEX acme_clients_by_device ON acme_clients (device_id, profile_id);
 CREATE INDEX acme_clients_by_expiry ON acme_clients (expires_at);
 
+-- Tokens with which devices register at the identity service; good once. Their texts are not here.
+CREATE TABLE registration_tokens (
+    id TEXT NOT NULL PRIMARY KEY,
+    device_id TEXT NOT NULL REFERENCES devices (id) ON DELETE CASCADE,
+    enrollment_id TEXT NOT NULL,
+    profile_id TEXT NOT NULL,
+    payload TEXT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    used_at BIGINT,
+    -- SHA-256 of the key that was registered.
+    used_for TEXT,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX registration_tokens_by_device ON registration_tokens (device_id, profile_id);
+CREATE INDEX registration_tokens_by_expiry ON registration_tokens (expires_at);
+
 -- Codes that enrolments were given for attestations.
 CREATE TABLE attestation_nonces (
     nonce BYTEA NOT NULL PRIMARY KEY,

@@ -1,8 +1,8 @@
 //! What the payloads of a profile's document become on one device: the parts of a configuration profile, and declarations.
 //!
-//! A document names payloads of the catalogue by Apple's own types and keys; beside the assets ([`asset`]) six kinds are ours: `trusted-certificate`, `scep` (the
-//! device makes a key and our authority certifies it), `acme` (an ACME server does), `pkcs12` (the server makes the key), `imported-pfx` (somebody brought it) and
-//! `mobileconfig` (a profile that was made elsewhere).
+//! A document names payloads of the catalogue by Apple's own types and keys; beside the assets ([`asset`]) seven kinds are ours: `trusted-certificate`, `scep` (the
+//! device makes a key and our authority certifies it), `acme` (an ACME server does), `pkcs12` (the server makes the key), `imported-pfx` (somebody brought it),
+//! `single-sign-on` (the organisation's extension signs people in at this server) and `mobileconfig` (a profile that was made elsewhere).
 
 use std::collections::BTreeSet;
 
@@ -16,6 +16,7 @@ use self::acme::{ACME, Acme};
 use self::identity::{Imported, PKCS12, Pkcs12};
 use self::mobileconfig::Mobileconfig;
 use self::scep::Scep;
+use self::single_sign_on::IdentityService;
 use super::app::App;
 use super::profile::{Names, Part};
 use super::sso;
@@ -37,6 +38,7 @@ mod declare;
 pub mod identity;
 mod mobileconfig;
 mod scep;
+pub mod single_sign_on;
 
 pub use declare::declarations;
 
@@ -74,6 +76,8 @@ pub struct Target<'a> {
     pub asset_url: &'a str,
     /// The authority's name.
     pub authority: &'a str,
+    /// Where people sign in, and by which extension.
+    pub identity_service: &'a IdentityService,
     /// What templates are filled with.
     pub variables: &'a Variables,
     /// The identities that were imported for the device's user.
@@ -117,6 +121,8 @@ pub struct Built {
     pub clients: Vec<AskedByAcme>,
     /// The names of parts that take an imported identity, with the identity.
     pub imported: Vec<(String, PfxId)>,
+    /// The names of parts that take a token for registering the device.
+    pub registrations: Vec<String>,
 }
 
 /// The system of a platform; `None` for those that are not Apple's.
@@ -177,10 +183,11 @@ pub fn renewal(payload: &Payload) -> Option<u32> {
     }
 }
 
-/// The catalogue's row of what a payload becomes; `None` for those kinds of ours that are no assets.
+/// The catalogue's row of what a payload becomes; `None` for kinds of ours that are more than their row.
 #[must_use]
 pub fn row_of<'c>(payload: &Payload, catalogue: &'c Catalogue) -> Option<&'c PayloadRow> {
-    catalogue.payload(asset::type_of(&payload.kind).unwrap_or(&payload.kind))
+    let own = if single_sign_on::is_own(payload) { Some(sso::PAYLOAD) } else { asset::type_of(&payload.kind) };
+    catalogue.payload(own.unwrap_or(&payload.kind))
 }
 
 /// Whether a payload brings a certificate that others may name.
@@ -214,7 +221,7 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
     let row = |kind: &str| catalogue.payload(kind).filter(|row| row.form == Form::Profile);
     let mut built = Built::default();
     let mut parts: Vec<(i32, Part)> = Vec::new();
-    for payload in payloads {
+    for payload in &single_sign_on::expanded(payloads, target.identity_service, target.system)? {
         let mut one = || -> Result<(), String> {
             let mut add_as = |name: &str, kind: &str, body: &Value| {
                 let row = row(kind).ok_or_else(|| format!("there is no payload of the type {kind}"))?;
@@ -275,6 +282,9 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
     }
     parts.sort_by_key(|(order, _)| *order);
     built.parts = parts.into_iter().map(|(_, part)| part).collect();
+    let own = |part: &&Part| payloads.iter().any(|payload| single_sign_on::is_own(payload) && payload.name == part.name);
+    let registers = built.parts.iter().filter(own).filter(|part| single_sign_on::takes_token(&part.body));
+    built.registrations = registers.map(|part| part.name.clone()).collect();
     Ok(built)
 }
 
@@ -286,7 +296,12 @@ fn encode(row: &PayloadRow, body: &Map<String, Value>, device: &Device<'_>) -> R
 fn misplaced(payload: &Payload, for_users: bool, system: System, catalogue: &Catalogue) -> Option<String> {
     let row = row_of(payload, catalogue);
     // Whose login an imported identity's owner has on a Mac nobody here knows.
-    if for_users && (payload.kind == "imported-pfx" || super::app::is_app(payload) || row.is_some_and(|row| row.device_only)) {
+    if for_users
+        && (payload.kind == "imported-pfx"
+            || single_sign_on::is_own(payload)
+            || super::app::is_app(payload)
+            || row.is_some_and(|row| row.device_only))
+    {
         return Some(format!("{} is for the device, not for its users", payload.kind));
     }
     let for_users_only = system == System::Mac && row.is_some_and(|row| row.user_only);
@@ -315,6 +330,7 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     let (declared, profile): (Vec<&Payload>, Vec<&Payload>) = others.into_iter().partition(is_declaration);
     let profile: Vec<Payload> = profile.into_iter().cloned().collect();
     let declared: Vec<Payload> = declared.into_iter().cloned().collect();
+    let service = IdentityService::samples();
     let target = Target {
         system,
         version: newest,
@@ -328,6 +344,7 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
         scep_url: "https://check/scep",
         asset_url: "https://check/asset",
         authority: "check",
+        identity_service: &service,
         variables: &variables,
         imported: &samples(),
         now: Time(0),
@@ -339,13 +356,14 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
             return Err((payload.name.clone(), why));
         }
     }
-    let sso = |payload: &&Payload| payload.kind == "com.apple.extensiblesso";
+    let profile = single_sign_on::expanded(&profile, &service, system)?;
+    let sso = |payload: &&Payload| payload.kind == sso::PAYLOAD;
     let place = sso::Place { mac: system == System::Mac, user_channel: for_users };
     for payload in profile.iter().filter(sso) {
         sso::check(&payload.body, place).map_err(|why| (payload.name.clone(), why))?;
     }
     match sso::doubled(profile.iter().filter(sso).map(|payload| &payload.body)) {
-        Some(address) => Err(("com.apple.extensiblesso".into(), format!("two extensions answer for {address}"))),
+        Some(address) => Err((sso::PAYLOAD.into(), format!("two extensions answer for {address}"))),
         None => Ok(()),
     }
 }

@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value};
 
+/// The payload of an extension that signs people in.
+pub const PAYLOAD: &str = "com.apple.extensiblesso";
 /// Most groups that one key may name.
 const MOST_GROUPS: usize = 100;
 /// Most HTTP headers that the system adds to its requests.
@@ -16,7 +18,7 @@ pub struct Place {
     pub user_channel: bool,
 }
 
-/// Checks the keys of a payload `com.apple.extensiblesso`. What comes back are warnings: allowed, and dangerous.
+/// Checks the keys of a payload [`PAYLOAD`]. What comes back are warnings: allowed, and dangerous.
 ///
 /// # Errors
 /// The place and what is wrong there.

@@ -6,6 +6,8 @@ use super::{Document, split_scope};
 use crate::catalogue::Catalogue;
 use crate::catalogue::payload::HIDDEN;
 use crate::domain::apple::app::{ENTERPRISE, STORE};
+use crate::domain::apple::content::single_sign_on;
+use crate::domain::apple::sso;
 
 impl Document {
     /// The document with a mask in the place of every secret, and of what may be one: custom nodes and payloads that nobody here knows.
@@ -21,7 +23,8 @@ impl Document {
             custom.value = HIDDEN.into();
         }
         for payload in &mut document.payloads {
-            payload.body = match catalogue.payload(&payload.kind) {
+            let row = if single_sign_on::is_own(payload) { catalogue.payload(sso::PAYLOAD) } else { catalogue.payload(&payload.kind) };
+            payload.body = match row {
                 Some(row) => row.redacted(&payload.body),
                 None => payload.body.iter().map(|(name, value)| (name.clone(), own(&payload.kind, name, value))).collect(),
             };

@@ -2,12 +2,13 @@
 
 use crate::catalogue::OsVersion;
 use crate::catalogue::payload::System;
+use crate::domain::apple::content::single_sign_on::IdentityService;
 use crate::domain::apple::content::{self, Target};
 use crate::domain::apple::profile::Names;
 use crate::domain::certificate::Variables;
 use crate::domain::pfx::Pfx;
 use crate::service::apple::turn::Turn;
-use crate::service::apple::{assets, names};
+use crate::service::apple::{assets, names, single_sign_on};
 
 /// It, for one turn.
 pub(super) struct Ground {
@@ -21,6 +22,7 @@ pub(super) struct Ground {
     scep_url: String,
     asset_url: String,
     authority: String,
+    identity_service: IdentityService,
     variables: Variables,
     now: crate::clock::Time,
 }
@@ -43,6 +45,7 @@ impl Ground {
             scep_url: format!("{}/scep/{}", turn.app.config.web_url(), turn.authority.name),
             asset_url: assets::url(&turn.app.config, &turn.channel.user_key),
             authority: turn.authority.name.clone(),
+            identity_service: single_sign_on::identity_service(turn.app),
             variables: Variables::of(person, Some(&turn.device)),
             now: turn.now,
         })
@@ -58,6 +61,10 @@ impl Ground {
 
     pub(super) fn names(&self) -> &Names {
         &self.names
+    }
+
+    pub(super) fn identity_service(&self) -> &IdentityService {
+        &self.identity_service
     }
 
     pub(super) fn variables(&self) -> &Variables {
@@ -84,6 +91,7 @@ impl Ground {
             scep_url: &self.scep_url,
             asset_url: &self.asset_url,
             authority: &self.authority,
+            identity_service: &self.identity_service,
             variables: &self.variables,
             imported,
             now: self.now,

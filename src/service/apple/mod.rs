@@ -17,6 +17,7 @@ pub mod licences;
 pub mod packages;
 mod plan;
 pub mod push_certificate;
+pub mod single_sign_on;
 pub(in crate::service) mod turn;
 
 pub use turn::receive;

@@ -263,7 +263,7 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether a profile has to be installed again because a certificate of it nears its end.
+    /// Whether a profile has to be installed again because a certificate of it nears its end, or its token is used or does.
     fn renews(&mut self, key: &str) -> bool {
         let Some((_, payloads)) = commands::install_profile::payloads(self, key) else { return false };
         let mut old = Vec::new();
@@ -277,7 +277,7 @@ impl Turn<'_> {
         for payload in &old {
             profile_list::next_generation(self, key, payload);
         }
-        !old.is_empty()
+        !old.is_empty() || payloads.iter().any(|payload| self.lacks_registration(key, payload))
     }
 
     fn plan_orders(&self, due: &mut Vec<Planned>) {

@@ -11,6 +11,7 @@ use super::commands::device_configured::DeviceConfigured;
 use super::commands::renew_identity::RenewIdentity;
 use super::commands::{self, Body, Request as _, Subject};
 use super::plan::{new_uuid, planned};
+use super::single_sign_on;
 use crate::app::App;
 use crate::clock::{DAY, HOUR};
 use crate::domain::Refusal;
@@ -23,6 +24,7 @@ use crate::domain::certificate::Certificate;
 use crate::domain::command::{Input as OrderInput, Operation, UNENROLL};
 use crate::domain::desired::{self, Input, Record, Winner};
 use crate::domain::enrollment::State as EnrollmentState;
+use crate::domain::registration::Token;
 use crate::domain::work::Key;
 use crate::ids::{CommandId, EnrollmentId};
 use crate::secret::Secret;
@@ -70,6 +72,8 @@ pub(in crate::service) struct Turn<'a> {
     pub(super) told: Option<String>,
     /// The codes that this enrolment was given, when an attestation came.
     pub(super) nonces: Vec<Nonce>,
+    /// The tokens for registering at the identity service that this enrolment was given and that are good still.
+    pub(super) registrations: Vec<Token>,
     /// The device begins an exchange.
     pub(super) idle: bool,
     /// What is kept of the secrets that it entrusted to the server.
@@ -151,9 +155,10 @@ impl<'a> Turn<'a> {
             let kept = secrets::list_kinds(conn, &id)?.into_iter().map(|(kind, _)| kind).collect();
             let named = apps::packages_named(&known.items);
             let packages = if named.is_empty() { Vec::new() } else { packages::list_named(conn, &named)? };
-            Ok(Some((channel, users, capabilities, identity, known, kept, packages)))
+            let registrations = single_sign_on::list_registrations(conn, &known, now)?;
+            Ok(Some((channel, users, capabilities, identity, known, kept, packages, registrations)))
         });
-        let Some((channel, users, capabilities, identity, known, kept, packages)) = found.await? else { return Ok(None) };
+        let Some((channel, users, capabilities, identity, known, kept, packages, registrations)) = found.await? else { return Ok(None) };
         if known.enrollment.state == EnrollmentState::Ended {
             return Ok(None);
         }
@@ -171,6 +176,7 @@ impl<'a> Turn<'a> {
             packages: packages.into_iter().map(|package| (package.name.clone(), package)).collect(),
             told: None,
             nonces: Vec::new(),
+            registrations,
             idle: false,
             kept,
         }))

@@ -1,5 +1,5 @@
 //! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, enrolments that were begun and given up,
-//! SCEP challenges and transactions, keys and identifiers that no device used, codes of attestations, orders that are over, and versions of profiles that no device has any more.
+//! SCEP challenges and transactions, keys, identifiers and tokens that no device used, codes of attestations, orders that are over, and versions of profiles that no device has any more.
 //! Licences go back from devices that are not managed any more.
 
 use serde_json::json;
@@ -10,7 +10,7 @@ use crate::domain::audit::Entry;
 use crate::service::Result;
 use crate::service::apple::licences;
 use crate::store::apple::{nonces, sessions};
-use crate::store::{Tx, acme_clients, audit, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, scep, taps, throttles};
+use crate::store::{Tx, acme_clients, audit, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, registration_tokens, scep, taps, throttles};
 
 /// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
@@ -28,6 +28,7 @@ pub(super) async fn run(app: &App) -> Result<()> {
     drain(app, move |tx| throttles::purge_throttles(tx, now.plus(-DAY), BATCH)).await?;
     drain(app, move |tx| purge_scep(tx, now)).await?;
     drain(app, move |tx| acme_clients::purge_clients(tx, now.plus(-30 * DAY), BATCH)).await?;
+    drain(app, move |tx| registration_tokens::purge_tokens(tx, now.plus(-30 * DAY), BATCH)).await?;
     let stale = now.plus(-i64::from(app.config.apple.attestation_days) * DAY);
     drain(app, move |tx| nonces::purge_nonces(tx, stale, BATCH)).await?;
     drain(app, move |tx| issued_keys::purge_keys(tx, now.plus(-30 * DAY), BATCH)).await?;

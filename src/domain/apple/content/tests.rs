@@ -67,6 +67,7 @@ fn a_profile_from_elsewhere_keeps_its_references() {
         asset_url: "https://mdm.example.org/apple/asset/device",
         scep_url: "",
         authority: "",
+        identity_service: &IdentityService::samples(),
         variables: &variables,
         imported: &[],
         now: Time(0),

@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::super::turn::Turn;
 use super::{Body, ForUsers, Request, Subject};
 use crate::clock::DAY;
-use crate::domain::apple::content::{self, identity};
+use crate::domain::apple::content::{self, identity, single_sign_on};
 use crate::domain::apple::profile::About;
 use crate::domain::apple::sso;
 use crate::domain::desired::{Content, Input, Lack};
@@ -30,8 +30,6 @@ pub(super) struct InstallProfile;
 
 /// Where a record remembers that its profile is taken back: nothing is left to put into it.
 const WITHDRAWN: &str = "withdrawn";
-/// The extension that signs people in.
-const SSO: &str = "com.apple.extensiblesso";
 const NONE_IMPORTED: &str = "the device's user has no imported identity (any more)";
 
 /// The payloads of a record's profile, and the profile's id.
@@ -100,8 +98,10 @@ fn without_authority(turn: &mut Turn<'_>, key: &str) -> Body {
 }
 
 /// Why a profile cannot be there beside another one of the device that was created before it: one address, two extensions.
-fn answered_already(turn: &Turn<'_>, id: &ProfileId, payloads: &[Payload]) -> Option<String> {
-    let own: Vec<_> = payloads.iter().filter(|payload| payload.kind == SSO).map(|payload| &payload.body).collect();
+fn answered_already(turn: &Turn<'_>, id: &ProfileId, payloads: &[Payload], ground: &Ground) -> Option<String> {
+    let apples = |payloads: &[Payload]| single_sign_on::expanded(payloads, ground.identity_service(), ground.system()).unwrap_or_default();
+    let own = apples(payloads);
+    let own: Vec<_> = own.iter().filter(|payload| payload.kind == sso::PAYLOAD).map(|payload| &payload.body).collect();
     if own.is_empty() {
         return None;
     }
@@ -109,9 +109,10 @@ fn answered_already(turn: &Turn<'_>, id: &ProfileId, payloads: &[Payload]) -> Op
         let winners = turn.effective.winners.values().filter(|winner| winner.profile == before.item.profile_id);
         for winner in winners {
             let Content::Profile(others) = &winner.content else { continue };
-            let others = others.iter().filter(|payload| payload.kind == SSO).map(|payload| &payload.body);
+            let others = apples(others);
+            let others = others.iter().filter(|payload| payload.kind == sso::PAYLOAD).map(|payload| &payload.body);
             if let Some(address) = sso::doubled(own.iter().copied().chain(others)) {
-                return Some(format!("{SSO}: the profile {} answers for {address} already", before.name));
+                return Some(format!("{}: the profile {} answers for {address} already", sso::PAYLOAD, before.name));
             }
         }
     }
@@ -127,7 +128,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         turn.apply(key, Input::Lacks(Lack::Version));
         return Ok(Body::Nothing(format!("{version} does not have all of the payloads")));
     }
-    if let Some(why) = answered_already(turn, &id, &payloads) {
+    if let Some(why) = answered_already(turn, &id, &payloads, &ground) {
         turn.apply(key, Input::Unmet { why: why.clone() });
         return Ok(Body::Nothing(why));
     }
@@ -177,6 +178,11 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         let payload = asked.payload.clone();
         let identifier = turn.new_client(key, &id, asked)?;
         content::acme::fill_client(&mut profile, &payload, &identifier);
+    }
+    turn.note_registrations(key, !built.registrations.is_empty());
+    for payload in built.registrations {
+        let token = turn.registration_token(key, &id, &payload).await?;
+        single_sign_on::fill_token(&mut profile, &payload, &token);
     }
     turn.fill_identities(&mut profile, made, built.imported, (system, version)).await?;
     for asked in built.certificates {
