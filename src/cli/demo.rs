@@ -126,6 +126,7 @@ async fn play(arguments: &Arguments, folder: &Folder, shown: &AtomicBool) -> any
     organisation::push_certificate(&app, &apple, &by).await?;
     let (users, group) = organisation::people(&app, arguments.devices.div_ceil(SHARE), &by).await?;
     organisation::profiles(&app, &group, &by).await?;
+    organisation::application(&app, &group, &by).await?;
     let receiver = Arc::new(organisation::listen(&app, &root, &by).await?);
     stages.done("people, profiles, receiver", began, None);
     let board = Board::start(&app, &receiver);

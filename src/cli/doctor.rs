@@ -150,6 +150,7 @@ async fn check_instance(config: &Config, found: &mut Findings) {
             check_receivers(&status, found);
             check_push(&status, found);
             check_business_manager(&status, found);
+            check_content(&status, found);
             check_authority(&status, found);
             check_issuing(&status, found);
             if text("version") != env!("CARGO_PKG_VERSION") {
@@ -240,6 +241,22 @@ fn check_business_manager(status: &serde_json::Value, found: &mut Findings) {
             (Some(alarm), _) => found.add(check, State::Wrong, alarm),
             (None, Some(advice)) => found.add(check, if ended { State::Wrong } else { State::Warning }, advice),
             (None, None) => found.add(check, State::Ok, format!("{} devices", server.get("devices").unwrap_or(&serde_json::Value::Null))),
+        }
+    }
+}
+
+/// Whether Apps and Books takes our content token, where there is one or a profile needs one.
+fn check_content(status: &serde_json::Value, found: &mut Findings) {
+    const CHECK: &str = "apple content token";
+    let Some(content) = status.get("apple_content").filter(|content| !content.is_null()) else { return };
+    let of = |key: &str| content.get(key).and_then(|v| v.as_str());
+    let ended = content.get("days_left").and_then(serde_json::Value::as_i64).is_some_and(|days| days < 0);
+    match (of("alarm"), of("advice")) {
+        (Some(alarm), Some(advice)) => found.add(CHECK, State::Wrong, format!("{alarm}: {advice}")),
+        (Some(alarm), None) => found.add(CHECK, State::Wrong, alarm),
+        (None, Some(advice)) => found.add(CHECK, if ended { State::Wrong } else { State::Warning }, advice),
+        (None, None) => {
+            found.add(CHECK, State::Ok, format!("{} until {}", of("location").unwrap_or_default(), of("not_after").unwrap_or_default()));
         }
     }
 }

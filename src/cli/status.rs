@@ -12,7 +12,7 @@ use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
 use crate::domain::authority::{Kind, Status};
 use crate::domain::signal::{Receiver, ReceiverStatus};
-use crate::service::apple::{ade, push_certificate};
+use crate::service::apple::{ade, licences, push_certificate};
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::issue::LEAST_LIFE;
 use crate::service::signals::receiver;
@@ -36,6 +36,7 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "time": app.now().to_string(),
         "apple_push": push_certificate::status(app).await?,
         "apple_ade": ade::status(app).await?,
+        "apple_content": licences::health(app).await?,
         "contested_hardware": device::contested(app).await?,
         "authority": authority_says(app).await?,
         "issuing": issuing(app).await?,
@@ -94,7 +95,7 @@ async fn failing_receivers(app: &Arc<App>) -> service::Result<Value> {
 pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
     let mut answer = answer.clone();
     if let Some(fields) = answer.as_object_mut() {
-        fields.retain(|_, value| value.as_array().is_none_or(|rows| !rows.is_empty()));
+        fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|rows| !rows.is_empty()));
         if let Some(authority) = fields.get_mut("authority").and_then(Value::as_object_mut) {
             authority.remove("name_by_configuration");
         }

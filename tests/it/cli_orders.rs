@@ -4,9 +4,12 @@ use std::path::Path;
 use std::sync::Arc;
 
 use muster::app::App;
-use muster::clock::{Clock, SystemClock};
+use muster::clock::{Clock, DAY, HOUR, SystemClock};
 use muster::config::Config;
+use muster::domain::apple::licence::Connection;
 use muster::domain::device::Platform;
+use muster::store::apple::licences;
+use muster::store::sealed::CONTENT_TOKEN;
 use muster::store::{devices, enrollments, users};
 use serde_json::{Value, json as value};
 
@@ -340,6 +343,55 @@ fn devices_are_listed_explained_ordered_and_retired() {
     assert_eq!((&reasons[0]["rule"], &reasons[0]["status"]), (&value!("isManaged"), &value!("nonCompliant")));
     let shown = String::from_utf8(run(path, &["device", "explain", "PC-1", "--failed"]).stdout).unwrap();
     assert!(shown.contains("not compliant  Is managed  managed  retired"), "{shown}");
+}
+
+#[test]
+fn the_doctor_looks_after_the_content_token() {
+    let folder = made();
+    let path = folder.path();
+    let said = || {
+        let found: Value = serde_json::from_slice(&run(path, &["doctor", "--json"]).stdout).unwrap();
+        let found = found.as_array().unwrap().iter().find(|f| f["check"] == "apple content token")?.clone();
+        Some((found["state"].as_str().unwrap().to_owned(), found["finding"].as_str().unwrap().to_owned()))
+    };
+    assert_eq!(said(), None, "nobody needs one");
+    json(path, &["profile", "apply", "macos-company-portal"]);
+    assert_eq!(said(), None, "a package needs no licence");
+    json(path, &["profile", "apply", "ios-company-portal"]);
+    let (state, finding) = said().unwrap();
+    assert!(state == "wrong" && finding.contains("APP0005") && finding.contains("muster apple content-token"), "{state}: {finding}");
+    for (days, alarm, expected, words) in [
+        (31, None, "ok", "Berlin until"),
+        (30, None, "warning", "30 days left"),
+        (0, None, "warning", "0 days left"),
+        (-1, None, "wrong", "has ended"),
+        (300, Some("APP0006"), "wrong", "APP0006"),
+    ] {
+        put_content_token(path, days, alarm);
+        let (state, finding) = said().unwrap();
+        assert!(state == expected && finding.contains(words), "{days} {state}: {finding}");
+        assert_eq!(finding.contains("muster apple content-token"), expected != "ok", "{finding}");
+    }
+}
+
+/// Puts a content token into the instance that ends in so many days and some hours.
+fn put_content_token(folder: &Path, days: i64, alarm: Option<&'static str>) {
+    let config = Config { data_dir: folder.join("data"), ..Config::default() };
+    tokio::runtime::Runtime::new().unwrap().block_on(async move {
+        let app = App::open(config, Arc::new(SystemClock)).await.unwrap();
+        let now = SystemClock.now();
+        let connection = Connection {
+            sealed_token: app.sealer().seal(CONTENT_TOKEN, b"token").unwrap(),
+            location_id: "l".into(),
+            location: "Berlin".into(),
+            organisation: "Example".into(),
+            ends_at: now.plus(days * DAY + HOUR),
+            warned_days: None,
+            wait_until: None,
+            alarm: alarm.map(|why| (why.to_owned(), now)),
+        };
+        app.store.write(move |tx| licences::upsert_connection(tx, &connection)).await.unwrap();
+    });
 }
 
 #[test]

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 use openssl::x509::{X509, X509Req};
+use serde_json::json;
 
 use crate::app::App;
 use crate::clock::{DAY, SystemClock};
@@ -16,6 +17,7 @@ use crate::domain::profile::Document;
 use crate::domain::user::{Role, User};
 use crate::ids::{GroupId, UserId};
 use crate::secret::Secret;
+use crate::service::apple::packages::{self, New};
 use crate::service::apple::push_certificate::{self, Import};
 use crate::service::directory::{self, By};
 use crate::service::signals::receiver::{self, NewReceiver};
@@ -38,6 +40,10 @@ const BASELINES: [&str; 12] = [
     "ios-scep-device-certificate",
     "ios-compliance",
 ];
+/// The organisation's own application.
+pub(super) const BUNDLE: &str = "example.demo.portal";
+/// Its version.
+pub(super) const VERSION: &str = "1.0";
 /// What Apple's devices enrol for.
 const TOPIC: &str = "com.apple.mgmt.External.demo";
 
@@ -106,6 +112,24 @@ pub(super) async fn profiles(app: &App, group: &GroupId, by: &By) -> anyhow::Res
             rules.grace_hours = 0;
         }
         let applied = profile::apply(app, draft, by).await?;
+        profile::assign(app, &applied.profile.id, Mode::Include, Target::Group(group.clone()), by).await?;
+    }
+    Ok(())
+}
+
+/// An application of the organisation's own on Macs and iPhones, as packages that simulated devices take: they judge size and hashes.
+pub(super) async fn application(app: &App, group: &GroupId, by: &By) -> anyhow::Result<()> {
+    for (platform, head) in [(Platform::MacOs, &b"xar!"[..]), (Platform::Ios, b"PK\x03\x04")] {
+        let name = format!("portal-{platform}");
+        let file = app.config.data_dir.join(&name);
+        std::fs::write(&file, [head, &[0; 4096]].concat())?;
+        let new =
+            New { name: name.clone(), bundle_id: BUNDLE.into(), version: VERSION.into(), title: "Demo Portal".into(), replace: false };
+        packages::add(app, &file, new, &by.actor, &by.origin).await?;
+        let payload = json!({ "type": "enterprise-app", "name": "portal", "bundle-id": BUNDLE, "package": name });
+        let draft = json!({ "display_name": format!("Portal ({platform})"), "kind": "configuration", "platform": platform,
+            "document": { "description": "The organisation's own application.", "payloads": [payload] } });
+        let applied = profile::apply(app, serde_json::from_value(draft)?, by).await?;
         profile::assign(app, &applied.profile.id, Mode::Include, Target::Group(group.clone()), by).await?;
     }
     Ok(())

@@ -48,7 +48,7 @@ pub(super) async fn all(
 ) -> anyhow::Result<Vec<Check>> {
     let mut checks = Vec::new();
     let mut published = Published::new(root)?;
-    let (mut chained, mut good, mut hello, mut pcs, mut kept, mut others) = (0, 0, 0, 0, 0, 0);
+    let (mut chained, mut good, mut hello, mut pcs, mut kept, mut others, mut run) = (0, 0, 0, 0, 0, 0, 0);
     let values = hello_values(app)?;
     for placed in &fleet.placed {
         let (leaf, issuer) = placed.certificate()?;
@@ -67,6 +67,7 @@ pub(super) async fn all(
             Device::Apple(device) => {
                 others += 1;
                 kept += usize::from(apple::holds_all(device, &placed.id, root, issuer)?);
+                run += usize::from(apple::runs_application(device));
             }
         }
     }
@@ -76,6 +77,7 @@ pub(super) async fn all(
     checks.push(check(format!("{hello}/{pcs} PCs hold all {} Windows Hello for Business values", values.len()), hello == pcs));
     let what = format!("{kept}/{others} Macs and iPhones hold the assigned profiles with the expected values");
     checks.push(check(what, kept == others));
+    checks.push(check(format!("{run}/{others} Macs and iPhones run the organisation's own application, managed"), run == others));
     let (wakes, complaints) = (fleet.apns.count(), fleet.apns.state().complaints.len());
     let what = format!("{wakes} pushes came with the push certificate, its topic, and a wake alone");
     checks.push(check(what, wakes > 0 && complaints == 0));

@@ -93,6 +93,12 @@ pub fn is_app(payload: &Payload) -> bool {
     [ENTERPRISE, STORE].contains(&payload.kind.as_str())
 }
 
+/// Whether a payload is an application for which devices get a licence of the organisation's.
+#[must_use]
+pub fn wants_licence(payload: &Payload) -> bool {
+    payload.kind == STORE && payload.body.get("licence").and_then(Value::as_bool).unwrap_or_else(yes)
+}
+
 /// The key of an application's record.
 #[must_use]
 pub fn record(payload: &Payload) -> Option<String> {

@@ -24,6 +24,12 @@ pub(super) fn holds_all(device: &Device, id: &DeviceId, root: &X509, issuer: &X5
     Ok(documents.iter().all(|document| device.profiles.iter().any(|installed| expected.is(installed, document))))
 }
 
+/// Whether the device runs the organisation's own application, managed and in its version.
+pub(super) fn runs_application(device: &Device) -> bool {
+    let app = device.apps.installed.get(organisation::BUNDLE);
+    app.is_some_and(|app| app.managed && app.version == organisation::VERSION)
+}
+
 /// What is filled in for one device.
 struct Expected<'a> {
     id: &'a str,

@@ -13,18 +13,21 @@ use self::client::{Client, Failure};
 use crate::app::App;
 use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
+use crate::domain::apple::app;
 use crate::domain::apple::licence::{Connection, Licence, State};
 use crate::domain::apple::push::warning;
 use crate::domain::audit::Entry;
-use crate::secret::Secret;
+use crate::secret::{Sealer, Secret};
 use crate::service::{Error, Result};
 use crate::store::apple::licences;
 use crate::store::sealed::CONTENT_TOKEN;
-use crate::store::{self, audit};
+use crate::store::{self, Conn, audit, profiles};
 use crate::wire::apple::books::{Assets, Assignments, Change, Claim, ClientConfig, ContentToken, Event, Management, ServiceConfig, Status};
 
 /// Licences that one run looks at in each state; what is left waits for the next run.
 const BATCH: i64 = 1000;
+/// Profiles that are looked at together.
+const PROFILES: i64 = 50;
 /// Most serial numbers of a request, whatever Apple allows.
 const MOST_SERIALS: usize = 500;
 /// Most pages of applications that are read.
@@ -99,12 +102,11 @@ pub async fn status(app: &App, assets: bool) -> Result<Value> {
         let count = app.store.read(move |conn| licences::count_licences(conn, *state)).await?;
         counts.insert(state.as_str(), count);
     }
-    let days = connection.ends_at.since(app.now()).div_euclid(DAY);
-    let mut shown = json!({
-        "location": connection.location, "organisation": connection.organisation, "days_left": days,
-        "wait_until": connection.wait_until.map(|at| at.to_string()),
-        "alarm": connection.alarm.as_ref().map(|(why, since)| format!("{why} (since {since})")), "licences": counts,
-    });
+    let mut shown = describe(&connection, app.now());
+    if let Some(shown) = shown.as_object_mut() {
+        shown.insert("wait_until".into(), json!(connection.wait_until.map(|at| at.to_string())));
+        shown.insert("licences".into(), json!(counts));
+    }
     if assets {
         let client = open(app, &connection)?;
         let mut all = Vec::new();
@@ -123,6 +125,52 @@ pub async fn status(app: &App, assets: bool) -> Result<Value> {
         }
     }
     Ok(shown)
+}
+
+/// The connection and what to do about it; nothing when there is none and no profile needs one.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn health(app: &App) -> Result<Option<Value>> {
+    let sealer = app.sealer();
+    let read = app.store.read(move |conn| {
+        let connection = licences::find_connection(conn)?;
+        let needed = connection.is_none() && is_needed(conn, &sealer)?;
+        Ok((connection, needed))
+    });
+    Ok(match read.await? {
+        (Some(connection), _) => Some(describe(&connection, app.now())),
+        (None, true) => Some(json!({ "alarm": format!("a profile gives licences of the App Store: {}", Refusal::AppTokenMissing) })),
+        (None, false) => None,
+    })
+}
+
+/// Whether a profile gives licences.
+fn is_needed(conn: &mut Conn, sealer: &Sealer) -> store::Result<bool> {
+    let mut after = String::new();
+    loop {
+        let page = profiles::list_profiles(conn, sealer, &after, PROFILES)?;
+        let Some(last) = page.last() else { return Ok(false) };
+        after.clone_from(&last.display_name);
+        if page.iter().flat_map(|profile| &profile.document.payloads).any(app::wants_licence) {
+            return Ok(true);
+        }
+    }
+}
+
+fn describe(connection: &Connection, now: Time) -> Value {
+    let days = connection.ends_at.since(now).div_euclid(DAY);
+    let another = "download another one for the same location, and muster apple content-token";
+    let advice = match (days, &connection.alarm) {
+        (..0, _) => Some(format!("it has ended, and no licence is given any more: {another}")),
+        (_, Some(_)) => Some(another.to_owned()),
+        (..=30, None) => Some(format!("{days} days left: {another}")),
+        _ => None,
+    };
+    json!({
+        "location": connection.location, "organisation": connection.organisation, "not_after": connection.ends_at.to_string(),
+        "days_left": days, "alarm": connection.alarm.as_ref().map(|(why, since)| format!("{why} (since {since})")), "advice": advice,
+    })
 }
 
 fn open<'a>(app: &'a App, connection: &Connection) -> Result<Client<'a>> {
