@@ -195,6 +195,13 @@ async fn a_device_never_speaks_for_another() {
         assert_eq!(put(&as_a, commands, answer.encode().unwrap()).await.0, 400, "{status:?}");
     }
     assert!(codes(&house).await.contains("MGT0004"));
+    // Nor does it become one that nobody knows yet.
+    for message in every_message() {
+        let name = message.name();
+        let (status, text) = put(&as_a, check_in, said("A-NEW-DEVICE", message)).await;
+        assert!(status == 400 && text.starts_with(b"MGT0004: "), "{name}: {status} {}", String::from_utf8_lossy(&text));
+    }
+    assert_eq!(live(&house, "A-NEW-DEVICE").await, None);
     let after = live(&house, &udid).await.unwrap();
     assert_eq!((after.id, after.certificate_id, after.state), (before.id, before.certificate_id, before.state), "B is as it was");
     let nobody = house.server.client();
@@ -355,8 +362,18 @@ async fn an_identity_without_a_session_enrols_nothing() {
     let pem = openssl::x509::X509::from_der(&issued.der).unwrap().to_pem().unwrap();
     let client = house.server.client_as(reqwest::Identity::from_pkcs8_pem(&pem, &key.private_key_to_pem_pkcs8().unwrap()).unwrap());
     let url = format!("{}{}", house.server.device, enroll::CHECK_IN_PATH);
-    let request = Authenticate { topic: TOPIC.into(), ..Authenticate::default() };
-    assert_eq!(put(&client, &url, said("someone", Message::Authenticate(request))).await.0, 400);
+    // A certificate of ours, and nobody behind it: no answer is one that ends an enrolment.
+    for message in every_message() {
+        let name = message.name();
+        let (status, text) = put(&client, &url, said("someone", message)).await;
+        assert_eq!(status, 400, "{name}: {}", String::from_utf8_lossy(&text));
+    }
+    let commands = format!("{}{}", house.server.device, enroll::COMMANDS_PATH);
+    for status in [Status::Idle, Status::Acknowledged, Status::NotNow, Status::Error, Status::CommandFormatError] {
+        let command_uuid = (status != Status::Idle).then(|| "u".to_owned());
+        let answer = Answer { who: Who::device("someone"), status, command_uuid, errors: Vec::new(), body: Dict::new() };
+        assert_eq!(put(&client, &commands, answer.encode().unwrap()).await.0, 400, "{status:?}");
+    }
     assert!(codes(&house).await.contains("ENR0018"));
     assert_eq!(live(&house, "someone").await, None);
 }

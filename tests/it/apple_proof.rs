@@ -6,7 +6,7 @@ use std::process::Command as Program;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::join_all;
-use muster::clock::HOUR;
+use muster::clock::{DAY, HOUR};
 use muster::config::Config;
 use muster::domain::apple::escrow::Kind;
 use muster::domain::certificate::{Grant, Purpose, RevocationReason};
@@ -115,6 +115,10 @@ async fn a_signature_counts_in_every_form_that_devices_write_and_only_from_the_e
     let identity = device.enrollment.identity.clone();
     let body = said(&device.machine.udid, Message::GetBootstrapToken(GetBootstrapToken::default()));
     let path = enroll::CHECK_IN_PATH;
+    let before = row(&house, &device).await;
+    // What would leave something behind.
+    let token = |token: &str| SetBootstrapToken { bootstrap_token: Some(Data(token.into())), ..SetBootstrapToken::default() };
+    let keeps = said(&device.machine.udid, Message::SetBootstrapToken(token("of the device itself")));
     for flags in [
         &["-md", "sha1", "-noattr"][..],
         &["-md", "sha1", "-noattr", "-stream"],
@@ -129,8 +133,10 @@ async fn a_signature_counts_in_every_form_that_devices_write_and_only_from_the_e
         changed[last] ^= 1;
         let (status, text) = send(&house, path, Some(&signature), &changed).await;
         assert!(status == 400 && text.starts_with("MGT0020"), "{flags:?}: {status} {text}");
+        let signature = signed(&keeps, &identity.certificate, &identity.key, flags).unwrap();
+        let other = said(&device.machine.udid, Message::SetBootstrapToken(token("of somebody else now")));
+        assert_eq!(send(&house, path, Some(&signature), &other).await.0, 400);
     }
-    let before = row(&house, &device).await;
     // Nobody of ours, no certificate at all, two signers, MD5.
     let stranger = Factory::new().device();
     let (theirs, own) = (stranger.certificate.to_der().unwrap(), &identity.certificate);
@@ -146,6 +152,7 @@ async fn a_signature_counts_in_every_form_that_devices_write_and_only_from_the_e
             assert!(status == 400 && text.starts_with(code), "{flags:?}: {status} {text}");
         }
     }
+    assert_eq!(row(&house, &device).await, before, "nothing was stored");
     // An elliptic curve's key, as ACME brings it.
     let curve = PKey::from_ec_key(EcKey::generate(&EcGroup::from_curve_name(Nid::X9_62_PRIME256V1).unwrap()).unwrap()).unwrap();
     let app = &house.server.app;
@@ -167,6 +174,18 @@ async fn a_signature_counts_in_every_form_that_devices_write_and_only_from_the_e
     revoke::revoke(app, &made.certificate.id, RevocationReason::KeyCompromise, "cli:test", "local").await.unwrap();
     let (status, text) = send(&house, path, Some(&signature), &body).await;
     assert!(status == 400 && text.starts_with("CRT0002"), "{status} {text}");
+
+    // Nor does one that has run out, whatever the message.
+    let late = enrolled(&house, Machine::mac(2)).await;
+    let before = row(&house, &late).await;
+    house.server.clock.advance(400 * DAY);
+    for message in every_message() {
+        let name = message.name();
+        let body = said(&late.machine.udid, message);
+        let (status, text) = send(&house, path, Some(&late.sign(&body).unwrap()), &body).await;
+        assert!(status == 400 && text.starts_with("CRT0028"), "{name}: {status} {text}");
+    }
+    assert_eq!(row(&house, &late).await, before);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
