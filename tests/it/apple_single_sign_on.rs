@@ -184,6 +184,60 @@ async fn an_extension_that_is_not_configured_is_refused_and_says_what_to_set() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mac_gets_what_its_next_version_knows_with_the_next_look() {
+    let house = prepared().await;
+    let profile = house.assign(draft("macos", &json!({}))).await;
+    house.assign_baseline("macos-trusted-root").await;
+    let mut mac = enrolled(&house, Machine { os_version: "13.6".into(), ..Machine::mac(1) }).await;
+    mac.settle().await.unwrap();
+    let (before, first) = (mac.ran["InstallProfile"], token(&mac));
+    assert!(payload(&mac).dict("PlatformSSO").is_none());
+    mac.machine.os_version = "14.6".into();
+    pass(&house, &mut mac, 2).await;
+    assert!(payload(&mac).dict("PlatformSSO").is_some());
+    assert_eq!((mac.ran["InstallProfile"], token(&mac)), (before + 1, first), "what says the same on both stays");
+    assert_eq!(state(&house, &mac, &profile).await, State::Verified);
+    mac.machine.os_version = "14.7".into();
+    pass(&house, &mut mac, 3).await;
+    assert_eq!(mac.ran["InstallProfile"], before + 1);
+}
+
+/// What macOS takes and never does, or Apple's schema refuses, with the place that the refusal names.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_platform_sso_cannot_do_is_refused_when_the_profile_is_saved() {
+    let house = prepared().await;
+    let groups: Vec<String> = (0..101).map(|at| format!("g{at}")).collect();
+    for (sso, at) in [
+        (
+            json!({ "EnableCreateUserAtLogin": true, "UseSharedDeviceKeys": false, "AuthenticationMethod": "Password" }),
+            "EnableCreateUserAtLogin",
+        ),
+        (json!({ "EnableAuthorization": true, "UseSharedDeviceKeys": false }), "EnableAuthorization"),
+        (json!({ "EnableCreateUserAtLogin": true }), "EnableCreateUserAtLogin"),
+        (json!({ "LoginFrequency": 3599 }), "LoginFrequency"),
+        (
+            json!({ "AuthenticationMethod": "Password", "LoginPolicy": ["AttemptAuthentication", "AllowOfflineGracePeriod"] }),
+            "OfflineGracePeriod",
+        ),
+        (json!({ "LoginPolicy": ["RequireAuthentication"] }), "LoginPolicy"),
+        (json!({ "AdministratorGroups": groups }), "AdministratorGroups"),
+        (json!({ "AuthenticationMethod": "OpenID" }), "AuthenticationMethod"),
+        (json!({ "Nothing": 1 }), "Nothing"),
+    ] {
+        let refused = profile::apply(&house.server.app, draft("macos", &json!({ "PlatformSSO": sso })), &by()).await.unwrap_err();
+        assert!(refused.to_string().contains(&format!("PlatformSSO/{at}: ")), "{at}: {refused}");
+        assert_eq!(code::<()>(Err(refused)), "PRF0005");
+    }
+    for url in ["https://idp.example.org/?q=1", "https://idp.example.org/#f", "idp.example.org"] {
+        let payload = json!({ "type": SSO, "name": "sso", "ExtensionIdentifier": "x", "TeamIdentifier": "ABCDE12345", "Type": "Redirect", "URLs": [url] });
+        let draft = json!({ "display_name": "x", "kind": "configuration", "platform": "macos", "document": { "payloads": [payload] } });
+        let refused = profile::apply(&house.server.app, Draft::parse(&draft.to_string()).unwrap(), &by()).await.unwrap_err();
+        assert!(refused.to_string().contains("URLs: "), "{refused}");
+        assert_eq!(code::<()>(Err(refused)), "PRF0005");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn each_device_has_a_token_of_its_own_that_stays_until_it_is_used_or_old() {
     let house = prepared().await;
     let profile = house.assign(draft("macos", &json!({}))).await;

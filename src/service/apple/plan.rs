@@ -263,7 +263,8 @@ impl Turn<'_> {
         }
     }
 
-    /// Whether a profile has to be installed again because a certificate of it nears its end, or its token is used or does.
+    /// Whether a profile has to be installed again because a certificate or token of it nears its end or is used,
+    /// or the device learnt keys with another version of its system.
     fn renews(&mut self, key: &str) -> bool {
         let Some((_, payloads)) = commands::install_profile::payloads(self, key) else { return false };
         let mut old = Vec::new();
@@ -277,7 +278,8 @@ impl Turn<'_> {
         for payload in &old {
             profile_list::next_generation(self, key, payload);
         }
-        !old.is_empty() || payloads.iter().any(|payload| self.lacks_registration(key, payload))
+        let lacks = payloads.iter().any(|payload| self.lacks_registration(key, payload));
+        !old.is_empty() || lacks || commands::install_profile::is_outgrown(self, key)
     }
 
     fn plan_orders(&self, due: &mut Vec<Planned>) {

@@ -11,11 +11,12 @@ use serde_json::{Value, json};
 use super::super::turn::Turn;
 use super::{Body, ForUsers, Request, Subject};
 use crate::clock::DAY;
-use crate::domain::apple::content::{self, identity, single_sign_on};
+use crate::domain::apple::content::{self, Built, identity, single_sign_on};
 use crate::domain::apple::profile::About;
 use crate::domain::apple::sso;
 use crate::domain::desired::{Content, Input, Lack};
 use crate::domain::device::Platform;
+use crate::domain::pfx::Pfx;
 use crate::domain::profile::Payload;
 use crate::ids::ProfileId;
 use crate::service::apple::ground::Ground;
@@ -23,11 +24,13 @@ use crate::service::apple::identities::{IMPORTED, STALE};
 use crate::service::round::ISSUES_AGAIN;
 use crate::service::{Error, Result};
 use crate::wire::apple::command::Answer;
-use crate::wire::apple::profile::Scope;
+use crate::wire::apple::profile::{Profile, Scope};
 use crate::wire::plist::{Data, Dict};
 
 pub(super) struct InstallProfile;
 
+/// Where a record remembers for which version of the system its profile was made.
+const MADE_FOR: &str = "made_for";
 /// Where a record remembers that its profile is taken back: nothing is left to put into it.
 const WITHDRAWN: &str = "withdrawn";
 const NONE_IMPORTED: &str = "the device's user has no imported identity (any more)";
@@ -119,6 +122,49 @@ fn answered_already(turn: &Turn<'_>, id: &ProfileId, payloads: &[Payload], groun
     None
 }
 
+/// The profile as it is for the device now, but for what each delivery fills in.
+fn assemble(
+    turn: &Turn<'_>,
+    ground: &Ground,
+    key: &str,
+    (id, payloads): (&ProfileId, &[Payload]),
+    imported: &[Pfx],
+) -> Result<(Profile, Built), (String, String)> {
+    let memory = turn.record(key).map(|(_, record)| &record.memory);
+    let generation = |name: &str| {
+        let known = memory.and_then(|memory| memory.get("generation")?.get(name)?.as_str());
+        known.unwrap_or_default().to_owned()
+    };
+    let identifier = ground.names().profile(id);
+    let mut built = content::build(payloads, &ground.target(&identifier, &generation, imported), turn.catalogue)?;
+    let name = turn.known.items.iter().find(|item| item.item.profile_id == *id).map_or_else(|| id.to_string(), |item| item.name.clone());
+    let whose = if turn.user().is_some() { Scope::User } else { Scope::System };
+    let scope = (turn.device.platform == Platform::MacOs).then_some(whose);
+    let about = About { display_name: name, scope, ..About::default() };
+    let profile = ground.names().assemble(&identifier, &about, std::mem::take(&mut built.parts));
+    Ok((profile, built))
+}
+
+/// Whether the device has another version by now than its profile was made for, and with it other keys.
+pub(in crate::service::apple) fn is_outgrown(turn: &mut Turn<'_>, key: &str) -> bool {
+    let (Some(ground), Some((id, payloads))) = (Ground::of(turn), payloads(turn, key)) else { return false };
+    let Some((_, record)) = turn.record(key) else { return false };
+    let of = |name: &str| record.memory.get(name).and_then(Value::as_str);
+    let version = ground.version().to_string();
+    // What was imported is made anew by itself when it changes.
+    if of(MADE_FOR).is_none_or(|made_for| made_for == version) || identity::imports(&payloads) {
+        return false;
+    }
+    let Ok((profile, _)) = assemble(turn, &ground, key, (&id, &payloads), &[]) else { return false };
+    let same = of("uuid") == Some(profile.uuid.as_str());
+    if same {
+        turn.remember(key, |memory| {
+            memory.insert(MADE_FOR.into(), version.into());
+        });
+    }
+    !same
+}
+
 async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     let Some((id, payloads)) = payloads(turn, key) else { return Ok(Body::Nothing("the profile is not wanted any more".into())) };
     // Facts come first; until the version is known nothing that depends on it can be made.
@@ -132,8 +178,6 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         turn.apply(key, Input::Unmet { why: why.clone() });
         return Ok(Body::Nothing(why));
     }
-    let names = ground.names();
-    let identifier = names.profile(&id);
     let imported = if identity::imports(&payloads) { turn.imported().await? } else { Vec::new() };
     if identity::imports(&payloads) {
         if turn.known.user.as_ref().is_some_and(|user| !user.enabled) {
@@ -157,10 +201,8 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
             return Ok(Body::Nothing(why));
         }
     };
-    let memory = turn.record(key).map(|(_, record)| record.memory.clone()).unwrap_or_default();
-    let generation = |name: &str| memory.get("generation").and_then(|all| all.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned();
-    let built = match content::build(&payloads, &ground.target(&identifier, &generation, &imported), turn.catalogue) {
-        Ok(built) => built,
+    let (mut profile, built) = match assemble(turn, &ground, key, (&id, &payloads), &imported) {
+        Ok(assembled) => assembled,
         Err((at, why)) => {
             turn.apply(key, Input::Unmet { why: format!("{at}: {why}") });
             return Ok(Body::Nothing(why));
@@ -169,11 +211,6 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     if !issues && !built.certificates.is_empty() {
         return Ok(without_authority(turn, key));
     }
-    let name = turn.known.items.iter().find(|item| item.item.profile_id == id).map_or_else(|| id.to_string(), |item| item.name.clone());
-    let whose = if turn.user().is_some() { Scope::User } else { Scope::System };
-    let scope = (turn.device.platform == Platform::MacOs).then_some(whose);
-    let about = About { display_name: name, scope, ..About::default() };
-    let mut profile = names.assemble(&identifier, &about, built.parts);
     for asked in built.clients {
         let payload = asked.payload.clone();
         let identifier = turn.new_client(key, &id, asked)?;
@@ -190,10 +227,11 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         let challenge = turn.new_challenge(key, &id, asked).await?;
         content::fill_challenge(&mut profile, &payload, &challenge);
     }
-    let (uuid, shown) = (profile.uuid.clone(), identifier.clone());
+    let (uuid, shown) = (profile.uuid.clone(), profile.identifier.clone());
     turn.remember(key, |memory| {
         memory.insert("uuid".into(), json!(uuid));
         memory.insert("identifier".into(), json!(shown));
+        memory.insert(MADE_FOR.into(), version.to_string().into());
         memory.remove(STALE);
         memory.remove(WITHDRAWN);
     });
