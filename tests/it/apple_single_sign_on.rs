@@ -148,6 +148,13 @@ async fn password_and_smart_card_are_other_profiles_and_an_iphone_has_its_extens
     );
     assert_eq!(token(&mac), before, "another version of the profile, the same token");
 
+    // What is shown of it is all but what may be a secret.
+    let whole = json!({ "EnableDirectDownloads": true, "ExtensionData": { "Key": "hunter2" }, "PlatformSSO": { "LoginFrequency": 7200 } });
+    let id = profile::apply(&house.server.app, draft("macos", &whole), &by()).await.unwrap().profile.id;
+    let body = profile::read(&house.server.app, &id, false, &by()).await.unwrap().document.payloads[0].body.clone();
+    assert_eq!(body["EnableDirectDownloads"], json!(true));
+    assert_eq!((&body["PlatformSSO"]["LoginFrequency"], &body["ExtensionData"]), (&json!(7200), &json!("(secret)")));
+
     house.assign_baseline("ios-single-sign-on").await;
     let mut phone = enrolled(&house, Machine::iphone(2)).await;
     phone.heard = Some(Vec::new());

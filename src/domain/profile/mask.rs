@@ -23,11 +23,14 @@ impl Document {
             custom.value = HIDDEN.into();
         }
         for payload in &mut document.payloads {
-            let row = if single_sign_on::is_own(payload) { catalogue.payload(sso::PAYLOAD) } else { catalogue.payload(&payload.kind) };
-            payload.body = match row {
+            let direct = payload.body.get(single_sign_on::DIRECT).filter(|_| single_sign_on::is_own(payload)).cloned();
+            let kind = if single_sign_on::is_own(payload) { sso::PAYLOAD } else { payload.kind.as_str() };
+            payload.body = match catalogue.payload(kind) {
                 Some(row) => row.redacted(&payload.body),
                 None => payload.body.iter().map(|(name, value)| (name.clone(), own(&payload.kind, name, value))).collect(),
             };
+            // The row does not have it, and it is no secret.
+            payload.body.extend(direct.map(|direct| (single_sign_on::DIRECT.to_owned(), direct)));
         }
         document
     }

@@ -16,7 +16,7 @@ const DOMAINS: &str = "com.apple.associated-domains";
 /// Keys of Apple's payload that a profile may say.
 const FREE: [&str; 4] = ["ScreenLockedBehavior", "DeniedBundleIdentifiers", DATA, PLATFORM_SSO];
 /// The key of the associated domains that a profile for Macs may say.
-const DIRECT: &str = "EnableDirectDownloads";
+pub const DIRECT: &str = "EnableDirectDownloads";
 const PLATFORM_SSO: &str = "PlatformSSO";
 const TOKEN: &str = "RegistrationToken";
 const BASE_URL: &str = "BaseURL";
