@@ -8,6 +8,7 @@ use tokio::sync::Notify;
 
 use crate::clock::{Clock, Time};
 use crate::config::Config;
+use crate::domain::apple::profile::Names;
 use crate::ids::TenantId;
 use crate::secret::{SealError, Sealer, Secret};
 use crate::service::pki::keys::Keys;
@@ -77,6 +78,8 @@ pub struct App {
     pub keys: Keys,
     /// The key that marks SCEP challenges as ours, once it was asked for: garbage is refused without asking the database.
     pub challenge_key: OnceLock<Secret>,
+    /// How profiles for Apple devices are named, once it was asked for.
+    pub apple_names: OnceLock<Names>,
     /// Published keys of the organisations whose tokens are accepted for enrolment.
     pub entra_keys: KeyCache,
     /// When devices were last heard of, not written yet.
@@ -160,6 +163,7 @@ impl App {
             outbox: Notify::new(),
             keys: Keys::default(),
             challenge_key: OnceLock::new(),
+            apple_names: OnceLock::new(),
             entra_keys: KeyCache::default(),
             presence: Presence::default(),
             probed_at: AtomicI64::default(),

@@ -147,6 +147,7 @@ async fn check_instance(config: &Config, found: &mut Findings) {
                 let text = format!("{} say they are the same PC: find out which one is, and retire the others", ids.join(" and "));
                 found.add("same hardware", State::Warning, text);
             }
+            check_serials(&status, found);
             check_receivers(&status, found);
             check_push(&status, found);
             check_business_manager(&status, found);
@@ -160,6 +161,20 @@ async fn check_instance(config: &Config, found: &mut Findings) {
             let state = if drift > MINUTE { State::Wrong } else { State::Ok };
             found.add("clock", state, format!("{}, {} s from the server's", SystemClock.now(), drift / 1000));
         }
+    }
+}
+
+/// Devices that say they have another serial number than they enrolled with.
+fn check_serials(status: &serde_json::Value, found: &mut Findings) {
+    for contested in status.get("contested_serials").and_then(|v| v.as_array()).into_iter().flatten() {
+        let of = |key: &str| contested.get(key).and_then(|v| v.as_str()).unwrap_or_default();
+        let text = format!(
+            "{} enrolled as {} and says it is {}: look at it, and retire it when nobody can tell why",
+            of("device"),
+            of("serial_number"),
+            of("says")
+        );
+        found.add("serial number", State::Warning, text);
     }
 }
 

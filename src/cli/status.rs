@@ -38,6 +38,7 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "apple_ade": ade::status(app).await?,
         "apple_content": licences::health(app).await?,
         "contested_hardware": device::contested(app).await?,
+        "contested_serials": device::contested_serials(app).await?,
         "authority": authority_says(app).await?,
         "issuing": issuing(app).await?,
         "failing_receivers": failing_receivers(app).await?,

@@ -80,7 +80,7 @@ impl Device {
     /// Takes a reported value into the column of the inventory that it is for, trimmed and cut; an empty one says nothing.
     pub fn take_inventory(&mut self, column: Inventory, value: &str) {
         let text: String = value.trim().chars().take(256).collect();
-        if text.is_empty() {
+        if text.is_empty() || column == Inventory::SerialNumber && self.keeps_serial() {
             return;
         }
         match column {
@@ -94,5 +94,19 @@ impl Device {
             // Known from the enrolment, which finds the device by it.
             Inventory::HardwareId | Inventory::ChannelUri => {}
         }
+    }
+
+    /// Whether the serial number stays what it is, whatever the device says of it later. That of an Apple device was proven, or said, when
+    /// it enrolled; certificates and licences are given for it, so nothing that it says afterwards makes it another one.
+    #[must_use]
+    pub fn keeps_serial(&self) -> bool {
+        self.platform.is_apple() && self.serial_number.is_some()
+    }
+
+    /// Whether a serial number that is reported contradicts the one that stays.
+    #[must_use]
+    pub fn contradicts_serial(&self, reported: &str) -> bool {
+        let said = reported.trim();
+        self.keeps_serial() && !said.is_empty() && self.serial_number.as_deref() != Some(said)
     }
 }

@@ -9,7 +9,7 @@ use super::effect::Effect;
 use super::pki::authority::{self, Authority};
 use super::{Result, compliance};
 use crate::app::App;
-use crate::catalogue::{Catalogue, OsVersion, catalogue};
+use crate::catalogue::{Catalogue, Inventory, OsVersion, catalogue};
 use crate::clock::{HOUR, Time};
 use crate::domain::apple::{content, way};
 use crate::domain::audit::Entry;
@@ -169,6 +169,16 @@ impl<'a> Round<'a> {
     pub(in crate::service) fn report(&mut self, name: &str, value: Option<String>, status: i64, source: &str, every_hours: u32) {
         let (value, status) = fact::bounded(value, status);
         if let (Some(column), Some(value)) = (self.catalogue.fact(name).and_then(|row| row.inventory), &value) {
+            // Said once for each other number, not each time.
+            let again = self.known.facts.get(name).is_some_and(|known| known.value.as_ref() == Some(value));
+            if column == Inventory::SerialNumber && self.device.contradicts_serial(value) && !again {
+                tracing::warn!(device = %self.device.id, "a device says that it has another serial number than it enrolled with");
+                let after = json!({
+                    "serial_number": self.device.serial_number, "says": value,
+                    "advice": "look at the device: it says that it is another one; retire it when nobody can tell why",
+                });
+                self.audit("device.serial-contested", format!("device:{}", self.device.id), &after);
+            }
             self.device.take_inventory(column, value);
         }
         let next_at = Some(fact::next_read(every_hours, self.now));

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::schema::devices;
+use super::schema::{devices, facts};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::device::{Device, Platform, State};
@@ -180,6 +180,22 @@ pub fn list_contested_hardware(conn: &mut Conn, limit: i64) -> Result<Vec<(Platf
         Ok(id.map(|id| (platform, id)))
     };
     rows.into_iter().filter_map(|row| read(row).transpose()).collect()
+}
+
+/// Devices that are not retired and whose fact of that name says another serial number than their row, with what it says.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_other_serials(conn: &mut Conn, fact: &str, limit: i64) -> Result<Vec<(Device, String)>> {
+    let rows: Vec<(Row, Option<String>)> = devices::table
+        .inner_join(facts::table.on(facts::device_id.eq(devices::id).and(facts::name.eq(fact))))
+        .filter(devices::state.ne(State::Retired.as_str()))
+        .filter(facts::value.assume_not_null().ne(devices::serial_number.assume_not_null()))
+        .order(devices::id)
+        .limit(limit)
+        .select((Row::as_select(), facts::value))
+        .load(conn)?;
+    rows.into_iter().filter_map(|(row, says)| says.map(|says| Ok((Device::try_from(row)?, says)))).collect()
 }
 
 /// How many devices of the user are managed or on their way out, leaving out `except`.

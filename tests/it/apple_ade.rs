@@ -313,6 +313,28 @@ async fn what_the_service_is_known_to_say_is_understood() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_what_a_page_says_of_a_device_the_last_counts() {
+    let service = Ade::start().await;
+    service.state().add(serials(0, 1));
+    let Some(house) = connected(&service, |_| ()).await else { return };
+    sync(&house).await.unwrap();
+    let said = async |devices: Value| {
+        let page = json!({ "cursor": "sync-1", "more_to_follow": false, "devices": devices }).to_string();
+        service.state().script.push_back(Say { path: "/devices/sync", status: 200, body: page, header: None });
+        service.state().add(["C02AGAIN".to_owned()]);
+        sync(&house).await.unwrap();
+        listed(&house).await.contains(&"C02AGAIN".to_owned())
+    };
+    let one = |kind: &str, date: Option<&str>| json!({ "serial_number": "C02AGAIN", "op_type": kind, "op_date": date });
+    let (early, late) = (Some("2026-01-02T03:04:05Z"), Some("2026-01-02T03:04:06Z"));
+    assert!(said(json!([one("deleted", early), one("added", late)])).await, "taken away and given back");
+    assert!(!said(json!([one("modified", early), one("deleted", late)])).await);
+    assert!(said(json!([one("added", late), one("deleted", early)])).await, "by the moment, in whatever order");
+    assert!(!said(json!([one("added", None), one("deleted", None)])).await, "else by the order");
+    assert!(said(json!([one("deleted", None), one("added", early)])).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_asks_to_be_left_alone_is() {
     let service = Ade::start().await;
     service.state().add(serials(0, 3));

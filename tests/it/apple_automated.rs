@@ -5,8 +5,11 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE};
 use muster::clock::{HOUR, MINUTE};
 use muster::config::Config;
+use muster::domain::device::State as DeviceState;
+use muster::domain::tap::Policy;
 use muster::service::apple::enroll::machine_info::{APPLE_DEVICE_CA, open};
-use muster::service::{Error, Result};
+use muster::service::identity::tap;
+use muster::service::{Error, Result, device, directory};
 use muster::sim::apple::Device;
 use muster::sim::apple::machine::Machine;
 use muster::sim::windows::enroll::{Failure, Machine as Pc};
@@ -20,9 +23,10 @@ use openssl::rsa::Rsa;
 use openssl::x509::X509;
 
 use crate::apple_enroll::{codes, live, on, profile};
+use crate::desired::user;
 use crate::support::factory::{Factory, Made, make, sign};
 use crate::support::tools;
-use crate::support::windows::{House, UPN, key};
+use crate::support::windows::{House, UPN, by, key};
 
 fn code<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
     match result {
@@ -185,8 +189,12 @@ async fn page(house: &House, message: Option<String>) -> Said {
 }
 
 async fn sign_in(house: &House, path: &str, device: &str, pass: &str) -> Said {
+    sign_in_as(house, UPN, path, device, pass).await
+}
+
+async fn sign_in_as(house: &House, who: &str, path: &str, device: &str, pass: &str) -> Said {
     let encoded = |text: &str| text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D").replace('@', "%40");
-    let body = format!("user_name={}&pass={pass}&device={}", encoded(UPN), encoded(device));
+    let body = format!("user_name={}&pass={pass}&device={}", encoded(who), encoded(device));
     let request = house.server.client().post(format!("{}{path}", house.server.web)).body(body);
     Said::of(request.header("Content-Type", "application/x-www-form-urlencoded")).await
 }
@@ -225,6 +233,66 @@ async fn a_person_signs_in_on_the_page_and_the_profile_is_for_that_device() {
     house.server.clock.advance(2 * HOUR);
     assert!(sign_in(&house, "/enroll/apple/setup", &device, &pass).await.text().contains("ENR0018"), "the page is old");
     assert!(rows(&house).await.contains("automated-tap"));
+}
+
+/// The profile for a machine whose description Apple signed, for whoever signs in with a pass.
+async fn proven_profile(house: &House, factory: &Factory, machine: &Machine, who: &str, pass: &str) -> Vec<u8> {
+    let text = page(house, Some(STANDARD.encode(factory.signed(&machine.info())))).await.text();
+    let device = text.split("name=\"device\" value=\"").nth(1).unwrap().split('"').next().unwrap().replace("&#43;", "+");
+    sign_in_as(house, who, "/enroll/apple/setup", &device, pass).await.profile()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_is_proven_to_be_anothers_takes_its_place_and_leaves_no_ghost() {
+    let factory = Factory::new();
+    let house = house(&factory, |_| ()).await;
+    let machine = Machine::mac(1);
+    let app = &house.server.app;
+    let bob = directory::create_user(app, user("bob@example.org"), &by()).await.unwrap().id;
+    let pass = tap::create(app, &bob, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();
+    let of_ana = proven_profile(&house, &factory, &machine, UPN, &house.pass().await).await;
+    let mut device = Device::enroll(&house.roots(), &of_ana, machine.clone(), &key()).await.unwrap();
+    device.settle().await.unwrap();
+    let old = live(&house, &machine.udid).await.unwrap().device_id;
+    // Wiped without a farewell, and given to somebody else.
+    let of_bob = proven_profile(&house, &factory, &machine, "bob@example.org", &pass).await;
+    Device::enroll(&house.roots(), &of_bob, machine.clone(), &key()).await.unwrap();
+    let new = live(&house, &machine.udid).await.unwrap();
+    assert_eq!(new.user_id.as_ref(), Some(&bob));
+    assert_ne!(new.device_id, old, "nothing of the one is the other's");
+    let (before, after) = (device::show(app, &old).await.unwrap(), device::show(app, &new.device_id).await.unwrap());
+    assert_eq!((before.overview.device.state, before.overview.device.hardware_id), (DeviceState::Retired, None));
+    assert_ne!(before.overview.compliant, Some(true));
+    assert_eq!(after.overview.device.state, DeviceState::Managed);
+    assert!(device::contested(app).await.unwrap().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_keeps_the_serial_number_that_it_has_proven_whatever_it_says_later() {
+    let factory = Factory::new();
+    let house = house(&factory, |_| ()).await;
+    let (machine, app) = (Machine::mac(1), &house.server.app);
+    let proven = machine.serial.clone();
+    let profile = proven_profile(&house, &factory, &machine, UPN, &house.pass().await).await;
+    let mut device = Device::enroll(&house.roots(), &profile, machine.clone(), &key()).await.unwrap();
+    device.settle().await.unwrap();
+    let id = live(&house, &machine.udid).await.unwrap().device_id;
+    assert_eq!(device::show(app, &id).await.unwrap().says_serial_number, None);
+    device.machine.serial = "CEO-MAC-SERIAL".into();
+    for _ in 0..2 {
+        house.server.clock.advance(25 * HOUR);
+        device.settle().await.unwrap();
+    }
+    let shown = device::show(app, &id).await.unwrap();
+    assert_eq!(shown.overview.device.serial_number.as_deref(), Some(proven.as_str()));
+    assert_eq!(shown.says_serial_number.as_deref(), Some("CEO-MAC-SERIAL"));
+    let contested = device::contested_serials(app).await.unwrap();
+    assert_eq!(contested.iter().map(|one| (&one.device, one.says.as_str())).collect::<Vec<_>>(), [(&id, "CEO-MAC-SERIAL")]);
+    assert_eq!(rows(&house).await.matches("device.serial-contested").count(), 1, "told once");
+    device.machine.serial = proven;
+    house.server.clock.advance(25 * HOUR);
+    device.settle().await.unwrap();
+    assert!(device::contested_serials(app).await.unwrap().is_empty());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

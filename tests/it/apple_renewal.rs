@@ -1,21 +1,25 @@
 //! Identities of Apple devices are renewed by the server in time, and after it, too.
 
+use std::collections::BTreeSet;
+
 use muster::clock::{DAY, HOUR};
 use muster::config::Config;
 use muster::domain::certificate::CertificateStatus;
+use muster::domain::device::State as DeviceState;
 use muster::domain::enrollment::Enrollment;
 use muster::ids::CertificateId;
+use muster::secret::Sealer;
 use muster::service::device::{self, Order};
 use muster::sim::apple::Device;
 use muster::sim::apple::machine::Machine;
-use muster::store::certificates;
+use muster::store::{certificates, enrollments};
 use muster::wire::apple::Who;
 use muster::wire::apple::checkin::{GetBootstrapToken, Message};
 use muster::wire::apple::command::{Answer, Status};
 use muster::wire::plist::Dict;
 
 use crate::apple_enroll::{client, codes, enrolled, live, on, put, said};
-use crate::support::server::Options;
+use crate::support::server::{Options, Server};
 use crate::support::windows::{House, by, key};
 
 /// Identities live 30 days and are renewed five days before their end.
@@ -75,6 +79,39 @@ async fn an_identity_is_renewed_once_before_its_end() {
         device.settle().await.unwrap();
     }
     assert_eq!(installed(&device), 1, "once");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_server_under_another_name_still_knows_what_its_profiles_are_called() {
+    let house = house().await;
+    house.assign_baseline("macos-trusted-root").await;
+    let (mut device, before) = mac(&house).await;
+    let named = |device: &Device| device.profiles.iter().map(|installed| installed.profile.identifier.clone()).collect::<BTreeSet<_>>();
+    let profiles = named(&device);
+    assert_eq!(profiles.len(), 2);
+    // The same organisation, started anew with another configuration.
+    let app = &house.server.app;
+    let (store, sealer) = (Some(app.store.clone()), Some(Sealer::parse(&app.sealer().to_text()).unwrap()));
+    let tweak = |config: &mut Config| {
+        (config.apple.identity_days, config.apple.renewal_days) = (30, 5);
+        config.device.url = Some("https://devices.elsewhere.example".into());
+    };
+    let other = Server::with(Options { tweak: Box::new(tweak), store, sealer, ..Options::default() }).await;
+    let node = format!("https://localhost:{}", other.app.config.device.listen.port());
+    device.nodes = vec![node.parse().unwrap()];
+    other.clock.advance(26 * DAY);
+    device.faults.skew += 26 * DAY;
+    house.server.stop().await;
+    device.settle().await.unwrap();
+    let (udid, read) = (device.machine.udid.clone(), &other.app.store);
+    let after = read.read(move |c| enrollments::find_live_apple(c, &udid)).await.unwrap().unwrap();
+    assert!(after.id == before.id && after.certificate_id != before.certificate_id, "renewed");
+    assert_eq!(named(&device), profiles);
+    device::retire(&other.app, &before.device_id, "cli:test", "local").await.unwrap();
+    device.settle().await.unwrap();
+    assert!(device.left && device.refusals.is_empty(), "{:?}", device.refusals);
+    let state = device::show(&other.app, &before.device_id).await.unwrap().overview.device.state;
+    assert_eq!(state, DeviceState::Retired);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

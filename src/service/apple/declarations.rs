@@ -8,7 +8,6 @@ use serde_json::{Value, json};
 use super::apps::declared;
 use super::commands::profile_list::next_generation;
 use super::ground::Ground;
-use super::names;
 use super::turn::{self, Turn};
 use crate::app::App;
 use crate::domain::apple::content;
@@ -234,7 +233,7 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
         turn.channel.declared.take(report, &set);
     }
     if own {
-        let prefix = names(turn.app).prefix().to_owned();
+        let prefix = turn.names.prefix().to_owned();
         declared::hear(turn, report, &prefix);
     }
     judge(turn);

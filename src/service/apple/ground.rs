@@ -8,7 +8,7 @@ use crate::domain::apple::profile::Names;
 use crate::domain::certificate::Variables;
 use crate::domain::pfx::Pfx;
 use crate::service::apple::turn::Turn;
-use crate::service::apple::{assets, names, single_sign_on};
+use crate::service::apple::{assets, single_sign_on};
 
 /// It, for one turn.
 pub(super) struct Ground {
@@ -38,7 +38,7 @@ impl Ground {
             system,
             version,
             user_enrollment: turn.known.enrollment.is_user_enrollment(),
-            names: names(turn.app),
+            names: turn.names.clone(),
             root: turn.authority.chain.last()?.clone(),
             issuing: turn.authority.certificate.clone(),
             escrow: turn.escrow_certificate().ok(),

@@ -19,6 +19,7 @@ use crate::domain::apple::app;
 use crate::domain::apple::attestation::Nonce;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::apple::package::Package;
+use crate::domain::apple::profile::Names;
 use crate::domain::apple::queue::{Outcome, Received, Verdict};
 use crate::domain::certificate::Certificate;
 use crate::domain::command::{Input as OrderInput, Operation, UNENROLL};
@@ -54,6 +55,8 @@ const PASSED: usize = 50;
 pub(in crate::service) struct Turn<'a> {
     round: Round<'a>,
     pub(super) channel: Channel,
+    /// How profiles are named.
+    pub(super) names: Names,
     /// Users who are managed, by their keys.
     pub(super) users: Vec<String>,
     /// Users whose channels are to be woken.
@@ -167,6 +170,7 @@ impl<'a> Turn<'a> {
         Ok(Some(Self {
             round,
             channel,
+            names: super::names(app).await?,
             users,
             wake: Vec::new(),
             identity,

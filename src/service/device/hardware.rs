@@ -1,6 +1,6 @@
 //! Whose hardware it is. A device says itself which hardware it is (`HWDevID`, UDID), so anybody who may enrol can say what another device
 //! says. What is known under that hardware id ends only when something proves that the device changed hands: it is the same user's, the
-//! connection holds its management certificate, the identity provider's signed token names it, or an administrator has retired it.
+//! connection holds its management certificate, a description that Apple's key signed names it, the identity provider's signed token names it, or an administrator has retired it.
 //! Otherwise both stay, and administrators are told of both.
 
 use serde_json::json;
@@ -14,7 +14,7 @@ use crate::ids::{DeviceId, UserId};
 pub(in crate::service) struct Proof<'a> {
     /// Who enrols; nobody, when an organisation's device enrols by itself.
     pub(in crate::service) user: Option<&'a UserId>,
-    /// The device whose management certificate the connection holds.
+    /// The device whose management certificate the connection holds, or that Apple's signature says it is.
     pub(in crate::service) holds: Option<&'a DeviceId>,
     /// The device that the identity provider's token names.
     pub(in crate::service) entra_device_id: Option<&'a str>,

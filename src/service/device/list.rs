@@ -23,6 +23,8 @@ use crate::store::certificates::Live;
 use crate::store::{self, Conn, certificates, compliance, desired_items, devices, facts, profiles};
 use crate::wire::apple::enroll::Mode;
 
+/// The fact by which an Apple device says its serial number.
+const APPLE_SERIAL: &str = "apple.serial-number";
 /// The name of the policy with [`BUILT_IN`] rules.
 const BUILT_IN_NAME: &str = "Built-in device policy";
 
@@ -100,6 +102,8 @@ pub struct Explanation {
     pub managed_apple_account: Option<String>,
     /// Other devices that say they are the same hardware and are not retired.
     pub same_hardware_as: Vec<DeviceId>,
+    /// The serial number that it says it has, when that is another one than it enrolled with.
+    pub says_serial_number: Option<String>,
     /// Until when it can show itself; `None` when no identity of it is in force, so that it is refused.
     pub identity_until: Option<Time>,
     /// Whether one of its identities is on hold.
@@ -165,6 +169,8 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let items = desired_items::list_items(conn, &id)?;
             let verdict = compliance::find_verdict(conn, &id)?.map(|stored| stored.verdict);
             let facts = facts::list_for_device(conn, &id)?;
+            let says_serial_number =
+                facts.get(APPLE_SERIAL).and_then(|fact| fact.value.clone()).filter(|said| device.contradicts_serial(said));
             let mut reasons = Vec::new();
             if matches!(device.state, device::State::Retired | device::State::Retiring) {
                 reasons.push(not_managed(device.state));
@@ -220,6 +226,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                 managed_apple_account,
                 overview: overview(conn, device)?,
                 same_hardware_as,
+                says_serial_number,
                 identity_until: active.map(|certificate| certificate.not_after).max(),
                 identity_held: identities.iter().any(|certificate| certificate.status == CertificateStatus::Held),
                 grace_expires_at: verdict.as_ref().and_then(|v| v.grace_expires_at),
@@ -289,6 +296,27 @@ pub async fn contested(app: &App) -> Result<Vec<Contested>> {
         claims.collect::<store::Result<Vec<_>>>()
     });
     Ok(found.await?)
+}
+
+/// A device that says it has another serial number than it enrolled with.
+#[derive(Clone, Debug, Serialize)]
+pub struct ContestedSerial {
+    /// Which.
+    pub device: DeviceId,
+    /// The number that counts.
+    pub serial_number: Option<String>,
+    /// What it says.
+    pub says: String,
+}
+
+/// Which devices say they have another serial number than they enrolled with, some hundred at most: somebody has to look.
+///
+/// # Errors
+/// [`crate::service::Error::Unavailable`].
+pub async fn contested_serials(app: &App) -> Result<Vec<ContestedSerial>> {
+    let found = app.store.read(|conn| devices::list_other_serials(conn, APPLE_SERIAL, 100)).await?;
+    let contested = found.into_iter().filter(|(device, says)| device.contradicts_serial(says));
+    Ok(contested.map(|(device, says)| ContestedSerial { device: device.id, serial_number: device.serial_number, says }).collect())
 }
 
 /// Why the device is judged as it is, rule by rule.

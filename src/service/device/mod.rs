@@ -6,7 +6,9 @@ mod order;
 mod retire;
 mod secret;
 
-pub use list::{Contested, Explanation, Overview, ProfileState, Reason, contested, explain, inventory, list, show};
+pub use list::{
+    Contested, ContestedSerial, Explanation, Overview, ProfileState, Reason, contested, contested_serials, explain, inventory, list, show,
+};
 pub use order::{Custom, Order, cancel, command, orders, sync};
 pub use retire::{Leaving, checked_out_in, end_in, end_silent, give_up, give_up_device, left_in, retire};
 pub use secret::{Kept, reveal, secrets};

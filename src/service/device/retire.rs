@@ -42,7 +42,7 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
     let (platform, current) = app.store.read(read).await?;
     let provider = &app.config.windows.provider_id;
     let provider = current.as_ref().map_or(provider.as_str(), |enrollment| enrollment.provider(provider));
-    let operation = if platform.is_apple() { apple::leave(app) } else { unenroll_operation(provider.to_owned()) };
+    let operation = if platform.is_apple() { apple::leave(app).await? } else { unenroll_operation(provider.to_owned()) };
     let payload = commands::seal_payload(&app.sealer(), &operation)?;
     app.store
         .write(move |tx| {

@@ -229,6 +229,8 @@ pub struct Device {
     pub mdm_migration_deadline: Option<String>,
     /// `added`, `modified`, `deleted`, in some case or other; only where changes are told, and not always.
     pub op_type: Option<String>,
+    /// When that happened (RFC 3339); only with `op_type`, and not always.
+    pub op_date: Option<String>,
 }
 
 impl Device {

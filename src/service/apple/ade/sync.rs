@@ -3,6 +3,8 @@
 //! A page is kept together with the place where it ends, so that nothing is passed over when the server dies in between; a place that
 //! somebody else moved meanwhile ends this reading.
 
+use std::collections::BTreeMap;
+
 use reqwest::Method;
 use serde::Serialize;
 use serde_json::json;
@@ -17,7 +19,7 @@ use crate::domain::audit::Entry;
 use crate::service::{Error, Result};
 use crate::store;
 use crate::store::apple::ade;
-use crate::wire::apple::ade::{Assign, Assigned, Complaint, Defined, Fetch, Page};
+use crate::wire::apple::ade::{Assign, Assigned, Complaint, Defined, Device as Listed, Fetch, Page};
 
 /// Devices of one request.
 const LIMIT: usize = 1000;
@@ -159,7 +161,7 @@ impl Reading<'_> {
     async fn keep(&mut self, before: &Progress, page: Page) -> Result<(Progress, Next)> {
         let (after, whole, next) = before.clone().step(Heard::Page { cursor: &page.cursor, more: page.more_to_follow });
         let (mut kept, mut deleted) = (Vec::new(), Vec::new());
-        for device in page.devices.into_iter().filter_map(crate::wire::apple::ade::Device::bounded) {
+        for device in last_of_each(page.devices.into_iter().filter_map(Listed::bounded)) {
             if device.is_deleted() {
                 deleted.push(device.serial_number);
             } else {
@@ -279,7 +281,21 @@ impl Reading<'_> {
     }
 }
 
-fn of_wire(device: crate::wire::apple::ade::Device) -> Device {
+/// What a page says last of each device: a device that was taken away and given back is there twice. By the moment, as far as it is told,
+/// else in the order of the page.
+fn last_of_each(devices: impl IntoIterator<Item = Listed>) -> Vec<Listed> {
+    let at = |device: &Listed| device.op_date.as_deref().and_then(Time::parse);
+    let mut last: BTreeMap<String, Listed> = BTreeMap::new();
+    for device in devices {
+        let older = |known: &Listed| at(&device).zip(at(known)).is_some_and(|(this, known)| this < known);
+        if !last.get(&device.serial_number).is_some_and(older) {
+            last.insert(device.serial_number.clone(), device);
+        }
+    }
+    last.into_values().collect()
+}
+
+fn of_wire(device: Listed) -> Device {
     let time = |text: Option<String>| text.as_deref().and_then(Time::parse);
     Device {
         serial: device.serial_number,

@@ -180,7 +180,9 @@ impl Begun {
         let key = &self.speaking.device;
         let hardware_id = (!key.is_user_enrollment()).then(|| key.as_str().to_owned());
         let known = devices::list_same_hardware(tx.conn(), session.platform, hardware_id.as_deref(), None, MANY)?;
-        let proof = hardware::Proof { user: session.user_id.as_ref(), holds: None, entra_device_id: None };
+        // Who got here with another's live enrolment under the identifier has proven that it is the same hardware.
+        let holds = live.map(|live| &live.device_id);
+        let proof = hardware::Proof { user: session.user_id.as_ref(), holds, entra_device_id: None };
         let claim = hardware::judge(known, hardware_id.as_deref(), &proof);
         for other in claim.left {
             if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &other.id)? {

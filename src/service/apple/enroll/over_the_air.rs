@@ -41,7 +41,7 @@ const LONGEST: usize = 256;
 pub async fn invite(app: &App, text: &[u8]) -> Result<Vec<u8>> {
     token::check(app, text, &PLATFORMS).await?;
     let challenge = std::str::from_utf8(text.trim_ascii()).map_err(Error::internal)?;
-    let names = names(app);
+    let names = names(app).await?;
     let identifier = format!("{}.profile-service", names.prefix());
     let organisation = app.config.organisation.as_str();
     let document = ProfileService {

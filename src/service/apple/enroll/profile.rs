@@ -82,7 +82,7 @@ pub(super) async fn introduction(app: &App, session: &Session) -> Result<(Vec<u8
     let (secret, row) = challenge(app, &authority, &holder).await?;
     let mut parts = certificates(&authority);
     parts.push(identity(app, &authority, &holder, &secret));
-    let names = names(app);
+    let names = names(app).await?;
     Ok((names.assemble(&format!("{}.introduction", names.prefix()), &about(app), parts).encode(), row))
 }
 
@@ -123,7 +123,7 @@ pub async fn renewal_profile(app: &App, enrollment: &Enrollment, topic: &str) ->
 async fn make(app: &App, holder: Holder, management: &Mdm) -> Result<(Profile, Challenge)> {
     let authority = authority::issuing(app).await?;
     let (secret, row) = challenge(app, &authority, &holder).await?;
-    let names = names(app);
+    let names = names(app).await?;
     let identifier = names.enrollment();
     let mut parts = certificates(&authority);
     parts.push(identity(app, &authority, &holder, &secret));
