@@ -15,6 +15,8 @@ settings! {
         identity_days: u32 = 365;
         /// How many days before its end the server renews it.
         renewal_days: u32 = 60;
+        /// A device that was told to leave, and heard it, has left when it is silent for that many hours.
+        unenroll_hours: u32 = 24;
         /// How long an enrolment profile may be installed, in minutes.
         session_minutes: u32 = 60;
         /// The sign-in page and links enrol over the air: a device proves what it is before it gets a profile, which is for it alone.

@@ -65,6 +65,7 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     check_ca(config, &mut found);
     found.range("order_days", config.order_days, 1, 3650);
     let apple = &config.apple;
+    found.range("apple.unenroll_hours", apple.unenroll_hours, 1, 8760);
     found.range("apple.identity_days", apple.identity_days, 2, 3650);
     found.range("apple.renewal_days", apple.renewal_days, 1, u64::from(apple.identity_days.max(2)) - 1);
     found.range("apple.drift_hours", apple.drift_hours, 1, 8760);
@@ -163,6 +164,7 @@ fn check_version(key: &str, version: &str, found: &mut Findings) {
 
 fn check_enrollment(config: &Config, found: &mut Findings) {
     let enrollment = &config.enrollment;
+    found.range("enrollment.unenroll_days", enrollment.unenroll_days, 1, 3650);
     for (name, rules) in [("windows", &enrollment.windows), ("macos", &enrollment.macos), ("ios", &enrollment.ios)] {
         check_version(&format!("enrollment.{name}.minimum_os_version"), &rules.minimum_os_version, found);
         check_version(&format!("enrollment.{name}.maximum_os_version"), &rules.maximum_os_version, found);
@@ -271,7 +273,6 @@ fn check_windows(config: &Config, found: &mut Findings) {
     found.range("windows.renewal_days", windows.renewal_days, 1, u64::from(windows.identity_days.max(2)) - 1);
     found.range("windows.poll_minutes", windows.poll_minutes, 1, 44_640);
     found.range("windows.unenroll_polls", windows.unenroll_polls, 1, 1000);
-    found.range("windows.unenroll_days", windows.unenroll_days, 1, 3650);
     found.range("windows.commands_per_message", u64::try_from(windows.commands_per_message).unwrap_or(u64::MAX), 1, 1000);
     found.range("windows.drift_hours", windows.drift_hours, 1, 8760);
     for tenant in &windows.entra {

@@ -163,6 +163,12 @@ impl Command {
         harmless || self.kind == UNENROLL
     }
 
+    /// Whether nothing moves it any more.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        matches!(self.state, State::Done | State::Failed | State::Cancelled)
+    }
+
     /// Moves the order. `None` for an input that does not fit its state: a late or doubled answer, which changes nothing.
     #[must_use]
     pub fn step(mut self, input: Input, now: Time) -> Option<Self> {
@@ -175,7 +181,7 @@ impl Command {
                 self.state = State::Done;
                 self.result = Some(what);
             }
-            (State::Sent, Input::Unclear(why)) if !self.is_repeatable() => {
+            (State::Sent | State::Uncertain, Input::Unclear(why)) if !self.is_repeatable() => {
                 self.state = State::Uncertain;
                 self.result = Some(why);
             }
@@ -191,7 +197,8 @@ impl Command {
                 // 2, 4, 8 … 64 minutes.
                 self.not_before = now.plus(MINUTE << self.attempts.clamp(1, 6));
             }
-            (State::Sent, Input::Postponed(why)) => {
+            // A late "not now" says that it did not run.
+            (State::Sent | State::Uncertain, Input::Postponed(why)) => {
                 self.state = State::Queued;
                 self.result = Some(why);
                 self.not_before = now;
@@ -222,7 +229,7 @@ impl Command {
                 | Input::Unsent,
             )
             | (State::Sent, Input::Deliver)
-            | (State::Uncertain, Input::Deliver | Input::SessionLost | Input::Unsent | Input::Postponed(_))
+            | (State::Uncertain, Input::Deliver | Input::SessionLost | Input::Unsent)
             | (
                 State::Done | State::Failed | State::Cancelled,
                 Input::Deliver
@@ -272,7 +279,11 @@ mod tests {
         let lost = sent.step(Input::SessionLost, Time(2)).unwrap();
         assert_eq!(lost.state, State::Uncertain);
         assert!(lost.clone().step(Input::Deliver, Time(3)).is_none());
-        assert_eq!(lost.step(Input::Answered("200".into()), Time(3)).unwrap().state, State::Done);
+        let late = |input: Input| lost.clone().step(input, Time(3)).unwrap().state;
+        assert_eq!(late(Input::Answered("200".into())), State::Done);
+        assert_eq!(late(Input::Refused("500".into())), State::Failed);
+        assert_eq!(late(Input::Unclear("500".into())), State::Uncertain);
+        assert_eq!(late(Input::Postponed("not now".into())), State::Queued, "it did not run");
     }
 
     #[test]

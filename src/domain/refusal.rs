@@ -101,6 +101,8 @@ refusals! {
     DeviceKindUnsupported = "ENR0023", "Apple TVs, Apple Watches and Apple Vision devices are not managed by this server; enrol a Mac, an iPhone or an iPad";
     DeviceNotManaged = "CMD0004", "the device is leaving or has left; enrol it again";
     DeviceOfAnother = "ENR0017", "the device is enrolled for another person; an administrator has to retire it first";
+    DeviceRetired = "MGT0024", "an administrator has retired the device; it removes what this server gave it, and can enrol again";
+    DeviceTokenTooLarge = "ENR0039", "the device gives a token or an address that is larger than any real one; something else than a device speaks, or it has to be erased";
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";

@@ -191,6 +191,19 @@ pub fn list_open(conn: &mut Conn, sealer: &Sealer, enrollment: &EnrollmentId, li
     Ok(sort(rows, sealer))
 }
 
+/// These orders of an enrolment, as far as they can be read, whatever has become of them.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_these(conn: &mut Conn, sealer: &Sealer, enrollment: &EnrollmentId, ids: &[CommandId]) -> Result<Vec<Command>> {
+    let rows: Vec<Row> = commands::table
+        .filter(commands::id.eq_any(ids.iter().map(CommandId::as_str)))
+        .filter(commands::enrollment_id.eq(enrollment.as_str()))
+        .select(Row::as_select())
+        .load(conn)?;
+    Ok(sort(rows, sealer).readable)
+}
+
 /// When the next queued order of an enrolment may be sent; `None` when none is queued.
 ///
 /// # Errors

@@ -95,7 +95,7 @@ impl TryFrom<Row> for Enrollment {
 pub struct Identity {
     /// The certificate shown.
     pub certificate: IdentityCertificate,
-    /// Its enrolment.
+    /// Its enrolment, but for its `context`: nobody who speaks needs what was said while enrolling.
     pub enrollment: Enrollment,
     /// Hash of what the device last said of itself.
     pub report_hash: Option<String>,
@@ -151,7 +151,7 @@ struct FindIdentity<'a> {
 }
 
 const FIND_IDENTITY: &str = "SELECT c.id, c.not_before, c.not_after, c.revoked_at, c.created_at, \
-    e.id, e.device_id, e.platform, e.kind, e.state, e.mdm_id, e.provider_id, e.user_id, e.context, e.channel_uri, e.certificate_id, \
+    e.id, e.device_id, e.platform, e.kind, e.state, e.mdm_id, e.provider_id, e.user_id, '', e.channel_uri, e.certificate_id, \
     e.work_at, e.last_seen_at, e.enrolled_at, e.ended_at, e.version, e.report_hash \
     FROM certificates c \
     JOIN enrollments e ON e.id = c.enrollment_id \
@@ -221,8 +221,9 @@ pub fn insert_enrollment(tx: &mut Tx<'_>, enrollment: &Enrollment) -> Result<()>
     Ok(())
 }
 
-/// Writes the enrolment if nobody changed it since it was read, and counts its version up. `last_seen_at` and `work_at` are left as they
-/// are: they have [`update_last_seen`] and [`update_work_at`], which do not count the version.
+/// Writes the enrolment if nobody changed it since it was read, and counts its version up. `context` stays what it was when the device
+/// enrolled. `last_seen_at` and `work_at` are left as they are, too: they have [`update_last_seen`] and [`update_work_at`], which do not
+/// count the version.
 ///
 /// # Errors
 /// [`Error::Busy`] when somebody did: read it again.
@@ -235,7 +236,6 @@ pub fn claim_update(tx: &mut Tx<'_>, enrollment: &Enrollment) -> Result<()> {
             enrollments::state.eq(row.state),
             enrollments::mdm_id.eq(row.mdm_id),
             enrollments::user_id.eq(row.user_id),
-            enrollments::context.eq(row.context),
             enrollments::channel_uri.eq(row.channel_uri),
             enrollments::certificate_id.eq(row.certificate_id),
             enrollments::ended_at.eq(row.ended_at),
@@ -455,12 +455,36 @@ pub fn update_channel_dropped(tx: &mut Tx<'_>, id: &EnrollmentId, uri: &str) -> 
     Ok(dropped > 0)
 }
 
-/// Enrolments whose device was told to leave and will not answer any more: it has been silent since `silent_since`, when the order had
-/// reached it, or it was told before `told_before`, or the order is gone. Those whose id comes after `after`, in order.
+/// Notes that an administrator ended the enrolment.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_silent_leavers(conn: &mut Conn, silent_since: Time, told_before: Time, after: &str, limit: i64) -> Result<Vec<EnrollmentId>> {
+pub fn update_dismissed(tx: &mut Tx<'_>, id: &EnrollmentId) -> Result<()> {
+    diesel::update(enrollments::table.find(id.as_str())).set(enrollments::dismissed.eq(true)).execute(tx.conn())?;
+    Ok(())
+}
+
+/// Whether the enrolment has ended and an administrator ended it.
+///
+/// # Errors
+/// Only the database's own.
+pub fn is_dismissed(conn: &mut Conn, id: &EnrollmentId) -> Result<bool> {
+    let ended = enrollments::table.find(id.as_str()).filter(enrollments::ended_at.is_not_null());
+    Ok(ended.select(enrollments::dismissed).first(conn).optional()?.unwrap_or(false))
+}
+
+/// Enrolments of a platform whose device was told to leave and will not answer any more: it has been silent since `silent_since`, when the
+/// order had reached it, or it was told before `told_before`, or the order is gone. Those whose id comes after `after`, in order.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_silent_leavers(
+    conn: &mut Conn,
+    platform: Platform,
+    (silent_since, told_before): (Time, Time),
+    after: &str,
+    limit: i64,
+) -> Result<Vec<EnrollmentId>> {
     let reached =
         [command::State::Sent, command::State::Done, command::State::Failed, command::State::Uncertain].map(command::State::as_str);
     let silent = commands::state
@@ -470,6 +494,7 @@ pub fn list_silent_leavers(conn: &mut Conn, silent_since: Time, told_before: Tim
     let ids: Vec<String> = enrollments::table
         .left_join(commands::table.on(commands::enrollment_id.eq(enrollments::id).and(commands::kind.eq(command::UNENROLL))))
         .filter(enrollments::state.eq(State::Unenrolling.as_str()))
+        .filter(enrollments::platform.eq(platform.as_str()))
         .filter(enrollments::id.gt(after))
         .filter(commands::id.is_null().or(commands::created_at.le(told_before.0)).or(silent))
         .distinct()

@@ -117,6 +117,7 @@ diesel::table! {
         last_seen_at -> Nullable<BigInt>,
         enrolled_at -> BigInt,
         ended_at -> Nullable<BigInt>,
+        dismissed -> Bool,
         version -> BigInt,
     }
 }

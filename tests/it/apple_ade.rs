@@ -1,10 +1,13 @@
 //! The connection with Apple Business Manager: tokens that OpenSSL encrypts as Apple does, the list of devices with everything that Apple's
 //! service is known to say, and what devices are told.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use muster::clock::{DAY, MINUTE};
 use muster::config::Config;
 use muster::service::apple::ade::{self, Import, Outcome};
@@ -12,9 +15,13 @@ use muster::service::{Error, Result, jobs};
 use muster::sim::apple::machine::Machine;
 use muster::sim::windows::enroll::Machine as Pc;
 use muster::store::audit;
+use muster::wire::apple::checkin::{Answer, GetToken, Message};
+use openssl::hash::MessageDigest;
+use openssl::sign::Verifier;
+use openssl::x509::X509;
 use serde_json::{Value, json};
 
-use crate::apple_enroll::on;
+use crate::apple_enroll::{client, enrolled, on, put, said};
 use crate::support::ade::{Ade, Say, TOKEN};
 use crate::support::factory::Factory;
 use crate::support::tools;
@@ -332,6 +339,47 @@ async fn of_what_a_page_says_of_a_device_the_last_counts() {
     assert!(said(json!([one("added", late), one("deleted", early)])).await, "by the moment, in whatever order");
     assert!(!said(json!([one("added", None), one("deleted", None)])).await, "else by the order");
     assert!(said(json!([one("deleted", None), one("added", early)])).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_gets_the_token_that_shows_apple_whose_it_is() {
+    let service = Ade::start().await;
+    let Some(house) = connected(&service, |_| ()).await else { return };
+    let house = on(house).await;
+    let device = enrolled(&house, Machine::mac(1)).await;
+    assert!(device.enrollment.mdm.server_capabilities.contains(&"com.apple.mdm.token".to_owned()));
+    let (http, url) = (client(&house, &device), device.enrollment.mdm.check_in_url.clone().unwrap());
+    let ask = async |kind: &str| {
+        let request = GetToken { token_service_type: kind.into(), token_parameters: None };
+        put(&http, &url, said(&device.machine.udid, Message::GetToken(request))).await
+    };
+    let (status, body) = ask("com.apple.watch.pairing").await;
+    assert!(status == 400 && body.starts_with(b"ENR0019"));
+    let mut seen = BTreeSet::new();
+    for _ in 0..2 {
+        let (status, body) = ask("com.apple.maid").await;
+        assert_eq!(status, 200);
+        let Some(Answer::Token(token)) = Answer::decode(&Message::GetToken(GetToken::default()), &body).unwrap() else { panic!() };
+        let token = String::from_utf8(token.0).unwrap();
+        let (message, signature) = token.rsplit_once('.').unwrap();
+        // By the certificate that Apple has.
+        let certificate = X509::from_pem(key(&house).await.as_bytes()).unwrap();
+        let public = certificate.public_key().unwrap();
+        let mut verifier = Verifier::new(MessageDigest::sha256(), &public).unwrap();
+        assert!(verifier.verify_oneshot(&URL_SAFE_NO_PAD.decode(signature).unwrap(), message.as_bytes()).unwrap());
+        let part =
+            |at: usize| serde_json::from_slice::<Value>(&URL_SAFE_NO_PAD.decode(message.split('.').nth(at).unwrap()).unwrap()).unwrap();
+        assert_eq!(part(0)["alg"], "RS256");
+        let claims = part(1);
+        assert_eq!((claims["iss"].as_str(), claims["service_type"].as_str()), (Some("server-a"), Some("com.apple.maid")));
+        assert_eq!(claims["iat"], house.server.app.now().seconds());
+        assert!(seen.insert(claims["jti"].as_str().unwrap().to_owned()), "each is another");
+    }
+    assert_eq!(actions(&house).await.matches("enrollment.account-token").count(), 2);
+    // Without the connection there is nobody whose word it would be.
+    ade::remove(&house.server.app, "default".into(), ACTOR, "local").await.unwrap();
+    assert_eq!(ask("com.apple.maid").await.0, 400);
+    assert!(!enrolled(&house, Machine::mac(2)).await.enrollment.mdm.server_capabilities.contains(&"com.apple.mdm.token".to_owned()));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

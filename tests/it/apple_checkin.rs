@@ -11,7 +11,9 @@ use muster::store::apple::channels::{self, Channel, DEVICE};
 use muster::store::apple::secrets;
 use muster::store::{audit, enrollments};
 use muster::wire::apple::Who;
-use muster::wire::apple::checkin::{Authenticate, CheckIn, GetBootstrapToken, Message, SetBootstrapToken, TokenUpdate};
+use muster::wire::apple::checkin::{
+    Authenticate, CheckIn, DeclarativeManagement, GetBootstrapToken, Message, SetBootstrapToken, TokenUpdate,
+};
 use muster::wire::apple::profile::Profile;
 use muster::wire::cms::SignedData;
 use muster::wire::plist::Data;
@@ -164,4 +166,45 @@ async fn an_unlock_token_is_on_record_as_read_like_other_escrow() {
     assert!(rows.iter().any(|row| row.action == "escrow.read" && row.after.as_ref().is_some_and(|after| after.contains("ClearPasscode"))));
     let id = enrollment.id;
     assert!(house.server.app.store.read(move |c| enrollments::load_enrollment(c, &id)).await.unwrap().work_at.is_some());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_that_a_device_says_of_itself_is_kept_at_any_length() {
+    let house = with_users().await;
+    let mut mac = enrolled(&house, Machine { build: "b".repeat(1_000_000), name: "ä".repeat(5_000), ..Machine::mac(1) }).await;
+    let (udid, app) = (mac.machine.udid.clone(), &house.server.app);
+    let enrollment = live(&house, &udid).await.unwrap();
+    assert!(enrollment.context.len() < 5_000, "{}", enrollment.context.len());
+    let row = device::show(app, &enrollment.device_id).await.unwrap().overview.device;
+    assert_eq!((row.os_edition.unwrap().len(), row.display_name.chars().count()), (256, 256));
+    mac.settle().await.unwrap();
+    let (http, url) = (client(&house, &mac), url(&mac));
+    let before = channels_of(&house, &enrollment.id).await;
+    let large = |length: usize| Some(Data(vec![7; length]));
+    let update = TokenUpdate { topic: TOPIC.into(), token: Data(vec![9; 32]), push_magic: "m".into(), ..TokenUpdate::default() };
+    for message in [
+        Message::TokenUpdate(TokenUpdate { push_magic: "m".repeat(1025), ..update.clone() }),
+        Message::TokenUpdate(TokenUpdate { token: Data(vec![9; 1025]), ..update.clone() }),
+        Message::TokenUpdate(TokenUpdate { unlock_token: large(65_537), ..update.clone() }),
+        Message::SetBootstrapToken(SetBootstrapToken { bootstrap_token: large(65_537), ..SetBootstrapToken::default() }),
+    ] {
+        let (status, body) = put(&http, &url, said(&udid, message)).await;
+        assert!(status == 400 && body.starts_with(b"ENR0039"), "{status} {}", String::from_utf8_lossy(&body));
+    }
+    let names: Vec<String> = (0..20_000).map(|n| format!("com.example.configuration.number-{n}")).collect();
+    let status = serde_json::json!({ "StatusItems": { "management": { "client-capabilities": {
+        "supported-versions": ["1.0.0"], "supported-payloads": { "declarations": { "configurations": names } } } } } });
+    let status = Message::DeclarativeManagement(DeclarativeManagement {
+        endpoint: "status".into(),
+        data: Some(Data(serde_json::to_vec(&status).unwrap())),
+    });
+    assert_eq!(put(&http, &url, said(&udid, status)).await.0, 200);
+    let after = channels_of(&house, &enrollment.id).await;
+    assert!(before[0].capabilities.is_some());
+    assert_eq!((&after[0].capabilities, &after[0].sealed_push), (&before[0].capabilities, &before[0].sealed_push));
+    let who = Who { user_id: Some("ANA".into()), user_short_name: Some("a".repeat(5_000)), ..Who::device(&udid) };
+    let body = CheckIn { who, message: Message::TokenUpdate(update) }.encode().unwrap();
+    assert_eq!(put(&http, &url, body).await.0, 200);
+    let channels = channels_of(&house, &enrollment.id).await;
+    assert_eq!(channels.iter().filter_map(|channel| channel.user_short_name.as_ref()).map(String::len).collect::<Vec<_>>(), [256]);
 }

@@ -15,6 +15,7 @@ mod apple_downloads;
 mod apple_enroll;
 mod apple_escrow;
 mod apple_identities;
+mod apple_late;
 mod apple_licences;
 mod apple_manage;
 mod apple_networks;

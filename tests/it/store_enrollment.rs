@@ -290,8 +290,10 @@ both_backends! {
         leaver("told just now", State::Unenrolling, ago, OrderState::Sent, just_now, Some(just_now)).await;
         leaver("speaks", State::Unenrolling, ago, OrderState::Sent, ago, Some(just_now)).await;
         leaver("not leaving", State::Active, long_ago, OrderState::Sent, long_ago, None).await;
-        let found = store.read(|c| enrollments::list_silent_leavers(c, NOW.plus(-16 * HOUR), NOW.plus(-30 * DAY), "", 9)).await.unwrap();
-        assert_eq!(found, [heard, lost, drawer, stubborn]);
+        let moments = (NOW.plus(-16 * HOUR), NOW.plus(-30 * DAY));
+        let found = async |platform| store.read(move |c| enrollments::list_silent_leavers(c, platform, moments, "", 9)).await.unwrap();
+        assert_eq!(found(Platform::Windows).await, [heard, lost, drawer, stubborn]);
+        assert_eq!(found(Platform::MacOs).await, []);
     }
 
     async fn a_signature_is_good_once_until_it_is_forgotten(store: Store) {

@@ -121,6 +121,8 @@ CREATE TABLE enrollments (
     last_seen_at BIGINT,
     enrolled_at BIGINT NOT NULL,
     ended_at BIGINT,
+    -- An administrator ended it: a device that comes nevertheless is told to leave.
+    dismissed BOOLEAN NOT NULL DEFAULT FALSE,
     version BIGINT NOT NULL
 );
 CREATE INDEX enrollments_by_device ON enrollments (device_id, state);

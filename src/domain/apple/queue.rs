@@ -14,6 +14,9 @@ use crate::wire::apple::command::Status;
 /// Most commands that wait on one channel.
 pub const MOST: usize = 500;
 
+/// Most commands of a channel whose late answers are waited for.
+const MOST_LOST: usize = 50;
+
 /// How long after a push without an echo to push again: the last one is repeated.
 const PUSHES: [i64; 4] = [MINUTE, 5 * MINUTE, 30 * MINUTE, 6 * HOUR];
 
@@ -38,6 +41,8 @@ enum Stage {
     Sent,
     /// The device said "not now": waits for the next idle.
     Deferred,
+    /// Delivered, never answered, and not to be repeated. Devices keep an answer that they could not send: it may come yet.
+    Lost,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,7 +119,7 @@ impl Queue {
     pub fn enqueue(&mut self, planned: impl IntoIterator<Item = Planned>, now: Time) -> Vec<String> {
         let mut refused = Vec::new();
         for planned in planned {
-            if self.entries.len() >= MOST || self.holds(&planned.key) {
+            if self.open().count() >= MOST || self.holds(&planned.key) {
                 refused.push(planned.key);
             } else {
                 self.entries.push(Entry { planned, stage: Stage::Waiting, since: now, deliveries: 0 });
@@ -126,21 +131,32 @@ impl Queue {
     /// Whether a command of that key waits or is under way.
     #[must_use]
     pub fn holds(&self, key: &str) -> bool {
-        self.entries.iter().any(|entry| entry.planned.key == key)
+        self.open().any(|entry| entry.planned.key == key)
+    }
+
+    /// What waits or is under way.
+    fn open(&self) -> impl Iterator<Item = &Entry> {
+        self.entries.iter().filter(|entry| entry.stage != Stage::Lost)
+    }
+
+    /// The keys of what was delivered once and never answered, as far as an answer may still come.
+    pub fn lost(&self) -> impl Iterator<Item = &str> {
+        self.entries.iter().filter(|entry| entry.stage == Stage::Lost).map(|entry| entry.planned.key.as_str())
     }
 
     /// The keys that wait or are under way, in order.
     pub fn pending(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().map(|entry| entry.planned.key.as_str())
+        self.open().map(|entry| entry.planned.key.as_str())
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.entries.is_empty()
+        self.open().next().is_none()
     }
 
-    /// Takes in what the device said. With *idle* also come the outcomes of what was under way and may not be repeated.
+    /// Takes in what the device said. With *idle* also come the outcomes of what was under way and may not be repeated; their answers count
+    /// when they come later.
     #[must_use]
     pub fn receive(mut self, status: Status, uuid: Option<&str>) -> (Self, Received, Vec<Outcome>) {
         self.pushes = 0;
@@ -171,13 +187,24 @@ impl Queue {
 
     /// The device begins anew: what it put off is due again, and what was under way was not answered.
     fn idle(&mut self) -> Vec<Outcome> {
-        let (lost, kept) = std::mem::take(&mut self.entries).into_iter().partition(|e| e.stage == Stage::Sent && e.planned.once);
-        self.entries = kept;
+        let mut lost = Vec::new();
         for entry in &mut self.entries {
-            entry.stage = Stage::Waiting;
+            match entry.stage {
+                Stage::Sent if entry.planned.once => {
+                    entry.stage = Stage::Lost;
+                    lost.push(entry.clone().outcome(Verdict::Uncertain));
+                }
+                Stage::Waiting | Stage::Sent | Stage::Deferred => entry.stage = Stage::Waiting,
+                Stage::Lost => {}
+            }
         }
-        let lost: Vec<Entry> = lost;
-        lost.into_iter().map(|entry| entry.outcome(Verdict::Uncertain)).collect()
+        let mut over = self.lost().count().saturating_sub(MOST_LOST);
+        self.entries.retain(|entry| {
+            let forgotten = entry.stage == Stage::Lost && over > 0;
+            over = over.saturating_sub(usize::from(forgotten));
+            !forgotten
+        });
+        lost
     }
 
     /// The command to deliver now; `None` ends the exchange. One that is under way is delivered again before any other begins, except
@@ -205,7 +232,7 @@ impl Queue {
     /// Takes a command back that was not delivered; `None` when it is under way or not there.
     #[must_use]
     pub fn withdraw(&mut self, key: &str) -> Option<Outcome> {
-        let place = self.entries.iter().position(|entry| entry.planned.key == key && entry.stage != Stage::Sent)?;
+        let place = self.entries.iter().position(|entry| entry.planned.key == key && !matches!(entry.stage, Stage::Sent | Stage::Lost))?;
         Some(self.entries.remove(place).outcome(Verdict::Cancelled))
     }
 
@@ -215,7 +242,9 @@ impl Queue {
         let old = |entry: &Entry| now.since(entry.since) > longest;
         let (over, kept): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries).into_iter().partition(old);
         self.entries = kept;
+        // What was lost has been told before.
         over.into_iter()
+            .filter(|entry| entry.stage != Stage::Lost)
             .map(|entry| {
                 let unclear = entry.stage == Stage::Sent && entry.planned.once;
                 entry.outcome(if unclear { Verdict::Uncertain } else { Verdict::Expired })
@@ -228,6 +257,7 @@ impl Queue {
     pub fn abandon(self) -> Vec<Outcome> {
         self.entries
             .into_iter()
+            .filter(|entry| entry.stage != Stage::Lost)
             .map(|entry| {
                 let unclear = entry.stage == Stage::Sent && entry.planned.once;
                 entry.outcome(if unclear { Verdict::Uncertain } else { Verdict::Cancelled })
@@ -241,7 +271,7 @@ impl Queue {
     /// does not.
     #[must_use]
     pub fn push_at(&self, now: Time) -> Option<Time> {
-        if self.entries.is_empty() {
+        if self.is_empty() {
             return None;
         }
         let wait = |at: u32| PUSHES.get(usize::try_from(at).unwrap_or(usize::MAX)).or(PUSHES.last()).copied().unwrap_or(HOUR);

@@ -1,5 +1,5 @@
 //! Check-in, the command channel and assets. An Apple device that gets 401 removes its enrolment: no answer here ever is one, and no refusal
-//! has a body that a device could take for an instruction.
+//! has a body that a device could take for an instruction, but the one for devices that an administrator has retired: those shall leave.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{CACHE_CONTROL, HeaderValue, RETRY_AFTER};
@@ -7,6 +7,7 @@ use actix_web::web::{Data, Path, ServiceConfig, get, resource};
 use actix_web::{HttpRequest, HttpResponse};
 
 use crate::app::App;
+use crate::domain::Refusal;
 use crate::http::limits::Body;
 use crate::http::peer::Peer;
 use crate::service::Error;
@@ -15,6 +16,7 @@ use crate::service::apple::checkin::{self, Reply};
 use crate::service::apple::connect;
 use crate::service::apple::identity::Presented;
 use crate::wire::apple::PLIST;
+use crate::wire::apple::enroll::Stop;
 use crate::wire::plist::Limits;
 
 /// Where check-in messages go.
@@ -92,6 +94,9 @@ fn render(error: &Error) -> HttpResponse {
     let mut later = refusal(StatusCode::SERVICE_UNAVAILABLE, "try again later");
     match error {
         Error::Malformed(malformed) => refusal(StatusCode::BAD_REQUEST, &malformed.to_string()),
+        Error::Refused(retired @ Refusal::DeviceRetired) => {
+            HttpResponse::Forbidden().insert_header((CACHE_CONTROL, "no-store")).json(Stop::UnrecognizedDevice.body(retired.text()))
+        }
         Error::Refused(refused) | Error::Invalid(refused, _) => refusal(StatusCode::BAD_REQUEST, &refused.to_string()),
         Error::NotFound(_) | Error::Unknown(_) | Error::Conflict(_) => {
             refusal(StatusCode::BAD_REQUEST, "the message does not fit what is known of the device")

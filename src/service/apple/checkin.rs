@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use super::declarations;
 use super::enroll::begun;
 use super::identity::{self, Presented, Speaker};
+use super::{ade, declarations};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
@@ -19,10 +19,17 @@ use crate::store::apple::channels::{self, Channel, DEVICE};
 use crate::store::apple::{push, secrets};
 use crate::store::enrollments::Identity;
 use crate::store::sealed::APPLE_SECRET;
-use crate::store::{self, Tx, audit, enrollments};
+use crate::store::{self, Tx, audit, devices, enrollments};
 use crate::wire::apple::checkin::{self as wire, CheckIn, DeclarativeManagement, Message, Return, TokenUpdate};
 use crate::wire::apple::{Channel as Speaking, UserKey};
 use crate::wire::plist::Data;
+
+/// Longest token or magic word of the push service; real ones have 32 bytes and 36 letters.
+const LONGEST_ADDRESS: usize = 1024;
+/// Longest token that a device entrusts to the server; real ones have a few thousand bytes.
+const LONGEST_TOKEN: usize = 64 * 1024;
+/// Longest name of a user.
+const LONGEST_NAME: usize = 256;
 
 /// Most users of one device whose channels are kept: as many as a Shared iPad may have.
 const MOST_USERS: i64 = 100;
@@ -53,7 +60,7 @@ impl Reply {
 /// # Errors
 /// [`Malformed`](crate::service::Error::Malformed); a refusal of the certificate, the signature or the device that is named;
 /// [`Refusal::EnrollmentSessionOver`], [`Refusal::DeviceOfAnother`], [`Refusal::DeviceKindUnsupported`] for a device that may not enrol;
-/// [`Refusal::PushTopicForeign`]; [`Refusal::UserChannelRefused`], [`Refusal::UserChannelsOff`], [`Refusal::UserChannelsTooMany`] on the
+/// [`Refusal::PushTopicForeign`]; [`Refusal::DeviceTokenTooLarge`]; [`Refusal::UserChannelRefused`], [`Refusal::UserChannelsOff`], [`Refusal::UserChannelsTooMany`] on the
 /// channel of a user; [`Refusal::UserEnrollmentRefused`], [`Refusal::TokenServiceUnknown`].
 pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Reply> {
     let speaker = identity::speaker(app, presented, body).await?;
@@ -136,7 +143,7 @@ impl At<'_> {
             },
             Message::SetBootstrapToken(set) => self.keep_bootstrap_token(set.bootstrap_token).await,
             Message::GetBootstrapToken(_) => self.give_bootstrap_token().await,
-            Message::GetToken(_) => Err(Refusal::TokenServiceUnknown.into()),
+            Message::GetToken(request) => self.give_token(&request.token_service_type).await,
             Message::DeclarativeManagement(request) => self.declarations(request).await,
             Message::ReturnToService(_) => Reply::answer(&wire::Answer::ReturnToService(Return::default())),
         }
@@ -144,6 +151,9 @@ impl At<'_> {
 
     async fn update_token(&self, update: TokenUpdate, user_short_name: Option<String>) -> Result<Reply> {
         check_topic(self.app, Some(self.identity.enrollment.id.clone()), &update.topic).await?;
+        bounded(update.token.0.len().max(update.push_magic.len()), LONGEST_ADDRESS)?;
+        bounded(update.unlock_token.as_ref().map_or(0, |token| token.0.len()), LONGEST_TOKEN)?;
+        let user_short_name = user_short_name.map(|name| name.chars().take(LONGEST_NAME).collect::<String>());
         let sealer = self.app.sealer();
         let sealed_push = Address::new(&update.token.0, &update.push_magic).seal(&sealer)?;
         // What opens a user's own device is not ours to keep.
@@ -223,6 +233,7 @@ impl At<'_> {
             return Err(Refusal::UserEnrollmentRefused.into());
         }
         let token = token.filter(|token| !token.0.is_empty());
+        bounded(token.as_ref().map_or(0, |token| token.0.len()), LONGEST_TOKEN)?;
         let sealed = token.map(|token| self.app.sealer().seal(APPLE_SECRET, &token.0)).transpose()?;
         let (id, now) = (self.identity.enrollment.id.clone(), self.now);
         let action = if sealed.is_some() { "escrow.keep" } else { "escrow.forget" };
@@ -258,6 +269,19 @@ impl At<'_> {
         Reply::answer(&wire::Answer::BootstrapToken(Data(token.expose().to_vec())))
     }
 
+    /// A token for a service of Apple's; there is one that this server can speak for.
+    async fn give_token(&self, service: &str) -> Result<Reply> {
+        if service != wire::TOKEN_MAID {
+            return Err(Refusal::TokenServiceUnknown.into());
+        }
+        let device = self.identity.enrollment.device_id.clone();
+        let serial = self.app.store.read(move |conn| Ok(devices::load_device(conn, &device)?.serial_number)).await?;
+        let token = ade::account_token(self.app, serial).await?.ok_or(Refusal::TokenServiceUnknown)?;
+        let (entry, now) = (self.entry("enrollment.account-token", &json!({ "user": self.user() })), self.now);
+        self.app.store.write(move |tx| audit::append(tx, &entry, now)).await?;
+        Reply::answer(&wire::Answer::Token(Data(token)))
+    }
+
     async fn declarations(&self, request: DeclarativeManagement) -> Result<Reply> {
         if self.speaking.user.is_some() && !self.app.config.apple.user_channels {
             return Err(Refusal::UserChannelsOff.into());
@@ -271,6 +295,10 @@ impl At<'_> {
             Some(body) => Reply::Json(body),
         })
     }
+}
+
+fn bounded(length: usize, most: usize) -> Result<()> {
+    if length <= most { Ok(()) } else { Err(Refusal::DeviceTokenTooLarge.into()) }
 }
 
 /// The first token of a device's own channel completes its enrolment.

@@ -24,6 +24,9 @@ use crate::service::{Error, Result};
 use crate::wire::Malformed;
 use crate::wire::apple::ddm::{Capabilities, Endpoint, Kind, MANAGED_APPS, PACKAGES, StatusReport};
 
+/// Most that is kept of what a device can do; real ones say some kilobytes.
+const LONGEST_CAPABILITIES: usize = 64 * 1024;
+
 const SUBSCRIPTIONS: &str = "com.apple.configuration.management.status-subscriptions";
 
 /// Where a record remembers the certificates that came with its assets.
@@ -210,7 +213,12 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
     if let Some(capabilities) = report.capabilities()
         && let Ok(text) = serde_json::to_string(&capabilities)
     {
-        turn.channel.capabilities = Some(text);
+        if text.len() <= LONGEST_CAPABILITIES {
+            turn.channel.capabilities = Some(text);
+        } else {
+            // It is read with every message: what it could do before stays.
+            tracing::warn!(device = %turn.device.id, bytes = text.len(), "a device says more of its capabilities than is kept");
+        }
     }
     let (platform, user_enrollment) = (turn.device.platform.as_str(), turn.known.enrollment.is_user_enrollment());
     // Facts are the device's.

@@ -5,13 +5,14 @@ use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::apple::enrollment::speaks_for;
 use crate::domain::certificate::{Certificate, CertificateStatus, Purpose};
+use crate::domain::device::Platform;
 use crate::domain::enrollment::State;
+use crate::service::device::confirm_renewal;
 use crate::service::signature::{Manner, verify};
 use crate::service::strangers::{Caller, turn_away};
-use crate::service::windows::enroll::confirm_renewal;
 use crate::service::{Error, Result};
 use crate::store::enrollments::Identity;
-use crate::store::{certificates, enrollments};
+use crate::store::{Conn, certificates, devices, enrollments};
 use crate::wire::apple::DeviceKey;
 
 /// What came with a message.
@@ -57,6 +58,25 @@ fn is_current(identity: &Identity) -> bool {
     identity.enrollment.certificate_id.as_ref() == Some(&identity.certificate.id) && identity.enrollment.state == State::Active
 }
 
+/// The first versions that leave when they are told so in an answer; older ones do nothing by it.
+const LEAVES_MACOS: u32 = 14;
+/// The same of iOS and iPadOS.
+const LEAVES_IOS: u32 = 17;
+
+/// Why a device of ours is refused: as it was judged, or, when an administrator ended its enrolment and it never heard of it, so that it
+/// leaves. Nothing else ends there what somebody manages: no certificate that ran out, no other enrolment in its place.
+async fn farewell(app: &App, identity: &Identity, refusal: Refusal) -> Result<Refusal> {
+    if identity.enrollment.state != State::Ended {
+        return Ok(refusal);
+    }
+    let (id, of) = (identity.enrollment.id.clone(), identity.enrollment.device_id.clone());
+    let read = move |conn: &mut Conn| Ok((enrollments::is_dismissed(conn, &id)?, devices::load_device(conn, &of)?));
+    let (dismissed, device) = app.store.read(read).await?;
+    let major = device.os_version.as_deref().and_then(|version| version.split('.').next()?.parse::<u32>().ok());
+    let from = if device.platform == Platform::MacOs { LEAVES_MACOS } else { LEAVES_IOS };
+    Ok(if dismissed && major.is_some_and(|major| major >= from) { Refusal::DeviceRetired } else { refusal })
+}
+
 async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speaker> {
     let fingerprint = certificate(app, presented, body).await?;
     let now = app.now();
@@ -71,7 +91,7 @@ async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speak
             Err(Refusal::CertificateExpired) if now >= identity.certificate.not_after && is_current(&identity) => {
                 Ok(Speaker::Expired(Box::new(identity)))
             }
-            Err(refusal) => Err(refusal.into()),
+            Err(refusal) => Err(farewell(app, &identity, refusal).await?.into()),
         };
     }
     let found = app.store.read(move |conn| certificates::find_certificate_by_sha256(conn, &fingerprint)).await?;
@@ -101,6 +121,7 @@ pub(super) async fn refuse(app: &App, error: Error, presented: &Presented<'_>, s
 ///
 /// # Errors
 /// [`Refusal::CertificateNotOurs`], [`Refusal::CertificateRevoked`], [`Refusal::CertificateExpired`], [`Refusal::EnrollmentEnded`],
+/// [`Refusal::DeviceRetired`] for a device that shall leave,
 /// [`Refusal::MessageSignatureInvalid`], [`Refusal::MessageSignatureForeign`]; [`Error::Throttled`] for an address that was refused too
 /// often.
 pub(super) async fn speaker(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speaker> {

@@ -14,7 +14,7 @@ use crate::domain::apple::content;
 use crate::domain::apple::declarations::Set;
 use crate::domain::apple::queue::Planned;
 use crate::domain::certificate::CertificateStatus;
-use crate::domain::command::State as OrderState;
+use crate::domain::command::{Command, State as OrderState};
 use crate::domain::desired::{self, Content, Input, Lack, State};
 use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::fact::{self, Cadence};
@@ -100,7 +100,7 @@ impl Turn<'_> {
             .queue
             .pending()
             .filter(|key| match Key::parse(key) {
-                Some(Key::Order(id)) => CommandId::parse(id).is_none_or(|id| self.order(&id).is_none()),
+                Some(Key::Order(id)) => CommandId::parse(id).and_then(|id| self.order(&id)).is_none_or(Command::is_over),
                 Some(Key::Set(record)) => {
                     declared::is(self, record) || self.record(record).is_none_or(|(_, record)| record.state == State::Removing)
                 }

@@ -38,7 +38,7 @@ use crate::store::apple::channels::{self, Channel, DEVICE};
 use crate::store::apple::{packages, secrets};
 use crate::store::sealed::APPLE_SECRET;
 use crate::store::targets::{self, take_turn};
-use crate::store::{certificates, enrollments};
+use crate::store::{self, certificates, enrollments};
 use crate::wire::apple::command::{Answer, Command};
 use crate::wire::apple::ddm::Capabilities;
 
@@ -108,6 +108,14 @@ pub(super) async fn retried<T>(mut once: impl AsyncFnMut() -> Result<T>) -> Resu
     once().await
 }
 
+/// The order that a key of the queue stands for.
+fn order_of(key: Key<'_>) -> Option<CommandId> {
+    match key {
+        Key::Order(id) => CommandId::parse(id),
+        _ => None,
+    }
+}
+
 /// Takes an answer in that came on a channel (`user`: [`DEVICE`], or the user's key) and makes the next command; an empty body ends the exchange.
 ///
 /// # Errors
@@ -153,7 +161,11 @@ impl<'a> Turn<'a> {
             let users: Vec<String> = all.iter().map(|channel| channel.user_key.clone()).filter(|user| user != DEVICE).collect();
             let capabilities = all.iter().find(|channel| channel.user_key == DEVICE).and_then(|channel| channel.capabilities.clone());
             let Some(channel) = all.into_iter().find(|channel| channel.user_key == user) else { return Ok(None) };
-            let known = Known::read(conn, &sealer, &id, now)?;
+            let mut known = Known::read(conn, &sealer, &id, now)?;
+            let lost: Vec<CommandId> = channel.queue.lost().filter_map(|key| order_of(Key::parse(key)?)).collect();
+            if !lost.is_empty() {
+                known.orders.extend(store::commands::list_these(conn, &sealer, &id, &lost)?);
+            }
             let identity = known.enrollment.certificate_id.as_ref().map(|id| certificates::load_certificate(conn, id)).transpose()?;
             let kept = secrets::list_kinds(conn, &id)?.into_iter().map(|(kind, _)| kind).collect();
             let named = apps::packages_named(&known.items);
@@ -278,10 +290,7 @@ impl<'a> Turn<'a> {
             (Verdict::Expired, _) => "waited too long".into(),
             (Verdict::Cancelled, _) => "taken back".into(),
         };
-        let order = match key {
-            Key::Order(id) => CommandId::parse(id),
-            _ => None,
-        };
+        let order = order_of(key);
         let keys = order.as_ref().map(|id| self.keys_of(id));
         if let Some(id) = &order {
             self.left |= verdict == Verdict::Done && self.order(id).is_some_and(|order| order.kind == UNENROLL);
@@ -406,10 +415,7 @@ impl<'a> Turn<'a> {
 
     async fn make(&mut self, key: Key<'_>) -> Result<std::result::Result<(String, crate::wire::plist::Dict), String>> {
         let Some((request, record)) = self.request_of(key) else { return Ok(Err("nothing stands behind it".into())) };
-        let order = match key {
-            Key::Order(id) => CommandId::parse(id),
-            _ => None,
-        };
+        let order = order_of(key);
         let keys = order.as_ref().map(|id| self.keys_of(id));
         let known = keys.clone().unwrap_or_default();
         if self.known.enrollment.is_user_enrollment() && !request.for_users().has(self.device.platform, &known) {

@@ -3,6 +3,7 @@
 pub(in crate::service) mod hardware;
 mod list;
 mod order;
+mod renewed;
 mod retire;
 mod secret;
 
@@ -10,5 +11,6 @@ pub use list::{
     Contested, ContestedSerial, Explanation, Overview, ProfileState, Reason, contested, contested_serials, explain, inventory, list, show,
 };
 pub use order::{Custom, Order, cancel, command, orders, sync};
+pub use renewed::confirm_renewal;
 pub use retire::{Leaving, checked_out_in, end_in, end_silent, give_up, give_up_device, left_in, retire};
 pub use secret::{Kept, reveal, secrets};

@@ -3,12 +3,12 @@
 use std::sync::Arc;
 
 use crate::app::App;
-use crate::clock::{DAY, MINUTE, Time};
+use crate::clock::{DAY, HOUR, MINUTE, Time};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::RevocationReason;
 use crate::domain::command::{Command, NodeOperation, Operation, State as CommandState, UNENROLL, Verb};
 use crate::domain::compliance::Rules;
-use crate::domain::device::State as DeviceState;
+use crate::domain::device::{Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, State};
 use crate::domain::profile::Scope;
 use crate::domain::signal::Initiator;
@@ -172,19 +172,31 @@ pub async fn give_up_device(app: &App, device: &DeviceId, by: &By) -> Result<()>
 }
 
 /// Ends the enrolments of devices that were told to leave and do not answer: the order reached them and they have been silent for
-/// `windows.unenroll_polls` polls, which is how an obedient device behaves whose last word got lost; or `windows.unenroll_days` have
-/// passed since the order was given, whatever they did. Says how many.
+/// `windows.unenroll_polls` polls or `apple.unenroll_hours`, which is how an obedient device behaves whose last word got lost; or
+/// `enrollment.unenroll_days` have passed since the order was given, whatever they did. Says how many.
 ///
 /// # Errors
 /// Only the database's own, when the list cannot be read; an enrolment that cannot be ended is logged and passed over.
 pub async fn end_silent(app: &App) -> Result<usize> {
-    let (windows, now) = (&app.config.windows, app.now());
-    let silence = i64::from(windows.unenroll_polls) * i64::from(windows.poll_minutes) * MINUTE;
-    let (silent_since, told_before) = (now.plus(-silence), now.plus(-i64::from(windows.unenroll_days) * DAY));
+    let mut ended = 0;
+    for platform in Platform::ALL {
+        ended += end_silent_of(app, *platform).await?;
+    }
+    Ok(ended)
+}
+
+async fn end_silent_of(app: &App, platform: Platform) -> Result<usize> {
+    let (config, now) = (&app.config, app.now());
+    let silence = if platform.is_apple() {
+        i64::from(config.apple.unenroll_hours) * HOUR
+    } else {
+        i64::from(config.windows.unenroll_polls) * i64::from(config.windows.poll_minutes) * MINUTE
+    };
+    let moments = (now.plus(-silence), now.plus(-i64::from(config.enrollment.unenroll_days) * DAY));
     let (mut ended, mut after) = (0, String::new());
     loop {
         let from = after.clone();
-        let page = move |conn: &mut Conn| enrollments::list_silent_leavers(conn, silent_since, told_before, &from, BATCH);
+        let page = move |conn: &mut Conn| enrollments::list_silent_leavers(conn, platform, moments, &from, BATCH);
         let found = app.store.read(page).await?;
         for enrollment in &found {
             // One that cannot be ended must not keep the others.
@@ -230,6 +242,9 @@ impl End<'_> {
         }
         let actor = self.actor.map_or_else(|| format!("device:{}", enrollment.device_id), str::to_owned);
         end_in(tx, &enrollment, RevocationReason::CessationOfOperation, &actor, self.origin, now)?;
+        if self.initiator == Initiator::Admin {
+            enrollments::update_dismissed(tx, id)?;
+        }
         let mut device = devices::load_device(tx.conn(), &enrollment.device_id)?;
         device.state = DeviceState::Retired;
         devices::update_device(tx, &device, now)?;

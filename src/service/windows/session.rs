@@ -13,7 +13,6 @@ mod load;
 mod proof;
 mod report;
 
-use super::enroll;
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
@@ -23,6 +22,7 @@ use crate::domain::dm_session::{
     Arrival, Context, Judgement, Manners, Proven, Received, Report, Session, arrival, check, ends_object, refuse,
 };
 use crate::domain::enrollment::{Enrollment, Kind, State};
+use crate::service::device::confirm_renewal;
 use crate::service::strangers::{Caller, turn_away};
 use crate::service::{Error, Result};
 use crate::store::dm_sessions::Stored;
@@ -82,7 +82,7 @@ pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) ->
     }
     metrics::counter!("muster_windows_messages_total", "kind" => "work").increment(1);
     // The certificate of a renewal is in force from its first use on, and the one before it is not any more.
-    enroll::confirm_renewal(app, &identity, origin).await?;
+    confirm_renewal(app, &identity, origin).await?;
     let hash = sha256(body);
     for _ in 0..TRIES {
         match turn(app, &identity, SyncMl::decode(body)?, &hash, &caller).await {

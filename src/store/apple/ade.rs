@@ -365,6 +365,15 @@ pub fn is_listed(conn: &mut Conn, serial: &str) -> Result<bool> {
     Ok(count > 0)
 }
 
+/// The server whose list a device is in.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_server_id(conn: &mut Conn, serial: &str) -> Result<Option<AdeServerId>> {
+    let id: Option<String> = ade_devices::table.find(serial).select(ade_devices::server_id).first(conn).optional()?;
+    Ok(id.map(AdeServerId::from_store))
+}
+
 /// Devices after the serial number `after`, in order, with their server's name.
 ///
 /// # Errors

@@ -75,6 +75,28 @@ pub struct Authenticate {
 }
 
 impl Authenticate {
+    /// The same with no text longer than that many characters.
+    #[must_use]
+    pub fn cut(mut self, most: usize) -> Self {
+        let texts = [
+            &mut self.os_version,
+            &mut self.build_version,
+            &mut self.product_name,
+            &mut self.serial_number,
+            &mut self.imei,
+            &mut self.meid,
+            &mut self.device_name,
+            &mut self.model,
+            &mut self.model_name,
+        ];
+        for text in texts.into_iter().flatten() {
+            if let Some((end, _)) = text.char_indices().nth(most) {
+                text.truncate(end);
+            }
+        }
+        self
+    }
+
     /// The same without what tells one piece of hardware from another.
     #[must_use]
     pub fn without_hardware(self) -> Self {

@@ -12,10 +12,10 @@ use muster::clock::{DAY, MINUTE, Time};
 use muster::config::EntraTenant;
 use muster::domain::device::State as DeviceState;
 use muster::domain::tap::Policy;
+use muster::service::device::confirm_renewal;
 use muster::service::directory;
 use muster::service::identity::{tap, token};
 use muster::service::pki::authority;
-use muster::service::windows::enroll::confirm_renewal;
 use muster::sim::http::Client;
 use muster::sim::windows::enroll::{self, Failure, Identity, Machine, SignIn, new_key};
 use muster::store::certificates::Search;
@@ -305,13 +305,14 @@ async fn e10_e11_a_device_enrols_and_its_document_is_what_windows_expects() {
             let found = enrollments::find_identity(c, &sha256)?.unwrap();
             let device = devices::load_device(c, &found.enrollment.device_id)?;
             let user = users::load_user(c, found.enrollment.user_id.as_ref().unwrap())?;
-            Ok((found, device, user))
+            let context = enrollments::load_enrollment(c, &found.enrollment.id)?.context;
+            Ok((found, device, user, context))
         });
-        let (found, device, user) = found.await.unwrap();
+        let (found, device, user, context) = found.await.unwrap();
         assert_eq!(found.enrollment.mdm_id, machine.device_id);
         assert_eq!(device.display_name, machine.name);
         assert_eq!(user.upn, UPN);
-        let context: serde_json::Value = serde_json::from_str(&found.enrollment.context).unwrap();
+        let context: serde_json::Value = serde_json::from_str(&context).unwrap();
         assert_eq!(context["MAC"].as_array().unwrap().len(), 2);
         assert_eq!(context["SomethingNew"][0], "1");
         assert_eq!(identity.management.subject[0], ("CN".to_owned(), found.enrollment.device_id.to_string()));

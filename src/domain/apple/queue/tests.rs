@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
@@ -121,6 +121,43 @@ fn late_doubled_and_guessed_answers_change_nothing() {
 }
 
 #[test]
+fn an_answer_that_comes_after_an_idle_counts_until_it_is_too_late() {
+    let lost = || {
+        let mut channel = Channel::of(vec![once("lock"), command("b")]);
+        assert_eq!(channel.gets(Status::Idle, None), some("lock"));
+        assert_eq!(channel.says(Status::Idle, None).1[0].verdict, Verdict::Uncertain);
+        assert_eq!(channel.0.lost().collect::<Vec<_>>(), ["lock"]);
+        assert_eq!(channel.0.pending().collect::<Vec<_>>(), ["b"], "it is not given again");
+        channel
+    };
+    for (status, expected) in [(Status::Acknowledged, Verdict::Done), (Status::Error, Verdict::Failed)] {
+        let mut channel = lost();
+        let (received, _, next) = channel.says(status, Some("lock"));
+        let Received::Settled(outcome) = received else { panic!("{received:?}") };
+        assert_eq!((outcome.verdict, next), (expected, some("b")));
+        assert_eq!(channel.says(status, Some("lock")).0, Received::Unknown, "once");
+    }
+    let mut channel = lost();
+    assert_eq!(channel.says(Status::NotNow, Some("lock")).0, Received::Deferred("lock".into()));
+    assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
+    assert_eq!(channel.gets(Status::Idle, None), some("lock"), "it did not run");
+    // What is lost is no work, and is told of once.
+    let mut channel = lost();
+    assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
+    assert!(channel.0.is_empty() && channel.0.push_at(NOW).is_none() && channel.0.clone().abandon().is_empty());
+    assert!(channel.0.expire(DAY, NOW.plus(DAY + 1)).is_empty());
+    assert_eq!(channel.says(Status::Acknowledged, Some("lock")).0, Received::Unknown);
+    // Nor is there an end to it.
+    let mut queue = Queue::default();
+    for n in 0..MOST_LOST + 3 {
+        assert!(queue.enqueue([once(&n.to_string())], NOW).is_empty());
+        queue = queue.receive(Status::Idle, None).0.respond().0;
+    }
+    queue = queue.receive(Status::Idle, None).0;
+    assert_eq!((queue.lost().count(), queue.lost().next()), (MOST_LOST, Some("3")));
+}
+
+#[test]
 fn a_command_that_the_device_cannot_read_is_over() {
     let mut channel = Channel::of(vec![command("a"), command("b")]);
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
@@ -217,6 +254,7 @@ proptest! {
         let mut queue = Queue::default();
         let mut added: BTreeMap<String, u32> = BTreeMap::new();
         let mut settled: BTreeMap<String, u32> = BTreeMap::new();
+        let mut late: BTreeSet<String> = BTreeSet::new();
         let mut ran: BTreeMap<String, u32> = BTreeMap::new();
         let mut serial = 0;
         // What the device holds: the command delivered last, and the one before.
@@ -255,16 +293,21 @@ proptest! {
             };
             let (next, received, lost) = queue.receive(status, uuid.as_deref());
             for outcome in lost {
+                late.insert(outcome.uuid);
                 *settled.entry(outcome.key).or_default() += 1;
             }
-            if let Received::Settled(outcome) = received {
-                *settled.entry(outcome.key).or_default() += 1;
+            match received {
+                Received::Settled(outcome) if !late.remove(&outcome.uuid) => *settled.entry(outcome.key).or_default() += 1,
+                // It did not run after all, and is open again.
+                Received::Deferred(key) if uuid.is_some_and(|uuid| late.remove(&uuid)) => *settled.entry(key).or_default() -= 1,
+                Received::Settled(_) | Received::Deferred(_) | Received::Idle | Received::Unknown => {}
             }
             let (next, command) = next.respond();
             queue = next;
             prop_assert!(queue.entries.iter().filter(|e| e.stage == Stage::Sent).count() <= 1, "two under way");
             held = command;
         }
+        // What was lost is settled a second time when its answer comes after all.
         for outcome in queue.abandon() {
             *settled.entry(outcome.key).or_default() += 1;
         }

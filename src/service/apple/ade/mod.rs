@@ -1,5 +1,6 @@
 //! The connection with Apple Business Manager: which devices are the organisation's own, and what Setup Assistant tells them.
 
+mod account_token;
 mod client;
 mod discovery;
 mod profile;
@@ -19,6 +20,7 @@ use crate::service::{Error, Result};
 use crate::store;
 use crate::store::apple::ade;
 
+pub use account_token::{account_token, gives_account_tokens};
 pub use discovery::{discovery, set_discovery};
 pub use sync::{Outcome, sync, sync_all};
 pub use token::{Import, import, request};

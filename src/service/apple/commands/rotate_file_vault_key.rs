@@ -44,6 +44,12 @@ impl Request for RotateFileVaultKey {
             // The Mac has another key now, and the one that is kept opens nothing any more: the next security report brings the new one.
             let object = format!("device:{}", turn.device.id);
             turn.audit("escrow.lost", object, &json!({ "kind": Kind::FileVault }));
+            turn.ask("SecurityInfo");
         }
+    }
+
+    fn failed(&self, turn: &mut Turn<'_>, _subject: Subject<'_>, _why: &str) {
+        // It may have another key nevertheless, which is in its security report.
+        turn.ask("SecurityInfo");
     }
 }

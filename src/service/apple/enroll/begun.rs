@@ -18,7 +18,6 @@ use crate::domain::signal::Initiator;
 use crate::ids::DeviceId;
 use crate::service::apple::identity::Speaker;
 use crate::service::device::hardware;
-use crate::service::windows::enroll::confirm_renewal;
 use crate::service::{Result, compliance, device, restriction};
 use crate::store::apple::management;
 use crate::store::apple::sessions::{self, Session};
@@ -27,7 +26,7 @@ use crate::store::{self, Tx, audit, certificates, desired_items, devices, enroll
 use crate::wire::apple::Channel;
 use crate::wire::apple::checkin::Authenticate;
 
-/// Longest text that becomes a column.
+/// Longest text of a device that is kept.
 const LONGEST_TEXT: usize = 256;
 /// Most devices with the same hardware id that are looked at.
 const MANY: i64 = 1000;
@@ -57,7 +56,7 @@ pub(in crate::service::apple) async fn authenticate(
             let (user, user_enrollment) = (enrollment.user_id.clone(), enrollment.is_user_enrollment());
             let live = Live { id: enrollment.id.clone(), user, user_enrollment, same_certificate };
             decide(&speaking.device, request.serial_number.as_deref(), &known, Some(&live))?;
-            confirm_renewal(app, identity, origin).await
+            device::confirm_renewal(app, identity, origin).await
         }
         Speaker::Expired(_) => Err(Refusal::CertificateExpired.into()),
         Speaker::Begun(certificate) => {
@@ -66,7 +65,7 @@ pub(in crate::service::apple) async fn authenticate(
             let begun = Begun {
                 certificate: (**certificate).clone(),
                 speaking: speaking.clone(),
-                request: if hidden { request.clone().without_hardware() } else { request.clone() },
+                request: if hidden { request.clone().without_hardware() } else { request.clone() }.cut(LONGEST_TEXT),
                 config: Arc::clone(&app.config),
                 rules: compliance::rules(&app.config),
                 origin: origin.to_owned(),
@@ -203,9 +202,8 @@ impl Begun {
             device::end_in(tx, &current, RevocationReason::Superseded, actor, &self.origin, now)?;
         }
         let again = own.is_some();
-        let text = |text: &Option<String>| text.as_ref().map(|text| text.chars().take(LONGEST_TEXT).collect::<String>());
-        let request = &self.request;
-        let name = text(&request.device_name).or_else(|| text(&request.model_name)).or_else(|| text(&request.product_name));
+        let request = self.request.clone();
+        let name = request.device_name.or(request.model_name).or_else(|| request.product_name.clone());
         let device = Device {
             id: own.as_ref().map_or_else(DeviceId::new, |own| own.id.clone()),
             display_name: name.unwrap_or_else(|| key.as_str().to_owned()),
@@ -213,11 +211,11 @@ impl Begun {
             user_id: session.user_id.clone(),
             hardware_id,
             entra_device_id: own.and_then(|own| own.entra_device_id),
-            serial_number: text(&request.serial_number),
+            serial_number: request.serial_number,
             manufacturer: Some("Apple".into()),
-            model: text(&request.product_name).or_else(|| text(&request.model)),
-            os_version: text(&request.os_version),
-            os_edition: text(&request.build_version),
+            model: request.product_name.or(request.model),
+            os_version: request.os_version,
+            os_edition: request.build_version,
             state: DeviceState::Managed,
         };
         if again {

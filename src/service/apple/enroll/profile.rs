@@ -9,14 +9,14 @@ use crate::domain::device::Platform;
 use crate::domain::enrollment::Enrollment;
 use crate::domain::scep::Challenge;
 use crate::ids::{DeviceId, EnrollmentId, UserId};
-use crate::service::apple::names;
 use crate::service::apple::push_certificate::topic;
+use crate::service::apple::{ade, names};
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::authorize::scep_challenge::{self, NewChallenge};
 use crate::service::{Error, Result};
 use crate::store::apple::management::find_management;
 use crate::store::apple::sessions::Session;
-use crate::wire::apple::enroll::{BOOTSTRAP_TOKEN, MDM, Mdm, Mode, PER_USER, access};
+use crate::wire::apple::enroll::{BOOTSTRAP_TOKEN, MDM, Mdm, Mode, PER_USER, TOKEN, access};
 use crate::wire::apple::profile::Profile;
 use crate::wire::cms::{self, Digest, Signer};
 use crate::wire::plist::{self, Data, Dict, Value};
@@ -62,7 +62,7 @@ pub(super) async fn first(
     let mac = platform == Platform::MacOs;
     let holder =
         Holder { purpose: Purpose::MdmIdentity, enrollment: id.clone(), device: None, user, expires, mac, generation: id.to_string() };
-    let management = management(app, topic(app).await?, account);
+    let management = management(app, topic(app).await?, account, ade::gives_account_tokens(app).await?);
     let (profile, challenge) = make(app, holder, &management).await?;
     Ok(First { document: profile.encode(), challenge, management })
 }
@@ -104,7 +104,7 @@ pub struct Renewal {
 pub async fn renewal_profile(app: &App, enrollment: &Enrollment, topic: &str) -> Result<Renewal> {
     let (now, id) = (app.now(), enrollment.id.clone());
     let known = app.store.read(move |c| find_management(c, &id)).await?;
-    let known = known.unwrap_or_else(|| management(app, topic.to_owned(), None));
+    let known = known.unwrap_or_else(|| management(app, topic.to_owned(), None, false));
     // The device's own word for the topic, which a restored database may not have.
     let next = update(&known, Mdm { topic: topic.to_owned(), ..known.clone() })?;
     let holder = Holder {
@@ -201,8 +201,8 @@ fn identity(app: &App, authority: &Authority, holder: &Holder, challenge: &str) 
     }
 }
 
-/// What a profile made now says of the management; the identity is put in when the profile is made.
-fn management(app: &App, topic: String, account: Option<(Mode, String)>) -> Mdm {
+/// What a profile made now says of the management, `tokens`: that the server gives account tokens; the identity is put in when the profile is made.
+fn management(app: &App, topic: String, account: Option<(Mode, String)>, tokens: bool) -> Mdm {
     let (mode, account) = account.unzip();
     let user = mode == Some(Mode::User);
     // A user's own Mac has no bootstrap token to give.
@@ -211,6 +211,9 @@ fn management(app: &App, topic: String, account: Option<(Mode, String)>) -> Mdm 
         capabilities.push(PER_USER.to_owned());
     }
     let base = super::base(&app.config);
+    if tokens {
+        capabilities.push(TOKEN.to_owned());
+    }
     Mdm {
         topic,
         server_url: format!("{base}{}", super::COMMANDS_PATH),

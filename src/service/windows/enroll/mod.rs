@@ -23,7 +23,6 @@ use crate::wire::mde::wstep::{self, RequestToken, RequestType};
 use crate::wire::mde::xcep::{GetPolicies, Policy, SHA256};
 
 pub use invite::{Invitation, TokenInvitation, deep_link, invite, invite_with_token};
-pub use renew::confirm_renewal;
 
 /// Largest request of the enrolment services, in bytes.
 pub const LARGEST_REQUEST: usize = 256 * 1024;

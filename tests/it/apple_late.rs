@@ -1,0 +1,146 @@
+//! What comes late: results after the device said that it is idle, and devices that were given up and come back.
+
+use muster::clock::HOUR;
+use muster::domain::apple::escrow::Kind;
+use muster::domain::command::State as OrderState;
+use muster::domain::device::State as DeviceState;
+use muster::ids::DeviceId;
+use muster::service::device::{self, Order};
+use muster::sim::apple::answers::encrypt;
+use muster::sim::apple::machine::Machine;
+use muster::sim::apple::{Device, Error};
+use muster::wire::apple::Who;
+use muster::wire::apple::command::{Answer, Command, Status};
+use muster::wire::plist::{Data, Dict};
+
+use crate::apple_enroll::{client, codes, enrolled, house, live, put};
+use crate::apple_escrow::reveal;
+use crate::support::windows::{House, by, key};
+
+/// Says something by hand on the command channel; the next command.
+async fn say(house: &House, device: &Device, status: Status, uuid: Option<&str>, body: Dict) -> Option<Command> {
+    let who = Who::device(&device.machine.udid);
+    let answer = Answer { who, status, command_uuid: uuid.map(str::to_owned), errors: Vec::new(), body };
+    let (code, body) = put(&client(house, device), &device.enrollment.mdm.server_url, answer.encode().unwrap()).await;
+    assert_eq!(code, 200);
+    (!body.is_empty()).then(|| Command::decode(&body).unwrap())
+}
+
+async fn idle(house: &House, device: &Device) -> Option<Command> {
+    say(house, device, Status::Idle, None, Dict::new()).await
+}
+
+async fn order(house: &House, id: &DeviceId, order: Order) -> muster::ids::CommandId {
+    device::command(&house.server.app, id, order, true, &by()).await.unwrap().id
+}
+
+async fn state(house: &House, id: &DeviceId, order: &muster::ids::CommandId) -> OrderState {
+    let all = device::orders(&house.server.app, id, 100).await.unwrap();
+    all.into_iter().find(|known| known.id == *order).unwrap().state
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_result_that_comes_after_an_idle_settles_the_order() {
+    let house = house().await;
+    let mut device = enrolled(&house, Machine::mac(1)).await;
+    device.settle().await.unwrap();
+    let id = live(&house, &device.machine.udid).await.unwrap().device_id;
+    let lock = || Order::With("lock".into(), [("pin".to_owned(), "123456".to_owned())].into());
+    for (status, expected) in [(Status::Acknowledged, OrderState::Done), (Status::Error, OrderState::Failed)] {
+        let given = order(&house, &id, lock()).await;
+        let command = idle(&house, &device).await.unwrap();
+        assert_eq!(command.request_type, "DeviceLock");
+        assert!(idle(&house, &device).await.is_none(), "not again");
+        assert_eq!(state(&house, &id, &given).await, OrderState::Uncertain);
+        for _ in 0..2 {
+            assert!(say(&house, &device, status, Some(&command.uuid), Dict::new()).await.is_none());
+            assert_eq!(state(&house, &id, &given).await, expected);
+        }
+    }
+    // One that an administrator took back meanwhile stays so.
+    let given = order(&house, &id, lock()).await;
+    let command = idle(&house, &device).await.unwrap();
+    idle(&house, &device).await;
+    device::cancel(&house.server.app, given.as_str(), &by()).await.unwrap();
+    assert!(say(&house, &device, Status::NotNow, Some(&command.uuid), Dict::new()).await.is_none());
+    assert!(idle(&house, &device).await.is_none(), "and is never given");
+    assert_eq!(state(&house, &id, &given).await, OrderState::Cancelled);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_key_whose_rotation_was_lost_is_asked_for_and_a_late_one_is_kept() {
+    let house = house().await;
+    house.assign_baseline("macos-filevault").await;
+    let mut device = enrolled(&house, Machine::mac(1)).await;
+    device.scep_key = Some(key());
+    device.settle().await.unwrap();
+    house.server.clock.advance(9 * HOUR);
+    device.settle().await.unwrap();
+    let id = live(&house, &device.machine.udid).await.unwrap().device_id;
+    let before = reveal(&house, &id, Kind::FileVault).await.unwrap();
+    let given = order(&house, &id, Order::Known("rotate-filevault-key".into())).await;
+    let rotate = idle(&house, &device).await.unwrap();
+    assert_eq!(rotate.request_type, "RotateFileVaultKey");
+    let asked = idle(&house, &device).await.unwrap();
+    assert_eq!(asked.request_type, "SecurityInfo", "it may have another key now");
+    assert_eq!(state(&house, &id, &given).await, OrderState::Uncertain);
+    let fresh = encrypt(b"AAAA-BBBB-CCCC-DDDD-EEEE-FFFF", rotate.body.data("ReplyEncryptionCertificate").unwrap()).unwrap();
+    let result = Dict::new().with("RotateResult", Dict::new().with("EncryptedNewRecoveryKey", Data(fresh)));
+    say(&house, &device, Status::Acknowledged, Some(&rotate.uuid), result).await;
+    assert_eq!(state(&house, &id, &given).await, OrderState::Done);
+    let after = reveal(&house, &id, Kind::FileVault).await.unwrap();
+    assert_eq!(after, "AAAA-BBBB-CCCC-DDDD-EEEE-FFFF");
+    assert_ne!(before, after);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_was_given_up_and_comes_back_is_told_to_leave() {
+    let house = house().await;
+    let app = &house.server.app;
+    let old = Machine { os_version: "13.6".into(), ..Machine::mac(3) };
+    let gone = [(Machine::mac(1), true), (Machine::iphone(2), true), (old, false)];
+    for (machine, leaves) in gone {
+        let mut device = enrolled(&house, machine).await;
+        device.settle().await.unwrap();
+        let id = live(&house, &device.machine.udid).await.unwrap().device_id;
+        device::retire(app, &id, "cli:test", "local").await.unwrap();
+        device::give_up_device(app, &id, &by()).await.unwrap();
+        let said = device.connect().await;
+        if leaves {
+            assert!(matches!(said, Err(Error::Unenrolled)) && device.left, "{said:?}");
+            assert!(codes(&house).await.contains("MGT0024"));
+        } else {
+            // It does not know the answer.
+            assert!(matches!(said, Err(Error::Http(400))) && !device.left, "{said:?}");
+        }
+    }
+    // Whoever left by itself, or enrolled anew, was not sent away.
+    let mut device = enrolled(&house, Machine::mac(4)).await;
+    device.settle().await.unwrap();
+    let mut again = enrolled(&house, Machine::mac(4)).await;
+    assert!(matches!(device.connect().await, Err(Error::Http(400))) && !device.left);
+    again.settle().await.unwrap();
+    let udid = again.machine.udid.clone();
+    let id = live(&house, &udid).await.unwrap().device_id;
+    let (http, url) = (client(&house, &again), again.enrollment.mdm.server_url.clone());
+    again.leave().await.unwrap();
+    let answer = Answer { who: Who::device(&udid), status: Status::Idle, command_uuid: None, errors: Vec::new(), body: Dict::new() };
+    assert_eq!(put(&http, &url, answer.encode().unwrap()).await.0, 400);
+    assert_eq!(device::show(app, &id).await.unwrap().overview.device.state, DeviceState::Retired);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_heard_that_it_shall_leave_has_left_when_it_is_silent_for_its_hours() {
+    let house = house().await;
+    let app = &house.server.app;
+    let mut device = enrolled(&house, Machine::mac(1)).await;
+    device.settle().await.unwrap();
+    let id = live(&house, &device.machine.udid).await.unwrap().device_id;
+    device::retire(app, &id, "cli:test", "local").await.unwrap();
+    assert_eq!(idle(&house, &device).await.unwrap().request_type, "RemoveProfile");
+    house.server.clock.advance(23 * HOUR);
+    assert_eq!(device::end_silent(app).await.unwrap(), 0);
+    house.server.clock.advance(HOUR);
+    assert_eq!(device::end_silent(app).await.unwrap(), 1);
+    assert!(matches!(device.connect().await, Err(Error::Unenrolled)));
+}
