@@ -94,6 +94,8 @@ pub enum Need {
     Automated,
     /// Waiting in Setup Assistant.
     Setup,
+    /// A Mac whose recovery key is kept.
+    RecoveryKey,
 }
 
 fn null() -> Format {

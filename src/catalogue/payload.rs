@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 use super::OsVersion;
+use crate::clock::Time;
 use crate::wire::plist::{Data, Dict, Value};
 
 /// The operating systems of Apple devices.
@@ -80,6 +81,51 @@ pub enum Kind {
     Name,
 }
 
+/// How a text has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Spelling {
+    /// A version of a system.
+    OsVersion,
+    /// A date and a time of day without a zone.
+    LocalDateTime,
+}
+
+impl Spelling {
+    /// How it is written, for people.
+    #[must_use]
+    pub const fn says(self) -> &'static str {
+        match self {
+            Self::OsVersion => "a version of two or three numbers, such as 15.2 or 15.2.1",
+            Self::LocalDateTime => "a date and a time of the device's own clock, yyyy-mm-ddThh:mm:ss without a zone",
+        }
+    }
+
+    /// Whether a text is written so.
+    #[must_use]
+    pub fn fits(self, text: &str) -> bool {
+        match self {
+            Self::OsVersion => {
+                let short = |number: &str| (1..=2).contains(&number.len()) && number.bytes().all(|b| b.is_ascii_digit());
+                let major = text.split('.').next().and_then(|major| major.parse::<u32>().ok());
+                (2..=3).contains(&text.split('.').count())
+                    && text.split('.').all(short)
+                    && major.is_some_and(|major| VERSIONS.contains(&major))
+            }
+            Self::LocalDateTime => local_date_time(text).is_some(),
+        }
+    }
+}
+
+/// Versions of systems that there are, or will be for as long as this program lasts: Apple counts them by years.
+const VERSIONS: std::ops::RangeInclusive<u32> = 10..=60;
+
+/// Reads a date and a time of day without a zone, as if it were of the zone without an offset.
+#[must_use]
+pub fn local_date_time(text: &str) -> Option<Time> {
+    Time::parse(&format!("{text}Z")).filter(|_| text.len() == "yyyy-mm-ddThh:mm:ss".len() && text.get(10..11) == Some("T"))
+}
+
 /// A key of a payload.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -98,6 +144,9 @@ pub struct KeyRow {
     /// The values that are allowed, when they are few; for lists, of each item.
     #[serde(default)]
     pub choices: Vec<toml::Value>,
+    /// How the text has to be written.
+    #[serde(default)]
+    pub spelling: Option<Spelling>,
     /// The first version of macOS, when it is later than the payload's; `none`: not there.
     #[serde(default, deserialize_with = "range")]
     pub macos: Option<Range>,
@@ -211,6 +260,9 @@ impl PayloadRow {
             let inside = |parent: &str| self.key(parent).is_some_and(|row| matches!(row.kind, Kind::Dict | Kind::Dicts));
             if parent.is_some_and(|parent| !inside(parent)) {
                 return fail(&format!("{} is inside nothing", key.at));
+            }
+            if key.spelling.is_some() && key.kind != Kind::String {
+                return fail(&format!("{} has a spelling and is no text", key.at));
             }
             if key.range.is_some() && key.kind != Kind::Integer {
                 return fail(&format!("{} has a range and is no integer", key.at));
@@ -340,6 +392,9 @@ impl PayloadRow {
             Kind::String => {
                 let text = text(json)?;
                 key.choose(json)?;
+                if let Some(spelling) = key.spelling.filter(|spelling| !spelling.fits(&text)) {
+                    return Err(format!("{}: should be {}", key.at, spelling.says()));
+                }
                 Value::String(text)
             }
             Kind::Integer => {

@@ -47,6 +47,9 @@ pub enum Command {
         /// Takes it with another topic: every device has to enrol again
         #[arg(long)]
         replace_topic: bool,
+        /// Confirms that the devices which are enrolled are cut off
+        #[arg(long)]
+        yes: bool,
     },
     /// Shows the push certificate, and what to do about it
     #[command(name = "push-status")]
@@ -191,8 +194,8 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 None => request_pem(&request)?.into(),
             }
         }
-        Command::Import { certificate, key, replace_topic } => {
-            let import = Import { certificate, key: key.map(|key| key.secret()), replace_topic };
+        Command::Import { certificate, key, replace_topic, yes } => {
+            let import = Import { certificate, key: key.map(|key| key.secret()), replace_topic, confirmed: yes };
             json!(push_certificate::import(app, import, actor, ORIGIN).await?)
         }
         Command::Status => json!(push_certificate::status(app).await?),

@@ -184,6 +184,7 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
                 "version": applied.profile.version,
                 "created": applied.created,
                 "changed": changes,
+                "remarks": applied.remarks,
             }))
         }
         Command::Rename { profile, name } => {

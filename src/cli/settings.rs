@@ -94,10 +94,11 @@ fn payload(row: &PayloadRow, platform: &str) -> Value {
         if range.is_some_and(|range| range.since.is_none()) {
             return None;
         }
-        let values = match (key.range, key.choices.as_slice()) {
-            (Some((least, most)), _) => Some(format!("{least} to {most}")),
-            (None, []) => None,
-            (None, choices) => Some(format!("one of {}", choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))),
+        let values = match (key.range, key.spelling, key.choices.as_slice()) {
+            (Some((least, most)), ..) => Some(format!("{least} to {most}")),
+            (None, Some(spelling), _) => Some(spelling.says().to_owned()),
+            (None, None, []) => None,
+            (None, None, choices) => Some(format!("one of {}", choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))),
         };
         Some(json!({ "key": key.at, "type": takes(key.kind), "values": values, "required": key.required, "since": since(range) }))
     });

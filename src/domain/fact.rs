@@ -84,6 +84,12 @@ pub fn outlives_failure(fact: &Fact, every_hours: u32, now: Time) -> bool {
     fact.value.is_some() && now.since(fact.observed_at) < stands
 }
 
+/// Whether a value is kept that an answer from `source` left out: it came from elsewhere, and the one who leaves it out does not know better.
+#[must_use]
+pub fn outlives_silence(fact: &Fact, source: &str) -> bool {
+    fact.value.is_some() && fact.source != source
+}
+
 /// The shortest time between two reads: a fact of "each session" (0 hours) is not read again by a device that calls again at once.
 const SHORTEST: i64 = 15 * MINUTE;
 
@@ -123,6 +129,13 @@ mod tests {
         assert!(!outlives_failure(&fact("2.0", 0, None), 1, Time(48 * HOUR)));
         assert!(outlives_failure(&fact("2.0", 0, None), 168, Time(300 * HOUR)));
         assert!(!outlives_failure(&Fact { value: None, ..fact("", 0, None) }, 1, Time(1)));
+    }
+
+    #[test]
+    fn a_value_outlives_the_silence_of_others_only() {
+        let fact = fact("2.0", 0, None);
+        assert!(outlives_silence(&fact, "SecurityInfo") && !outlives_silence(&fact, &fact.source));
+        assert!(!outlives_silence(&Fact { value: None, ..fact }, "SecurityInfo"));
     }
 
     #[test]

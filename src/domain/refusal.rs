@@ -132,6 +132,7 @@ refusals! {
     OrderNeedsAutomated = "CMD0011", "only Macs that enrolled from Setup Assistant know the order; the device does not say that it did";
     OrderNeedsIntel = "CMD0008", "only Macs with an Intel processor have a firmware password; those with Apple silicon have the recovery lock";
     OrderNeedsLostMode = "CMD0009", "the device is not marked as lost; order enable-lost-mode first and wait until it has been done";
+    OrderNeedsRecoveryKey = "CMD0014", "no recovery key of the Mac is kept, and only a key that is kept can be replaced: give it a profile with FileVault and the escrow of its key; where FileVault was on before, run `sudo fdesetup changerecovery -personal` on the Mac once the profile is there";
     OrderNeedsSetup = "CMD0012", "the device does not wait in Setup Assistant";
     OrderNeedsSharedIpad = "CMD0010", "only iPads that several users share know the order; the device does not say that it is one";
     OrderNeedsSilicon = "CMD0006", "only Macs with Apple silicon know the order";
@@ -170,6 +171,7 @@ refusals! {
     PushCertificateRefused = "APN0002", "the file is no push certificate for a key of this server; the reason says what is wrong";
     PushTopicChanged = "APN0003", "the certificate has another topic, and every device would have to enrol again; choose Renew at the entry of the old one, with the same Apple Account";
     PushTopicForeign = "APN0005", "the device listens to another push topic than that of this server's certificate; enrol it again with a new profile";
+    PushTopicNotConfirmed = "APN0006", "with another topic no device that is enrolled is woken any more, and each has to enrol again; confirm that (--yes)";
     PushVendorRefused = "APN0004", "the vendor's key and chain cannot sign a request; the reason says what is wrong";
     ReceiverNameTaken = "SIG0006", "there is a receiver of that name already; choose another name, or change that one";
     RedirectRefused = "ENR0015", "the answer would go to an address that is no Windows application; start the enrolment from Windows";

@@ -11,6 +11,7 @@ use super::{Error, Result, push};
 use crate::app::App;
 use crate::catalogue::{Baseline, Vars, baselines, catalogue};
 use crate::domain::Refusal;
+use crate::domain::apple::content;
 use crate::domain::assignment::{Assignment, Mode, Target};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Change, Document, Kind, Problem, Profile, diff};
@@ -77,6 +78,8 @@ pub struct Applied {
     pub created: bool,
     /// What became different; empty when nothing did, and then there is no new version.
     pub changes: Vec<Change>,
+    /// What may not be what was meant.
+    pub remarks: Vec<String>,
 }
 
 fn check(app: &App, draft: &Draft) -> Result<()> {
@@ -104,6 +107,7 @@ fn shown(profile: &Profile) -> Value {
 /// A `PRF` refusal that names the place; [`Error::Conflict`] when a profile of that name is of another kind or platform.
 pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
     check(app, &draft)?;
+    let remarks = if draft.platform.is_apple() { content::remarks(&draft.document.payloads, app.now()) } else { Vec::new() };
     let (by, now, push, sealer) = (by.clone(), app.now(), push::wns::enabled(&app.config), app.sealer());
     let applied = app
         .store
@@ -121,7 +125,7 @@ pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
                 profiles::insert_profile(tx, &sealer, &profile, now)?;
                 audit::append(tx, &by.entry("profile.create", format!("profile:{}", profile.id)).after(&shown(&profile)), now)?;
                 let changes = diff(&Document::default(), &profile.document);
-                return Ok(Applied { profile, created: true, changes });
+                return Ok(Applied { profile, created: true, changes, remarks: remarks.clone() });
             };
             if before.kind != draft.kind || before.platform != draft.platform {
                 let what = format!("{} exists and is a {} profile for {}", before.display_name, before.kind, before.platform);
@@ -129,14 +133,14 @@ pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
             }
             let changes = diff(&before.document, &draft.document);
             if changes.is_empty() {
-                return Ok(Applied { profile: before, created: false, changes });
+                return Ok(Applied { profile: before, created: false, changes, remarks: remarks.clone() });
             }
             let mut profile = Profile { document: draft.document.clone(), ..before.clone() };
             profile.version = profiles::update_profile(tx, &sealer, &profile, now)?;
             recompute_in(tx, Changed::Profile(&profile.id), push, now)?;
             let entry = by.entry("profile.update", format!("profile:{}", profile.id)).before(&shown(&before)).after(&shown(&profile));
             audit::append(tx, &entry, now)?;
-            Ok(Applied { profile, created: false, changes })
+            Ok(Applied { profile, created: false, changes, remarks: remarks.clone() })
         })
         .await?;
     app.outbox.notify_waiters();

@@ -193,6 +193,13 @@ impl<'a> Round<'a> {
         }
     }
 
+    /// Takes back what its source said of a fact. Where there is somebody else to ask, they are asked at once.
+    pub(in crate::service) fn retract(&mut self, name: &str, source: &str, asked: bool) {
+        let next_at = asked.then_some(self.now);
+        let fact = Fact { name: name.to_owned(), value: None, status: 204, source: source.to_owned(), observed_at: self.now, next_at };
+        self.reported.insert(fact.name.clone(), fact);
+    }
+
     /// What has to be stored.
     pub(in crate::service) fn changes(mut self) -> Result<Changes> {
         let (items, over) = desired::settle(self.items);

@@ -46,6 +46,14 @@ pub fn seal_result(sealer: &Sealer, command: &Command) -> Result<Option<Vec<u8>>
     Ok(command.result.as_ref().map(|result| sealer.seal(COMMAND_RESULT, result.as_bytes())).transpose()?)
 }
 
+/// What became of orders without a word of the device, sealed as what it says.
+///
+/// # Errors
+/// When OpenSSL fails.
+pub fn seal_end(sealer: &Sealer, why: &str) -> Result<Vec<u8>> {
+    Ok(sealer.seal(COMMAND_RESULT, why.as_bytes())?)
+}
+
 /// Why a row is not an order.
 enum Unreadable {
     /// It is sealed under a key that this process does not hold; another node may.
@@ -217,13 +225,13 @@ pub fn find_next_due(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Optio
     Ok(at.map(Time))
 }
 
-/// All orders of an enrolment that can be read, newest first.
+/// All orders of enrolments that can be read, newest first.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_commands(conn: &mut Conn, sealer: &Sealer, enrollment: &EnrollmentId, limit: i64) -> Result<Vec<Command>> {
+pub fn list_commands(conn: &mut Conn, sealer: &Sealer, enrollments: &[EnrollmentId], limit: i64) -> Result<Vec<Command>> {
     let rows: Vec<Row> = commands::table
-        .filter(commands::enrollment_id.eq(enrollment.as_str()))
+        .filter(commands::enrollment_id.eq_any(enrollments.iter().map(EnrollmentId::as_str)))
         .order(commands::id.desc())
         .limit(limit)
         .select(Row::as_select())
@@ -270,16 +278,24 @@ pub fn delete_command(tx: &mut Tx<'_>, id: &CommandId) -> Result<()> {
     Ok(())
 }
 
-/// Takes back every order of an enrolment that is not over yet. Returns how many.
+/// Takes back every order of an enrolment that is not over yet, with what became of it ([`seal_end`]). Returns them, with their kinds.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn cancel_open(tx: &mut Tx<'_>, enrollment: &EnrollmentId, now: Time) -> Result<usize> {
+pub fn cancel_open(tx: &mut Tx<'_>, enrollment: &EnrollmentId, sealed_end: &[u8], now: Time) -> Result<Vec<(CommandId, String)>> {
     let open = [State::Queued.as_str(), State::Sent.as_str(), State::Uncertain.as_str()];
-    diesel::update(commands::table.filter(commands::enrollment_id.eq(enrollment.as_str())).filter(commands::state.eq_any(open)))
-        .set((commands::state.eq(State::Cancelled.as_str()), commands::updated_at.eq(now.0), commands::version.eq(commands::version + 1)))
-        .execute(tx.conn())
-        .map_err(Error::from)
+    let open = commands::enrollment_id.eq(enrollment.as_str()).and(commands::state.eq_any(open));
+    let found: Vec<(String, String)> =
+        commands::table.filter(open).order(commands::id).select((commands::id, commands::kind)).load(tx.conn())?;
+    diesel::update(commands::table.filter(commands::id.eq_any(found.iter().map(|(id, _)| id))))
+        .set((
+            commands::state.eq(State::Cancelled.as_str()),
+            commands::sealed_result.eq(Some(sealed_end)),
+            commands::updated_at.eq(now.0),
+            commands::version.eq(commands::version + 1),
+        ))
+        .execute(tx.conn())?;
+    Ok(found.into_iter().map(|(id, kind)| (CommandId::from_store(id), kind)).collect())
 }
 
 /// Deletes orders that have been over since before that moment, at most `limit`; returns how many. One that waits for a person stays.

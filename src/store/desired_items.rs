@@ -221,9 +221,10 @@ fn recompute(tx: &mut Tx<'_>, scope: Scope, id: &str, now: Time) -> Result<usize
     );
     mended += execute(tx, &remove, Parameters::IdThenNow, id, now)?;
 
-    // Rows that are due already are written as well: a session that ends meanwhile waits for us.
+    // Rows that are due already are written as well: a session that ends meanwhile waits for us, and a device that has put something off is
+    // woken for what is new.
     let wake = format!(
-        "UPDATE enrollments SET work_at = CASE WHEN work_at < $1 THEN work_at ELSE $1 END WHERE state IN ('provisioned', 'active')
+        "UPDATE enrollments SET work_at = $1 WHERE state IN ('provisioned', 'active')
          AND device_id IN (SELECT device_id FROM desired_items WHERE {} AND updated_at = $1 AND due_at = $1)",
         scope.on_items("$2")
     );
@@ -257,8 +258,7 @@ pub fn update_looked_at(tx: &mut Tx<'_>, profile: &ProfileId, now: Time) -> Resu
         let lock = format!("SELECT id FROM enrollments WHERE {} ORDER BY id FOR NO KEY UPDATE", devices.replace("$2", "$1"));
         diesel::sql_query(lock).bind::<Text, _>(profile.as_str()).execute(conn)?;
     }
-    let wake =
-        format!("UPDATE enrollments SET work_at = CASE WHEN work_at < $1 THEN work_at ELSE $1 END, version = version + 1 WHERE {devices}");
+    let wake = format!("UPDATE enrollments SET work_at = $1, version = version + 1 WHERE {devices}");
     execute(tx, &wake, Parameters::NowThenId, profile.as_str(), now)?;
     Ok(())
 }

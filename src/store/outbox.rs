@@ -17,7 +17,7 @@ use super::{Conn, Result, Tx};
 use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
 
-const QUEUED: &str = "queued";
+pub(super) const QUEUED: &str = "queued";
 const DONE: &str = "done";
 const DEAD: &str = "dead";
 /// By how much a clock may be set back, in milliseconds, without anything being done about it: what was set before then waits longer by that.

@@ -132,6 +132,7 @@ diesel::table! {
         sealed_push -> Nullable<Binary>,
         token_updated_at -> Nullable<BigInt>,
         push_dead_at -> Nullable<BigInt>,
+        push_dead_why -> Nullable<Text>,
         queue -> Text,
         ddm_token -> Nullable<Text>,
         ddm_changed_at -> Nullable<BigInt>,

@@ -51,6 +51,7 @@ async fn a_recovery_key_is_kept_once_read_by_name_and_rotated() {
     let house = on(House::new().await).await;
     house.assign_baseline("macos-filevault").await;
     let (mut mac, id) = enrolled(&house, Machine::mac(1)).await;
+    assert!(kinds(&house, &id).await.contains(&Kind::FileVault), "the Mac was asked for it as soon as the profile was in place");
     // Security is reported every eight hours, with the key encrypted anew or not.
     for _ in 0..3 {
         house.server.clock.advance(9 * HOUR);
@@ -210,4 +211,30 @@ async fn orders_that_a_device_cannot_obey_are_refused_before_they_are_sent() {
         Err(Error::Refused(refusal)) => assert_eq!(refusal.code(), "CMD0012"),
         other => panic!("{other:?}"),
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_recovery_key_that_is_not_kept_yet_is_said_so_and_comes_when_filevault_is_on() {
+    let house = on(House::new().await).await;
+    house.assign_baseline("macos-filevault").await;
+    let mut mac = crate::apple_enroll::enrolled(&house, Machine::mac(1)).await;
+    mac.settings.obeys_filevault = false;
+    mac.settle().await.unwrap();
+    mac.settle().await.unwrap();
+    let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
+    let shown = async || device::show(&house.server.app, &id).await.unwrap().recovery_key;
+    assert_eq!(shown().await, Some("no recovery key kept yet"));
+    match device::command(&house.server.app, &id, Order::Known("rotate-filevault-key".into()), true, &by()).await {
+        Err(Error::Refused(refusal)) => assert_eq!(refusal.code(), "CMD0014"),
+        other => panic!("{other:?}"),
+    }
+    // The user signs out, and the Mac encrypts: it says so by itself.
+    (mac.settings.filevault, mac.settings.recovery_key) = (true, Some("AAAA-BBBB-CCCC-DDDD-EEEE-FFFF".into()));
+    mac.work().await.unwrap();
+    mac.settle().await.unwrap();
+    assert_eq!(shown().await, Some("kept"));
+    assert_eq!(reveal(&house, &id, Kind::FileVault).await.unwrap(), "AAAA-BBBB-CCCC-DDDD-EEEE-FFFF");
+    assert_eq!(order(&house, &mut mac, &id, Order::Known("rotate-filevault-key".into())).await, State::Done);
+    let (_, other) = enrolled(&house, Machine::iphone(2)).await;
+    assert_eq!(device::show(&house.server.app, &other).await.unwrap().recovery_key, None);
 }

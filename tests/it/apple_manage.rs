@@ -34,13 +34,13 @@ use crate::support::factory::make;
 use crate::support::windows::{House, by};
 
 /// A Mac as far as the command channel sees it.
-struct Mac {
-    house: House,
-    device: DeviceId,
-    enrollment: EnrollmentId,
+pub struct Mac {
+    pub house: House,
+    pub device: DeviceId,
+    pub enrollment: EnrollmentId,
     profiles: BTreeMap<String, Profile>,
     certificates: Vec<Vec<u8>>,
-    security: Dict,
+    pub security: Dict,
     /// Requests that it puts off.
     not_now: BTreeSet<&'static str>,
     /// The commands of all exchanges, in order.
@@ -48,7 +48,7 @@ struct Mac {
 }
 
 impl Mac {
-    async fn enrolled() -> Self {
+    pub async fn enrolled() -> Self {
         let house = House::new().await;
         let now = house.server.app.now();
         let mac = rows::device("Mac", Platform::MacOs, None);
@@ -70,21 +70,19 @@ impl Mac {
         let security = Dict::new()
             .with("FDE_Enabled", true)
             .with("SystemIntegrityProtectionEnabled", true)
-            .with("FirewallSettings", Dict::new().with("FirewallEnabled", true))
-            .with("PasscodePresent", true)
-            .with("PasscodeCompliantWithProfiles", true);
+            .with("FirewallSettings", Dict::new().with("FirewallEnabled", true));
         let (profiles, certificates, not_now, log) = Default::default();
         Self { house, device, enrollment, profiles, certificates, security, not_now, log }
     }
 
-    async fn say(&self, status: Status, uuid: Option<String>, body: Dict, errors: Vec<Cause>) -> Option<Command> {
+    pub async fn say(&self, status: Status, uuid: Option<String>, body: Dict, errors: Vec<Cause>) -> Option<Command> {
         let answer = Answer { who: Who::device("U"), status, command_uuid: uuid, errors, body };
         let bytes = apple::receive(&self.house.server.app, &self.enrollment, DEVICE, &answer, "test").await.unwrap();
         (!bytes.is_empty()).then(|| Command::decode(&bytes).unwrap())
     }
 
     /// One exchange: what was asked, by type.
-    async fn connect(&mut self) -> Vec<String> {
+    pub async fn connect(&mut self) -> Vec<String> {
         let mut asked = Vec::new();
         let mut next = self.say(Status::Idle, None, Dict::new(), Vec::new()).await;
         while let Some(command) = next {
@@ -230,8 +228,8 @@ async fn a_mac_gets_its_profiles_and_certificate_and_is_judged_by_what_it_says()
     // Nothing is due: nothing is asked, and nothing is issued again.
     assert_eq!(mac.connect().await, [""; 0]);
 
-    // The passcode goes: the grace runs, then the Mac is not compliant.
-    mac.security.insert("PasscodePresent", false);
+    // The firewall goes: the grace runs, then the Mac is not compliant.
+    mac.security.insert("FirewallSettings", Dict::new().with("FirewallEnabled", false));
     mac.house.server.clock.advance(DAY);
     mac.connect().await;
     mac.house.server.clock.advance(DAY + HOUR);
@@ -366,9 +364,9 @@ async fn declarations_are_told_served_and_believed_when_reported() {
                 "client-capabilities": { "supported-payloads": {
                     "declarations": { "configurations": [
                         "com.apple.configuration.management.status-subscriptions", "com.apple.configuration.passcode.settings"] },
-                    "status-items": ["passcode.is-present"] } },
+                    "status-items": ["diskmanagement.filevault.enabled"] } },
             },
-            "passcode": { "is-present": true },
+            "diskmanagement": { "filevault": { "enabled": true } },
         }, "Errors": [] }))
         .unwrap()
     };
@@ -378,7 +376,7 @@ async fn declarations_are_told_served_and_believed_when_reported() {
     tell(report("valid", &item.server_token)).await;
     assert_eq!(mac.states().await[&id], State::Verified);
     let shown = device::show(&app, &mac.device).await.unwrap();
-    let fact = shown.facts.iter().find(|fact| fact.name == "apple.passcode-present").unwrap();
+    let fact = shown.facts.iter().find(|fact| fact.name == "macos.filevault").unwrap();
     assert_eq!((fact.value.as_deref(), fact.source.as_str()), (Some("true"), "status report"));
     // What it can report is subscribed to, so it is told again.
     assert!(mac.connect().await.contains(&"DeclarativeManagement".to_owned()));

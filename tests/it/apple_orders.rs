@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use muster::catalogue::catalogue;
-use muster::clock::HOUR;
+use muster::clock::{HOUR, MINUTE};
 use muster::domain::apple::escrow::Kind;
 use muster::domain::command::State;
 use muster::domain::device::Platform;
@@ -82,7 +82,13 @@ struct Line {
 
 impl Line {
     async fn of(platform: Platform) -> Self {
-        let house = House::new().await;
+        let line = Self::on(House::new().await, platform).await;
+        // What it is asked about itself is answered once, so that nothing but orders follows.
+        line.exchange(|_| (Status::Acknowledged, Dict::new())).await;
+        line
+    }
+
+    async fn on(house: House, platform: Platform) -> Self {
         let now = house.server.app.now();
         let row = desired_rows::device("Device", platform, None);
         let enrollment = desired_rows::enrollment(&row, now);
@@ -94,10 +100,7 @@ impl Line {
             channels::insert_channel(tx, &channel)
         };
         house.server.app.store.write(fill).await.unwrap();
-        let line = Self { house, device, enrollment: id };
-        // What it is asked about itself is answered once, so that nothing but orders follows.
-        line.exchange(|_| (Status::Acknowledged, Dict::new())).await;
-        line
+        Self { house, device, enrollment: id }
     }
 
     /// Makes it what the orders need.
@@ -422,4 +425,31 @@ async fn setup_assistant_makes_an_administrator_whose_password_is_kept_and_chang
     let found = rows(&house).await;
     assert!(!found.contains(&password) && !found.contains(&second));
     judge(&mut mac, Target::mac("15.1"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mac_that_puts_the_administrator_off_is_let_out_of_setup_assistant_all_the_same() {
+    let tweak = |config: &mut muster::config::Config| config.apple.automated.administrator.name = "it-admin".into();
+    let line = Line::on(House::tweaked(tweak).await, Platform::MacOs).await;
+    let puts_off = |command: &Command| {
+        let put_off = command.request_type == "AccountConfiguration";
+        let body = Dict::new().with("QueryResponses", Dict::new().with("OSVersion", "15.1"));
+        (if put_off { Status::NotNow } else { Status::Acknowledged }, body)
+    };
+    let names = |commands: Vec<Command>| commands.into_iter().map(|command| command.request_type).collect::<Vec<_>>();
+    let minutes = i64::from(line.house.server.app.config.apple.automated.await_minutes);
+    let mut asked = 0;
+    for minute in 0..minutes {
+        let asks = names(line.exchange(puts_off).await);
+        assert!(!asks.contains(&"DeviceConfigured".to_owned()), "{minute}");
+        asked += asks.iter().filter(|name| *name == "AccountConfiguration").count();
+        line.house.server.clock.advance(MINUTE);
+    }
+    assert_eq!(asked, usize::try_from(minutes).unwrap());
+    // It is woken for that, whatever else is put off.
+    let id = line.enrollment.clone();
+    let work_at = line.house.server.app.store.read(move |c| enrollments::load_enrollment(c, &id)).await.unwrap().work_at.unwrap();
+    assert!(work_at <= line.house.server.app.now(), "{work_at}");
+    assert!(names(line.exchange(puts_off).await).contains(&"DeviceConfigured".to_owned()));
+    assert_eq!(names(line.exchange(puts_off).await), [""; 0], "nor is it asked again");
 }

@@ -203,7 +203,7 @@ fn examples() -> Vec<(&'static str, Value)> {
         ("com.apple.configuration.security.identity", json!({"CredentialAssetReference": "a", "KeyIsExtractable": false})),
         (
             "com.apple.configuration.management.status-subscriptions",
-            json!({"StatusItems": [{"Name": "passcode.is-compliant"}, {"Name": "device.operating-system.version"}]}),
+            json!({"StatusItems": [{"Name": "device.model.family"}, {"Name": "device.operating-system.version"}]}),
         ),
         ("com.apple.configuration.management.test", json!({"Echo": "x"})),
         ("com.apple.asset.credential.certificate", json!({"Reference": {"DataURL": "https://h/a"}})),

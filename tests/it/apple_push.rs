@@ -11,7 +11,7 @@ use muster::secret::Secret;
 use muster::service::apple::push_certificate::{self, Import, Status, Vendor};
 use muster::service::outbox::Worker;
 use muster::service::push::apns::{self, Address, ApnsWake};
-use muster::service::push::due::{self, WakeDue};
+use muster::service::push::due::WakeDue;
 use muster::service::{Error, Result};
 use muster::sim::apns::{Apns, Authority, Say};
 use muster::store::apple::channels::{self, Channel};
@@ -27,8 +27,8 @@ use crate::support::ca::Ca;
 use crate::support::server::Server;
 use crate::support::tools;
 
-const TOPIC: &str = "com.apple.mgmt.External.0f1e2d3c-1111-4222-8333-123456789abc";
-const OTHER: &str = "com.apple.mgmt.External.ffffffff-1111-4222-8333-123456789abc";
+pub const TOPIC: &str = "com.apple.mgmt.External.0f1e2d3c-1111-4222-8333-123456789abc";
+pub const OTHER: &str = "com.apple.mgmt.External.ffffffff-1111-4222-8333-123456789abc";
 
 fn code<T: std::fmt::Debug>(result: Result<T>) -> &'static str {
     match result {
@@ -41,7 +41,7 @@ fn rsa() -> PKey<Private> {
     PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap()
 }
 
-fn pem(certificate: &X509) -> String {
+pub fn pem(certificate: &X509) -> String {
     String::from_utf8(certificate.to_pem().unwrap()).unwrap()
 }
 
@@ -50,8 +50,8 @@ fn key_pem(key: &PKey<Private>) -> Secret {
 }
 
 /// A server, and "Apple", who makes its push certificates.
-struct Rig {
-    server: Server,
+pub struct Rig {
+    pub server: Server,
     apple: Ca,
 }
 
@@ -69,13 +69,13 @@ impl Rig {
     }
 
     /// A certificate of the request that waits, with that many days to live.
-    async fn certificate(&self, topic: &str, days: i64) -> X509 {
+    pub async fn certificate(&self, topic: &str, days: i64) -> X509 {
         let key = X509Req::from_der(&self.request().await).unwrap().public_key().unwrap();
         self.apple.push_certificate(&key, topic, self.now() - 60, self.now() + days * 86_400)
     }
 
-    async fn import(&self, certificate: &X509, key: Option<Secret>, replace_topic: bool) -> Result<Status> {
-        let import = Import { certificate: pem(certificate), key, replace_topic };
+    pub async fn import(&self, certificate: &X509, key: Option<Secret>, replace_topic: bool) -> Result<Status> {
+        let import = Import { certificate: pem(certificate), key, replace_topic, confirmed: false };
         push_certificate::import(&self.server.app, import, "cli:test", "local").await
     }
 
@@ -150,7 +150,7 @@ async fn what_is_no_push_certificate_of_ours_is_refused() {
     assert_eq!(code(rig.import(&leaf.certificate, Some(key_pem(&leaf.key)), false).await), "APN0002", "an EC key");
     let request = String::from_utf8(X509Req::from_der(&rig.request().await).unwrap().to_pem().unwrap()).unwrap();
     for (certificate, why) in [("no PEM".to_owned(), "no certificate is in it"), (request, "it is the request")] {
-        let import = Import { certificate, key: None, replace_topic: false };
+        let import = Import { certificate, key: None, replace_topic: false, confirmed: false };
         let refused = push_certificate::import(&rig.server.app, import, "cli:test", "local").await.unwrap_err();
         assert!(refused.to_string().contains(why), "{refused}");
         assert_eq!(code(Err::<(), _>(refused)), "APN0002");
@@ -221,14 +221,14 @@ async fn the_end_is_announced_in_time_and_each_time_once() {
 }
 
 /// A server with a push certificate, its worker, and the stand-in for Apple's service.
-struct Pushing {
-    rig: Rig,
+pub struct Pushing {
+    pub rig: Rig,
     worker: Arc<Worker>,
-    apns: Apns,
+    pub apns: Apns,
 }
 
 impl Pushing {
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         Self::with(true, SslVersion::TLS1_3, None).await
     }
 
@@ -251,7 +251,7 @@ impl Pushing {
     }
 
     /// An enrolled Mac with the token `[n; 32]`.
-    async fn enrolled(&self, n: u8) -> EnrollmentId {
+    pub async fn enrolled(&self, n: u8) -> EnrollmentId {
         let app = &self.rig.server.app;
         let mac = device("Mac", Platform::MacOs, None);
         let now = app.now();
@@ -271,16 +271,16 @@ impl Pushing {
         id
     }
 
-    async fn wake(&self, id: &EnrollmentId) {
+    pub async fn wake(&self, id: &EnrollmentId) {
         let (id, now) = (id.clone(), self.rig.server.app.now());
         self.rig.server.app.store.write(move |tx| apns::enqueue_wake(tx, &id, "", now)).await.unwrap();
     }
 
-    async fn drain(&self) -> usize {
+    pub async fn drain(&self) -> usize {
         self.worker.drain().await.unwrap()
     }
 
-    async fn channel(&self, id: &EnrollmentId) -> Channel {
+    pub async fn channel(&self, id: &EnrollmentId) -> Channel {
         let id = id.clone();
         self.rig.server.app.store.read(move |c| channels::find_channel(c, &id, "")).await.unwrap().unwrap()
     }
@@ -342,6 +342,10 @@ async fn a_dead_token_ends_pushing_to_the_channel_and_nothing_else() {
     }
     assert_eq!(pushing.rig.audited("enrollment.channel_drop").await, 4);
     assert_eq!(pushing.alarm().await, None);
+    // Those of another topic or environment are no fault of devices: somebody is told.
+    let status = push_certificate::status(&pushing.rig.server.app).await.unwrap();
+    assert_eq!(status.foreign_tokens, Some(2));
+    assert!(status.advice.unwrap().contains("does not take the tokens of 2 channels"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -477,7 +481,8 @@ async fn a_renewed_certificate_is_used_with_the_next_wake() {
         assert_eq!(state.seen[1].client, renewed.to_der().unwrap());
     }
     // A device of the old topic is not pushed to over the certificate of another, and not given up.
-    pushing.rig.import(&pushing.rig.certificate(OTHER, 366).await, None, true).await.unwrap();
+    let other = Import { certificate: pem(&pushing.rig.certificate(OTHER, 366).await), key: None, replace_topic: true, confirmed: true };
+    push_certificate::import(&pushing.rig.server.app, other, "cli:test", "local").await.unwrap();
     pushing.wake(&mac).await;
     assert_eq!((pushing.drain().await, pushing.apns.count()), (1, 2));
     assert_eq!(pushing.channel(&mac).await.push_dead_at, None);
@@ -491,43 +496,4 @@ async fn a_request_that_is_wrong_is_given_up() {
     pushing.wake(&mac).await;
     assert_eq!(pushing.drain().await, 1);
     assert_eq!(pushing.rows("dead").await, ["413 PayloadTooLarge"]);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_mac_with_work_is_woken_until_it_comes() {
-    let pushing = Pushing::new().await;
-    let mac = pushing.enrolled(1).await;
-    let app = &pushing.rig.server.app;
-    due::sweep(app).await.unwrap();
-    let (id, at) = (mac.clone(), app.now().plus(MINUTE));
-    app.store.write(move |tx| enrollments::update_work_at(tx, &id, Some(at))).await.unwrap();
-    let mut woken = Vec::new();
-    for minute in 1..=40 {
-        pushing.rig.server.clock.advance(MINUTE);
-        due::sweep(app).await.unwrap();
-        if pushing.drain().await > 0 {
-            woken.push(minute);
-        }
-    }
-    assert_eq!(woken, [1, 6, 31], "at its time, then with growing waits");
-    let (id, now) = (mac.clone(), app.now());
-    let came = move |tx: &mut muster::store::Tx<'_>| {
-        let channel = channels::find_channel(tx.conn(), &id, channels::DEVICE)?.unwrap();
-        channels::claim_update(tx, &Channel { last_seen_at: Some(now), ..channel })
-    };
-    app.store.write(came).await.unwrap();
-    pushing.rig.server.clock.advance(6 * HOUR);
-    due::sweep(app).await.unwrap();
-    assert_eq!(pushing.drain().await, 0, "it came");
-
-    // A change wakes at once, through the same place as Windows.
-    let (id, now) = (mac, app.now());
-    let change = app.store.write(move |tx| {
-        enrollments::update_work_at(tx, &id, Some(now))?;
-        due::enqueue(tx, false, now)
-    });
-    change.await.unwrap();
-    let before = pushing.apns.count();
-    pushing.drain().await;
-    assert_eq!(pushing.apns.count(), before + 1);
 }

@@ -1,6 +1,7 @@
 //! The judge that holds what we emit for Apple devices against Apple's schema is itself held against good and bad documents; then the
 //! documents that the wire's types write are.
 
+use muster::catalogue::catalogue;
 use muster::wire::apple::checkin::{Answer, Return};
 use muster::wire::apple::command::Command;
 use muster::wire::apple::ddm::{Item, Manifest, SyncTokens, Tokens};
@@ -169,6 +170,41 @@ fn declarations_and_their_protocol_are_judged() {
     manifest.declarations.assets.push(Item { identifier: "a".into(), server_token: "1".into() });
     clean(&schema.protocol("declarationitemsresponse", &serde_json::to_value(manifest).unwrap(), IPHONE));
     one(&schema.protocol("tokensresponse", &json!({}), MAC), "is missing");
+}
+
+#[test]
+fn what_facts_are_read_from_exists_on_each_platform_that_has_them() {
+    let Some(schema) = schema() else { return };
+    let mut judged = 0;
+    for (platform, target) in
+        [("macos", Target::mac("26.0")), ("ios", Target { supervised: true, automated: true, ..Target::iphone("26.0") })]
+    {
+        for user_enrollment in [false, true] {
+            let target = if user_enrollment { Target { user_enrollment, supervised: false, automated: false, ..target } } else { target };
+            for row in catalogue().facts() {
+                if let Some(item) = row.status_item(platform, user_enrollment) {
+                    assert_eq!(schema.status_item(item, target), None, "{} on {target:?}", row.name);
+                    judged += 1;
+                }
+                let Some(asked) = row.asked.as_ref().filter(|asked| asked.request != "DeviceAttestation") else { continue };
+                if row.is_asked(platform, user_enrollment) && !(user_enrollment && asked.automated) {
+                    let within = if asked.request == "SecurityInfo" { "SecurityInfo" } else { "QueryResponses" };
+                    let at = format!("{within}/{}", asked.at);
+                    assert_eq!(schema.answers(&asked.request, &at, target), None, "{} on {target:?}", row.name);
+                    judged += 1;
+                }
+            }
+        }
+    }
+    assert!(judged > 80, "{judged}");
+    // The judge itself: no Mac tells of a passcode.
+    assert!(schema.status_item("passcode.is-present", MAC).is_some() && schema.status_item("passcode.is-present", IPHONE).is_none());
+    assert!(schema.answers("SecurityInfo", "SecurityInfo/PasscodePresent", MAC).is_some());
+    let subscribe =
+        |name: &str| declaration("com.apple.configuration.management.status-subscriptions", &json!({"StatusItems": [{"Name": name}]}));
+    one(&schema.declaration(&subscribe("passcode.is-compliant"), MAC), "does not exist on macOS");
+    clean(&schema.declaration(&subscribe("passcode.is-compliant"), IPHONE));
+    one(&schema.report(&json!({"StatusItems": {"passcode": {"is-present": true}}, "Errors": []}), MAC), "does not exist on macOS");
 }
 
 #[test]

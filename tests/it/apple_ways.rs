@@ -2,10 +2,12 @@
 //! cannot both say.
 
 use muster::clock::{DAY, HOUR};
+use muster::domain::Refusal;
 use muster::domain::desired::State;
 use muster::domain::device::Platform;
 use muster::ids::{DeviceId, ProfileId};
-use muster::service::profile::Draft;
+use muster::service::Error;
+use muster::service::profile::{self, Draft};
 use muster::sim::apple::{Device, Machine};
 use muster::wire::apple::command::Command;
 use muster::wire::apple::ddm::Kind;
@@ -16,6 +18,8 @@ use crate::apple_enroll::{enrolled, house, live, on};
 use crate::support::apple::Account;
 use crate::support::apple_schema::{Target, schema};
 use crate::support::windows::{House, by};
+
+const UPDATE: &str = "com.apple.configuration.softwareupdate.enforcement.specific";
 
 fn draft(name: &str, payload: &str) -> Draft {
     let text = format!("display_name = \"{name}\"\nkind = \"configuration\"\nplatform = \"macos\"\n[[document.payloads]]\n{payload}");
@@ -76,20 +80,20 @@ async fn an_enforced_update_is_ordered_where_it_cannot_be_declared() {
     let moment = house.server.app.now().plus(2 * DAY).to_string();
     let moment = moment.split(['.', 'Z']).next().unwrap().to_owned();
     let update = format!(
-        "type = \"com.apple.configuration.softwareupdate.enforcement.specific\"\nname = \"update\"\nTargetOSVersion = \"99.0\"\nTargetLocalDateTime = \"{moment}\"\n"
+        "type = \"com.apple.configuration.softwareupdate.enforcement.specific\"\nname = \"update\"\nTargetOSVersion = \"60.0\"\nTargetLocalDateTime = \"{moment}\"\n"
     );
     let profile = house.assign(draft("update", &update)).await;
     let mut mac = enrolled(&house, Machine { os_version: "13.6".into(), ..Machine::mac(1) }).await;
     let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
     Account::open(&mut mac);
     mac.settle().await.unwrap();
-    assert_eq!(mac.settings.updates, ["99.0 InstallLater"]);
+    assert_eq!(mac.settings.updates, ["60.0 InstallLater"]);
     assert_eq!(records(&house, &id, &profile).await, [("update".to_owned(), State::Delivered)]);
     mac.settle().await.unwrap();
     assert_eq!(mac.settings.updates.len(), 1, "not again and again");
     house.server.clock.advance(3 * DAY);
     mac.settle().await.unwrap();
-    assert_eq!(mac.settings.updates[1], "99.0 InstallForceRestart");
+    assert_eq!(mac.settings.updates[1], "60.0 InstallForceRestart");
     judge(&mut mac, "ScheduleOSUpdate", Target::mac("13.6"));
 
     // A Mac that knows the declaration gets that and no command.
@@ -98,6 +102,46 @@ async fn an_enforced_update_is_ordered_where_it_cannot_be_declared() {
     assert_eq!(newer.ran.get("ScheduleOSUpdate"), None);
     let kinds: Vec<&str> = newer.declarations.held.values().map(|held| held.declaration.kind.as_str()).collect();
     assert!(kinds.contains(&"com.apple.configuration.softwareupdate.enforcement.specific"), "{kinds:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_enforced_updates_the_first_holds_and_the_other_is_said_to_be_in_conflict() {
+    let house = on(House::new().await).await;
+    let moment = house.server.app.now().plus(2 * DAY).to_string();
+    let moment = moment.split(['.', 'Z']).next().unwrap().to_owned();
+    let update = |version: &str, moment: &str| {
+        format!("type = \"{UPDATE}\"\nname = \"update\"\nTargetOSVersion = \"{version}\"\nTargetLocalDateTime = \"{moment}\"\n")
+    };
+    let first = house.assign(draft("first", &update("16.1", &moment))).await;
+    let second = house.assign(draft("second", &update("16.2", &moment))).await;
+    for (n, os) in [(1, "13.6"), (2, "15.1")] {
+        let mut mac = enrolled(&house, Machine { os_version: os.into(), ..Machine::mac(n) }).await;
+        mac.settle().await.unwrap();
+        let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
+        let told: Vec<String> =
+            mac.declarations.held.values().filter_map(|held| Some(held.declaration.payload.get("TargetOSVersion")?.to_string())).collect();
+        assert_eq!((told.len(), mac.settings.updates.len()), if os == "15.1" { (1, 0) } else { (0, 1) });
+        assert!(told.iter().chain(&mac.settings.updates).all(|told| told.contains("16.1")), "{told:?}");
+        assert!(records(&house, &id, &first).await.iter().all(|(_, state)| matches!(state, State::Verified | State::Delivered)));
+        assert_eq!(records(&house, &id, &second).await, [("update".to_owned(), State::Conflict)]);
+    }
+    // A moment that is past is taken, and said.
+    let past = profile::apply(&house.server.app, draft("third", &update("16.3", "2020-12-24T20:00:00")), &by()).await.unwrap();
+    assert!(past.remarks.len() == 1 && past.remarks[0].contains("TargetLocalDateTime"), "{:?}", past.remarks);
+    for (version, at) in
+        [("soon", &*moment), ("fifteen", &*moment), ("99.0", &*moment), ("15", &*moment), ("15.2.1.1.1", &*moment)].into_iter().chain(
+            ["tomorrow", "2026-13-01T00:00:00", "24.12.2026", "2026-12-24T20:00:00Z", "2026-12-24T20:00:00+01:00", "2026-12-24"]
+                .map(|at| ("16.1", at)),
+        )
+    {
+        match profile::apply(&house.server.app, draft("wrong", &update(version, at)), &by()).await {
+            Err(Error::Invalid(Refusal::ProfilePayloadRefused, why)) => {
+                let format = if at == moment { "a version of two or three numbers" } else { "yyyy-mm-ddThh:mm:ss" };
+                assert!(why.contains(format), "{why}");
+            }
+            other => panic!("{version} {at}: {other:?}"),
+        }
+    }
 }
 
 fn sso(name: &str, url: &str, more: &serde_json::Value) -> Draft {
@@ -141,7 +185,7 @@ async fn a_single_sign_on_profile_keeps_places_and_types_and_no_address_has_two_
     assert_eq!(waits.state, State::Failed);
     assert!(why.contains("the profile first answers for https://idp.example.org/ already"), "{why}");
     assert!(mac.refusals.is_empty(), "it was not even tried: {:?}", mac.refusals);
-    muster::service::profile::delete(&house.server.app, &first, &by()).await.unwrap();
+    profile::delete(&house.server.app, &first, &by()).await.unwrap();
     mac.settle().await.unwrap();
     house.server.clock.advance(25 * HOUR);
     mac.settle().await.unwrap();

@@ -276,7 +276,7 @@ async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_sig
     }
     for Known { sim, device, enrollment, orders } in known {
         let sealer = app.sealer();
-        let given = app.store.read(move |c| commands::list_commands(c, &sealer, &enrollment, 1000)).await.unwrap();
+        let given = app.store.read(move |c| commands::list_commands(c, &sealer, std::slice::from_ref(&enrollment), 1000)).await.unwrap();
         let states: Vec<State> = given.iter().map(|order| order.state).collect();
         assert_eq!(states, vec![State::Done; orders as usize]);
         assert_eq!(sim.ran.get("reboot"), Some(&orders), "each order once");

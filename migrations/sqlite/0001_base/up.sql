@@ -144,6 +144,8 @@ CREATE TABLE apple_channels (
     sealed_push BLOB,
     token_updated_at BIGINT,
     push_dead_at BIGINT,
+    -- What the push service said.
+    push_dead_why TEXT,
     queue TEXT NOT NULL,
     ddm_token TEXT,
     ddm_changed_at BIGINT,

@@ -19,8 +19,8 @@ use self::scep::Scep;
 use self::single_sign_on::IdentityService;
 use super::app::App;
 use super::profile::{Names, Part};
-use super::sso;
-use crate::catalogue::payload::{Device, Form, System};
+use super::{sso, way};
+use crate::catalogue::payload::{Device, Form, System, local_date_time};
 use crate::catalogue::{Catalogue, OsVersion, PayloadRow};
 use crate::clock::Time;
 use crate::domain::certificate::{Grant, Variables};
@@ -327,6 +327,9 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
             return Err((app.name.clone(), "bundle-id: the profile has this application twice".into()));
         }
     }
+    if let Some(second) = others.iter().filter(|payload| payload.kind == way::UPDATE).nth(1) {
+        return Err((second.name.clone(), "the profile enforces two updates: a device installs one".into()));
+    }
     let (declared, profile): (Vec<&Payload>, Vec<&Payload>) = others.into_iter().partition(is_declaration);
     let profile: Vec<Payload> = profile.into_iter().cloned().collect();
     let declared: Vec<Payload> = declared.into_iter().cloned().collect();
@@ -366,6 +369,16 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
         Some(address) => Err((sso::PAYLOAD.into(), format!("two extensions answer for {address}"))),
         None => Ok(()),
     }
+}
+
+/// What a document says that can be done, and yet may not be what was meant: enforced updates whose moment is past (taken as of the zone
+/// without an offset), by the payloads' names.
+#[must_use]
+pub fn remarks(payloads: &[Payload], now: Time) -> Vec<String> {
+    let moment = |payload: &&Payload| payload.body.get("TargetLocalDateTime").and_then(Value::as_str).and_then(local_date_time);
+    let updates = payloads.iter().filter(|payload| payload.kind == way::UPDATE);
+    let past = updates.filter(|payload| moment(payload).is_some_and(|at| at <= now));
+    past.map(|payload| format!("{}: the moment (TargetLocalDateTime) is past: devices install the update at once", payload.name)).collect()
 }
 
 /// An imported identity for each purpose: shows what is wrong with the rest of a profile.

@@ -8,6 +8,13 @@ use serde_json::{Map, Value, json};
 use crate::clock::Time;
 use crate::wire::apple::ddm::{Declaration, Item, Kind, LONGEST, Manifest, SyncTokens, Tokens};
 
+/// Puts configurations into force.
+pub const ACTIVATION: &str = "com.apple.activation.simple";
+/// Which configurations an activation puts into force.
+pub const CONFIGURATIONS: &str = "StandardConfigurations";
+/// Where it does; everywhere without it.
+pub const PREDICATE: &str = "Predicate";
+
 /// A declaration before it is named.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
@@ -61,26 +68,27 @@ impl Set {
     /// Adds an activation of all configurations that no activation names yet: without one a configuration has no effect.
     #[must_use]
     pub fn activate(&mut self, identifier: impl Into<String>, predicate: Option<&str>) -> bool {
-        let named: Vec<String> = self
-            .declarations
-            .values()
-            .filter(|d| Kind::of_type(&d.kind) == Some(Kind::Activation))
-            .filter_map(|d| d.payload.get("StandardConfigurations")?.as_array())
-            .flatten()
-            .filter_map(|name| name.as_str().map(str::to_owned))
-            .collect();
         let configurations: Vec<Value> = self
             .declarations
             .values()
-            .filter(|d| Kind::of_type(&d.kind) == Some(Kind::Configuration) && !named.contains(&d.identifier))
+            .filter(|d| Kind::of_type(&d.kind) == Some(Kind::Configuration) && self.activations(&d.identifier).next().is_none())
             .map(|d| Value::from(d.identifier.as_str()))
             .collect();
         let mut payload = Map::new();
-        payload.insert("StandardConfigurations".into(), configurations.into());
+        payload.insert(CONFIGURATIONS.into(), configurations.into());
         if let Some(predicate) = predicate {
-            payload.insert("Predicate".into(), predicate.into());
+            payload.insert(PREDICATE.into(), predicate.into());
         }
-        self.add(identifier, Wanted { kind: "com.apple.activation.simple".into(), payload, behind: String::new() })
+        self.add(identifier, Wanted { kind: ACTIVATION.into(), payload, behind: String::new() })
+    }
+
+    /// The activations that name a configuration.
+    pub fn activations<'s>(&'s self, configuration: &'s str) -> impl Iterator<Item = &'s Declaration> {
+        let listed = |d: &'s Declaration| d.payload.get(CONFIGURATIONS).and_then(Value::as_array).into_iter().flatten();
+        self.declarations
+            .values()
+            .filter(|d| Kind::of_type(&d.kind) == Some(Kind::Activation))
+            .filter(move |d| listed(d).any(|name| name == configuration))
     }
 
     /// Whether there is none.

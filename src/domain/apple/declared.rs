@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::declarations::Set;
-use crate::wire::apple::ddm::{Kind, StatusReport, Valid};
+use super::declarations::{PREDICATE, Set};
+use crate::wire::apple::ddm::{Declaration, Kind, StatusReport, Valid};
 
 /// Most reasons that are kept of one declaration.
 const REASONS: usize = 10;
@@ -33,7 +33,7 @@ struct Told {
 pub enum Standing {
     /// The device has not said anything of all of them in their present version.
     Unknown,
-    /// All of them are in force.
+    /// All of them are in force, but for those whose condition does not hold on the device.
     InForce,
     /// The device takes them, and something keeps them from being in force.
     NotInForce(String),
@@ -80,7 +80,14 @@ impl Declared {
             let told = self.0.get(name).filter(|told| told.token == declaration.server_token)?;
             Some((Kind::of_type(&declaration.kind), told))
         };
-        let (mut unknown, mut any, mut configures) = (false, false, false);
+        let conditional = |activation: &Declaration| activation.payload.contains_key(PREDICATE);
+        // Where no condition holds under which a configuration is in force, it is as declared that it is not.
+        let held_back = |name: &str| {
+            let off = |a: &Declaration| conditional(a) && current(&a.identifier).is_some_and(|(_, t)| t.valid == Valid::Valid && !t.active);
+            set.activations(name).next().is_some() && set.activations(name).all(off)
+        };
+        let (mut unknown, mut any) = (false, false);
+        let mut activations = BTreeMap::new();
         let mut waits = None;
         for name in names {
             any = true;
@@ -88,7 +95,12 @@ impl Declared {
                 unknown = true;
                 continue;
             };
-            configures |= kind == Some(Kind::Configuration);
+            if kind == Some(Kind::Configuration) {
+                activations.extend(set.activations(name).map(|activation| (activation.identifier.as_str(), activation)));
+            }
+            if told.valid != Valid::Invalid && !told.active && held_back(name) {
+                continue;
+            }
             match told.valid {
                 Valid::Invalid => return Standing::Refused(told.reasons.join(", ")),
                 Valid::Unknown => unknown = true,
@@ -96,10 +108,12 @@ impl Declared {
                 Valid::Valid => {}
             }
         }
-        for activation in set.iter().filter(|declaration| configures && Kind::of_type(&declaration.kind) == Some(Kind::Activation)) {
+        for activation in activations.into_values() {
             match current(&activation.identifier) {
                 Some((_, told)) if told.valid == Valid::Invalid => return Standing::Refused(told.reasons.join(", ")),
-                Some((_, told)) if told.valid == Valid::Valid && !told.active => waits = Some(told.reasons.join(", ")),
+                Some((_, told)) if told.valid == Valid::Valid && !told.active && !conditional(activation) => {
+                    waits = Some(told.reasons.join(", "));
+                }
                 _ => {}
             }
         }
@@ -173,6 +187,29 @@ mod tests {
         declared.take(&report(&[entry(&set, "all", true, "valid")], &[entry(&set, "b", true, "invalid")], false), &set);
         assert_eq!(declared.standing(&set, ["a"]), Standing::InForce);
         assert_eq!(declared.standing(&set, ["a", "b"]), Standing::Refused("Error.b".into()), "active and invalid has failed");
+    }
+
+    #[test]
+    fn a_configuration_whose_condition_does_not_hold_is_as_declared_and_holds_nothing_else_up() {
+        let mut set = Set::default();
+        let test = |echo: &str| Wanted {
+            kind: "com.apple.configuration.management.test".into(),
+            payload: Map::from_iter([("Echo".to_owned(), echo.into())]),
+            behind: String::new(),
+        };
+        assert!(set.add("a", test("1")) && set.activate("some", Some("@property(x) == 1")));
+        assert!(set.add("b", test("2")) && set.activate("all", None));
+        let mut declared = Declared::default();
+        let configurations = [entry(&set, "a", false, "unknown"), entry(&set, "b", true, "valid")];
+        let activations = |some| [entry(&set, "some", some, "valid"), entry(&set, "all", true, "valid")];
+        declared.take(&report(&activations(false), &configurations, false), &set);
+        assert_eq!(declared.standing(&set, ["a", "b", "some"]), Standing::InForce);
+        // The condition holds, and the configuration is not in force yet.
+        declared.take(&report(&activations(true), &[], false), &set);
+        assert_eq!(declared.standing(&set, ["a"]), Standing::Unknown);
+        declared.take(&report(&[], &[entry(&set, "a", false, "invalid")], false), &set);
+        assert_eq!(declared.standing(&set, ["a"]), Standing::Refused("Error.a".into()));
+        assert_eq!(declared.standing(&set, ["b"]), Standing::InForce);
     }
 
     #[test]

@@ -1,5 +1,16 @@
 //! What a device entrusts to the server.
 
+use crate::domain::profile::Payload;
+
+/// The payload with which a Mac encrypts its recovery key for the server.
+const ESCROW: &str = "com.apple.security.FDERecoveryKeyEscrow";
+
+/// Whether a profile has Macs entrust their recovery key to the server.
+#[must_use]
+pub fn wants_recovery_key(payloads: &[Payload]) -> bool {
+    payloads.iter().any(|payload| payload.kind == ESCROW)
+}
+
 words! {
     /// A secret that is kept for a device, one of each kind.
     Kind {

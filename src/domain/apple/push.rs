@@ -1,6 +1,6 @@
 //! The push certificate's life, and what the push service's answers mean.
 
-use crate::clock::{DAY, Time};
+use crate::clock::{DAY, HOUR, MINUTE, Time};
 
 /// A push certificate in force.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -54,6 +54,13 @@ pub fn warning(not_after: Time, warned_days: Option<i64>, now: Time) -> Option<i
     warned_days.is_none_or(|warned| reached < warned).then_some(reached)
 }
 
+/// Answers that kill a token although the device lives on: the token is of another topic, or of another environment of the service. Where
+/// they come, something is wrong with the certificate or the service that is asked.
+pub const FOREIGN: [&str; 2] = ["400 BadDeviceToken", "400 DeviceTokenNotForTopic"];
+
+/// How long wakes may fail until somebody is told.
+pub const UNREACHABLE: i64 = 5 * MINUTE;
+
 /// What to do after an answer of the push service.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
@@ -93,23 +100,28 @@ pub fn judge(status: u16, reason: &str, dead_since: Option<i64>, token_updated_a
     }
 }
 
-/// How long after a device got something to do it is woken again, if it has not come: pushes are lost, and a device that is off hears
-/// the last one only. After the last of these, once more each day.
-const AGAIN: [i64; 4] = [0, 5 * crate::clock::MINUTE, 30 * crate::clock::MINUTE, 6 * crate::clock::HOUR];
+/// How long after a device got something to do, or put it off, it is woken, if it has not come or done it: pushes are lost, and a device
+/// that is off hears the last one only. After the last of these, at each [`EACH`].
+const AGAIN: [i64; 4] = [0, MINUTE, 5 * MINUTE, 30 * MINUTE];
+const EACH: i64 = 6 * HOUR;
 /// A device that has not come for that long is not woken any more.
 pub const WAKE_DAYS: i64 = 30;
+
+/// The moments at which a device is woken that has had something to do since `begin`.
+fn wakes(begin: Time) -> impl Iterator<Item = Time> {
+    let later = (1..=WAKE_DAYS * DAY / EACH).map(|n| n * EACH);
+    AGAIN.into_iter().chain(later).map(move |wait| begin.plus(wait))
+}
 
 /// Whether a device that has had something to do since `work_at` is to be woken at the look that follows the one at `before`.
 #[must_use]
 pub fn is_wake_due(work_at: Time, before: Time, now: Time) -> bool {
-    let days = (1..=WAKE_DAYS).map(|day| day * DAY);
-    AGAIN.into_iter().chain(days).map(|wait| work_at.plus(wait)).any(|at| at > before && at <= now)
+    wakes(work_at).any(|at| at > before && at <= now)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::{HOUR, MINUTE};
 
     #[test]
     fn each_warning_comes_once() {
@@ -166,8 +178,8 @@ mod tests {
                 woken.push(now.since(begin));
             }
         }
-        assert_eq!(woken.len(), 34);
-        assert_eq!(woken[..6], [0, 5 * MINUTE, 30 * MINUTE, 6 * HOUR, DAY, 2 * DAY]);
+        assert_eq!(woken.len(), 124);
+        assert_eq!(woken[..6], [0, MINUTE, 5 * MINUTE, 30 * MINUTE, 6 * HOUR, 12 * HOUR]);
         // A look that comes late finds what it missed, and wakes once.
         assert!(is_wake_due(begin, begin.plus(MINUTE), begin.plus(3 * HOUR)));
     }

@@ -8,7 +8,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::{HOUR, MINUTE, Time};
+use crate::clock::Time;
 use crate::wire::apple::command::Status;
 
 /// Most commands that wait on one channel.
@@ -16,9 +16,6 @@ pub const MOST: usize = 500;
 
 /// Most commands of a channel whose late answers are waited for.
 const MOST_LOST: usize = 50;
-
-/// How long after a push without an echo to push again: the last one is repeated.
-const PUSHES: [i64; 4] = [MINUTE, 5 * MINUTE, 30 * MINUTE, 6 * HOUR];
 
 /// What a channel shall do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -54,6 +51,9 @@ struct Entry {
     since: Time,
     /// How often it was delivered.
     deliveries: u32,
+    /// Since when the device puts it off.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    put_off_at: Option<Time>,
 }
 
 /// What became of a command.
@@ -102,15 +102,6 @@ pub enum Received {
 pub struct Queue {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     entries: Vec<Entry>,
-    /// The device's last word was "not now": it comes back by itself.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    returns: bool,
-    /// Pushes since the device was last heard of.
-    #[serde(default)]
-    pushes: u32,
-    /// When the last of them was sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pushed_at: Option<Time>,
 }
 
 impl Queue {
@@ -122,7 +113,7 @@ impl Queue {
             if self.open().count() >= MOST || self.holds(&planned.key) {
                 refused.push(planned.key);
             } else {
-                self.entries.push(Entry { planned, stage: Stage::Waiting, since: now, deliveries: 0 });
+                self.entries.push(Entry { planned, stage: Stage::Waiting, since: now, deliveries: 0, put_off_at: None });
             }
         }
         refused
@@ -158,10 +149,7 @@ impl Queue {
     /// Takes in what the device said. With *idle* also come the outcomes of what was under way and may not be repeated; their answers count
     /// when they come later.
     #[must_use]
-    pub fn receive(mut self, status: Status, uuid: Option<&str>) -> (Self, Received, Vec<Outcome>) {
-        self.pushes = 0;
-        self.pushed_at = None;
-        self.returns = status == Status::NotNow;
+    pub fn receive(mut self, status: Status, uuid: Option<&str>, now: Time) -> (Self, Received, Vec<Outcome>) {
         if status == Status::Idle {
             let lost = self.idle();
             return (self, Received::Idle, lost);
@@ -176,6 +164,7 @@ impl Queue {
             Status::NotNow | Status::Idle => {
                 let key = self.entries.get_mut(place).map(|entry| {
                     entry.stage = Stage::Deferred;
+                    entry.put_off_at = entry.put_off_at.or(Some(now));
                     entry.planned.key.clone()
                 });
                 return (self, key.map_or(Received::Unknown, Received::Deferred), Vec::new());
@@ -265,27 +254,11 @@ impl Queue {
             .collect()
     }
 
-    /// When the device has to be pushed; `None` while nothing waits, or while it comes back by itself.
-    ///
-    /// A device comes back by itself after "not now" only when that was its last word; even then a push is due in the end, in case it
-    /// does not.
+    /// Since when the device has something to do; `None` while nothing waits. What it puts off counts from when it did so first, so that it
+    /// is woken for that ever more rarely: it comes back by itself only when "not now" was its last word, and that is never sure.
     #[must_use]
-    pub fn push_at(&self, now: Time) -> Option<Time> {
-        if self.is_empty() {
-            return None;
-        }
-        let wait = |at: u32| PUSHES.get(usize::try_from(at).unwrap_or(usize::MAX)).or(PUSHES.last()).copied().unwrap_or(HOUR);
-        match self.pushed_at {
-            Some(at) => Some(at.plus(wait(self.pushes.saturating_sub(1)))),
-            None if self.returns => Some(now.plus(wait(2))),
-            None => Some(now),
-        }
-    }
-
-    /// A push was sent.
-    pub fn pushed(&mut self, now: Time) {
-        self.pushes = self.pushes.saturating_add(1);
-        self.pushed_at = Some(now);
+    pub fn waits_since(&self, now: Time) -> Option<Time> {
+        self.open().map(|entry| entry.put_off_at.unwrap_or(now)).max()
     }
 }
 

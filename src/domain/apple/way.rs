@@ -16,7 +16,7 @@ const PASSCODE: &str = "com.apple.configuration.passcode.settings";
 /// The same in a profile.
 const PASSCODE_PROFILE: &str = "com.apple.mobiledevice.passwordpolicy";
 /// An update that has to be installed by a moment, as a declaration.
-const UPDATE: &str = "com.apple.configuration.softwareupdate.enforcement.specific";
+pub const UPDATE: &str = "com.apple.configuration.softwareupdate.enforcement.specific";
 
 /// Keys of a passcode's rules, declared and in a profile.
 const PASSCODE_KEYS: [(&str, &str); 10] = [

@@ -153,12 +153,14 @@ struct Claim<'a> {
 /// Where a least value is above the greatest one of another profile, what a compliance policy enforces holds, then what was created first.
 ///
 /// On Apple devices profiles are not merged here: each is one thing, and the devices themselves keep the strictest of what their profiles
-/// say. Only an application that several ask for is one thing of all of them.
+/// say. Only an application that several ask for is one thing of all of them, and an enforced update that of the profile that was created
+/// first.
 #[must_use]
 pub fn effective(candidates: &[Candidate<'_>], target: Target<'_>, catalogue: &Catalogue) -> Effective {
     let mut by_key: BTreeMap<String, Vec<Claim<'_>>> = BTreeMap::new();
+    let enforcer = enforcer(candidates);
     for candidate in candidates {
-        for (key, order, content) in claims(candidate, target, catalogue) {
+        for (key, order, content) in claims(candidate, enforcer, target, catalogue) {
             let value_hash = hash(&content);
             let claim = Claim { profile: candidate.profile, kind: candidate.kind, content, value_hash, order };
             by_key.entry(key).or_default().push(claim);
@@ -166,6 +168,9 @@ pub fn effective(candidates: &[Candidate<'_>], target: Target<'_>, catalogue: &C
     }
     let winners = by_key.iter().filter_map(|(key, claims)| Some((key.clone(), settle(claims.clone(), catalogue)?))).collect();
     let mut effective = Effective { winners, ..Effective::default() };
+    if matches!(target, Target::Apple(_)) {
+        effective.excluded = outdone(candidates);
+    }
     for (least, most) in LIMITS {
         for scope in [Scope::Device, Scope::User] {
             effective.hold_limits([least, most].map(|id| (id, format!("setting:{id}@{scope}"))), &by_key, candidates, catalogue);
@@ -237,10 +242,18 @@ pub enum Target<'a> {
 }
 
 /// The whole profile, and the declarations of a profile, each as one thing; what goes by commands, one by one.
-fn whole(candidate: &Candidate<'_>, device: way::Device<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+fn whole(
+    candidate: &Candidate<'_>,
+    enforcer: Option<&ProfileId>,
+    device: way::Device<'_>,
+    catalogue: &Catalogue,
+) -> Vec<(String, i32, Content)> {
     let row = |payload: &Payload| catalogue.payload(&payload.kind);
     let (mut declarations, mut payloads, mut commands, mut claims) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for payload in &candidate.document.payloads {
+        if payload.kind == way::UPDATE && enforcer != Some(candidate.profile) {
+            continue;
+        }
         match (device.way(payload, catalogue), app::record(payload).filter(|_| app::is_app(payload))) {
             // As by commands; its name in the profile is of no matter.
             (Way::Declaration, Some(key)) => {
@@ -272,9 +285,33 @@ fn whole(candidate: &Candidate<'_>, device: way::Device<'_>, catalogue: &Catalog
     claims
 }
 
-fn claims(candidate: &Candidate<'_>, target: Target<'_>, catalogue: &Catalogue) -> Vec<(String, i32, Content)> {
+/// The profile whose enforced update holds where there are several: a device installs one.
+fn enforcer<'a>(candidates: &[Candidate<'a>]) -> Option<&'a ProfileId> {
+    candidates.iter().find(|candidate| candidate.document.payloads.iter().any(|payload| payload.kind == way::UPDATE)).map(|c| c.profile)
+}
+
+/// The enforced updates of the other profiles.
+fn outdone(candidates: &[Candidate<'_>]) -> BTreeMap<String, Excluded> {
+    let Some(winner) = enforcer(candidates) else { return BTreeMap::new() };
+    let others = candidates.iter().filter(|candidate| candidate.profile != winner);
+    let updates = others.flat_map(|candidate| {
+        let own = candidate.document.payloads.iter().filter(|payload| payload.kind == way::UPDATE);
+        own.map(|payload| {
+            let asked = vec![(candidate.profile.clone(), hash(&Content::Payload(payload.clone())))];
+            (format!("update:{}/{}", candidate.profile, payload.name), Excluded { winner: winner.clone(), asked })
+        })
+    });
+    updates.collect()
+}
+
+fn claims(
+    candidate: &Candidate<'_>,
+    enforcer: Option<&ProfileId>,
+    target: Target<'_>,
+    catalogue: &Catalogue,
+) -> Vec<(String, i32, Content)> {
     let platform = match target {
-        Target::Apple(device) => return whole(candidate, device, catalogue),
+        Target::Apple(device) => return whole(candidate, enforcer, device, catalogue),
         Target::Of(platform) => platform,
     };
     if platform.is_apple() {

@@ -12,7 +12,7 @@ use crate::domain::apple::escrow::Kind;
 use crate::domain::audit::Entry;
 use crate::domain::enrollment::{Enrollment, State};
 use crate::ids::EnrollmentId;
-use crate::service::device::checked_out_in;
+use crate::service::device::{Ending, checked_out_in};
 use crate::service::push::apns::{Address, enqueue_wake};
 use crate::service::{Result, compliance};
 use crate::store::apple::channels::{self, Channel, DEVICE};
@@ -186,6 +186,7 @@ impl At<'_> {
                     sealed_push: Some(sealed_push.clone()),
                     token_updated_at: Some(now),
                     push_dead_at: None,
+                    push_dead_why: None,
                     awaiting_since,
                     ..old
                 };
@@ -209,13 +210,13 @@ impl At<'_> {
 
     async fn check_out(&self) -> Result<Reply> {
         let (enrollment, user, now, origin) = (self.identity.enrollment.clone(), self.user(), self.now, self.origin.to_owned());
-        let rules = compliance::rules(&self.app.config);
+        let (rules, sealer) = (compliance::rules(&self.app.config), self.app.sealer());
         let entry = self.entry("enrollment.end-user-channel", &json!({ "user": user }));
         self.app
             .store
             .write(move |tx| {
                 if user == DEVICE {
-                    return checked_out_in(tx, &enrollment, rules, &origin, now).map(drop);
+                    return checked_out_in(tx, &enrollment, &Ending { sealer: &sealer, rules, origin: &origin, now }).map(drop);
                 }
                 channels::delete_channel(tx, &enrollment.id, &user)?;
                 // What was given to the user is to be forgotten.

@@ -34,6 +34,12 @@ const CERTIFICATES: &str = "certificates";
 /// Where a record remembers, by payload, since when another identity is wanted than the first.
 const ROUND: &str = "round";
 
+/// The fact that tells that the start volume is encrypted.
+const FILEVAULT: &str = "macos.filevault";
+
+/// The source of facts that devices report by themselves.
+const REPORT: &str = "status report";
+
 /// Why a device refuses an asset that it could not fetch.
 const NOT_FETCHED: &str = "Error.AssetCannotBeDownloaded";
 
@@ -208,6 +214,13 @@ pub async fn receive(
     }
 }
 
+impl Turn<'_> {
+    /// Whether what is known of a fact came with a report.
+    fn is_reported(&self, name: &str) -> bool {
+        self.known.facts.get(name).is_some_and(|fact| fact.value.is_some() && fact.source == REPORT)
+    }
+}
+
 /// Takes a report in.
 fn take(turn: &mut Turn<'_>, report: &StatusReport) {
     if let Some(capabilities) = report.capabilities()
@@ -230,11 +243,16 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
             Value::Bool(_) | Value::Number(_) => Some(value.to_string()),
             _ => None,
         });
+        if row.name == FILEVAULT && value.as_deref() == Some("true") && turn.fact(FILEVAULT) != Some("true") {
+            turn.expect_recovery_key();
+        }
         if value.is_some() {
-            turn.report(&row.name, value, 200, "status report", row.every_hours);
+            turn.report(&row.name, value, 200, REPORT, row.every_hours);
             if !row.is_asked(platform, user_enrollment) {
                 turn.never_ask(&row.name);
             }
+        } else if item.is_some_and(|item| report.retracts(item)) && turn.is_reported(&row.name) {
+            turn.retract(&row.name, REPORT, row.is_asked(platform, user_enrollment));
         }
     }
     if let Some(set) = set(turn) {

@@ -3,8 +3,9 @@
 use serde_json::json;
 
 use super::turn::Turn;
-use crate::domain::apple::escrow::Kind;
+use crate::domain::apple::escrow::{Kind, wants_recovery_key};
 use crate::domain::certificate::Purpose;
+use crate::domain::desired::{Content, Winner};
 use crate::secret::{Secret, random};
 use crate::service::pki::authority::Authority;
 use crate::service::{Error, Result};
@@ -16,6 +17,14 @@ use crate::wire::cms::{CertificateView, EnvelopedData, ber};
 const LENGTH: std::ops::RangeInclusive<usize> = 8..=128;
 
 impl Turn<'_> {
+    /// Asks for the recovery key, where a profile wants it entrusted and none is kept: it comes with the security report.
+    pub(super) fn expect_recovery_key(&mut self) {
+        let wants = |winner: &Winner| matches!(&winner.content, Content::Profile(payloads) if wants_recovery_key(payloads));
+        if !self.keeps(Kind::FileVault) && self.wanted().any(|(_, winner)| wants(winner)) {
+            self.ask("SecurityInfo");
+        }
+    }
+
     /// Takes in a recovery key that the device encrypted for the escrow certificate; one that does not open is reported, not kept.
     pub(super) fn take_recovery_key(&mut self, message: &[u8]) -> Result<bool> {
         let Some(key) = open(&self.authority, message)? else {

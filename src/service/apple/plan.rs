@@ -42,10 +42,9 @@ impl Turn<'_> {
             return;
         }
         self.wake_users();
-        // Asked once in an exchange: a Mac that refuses is not kept in Setup Assistant by it.
-        let administrator = planned(Key::Ask(AccountConfiguration.name()), false);
-        let busy = self.wants_administrator() && (self.idle || self.channel.queue.holds(&administrator.key));
-        due.extend(Some(administrator).filter(|_| busy));
+        if self.waits_for_administrator() {
+            due.push(planned(Key::Ask(AccountConfiguration.name()), false));
+        }
         if self.renewal_at().is_some_and(|at| self.now >= at) {
             due.push(planned(Key::Renew, false));
         }
@@ -55,7 +54,7 @@ impl Turn<'_> {
             self.plan_items(&mut due);
         }
         self.plan_orders(&mut due);
-        if !busy && self.release_at().is_some_and(|at| self.now >= at) {
+        if self.release_at().is_some_and(|at| self.now >= at) {
             due.push(planned(Key::Release, false));
         }
         let now = self.now;

@@ -14,14 +14,15 @@ use serde_json::json;
 use crate::app::App;
 use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
-use crate::domain::apple::push::{Alarm, Certificate, Request, WARNINGS, warning};
+use crate::domain::apple::push::{Alarm, Certificate, FOREIGN, Request, UNREACHABLE, WARNINGS, warning};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::KeyAlgorithm;
 use crate::secret::{Sealer, Secret};
 use crate::service::pki::keys::SigningKey;
+use crate::service::push::apns;
 use crate::service::{Error, Result};
 use crate::store;
-use crate::store::apple::push;
+use crate::store::apple::{channels, push};
 use crate::store::sealed::APPLE_PUSH_KEY;
 use crate::wire::apple::push::{CertificateRequest, is_topic};
 use crate::wire::x509::Parts;
@@ -129,6 +130,8 @@ pub struct Import {
     pub key: Option<Secret>,
     /// Take it although its topic is another one: every device has to enrol again.
     pub replace_topic: bool,
+    /// The administrator knows how many devices that cuts off.
+    pub confirmed: bool,
 }
 
 fn refused(why: impl Into<String>) -> Error {
@@ -139,15 +142,22 @@ fn refused(why: impl Into<String>) -> Error {
 /// certificate in force, or the key that comes with it; and for the topic of the one in force.
 ///
 /// # Errors
-/// [`Refusal::PushCertificateRefused`] says what is wrong, [`Refusal::PushTopicChanged`].
+/// [`Refusal::PushCertificateRefused`] says what is wrong, [`Refusal::PushTopicChanged`], [`Refusal::PushTopicNotConfirmed`].
 pub async fn import(app: &App, import: Import, actor: &str, origin: &str) -> Result<Status> {
     let now = app.now();
     let (current, waiting) = app.store.read(|c| Ok((push::find_certificate(c)?, push::find_request(c)?))).await?;
     let (sealer, known) = (app.sealer(), current.clone());
-    let replace_topic = import.replace_topic;
+    let (replace_topic, confirmed) = (import.replace_topic, import.confirmed);
     let certificate = tokio::task::spawn_blocking(move || judge(&sealer, &import, known.as_ref(), waiting.as_ref(), now));
     let certificate = certificate.await.map_err(Error::internal)??;
     let refused_topic = current.as_ref().is_some_and(|current| current.topic != certificate.topic) && !replace_topic;
+    if let Some(current) = current.as_ref().filter(|current| current.topic != certificate.topic && replace_topic && !confirmed) {
+        let topic = current.topic.clone();
+        let cut_off = app.store.read(move |c| channels::count_listening(c, &topic)).await?;
+        if cut_off > 0 {
+            return Err(Error::Invalid(Refusal::PushTopicNotConfirmed, format!("devices that listen to the old topic: {cut_off}")));
+        }
+    }
     let mut entry = Entry::new(actor, if refused_topic { "apple.push_refuse" } else { "apple.push_import" }, TARGET, origin);
     entry = entry.after(&describe(&certificate));
     if let Some(current) = &current {
@@ -172,7 +182,7 @@ pub async fn import(app: &App, import: Import, actor: &str, origin: &str) -> Res
     }
     gauge(&certificate, now);
     app.outbox.notify_waiters();
-    Ok(Status::of(Some(&certificate), None, now))
+    Ok(Status::of(Some(&certificate), None, Health::default(), now))
 }
 
 fn describe(certificate: &Certificate) -> serde_json::Value {
@@ -241,12 +251,16 @@ pub struct Status {
     pub requested_at: Option<String>,
     /// Why the push service refuses the certificate, and since when.
     pub alarm: Option<Alarm>,
+    /// How many channels it does not wake because their tokens are of another topic or environment, when there are any.
+    pub foreign_tokens: Option<i64>,
+    /// Since when wakes fail, and how the last one did.
+    pub unreachable: Option<Alarm>,
     /// What to do; nothing when all is well.
     pub advice: Option<String>,
 }
 
 impl Status {
-    fn of(certificate: Option<&Certificate>, waiting: Option<&Request>, now: Time) -> Self {
+    fn of(certificate: Option<&Certificate>, waiting: Option<&Request>, health: Health, now: Time) -> Self {
         let days_left = certificate.map(|c| c.not_after.since(now).div_euclid(DAY));
         let alarm = certificate.and_then(|c| c.alarm.clone());
         let advice = match (days_left, &alarm) {
@@ -254,6 +268,13 @@ impl Status {
             (None, _) => Some("make a request: muster apple push-csr".into()),
             (Some(..0), _) => Some("it has ended, devices are not woken: renew the entry at identity.apple.com/pushcert".into()),
             (_, Some(alarm)) => Some(format!("the push service refuses it ({}): renew it", alarm.reason)),
+            _ if health.stuck.is_some() => health.stuck.as_ref().map(|stuck| {
+                format!("no wake has reached Apple's push service since {} ({}): it has to be reached without anything in between that ends TLS", stuck.since, stuck.reason)
+            }),
+            _ if health.foreign > 0 => Some(format!(
+                "Apple's push service does not take the tokens of {} channels (another topic, or another environment): look at apple.apns.url, and enrol those devices again",
+                health.foreign
+            )),
             (Some(days), None) if days <= WARNINGS.into_iter().nth(1).unwrap_or_default() => {
                 Some(format!("{days} days left: renew the entry at identity.apple.com/pushcert with the same Apple Account"))
             }
@@ -266,8 +287,24 @@ impl Status {
             days_left,
             requested_at: waiting.map(|w| w.created_at.to_string()),
             alarm,
+            foreign_tokens: Some(health.foreign).filter(|count| *count > 0),
+            unreachable: health.stuck,
             advice,
         }
+    }
+}
+
+/// How it goes with waking devices.
+#[derive(Default)]
+struct Health {
+    foreign: i64,
+    stuck: Option<Alarm>,
+}
+
+impl Health {
+    fn read(conn: &mut store::Conn, now: Time) -> store::Result<Self> {
+        let stuck = push::find_stuck(conn, apns::TOPIC)?.map(|(since, reason)| Alarm { reason, since });
+        Ok(Self { foreign: channels::count_push_dead(conn, &FOREIGN)?, stuck: stuck.filter(|stuck| now.since(stuck.since) >= UNREACHABLE) })
     }
 }
 
@@ -276,8 +313,10 @@ impl Status {
 /// # Errors
 /// When the store fails.
 pub async fn status(app: &App) -> Result<Status> {
-    let (certificate, waiting) = app.store.read(|c| Ok((push::find_certificate(c)?, push::find_request(c)?))).await?;
-    Ok(Status::of(certificate.as_ref(), waiting.as_ref(), app.now()))
+    let now = app.now();
+    let read = move |c: &mut store::Conn| Ok((push::find_certificate(c)?, push::find_request(c)?, Health::read(c, now)?));
+    let (certificate, waiting, health) = app.store.read(read).await?;
+    Ok(Status::of(certificate.as_ref(), waiting.as_ref(), health, now))
 }
 
 fn gauge(certificate: &Certificate, now: Time) {

@@ -29,7 +29,7 @@ use crate::domain::registration::Token;
 use crate::domain::work::Key;
 use crate::ids::{CommandId, EnrollmentId};
 use crate::secret::Secret;
-use crate::service::device::{self, Leaving};
+use crate::service::device::{self, Ending, Leaving};
 use crate::service::effect::Effect;
 use crate::service::push::apns::enqueue_wake;
 use crate::service::round::{Known, Round};
@@ -226,7 +226,7 @@ impl<'a> Turn<'a> {
     /// Takes the device's answer in.
     fn take(&mut self, answer: &Answer) {
         let queue = std::mem::take(&mut self.channel.queue);
-        let (queue, received, lost) = queue.receive(answer.status, answer.command_uuid.as_deref());
+        let (queue, received, lost) = queue.receive(answer.status, answer.command_uuid.as_deref(), self.now);
         self.channel.queue = queue;
         self.channel.last_seen_at = Some(self.now);
         for outcome in lost {
@@ -270,11 +270,16 @@ impl<'a> Turn<'a> {
     fn settle(&mut self, outcome: &Outcome, answer: Option<&Answer>) {
         let Some(key) = Key::parse(&outcome.key) else { return };
         let request = self.request_of(key);
-        let said = match (outcome.verdict, request, answer) {
-            (Verdict::Done, Some((request, _)), Some(answer)) => request.says(answer),
-            _ => Ok("done".to_owned()),
+        let (said, verdict) = match (outcome.verdict, request, answer) {
+            (Verdict::Failed, Some((request, _)), Some(answer)) if request.is_gone(answer) => {
+                (Ok("it was not there any more".to_owned()), Verdict::Done)
+            }
+            (Verdict::Done, Some((request, _)), Some(answer)) => match request.says(answer) {
+                Err(why) => (Err(why), Verdict::Failed),
+                said => (said, Verdict::Done),
+            },
+            (verdict, ..) => (Ok("done".to_owned()), verdict),
         };
-        let verdict = if said.is_err() { Verdict::Failed } else { outcome.verdict };
         let why = match (verdict, answer) {
             (Verdict::Done, _) => said.unwrap_or_default(),
             (Verdict::Failed, _) if said.is_err() => said.unwrap_or_else(|why| why),
@@ -441,7 +446,7 @@ impl<'a> Turn<'a> {
         }
         let own = [self.renewal_at(), self.release_at()];
         let (app, channel, left, users, wake) = (self.round.app, self.channel, self.left, self.users, self.wake);
-        let changes = self.round.changes()?;
+        let (changes, sealer) = (self.round.changes()?, app.sealer());
         let ring = app
             .store
             .write(move |tx| {
@@ -463,14 +468,20 @@ impl<'a> Turn<'a> {
                 // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.
                 if channel.user_key == DEVICE {
                     enrollments::update_work_at(tx, id, Some(now))?;
-                }
-                if channel.user_key == DEVICE && channel.queue.is_empty() {
-                    let next = [changes.next_work(tx)?].into_iter().chain(own).flatten().min();
-                    enrollments::update_work_at(tx, id, next)?;
+                    // One that waits in Setup Assistant is not left there.
+                    let waits = channel.queue.waits_since(now).map(|since| if channel.awaiting_since.is_some() { now } else { since });
+                    let due = [changes.next_work(tx)?].into_iter().chain(own).flatten().min();
+                    enrollments::update_work_at(tx, id, waits.or(due))?;
                 }
                 changes.record(tx)?;
                 if left {
-                    ring |= device::left_in(tx, id, Leaving::ByOrder, None, changes.rules, &changes.origin, now)?;
+                    ring |= device::left_in(
+                        tx,
+                        id,
+                        Leaving::ByOrder,
+                        None,
+                        &Ending { sealer: &sealer, rules: changes.rules, origin: &changes.origin, now },
+                    )?;
                     channels::abandon(tx, id)?;
                 }
                 Ok(ring)

@@ -9,18 +9,20 @@ use crate::app::App;
 use crate::catalogue::catalogue;
 use crate::clock::Time;
 use crate::config::Config;
+use crate::domain::apple::escrow::{Kind as Secret, wants_recovery_key};
 use crate::domain::certificate::CertificateStatus;
 use crate::domain::compliance::{BUILT_IN, SettingResult, State, Status};
 use crate::domain::desired::{self, Record};
-use crate::domain::device::{self, Device, Ownership};
+use crate::domain::device::{self, Device, Ownership, Platform};
 use crate::domain::fact::{Fact, Facts};
 use crate::domain::inventory;
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId};
+use crate::secret::Sealer;
 use crate::service::{Error, LONGEST_LIST, Result, restriction};
-use crate::store::apple::management;
+use crate::store::apple::{management, secrets};
 use crate::store::certificates::Live;
-use crate::store::{self, Conn, certificates, compliance, desired_items, devices, facts, profiles};
+use crate::store::{self, Conn, certificates, compliance, desired_items, devices, enrollments, facts, profiles};
 use crate::wire::apple::enroll::Mode;
 
 /// The fact by which an Apple device says its serial number.
@@ -108,6 +110,8 @@ pub struct Explanation {
     pub identity_until: Option<Time>,
     /// Whether one of its identities is on hold.
     pub identity_held: bool,
+    /// How it stands with the recovery key of FileVault that a profile of the Mac has it entrust to the server; `None`: there is no such profile.
+    pub recovery_key: Option<&'static str>,
     /// Until when failures are forgiven.
     pub grace_expires_at: Option<Time>,
     /// When the passing of time alone can change the verdict.
@@ -154,7 +158,7 @@ pub struct Reason {
 /// # Errors
 /// [`crate::service::Error::NotFound`].
 pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
-    let (id, config, now) = (id.clone(), Arc::clone(&app.config), app.now());
+    let (id, config, now, sealer) = (id.clone(), Arc::clone(&app.config), app.now(), app.sealer());
     let explanation = app
         .store
         .read(move |conn| {
@@ -203,7 +207,10 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                         source: setting.source.clone(),
                         observed_at: last_said(setting, &facts),
                         self_reported: setting.self_reported,
-                        advice: row.filter(|_| failed).map(|row| row.reason_user.clone()),
+                        advice: match setting.status {
+                            Status::Unknown => Some(not_told(setting.fact.as_deref())),
+                            _ => row.filter(|_| failed).map(|row| row.reason_user.clone()),
+                        },
                     });
                 }
             }
@@ -220,6 +227,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                     records: item.detail.records,
                 })
                 .collect();
+            let recovery_key = recovery_key(conn, &sealer, &device)?;
             let (mode, managed_apple_account) = management::find_account(conn, &id)?.unzip();
             Ok(Explanation {
                 ownership: ownership(conn, &config, &device, mode)?,
@@ -227,6 +235,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                 overview: overview(conn, device)?,
                 same_hardware_as,
                 says_serial_number,
+                recovery_key,
                 identity_until: active.map(|certificate| certificate.not_after).max(),
                 identity_held: identities.iter().any(|certificate| certificate.status == CertificateStatus::Held),
                 grace_expires_at: verdict.as_ref().and_then(|v| v.grace_expires_at),
@@ -248,6 +257,24 @@ fn ownership(conn: &mut Conn, config: &Config, device: &Device, mode: Option<Mod
         (None, None) => false,
     };
     Ok(if listed { Ownership::Company } else { Ownership::Personal })
+}
+
+/// Whether the recovery key of a Mac is kept that a profile has entrusted to the server.
+fn recovery_key(conn: &mut Conn, sealer: &Sealer, device: &Device) -> store::Result<Option<&'static str>> {
+    let enrollment = if device.platform == Platform::MacOs { enrollments::find_current_enrollment(conn, &device.id)? } else { None };
+    let Some(enrollment) = enrollment else { return Ok(None) };
+    let items = desired_items::list_for_device(conn, sealer, &device.id)?;
+    if !items.iter().filter_map(|loaded| loaded.desired.as_ref()).any(|document| wants_recovery_key(&document.payloads)) {
+        return Ok(None);
+    }
+    let kept = secrets::list_kinds(conn, &enrollment.id)?.into_iter().any(|(kind, _)| kind == Secret::FileVault);
+    Ok(Some(if kept { "kept" } else { "no recovery key kept yet" }))
+}
+
+/// What to do about a rule of which nothing is known.
+fn not_told(fact: Option<&str>) -> String {
+    let what = fact.map_or_else(String::new, |fact| format!(" ({fact})"));
+    format!("The device has not told this{what}. `muster device sync` asks it again; if it never tells, take the rule out of the policy.")
 }
 
 /// Why a device is not compliant that left or is to leave, whatever its rules said last.

@@ -10,23 +10,27 @@ use crate::catalogue::{CommandRow, Format, Need, Vars, catalogue, meant};
 use crate::clock::Time;
 use crate::config::Config;
 use crate::domain::Refusal;
+use crate::domain::apple::escrow::Kind;
 use crate::domain::command::{Command, Input, NodeOperation, Operation, Request, State, Verb};
 use crate::domain::device::{Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::fact::Facts;
 use crate::domain::profile::{Custom as Node, Scope};
-use crate::ids::{CommandId, DeviceId};
+use crate::ids::{CommandId, DeviceId, EnrollmentId};
 use crate::service::apple::commands as commands_of_apple;
 use crate::service::directory::By;
 use crate::service::push::enqueue_wake;
 use crate::service::{Error, LONGEST_LIST, Result};
 use crate::store::apple::channels::{self, DEVICE};
+use crate::store::apple::secrets;
 use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts};
 
 /// The kind of an order that is not of the catalogue; in the store.
 const CUSTOM: &str = "custom";
 /// Longest value of an order, in bytes.
 const LONGEST: usize = 1024;
+/// Enrolments of a device whose orders are shown, the newest first.
+const ENROLLMENTS: i64 = 1000;
 
 /// What a device is to do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -158,7 +162,8 @@ fn fits(conn: &mut Conn, row: &CommandRow, operation: &Operation, enrollment: &E
     }
     let facts = facts::list_for_device(conn, device)?;
     let waits = channels::find_channel(conn, &enrollment.id, DEVICE)?.is_some_and(|channel| channel.awaiting_since.is_some());
-    match row.needs(platform).iter().find_map(|need| lacks(*need, &facts, waits)) {
+    let keeps = secrets::list_kinds(conn, &enrollment.id)?.into_iter().any(|(kind, _)| kind == Kind::FileVault);
+    match row.needs(platform).iter().find_map(|need| lacks(*need, &facts, waits, keeps)) {
         Some(refusal) => Err(refusal.into()),
         None => Ok(()),
     }
@@ -170,8 +175,9 @@ fn is_for_users(operation: &Operation, platform: Platform) -> bool {
     commands_of_apple::find(&request.request).is_some_and(|found| found.for_users().has(platform, &request.keys))
 }
 
-/// Why a device does not obey; `None` when it does, or nothing is known that speaks against it. `waits`: in Setup Assistant.
-fn lacks(need: Need, facts: &Facts, waits: bool) -> Option<Refusal> {
+/// Why a device does not obey; `None` when it does, or nothing is known that speaks against it. `waits`: in Setup Assistant;
+/// `keeps`: its recovery key is kept.
+fn lacks(need: Need, facts: &Facts, waits: bool, keeps: bool) -> Option<Refusal> {
     let says = |name: &str, value: &str| facts.get(name).is_some_and(|fact| fact.value.as_deref() == Some(value));
     let (met, refusal) = match need {
         Need::Supervision => (!says("apple.supervised", "false"), Refusal::OrderNeedsSupervision),
@@ -182,6 +188,7 @@ fn lacks(need: Need, facts: &Facts, waits: bool) -> Option<Refusal> {
         Need::LostMode => (says("ios.lost-mode", "true"), Refusal::OrderNeedsLostMode),
         Need::Automated => (says("macos.automated", "true"), Refusal::OrderNeedsAutomated),
         Need::Setup => (waits, Refusal::OrderNeedsSetup),
+        Need::RecoveryKey => (keeps, Refusal::OrderNeedsRecoveryKey),
     };
     (!met).then_some(refusal)
 }
@@ -198,7 +205,7 @@ fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) ->
 /// confirmed.
 ///
 /// # Errors
-/// `CMD0001` to `CMD0013`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
+/// `CMD0001` to `CMD0014`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
 pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool, by: &By) -> Result<Command> {
     let of = device.clone();
     let read = move |conn: &mut Conn| Ok((devices::load_device(conn, &of)?.platform, enrollments::find_current_enrollment(conn, &of)?));
@@ -276,7 +283,7 @@ pub async fn sync(app: &App, device: &DeviceId, by: &By) -> Result<bool> {
     Ok(woken)
 }
 
-/// The orders that a device was given, newest first: of its present enrolment, or of its last.
+/// The orders that a device was given, newest first: those of earlier enrolments, too, for as long as they are kept.
 ///
 /// # Errors
 /// [`Error::NotFound`] without such a device.
@@ -286,10 +293,9 @@ pub async fn orders(app: &App, device: &DeviceId, limit: i64) -> Result<Vec<Comm
         .store
         .read(move |conn| {
             devices::load_device(conn, &device)?;
-            match enrollments::list_enrollments(conn, &device, 1)?.first() {
-                Some(enrollment) => commands::list_commands(conn, &sealer, &enrollment.id, limit.clamp(1, LONGEST_LIST)),
-                None => Ok(Vec::new()),
-            }
+            let all = enrollments::list_enrollments(conn, &device, ENROLLMENTS)?;
+            let all: Vec<EnrollmentId> = all.into_iter().map(|enrollment| enrollment.id).collect();
+            commands::list_commands(conn, &sealer, &all, limit.clamp(1, LONGEST_LIST))
         })
         .await?;
     Ok(found)

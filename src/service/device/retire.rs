@@ -13,6 +13,7 @@ use crate::domain::enrollment::{Enrollment, State};
 use crate::domain::profile::Scope;
 use crate::domain::signal::Initiator;
 use crate::ids::{CommandId, DeviceId, EnrollmentId};
+use crate::secret::Sealer;
 use crate::service::apple;
 use crate::service::directory::By;
 use crate::service::pki::revoke;
@@ -43,7 +44,8 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
     let provider = &app.config.windows.provider_id;
     let provider = current.as_ref().map_or(provider.as_str(), |enrollment| enrollment.provider(provider));
     let operation = if platform.is_apple() { apple::leave(app).await? } else { unenroll_operation(provider.to_owned()) };
-    let payload = commands::seal_payload(&app.sealer(), &operation)?;
+    let sealer = app.sealer();
+    let payload = commands::seal_payload(&sealer, &operation)?;
     app.store
         .write(move |tx| {
             take_turn(tx, Turn::Device)?;
@@ -66,7 +68,7 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
             if let Some(mut enrollment) = current {
                 enrollment.state = State::Unenrolling;
                 enrollments::claim_update(tx, &enrollment)?;
-                commands::cancel_open(tx, &enrollment.id, now)?;
+                end_orders(tx, &sealer, &enrollment.id, "ended: the device was retired", &actor, &origin, now)?;
                 commands::insert_command(tx, &unenroll(&enrollment.id, operation.clone(), &actor, now), &payload, now)?;
                 enqueue_wake(tx, &config, enrollment.platform, &enrollment.id, now)?;
             }
@@ -106,6 +108,19 @@ fn unenroll(enrollment: &EnrollmentId, operation: Operation, actor: &str, now: T
     }
 }
 
+/// What the end of an enrolment needs besides itself.
+#[derive(Clone, Copy)]
+pub struct Ending<'e> {
+    /// Seals what became of its orders.
+    pub sealer: &'e Sealer,
+    /// How its device is judged.
+    pub rules: Rules,
+    /// Where it came from, for the audit log.
+    pub origin: &'e str,
+    /// When.
+    pub now: Time,
+}
+
 /// How a device leaves by itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Leaving {
@@ -120,20 +135,12 @@ pub enum Leaving {
 ///
 /// # Errors
 /// [`NotFound`](store::Error::NotFound) without such an enrolment.
-pub fn left_in(
-    tx: &mut Tx<'_>,
-    id: &EnrollmentId,
-    leaving: Leaving,
-    answer: Option<&Stored>,
-    rules: Rules,
-    origin: &str,
-    now: Time,
-) -> store::Result<bool> {
+pub fn left_in(tx: &mut Tx<'_>, id: &EnrollmentId, leaving: Leaving, answer: Option<&Stored>, ending: &Ending<'_>) -> store::Result<bool> {
     let (action, initiator) = match leaving {
         Leaving::ByUser => ("enrollment.end-by-user", Initiator::User),
         Leaving::ByOrder => ("enrollment.end-by-order", Initiator::Admin),
     };
-    let ended = End { action, actor: None, initiator, rules, origin, now }.carry_out(tx, id)?;
+    let ended = End { action, actor: None, initiator, ending }.carry_out(tx, id)?;
     if let Some(answer) = answer.filter(|_| ended) {
         dm_sessions::upsert_session(tx, &Stored { sealed_state: None, version: 0, ..answer.clone() })?;
     }
@@ -144,11 +151,11 @@ pub fn left_in(
 ///
 /// # Errors
 /// [`NotFound`](store::Error::NotFound) without such an enrolment.
-pub fn checked_out_in(tx: &mut Tx<'_>, enrollment: &Enrollment, rules: Rules, origin: &str, now: Time) -> store::Result<bool> {
+pub fn checked_out_in(tx: &mut Tx<'_>, enrollment: &Enrollment, ending: &Ending<'_>) -> store::Result<bool> {
     let by_order = enrollment.state == State::Unenrolling;
     let (action, initiator) =
         if by_order { ("enrollment.end-by-order", Initiator::Admin) } else { ("enrollment.end-by-user", Initiator::User) };
-    End { action, actor: None, initiator, rules, origin, now }.carry_out(tx, &enrollment.id)
+    End { action, actor: None, initiator, ending }.carry_out(tx, &enrollment.id)
 }
 
 /// Nobody waits for the device any longer: it is lost, broken or wiped.
@@ -214,8 +221,12 @@ async fn end_silent_of(app: &App, platform: Platform) -> Result<usize> {
 
 async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, initiator: Initiator, origin: &str) -> Result<()> {
     let (id, actor, origin, now) = (id.clone(), actor.map(str::to_owned), origin.to_owned(), app.now());
-    let rules = compliance::rules(&app.config);
-    app.store.write(move |tx| End { action, actor: actor.as_deref(), initiator, rules, origin: &origin, now }.carry_out(tx, &id)).await?;
+    let (rules, sealer) = (compliance::rules(&app.config), app.sealer());
+    let end = move |tx: &mut Tx<'_>| {
+        let ending = Ending { sealer: &sealer, rules, origin: &origin, now };
+        End { action, actor: actor.as_deref(), initiator, ending: &ending }.carry_out(tx, &id)
+    };
+    app.store.write(end).await?;
     app.outbox.notify_waiters();
     Ok(())
 }
@@ -226,22 +237,20 @@ struct End<'e> {
     /// The device itself when none is named.
     actor: Option<&'e str>,
     initiator: Initiator,
-    rules: Rules,
-    origin: &'e str,
-    now: Time,
+    ending: &'e Ending<'e>,
 }
 
 impl End<'_> {
     /// False when the enrolment had ended before.
     fn carry_out(&self, tx: &mut Tx<'_>, id: &EnrollmentId) -> store::Result<bool> {
         take_turn(tx, Turn::Device)?;
-        let now = self.now;
+        let Ending { sealer, rules, origin, now } = *self.ending;
         let enrollment = enrollments::load_enrollment(tx.conn(), id)?;
         if enrollment.state == State::Ended {
             return Ok(false);
         }
         let actor = self.actor.map_or_else(|| format!("device:{}", enrollment.device_id), str::to_owned);
-        end_in(tx, &enrollment, RevocationReason::CessationOfOperation, &actor, self.origin, now)?;
+        end_in(tx, sealer, &enrollment, RevocationReason::CessationOfOperation, &actor, origin, now)?;
         if self.initiator == Initiator::Admin {
             enrollments::update_dismissed(tx, id)?;
         }
@@ -249,12 +258,30 @@ impl End<'_> {
         device.state = DeviceState::Retired;
         devices::update_device(tx, &device, now)?;
         desired_items::recompute_device(tx, &device.id, now)?;
-        compliance::retire_in(tx, &device.id, self.rules, self.initiator, now)?;
-        let entry = Entry::new(&actor, self.action, format!("enrollment:{id}"), self.origin);
+        compliance::retire_in(tx, &device.id, rules, self.initiator, now)?;
+        let entry = Entry::new(&actor, self.action, format!("enrollment:{id}"), origin);
         let entry = entry.before(&serde_json::json!({ "state": enrollment.state })).after(&serde_json::json!({ "state": State::Ended }));
         audit::append(tx, &entry, now)?;
         Ok(true)
     }
+}
+
+/// Ends the orders of an enrolment that are not over; why is said with each, and in the audit log.
+fn end_orders(
+    tx: &mut Tx<'_>,
+    sealer: &Sealer,
+    enrollment: &EnrollmentId,
+    why: &str,
+    actor: &str,
+    origin: &str,
+    now: Time,
+) -> store::Result<()> {
+    let end = commands::seal_end(sealer, why)?;
+    for (id, kind) in commands::cancel_open(tx, enrollment, &end, now)? {
+        let state = serde_json::json!({ "kind": kind, "state": CommandState::Cancelled, "why": why });
+        audit::append(tx, &Entry::new(actor, "command.ended", format!("command:{id}"), origin).after(&state), now)?;
+    }
+    Ok(())
 }
 
 /// Ends an enrolment in the caller's transaction: its queue and its session are dropped, it may ask for no more certificates, and every
@@ -265,6 +292,7 @@ impl End<'_> {
 /// [`Busy`](store::Error::Busy) when somebody changed the enrolment since it was read.
 pub fn end_in(
     tx: &mut Tx<'_>,
+    sealer: &Sealer,
     enrollment: &Enrollment,
     reason: RevocationReason,
     actor: &str,
@@ -274,7 +302,8 @@ pub fn end_in(
     let ended = Enrollment { state: State::Ended, ended_at: Some(now), channel_uri: None, ..enrollment.clone() };
     enrollments::claim_update(tx, &ended)?;
     enrollments::update_work_at(tx, &enrollment.id, None)?;
-    commands::cancel_open(tx, &enrollment.id, now)?;
+    let why = if reason == RevocationReason::Superseded { "ended: enrolled again" } else { "ended: the device has left" };
+    end_orders(tx, sealer, &enrollment.id, why, actor, origin, now)?;
     dm_sessions::purge_session(tx, &enrollment.id)?;
     channels::abandon(tx, &enrollment.id)?;
     // First what could still become a certificate, then the certificates.

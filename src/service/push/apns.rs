@@ -258,7 +258,7 @@ async fn bury(app: &App, channel: &Channel, answer: String) -> Result<()> {
     let (channel, now) = (channel.clone(), app.now());
     app.store
         .write(move |tx| {
-            if channels::update_push_dead(tx, &channel, now)? {
+            if channels::update_push_dead(tx, &channel, &answer, now)? {
                 let target = format!("enrollment:{}", channel.enrollment_id);
                 let after = serde_json::json!({ "reason": answer, "user": channel.user_key });
                 store::audit::append(tx, &Entry::new("system", "enrollment.channel_drop", target, "apns").after(&after), now)?;

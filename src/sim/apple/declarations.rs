@@ -37,7 +37,7 @@ const SUBSCRIPTIONS: &str = "com.apple.configuration.management.status-subscript
 const RETRIED: [&str; 2] = ["Error.AssetCannotBeDownloaded", "Error.MissingAssets"];
 
 /// What both systems report.
-const ITEMS: [&str; 10] = [
+const ITEMS: [&str; 8] = [
     "device.identifier.serial-number",
     "device.identifier.udid",
     "device.model.family",
@@ -46,9 +46,9 @@ const ITEMS: [&str; 10] = [
     "device.operating-system.build-version",
     "device.operating-system.family",
     "device.operating-system.version",
-    "passcode.is-compliant",
-    "passcode.is-present",
 ];
+/// What iPhones and iPads report: no Mac tells of a passcode.
+const PHONE_ITEMS: [&str; 2] = ["passcode.is-compliant", "passcode.is-present"];
 /// What Macs report.
 const MAC_ITEM: &str = "diskmanagement.filevault.enabled";
 
@@ -128,8 +128,10 @@ pub fn capabilities(machine: &Machine, users: bool) -> Capabilities {
         }
     }
     payloads.status_items = ITEMS.iter().map(|name| (*name).to_owned()).collect();
-    if machine.system == System::Mac && !users {
-        payloads.status_items.push(MAC_ITEM.into());
+    match machine.system {
+        System::Ios => payloads.status_items.extend(PHONE_ITEMS.map(str::to_owned)),
+        System::Mac if !users => payloads.status_items.push(MAC_ITEM.into()),
+        System::Mac => {}
     }
     if capable(machine) {
         let items = declared_apps::items(machine.system == System::Mac, machine.version());
@@ -356,8 +358,8 @@ impl Device {
             "device.operating-system.build-version" => json!(machine.build),
             "device.operating-system.family" => json!(if mac { "macOS" } else { "iOS" }),
             "device.operating-system.version" => json!(machine.os_version),
-            "passcode.is-present" => json!(settings.passcode.is_some()),
-            "passcode.is-compliant" => json!(answers::is_compliant(settings, &self.profiles)),
+            "passcode.is-present" if !mac => json!(settings.passcode.is_some()),
+            "passcode.is-compliant" if !mac => json!(answers::is_compliant(settings, &self.profiles)),
             MAC_ITEM if mac => json!(settings.filevault),
             list if declared_apps::items(mac, machine.version()).contains(&list) => self.apps.declared.item(list)?,
             _ => return None,

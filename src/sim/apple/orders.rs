@@ -158,7 +158,8 @@ impl Device {
             let update = update.as_dict().ok_or(Reply::Unreadable)?;
             let action = update.string("InstallAction").ok_or(Reply::Unreadable)?;
             let which = update.string("ProductKey").or(update.string("ProductVersion")).ok_or(Reply::Unreadable)?;
-            let known = ["MSU_UPDATE_1", "99.0"].contains(&which);
+            // What is later than the version that it has is on offer.
+            let known = which == "MSU_UPDATE_1" || OsVersion::parse(which).is_some_and(|version| version > self.machine.version());
             if known {
                 self.settings.updates.push(format!("{which} {action}"));
             }

@@ -204,7 +204,9 @@ impl Check<'_> {
         let items = |what: &str| value.as_array().ok_or_else(|| wrong(what));
         let known = |uuid: &str| self.uuids.contains(uuid);
         let ok = match key.kind {
-            Kind::String => value.as_str().is_some() && chosen(key, value),
+            Kind::String => {
+                value.as_str().is_some_and(|text| key.spelling.is_none_or(|spelling| spelling.fits(text))) && chosen(key, value)
+            }
             Kind::Integer => match value {
                 Value::Integer(number) => key.range.is_none_or(|(low, high)| (low..=high).contains(number)) && chosen(key, value),
                 _ => false,

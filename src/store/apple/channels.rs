@@ -29,6 +29,8 @@ pub struct Channel {
     pub token_updated_at: Option<Time>,
     /// Since when the push service says that the token is of no use.
     pub push_dead_at: Option<Time>,
+    /// What it said.
+    pub push_dead_why: Option<String>,
     /// What waits.
     pub queue: Queue,
     /// The token of the declarations that the device was told of.
@@ -61,6 +63,7 @@ impl Channel {
             sealed_push: None,
             token_updated_at: None,
             push_dead_at: None,
+            push_dead_why: None,
             queue: Queue::default(),
             ddm_token: None,
             ddm_changed_at: None,
@@ -85,6 +88,7 @@ struct Row {
     sealed_push: Option<Vec<u8>>,
     token_updated_at: Option<i64>,
     push_dead_at: Option<i64>,
+    push_dead_why: Option<String>,
     queue: String,
     ddm_token: Option<String>,
     ddm_changed_at: Option<i64>,
@@ -111,6 +115,7 @@ impl Row {
             sealed_push: channel.sealed_push.clone(),
             token_updated_at: channel.token_updated_at.map(|t| t.0),
             push_dead_at: channel.push_dead_at.map(|t| t.0),
+            push_dead_why: channel.push_dead_why.clone(),
             queue: serde_json::to_string(&channel.queue)?,
             ddm_token: channel.ddm_token.clone(),
             ddm_changed_at: channel.ddm_changed_at.map(|t| t.0),
@@ -136,6 +141,7 @@ impl TryFrom<Row> for Channel {
             sealed_push: row.sealed_push,
             token_updated_at: row.token_updated_at.map(Time),
             push_dead_at: row.push_dead_at.map(Time),
+            push_dead_why: row.push_dead_why,
             queue: serde_json::from_str(&row.queue).map_err(|_| Error::corrupt("apple_channels.queue"))?,
             ddm_token: row.ddm_token,
             ddm_changed_at: row.ddm_changed_at.map(Time),
@@ -204,11 +210,29 @@ pub fn claim_update(tx: &mut Tx<'_>, channel: &Channel) -> Result<()> {
 ///
 /// # Errors
 /// Only the database's own.
-pub fn update_push_dead(tx: &mut Tx<'_>, channel: &Channel, now: Time) -> Result<bool> {
+pub fn update_push_dead(tx: &mut Tx<'_>, channel: &Channel, why: &str, now: Time) -> Result<bool> {
     let row = apple_channels::table
         .find(key(&channel.enrollment_id, &channel.user_key))
         .filter(apple_channels::token_updated_at.eq(channel.token_updated_at.map(|t| t.0)));
-    Ok(diesel::update(row).set(apple_channels::push_dead_at.eq(Some(now.0))).execute(tx.conn())? == 1)
+    let change = (apple_channels::push_dead_at.eq(Some(now.0)), apple_channels::push_dead_why.eq(Some(why)));
+    Ok(diesel::update(row).set(change).execute(tx.conn())? == 1)
+}
+
+/// How many channels' tokens are of no use for one of these reasons.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_push_dead(conn: &mut Conn, why: &[&str]) -> Result<i64> {
+    Ok(apple_channels::table.filter(apple_channels::push_dead_why.eq_any(why)).count().get_result(conn)?)
+}
+
+/// How many devices listen to a topic.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_listening(conn: &mut Conn, topic: &str) -> Result<i64> {
+    let devices = apple_channels::table.filter(apple_channels::user_key.eq(DEVICE));
+    Ok(devices.filter(apple_channels::topic.eq(topic)).count().get_result(conn)?)
 }
 
 /// Forgets a channel.

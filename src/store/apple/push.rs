@@ -5,7 +5,8 @@ use diesel::prelude::*;
 use crate::clock::Time;
 use crate::domain::apple::push::{Alarm, Certificate, Request};
 use crate::store::dialect::each_backend;
-use crate::store::schema::apple_push;
+use crate::store::outbox::QUEUED;
+use crate::store::schema::{apple_push, outbox};
 use crate::store::{Conn, Error, Result, Tx};
 
 const CURRENT: &str = "current";
@@ -138,6 +139,22 @@ pub fn upsert_request(tx: &mut Tx<'_>, request: &Request) -> Result<()> {
 pub fn purge_request(tx: &mut Tx<'_>) -> Result<()> {
     diesel::delete(apple_push::table.find(NEXT)).execute(tx.conn())?;
     Ok(())
+}
+
+/// Since when the oldest message of a topic waits that was tried, and how the last try failed.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_stuck(conn: &mut Conn, topic: &str) -> Result<Option<(Time, String)>> {
+    let row: Option<(i64, Option<String>)> = outbox::table
+        .filter(outbox::state.eq(QUEUED))
+        .filter(outbox::topic.eq(topic))
+        .filter(outbox::attempts.gt(0))
+        .order(outbox::queued_at)
+        .select((outbox::queued_at, outbox::last_error))
+        .first(conn)
+        .optional()?;
+    Ok(row.map(|(since, why)| (Time(since), why.unwrap_or_default())))
 }
 
 /// Notes that the push service refuses the certificate `der`, or takes it again; `false` when that is known, or another certificate is

@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::super::schema::{apple_channels, enrollments};
+use super::super::schema::enrollments;
 use super::super::{Conn, Error, Result};
 use crate::clock::Time;
 use crate::domain::device::Platform;
@@ -19,23 +19,21 @@ pub struct ToWake {
     pub work_at: Time,
 }
 
-/// A page of enrolments that can be woken, got something to do between `since` and `until` and did not come after it, after `after`.
-/// Windows devices can be woken when they have a push channel; Apple's always have one, or will be given one. An Apple device has come
-/// when it asked for commands: it checks in, and its users' channels speak, without taking anything with them.
+/// A page of enrolments that can be woken and have had something to do since a moment between `since` and `until`, after `after`.
+/// Windows devices can be woken when they have a push channel, and did not come since; Apple's always have one, or will be given one. Of an
+/// Apple device that comes and puts off what it has to do, that moment stays.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn list_to_wake(conn: &mut Conn, since: Time, until: Time, after: &str, limit: i64) -> Result<Vec<ToWake>> {
     let apple = [Platform::MacOs, Platform::Ios].map(|platform| platform.to_string());
-    // The device's own channel has the enrolment's id.
-    let came =
-        apple_channels::table.filter(apple_channels::id.eq(enrollments::id)).filter(apple_channels::last_seen_at.gt(enrollments::work_at));
     let not_heard = enrollments::last_seen_at.is_null().or(enrollments::last_seen_at.le(enrollments::work_at));
     let rows: Vec<(String, String, Option<i64>)> = enrollments::table
         .filter(enrollments::work_at.between(since.0, until.0))
         .filter(enrollments::ended_at.is_null())
         .filter(
-            (enrollments::platform.eq_any(apple.clone()).and(diesel::dsl::not(diesel::dsl::exists(came))))
+            enrollments::platform
+                .eq_any(apple.clone())
                 .or(enrollments::platform.ne_all(apple).and(enrollments::channel_uri.is_not_null()).and(not_heard.assume_not_null())),
         )
         .filter(enrollments::id.gt(after))

@@ -333,6 +333,13 @@ impl StatusReport {
         words.try_fold(first, |value, word| value.as_object()?.get(word))
     }
 
+    /// Whether what was reported of an item before does not count any more: the report holds everything, and nothing of it, or the device
+    /// says that it cannot tell.
+    #[must_use]
+    pub fn retracts(&self, name: &str) -> bool {
+        self.item(name).is_none() && (self.full_report || self.errors.iter().any(|error| error.status_item == name))
+    }
+
     /// How it stands with the declarations of a kind; `None` when the report says nothing of them. Entries that cannot be read are
     /// passed over.
     #[must_use]

@@ -138,7 +138,7 @@ pub(super) async fn prove_apple(world: &World, app: &App, members: &[Member]) ->
         let own = enrolled.clone();
         let found = app.store.read(move |c| enrollments::find_identity(c, &own)).await.unwrap().unwrap().enrollment;
         let (sealer, id, of) = (app.sealer(), found.id, found.device_id);
-        let orders = app.store.read(move |c| commands::list_commands(c, &sealer, &id, 1000)).await.unwrap();
+        let orders = app.store.read(move |c| commands::list_commands(c, &sealer, std::slice::from_ref(&id), 1000)).await.unwrap();
         let in_state = |state| orders.iter().filter(|order| order.state == state).count();
         let ran = device.ran.get("DeviceLock").copied().unwrap_or_default() as usize;
         let name = &device.machine.name;

@@ -128,7 +128,7 @@ pub(super) async fn prove(world: &World, app: &App, devices: &[(String, Device)]
         was_written("enrollment.create", format!("enrollment:{}", enrollment.id));
         let (sealer, device, id) = (app.sealer(), enrollment.device_id, enrollment.id);
         let facts = app.store.read(move |c| facts::list_for_device(c, &device)).await.unwrap();
-        let orders = app.store.read(move |c| commands::list_commands(c, &sealer, &id, 1000)).await.unwrap();
+        let orders = app.store.read(move |c| commands::list_commands(c, &sealer, std::slice::from_ref(&id), 1000)).await.unwrap();
         let sources: BTreeSet<&str> = facts.values().map(|fact| fact.source.as_str()).collect();
         let over = |uri: &str| {
             let over = |state| matches!(state, State::Done | State::Failed);

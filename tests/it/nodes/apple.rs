@@ -69,7 +69,7 @@ impl Mac {
     /// Holds the database against its account.
     pub(super) async fn prove(self, app: &App) {
         let (sealer, enrollment) = (app.sealer(), self.enrollment);
-        let given = app.store.read(move |c| commands::list_commands(c, &sealer, &enrollment, 10_000)).await.unwrap();
+        let given = app.store.read(move |c| commands::list_commands(c, &sealer, std::slice::from_ref(&enrollment), 10_000)).await.unwrap();
         let in_state = |state| given.iter().filter(|order| order.state == state).count();
         let (done, uncertain) = (in_state(State::Done), in_state(State::Uncertain));
         let ran = self.sim.ran.get("DeviceLock").copied().unwrap_or_default() as usize;

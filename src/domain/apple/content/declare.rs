@@ -7,11 +7,16 @@ use serde_json::{Map, Value};
 use super::{Target, asset, row_of};
 use crate::catalogue::payload::{Device, Form, KeyRow};
 use crate::catalogue::{Catalogue, PayloadRow};
-use crate::domain::apple::declarations::{Wanted, identifier};
+use crate::domain::apple::declarations::{ACTIVATION, CONFIGURATIONS, PREDICATE, Wanted, identifier};
 use crate::domain::profile::Payload;
 use crate::wire::apple::ddm::Kind;
+use crate::wire::apple::predicate;
 
-/// Makes the declarations of a profile, with their identifiers. Where a key names an asset of the same profile it becomes its identifier.
+/// The payloads of a profile by their names, with their rows and identifiers.
+type Rows<'a> = BTreeMap<&'a str, (&'a Payload, &'a PayloadRow, String)>;
+
+/// Makes the declarations of a profile, with their identifiers. Where a key names an asset of the same profile, or an activation its
+/// configurations, the names become identifiers.
 ///
 /// # Errors
 /// The name of the payload and what is wrong with it.
@@ -23,7 +28,7 @@ pub fn declarations(
     catalogue: &Catalogue,
 ) -> Result<Vec<(String, Wanted)>, (String, String)> {
     let device = Device { system: target.system, version: target.version, user_enrollment: target.user_enrollment, uuid_of: &|_| None };
-    let mut rows: BTreeMap<&str, (&Payload, &PayloadRow, String)> = BTreeMap::new();
+    let mut rows: Rows<'_> = BTreeMap::new();
     for payload in payloads {
         let row = row_of(payload, catalogue).filter(|row| row.form == Form::Declaration);
         let row = row.ok_or_else(|| (payload.name.clone(), format!("there is no declaration of the type {}", payload.kind)))?;
@@ -49,11 +54,32 @@ pub fn declarations(
                 media(key, other, target, catalogue)?;
                 *wanted = identifier.as_str().into();
             }
+            if row.id == ACTIVATION {
+                activate(&mut body, &rows)?;
+            }
             Ok(Wanted { kind: row.id.clone(), payload: body, behind: String::new() })
         };
         made.push((name.clone(), one().map_err(|why| (payload.name.clone(), why))?));
     }
     Ok(made)
+}
+
+/// Puts the identifiers of the configurations in the place of their names, and looks at the condition.
+fn activate(body: &mut Map<String, Value>, rows: &Rows<'_>) -> Result<(), String> {
+    let named = body.get_mut(CONFIGURATIONS).and_then(Value::as_array_mut).map(Vec::as_mut_slice).unwrap_or_default();
+    if named.is_empty() {
+        return Err(format!("{CONFIGURATIONS}: names none"));
+    }
+    for wanted in named {
+        let name = wanted.as_str().unwrap_or_default().to_owned();
+        let found = rows.get(name.as_str()).filter(|(_, row, _)| Kind::of_type(&row.id) == Some(Kind::Configuration));
+        let (.., identifier) = found.ok_or_else(|| format!("{CONFIGURATIONS}: the profile has no configuration called {name}"))?;
+        *wanted = identifier.as_str().into();
+    }
+    match body.get(PREDICATE).and_then(Value::as_str).map(predicate::check) {
+        Some(Err(problem)) => Err(format!("{PREDICATE}: {problem}")),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the asset is of the media type that the key wants, and, when it is somebody else's, says its hash: without these devices do not

@@ -3,7 +3,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::*;
-use crate::clock::DAY;
+use crate::clock::{DAY, HOUR};
 
 const NOW: Time = Time(1_000_000);
 
@@ -27,7 +27,7 @@ impl Channel {
 
     fn says(&mut self, status: Status, key: Option<&str>) -> (Received, Vec<Outcome>, Option<String>) {
         let uuid = key.map(|key| format!("uuid-{key}"));
-        let (queue, received, lost) = std::mem::take(&mut self.0).receive(status, uuid.as_deref());
+        let (queue, received, lost) = std::mem::take(&mut self.0).receive(status, uuid.as_deref(), NOW);
         let (queue, next) = queue.respond();
         // What is stored between two messages is all there is.
         self.0 = serde_json::from_str(&serde_json::to_string(&queue).unwrap()).unwrap();
@@ -63,8 +63,8 @@ fn what_is_put_off_waits_for_the_next_idle_and_the_others_go_on() {
     let (received, _, next) = channel.says(Status::NotNow, Some("a"));
     assert_eq!((received, next), (Received::Deferred("a".into()), some("b")));
     assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
-    // The device's last word was no "not now": it has to be pushed.
-    assert_eq!(channel.0.push_at(NOW), Some(NOW));
+    // The device's last word was no "not now": it has to be woken.
+    assert_eq!(channel.0.waits_since(NOW), Some(NOW));
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
 }
 
@@ -73,7 +73,6 @@ fn a_single_command_that_is_put_off_ends_the_exchange() {
     let mut channel = Channel::of(vec![command("a")]);
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
     assert_eq!(channel.gets(Status::NotNow, Some("a")), None);
-    assert!(channel.0.push_at(NOW).unwrap() > NOW, "the device comes back by itself");
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
     for _ in 0..100 {
         assert_eq!(channel.gets(Status::NotNow, Some("a")), None);
@@ -144,16 +143,16 @@ fn an_answer_that_comes_after_an_idle_counts_until_it_is_too_late() {
     // What is lost is no work, and is told of once.
     let mut channel = lost();
     assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
-    assert!(channel.0.is_empty() && channel.0.push_at(NOW).is_none() && channel.0.clone().abandon().is_empty());
+    assert!(channel.0.is_empty() && channel.0.waits_since(NOW).is_none() && channel.0.clone().abandon().is_empty());
     assert!(channel.0.expire(DAY, NOW.plus(DAY + 1)).is_empty());
     assert_eq!(channel.says(Status::Acknowledged, Some("lock")).0, Received::Unknown);
     // Nor is there an end to it.
     let mut queue = Queue::default();
     for n in 0..MOST_LOST + 3 {
         assert!(queue.enqueue([once(&n.to_string())], NOW).is_empty());
-        queue = queue.receive(Status::Idle, None).0.respond().0;
+        queue = queue.receive(Status::Idle, None, NOW).0.respond().0;
     }
-    queue = queue.receive(Status::Idle, None).0;
+    queue = queue.receive(Status::Idle, None, NOW).0;
     assert_eq!((queue.lost().count(), queue.lost().next()), (MOST_LOST, Some("3")));
 }
 
@@ -199,32 +198,37 @@ fn a_new_enrolment_inherits_nothing() {
 #[test]
 fn what_could_not_be_made_does_not_hold_the_channel() {
     let mut channel = Channel::of(vec![once("a"), command("b")]);
-    let (queue, _, _) = std::mem::take(&mut channel.0).receive(Status::Idle, None);
+    let (queue, _, _) = std::mem::take(&mut channel.0).receive(Status::Idle, None, NOW);
     let (mut queue, next) = queue.respond();
     queue.undelivered(&next.unwrap().key);
     let (queue, next) = queue.respond();
     assert_eq!(next.unwrap().key, "b");
-    let (queue, _, lost) = queue.receive(Status::Idle, None);
+    let (queue, _, lost) = queue.receive(Status::Idle, None, NOW);
     assert!(lost.is_empty());
     assert_eq!(queue.pending().count(), 2);
 }
 
 #[test]
-fn pushes_become_rarer_until_the_device_is_heard_of() {
-    let mut channel = Channel::of(vec![command("a")]);
-    let mut now = NOW;
-    let mut waits = Vec::new();
-    for _ in 0..6 {
-        channel.0.pushed(now);
-        let next = channel.0.push_at(now).unwrap();
-        waits.push(next.since(now));
-        now = next;
+fn what_is_put_off_again_and_again_waits_since_it_was_put_off_first() {
+    let mut queue = Channel::of(vec![command("a")]).0;
+    assert_eq!(queue.waits_since(NOW), Some(NOW));
+    for hours in 0..3 {
+        let now = NOW.plus(hours * HOUR);
+        let (next, ..) = queue.receive(Status::Idle, None, now);
+        let (next, _) = next.respond();
+        let (next, ..) = next.receive(Status::NotNow, Some("uuid-a"), now);
+        queue = next;
+        assert_eq!(queue.waits_since(now), Some(NOW));
     }
-    assert_eq!(waits, [MINUTE, 5 * MINUTE, 30 * MINUTE, 6 * HOUR, 6 * HOUR, 6 * HOUR]);
+    // Something new is not held up by that; and once all is done there is no reason to wake.
+    let now = NOW.plus(DAY);
+    assert!(queue.enqueue([command("b")], now).is_empty());
+    assert_eq!(queue.waits_since(now), Some(now));
+    let mut channel = Channel(queue);
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
-    assert_eq!(channel.0.push_at(now), Some(now));
-    assert_eq!(channel.gets(Status::Acknowledged, Some("a")), None);
-    assert_eq!(channel.0.push_at(now), None);
+    assert_eq!(channel.gets(Status::Acknowledged, Some("a")), some("b"));
+    assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
+    assert_eq!(channel.0.waits_since(now), None);
 }
 
 #[derive(Clone, Debug)]
@@ -291,7 +295,7 @@ proptest! {
                     continue;
                 }
             };
-            let (next, received, lost) = queue.receive(status, uuid.as_deref());
+            let (next, received, lost) = queue.receive(status, uuid.as_deref(), NOW);
             for outcome in lost {
                 late.insert(outcome.uuid);
                 *settled.entry(outcome.key).or_default() += 1;

@@ -12,6 +12,7 @@ use super::{Body, Request, Subject, flag, needed, password};
 use crate::domain::apple::account::{LONGEST, is_name};
 use crate::domain::apple::escrow::Kind;
 use crate::domain::device::Platform;
+use crate::domain::work::Key;
 use crate::service::Result;
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::Dict;
@@ -79,9 +80,14 @@ impl Request for AccountConfiguration {
 
 impl Turn<'_> {
     /// Whether Setup Assistant is to be asked for the administrator account of the configuration, and was not yet.
-    pub(in crate::service::apple) fn wants_administrator(&self) -> bool {
+    fn wants_administrator(&self) -> bool {
         let wanted = !self.app.config.apple.automated.administrator.name.is_empty();
         let mac = self.device.platform == Platform::MacOs;
         wanted && mac && self.channel.awaiting_since.is_some() && !self.keeps(Kind::Admin)
+    }
+
+    /// Whether the answer is still to come. Asked once in an exchange: a Mac that refuses is not kept in Setup Assistant by it.
+    pub(in crate::service::apple) fn waits_for_administrator(&self) -> bool {
+        self.wants_administrator() && (self.idle || self.channel.queue.holds(&Key::Ask(AccountConfiguration.name()).to_string()))
     }
 }

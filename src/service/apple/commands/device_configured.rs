@@ -34,7 +34,7 @@ impl Turn<'_> {
     pub(in crate::service::apple) fn release_at(&self) -> Option<Time> {
         let since = self.channel.awaiting_since?;
         let longest = since.plus(i64::from(self.app.config.apple.automated.await_minutes).saturating_mul(MINUTE));
-        Some(if self.is_installed() { self.now } else { longest })
+        Some(if self.is_installed() && !self.waits_for_administrator() { self.now } else { longest })
     }
 
     /// Whether the device has everything that it should have, but for what it does not take.

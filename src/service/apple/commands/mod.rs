@@ -10,11 +10,15 @@ use super::turn::Turn;
 use crate::catalogue::FactRow;
 use crate::domain::desired::Input;
 use crate::domain::device::Platform;
+use crate::domain::fact::{self, Fact};
 use crate::domain::inventory;
 use crate::service::Result;
 use crate::service::effect::Effect;
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::{self, Dict};
+
+/// The status of a fact of a request that failed.
+const FAILED: i64 = 500;
 
 /// Declares the requests: the module, and its place in the list.
 macro_rules! requests {
@@ -130,6 +134,12 @@ pub(in crate::service) trait Request: Sync {
 
     /// Whether the device may have done it although it answers with an error.
     fn may_have_run(&self) -> bool {
+        false
+    }
+
+    /// Whether the device refuses because what is to be taken away is not there: that is as good as done.
+    fn is_gone(&self, answer: &Answer) -> bool {
+        let _ = answer;
         false
     }
 
@@ -271,8 +281,11 @@ fn report(turn: &mut Turn<'_>, request: &str, answer: Option<&Dict>) {
         let status = match (&found, answer) {
             (Some(_), _) => 200,
             (None, Some(_)) => 204,
-            (None, None) => 500,
+            (None, None) => FAILED,
         };
+        if found.is_none() && turn.keeps_known(row, request, status) {
+            continue;
+        }
         turn.report(&row.name, found, status, request, row.every_hours);
     }
 }
@@ -290,6 +303,17 @@ impl Turn<'_> {
     /// What is known of a fact, from this message or before.
     pub(super) fn fact(&self, name: &str) -> Option<&str> {
         self.reported.get(name).or_else(|| self.known.facts.get(name))?.value.as_deref()
+    }
+
+    /// Keeps what is known of a fact that an answer lacks, where it outlives that; it is asked for again in its time.
+    fn keeps_known(&mut self, row: &FactRow, request: &str, status: i64) -> bool {
+        let stands = |fact: &&Fact| {
+            fact::outlives_silence(fact, request) || status == FAILED && fact::outlives_failure(fact, row.every_hours, self.now)
+        };
+        let Some(known) = self.reported.get(&row.name).or_else(|| self.known.facts.get(&row.name)).filter(stands) else { return false };
+        let kept = Fact { next_at: Some(fact::next_read(row.every_hours, self.now)), ..known.clone() };
+        self.reported.insert(row.name.clone(), kept);
+        true
     }
 
     /// A fact that a command made true.

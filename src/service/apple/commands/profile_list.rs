@@ -84,6 +84,9 @@ fn judge(turn: &mut Turn<'_>, key: &str, listed: &[(String, String)]) {
         let object = format!("device:{}", turn.device.id);
         turn.audit("setting.drift", object, &json!({ "setting": key }));
     }
+    if state != State::Verified && matches!(input, Input::Matches) {
+        turn.expect_recovery_key();
+    }
     turn.apply(key, input);
 }
 

@@ -12,6 +12,9 @@ use crate::wire::plist::Dict;
 
 pub(super) struct RemoveProfile;
 
+/// How devices say that they do not have the profile, or that it is not managed: iOS, and Macs.
+const NOT_THERE: [i64; 3] = [12013, 12075, 89];
+
 impl Request for RemoveProfile {
     fn name(&self) -> &'static str {
         "RemoveProfile"
@@ -19,6 +22,10 @@ impl Request for RemoveProfile {
 
     fn for_users(&self) -> ForUsers {
         ForUsers::All
+    }
+
+    fn is_gone(&self, answer: &Answer) -> bool {
+        answer.errors.iter().any(|error| NOT_THERE.contains(&error.error_code))
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {

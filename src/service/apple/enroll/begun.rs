@@ -16,6 +16,7 @@ use crate::domain::device::{Device, Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, Kind, State};
 use crate::domain::signal::Initiator;
 use crate::ids::DeviceId;
+use crate::secret::Sealer;
 use crate::service::apple::identity::Speaker;
 use crate::service::device::hardware;
 use crate::service::{Result, compliance, device, restriction};
@@ -67,6 +68,7 @@ pub(in crate::service::apple) async fn authenticate(
                 speaking: speaking.clone(),
                 request: if hidden { request.clone().without_hardware() } else { request.clone() }.cut(LONGEST_TEXT),
                 config: Arc::clone(&app.config),
+                sealer: app.sealer(),
                 rules: compliance::rules(&app.config),
                 origin: origin.to_owned(),
                 now: app.now(),
@@ -84,6 +86,7 @@ struct Begun {
     speaking: Channel,
     request: Authenticate,
     config: Arc<Config>,
+    sealer: Arc<Sealer>,
     rules: Rules,
     origin: String,
     now: Time,
@@ -121,7 +124,7 @@ impl Begun {
         }
         let actor = session.user_id.as_ref().map_or_else(|| "device:new".to_owned(), |user| format!("user:{user}"));
         if let (Decision::Replaced(_), Some(old)) = (&decision, &live) {
-            device::end_in(tx, old, RevocationReason::Superseded, &actor, &self.origin, now)?;
+            device::end_in(tx, &self.sealer, old, RevocationReason::Superseded, &actor, &self.origin, now)?;
         }
         let (device, again) = self.put_device(tx, &session, platform, live.as_ref(), &actor)?;
         let enrollment = self.enrollment(&session, &device);
@@ -185,7 +188,7 @@ impl Begun {
         let claim = hardware::judge(known, hardware_id.as_deref(), &proof);
         for other in claim.left {
             if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &other.id)? {
-                device::end_in(tx, &old, RevocationReason::Superseded, actor, &self.origin, now)?;
+                device::end_in(tx, &self.sealer, &old, RevocationReason::Superseded, actor, &self.origin, now)?;
             }
             let gone = Device { hardware_id: None, state: DeviceState::Retired, ..other };
             devices::update_device(tx, &gone, now)?;
@@ -199,7 +202,7 @@ impl Begun {
         if let Some(old) = &own
             && let Some(current) = enrollments::find_current_enrollment(tx.conn(), &old.id)?
         {
-            device::end_in(tx, &current, RevocationReason::Superseded, actor, &self.origin, now)?;
+            device::end_in(tx, &self.sealer, &current, RevocationReason::Superseded, actor, &self.origin, now)?;
         }
         let again = own.is_some();
         let request = self.request.clone();

@@ -17,7 +17,7 @@ use crate::domain::device::{Device, Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, Kind, State};
 use crate::domain::signal::Initiator;
 use crate::ids::{DeviceId, EnrollmentId};
-use crate::secret::random;
+use crate::secret::{Sealer, random};
 use crate::service::device::hardware::{self, Claim};
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::issue as pki;
@@ -228,13 +228,13 @@ impl Plan {
         enrollment.certificate_id = Some(certificate.id.clone());
         let entry = self.entry(&enrollment, &certificate, &who);
         let issued = pki::audit(&certificate, &format!("user:{}", who.user.id), &self.origin);
-        let (now, rules) = (self.now, compliance::rules(&app.config));
+        let (now, rules, sealer) = (self.now, compliance::rules(&app.config), app.sealer());
         hardware::warn(&self.device, &self.contested);
         app.store
             .write(move |tx| {
                 take_turn(tx, Turn::Device)?;
                 who.method.burn(tx, now)?;
-                self.put_device(tx, &who, rules)?;
+                self.put_device(tx, &who, &sealer, rules)?;
                 enrollments::insert_enrollment(tx, &enrollment)?;
                 certificates::insert_certificate(tx, &certificate, now)?;
                 enrollments::update_digest(tx, &enrollment.id, &digest)?;
@@ -253,7 +253,7 @@ impl Plan {
         Ok(())
     }
 
-    fn put_device(&self, tx: &mut Tx<'_>, who: &Authenticated, rules: Rules) -> store::Result<()> {
+    fn put_device(&self, tx: &mut Tx<'_>, who: &Authenticated, sealer: &Sealer, rules: Rules) -> store::Result<()> {
         let now = self.now;
         // Locked, so that two devices at once are counted one after the other, and nobody is disabled in between.
         if !users::lock_user(tx, &who.user.id)?.enabled {
@@ -262,7 +262,7 @@ impl Plan {
         let actor = format!("user:{}", who.user.id);
         for left in &self.left {
             if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &left.id)? {
-                device::end_in(tx, &old, RevocationReason::Superseded, &actor, &self.origin, now)?;
+                device::end_in(tx, sealer, &old, RevocationReason::Superseded, &actor, &self.origin, now)?;
             }
             let gone = Device { hardware_id: None, entra_device_id: None, state: DeviceState::Retired, ..left.clone() };
             devices::update_device(tx, &gone, now)?;
@@ -276,7 +276,7 @@ impl Plan {
             return devices::insert_device(tx, &self.device, now);
         }
         if let Some(old) = enrollments::find_current_enrollment(tx.conn(), &self.device.id)? {
-            device::end_in(tx, &old, RevocationReason::Superseded, &actor, &self.origin, now)?;
+            device::end_in(tx, sealer, &old, RevocationReason::Superseded, &actor, &self.origin, now)?;
         }
         devices::update_device(tx, &self.device, now)
     }

@@ -142,7 +142,10 @@ impl Turn<'_> {
                     audit::append(tx, entry, now)?;
                 }
                 let left = match left {
-                    Some(leaving) => device::left_in(tx, &enrollment.id, leaving, Some(&slot.stored), rules, &origin, now)?,
+                    Some(leaving) => {
+                        let ending = device::Ending { sealer: &sealer, rules, origin: &origin, now };
+                        device::left_in(tx, &enrollment.id, leaving, Some(&slot.stored), &ending)?
+                    }
                     None => false,
                 };
                 Ok(left || flipped)

@@ -87,6 +87,8 @@ pub struct Schema {
     commands: BTreeMap<String, Sheet>,
     check_in: BTreeMap<String, Sheet>,
     declarations: BTreeMap<String, Sheet>,
+    /// Status items, by their names with dots.
+    status: BTreeMap<String, Sheet>,
     protocol: BTreeMap<String, Sheet>,
     errors: BTreeMap<String, Sheet>,
     credentials: BTreeMap<String, Sheet>,
@@ -211,6 +213,7 @@ impl Schema {
             "mdm/errors" => drop(self.errors.insert(file, sheet)),
             "declarative/protocol" => drop(self.protocol.insert(file, sheet)),
             "declarative/declarations/assets/credentials" => drop(self.credentials.insert(file, sheet)),
+            "declarative/status" if !name("statusitemtype").is_empty() => drop(self.status.insert(name("statusitemtype"), sheet)),
             "other" => drop(self.other.insert(file, sheet)),
             _ if place.starts_with("declarative/declarations") => drop(self.declarations.insert(name("declarationtype"), sheet)),
             _ => {}
@@ -377,7 +380,59 @@ impl Schema {
             }
         }
         judge.sheet(sheet, &sheet.keys, dict.dict("Payload").unwrap_or(&Dict::new()), "Payload");
+        if kind == "com.apple.configuration.management.status-subscriptions" {
+            let items = dict.dict("Payload").and_then(|payload| payload.array("StatusItems")).unwrap_or_default();
+            for name in items.iter().filter_map(|item| item.as_dict()?.string("Name")) {
+                judge.findings.extend(self.status_item(name, target));
+            }
+        }
         judge.findings
+    }
+
+    /// What keeps a status item from being reported by a target.
+    pub fn status_item(&self, name: &str, target: Target) -> Option<String> {
+        let Some(sheet) = self.status.get(name) else { return Some(format!("no status item is called {name}")) };
+        let mut judge = Judge::new(target, Form::Json);
+        judge.available(&sheet.support, name);
+        judge.findings.pop()
+    }
+
+    /// What is wrong with a device's report: its frame, and items that the target does not have.
+    pub fn report(&self, document: &Json, target: Target) -> Vec<String> {
+        let mut findings = self.protocol("statusreport", document, target);
+        let mut words = Vec::new();
+        self.items(document.get("StatusItems").unwrap_or(&Json::Null), &mut words, target, &mut findings);
+        findings
+    }
+
+    fn items(&self, value: &Json, words: &mut Vec<String>, target: Target, findings: &mut Vec<String>) {
+        let name = words.join(".");
+        match value {
+            Json::Object(inner) if !self.status.contains_key(&name) => {
+                for (word, value) in inner {
+                    words.push(word.clone());
+                    self.items(value, words, target, findings);
+                    words.pop();
+                }
+            }
+            _ => findings.extend(self.status_item(&name, target)),
+        }
+    }
+
+    /// Why the answer to a request does not hold a key (names with slashes, numbers for items of lists) on a target; `None`: it does.
+    pub fn answers(&self, request: &str, at: &str, target: Target) -> Option<String> {
+        let Some(sheet) = self.commands.get(request) else { return Some(format!("no command is called {request}")) };
+        let mut judge = Judge::new(target, Form::Plist);
+        judge.available(&sheet.support, request);
+        let mut keys = sheet.answer.as_slice();
+        for word in at.split('/') {
+            // The item of a list has a name of its own there.
+            let item = word.bytes().all(|b| b.is_ascii_digit());
+            let Some(key) = keys.iter().find(|key| item || key.name == word) else { return Some(format!("{at}: no such key")) };
+            judge.available(&key.support, at);
+            keys = key.subkeys.as_deref().map_or(&[][..], Vec::as_slice);
+        }
+        judge.findings.pop()
     }
 
     /// What is wrong with a document of the declarative protocol, by the schema's file: `tokensresponse`, `declarationitemsresponse`,
