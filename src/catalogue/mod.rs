@@ -101,8 +101,22 @@ impl Catalogue {
             let text = std::str::from_utf8(&file.data).map_err(|e| format!("{name}: {e}"))?;
             catalogue.add(text).map_err(|problem| format!("{name}: {problem}"))?;
         }
+        catalogue.complete()?;
         catalogue.check()?;
         Ok(catalogue)
+    }
+
+    /// Gives payloads the keys of those that they are like.
+    fn complete(&mut self) -> Result<(), String> {
+        let likes = |row: &PayloadRow| Some((row.id.clone(), row.like.clone()?));
+        for (id, like) in self.payloads.values().filter_map(likes).collect::<Vec<_>>() {
+            let keys = self.payloads.get(&like).ok_or_else(|| format!("{id}: there is no payload {like}"))?.keys.clone();
+            if let Some(row) = self.payloads.get_mut(&id) {
+                row.keys.extend(keys);
+                row.check()?;
+            }
+        }
+        Ok(())
     }
 
     /// Adds the rows of one file.

@@ -202,6 +202,9 @@ pub struct PayloadRow {
     /// On Macs it is for users: the device itself does not take it.
     #[serde(default)]
     pub user_only: bool,
+    /// The payload whose keys it has beside its own.
+    #[serde(default)]
+    pub like: Option<String>,
     /// It may have keys that no row names, with any value.
     #[serde(default)]
     pub open: bool,

@@ -188,7 +188,8 @@ async fn what_a_user_installed_is_taken_over_only_when_the_profile_says_so() {
     add(&house, b"PK\x03\x04", 3000, new("1.0")).await.unwrap();
     let wanted = house.assign(draft("ios", "broker", "package = \"broker\"\nkeep = true\n")).await;
     let (mut phone, id) = enrolled(&house, Machine::iphone(1), None).await;
-    let own = muster::sim::apple::apps::App { version: "1.0".into(), size: 1, managed: false, leaves: false, configuration: None };
+    let own =
+        muster::sim::apple::apps::App { version: "1.0".into(), size: 1, managed: false, leaves: false, configuration: None, vpn: None };
     phone.apps.installed.insert(BUNDLE.into(), own);
     phone.settle().await.unwrap();
     later(&house, &mut phone, 6 * MINUTE).await;

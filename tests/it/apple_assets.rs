@@ -369,3 +369,37 @@ async fn assets_that_are_wrong_are_refused_by_name_and_secrets_are_sealed_and_hi
     }
     assert!(!written.windows(SECRET.len()).any(|window| window == SECRET.as_bytes()));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_mail_account_finds_its_person_and_its_passwords_inside_of_its_servers() {
+    let house = on(House::new().await).await;
+    let server = |host: &str, words: &str| json!({ "HostName": host, "AuthenticationMethod": "Password", "AuthenticationCredentialsAssetReference": words });
+    let account = |words: &str| {
+        let mut incoming = server("imap.example.org", words);
+        incoming["ServerType"] = "IMAP".into();
+        json!([
+            { "type": "password-asset", "name": "words", "user-name": "a@example.org", "password": SECRET },
+            { "type": "com.apple.asset.useridentity", "name": "person", "FullName": "A", "EmailAddress": "a@example.org" },
+            { "type": "com.apple.configuration.account.mail", "name": "mail", "UserIdentityAssetReference": "person",
+              "IncomingServer": incoming, "OutgoingServer": server("smtp.example.org", "words") },
+        ])
+    };
+    match profile::apply(&house.server.app, draft(Platform::Ios, "mail", None, &account("nobody")), &by()).await {
+        Err(Error::Invalid(refusal, detail)) => {
+            assert_eq!(refusal.code(), "PRF0005");
+            assert!(detail.contains("IncomingServer/AuthenticationCredentialsAssetReference: the profile has no asset"), "{detail}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let wanted = house.assign(draft(Platform::Ios, "mail", None, &account("words"))).await;
+    let mut phone = enrolled(&house, Machine::iphone(1)).await;
+    phone.settle().await.unwrap();
+    assert_eq!(record(&house, &phone, &wanted, None).await.unwrap().state, State::Verified);
+    let held = phone.declarations.held.values().find(|held| held.declaration.kind.ends_with("account.mail")).unwrap();
+    if let Some(schema) = schema() {
+        let findings = schema.declaration(&serde_json::to_value(&held.declaration).unwrap(), Target::iphone("18.1"));
+        assert!(findings.is_empty(), "{findings:#?}");
+    }
+    let words = held.declaration.payload["IncomingServer"]["AuthenticationCredentialsAssetReference"].as_str().unwrap();
+    assert!(matches!(phone.asset(words), Some(Material::Words(name, Some(word))) if name == "a@example.org" && word == SECRET));
+}

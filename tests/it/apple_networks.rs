@@ -1,5 +1,6 @@
 //! Networks that a device joins with a certificate of its own: Wi-Fi by EAP-TLS and VPN by IKEv2, on a Mac and on an iPhone.
 
+use muster::clock::MINUTE;
 use muster::domain::desired::State;
 use muster::service::Error;
 use muster::service::profile::{self, Draft};
@@ -7,9 +8,10 @@ use muster::sim::apple::Machine;
 use muster::wire::plist::Value;
 use serde_json::json;
 
+use crate::apple_apps::{BUNDLE, add, later, new};
 use crate::apple_enroll::{enrolled, live, on};
 use crate::support::apple::{Account, judge};
-use crate::support::apple_schema::Target;
+use crate::support::apple_schema::{Target, schema};
 use crate::support::windows::{House, by};
 
 fn draft(platform: &str, reference: &str, anchor: &str) -> Draft {
@@ -74,5 +76,104 @@ async fn a_network_names_no_certificate_that_is_not_there() {
                 other => panic!("{other:?}"),
             }
         }
+    }
+}
+
+const OFFICE: &str = "4e1d6e0c-6e4b-4d54-9d2a-111111111111";
+
+fn tunnel(platform: &str, more: &serde_json::Value) -> Draft {
+    let mut payloads = vec![json!({ "type": "com.apple.vpn.managed.applayer", "name": "office", "VPNUUID": OFFICE, "VPNType": "IKEv2",
+        "UserDefinedName": "Office", "OnDemandMatchAppEnabled": true, "SafariDomains": ["intranet.example.org"],
+        "IKEv2": { "RemoteAddress": "vpn.example.org", "LocalIdentifier": "device", "RemoteIdentifier": "vpn.example.org",
+            "AuthenticationMethod": "SharedSecret", "SharedSecret": "between us" } })];
+    payloads.extend(more.as_array().unwrap().clone());
+    let name = format!("tunnel of {platform}");
+    let document = json!({ "display_name": name, "kind": "configuration", "platform": platform, "document": { "payloads": payloads } });
+    Draft::parse(&document.to_string()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_of_an_iphone_speaks_through_the_network_that_it_names_in_either_way() {
+    let house = on(House::new().await).await;
+    add(&house, b"PK\x03\x04", 3000, new("1.0")).await.unwrap();
+    let app = json!([{ "type": "enterprise-app", "name": "broker", "bundle-id": BUNDLE, "package": "broker", "vpn": OFFICE }]);
+    let wanted = house.assign(tunnel("ios", &app)).await;
+    for (number, version) in [(1, "17.0"), (2, "18.1")] {
+        let mut phone = enrolled(&house, Machine { os_version: version.into(), ..Machine::iphone(number) }).await;
+        let id = live(&house, &phone.machine.udid).await.unwrap().device_id;
+        Account::open(&mut phone);
+        phone.settle().await.unwrap();
+        later(&house, &mut phone, 6 * MINUTE).await;
+        assert_eq!(phone.vpn_of(BUNDLE), Some("Office"), "{version}");
+        assert_eq!(phone.ran.contains_key("InstallApplication"), version == "17.0");
+        let item = house.items(&id).await.into_iter().find(|loaded| loaded.item.profile_id == wanted).unwrap().item;
+        assert_eq!(item.state, State::Verified, "{version}: {:?}", phone.refusals);
+        if let Some(schema) = schema() {
+            for held in phone.declarations.held.values() {
+                let findings = schema.declaration(&serde_json::to_value(&held.declaration).unwrap(), Target::iphone(version));
+                assert!(findings.is_empty(), "{findings:#?}");
+            }
+        }
+        let profiles: Vec<_> = phone.profiles.iter().map(|installed| installed.profile.to_value()).collect();
+        let findings: Vec<_> = profiles.iter().flat_map(|profile| schema().map(|s| s.profile(profile, Target::iphone(version)))).collect();
+        assert!(findings.iter().all(|found| found.iter().all(|what| !what.contains("vpn"))), "{findings:#?}");
+        judge(&mut phone, Target::iphone(version));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_of_a_mac_is_mapped_to_its_network() {
+    let house = on(House::new().await).await;
+    add(&house, b"xar!", 3000, new("1.0")).await.unwrap();
+    let more = json!([
+        { "type": "enterprise-app", "name": "broker", "bundle-id": BUNDLE, "package": "broker" },
+        { "type": "com.apple.vpn.managed.appmapping", "name": "mapping", "AppLayerVPNMapping": [{ "Identifier": BUNDLE, "VPNUUID": OFFICE,
+            "DesignatedRequirement": "anchor apple generic", "SigningIdentifier": BUNDLE }] },
+    ]);
+    house.assign(tunnel("macos", &more)).await;
+    let mut mac = enrolled(&house, Machine::mac(1)).await;
+    Account::open(&mut mac);
+    mac.settle().await.unwrap();
+    assert_eq!((mac.vpn_of(BUNDLE), mac.vpn_of("org.example.other")), (Some("Office"), None));
+    judge(&mut mac, Target::mac("15.1"));
+}
+
+fn always_on(group: i64) -> Draft {
+    let parameters = json!({ "DiffieHellmanGroup": group });
+    let document = json!({ "display_name": "always", "kind": "configuration", "platform": "ios", "document": { "payloads": [
+        { "type": "com.apple.vpn.managed", "name": "vpn", "VPNType": "AlwaysOn", "UserDefinedName": "Always",
+          "AlwaysOn": { "UIToggleEnabled": 0, "TunnelConfigurations": [{ "ProtocolType": "IKEv2", "Interfaces": ["Cellular", "WiFi"] }],
+            "ServiceExceptions": [{ "ServiceName": "VoiceMail", "Action": "Allow" }],
+            "ApplicationExceptions": [{ "BundleIdentifier": "com.example.a", "LimitToProtocols": ["UDP"] }], "AllowCaptiveWebSheet": 1,
+            "AllowedCaptiveNetworkPlugins": [{ "BundleIdentifier": "com.example.b" }] },
+          "IKEv2": { "RemoteAddress": "vpn.example.org", "LocalIdentifier": "device", "RemoteIdentifier": "vpn.example.org",
+            "AuthenticationMethod": "SharedSecret", "SharedSecret": "s", "IKESecurityAssociationParameters": parameters } },
+    ] } });
+    Draft::parse(&document.to_string()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_vpn_that_is_always_on_goes_to_supervised_devices_alone() {
+    let house = on(House::new().await).await;
+    match profile::apply(&house.server.app, always_on(5), &by()).await {
+        Err(Error::Invalid(refusal, detail)) => {
+            assert_eq!(refusal.code(), "PRF0005");
+            assert!(detail.contains("DiffieHellmanGroup: should be 14 or more"), "{detail}");
+        }
+        other => panic!("{other:?}"),
+    }
+    let wanted = house.assign(always_on(19)).await;
+    for supervised in [true, false] {
+        let mut phone = enrolled(&house, Machine { supervised, ..Machine::iphone(1 + u64::from(supervised)) }).await;
+        let id = live(&house, &phone.machine.udid).await.unwrap().device_id;
+        Account::open(&mut phone);
+        phone.settle().await.unwrap();
+        let item = house.items(&id).await.into_iter().find(|loaded| loaded.item.profile_id == wanted).unwrap().item;
+        let record = item.detail.records.values().next().unwrap();
+        let expected =
+            if supervised { (State::Verified, None) } else { (State::Failed, Some("a VPN that is always on is for supervised devices")) };
+        assert_eq!((record.state, record.original_error.as_deref()), expected, "{:?}", phone.refusals);
+        assert!(phone.refusals.is_empty(), "it was not even tried: {:?}", phone.refusals);
+        judge(&mut phone, Target { supervised, ..Target::iphone("18.1") });
     }
 }

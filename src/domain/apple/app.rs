@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::catalogue::OsVersion;
 use crate::catalogue::payload::System;
 use crate::domain::apple::content::app::{MANAGED, PACKAGE};
+use crate::domain::apple::vpn;
 use crate::domain::certificate::Variables;
 use crate::domain::profile::{Payload, fields};
 
@@ -63,6 +64,18 @@ pub struct App {
     /// What the application reads as its managed configuration.
     #[serde(default)]
     pub configuration: Map<String, Value>,
+    /// The network that it uses: the `VPNUUID` of a `com.apple.vpn.managed.applayer`. This and the next three on iPhones and iPads only.
+    #[serde(default)]
+    pub vpn: Option<String>,
+    /// The identifier of its content filter.
+    #[serde(default)]
+    pub content_filter: Option<String>,
+    /// The identifier of its DNS proxy.
+    #[serde(default)]
+    pub dns_proxy: Option<String>,
+    /// The identifier of its relay.
+    #[serde(default)]
+    pub relay: Option<String>,
     /// Who signed it, on Macs: the ten letters and digits of the developer's team.
     #[serde(default)]
     pub team_id: Option<String>,
@@ -182,6 +195,16 @@ impl App {
         if !self.managed && (self.take_over || !self.configuration.is_empty()) {
             return Err("managed: take-over and configuration are for managed applications".into());
         }
+        let newest = OsVersion { major: u32::MAX, minor: 0, build: 0, revision: 0 };
+        let attributes = self.attributes(newest);
+        if mac && !attributes.is_empty() {
+            return Err(
+                "vpn, content-filter, dns-proxy, relay: only for iPhones and iPads; on Macs com.apple.vpn.managed.appmapping".into()
+            );
+        }
+        if let Some((key, _)) = attributes.iter().find(|(_, identifier)| !vpn::is_identifier(identifier)) {
+            return Err(format!("vpn, content-filter, dns-proxy, relay: {key} should be a UUID"));
+        }
         let formed = |team: &String| team.len() == 10 && team.bytes().all(|b| b.is_ascii_uppercase() || b.is_ascii_digit());
         if self.team_id.as_ref().is_some_and(|team| !mac || of_store || !formed(team)) {
             return Err("team-id: ten capital letters and digits, and only for enterprise-app on Macs".into());
@@ -214,6 +237,21 @@ impl App {
             Value::Object(filled) => Ok(filled),
             _ => Ok(Map::new()),
         }
+    }
+
+    /// Apple's `Attributes` that a device of that version knows, with their values.
+    #[must_use]
+    pub fn attributes(&self, version: OsVersion) -> Vec<(&'static str, &str)> {
+        let all = [
+            ("VPNUUID", &self.vpn, 7),
+            ("ContentFilterUUID", &self.content_filter, 16),
+            ("DNSProxyUUID", &self.dns_proxy, 16),
+            ("RelayUUID", &self.relay, 17),
+        ];
+        all.into_iter()
+            .filter(|(_, _, since)| version.major >= *since)
+            .filter_map(|(key, value, _)| Some((key, value.as_deref()?)))
+            .collect()
     }
 
     /// Whether the device manages it: Macs do so from version 11 on.
@@ -359,6 +397,8 @@ mod tests {
             (System::Ios, json!({ "managed": false }), "managed:"),
             (System::Mac, json!({ "managed": false, "take-over": true }), "managed:"),
             (System::Mac, json!({ "backup": false }), "backup:"),
+            (System::Mac, json!({ "vpn": "4e1d6e0c-6e4b-4d54-9d2a-111111111111" }), "only for iPhones"),
+            (System::Ios, json!({ "vpn": "office" }), "VPNUUID should be a UUID"),
             (System::Mac, json!({ "team-id": "abc" }), "team-id:"),
             (System::Ios, json!({ "team-id": "ABCDE12345" }), "team-id:"),
             (System::Mac, json!({ "configuration": { "a": null } }), "configuration:"),

@@ -19,7 +19,7 @@ use self::scep::Scep;
 use self::single_sign_on::IdentityService;
 use super::app::App;
 use super::profile::{Names, Part};
-use super::{sso, way};
+use super::{privacy, sso, vpn, way};
 use crate::catalogue::payload::{Device, Form, System, local_date_time};
 use crate::catalogue::{Catalogue, OsVersion, PayloadRow};
 use crate::clock::Time;
@@ -364,6 +364,13 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     let place = sso::Place { mac: system == System::Mac, user_channel: for_users };
     for payload in profile.iter().filter(sso) {
         sso::check(&payload.body, place).map_err(|why| (payload.name.clone(), why))?;
+    }
+    for payload in &profile {
+        let checked = vpn::check(payload, system).and_then(|()| privacy::check(&payload.kind, &payload.body));
+        checked.map_err(|why| (payload.name.clone(), why))?;
+    }
+    if let Some(twice) = vpn::doubled(&profile) {
+        return Err(("com.apple.vpn.managed.applayer".into(), format!("VPNUUID: two networks are {twice}")));
     }
     match sso::doubled(profile.iter().filter(sso).map(|payload| &payload.body)) {
         Some(address) => Err((sso::PAYLOAD.into(), format!("two extensions answer for {address}"))),

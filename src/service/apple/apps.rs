@@ -75,6 +75,10 @@ impl Wanted {
         if self.system == System::Mac {
             keys.insert("InstallAsManaged", true);
         }
+        let attributes = self.app.attributes(self.version);
+        if !attributes.is_empty() {
+            keys.insert("Attributes", attributes.into_iter().collect::<Dict>());
+        }
         keys.insert_some("ManagementFlags", self.app.flags());
         // Where the device is its user's own, what the user installed stays the user's.
         if self.app.take_over && !self.of_user {

@@ -54,6 +54,8 @@ pub struct App {
     pub leaves: bool,
     /// What it reads as its managed configuration.
     pub configuration: Option<Dict>,
+    /// The identifier of the network that it uses.
+    pub vpn: Option<String>,
 }
 
 /// Where an application comes from.
@@ -146,10 +148,22 @@ impl Device {
             managed: !mac || body.boolean("InstallAsManaged") == Some(true),
             leaves: flags & 1 == 1,
             configuration: body.dict("Configuration").cloned(),
+            vpn: body.dict("Attributes").and_then(|attributes| attributes.string("VPNUUID")).map(str::to_owned),
         };
         let takes_over = body.string("ChangeManagementState") == Some("Managed");
         self.apps.pending.push(Pending { source, app, takes_over });
         Ok(if request == "InstallApplication" { Dict::new().with("State", "Queued") } else { Dict::new() })
+    }
+
+    /// The name of the network through which an application speaks, when it has one of its own.
+    #[must_use]
+    pub fn vpn_of(&self, bundle: &str) -> Option<&str> {
+        let mappings = self.profiles.payloads("com.apple.vpn.managed.appmapping");
+        let mapped = mappings.flat_map(|payload| payload.body.array("AppLayerVPNMapping").unwrap_or_default()).filter_map(Value::as_dict);
+        let mapped = mapped.filter(|entry| entry.string("Identifier") == Some(bundle)).find_map(|entry| entry.string("VPNUUID"));
+        let own = self.apps.installed.get(bundle).and_then(|app| app.vpn.as_deref()).or(mapped)?;
+        let mut networks = self.profiles.payloads("com.apple.vpn.managed.applayer");
+        networks.find(|payload| payload.body.string("VPNUUID") == Some(own))?.body.string("UserDefinedName")
     }
 
     /// Installs what it was told to.

@@ -157,13 +157,20 @@ impl Device {
     pub(super) async fn use_assets(&mut self, held: &mut Held) -> Result<(), Fault> {
         let Some(row) = catalogue().payload(&held.declaration.kind) else { return Ok(()) };
         for key in row.keys.iter().filter(|key| !key.assets.is_empty()) {
-            let Some(name) = held.declaration.payload.get(&key.at).and_then(Json::as_str) else { continue };
-            let asset = self.declarations.held.get(&(Kind::Asset, name.to_owned())).ok_or_else(|| (MISSING, name.to_owned()))?;
+            let at = format!("/{}", key.at);
+            let Some(name) = Json::Object(held.declaration.payload.clone()).pointer(&at).and_then(Json::as_str).map(str::to_owned) else {
+                continue;
+            };
+            let asset = self.declarations.held.get(&(Kind::Asset, name.clone())).ok_or_else(|| (MISSING, name.clone()))?;
             if !key.assets.contains(&asset.declaration.kind) {
                 return Err((INVALID, format!("{}: {} is of another kind", key.at, asset.declaration.kind)));
             }
+            // One that holds its content itself.
+            if !asset.declaration.payload.contains_key("Reference") && asset.status.valid == Valid::Valid {
+                continue;
+            }
             let material = asset.material.as_ref().filter(|_| asset.status.valid == Valid::Valid);
-            let (token, material) = material.cloned().ok_or_else(|| (MISSING, name.to_owned()))?;
+            let (token, material) = material.cloned().ok_or_else(|| (MISSING, name.clone()))?;
             let reference = asset.declaration.payload.get("Reference").and_then(Json::as_object);
             let hashed = reference.is_some_and(|reference| reference.contains_key("Hash-SHA-256") && reference.contains_key("ContentType"));
             if let (Some(first), Material::Data(found, bytes)) = (key.media.first(), &material)

@@ -452,6 +452,7 @@ fn mentions(payload: &Map<String, Json>, identifier: &str) -> bool {
     payload.values().any(|value| match value {
         Json::String(text) => text == identifier,
         Json::Array(items) => items.iter().any(|item| item.as_str() == Some(identifier)),
+        Json::Object(inner) => mentions(inner, identifier),
         _ => false,
     })
 }

@@ -156,7 +156,7 @@ impl Device {
             None => match self.package(&manifest).await {
                 Ok(size) => {
                     let managed = self.apps.installed.get(&manifest.bundle_id).is_some_and(|app| app.managed);
-                    let app = App { version: manifest.version, size, managed, leaves: managed, configuration: None };
+                    let app = App { version: manifest.version, size, managed, leaves: managed, configuration: None, vpn: None };
                     self.apps.installed.insert(manifest.bundle_id, app);
                     (Some("installed".into()), Vec::new())
                 }
@@ -211,7 +211,7 @@ impl Device {
         };
         match size {
             Ok(size) => {
-                let app = App { version: manifest.version.clone(), size, managed: true, leaves: true, configuration: None };
+                let app = App { version: manifest.version.clone(), size, managed: true, leaves: true, configuration: None, vpn: None };
                 self.apps.installed.insert(manifest.bundle_id.clone(), app);
                 (Some("managed".into()), Vec::new())
             }
@@ -243,6 +243,8 @@ impl Device {
         });
         if let Some(app) = self.apps.installed.get_mut(&entry.identifier) {
             app.configuration = configuration;
+            let attributes = declaration.payload.get("Attributes").and_then(|all| all.get("VPNUUID"));
+            app.vpn = attributes.and_then(Json::as_str).map(str::to_owned);
             (entry.short_version, entry.version) = (Some(app.version.clone()), Some(app.version.clone()));
             entry.name = Some(entry.identifier.clone());
         }

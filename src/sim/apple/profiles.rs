@@ -286,6 +286,9 @@ pub fn check(profile: &Profile, machine: &Machine, users: bool) -> Result<(), Re
             return Err(wrong("not in a user enrolment"));
         }
         Check { row, machine, users, uuids: &uuids }.dict(&payload.body, "").map_err(|why| wrong(&why.to_string()))?;
+        if payload.body.string("VPNType") == Some("AlwaysOn") && !machine.supervised {
+            return Err(wrong("only on supervised devices"));
+        }
     }
     Ok(())
 }

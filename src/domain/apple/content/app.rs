@@ -85,6 +85,11 @@ pub fn payloads(app: &App, given: &Given<'_>) -> Result<Vec<Payload>, String> {
     if !app.backup {
         body.insert("IncludeInBackup".into(), false.into());
     }
+    let attributes = app.attributes(given.version);
+    if !attributes.is_empty() {
+        let attributes: Map<String, Value> = attributes.into_iter().map(|(key, value)| (key.to_owned(), value.into())).collect();
+        body.insert("Attributes".into(), attributes.into());
+    }
     if !given.configuration.is_empty() {
         let name = format!("{bundle}~configuration");
         let written =

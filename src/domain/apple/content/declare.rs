@@ -44,9 +44,9 @@ pub fn declarations(
                 let (body, behind) = asset::reference(payload, &url, &(target.generation)(&payload.name), target, catalogue)?;
                 return Ok(Wanted { kind: row.id.clone(), payload: row.encode_json(&body, &device)?, behind });
             }
-            let mut body = row.encode_json(&payload.body, &device)?;
+            let mut body = Value::Object(row.encode_json(&payload.body, &device)?);
             for key in row.keys.iter().filter(|key| !key.assets.is_empty()) {
-                let Some(wanted) = body.get_mut(&key.at) else { continue };
+                let Some(wanted) = body.pointer_mut(&format!("/{}", key.at)) else { continue };
                 let named = wanted.as_str().unwrap_or_default().to_owned();
                 let found = rows.get(named.as_str()).filter(|(_, row, _)| key.assets.contains(&row.id));
                 let (other, _, identifier) =
@@ -54,6 +54,7 @@ pub fn declarations(
                 media(key, other, target, catalogue)?;
                 *wanted = identifier.as_str().into();
             }
+            let Value::Object(mut body) = body else { return Err("no table".into()) };
             if row.id == ACTIVATION {
                 activate(&mut body, &rows)?;
             }

@@ -13,7 +13,7 @@ use super::{Body, ForUsers, Request, Subject};
 use crate::clock::DAY;
 use crate::domain::apple::content::{self, Built, identity, single_sign_on};
 use crate::domain::apple::profile::About;
-use crate::domain::apple::sso;
+use crate::domain::apple::{sso, vpn};
 use crate::domain::desired::{Content, Input, Lack};
 use crate::domain::device::Platform;
 use crate::domain::pfx::Pfx;
@@ -173,6 +173,11 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     if !content::supports(&payloads, system, version, turn.catalogue) {
         turn.apply(key, Input::Lacks(Lack::Version));
         return Ok(Body::Nothing(format!("{version} does not have all of the payloads")));
+    }
+    if payloads.iter().any(vpn::is_always_on) && turn.fact("apple.supervised") == Some("false") {
+        let why = "a VPN that is always on is for supervised devices".to_owned();
+        turn.apply(key, Input::Unmet { why: why.clone() });
+        return Ok(Body::Nothing(why));
     }
     if let Some(why) = answered_already(turn, &id, &payloads, &ground) {
         turn.apply(key, Input::Unmet { why: why.clone() });

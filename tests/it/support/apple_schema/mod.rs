@@ -191,7 +191,26 @@ impl Schema {
             let fail = |problem: String| format!("{}: {problem}", path.display());
             schema.add(&rest, &*Node::read(&text).map_err(fail)?).map_err(fail)?;
         }
+        schema.extend("com.apple.vpn.managed.applayer", "com.apple.vpn.managed");
         Ok(schema)
+    }
+
+    /// Gives a payload the keys of another that it has beside its own, as Apple's text says and the schema does not: each where the payload is.
+    fn extend(&mut self, id: &str, like: &str) {
+        fn moved(keys: &[Key], from: &Support, to: &Support) -> Vec<Key> {
+            let one = |key: &Key| {
+                let mut support = to.clone();
+                support
+                    .extend(key.support.iter().filter(|(name, value)| from.get(*name) != Some(value)).map(|(n, v)| (n.clone(), v.clone())));
+                let subkeys = key.subkeys.as_ref().map(|keys| Arc::new(moved(keys, from, to)));
+                Key { support, subkeys, ..key.clone() }
+            };
+            keys.iter().map(one).collect()
+        }
+        let Some(other) = self.profiles.get(like).and_then(|sheets| sheets.first()).cloned() else { return };
+        if let Some(sheet) = self.profiles.get_mut(id).and_then(|sheets| sheets.first_mut()) {
+            sheet.keys.extend(moved(&other.keys, &other.support, &sheet.support.clone()));
+        }
     }
 
     fn add(&mut self, path: &Path, node: &Node) -> Result<(), String> {
@@ -278,7 +297,7 @@ impl Schema {
             }
         }
         // What the schema forgot.
-        if kind == "com.apple.vpn.managed" {
+        if kind.starts_with("com.apple.vpn.managed") {
             for key in &mut keys {
                 if key.name == "VPN"
                     && let Some(subkeys) = &key.subkeys
