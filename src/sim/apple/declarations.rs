@@ -11,13 +11,12 @@ use super::profiles::{Check, Wrong};
 use super::{Device, Error, Machine, answers, declared_apps};
 use crate::catalogue::payload::{Form, System};
 use crate::catalogue::{PayloadRow, catalogue};
-use crate::domain::apple::content::app::{MANAGED, PACKAGE};
 use crate::sim::scep::Identity;
 use crate::wire::Malformed;
 use crate::wire::apple::checkin::{DeclarativeManagement, Message};
 use crate::wire::apple::ddm::{
-    Capabilities, Declaration, DeclarationStatus, Endpoint, ItemError, Kind, Manifest, Reason, StatusReport, SupportedPayloads, Tokens,
-    Valid,
+    Capabilities, Declaration, DeclarationStatus, Endpoint, ItemError, Kind, MANAGED, Manifest, PACKAGE, Reason, StatusReport,
+    SupportedPayloads, Tokens, Valid,
 };
 use crate::wire::apple::predicate;
 use crate::wire::plist::{Data, Value};

@@ -9,9 +9,8 @@ use super::Device;
 use super::apps::{App, User};
 use super::assets::Material;
 use crate::catalogue::payload::System;
-use crate::domain::apple::content::app::{MANAGED, PACKAGE};
 use crate::wire::apple::app::Manifest;
-use crate::wire::apple::ddm::{Declaration, Kind, Listed, MANAGED_APPS, PACKAGES, Reason, Valid};
+use crate::wire::apple::ddm::{Declaration, Kind, Listed, MANAGED, MANAGED_APPS, PACKAGE, PACKAGES, Reason, Valid};
 use crate::wire::plist::{self, Dict, Limits};
 
 /// Whose licence an application has is said by another key from this version on.

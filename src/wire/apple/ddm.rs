@@ -9,6 +9,10 @@ use super::super::plist::Limits;
 /// Longest identifier and server token, in bytes.
 pub const LONGEST: usize = 64;
 
+/// The configuration of an application that the device keeps.
+pub const MANAGED: &str = "com.apple.configuration.app.managed";
+/// The configuration of a package that a Mac installs.
+pub const PACKAGE: &str = "com.apple.configuration.package";
 /// The status item that lists applications which a device keeps by declaration.
 pub const MANAGED_APPS: &str = "app.managed.list";
 /// The status item that lists packages which a Mac installed by declaration.

@@ -13,10 +13,8 @@ use crate::domain::apple::app::App;
 use crate::domain::profile::Payload;
 use crate::wire::plist;
 
-/// An application that the device keeps.
-pub const MANAGED: &str = "com.apple.configuration.app.managed";
-/// A package that a Mac installs.
-pub const PACKAGE: &str = "com.apple.configuration.package";
+pub use crate::wire::apple::ddm::{MANAGED, PACKAGE};
+
 /// What stands in the place of a profile in the names of these declarations.
 pub const PROFILE: &str = "app";
 /// The first version of iOS that is told whose licence it is by another key.
