@@ -42,7 +42,7 @@ async fn every_page_has_a_language_a_title_a_heading_and_labelled_fields() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_wrong_pass_is_answered_on_the_page_with_its_code() {
-    let house = House::new().await;
+    let house = crate::apple_enroll::house().await;
     for (path, more, status) in [("/EnrollmentServer/Authenticate", "appru=ms-app%3A%2F%2Fx&", 200), ("/enroll/apple", "", 403)] {
         let request = house.server.client().post(format!("{}{path}", house.server.web));
         let form = format!("{more}user_name={}&pass=abcd-efgh-ijkl", UPN.replace('@', "%40"));

@@ -23,7 +23,8 @@ use crate::support::windows::{House, UPN};
 const PLACE: &str = "MUSTER_PLANS";
 const DEVICES: std::ops::Range<u64> = 1..3;
 /// Tables that have a few rows however large the fleet is.
-const SMALL: [&str; 10] = [
+const SMALL: [&str; 11] = [
+    "ade_servers",
     "authorities",
     "crls",
     "jobs",

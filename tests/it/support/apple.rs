@@ -87,6 +87,8 @@ pub struct Account {
     pub given: BTreeMap<String, String>,
     /// Commands whose results were taken.
     pub taken: BTreeSet<String>,
+    /// Commands whose result was sent, and no answer heard.
+    unheard: BTreeSet<String>,
 }
 
 /// Holds what was kept of a device's command channel against Apple's schema: each command, and each result that acknowledges one.
@@ -118,13 +120,19 @@ impl Account {
     pub fn note(&mut self, device: &mut Device) -> usize {
         let said = device.said.take().unwrap().into_iter().filter(|(media, _)| *media == COMMAND);
         let before = self.taken.len();
-        for ((_, said), heard) in said.zip(device.heard.take().unwrap()) {
+        // Of what was answered last the device may have heard nothing.
+        let heard = device.heard.take().unwrap().into_iter().map(Some).chain(std::iter::repeat(None));
+        for ((_, said), heard) in said.zip(heard) {
             let said = Answer::decode(&said).unwrap();
             if let Some(uuid) = said.command_uuid.filter(|_| !matches!(said.status, Status::Idle | Status::NotNow)) {
                 assert!(self.given.contains_key(&uuid));
-                self.taken.insert(uuid);
+                if heard.is_some() {
+                    self.taken.insert(uuid)
+                } else {
+                    self.unheard.insert(uuid)
+                };
             }
-            if !heard.is_empty() {
+            if let Some(heard) = heard.filter(|heard| !heard.is_empty()) {
                 let given = Given::decode(&heard).unwrap();
                 assert!(!self.taken.contains(&given.uuid), "{} came again after its result was taken", given.request_type);
                 self.given.insert(given.uuid, given.request_type);
@@ -136,5 +144,10 @@ impl Account {
     /// How many results of that request were taken.
     pub fn count(&self, request: &str) -> usize {
         self.taken.iter().filter(|uuid| self.given[*uuid] == request).count()
+    }
+
+    /// How many results of that request were sent without an answer: nobody knows whether they were taken.
+    pub fn unheard(&self, request: &str) -> usize {
+        self.unheard.difference(&self.taken).filter(|uuid| self.given[*uuid] == request).count()
     }
 }
