@@ -1,5 +1,5 @@
 //! The simulated Mac and iPhone against a server that stands in for Muster's management, and Muster's own CA: what they say is what
-//! Apple's schema allows, and they refuse what Apple's systems refuse.
+//! Apple's schema allows, and they refuse what Apple's systems refuse. One file, as all of its tests share the stand-in.
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
