@@ -33,7 +33,7 @@ const ORDERS: i64 = 1000;
 /// Good certificates of one device that are looked at, the newest first.
 const CERTIFICATES: i64 = 200;
 
-/// A device as the store knows it.
+/// A device as the store knows it when a message begins.
 pub(in crate::service) struct Known {
     pub(in crate::service) enrollment: Enrollment,
     pub(in crate::service) device: Device,
@@ -43,22 +43,31 @@ pub(in crate::service) struct Known {
     pub(in crate::service) orders: Vec<Command>,
     /// Orders that nobody can read any more.
     pub(in crate::service) corrupt_orders: Vec<CommandId>,
+    /// Its certificates, where its work has to do with any.
     pub(in crate::service) certificates: Vec<Certificate>,
 }
 
 impl Known {
     pub(in crate::service) fn read(conn: &mut Conn, sealer: &Sealer, id: &EnrollmentId, now: Time) -> store::Result<Self> {
         let enrollment = enrollments::load_enrollment(conn, id)?;
+        let items = desired_items::list_for_device(conn, sealer, &enrollment.device_id)?;
+        // Certificates of a Windows device are those of its payloads.
+        let with_payload = |item: &desired::Loaded| item.item.detail.records.keys().any(|key| key.starts_with("payload:"));
+        let certificates = if enrollment.platform != Platform::Windows || items.iter().any(with_payload) {
+            certificates::list_newest(conn, &enrollment.device_id, now, CERTIFICATES)?
+        } else {
+            Vec::new()
+        };
         let orders = commands::list_open(conn, sealer, id, ORDERS)?;
         Ok(Self {
             device: devices::load_device(conn, &enrollment.device_id)?,
             user: enrollment.user_id.as_ref().map(|user| users::load_user(conn, user)).transpose()?,
-            items: desired_items::list_for_device(conn, sealer, &enrollment.device_id)?,
             facts: facts::list_for_device(conn, &enrollment.device_id)?,
             orders: orders.readable,
             corrupt_orders: orders.corrupt,
-            certificates: certificates::list_newest(conn, &enrollment.device_id, now, CERTIFICATES)?,
             enrollment,
+            items,
+            certificates,
         })
     }
 }
@@ -74,7 +83,9 @@ pub(in crate::service) struct Round<'a> {
     pub(in crate::service) known: Known,
     pub(in crate::service) items: Vec<Item>,
     pub(in crate::service) effective: Effective,
+    /// As the message leaves them; [`Known`] has them as they were.
     pub(in crate::service) device: Device,
+    pub(in crate::service) enrollment: Enrollment,
     pub(in crate::service) reported: BTreeMap<String, Fact>,
     pub(in crate::service) moved_orders: BTreeMap<CommandId, Command>,
     pub(in crate::service) effects: Vec<Effect>,
@@ -119,6 +130,7 @@ impl<'a> Round<'a> {
             items,
             effective,
             device: known.device.clone(),
+            enrollment: known.enrollment.clone(),
             reported: BTreeMap::new(),
             moved_orders: BTreeMap::new(),
             effects: Vec::new(),
@@ -129,6 +141,15 @@ impl<'a> Round<'a> {
 
     pub(in crate::service) fn apply(&mut self, record: &str, input: Input) {
         desired::apply(&mut self.items, record, input, self.timing, self.now);
+    }
+
+    /// Moves every record that is `wanted`.
+    pub(in crate::service) fn apply_where(&mut self, wanted: impl Fn(&Record) -> bool, input: &Input) {
+        let records = self.items.iter().flat_map(|item| &item.detail.records);
+        let keys: Vec<String> = records.filter(|(_, record)| wanted(record)).map(|(key, _)| key.clone()).collect();
+        for key in keys {
+            self.apply(&key, input.clone());
+        }
     }
 
     /// The record of a key and whose it is.
@@ -142,9 +163,14 @@ impl<'a> Round<'a> {
         self.items.iter().flat_map(|item| &item.detail.records).filter(|(_, record)| record.winner.is_none())
     }
 
-    pub(in crate::service) fn remember(&mut self, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+    /// The record of a key, to note something in it.
+    pub(in crate::service) fn record_mut(&mut self, key: &str) -> Option<&mut Record> {
         let mut records = self.items.iter_mut().filter_map(|item| item.detail.records.get_mut(key));
-        if let Some(record) = records.find(|record| record.winner.is_none()) {
+        records.find(|record| record.winner.is_none())
+    }
+
+    pub(in crate::service) fn remember(&mut self, key: &str, change: impl FnOnce(&mut Map<String, Value>)) {
+        if let Some(record) = self.record_mut(key) {
             change(&mut record.memory);
         }
     }
@@ -157,16 +183,34 @@ impl<'a> Round<'a> {
         self.entries.push(Entry::new(format!("device:{}", self.device.id), action, object, self.origin).after(after));
     }
 
+    /// Notes something about the device itself.
+    pub(in crate::service) fn audit_device(&mut self, action: &'static str, after: &Value) {
+        self.audit(action, format!("device:{}", self.device.id), after);
+    }
+
+    /// Moves an order without a word of the device.
     pub(in crate::service) fn move_order(&mut self, id: &CommandId, input: OrderInput) {
+        self.step_order(id, input, &Value::Null);
+    }
+
+    /// Moves an order by what the device answered: `status` is that in a word or number, for the audit log. What else it said may be a
+    /// secret, and is the administrator's who asked.
+    pub(in crate::service) fn answer_order(&mut self, id: &CommandId, input: OrderInput, status: &Value) {
+        self.step_order(id, input, status);
+    }
+
+    fn step_order(&mut self, id: &CommandId, input: OrderInput, status: &Value) {
         let Some(next) = self.order(id).cloned().and_then(|order| order.step(input, self.now)) else { return };
         if matches!(next.state, OrderState::Done | OrderState::Failed | OrderState::Uncertain) {
-            self.audit("command.ended", format!("command:{id}"), &json!({ "kind": next.kind, "state": next.state }));
+            let after = json!({ "kind": next.kind, "state": next.state, "status": status });
+            self.audit("command.ended", format!("command:{id}"), &after);
         }
         self.moved_orders.insert(id.clone(), next);
     }
 
-    /// Takes a fact in.
-    pub(in crate::service) fn report(&mut self, name: &str, value: Option<String>, status: i64, source: &str, every_hours: u32) {
+    /// Takes a fact in. It is asked again after that many hours (zero: soon); with `None` the next report is waited for, however long that
+    /// takes.
+    pub(in crate::service) fn report(&mut self, name: &str, value: Option<String>, status: i64, source: &str, every_hours: Option<u32>) {
         let (value, status) = fact::bounded(value, status);
         if let (Some(column), Some(value)) = (self.catalogue.fact(name).and_then(|row| row.inventory), &value) {
             // Said once for each other number, not each time.
@@ -177,20 +221,13 @@ impl<'a> Round<'a> {
                     "serial_number": self.device.serial_number, "says": value,
                     "advice": "look at the device: it says that it is another one; retire it when nobody can tell why",
                 });
-                self.audit("device.serial-contested", format!("device:{}", self.device.id), &after);
+                self.audit_device("device.serial-contested", &after);
             }
             self.device.take_inventory(column, value);
         }
-        let next_at = Some(fact::next_read(every_hours, self.now));
+        let next_at = every_hours.map(|hours| fact::next_read(hours, self.now));
         let fact = Fact { name: name.to_owned(), value, status, source: source.to_owned(), observed_at: self.now, next_at };
         self.reported.insert(fact.name.clone(), fact);
-    }
-
-    /// Has a fact that was just reported wait for the next report, however long that takes.
-    pub(in crate::service) fn never_ask(&mut self, name: &str) {
-        if let Some(fact) = self.reported.get_mut(name) {
-            fact.next_at = None;
-        }
     }
 
     /// Takes back what its source said of a fact. Where there is somebody else to ask, they are asked at once.
@@ -202,6 +239,8 @@ impl<'a> Round<'a> {
 
     /// What has to be stored.
     pub(in crate::service) fn changes(mut self) -> Result<Changes> {
+        // What is gone from the device may have been asked for in vain: its profile says so from now on.
+        desired::reconcile(&mut self.items, &self.effective, self.timing, self.now);
         let (items, over) = desired::settle(self.items);
         let before: BTreeMap<&ProfileId, &Item> = self.known.items.iter().map(|l| (&l.item.profile_id, &l.item)).collect();
         let items = items.into_iter().filter(|item| before.get(&item.profile_id).is_none_or(|old| **old != *item)).collect();
@@ -217,7 +256,8 @@ impl<'a> Round<'a> {
         Ok(Changes {
             read_state: self.known.enrollment.state,
             device: (self.device != self.known.device).then_some(self.device),
-            enrollment: self.known.enrollment,
+            stale: self.enrollment != self.known.enrollment,
+            enrollment: self.enrollment,
             items,
             over,
             reported: self.reported.into_values().collect(),
@@ -236,6 +276,8 @@ impl<'a> Round<'a> {
 pub(in crate::service) struct Changes {
     enrollment: Enrollment,
     read_state: EnrollmentState,
+    /// The enrolment is another than it was.
+    stale: bool,
     device: Option<Device>,
     items: Vec<Item>,
     over: Vec<ProfileId>,
@@ -267,7 +309,9 @@ impl Changes {
     /// # Errors
     /// [`store::Error::Busy`].
     pub(in crate::service) fn outdate(&self, tx: &mut Tx<'_>) -> store::Result<()> {
-        if self.items.is_empty() && self.over.is_empty() { Ok(()) } else { enrollments::claim_update(tx, &self.enrollment) }
+        // A changed enrolment has them look again in any case.
+        let same = self.stale || (self.items.is_empty() && self.over.is_empty());
+        if same { Ok(()) } else { enrollments::claim_update(tx, &self.enrollment) }
     }
 
     /// Stores everything but the audit rows, and judges the device when it said something new; whether the outbox has to be rung.
@@ -291,6 +335,9 @@ impl Changes {
         }
         if let Some(device) = &self.device {
             devices::update_inventory(tx, device, now)?;
+        }
+        if self.stale {
+            enrollments::claim_update(tx, &self.enrollment)?;
         }
         for effect in &self.effects {
             effect.store(tx, device, &self.origin, now)?;

@@ -57,6 +57,12 @@ async fn a_result_that_comes_after_an_idle_settles_the_order() {
             assert_eq!(state(&house, &id, &given).await, expected);
         }
     }
+    // The audit log says what the device said, in a word.
+    let rows = house.server.app.store.read(|c| muster::store::audit::list(c, 0, 1000)).await.unwrap();
+    let ended: Vec<_> = rows.iter().filter(|row| row.action == "command.ended").filter_map(|row| row.after.as_deref()).collect();
+    for status in ["\"status\":null", "\"status\":\"Acknowledged\"", "\"status\":\"Error\""] {
+        assert!(ended.iter().any(|after| after.contains(status)), "{status} in {ended:?}");
+    }
     // One that an administrator took back meanwhile stays so.
     let given = order(&house, &id, lock()).await;
     let command = idle(&house, &device).await.unwrap();

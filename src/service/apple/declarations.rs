@@ -247,10 +247,9 @@ fn take(turn: &mut Turn<'_>, report: &StatusReport) {
             turn.expect_recovery_key();
         }
         if value.is_some() {
-            turn.report(&row.name, value, 200, REPORT, row.every_hours);
-            if !row.is_asked(platform, user_enrollment) {
-                turn.never_ask(&row.name);
-            }
+            // What is not asked for waits for the next report.
+            let every_hours = row.is_asked(platform, user_enrollment).then_some(row.every_hours);
+            turn.report(&row.name, value, 200, REPORT, every_hours);
         } else if item.is_some_and(|item| report.retracts(item)) && turn.is_reported(&row.name) {
             turn.retract(&row.name, REPORT, row.is_asked(platform, user_enrollment));
         }

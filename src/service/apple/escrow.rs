@@ -1,4 +1,5 @@
-//! Recovery keys that Macs encrypt for this server: opened as they come, and sealed anew for the store.
+//! What devices entrust to the server: kept sealed, and forgotten when it is of no use. Recovery keys that Macs encrypt for this server are
+//! opened as they come.
 
 use serde_json::json;
 
@@ -7,6 +8,7 @@ use crate::domain::apple::escrow::{Kind, wants_recovery_key};
 use crate::domain::certificate::Purpose;
 use crate::domain::desired::{Content, Winner};
 use crate::secret::{Secret, random};
+use crate::service::effect::Effect;
 use crate::service::pki::authority::Authority;
 use crate::service::{Error, Result};
 use crate::store::apple::secrets;
@@ -29,8 +31,7 @@ impl Turn<'_> {
     pub(super) fn take_recovery_key(&mut self, message: &[u8]) -> Result<bool> {
         let Some(key) = open(&self.authority, message)? else {
             tracing::warn!(device = %self.device.id, "the recovery key is not encrypted for the escrow certificate of the issuing authority");
-            let object = format!("device:{}", self.device.id);
-            self.audit("escrow.refuse", object, &json!({ "kind": Kind::FileVault }));
+            self.audit_device("escrow.refuse", &json!({ "kind": Kind::FileVault }));
             return Ok(false);
         };
         let source = hex::encode(openssl::sha::sha256(message));
@@ -51,6 +52,41 @@ impl Turn<'_> {
     /// The escrow certificate: what the device encrypts its recovery key for.
     pub(super) fn escrow_certificate(&self) -> Result<Vec<u8>> {
         Ok(self.authority.service_key(Purpose::Escrow, self.now)?.certificate.clone())
+    }
+
+    /// Whether a secret of that kind is kept, or was taken in with this message.
+    pub(super) fn keeps(&self, kind: Kind) -> bool {
+        self.kept.contains(&kind)
+    }
+
+    /// Keeps a secret for the device.
+    pub(super) fn keep(&mut self, kind: Kind, secret: &Secret, source: Option<String>) -> Result<()> {
+        let sealed = self.app.sealer().seal(APPLE_SECRET, secret.expose())?;
+        let enrollment = self.known.enrollment.id.clone();
+        self.effects.push(Effect::Keep { enrollment, kind, sealed, source });
+        self.kept.push(kind);
+        Ok(())
+    }
+
+    /// What was kept as one kind is another from now on, in the place of what that was; without it, the other is forgotten.
+    pub(super) fn promote(&mut self, from: Kind, to: Kind) {
+        let enrollment = self.known.enrollment.id.clone();
+        if self.keeps(from) {
+            self.kept.push(to);
+        } else {
+            self.kept.retain(|kind| *kind != to);
+        }
+        self.kept.retain(|kind| *kind != from);
+        self.effects.push(Effect::Promote { enrollment, from, to });
+    }
+
+    /// Forgets a secret.
+    pub(super) fn forget(&mut self, kind: Kind) {
+        if self.keeps(kind) {
+            let enrollment = self.known.enrollment.id.clone();
+            self.kept.retain(|kept| *kept != kind);
+            self.effects.push(Effect::Forget { enrollment, kind });
+        }
     }
 }
 

@@ -28,15 +28,12 @@ use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::registration::Token;
 use crate::domain::work::Key;
 use crate::ids::{CommandId, EnrollmentId};
-use crate::secret::Secret;
 use crate::service::device::{self, Ending, Leaving};
-use crate::service::effect::Effect;
 use crate::service::push::apns::enqueue_wake;
 use crate::service::round::{Known, Round};
 use crate::service::{Error, Result};
 use crate::store::apple::channels::{self, Channel, DEVICE};
 use crate::store::apple::{packages, secrets};
-use crate::store::sealed::APPLE_SECRET;
 use crate::store::targets::{self, take_turn};
 use crate::store::{self, certificates, enrollments};
 use crate::wire::apple::command::{Answer, Command};
@@ -80,7 +77,7 @@ pub(in crate::service) struct Turn<'a> {
     /// The device begins an exchange.
     pub(super) idle: bool,
     /// What is kept of the secrets that it entrusted to the server.
-    kept: Vec<Kind>,
+    pub(super) kept: Vec<Kind>,
 }
 
 impl<'a> Deref for Turn<'a> {
@@ -113,6 +110,14 @@ fn order_of(key: Key<'_>) -> Option<CommandId> {
     match key {
         Key::Order(id) => CommandId::parse(id),
         _ => None,
+    }
+}
+
+/// An answer in a few words: what it is, and the first error's number.
+fn status_of(answer: &Answer) -> String {
+    match answer.errors.first() {
+        Some(cause) => format!("{:?} {} {}", answer.status, cause.error_domain.chars().take(100).collect::<String>(), cause.error_code),
+        None => format!("{:?}", answer.status),
     }
 }
 
@@ -299,7 +304,8 @@ impl<'a> Turn<'a> {
         let keys = order.as_ref().map(|id| self.keys_of(id));
         if let Some(id) = &order {
             self.left |= verdict == Verdict::Done && self.order(id).is_some_and(|order| order.kind == UNENROLL);
-            self.move_order(
+            let status = answer.map_or(Value::Null, |answer| status_of(answer).into());
+            self.answer_order(
                 id,
                 match verdict {
                     Verdict::Done => OrderInput::Answered(why.clone()),
@@ -308,6 +314,7 @@ impl<'a> Turn<'a> {
                     Verdict::Cancelled => OrderInput::Cancel,
                     Verdict::Failed | Verdict::Malformed | Verdict::Expired => OrderInput::Refused(why.clone()),
                 },
+                &status,
             );
         }
         let Some((request, record)) = request else { return };
@@ -330,41 +337,6 @@ impl<'a> Turn<'a> {
     pub(super) fn ask(&mut self, request: &str) {
         let now = self.now;
         let _ = self.channel.queue.enqueue([planned(Key::Ask(request), false)], now);
-    }
-
-    /// Whether a secret of that kind is kept, or was taken in with this message.
-    pub(super) fn keeps(&self, kind: Kind) -> bool {
-        self.kept.contains(&kind)
-    }
-
-    /// Keeps a secret for the device.
-    pub(super) fn keep(&mut self, kind: Kind, secret: &Secret, source: Option<String>) -> Result<()> {
-        let sealed = self.app.sealer().seal(APPLE_SECRET, secret.expose())?;
-        let enrollment = self.known.enrollment.id.clone();
-        self.effects.push(Effect::Keep { enrollment, kind, sealed, source });
-        self.kept.push(kind);
-        Ok(())
-    }
-
-    /// What was kept as one kind is another from now on, in the place of what that was; without it, the other is forgotten.
-    pub(super) fn promote(&mut self, from: Kind, to: Kind) {
-        let enrollment = self.known.enrollment.id.clone();
-        if self.keeps(from) {
-            self.kept.push(to);
-        } else {
-            self.kept.retain(|kind| *kind != to);
-        }
-        self.kept.retain(|kind| *kind != from);
-        self.effects.push(Effect::Promote { enrollment, from, to });
-    }
-
-    /// Forgets a secret.
-    pub(super) fn forget(&mut self, kind: Kind) {
-        if self.keeps(kind) {
-            let enrollment = self.known.enrollment.id.clone();
-            self.kept.retain(|kept| *kept != kind);
-            self.effects.push(Effect::Forget { enrollment, kind });
-        }
     }
 
     fn postpone(&mut self, key: &str) {

@@ -232,7 +232,7 @@ fn unreadable(enrollment: &Enrollment, origin: &str) -> Entry {
 async fn turn(app: &App, identity: &Identity, message: SyncMl, hash: &[u8; 32], caller: &Caller<'_>) -> Result<Vec<u8>> {
     let (loaded, now) = (Loaded::read(app, identity).await?, app.now());
     // It may have ended since the certificate was judged: a device that sends its last message again is answered from there.
-    if loaded.enrollment.state == State::Ended {
+    if loaded.known.enrollment.state == State::Ended {
         return Err(Refusal::EnrollmentEnded.into());
     }
     let (header, stored) = (&message.header, loaded.session.as_ref());
@@ -241,13 +241,13 @@ async fn turn(app: &App, identity: &Identity, message: SyncMl, hash: &[u8; 32], 
         Err(Answer::Known(answer)) => return Ok(answer),
         Err(Answer::Refuse(refusal)) => return Ok(refuse(&message, refusal).encode()),
         Err(Answer::Forget) => {
-            forget(app, &loaded.enrollment, caller.origin).await?;
+            forget(app, &loaded.known.enrollment, caller.origin).await?;
             return Ok(refuse(&message, Refusal::ManagementSessionUnknown).encode());
         }
     };
     let Begun { mut session, lost, first, unreadable: corrupt } = begun;
     if session.is_receiving() && ends_object(&message) && !resume(app, &loaded, &mut session).await? {
-        forget(app, &loaded.enrollment, caller.origin).await?;
+        forget(app, &loaded.known.enrollment, caller.origin).await?;
         return Ok(refuse(&message, Refusal::ManagementSessionUnknown).encode());
     }
     let (proof, claim) = authenticate(app, &loaded, &message)?;
@@ -275,7 +275,7 @@ async fn turn(app: &App, identity: &Identity, message: SyncMl, hash: &[u8; 32], 
         }
     };
     let (session, received) = session.receive(message, &context(&identity.enrollment, proven))?;
-    let mut turn = Turn::new(app, loaded, caller.origin);
+    let mut turn = Turn::new(app, loaded.known, caller.origin).await?;
     if corrupt {
         turn.entries.push(unreadable(&identity.enrollment, caller.origin));
     }

@@ -286,7 +286,7 @@ fn report(turn: &mut Turn<'_>, request: &str, answer: Option<&Dict>) {
         if found.is_none() && turn.keeps_known(row, request, status) {
             continue;
         }
-        turn.report(&row.name, found, status, request, row.every_hours);
+        turn.report(&row.name, found, status, request, Some(row.every_hours));
     }
 }
 
@@ -319,7 +319,7 @@ impl Turn<'_> {
     /// A fact that a command made true.
     fn made(&mut self, name: &str, value: bool, request: &str) {
         let hours = self.catalogue.fact(name).map_or(24, |row| row.every_hours);
-        self.report(name, Some(value.to_string()), 200, request, hours);
+        self.report(name, Some(value.to_string()), 200, request, Some(hours));
     }
 }
 

@@ -1,45 +1,29 @@
 //! One message's work: answers move records, orders and facts; what is due is planned; all of it is stored in one transaction.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
+use std::ops::{Deref, DerefMut};
 
 use serde_json::json;
 
-use super::super::csp::{self, Effect, Part};
+use super::super::csp::{self, Part};
 use super::super::plan;
 use super::commit::Slot;
-use super::load::Loaded;
 use super::{kept, manners};
 use crate::app::App;
-use crate::catalogue::{Catalogue, Vars, catalogue};
-use crate::clock::Time;
-use crate::domain::audit::Entry;
-use crate::domain::command::{Command, Input as OrderInput, State as OrderState, UNENROLL};
-use crate::domain::desired::{self, Candidate, Content, Effective, Input, Item, Record, State, Timing};
-use crate::domain::device::Device;
+use crate::catalogue::Vars;
+use crate::domain::command::{Input as OrderInput, State as OrderState, UNENROLL};
+use crate::domain::desired::{Content, Input, Record, State};
 use crate::domain::dm_session::{Abandoned, Outcome, Phase, Planned, Received, Session, Verdict};
-use crate::domain::enrollment::{self, Enrollment};
-use crate::domain::fact::Fact;
+use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::work::Key;
-use crate::ids::{CommandId, ProfileId};
+use crate::ids::CommandId;
 use crate::service::Result;
 use crate::service::device::Leaving;
+use crate::service::round::{Changes, Known, Round};
 
-/// What is being done for one message.
+/// What is being done for one message: the work on the device, and what only a session has.
 pub(super) struct Turn<'a> {
-    pub(super) app: &'a App,
-    pub(super) origin: &'a str,
-    pub(super) now: Time,
-    pub(super) timing: Timing,
-    pub(super) catalogue: &'static Catalogue,
-    pub(super) loaded: Loaded,
-    pub(super) before: Enrollment,
-    pub(super) items: Vec<Item>,
-    pub(super) effective: Effective,
-    pub(super) device: Device,
-    pub(super) reported: BTreeMap<String, Fact>,
-    pub(super) moved_orders: BTreeMap<CommandId, Command>,
-    pub(super) effects: Vec<Effect>,
-    pub(super) entries: Vec<Entry>,
+    round: Round<'a>,
     pub(super) followups: Vec<Planned>,
     /// Facts that what the device has just taken may have changed.
     pub(super) stale_facts: BTreeSet<&'static str>,
@@ -50,40 +34,32 @@ pub(super) struct Turn<'a> {
     pub(super) takes: (bool, bool),
 }
 
+impl<'a> Deref for Turn<'a> {
+    type Target = Round<'a>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.round
+    }
+}
+
+impl DerefMut for Turn<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.round
+    }
+}
+
 impl<'a> Turn<'a> {
-    pub(super) fn new(app: &'a App, loaded: Loaded, origin: &'a str) -> Self {
-        let now = app.now();
-        let catalogue = catalogue();
-        let timing = Timing::hours(app.config.windows.drift_hours);
-        let candidates: Vec<Candidate<'_>> = loaded
-            .items
-            .iter()
-            .filter_map(|l| Some(Candidate { profile: &l.item.profile_id, kind: l.item.kind, document: l.desired.as_ref()? }))
-            .collect();
-        let effective = desired::effective(&candidates, desired::Target::Of(loaded.device.platform), catalogue);
-        let mut items: Vec<Item> = loaded.items.iter().map(|l| l.item.clone()).collect();
-        desired::reconcile(&mut items, &effective, timing, now);
-        Self {
-            app,
-            origin,
-            now,
-            timing,
-            catalogue,
-            items,
-            effective,
-            device: loaded.device.clone(),
-            reported: BTreeMap::new(),
-            moved_orders: BTreeMap::new(),
-            effects: Vec::new(),
-            entries: Vec::new(),
-            followups: Vec::new(),
-            stale_facts: BTreeSet::new(),
-            report_hash: None,
-            left: None,
-            takes: (true, false),
-            before: loaded.enrollment.clone(),
-            loaded,
+    pub(super) async fn new(app: &'a App, known: Known, origin: &'a str) -> Result<Self> {
+        let mut round = Round::new(app, known, &[], None, origin).await?;
+        if round.enrollment.state == EnrollmentState::Provisioned {
+            round.enrollment.state = EnrollmentState::Active;
         }
+        Ok(Self { round, followups: Vec::new(), stale_facts: BTreeSet::new(), report_hash: None, left: None, takes: (true, false) })
+    }
+
+    /// What has to be stored of the work on the device.
+    pub(super) fn changes(self) -> Result<(&'a App, Changes)> {
+        Ok((self.round.app, self.round.changes()?))
     }
 
     /// Takes in what the message brought, plans, answers and stores.
@@ -107,7 +83,7 @@ impl<'a> Turn<'a> {
         self.note_system();
         if received.unenrolled {
             // An order to leave may have been obeyed without an answer.
-            let told = self.before.state == enrollment::State::Unenrolling;
+            let told = self.known.enrollment.state == EnrollmentState::Unenrolling;
             self.left.get_or_insert(if told { Leaving::ByOrder } else { Leaving::ByUser });
         }
         if !received.aborted && self.left.is_none() && !received.keep_alive && session.phase() == Phase::Managing {
@@ -138,7 +114,7 @@ impl<'a> Turn<'a> {
         }
         // Whatever still says "sent" has no session that could answer it.
         self.apply_where(|record| record.state == State::Sent, &Input::Lost);
-        let orders: Vec<CommandId> = self.loaded.orders.iter().filter(|o| o.state == OrderState::Sent).map(|o| o.id.clone()).collect();
+        let orders: Vec<CommandId> = self.known.orders.iter().filter(|o| o.state == OrderState::Sent).map(|o| o.id.clone()).collect();
         for id in orders {
             self.move_order(&id, OrderInput::SessionLost);
         }
@@ -168,7 +144,7 @@ impl<'a> Turn<'a> {
 
     /// Takes orders out of the session that are not open any more and that were in no message yet.
     fn withdraw(&self, session: &mut Session) {
-        let open: BTreeSet<&str> = self.loaded.orders.iter().map(|order| order.id.as_str()).collect();
+        let open: BTreeSet<&str> = self.known.orders.iter().map(|order| order.id.as_str()).collect();
         session.retain_unsent(|key| match Key::parse(key) {
             Some(Key::Order(id)) => open.contains(id),
             _ => true,
@@ -178,54 +154,31 @@ impl<'a> Turn<'a> {
     /// A rollback failed on the device: what was seen there before may not hold any more.
     fn reread(&mut self) {
         let seen = |record: &Record| matches!(record.state, State::Delivered | State::Verified) && record.winner.is_none();
-        self.apply_where(seen, &Input::Postponed { until: self.now });
+        let until = self.now;
+        self.apply_where(seen, &Input::Postponed { until });
     }
 
     /// What a device did not have, it may have after an upgrade.
     fn note_system(&mut self) {
-        let (old, new) = (&self.loaded.device, &self.device);
+        let (old, new) = (&self.known.device, &self.device);
         if old.os_version != new.os_version || old.os_edition != new.os_edition {
             self.apply_where(|record| record.winner.is_none(), &Input::Upgraded);
         }
     }
 
-    pub(super) fn apply_where(&mut self, wanted: impl Fn(&Record) -> bool, input: &Input) {
-        let records = self.items.iter().flat_map(|item| &item.detail.records);
-        let keys: Vec<String> = records.filter(|(_, record)| wanted(record)).map(|(key, _)| key.clone()).collect();
-        for key in keys {
-            self.apply(&key, input.clone());
-        }
-    }
-
-    pub(super) fn order(&self, id: &CommandId) -> Option<&Command> {
-        self.moved_orders.get(id).or_else(|| self.loaded.orders.iter().find(|order| order.id == *id))
-    }
-
-    pub(super) fn move_order(&mut self, id: &CommandId, input: OrderInput) {
-        let Some(order) = self.order(id).cloned() else { return };
-        if let Some(next) = order.step(input, self.now) {
-            if matches!(next.state, OrderState::Done | OrderState::Failed | OrderState::Uncertain) {
-                self.entries.push(
-                    Entry::new(format!("device:{}", self.device.id), "command.ended", format!("command:{id}"), self.origin)
-                        .after(&json!({ "kind": next.kind, "state": next.state, "status": status_of(&next) })),
-                );
-            }
-            self.moved_orders.insert(id.clone(), next);
-        }
-    }
-
     /// Moves whatever the answer is about.
     pub(super) fn take(&mut self, outcome: &Outcome) -> Result<()> {
+        let now = self.now;
         match Key::parse(&outcome.key) {
             Some(Key::Set(record)) => {
-                self.apply(record, plan::input(outcome.verdict, outcome, self.now));
+                self.apply(record, plan::input(outcome.verdict, outcome, now));
                 self.read_again_after(record);
             }
             Some(key @ (Key::SetTogether(_) | Key::RemoveTogether(_))) => {
                 for (place, record) in key.records().enumerate() {
                     match (key, outcome.verdict) {
                         (Key::RemoveTogether(_), Verdict::Done) => self.apply(record, Input::Removed),
-                        _ => self.apply(record, plan::member(outcome, place, self.now)),
+                        _ => self.apply(record, plan::member(outcome, place, now)),
                     }
                     self.read_again_after(record);
                 }
@@ -248,22 +201,14 @@ impl<'a> Turn<'a> {
         Ok(())
     }
 
-    pub(super) fn apply(&mut self, record: &str, input: Input) {
-        desired::apply(&mut self.items, record, input, self.timing, self.now);
-    }
-
-    pub(super) fn record(&self, key: &str) -> Option<(&ProfileId, &Record)> {
-        let holders = self.items.iter().filter_map(|item| Some((&item.profile_id, item.detail.records.get(key)?)));
-        holders.into_iter().find(|(_, record)| record.winner.is_none())
-    }
-
     /// A rule that waits for its setting is judged by what the device says after it has taken it.
     fn read_again_after(&mut self, key: &str) {
         let delivered = self.record(key).is_some_and(|(_, record)| record.state == State::Delivered);
-        let Some(Content::Setting { id, .. }) = self.effective.winners.get(key).map(|winner| &winner.content).filter(|_| delivered) else {
+        let round = &self.round;
+        let Some(Content::Setting { id, .. }) = round.effective.winners.get(key).map(|winner| &winner.content).filter(|_| delivered) else {
             return;
         };
-        let rules = self.catalogue.rules().filter(|rule| rule.enforce.as_ref().is_some_and(|enforce| enforce.setting == *id));
+        let rules = round.catalogue.rules().filter(|rule| rule.enforce.as_ref().is_some_and(|enforce| enforce.setting == *id));
         self.stale_facts.extend(rules.flat_map(|rule| &rule.check).map(|check| check.fact.as_str()));
     }
 
@@ -277,15 +222,7 @@ impl<'a> Turn<'a> {
                 } else {
                     if self.record(key).is_some_and(|(_, record)| record.state == State::Verified) {
                         let wanted = plan::shown(&winner.content, self.catalogue);
-                        self.entries.push(
-                            Entry::new(
-                                format!("device:{}", self.device.id),
-                                "setting.drift",
-                                format!("device:{}", self.device.id),
-                                self.origin,
-                            )
-                            .after(&json!({ "setting": key, "wanted": wanted })),
-                        );
+                        self.audit_device("setting.drift", &json!({ "setting": key, "wanted": wanted }));
                     }
                     Input::Differs { found: found.map(str::to_owned) }
                 }
@@ -313,12 +250,12 @@ impl<'a> Turn<'a> {
             app: self.app,
             now: self.now,
             device: &self.device,
-            enrollment: &self.loaded.enrollment,
-            user: self.loaded.user.as_ref(),
-            certificates: &self.loaded.certificates,
+            enrollment: &self.enrollment,
+            user: self.known.user.as_ref(),
+            certificates: &self.known.certificates,
             takes_device: self.takes.0,
             takes_user: self.takes.1,
-            authority: &self.loaded.authority,
+            authority: &self.authority,
         }
     }
 
@@ -338,12 +275,7 @@ impl<'a> Turn<'a> {
     pub(super) fn turn(&mut self, key: &str, kind: &str, turn: csp::Turn) {
         if let Some(mut memory) = turn.memory {
             memory.insert("type".into(), kind.into());
-            for item in &mut self.items {
-                if let Some(record) = item.detail.records.get_mut(key).filter(|record| record.winner.is_none()) {
-                    record.memory = memory;
-                    break;
-                }
-            }
+            self.remember(key, |known| *known = memory);
         }
         for input in turn.inputs {
             self.apply(key, input);
@@ -360,9 +292,8 @@ impl<'a> Turn<'a> {
         let status = plan::status(outcome);
         if self.order(&id).is_none() {
             // Taken back after it was sent: whether it ran is worth knowing.
-            let (device, by) = (format!("device:{}", self.device.id), self.origin);
-            let entry = Entry::new(device, "command.answered-late", format!("command:{id}"), by);
-            self.entries.push(entry.after(&json!({ "status": status, "verdict": outcome.verdict })));
+            let after = json!({ "status": status, "verdict": outcome.verdict });
+            self.audit("command.answered-late", format!("command:{id}"), &after);
             return;
         }
         let said = match (plan::value(outcome, 0), outcome.culprit.and_then(|at| outcome.ops.get(at)?.original_error.as_deref())) {
@@ -379,18 +310,13 @@ impl<'a> Turn<'a> {
         if matches!(input, OrderInput::Answered(_)) && self.order(&id).is_some_and(|order| order.kind == UNENROLL) {
             self.left = Some(Leaving::ByOrder);
         }
-        self.move_order(&id, input);
+        self.answer_order(&id, input, &status.into());
     }
 }
 
 /// What the variables of addresses stand for on that enrolment's device.
 pub(super) fn vars<'a>(app: &'a App, enrollment: &'a Enrollment) -> Vars<'a> {
     Vars { tenant: app.tenant.as_str(), provider: enrollment.provider(&app.config.windows.provider_id) }
-}
-
-/// The status code in what the device said; the value that may follow it is nobody's but the administrator's who asked.
-fn status_of(order: &Command) -> Option<u16> {
-    order.result.as_deref()?.split(' ').next()?.parse().ok()
 }
 
 /// The payload's name in its profile: what follows the profile's id in the key.

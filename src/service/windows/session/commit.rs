@@ -1,23 +1,14 @@
 //! Everything that a message changed is stored in one transaction, together with the answer's bytes.
 
-use std::collections::BTreeMap;
-
 use super::apply::Turn;
 use super::proof::Claim;
-use crate::domain::audit::Entry;
-use crate::domain::command::Command;
-use crate::domain::desired::{self, Item};
 use crate::domain::dm_session::Session;
-use crate::domain::enrollment;
-use crate::domain::fact::Fact;
-use crate::ids::ProfileId;
 use crate::secret::Sealer;
-use crate::service::device;
-use crate::service::{Result, compliance};
+use crate::service::{Result, device};
 use crate::store::dm_sessions::Stored;
 use crate::store::sealed::PIECE;
 use crate::store::targets::{self, take_turn};
-use crate::store::{self, Tx, audit, commands, desired_items, devices, dm_sessions, enrollments, facts};
+use crate::store::{self, Tx, dm_sessions, enrollments};
 
 /// The place that a message takes in its session's row.
 pub(super) struct Slot {
@@ -65,94 +56,37 @@ impl Slot {
 
 impl Turn<'_> {
     /// Stores everything that the message changed, in one transaction.
-    pub(super) async fn commit(mut self, over_now: bool, slot: Slot) -> Result<()> {
-        // What is gone from the device may have been asked for in vain: its profile says so from now on.
-        desired::reconcile(&mut self.items, &self.effective, self.timing, self.now);
-        let (items, over) = desired::settle(self.items);
-        let before: BTreeMap<&ProfileId, &Item> = self.loaded.items.iter().map(|l| (&l.item.profile_id, &l.item)).collect();
-        let changed: Vec<Item> = items.into_iter().filter(|item| before.get(&item.profile_id).is_none_or(|old| **old != *item)).collect();
-        let reported: Vec<Fact> = self.reported.into_values().collect();
-        let sealer = self.app.sealer();
-        let mut orders: Vec<(Command, Option<Vec<u8>>)> = Vec::new();
-        for order in self.moved_orders.into_values() {
-            let result = commands::seal_result(&sealer, &order)?;
-            orders.push((order, result));
-        }
-        let corrupt = self.loaded.corrupt_orders;
-        for id in &corrupt {
-            self.entries.push(Entry::new("system", "command.unreadable", format!("command:{id}"), self.origin));
-        }
-        let device = (self.device != self.loaded.device).then_some(self.device.clone());
-        let mut enrollment = self.loaded.enrollment.clone();
-        if enrollment.state == enrollment::State::Provisioned {
-            enrollment.state = enrollment::State::Active;
-        }
-        let stale = enrollment != self.before;
-        let (now, origin, read_state) = (self.now, self.origin.to_owned(), self.before.state);
-        let rules = compliance::rules(&self.app.config);
-        let (effects, entries, report_hash, left) = (self.effects, self.entries, self.report_hash, self.left);
-        let device_id = self.device.id.clone();
-        let ring = self
-            .app
+    pub(super) async fn commit(self, over_now: bool, slot: Slot) -> Result<()> {
+        let (report_hash, left) = (self.report_hash.clone(), self.left);
+        let (app, changes) = self.changes()?;
+        let sealer = app.sealer();
+        let ring = app
             .store
             .write(move |tx| {
+                let (id, now) = (&slot.stored.enrollment_id, changes.now);
                 if left.is_some() {
                     take_turn(tx, targets::Turn::Device)?;
                 }
-                // The row is taken before it is looked at: nobody changes it, or the device, between the look and the writing.
-                enrollments::lock_enrollment(tx, &enrollment.id)?;
-                // Somebody may have retired or re-enrolled the device meanwhile: then the message is looked at again.
-                let current = enrollments::load_enrollment(tx.conn(), &enrollment.id)?;
-                if current.version != enrollment.version || current.state != read_state {
-                    return Err(store::Error::Busy);
-                }
+                changes.check(tx)?;
                 slot.store(tx)?;
-                for item in &changed {
-                    desired_items::update_item(tx, item, now)?;
-                }
-                for profile in &over {
-                    desired_items::delete_item(tx, &device_id, profile)?;
-                }
-                let news = facts::upsert_facts(tx, &device_id, &reported)?;
-                for (order, result) in &orders {
-                    commands::update_command(tx, order, result.as_deref(), now)?;
-                }
-                for id in &corrupt {
-                    commands::delete_command(tx, id)?;
-                }
-                if let Some(device) = &device {
-                    devices::update_inventory(tx, device, now)?;
-                }
-                if stale {
-                    enrollments::claim_update(tx, &enrollment)?;
-                }
+                let mut ring = changes.store(tx)?;
                 if let Some(hash) = &report_hash {
-                    enrollments::update_report_hash(tx, &enrollment.id, hash)?;
+                    enrollments::update_report_hash(tx, id, hash)?;
                 }
-                for effect in &effects {
-                    effect.store(tx, &device_id, &origin, now)?;
-                }
-                let flipped = compliance::checked_in(tx, &device_id, !news.is_empty(), rules, now)?;
                 if over_now {
-                    let items = desired_items::find_next_work(tx.conn(), &device_id)?;
-                    let orders = commands::find_next_due(tx.conn(), &enrollment.id)?;
-                    enrollments::update_work_at(tx, &enrollment.id, [items, orders].into_iter().flatten().min())?;
+                    let due = changes.next_work(tx)?;
+                    enrollments::update_work_at(tx, id, due)?;
                 }
-                for entry in &entries {
-                    audit::append(tx, entry, now)?;
+                changes.record(tx)?;
+                if let Some(leaving) = left {
+                    let ending = device::Ending { sealer: &sealer, rules: changes.rules, origin: &changes.origin, now };
+                    ring |= device::left_in(tx, id, leaving, Some(&slot.stored), &ending)?;
                 }
-                let left = match left {
-                    Some(leaving) => {
-                        let ending = device::Ending { sealer: &sealer, rules, origin: &origin, now };
-                        device::left_in(tx, &enrollment.id, leaving, Some(&slot.stored), &ending)?
-                    }
-                    None => false,
-                };
-                Ok(left || flipped)
+                Ok(ring)
             })
             .await?;
         if ring {
-            self.app.outbox.notify_waiters();
+            app.outbox.notify_waiters();
         }
         Ok(())
     }

@@ -46,7 +46,7 @@ impl Turn<'_> {
     }
 
     fn plan_facts(&self, work: &mut Vec<Planned>) {
-        let vars = vars(self.app, &self.loaded.enrollment);
+        let vars = vars(self.app, &self.enrollment);
         let rows: BTreeMap<&str, &FactRow> = self
             .catalogue
             .facts()
@@ -54,7 +54,7 @@ impl Turn<'_> {
             .map(|row| (row.name.as_str(), row))
             .collect();
         let cadences: Vec<Cadence<'_>> = rows.values().map(|row| Cadence { name: &row.name, every_hours: row.every_hours }).collect();
-        for name in fact::due(&cadences, &self.loaded.facts, self.now) {
+        for name in fact::due(&cadences, &self.known.facts, self.now) {
             if let Some(row) = rows.get(name) {
                 work.push(plan::fact(row, &vars));
             }
@@ -70,7 +70,7 @@ impl Turn<'_> {
     fn plan_stale_facts(&mut self, busy: &BTreeSet<String>, work: &mut Vec<Planned>) {
         for name in std::mem::take(&mut self.stale_facts) {
             let row = self.catalogue.fact(name).filter(|row| self.has_node(row));
-            let planned = row.map(|row| plan::fact(row, &vars(self.app, &self.loaded.enrollment)));
+            let planned = row.map(|row| plan::fact(row, &vars(self.app, &self.enrollment)));
             work.extend(planned.filter(|planned| !busy.contains(&planned.key) && work.iter().all(|other| other.key != planned.key)));
         }
     }
@@ -84,7 +84,7 @@ impl Turn<'_> {
             .collect();
         let effective = self.effective.clone();
         let due: Plan<'_> = desired::plan(&self.items, &effective, self.now);
-        let enrollment = self.loaded.enrollment.clone();
+        let enrollment = self.enrollment.clone();
         let vars = vars(self.app, &enrollment);
         let mut together: BTreeMap<(&str, &str), Vec<(String, Op)>> = BTreeMap::new();
         for removal in due.remove.iter().filter(|removal| !records.contains(&removal.key)) {
@@ -194,11 +194,8 @@ impl Turn<'_> {
     }
 
     fn remember_address(&mut self, key: &str, address: String) {
-        for item in &mut self.items {
-            if let Some(record) = item.detail.records.get_mut(key).filter(|record| record.winner.is_none()) {
-                record.address = Some(address);
-                return;
-            }
+        if let Some(record) = self.record_mut(key) {
+            record.address = Some(address);
         }
     }
 
@@ -222,7 +219,7 @@ impl Turn<'_> {
 
     fn plan_orders(&mut self, busy: &BTreeSet<String>, work: &mut Vec<Planned>) {
         let due: Vec<CommandId> = self
-            .loaded
+            .known
             .orders
             .iter()
             // As this message left it: an order that a lost session held is sent again at once.

@@ -8,7 +8,6 @@ use super::super::csp;
 use super::super::plan;
 use super::apply::{Turn, vars};
 use crate::catalogue::Inventory;
-use crate::domain::audit::Entry;
 use crate::domain::desired::{Input, Record, State};
 use crate::domain::dm_session::{Notice, Outcome, Received, UNENROLLED, Verdict};
 use crate::domain::fact::{self, Fact};
@@ -46,7 +45,8 @@ impl Turn<'_> {
             let alert = kind.and_then(csp::find).and_then(csp::Csp::alert);
             record.state == State::Delivered && alert.is_some_and(|alert| ended.contains(alert))
         };
-        self.apply_where(waiting, &Input::Deferred { until: self.now });
+        let until = self.now;
+        self.apply_where(waiting, &Input::Deferred { until });
         self.note_alerts(notices);
     }
 
@@ -58,20 +58,8 @@ impl Turn<'_> {
             let cut = |text: &Option<String>| text.as_deref().map(|text| text.chars().take(ALERT).collect::<String>());
             let after =
                 json!({ "type": cut(&notice.kind), "source": cut(&notice.source), "mark": cut(&notice.mark), "data": cut(&notice.data) });
-            let device = format!("device:{}", self.device.id);
-            self.entries.push(Entry::new(device.clone(), "device.alert", device, self.origin).after(&after));
+            self.audit_device("device.alert", &after);
         }
-    }
-
-    fn report(&mut self, name: &str, value: Option<String>, status: i64, source: &str, every_hours: Option<u32>) {
-        let (value, status) = fact::bounded(value, status);
-        let next_at = every_hours.map(|hours| fact::next_read(hours, self.now));
-        let inventory = self.catalogue.fact(name).and_then(|row| row.inventory);
-        if let (Some(inventory), Some(value)) = (inventory, &value) {
-            self.device.take_inventory(inventory, value);
-        }
-        let fact = Fact { name: name.to_owned(), value, status, source: source.to_owned(), observed_at: self.now, next_at };
-        self.reported.insert(fact.name.clone(), fact);
     }
 
     pub(super) fn take_fact(&mut self, name: &str, outcome: &Outcome) {
@@ -81,7 +69,7 @@ impl Turn<'_> {
             return;
         }
         // A failure that may pass takes nothing back; it is asked again soon.
-        let known = self.loaded.facts.get(name).filter(|fact| fact::outlives_failure(fact, row.every_hours, self.now));
+        let known = self.known.facts.get(name).filter(|fact| fact::outlives_failure(fact, row.every_hours, self.now));
         if let (Verdict::Retry, Some(known)) = (outcome.verdict, known) {
             let fact = Fact { next_at: Some(fact::next_read(0, self.now)), ..known.clone() };
             self.reported.insert(fact.name.clone(), fact);
@@ -92,7 +80,7 @@ impl Turn<'_> {
             self.take_channel(value.as_deref());
         }
         let status = plan::status(outcome);
-        let source = row.locuri(&vars(self.app, &self.loaded.enrollment));
+        let source = row.locuri(&vars(self.app, &self.enrollment));
         let every_hours = if outcome.verdict == Verdict::Retry { 0 } else { row.every_hours };
         self.report(name, value, status, &source, Some(every_hours));
     }
@@ -103,11 +91,8 @@ impl Turn<'_> {
         let accepted = channel.filter(|uri| wns::check_channel(&self.app.config, uri).is_ok());
         if channel.is_some() && accepted.is_none() {
             let refusal = crate::domain::Refusal::ChannelNotAllowed;
-            self.entries.push(
-                Entry::new(format!("device:{}", self.device.id), "channel.refused", format!("device:{}", self.device.id), self.origin)
-                    .after(&json!({ "code": refusal.code() })),
-            );
+            self.audit_device("channel.refused", &json!({ "code": refusal.code() }));
         }
-        self.loaded.enrollment.channel_uri = accepted.map(str::to_owned);
+        self.enrollment.channel_uri = accepted.map(str::to_owned);
     }
 }
