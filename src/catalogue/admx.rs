@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use quick_xml::Reader;
-use quick_xml::events::{BytesStart, Event};
 use serde::Deserialize;
 use serde_json::Value;
+
+use crate::wire::xml::{Limits, Reader, Token, Writer};
 
 /// The policy behind a setting.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -95,45 +95,35 @@ pub(super) fn same(a: &str, b: &str) -> bool {
 }
 
 fn write(state: &State) -> String {
-    if !state.enabled {
-        return "<disabled/>".into();
-    }
-    let mut text = String::from("<enabled/>");
+    let mut w = Writer::new();
+    w.open(if state.enabled { "enabled" } else { "disabled" }).close();
     for (id, value) in &state.data {
-        text.push_str("<data id=\"");
-        text.push_str(&quick_xml::escape::escape(id.as_str()));
-        text.push_str("\" value=\"");
-        text.push_str(&quick_xml::escape::escape(value.as_str()));
-        text.push_str("\"/>");
+        w.open("data").attribute("id", id).attribute("value", value).close();
     }
-    text
+    String::from_utf8(w.finish()).unwrap_or_default()
 }
 
 /// Reads a state; `None` when it is anything else.
 fn parse(text: &str) -> Option<State> {
-    let mut reader = Reader::from_str(text);
-    let mut enabled = None;
-    let mut data = BTreeMap::new();
+    let whole = format!("<policy>{text}</policy>");
+    let mut reader = Reader::new(whole.as_bytes(), Limits::SOAP).ok()?;
+    let (mut root, mut enabled, mut data) = (true, None, BTreeMap::new());
     loop {
-        match reader.read_event().ok()? {
-            Event::Empty(element) | Event::Start(element) => match element.name().as_ref().to_ascii_lowercase().as_str() {
+        match reader.next().ok()? {
+            Token::Open(_) if root => root = false,
+            Token::Open(element) => match element.local().to_ascii_lowercase().as_str() {
                 "enabled" if enabled.is_none() => enabled = Some(true),
                 "disabled" if enabled.is_none() => enabled = Some(false),
                 "data" if enabled == Some(true) => {
-                    data.insert(attribute(&element, "id")?, attribute(&element, "value")?);
+                    data.insert(element.attribute_anyhow("id")?, element.attribute_anyhow("value")?);
                 }
                 _ => return None,
             },
-            Event::Eof => break,
-            Event::End(_) => {}
-            Event::Text(text) if text.trim().is_empty() => {}
-            _ => return None,
+            Token::Text(text) if text.trim().is_empty() => {}
+            Token::Text(_) => return None,
+            Token::Close => {}
+            Token::End => break,
         }
     }
     Some(State { enabled: enabled?, data })
-}
-
-fn attribute(element: &BytesStart<'_>, name: &str) -> Option<String> {
-    let attribute = element.attributes().flatten().find(|a| a.key.as_ref().eq_ignore_ascii_case(name))?;
-    Some(quick_xml::escape::unescape(&attribute.value).ok()?.into_owned())
 }

@@ -10,7 +10,10 @@ use super::{Manners, Outcome, Phase, Session};
 /// A message under construction.
 struct Draft {
     message: SyncMl,
+    /// Its length as bytes, or no less than that.
     size: usize,
+    /// Whether it is the length.
+    exact: bool,
     limit: usize,
     /// Commands that are no status.
     commands: usize,
@@ -18,13 +21,29 @@ struct Draft {
 }
 
 impl Draft {
-    fn room(&self) -> usize {
+    /// How many bytes are left. Measured only when somebody asks: most messages are nowhere near their limit.
+    fn room(&mut self) -> usize {
+        if !self.exact {
+            self.size = self.message.encode().len();
+            self.exact = true;
+        }
         self.limit.saturating_sub(self.size)
+    }
+
+    /// Whether so many bytes fit for certain.
+    fn surely_takes(&self, most: usize) -> bool {
+        self.size.saturating_add(most) <= self.limit
     }
 
     fn push(&mut self, command: Command, length: usize) {
         self.size = self.size.saturating_add(length);
         self.message.body.push(command);
+    }
+
+    /// As [`Self::push`], when the length is not known, but that it is no more than this.
+    fn push_unmeasured(&mut self, command: Command, most: usize) {
+        self.push(command, most);
+        self.exact = false;
     }
 }
 
@@ -97,8 +116,11 @@ impl Session {
             microsoft: manners.original_errors,
         };
         let theirs = peer.max_message.and_then(|size| usize::try_from(size).ok()).filter(|size| *size > 0).unwrap_or(usize::MAX);
+        let header = &message.header;
+        let texts = [&header.ver_dtd, &header.ver_proto, &header.session_id, &header.target.uri, &header.source.uri];
         Draft {
-            size: message.encode().len(),
+            size: most_len(texts),
+            exact: false,
             message,
             limit: manners.message_bytes.min(theirs),
             commands: 0,
@@ -110,6 +132,12 @@ impl Session {
     fn write_replies(&mut self, draft: &mut Draft) {
         while let Some(reply) = self.replies.pop_front() {
             let command = status(&reply, self.next_id);
+            let most = most_len([&reply.cmd_ref, &reply.cmd].into_iter().chain(&reply.target).chain(&reply.source));
+            if reply.next_nonce.is_none() && draft.surely_takes(most) {
+                self.id();
+                draft.push_unmeasured(command, most);
+                continue;
+            }
             let length = command.encoded_len();
             if length > draft.room() && !draft.message.body.is_empty() {
                 self.replies.push_front(reply);
@@ -256,6 +284,15 @@ impl OpState {
     }
 }
 
+/// The most bytes that a header or a status with these texts takes.
+fn most_len<'t>(texts: impl IntoIterator<Item = &'t String>) -> usize {
+    /// More than all tags and numbers of either.
+    const FRAME: usize = 700;
+    /// `&amp;` and `&#13;` are the longest that stands for a byte.
+    const ESCAPED: usize = 5;
+    texts.into_iter().fold(FRAME, |most, text| most.saturating_add(text.len().saturating_mul(ESCAPED)))
+}
+
 fn status(reply: &Reply, id: u32) -> Command {
     Command::Status(Status {
         id: Some(id.to_string()),
@@ -326,4 +363,31 @@ fn chunk(verb: Verb, planned: &Op, id: u32, rest: &str, size: Option<u64>, room:
     let command = build(rest.get(..taken)?);
     let length = command.encoded_len();
     Some((command, length, taken))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::syncml::Dtd;
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn no_header_and_no_status_is_longer_than_the_most(
+            texts in proptest::collection::vec("[\\x00-\\x20&<>\"a\u{fffe}]{0,40}", 5), number in any::<u32>(), code in any::<u16>()
+        ) {
+            let [a, b, c, d, e] = <[String; 5]>::try_from(texts).unwrap();
+            let reply = Reply {
+                message: number, cmd_ref: a.clone(), cmd: b.clone(), code, target: Some(c.clone()), source: Some(d.clone()), next_nonce: None,
+            };
+            prop_assert!(status(&reply, number).encoded_len() <= most_len([&a, &b, &c, &d]));
+            let most = most_len([&a, &b, &c, &d, &e]);
+            let header = Header {
+                ver_dtd: a, ver_proto: b, session_id: c, msg_id: number, target: Address::new(d), source: Address::new(e), cred: None,
+                meta: Meta::default(),
+            };
+            let message = SyncMl { dtd: Dtd::V12, header, body: Vec::new(), last: true, microsoft: true };
+            prop_assert!(message.encode().len() <= most);
+        }
+    }
 }

@@ -131,7 +131,7 @@ impl Decoder<'_> {
             return Err(self.reader.malformed("nested too deeply"));
         }
         Ok(match kind {
-            Kind::String => Value::String(self.reader.text()?),
+            Kind::String => Value::String(self.reader.text()?.into_owned()),
             Kind::Integer => {
                 let text = self.reader.text()?;
                 integer(text.trim()).ok_or_else(|| self.reader.malformed("not an integer"))?
@@ -147,7 +147,7 @@ impl Decoder<'_> {
                 Value::Boolean(kind == Kind::True)
             }
             Kind::Data => {
-                let mut text = self.reader.text()?.into_bytes();
+                let mut text = self.reader.text()?.into_owned().into_bytes();
                 text.retain(|b| !b.is_ascii_whitespace());
                 text.truncate(text.iter().rposition(|b| *b != b'=').map_or(0, |last| last + 1));
                 Value::Data(Data(BASE64.decode(text).map_err(|_| self.reader.malformed("not Base64"))?))
@@ -170,7 +170,7 @@ impl Decoder<'_> {
                     if kind != Kind::Key {
                         return Err(self.reader.malformed("a value without a key"));
                     }
-                    let key = self.reader.text()?;
+                    let key = self.reader.text()?.into_owned();
                     let Some(kind) = self.open()? else { return Err(self.reader.malformed("a key without a value")) };
                     entries.push((key, self.value(kind, depth + 1)?));
                 }

@@ -113,7 +113,7 @@ struct Decoder<'d> {
     items: usize,
 }
 
-impl Decoder<'_> {
+impl<'d> Decoder<'d> {
     /// The next element inside the current one; `None` at its end.
     fn child(&mut self) -> Result<Option<Tag>, Malformed> {
         loop {
@@ -127,19 +127,16 @@ impl Decoder<'_> {
 
     /// A short text without the white space around it.
     fn text(&mut self) -> Result<String, Malformed> {
-        let mut text = self.reader.text()?;
-        if text.len() > MAX_TEXT {
-            return Err(self.reader.malformed("text is too long"));
-        }
-        let trimmed = text.trim();
-        if trimmed.len() != text.len() {
-            text = trimmed.to_owned();
-        }
-        Ok(text)
+        Ok(self.short()?.trim().to_owned())
+    }
+
+    fn short(&mut self) -> Result<Cow<'d, str>, Malformed> {
+        let text = self.reader.text()?;
+        if text.len() > MAX_TEXT { Err(self.reader.malformed("text is too long")) } else { Ok(text) }
     }
 
     fn number<N: std::str::FromStr>(&mut self) -> Result<Option<N>, Malformed> {
-        Ok(self.text()?.parse().ok())
+        Ok(self.short()?.trim().parse().ok())
     }
 
     fn header(&mut self) -> Result<Header, Malformed> {
@@ -295,7 +292,7 @@ impl Decoder<'_> {
                 Tag::CmdID => status.id = self.id()?,
                 Tag::MsgRef => status.msg_ref = self.number()?.unwrap_or(0),
                 Tag::CmdRef => status.cmd_ref = self.text()?,
-                Tag::Cmd => status.cmd = known_name(self.text()?),
+                Tag::Cmd => status.cmd = known_name(self.short()?.trim()),
                 Tag::TargetRef => status.target_refs.push(self.text()?),
                 Tag::SourceRef => status.source_refs.push(self.text()?),
                 Tag::Chal => status.chal = Some(self.chal()?),
@@ -353,7 +350,7 @@ impl Decoder<'_> {
 
     fn meta_part(&mut self, tag: Tag, meta: &mut Meta) -> Result<(), Malformed> {
         match tag {
-            Tag::Format => meta.format = Format::parse(&self.text()?),
+            Tag::Format => meta.format = Format::parse(self.short()?.trim()),
             Tag::Type => meta.kind = Some(self.text()?),
             Tag::Mark => meta.mark = Some(self.text()?),
             Tag::Size => meta.size = self.number()?,
@@ -429,7 +426,7 @@ fn short(error: String) -> String {
 }
 
 /// Keeps the names of commands without allocating them anew.
-fn known_name(name: String) -> Cow<'static, str> {
+fn known_name(name: &str) -> Cow<'static, str> {
     const NAMES: [&str; 10] = ["Replace", "Add", "Get", "Exec", "Delete", "SyncHdr", "Alert", "Atomic", "Sequence", "Results"];
-    NAMES.iter().find(|known| **known == name).map_or(Cow::Owned(name), |known| Cow::Borrowed(*known))
+    NAMES.iter().find(|known| **known == name).map_or_else(|| Cow::Owned(name.to_owned()), |known| Cow::Borrowed(*known))
 }

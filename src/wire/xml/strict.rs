@@ -1,14 +1,10 @@
 //! Markup that comes from people and is put into messages as it is: every parser has to take it, not only one that forgives.
 
-use std::collections::BTreeSet;
+use super::token::{Piece, Pieces, Tag, attributes, qualified};
+use super::{Element, Limits, declared_prefix, referred};
 
-use quick_xml::NsReader;
-use quick_xml::escape::resolve_predefined_entity;
-use quick_xml::events::{BytesStart, Event};
-use quick_xml::name::{PrefixDeclaration, ResolveResult};
-
-/// Namespaces of XML's own prefixes, which are not declared.
-const RESERVED: [&str; 2] = ["http://www.w3.org/XML/1998/namespace", "http://www.w3.org/2000/xmlns/"];
+/// What may be put in: as much as is read back.
+const LIMITS: Limits = Limits { bytes: usize::MAX, depth: 64, nodes: 1_000_000, attributes: 256 };
 
 /// Whether a document can hold the character (XML 1.0, production 2).
 #[must_use]
@@ -32,10 +28,7 @@ fn is_qualified(name: &str) -> bool {
         let mut letters = part.chars();
         letters.next().is_some_and(begins_name) && letters.all(goes_on)
     };
-    match name.split_once(':') {
-        Some((prefix, local)) => plain(prefix) && plain(local),
-        None => plain(name),
-    }
+    qualified(name).is_some_and(|(prefix, local)| (prefix.is_empty() || plain(prefix)) && plain(local))
 }
 
 /// Whether text between quotes or tags is in order: characters, and references that mean something.
@@ -54,62 +47,16 @@ fn is_text(text: &str) -> bool {
     true
 }
 
-/// Whether it is a character's number or one of the five names (productions 66 and 68).
+/// Whether it is the number of a character that a document can hold, or one of the five names (productions 66 and 68).
 fn means_something(reference: &str) -> bool {
-    let digits = |text: &str, radix: u32| {
-        let formed = !text.is_empty() && text.chars().all(|c| c.is_digit(radix));
-        formed && u32::from_str_radix(text, radix).ok().and_then(char::from_u32).is_some_and(is_char)
-    };
-    match reference.strip_prefix('#') {
-        Some(number) => number.strip_prefix('x').map_or_else(|| digits(number, 10), |hexadecimal| digits(hexadecimal, 16)),
-        None => resolve_predefined_entity(reference).is_some(),
-    }
+    // What no document can hold would be replaced.
+    referred(reference).is_ok_and(|c| c != char::REPLACEMENT_CHARACTER) || matches!(reference, "#65533" | "#xFFFD" | "#xfffd")
 }
 
-/// The attributes of a tag, each with white space before it and its value in quotes (productions 10, 25, 40 and 41).
-fn attributes(tag: &str) -> Option<Vec<(&str, &str)>> {
-    let mut found: Vec<(&str, &str)> = Vec::new();
-    let mut rest = tag;
-    loop {
-        let next = rest.trim_start_matches([' ', '\t', '\n', '\r']);
-        if next.is_empty() {
-            return Some(found);
-        }
-        if next.len() == rest.len() {
-            return None;
-        }
-        let (name, value) = next.split_once('=')?;
-        let (name, value) = (name.trim_end_matches([' ', '\t', '\n', '\r']), value.trim_start_matches([' ', '\t', '\n', '\r']));
-        let quote = value.chars().next().filter(|c| matches!(c, '"' | '\''))?;
-        let (value, after) = value.get(1..)?.split_once(quote)?;
-        if !is_qualified(name) || !is_text(value) || found.iter().any(|(other, _)| *other == name) {
-            return None;
-        }
-        found.push((name, value));
-        rest = after;
-    }
-}
-
-fn is_tag(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> bool {
-    let Some(attributes) = attributes(start.attributes_raw()) else { return false };
-    let bound = |resolved: &ResolveResult<'_>| !matches!(resolved, ResolveResult::Unknown(_));
-    // A prefix is never taken back, and names of XML's own are not given to others. Their values are compared as they stand.
-    let declares = attributes.iter().filter(|(name, _)| *name == "xmlns" || name.starts_with("xmlns:"));
-    let kept = declares.clone().all(|(name, value)| {
-        let taken_back = value.is_empty() && *name != "xmlns";
-        !taken_back && !value.contains('&') && !RESERVED.contains(value) && !matches!(*name, "xmlns:xmlns" | "xmlns:xml")
-    });
-    let mut names = BTreeSet::new();
-    let prefixes = start.attributes().flatten().all(|attribute| match attribute.key.as_namespace_binding() {
-        Some(PrefixDeclaration::Default | PrefixDeclaration::Named(_)) => true,
-        None => {
-            let (namespace, local) = reader.resolver().resolve_attribute(attribute.key);
-            // Two prefixes of one namespace do not make two names (Namespaces in XML 1.0, section 6.3).
-            bound(&namespace) && names.insert((format!("{namespace:?}"), local.into_inner().to_owned()))
-        }
-    });
-    let name = start.name();
-    is_qualified(name.0) && !name.0.starts_with("xmlns:") && kept && prefixes && bound(&reader.resolver().resolve_element(name).0)
+fn is_tag(tag: Tag<'_>) -> bool {
+    // A prefix is never taken back.
+    let kept = |name: &str, value: &str| declared_prefix(name).is_none_or(|prefix| prefix.is_empty() || !value.is_empty());
+    is_qualified(tag.name) && attributes(tag.attributes).all(|(name, value)| is_qualified(name) && is_text(value) && kept(name, value))
 }
 
 /// Whether the piece can stand inside any element of a document that a parser reads which forgives nothing: elements and text, without
@@ -117,41 +64,24 @@ fn is_tag(reader: &NsReader<&[u8]>, start: &BytesStart<'_>) -> bool {
 #[must_use]
 pub fn is_strict(piece: &str) -> bool {
     let whole = format!("<Data>{piece}</Data>");
-    let mut reader = NsReader::from_str(&whole);
-    reader.config_mut().check_comments = true;
-    let mut depth = 0_usize;
-    let mut ended = false;
-    loop {
-        let Ok(event) = reader.read_event() else { return false };
-        let right = match event {
-            // The element around the piece ends with the document.
-            _ if ended => return matches!(event, Event::Eof),
-            Event::Start(start) => {
-                depth += 1;
-                is_tag(&reader, &start)
-            }
-            Event::Empty(start) => is_tag(&reader, &start),
-            Event::End(end) => {
-                depth = depth.saturating_sub(1);
-                ended = depth == 0;
-                is_qualified(end.name().0.trim_end_matches([' ', '\t', '\n', '\r']))
-            }
-            Event::Text(text) => {
-                let text = text.xml10_content();
-                !text.contains("]]>") && text.chars().all(is_char)
-            }
-            Event::CData(data) => data.xml10_content().chars().all(is_char),
-            Event::Comment(comment) => {
-                let text = comment.xml10_content();
-                !text.contains("--") && !text.ends_with('-') && text.chars().all(is_char)
-            }
-            Event::GeneralRef(reference) => means_something(&reference.xml10_content()),
-            Event::Decl(_) | Event::DocType(_) | Event::PI(_) | Event::Eof => false,
+    // Nesting, prefixes and names that occur twice are judged by whoever reads.
+    if Element::parse(whole.as_bytes(), LIMITS).is_err() {
+        return false;
+    }
+    let mut pieces = Pieces::new(&whole);
+    while let Ok(Some(piece)) = pieces.next() {
+        let right = match piece {
+            Piece::Start(tag) => is_tag(tag),
+            Piece::End(_) => true,
+            Piece::Text(text) => !text.contains("]]>") && is_text(text),
+            Piece::CData(text) | Piece::Comment(text) => text.chars().all(is_char),
+            Piece::Instruction | Piece::Declaration(_) | Piece::DocumentType { .. } => false,
         };
         if !right {
             return false;
         }
     }
+    pieces.left() == 0
 }
 
 #[cfg(test)]

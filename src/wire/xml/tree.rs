@@ -3,10 +3,8 @@
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use quick_xml::events::BytesStart;
-use quick_xml::name::ResolveResult;
-
-use super::{Limits, Reader, Token, allowed, local};
+use super::token::{attributes, qualified};
+use super::{Limits, Reader, Step, declared_prefix, decoded};
 use crate::wire::Malformed;
 
 /// A name with its namespace; an empty namespace means none.
@@ -66,17 +64,13 @@ impl Element {
         let mut open: Vec<Self> = Vec::new();
         let mut root = None;
         loop {
-            // The attributes are resolved while the token still borrows the reader's scope.
-            let position = reader.position();
-            match reader.next()? {
-                Token::Open(start) => {
-                    let name = Name { namespace: intern(&mut namespaces, start.namespace), local: start.local().to_owned() };
-                    let start = start.start.into_owned();
-                    let attributes =
-                        attributes(&reader, &start, &mut namespaces).map_err(|what| Malformed::new(what, format!("byte {position}")))?;
-                    open.push(Self { name, attributes, children: Vec::new() });
+            match reader.step()? {
+                Step::Open { prefix, local, attributes } => {
+                    let namespace = intern(&mut namespaces, reader.namespace(prefix).unwrap_or_default());
+                    let attributes = resolved(&reader, attributes, &mut namespaces).map_err(|what| reader.malformed(what))?;
+                    open.push(Self { name: Name { namespace, local: local.to_owned() }, attributes, children: Vec::new() });
                 }
-                Token::Text(piece) => {
+                Step::Text(piece) => {
                     if let Some(element) = open.last_mut() {
                         match element.children.last_mut() {
                             Some(Node::Text(text)) => text.push_str(&piece),
@@ -84,7 +78,7 @@ impl Element {
                         }
                     }
                 }
-                Token::Close => {
+                Step::Close => {
                     if let Some(element) = open.pop() {
                         match open.last_mut() {
                             Some(parent) => parent.children.push(Node::Element(element)),
@@ -92,7 +86,7 @@ impl Element {
                         }
                     }
                 }
-                Token::End => return root.ok_or_else(|| Malformed::new("no root element", "byte 0")),
+                Step::End => return root.ok_or_else(|| Malformed::new("no root element", "byte 0")),
             }
         }
     }
@@ -164,27 +158,20 @@ fn intern(known: &mut Vec<Arc<str>>, namespace: &str) -> Arc<str> {
     new
 }
 
-fn attributes(reader: &Reader<'_>, start: &BytesStart<'_>, namespaces: &mut Vec<Arc<str>>) -> Result<Vec<Attribute>, &'static str> {
+fn resolved(reader: &Reader<'_>, tag: &str, namespaces: &mut Vec<Arc<str>>) -> Result<Vec<Attribute>, &'static str> {
     let mut out: Vec<Attribute> = Vec::new();
-    for (count, attribute) in start.attributes().enumerate() {
-        if count >= reader.limits.attributes {
-            return Err("too many attributes");
-        }
-        let attribute = attribute.map_err(|_| "bad attribute")?;
-        if attribute.key.as_namespace_binding().is_some() {
-            continue;
-        }
-        let namespace = match reader.inner.resolver().resolve_attribute(attribute.key).0 {
-            ResolveResult::Bound(namespace) => intern(namespaces, namespace.0),
-            ResolveResult::Unbound => intern(namespaces, ""),
-            ResolveResult::Unknown(_) => return Err("undeclared namespace prefix"),
+    for (name, value) in attributes(tag).filter(|(name, _)| declared_prefix(name).is_none()) {
+        let (prefix, local) = qualified(name).ok_or("bad attribute name")?;
+        let namespace = match prefix {
+            "" => intern(namespaces, ""),
+            prefix => intern(namespaces, reader.namespace(prefix).ok_or("undeclared namespace prefix")?),
         };
-        let name = Name { namespace, local: local(attribute.key).to_owned() };
+        let name = Name { namespace, local: local.to_owned() };
+        // Two prefixes of one namespace do not make two names (Namespaces in XML 1.0, section 6.3).
         if out.iter().any(|other| other.name == name) {
             return Err("attribute occurs twice");
         }
-        let value = attribute.normalized_value(quick_xml::XmlVersion::Explicit1_0).map_err(|_| "bad attribute value")?;
-        out.push(Attribute { name, value: value.chars().map(allowed).collect() });
+        out.push(Attribute { name, value: decoded(value, true).map_err(|_| "bad attribute value")?.into_owned() });
     }
     Ok(out)
 }
