@@ -219,6 +219,26 @@ fn examples() -> Vec<(&'static str, Value)> {
                     "TokenToUserMapping": {"AccountName": "preferred_username", "FullName": "name"},
                     "FileVaultPolicy": ["AttemptAuthentication"]}}),
         ),
+        (
+            "com.apple.configuration.extensible-sso",
+            json!({"ExtensionComposedIdentifier": "org.example.sso (ABCDE12345)", "Type": "Redirect", "Realm": "r", "Hosts": ["h"],
+                "URLs": ["https://idp.example.org/"], "ExtensionData": {"n": 1}, "DeniedBundleIdentifiers": ["a.b"],
+                "ScreenLockedBehavior": "DoNotHandle",
+                "PlatformSSO": {"AuthenticationMethod": "OpenID", "RegistrationToken": "t", "UseSharedDeviceKeys": true,
+                    "LoginFrequency": 3600, "AllowDeviceIdentifiersInAttestation": true,
+                    "Account": {"DisplayName": "x", "SynchronizeProfilePicture": true},
+                    "UserCreation": {"EnableAtLogin": true, "EnableFirstUserDuringSetup": false, "EnableRegistrationDuringSetup": true,
+                        "NewUserAuthenticationMethods": ["OpenID", "AccessKey"], "NewUserAuthorizationMode": "Temporary",
+                        "TokenToUserMapping": {"AccountName": "a", "FullName": "b"}, "TemporarySessionQuickLogin": true},
+                    "Authorization": {"EnableIdentityProviderAccounts": true, "UserAuthorizationMode": "Groups",
+                        "AdministratorGroups": ["g"], "AdditionalGroups": ["g"], "AuthorizationGroups": {"right": "g"}},
+                    "AccessKey": {"ReaderGroupIdentifier": "AAEC", "TerminalIdentityAssetReference": "a",
+                        "ReaderIssuerCertificateAssetReference": "b", "AllowExpressMode": true},
+                    "Policies": {"FileVault": ["RequireTouchID"], "Login": ["AllowOpenIDForTouchIDFallback"],
+                        "Unlock": ["AllowTouchIDOrWatchForUnlock"], "OfflineGracePeriod": 1, "AuthenticationGracePeriod": 1,
+                        "NonPlatformSSOAccounts": ["admin"]},
+                    "WebAuthentication": {"URLAllowList": ["h"], "AllowPasswordSync": true}}}),
+        ),
         ("com.apple.configuration.passcode.settings", json!({"MinimumLength": 8, "CustomRegex": {"Regex": ".*"}})),
         (
             "com.apple.configuration.softwareupdate.enforcement.specific",
@@ -294,9 +314,9 @@ fn what_the_rows_make_of_documents_is_in_the_schema_on_every_version() {
     let examples = examples();
     let untried: Vec<_> = catalogue().payloads().filter(|row| examples.iter().all(|(id, _)| *id != row.id)).map(|row| &row.id).collect();
     assert!(untried.is_empty(), "no example of {untried:?}");
-    let targets = ["12.0", "13.0", "14.0", "15.1", "26.0"].map(Target::mac).into_iter();
+    let targets = ["12.0", "13.0", "14.0", "15.1", "26.0", "27.0"].map(Target::mac).into_iter();
     let phone = |version| Target { supervised: true, ..Target::iphone(version) };
-    let targets = targets.chain(["15.0", "16.2", "17.0", "18.1", "26.0"].map(phone));
+    let targets = targets.chain(["15.0", "16.2", "17.0", "18.1", "26.0", "27.0"].map(phone));
     let own = |target| Target { user_enrollment: true, supervised: false, ..target };
     let targets = targets.chain([own(Target::mac("14.0")), own(Target::mac("26.0")), own(phone("15.0")), own(phone("26.0"))]);
     for target in targets {

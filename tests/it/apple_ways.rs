@@ -191,3 +191,48 @@ async fn a_single_sign_on_profile_keeps_places_and_types_and_no_address_has_two_
     mac.settle().await.unwrap();
     assert_eq!(item(&second).await.state, State::Verified);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_extension_reaches_systems_that_have_the_declaration_and_holds_its_addresses() {
+    const KIND: &str = "com.apple.configuration.extensible-sso";
+    let house = house().await;
+    let declared = |identifier: &str, policy: &str| {
+        let payload = serde_json::json!({
+            "type": KIND, "name": "sso", "ExtensionComposedIdentifier": identifier, "Type": "Redirect", "URLs": ["https://idp.example.org/"],
+            "PlatformSSO": {
+                "AuthenticationMethod": "Password", "RegistrationToken": "{{DEVICEREGISTRATION}}", "UseSharedDeviceKeys": true,
+                "Account": { "DisplayName": "Organisation" }, "Policies": { "Login": [policy] },
+                "UserCreation": { "EnableAtLogin": true, "TokenToUserMapping": { "AccountName": "preferred_username" } },
+            },
+        });
+        let document = serde_json::from_value(serde_json::json!({ "payloads": [payload] })).unwrap();
+        Draft { display_name: "declared".into(), kind: muster::domain::profile::Kind::Configuration, platform: Platform::MacOs, document }
+    };
+    let first = house.assign(declared("org.example.sso (ABCDE12345)", "AttemptAuthentication")).await;
+    let second = house.assign(sso("second", "https://IDP.example.org", &serde_json::json!({}))).await;
+    let mut mac = enrolled(&house, Machine { os_version: "27.0".into(), ..Machine::mac(1) }).await;
+    mac.settle().await.unwrap();
+    let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
+    assert_eq!(records(&house, &id, &first).await, [("declarations".to_owned(), State::Verified)]);
+    let held = mac.declarations.held.values().find(|held| held.declaration.kind == KIND).unwrap();
+    assert_eq!(held.declaration.payload["PlatformSSO"]["Policies"]["Login"][0], "AttemptAuthentication");
+    if let Some(schema) = schema() {
+        assert_eq!(schema.declaration(&serde_json::to_value(&held.declaration).unwrap(), Target::mac("27.0")), [""; 0]);
+    }
+    assert_eq!(records(&house, &id, &second).await, [("profile".to_owned(), State::Failed)], "one address, two extensions");
+    assert_eq!(mac.profiles.payloads("com.apple.extensiblesso").count(), 0);
+
+    let mut older = enrolled(&house, Machine { os_version: "26.1".into(), ..Machine::mac(2) }).await;
+    older.settle().await.unwrap();
+    let id = live(&house, &older.machine.udid).await.unwrap().device_id;
+    assert_eq!(records(&house, &id, &first).await, [("declarations".to_owned(), State::NotApplicable)]);
+    assert!(older.declarations.held.values().all(|held| held.declaration.kind != KIND));
+
+    let app = &house.server.app;
+    match profile::apply(app, declared("org.example.sso", "AttemptAuthentication"), &by()).await {
+        Err(Error::Invalid(Refusal::ProfilePayloadRefused, why)) => assert!(why.contains("ExtensionComposedIdentifier"), "{why}"),
+        other => panic!("{other:?}"),
+    }
+    let risky = profile::apply(app, declared("org.example.sso (ABCDE12345)", "RequireAuthentication"), &by()).await.unwrap();
+    assert!(risky.remarks.len() == 1 && risky.remarks[0].contains("NonPlatformSSOAccounts"), "{:?}", risky.remarks);
+}

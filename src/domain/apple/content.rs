@@ -365,6 +365,9 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     for payload in profile.iter().filter(sso) {
         sso::check(&payload.body, place).map_err(|why| (payload.name.clone(), why))?;
     }
+    for payload in declared.iter().filter(|payload| payload.kind == sso::DECLARATION) {
+        sso::check_declared(&payload.body, place).map_err(|why| (payload.name.clone(), why))?;
+    }
     for payload in &profile {
         let checked = vpn::check(payload, system).and_then(|()| privacy::check(&payload.kind, &payload.body));
         checked.map_err(|why| (payload.name.clone(), why))?;
@@ -372,20 +375,29 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     if let Some(twice) = vpn::doubled(&profile) {
         return Err(("com.apple.vpn.managed.applayer".into(), format!("VPNUUID: two networks are {twice}")));
     }
-    match sso::doubled(profile.iter().filter(sso).map(|payload| &payload.body)) {
+    match sso::doubled(sso::extensions(profile.iter().chain(&declared))) {
         Some(address) => Err((sso::PAYLOAD.into(), format!("two extensions answer for {address}"))),
         None => Ok(()),
     }
 }
 
 /// What a document says that can be done, and yet may not be what was meant: enforced updates whose moment is past (taken as of the zone
-/// without an offset), by the payloads' names.
+/// without an offset), and policies of single sign-on that can lock people out, by the payloads' names.
 #[must_use]
 pub fn remarks(payloads: &[Payload], now: Time) -> Vec<String> {
     let moment = |payload: &&Payload| payload.body.get("TargetLocalDateTime").and_then(Value::as_str).and_then(local_date_time);
     let updates = payloads.iter().filter(|payload| payload.kind == way::UPDATE);
     let past = updates.filter(|payload| moment(payload).is_some_and(|at| at <= now));
-    past.map(|payload| format!("{}: the moment (TargetLocalDateTime) is past: devices install the update at once", payload.name)).collect()
+    let past =
+        past.map(|payload| format!("{}: the moment (TargetLocalDateTime) is past: devices install the update at once", payload.name));
+    let mac = sso::Place { mac: true, user_channel: false };
+    let risks = |payload: &Payload| match payload.kind.as_str() {
+        sso::PAYLOAD => sso::check(&payload.body, mac).unwrap_or_default(),
+        sso::DECLARATION => sso::check_declared(&payload.body, mac).unwrap_or_default(),
+        _ => Vec::new(),
+    };
+    let risky = payloads.iter().flat_map(|payload| risks(payload).into_iter().map(move |risk| format!("{}: {risk}", payload.name)));
+    past.chain(risky).collect()
 }
 
 /// An imported identity for each purpose: shows what is wrong with the rest of a profile.

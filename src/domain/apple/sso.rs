@@ -2,8 +2,31 @@
 
 use serde_json::{Map, Value};
 
+use crate::domain::profile::Payload;
+
 /// The payload of an extension that signs people in.
 pub const PAYLOAD: &str = "com.apple.extensiblesso";
+/// The same as a declaration.
+pub const DECLARATION: &str = "com.apple.configuration.extensible-sso";
+/// The places of keys in the declaration that have another place in the payload. The rules are the same.
+const PLACES: [(&str, &str); 16] = [
+    ("PlatformSSO/UserCreation/EnableAtLogin", "PlatformSSO/EnableCreateUserAtLogin"),
+    ("PlatformSSO/UserCreation/EnableRegistrationDuringSetup", "PlatformSSO/EnableRegistrationDuringSetup"),
+    ("PlatformSSO/UserCreation/NewUserAuthenticationMethods", "PlatformSSO/NewUserAuthenticationMethods"),
+    ("PlatformSSO/Authorization/EnableIdentityProviderAccounts", "PlatformSSO/EnableAuthorization"),
+    ("PlatformSSO/Authorization/AdministratorGroups", "PlatformSSO/AdministratorGroups"),
+    ("PlatformSSO/Authorization/AdditionalGroups", "PlatformSSO/AdditionalGroups"),
+    ("PlatformSSO/AccessKey/ReaderGroupIdentifier", "PlatformSSO/AccessKeyReaderGroupIdentifier"),
+    ("PlatformSSO/AccessKey/TerminalIdentityAssetReference", "PlatformSSO/AccessKeyTerminalIdentityUUID"),
+    ("PlatformSSO/AccessKey/ReaderIssuerCertificateAssetReference", "PlatformSSO/AccessKeyReaderIssuerCertificateUUID"),
+    ("PlatformSSO/Policies/FileVault", "PlatformSSO/FileVaultPolicy"),
+    ("PlatformSSO/Policies/Login", "PlatformSSO/LoginPolicy"),
+    ("PlatformSSO/Policies/Unlock", "PlatformSSO/UnlockPolicy"),
+    ("PlatformSSO/Policies/OfflineGracePeriod", "PlatformSSO/OfflineGracePeriod"),
+    ("PlatformSSO/Policies/AuthenticationGracePeriod", "PlatformSSO/AuthenticationGracePeriod"),
+    ("PlatformSSO/Policies/NonPlatformSSOAccounts", "PlatformSSO/NonPlatformSSOAccounts"),
+    ("PlatformSSO/WebAuthentication/URLAllowList", "PlatformSSO/WebLoginURLAllowList"),
+];
 /// Most groups that one key may name.
 const MOST_GROUPS: usize = 100;
 /// Most HTTP headers that the system adds to its requests.
@@ -66,6 +89,55 @@ pub fn check(body: &Map<String, Value>, place: Place) -> Result<Vec<String>, Str
         }
     }
     policies(sso, method)
+}
+
+/// Checks the keys of a declaration [`DECLARATION`], by the rules of the payload and in the declaration's own words.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_declared(body: &Map<String, Value>, place: Place) -> Result<Vec<String>, String> {
+    const IDENTIFIER: &str = "ExtensionComposedIdentifier";
+    let composed = text(body, IDENTIFIER).unwrap_or_default();
+    let team =
+        composed.strip_suffix(')').and_then(|rest| rest.split_once(" (")).filter(|(bundle, team)| !bundle.is_empty() && !team.is_empty());
+    match (place.mac, team) {
+        (true, None) => {
+            return Err(format!("{IDENTIFIER}: on Macs it is the extension with its team, as in \"org.example.sso (ABCDE12345)\""));
+        }
+        (false, Some(_)) => return Err(format!("{IDENTIFIER}: on iPhones and iPads it is the extension alone, without a team")),
+        _ => {}
+    }
+    let mut as_payload = body.clone();
+    if let Some((_, team)) = team {
+        as_payload.insert("TeamIdentifier".into(), team.into());
+    }
+    if let Some(Value::Object(flat)) = as_payload.get_mut("PlatformSSO") {
+        for (ours, theirs) in PLACES {
+            if let (Some(value), Some((_, key))) = (at(body, ours), theirs.split_once('/')) {
+                flat.insert(key.to_owned(), value.clone());
+            }
+        }
+    }
+    if let Some(token) = at(body, "PlatformSSO/RegistrationToken") {
+        as_payload.insert("RegistrationToken".into(), token.clone());
+    }
+    check(&as_payload, place).map_err(|why| in_declared_words(&why))
+}
+
+/// What is wrong, with the places as the declaration has them.
+fn in_declared_words(why: &str) -> String {
+    let Some((at, what)) = why.split_once(": ") else { return why.to_owned() };
+    let at = match at {
+        "RegistrationToken" => "PlatformSSO/RegistrationToken",
+        _ => PLACES.iter().find(|(_, theirs)| *theirs == at).map_or(at, |(ours, _)| ours),
+    };
+    format!("{at}: {what}")
+}
+
+/// The bodies of those that say which extension answers for which addresses, as payload or as declaration.
+pub fn extensions<'a>(payloads: impl IntoIterator<Item = &'a Payload>) -> impl Iterator<Item = &'a Map<String, Value>> {
+    let extensions = payloads.into_iter().filter(|payload| matches!(payload.kind.as_str(), PAYLOAD | DECLARATION));
+    extensions.map(|payload| &payload.body)
 }
 
 /// The address that two payloads of one device claim: no two extensions may answer for one address. Scheme and host are compared without
@@ -159,6 +231,12 @@ fn policies(sso: &Map<String, Value>, method: Option<&str>) -> Result<Vec<String
     Ok(warnings)
 }
 
+fn at<'a>(body: &'a Map<String, Value>, place: &str) -> Option<&'a Value> {
+    let mut keys = place.split('/');
+    let first = body.get(keys.next()?)?;
+    keys.try_fold(first, |value, key| value.get(key))
+}
+
 fn text<'a>(body: &'a Map<String, Value>, key: &str) -> Option<&'a str> {
     body.get(key)?.as_str()
 }
@@ -250,6 +328,43 @@ mod tests {
         refused(says(json!({"AuthenticationMethod": "Password", "AuthenticationGracePeriod": 1})), "PlatformSSO/AuthenticationGracePeriod");
         let key = json!({"AuthenticationMethod": "SmartCard", "FileVaultPolicy": ["AttemptAuthentication"]});
         refused(says(key), "PlatformSSO/FileVaultPolicy");
+    }
+
+    #[test]
+    fn a_declaration_is_held_to_the_same_rules_in_its_own_words() {
+        let declared = |identifier: &str, sso: Value, place: Place| {
+            let mut body = json!({"ExtensionComposedIdentifier": identifier, "Type": "Redirect", "URLs": ["https://idp.example.org/"]});
+            if !sso.is_null() {
+                body["PlatformSSO"] = sso;
+            }
+            check_declared(body.as_object().unwrap(), place)
+        };
+        let mac = |sso: Value| declared("org.example.sso (ABCDE12345)", sso, MAC);
+        let works = json!({"AuthenticationMethod": "Password", "RegistrationToken": "t", "UseSharedDeviceKeys": true,
+            "UserCreation": {"EnableAtLogin": true}, "Policies": {"Login": ["AttemptAuthentication"]}});
+        assert_eq!(mac(works), Ok(vec![]));
+        assert_eq!(declared("org.example.sso", Value::Null, PHONE), Ok(vec![]));
+        for identifier in ["org.example.sso", "org.example.sso ()", " (ABCDE12345)", "org.example.sso(ABCDE12345)"] {
+            refused(declared(identifier, Value::Null, MAC), "ExtensionComposedIdentifier");
+        }
+        refused(declared("org.example.sso (ABCDE12345)", Value::Null, PHONE), "ExtensionComposedIdentifier");
+        refused(mac(json!({"RegistrationToken": "t"})), "PlatformSSO/RegistrationToken");
+        let method = |method: &str, more: Value| {
+            let mut sso = more;
+            sso["AuthenticationMethod"] = method.into();
+            mac(sso)
+        };
+        refused(method("Password", json!({"UserCreation": {"EnableAtLogin": true}})), "PlatformSSO/UserCreation/EnableAtLogin");
+        let accounts = json!({"Authorization": {"EnableIdentityProviderAccounts": true}});
+        refused(method("Password", accounts), "PlatformSSO/Authorization/EnableIdentityProviderAccounts");
+        refused(method("SmartCard", json!({"Policies": {"Unlock": ["RequireAuthentication"]}})), "PlatformSSO/Policies/Unlock");
+        let grace = json!({"Policies": {"Login": ["RequireAuthentication", "AllowOfflineGracePeriod"]}});
+        refused(method("Password", grace), "PlatformSSO/Policies/OfflineGracePeriod");
+        refused(method("OpenID", json!({"UseSharedDeviceKeys": true})), "PlatformSSO/WebAuthentication/URLAllowList");
+        let key = json!({"UserCreation": {"NewUserAuthenticationMethods": ["AccessKey"]}});
+        refused(method("Password", key), "PlatformSSO/AccessKey/ReaderGroupIdentifier");
+        let warned = method("Password", json!({"Policies": {"Login": ["RequireAuthentication"]}})).unwrap();
+        assert!(warned[0].contains("NonPlatformSSOAccounts"), "{warned:?}");
     }
 
     #[test]

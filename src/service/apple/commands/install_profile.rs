@@ -104,17 +104,19 @@ fn without_authority(turn: &mut Turn<'_>, key: &str) -> Body {
 fn answered_already(turn: &Turn<'_>, id: &ProfileId, payloads: &[Payload], ground: &Ground) -> Option<String> {
     let apples = |payloads: &[Payload]| single_sign_on::expanded(payloads, ground.identity_service(), ground.system()).unwrap_or_default();
     let own = apples(payloads);
-    let own: Vec<_> = own.iter().filter(|payload| payload.kind == sso::PAYLOAD).map(|payload| &payload.body).collect();
+    let own: Vec<_> = sso::extensions(&own).collect();
     if own.is_empty() {
         return None;
     }
     for before in turn.known.items.iter().take_while(|loaded| loaded.item.profile_id != *id) {
         let winners = turn.effective.winners.values().filter(|winner| winner.profile == before.item.profile_id);
         for winner in winners {
-            let Content::Profile(others) = &winner.content else { continue };
-            let others = apples(others);
-            let others = others.iter().filter(|payload| payload.kind == sso::PAYLOAD).map(|payload| &payload.body);
-            if let Some(address) = sso::doubled(own.iter().copied().chain(others)) {
+            let others = match &winner.content {
+                Content::Profile(others) => apples(others),
+                Content::Declarations(others) => others.clone(),
+                Content::Setting { .. } | Content::Custom(_) | Content::Payload(_) => continue,
+            };
+            if let Some(address) = sso::doubled(own.iter().copied().chain(sso::extensions(&others))) {
                 return Some(format!("{}: the profile {} answers for {address} already", sso::PAYLOAD, before.name));
             }
         }
