@@ -158,7 +158,7 @@ pub struct AppAdd {
     /// Name for people
     #[arg(long, default_value = "")]
     title: String,
-    /// Takes the place of the package of that name: devices get it when they are looked at the next time
+    /// Takes the place of the package of that name: devices are woken to get it
     #[arg(long)]
     replace: bool,
 }

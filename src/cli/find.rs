@@ -23,7 +23,7 @@ const LONGEST: usize = 100;
 
 /// Nothing of that kind is called so; `list` is the order that shows those that there are.
 pub(super) fn missing(what: &str, name: &str, list: &str) -> Error {
-    let short: String = name.chars().take(LONGEST).map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let short: String = name.chars().take(LONGEST).map(|c| if super::output::is_unseen(c) { ' ' } else { c }).collect();
     Error::Unknown(format!("{what} \"{short}\"; those that there are: muster {list}"))
 }
 

@@ -242,12 +242,17 @@ pub(super) fn entry(value: &Value) -> String {
     }
 }
 
-/// A value on one line; control characters of strangers do not reach the terminal.
+/// Whether a character of strangers is kept from the terminal: it controls it, turns the direction of what follows, or is not seen.
+pub(super) fn is_unseen(c: char) -> bool {
+    c.is_control() || matches!(c, '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+}
+
+/// A value on one line; what is not to be seen in it does not reach the terminal.
 fn cell(value: &Value) -> String {
     match value {
         Value::Null => "-".to_owned(),
         Value::String(text) if text.is_empty() => "-".to_owned(),
-        Value::String(text) => text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Value::String(text) => text.chars().map(|c| if is_unseen(c) { ' ' } else { c }).collect(),
         Value::Array(items) if items.is_empty() => "-".to_owned(),
         Value::Array(items) if items.iter().all(|i| !i.is_object() && !i.is_array()) => {
             items.iter().map(cell).collect::<Vec<_>>().join(", ")
@@ -310,7 +315,7 @@ mod tests {
 
     #[test]
     fn lists_of_objects_are_tables() {
-        let text = render(&json!([{"id": "a", "long_name": "x\u{1b}y"}, {"id": "bbb", "long_name": null}]), None);
+        let text = render(&json!([{"id": "a", "long_name": "x\u{202e}y"}, {"id": "bbb", "long_name": null}]), None);
         assert_eq!(text, "ID   LONG NAME\na    x y\nbbb  -\n");
         assert_eq!(render(&json!({"a": [1, 2], "bc": true}), None), "a   1, 2\nbc  true\n");
         assert_eq!(render(&json!([]), None), "nothing\n");

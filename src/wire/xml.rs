@@ -395,7 +395,8 @@ fn referred(reference: &str) -> Result<char, &'static str> {
     let (digits, radix) = number.strip_prefix('x').map_or((number, 10), |digits| (digits, 16));
     // A sign is no digit.
     let number = digits.bytes().all(|b| b.is_ascii_alphanumeric()).then(|| u32::from_str_radix(digits, radix).ok()).flatten();
-    number.filter(|number| *number > 0).and_then(char::from_u32).map(allowed).ok_or("bad character reference")
+    // A number that is no character is read as one that cannot be written.
+    number.map(|number| char::from_u32(number).map_or(char::REPLACEMENT_CHARACTER, allowed)).ok_or("bad character reference")
 }
 
 /// A character as XML can carry it: what XML 1.0 forbids becomes the replacement character, so that odd firmware strings do not make

@@ -33,7 +33,9 @@ fn a_prefix_is_bound_only_inside_its_element() {
 #[test]
 fn text_comes_out_of_cdata_and_references() {
     assert_eq!(parse("<e>a &lt;&#x41;&amp; <![CDATA[<b>&amp;]]>&#233;\r\n</e>").unwrap().text(), "a <A& <b>&amp;é\n");
-    assert_eq!(parse("<e>&#1;</e>").unwrap().text(), "\u{fffd}");
+    for number in ["1", "0", "xD83D", "xFFFE", "x110000"] {
+        assert_eq!(parse(&format!("<e>a&#{number};b</e>")).unwrap().text(), "a\u{fffd}b", "{number}");
+    }
 }
 
 #[test]
@@ -77,7 +79,7 @@ fn broken_documents_are_refused() {
         "<e",
         "<e k=1/>",
         "<e k='1' k='2'/>",
-        "<e>&#0;</e>",
+        "<e>&#99999999999;</e>",
         "<e>&x</e>",
         "<e>\u{1}</e>",
         "<?xml version='1.0' encoding='utf-16'?><e/>",
@@ -97,6 +99,13 @@ fn limits_hold() {
     assert_eq!(what(&format!("<e>{}</e>", "x".repeat(300_000))), "document is too long");
     let many: String = (0..33).map(|i| format!(" a{i}='1'")).collect();
     assert_eq!(what(&format!("<e{many}/>")), "too many attributes");
+}
+
+#[test]
+fn namespaces_in_one_place_have_an_end() {
+    let nested = (0..65).map(|n| format!("<a xmlns:p{n}='u'>")).collect::<String>() + &"</a>".repeat(65);
+    let limits = Limits { depth: 100, ..Limits::SOAP };
+    assert_eq!(Element::parse(nested.as_bytes(), limits).unwrap_err().what, "too many namespaces");
 }
 
 #[test]

@@ -1,6 +1,7 @@
 //! A whole document as a tree.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::token::{attributes, qualified};
@@ -60,7 +61,7 @@ impl Element {
     /// When it is not well-formed or exceeds a limit.
     pub fn parse(document: &[u8], limits: Limits) -> Result<Self, Malformed> {
         let mut reader = Reader::new(document, limits)?;
-        let mut namespaces = Vec::new();
+        let mut namespaces = HashSet::new();
         let mut open: Vec<Self> = Vec::new();
         let mut root = None;
         loop {
@@ -149,16 +150,17 @@ impl Element {
     }
 }
 
-fn intern(known: &mut Vec<Arc<str>>, namespace: &str) -> Arc<str> {
-    if let Some(found) = known.iter().find(|n| &***n == namespace) {
+/// One copy of a namespace, however often it is named. A document may name another one for each element, so it is not searched for.
+fn intern(known: &mut HashSet<Arc<str>>, namespace: &str) -> Arc<str> {
+    if let Some(found) = known.get(namespace) {
         return Arc::clone(found);
     }
     let new: Arc<str> = namespace.into();
-    known.push(Arc::clone(&new));
+    known.insert(Arc::clone(&new));
     new
 }
 
-fn resolved(reader: &Reader<'_>, tag: &str, namespaces: &mut Vec<Arc<str>>) -> Result<Vec<Attribute>, &'static str> {
+fn resolved(reader: &Reader<'_>, tag: &str, namespaces: &mut HashSet<Arc<str>>) -> Result<Vec<Attribute>, &'static str> {
     let mut out: Vec<Attribute> = Vec::new();
     for (name, value) in attributes(tag).filter(|(name, _)| declared_prefix(name).is_none()) {
         let (prefix, local) = qualified(name).ok_or("bad attribute name")?;
