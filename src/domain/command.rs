@@ -1,5 +1,10 @@
 //! An administrator's order to a device as a state machine.
 //!
+//! The orders as the store keeps them, moved by [`Command::step`], are the one queue of all platforms: whether an order may be given, is
+//! with the device, was answered, has to be given again or is in the dark is said here only. A session of a Windows device
+//! ([`super::dm_session`]) and the channel of an Apple device ([`super::apple::queue`]) are how orders get there and back: what is in
+//! which message, beside what the server asks by itself.
+//!
 //! An order that only reads or sets may be sent again after a lost session. One that *does* something (wipe, reboot, unenrol) is sent
 //! once: when its session dies before the device answered, nobody knows whether it ran, and it waits for a person as *uncertain*.
 
@@ -12,8 +17,6 @@ use crate::ids::{CommandId, EnrollmentId};
 
 /// How often an order is tried when the device answers "failed, for now".
 pub const MAX_ATTEMPTS: i64 = 3;
-/// How long an order waits that the device did not even begin (its user is not there, it stopped before it).
-const NOT_NOW: i64 = 15 * MINUTE;
 /// The kind of the order to leave management.
 pub const UNENROLL: &str = "unenroll";
 
@@ -135,10 +138,13 @@ pub enum Input {
     Deliver,
     /// The device did it; its status and value.
     Answered(String),
-    /// The device did not begin it (no user, busy): try later. No failure, however often.
-    NotNow(String),
-    /// The device was locked or asleep and will ask again by itself: no failure, however often.
-    Postponed(String),
+    /// The device did not begin it (no user, busy, locked): no failure, however often, and however late it says so.
+    NotNow {
+        /// What it said.
+        why: String,
+        /// When to try again.
+        until: Time,
+    },
     /// The device failed in a way that does not say whether it ran.
     Unclear(String),
     /// The device refused it.
@@ -163,6 +169,18 @@ impl Command {
         harmless || self.kind == UNENROLL
     }
 
+    /// Whether it may be given to the device now.
+    #[must_use]
+    pub fn is_due(&self, now: Time) -> bool {
+        self.state == State::Queued && self.not_before <= now
+    }
+
+    /// Whether the device has it, or is to get it.
+    #[must_use]
+    pub fn is_open(&self) -> bool {
+        matches!(self.state, State::Queued | State::Sent)
+    }
+
     /// Whether nothing moves it any more.
     #[must_use]
     pub fn is_over(&self) -> bool {
@@ -181,15 +199,26 @@ impl Command {
                 self.state = State::Done;
                 self.result = Some(what);
             }
+            // It was sent before, and its session died: the answer is late, and counts.
+            (State::Queued, Input::Answered(what)) if self.attempts > 0 => {
+                self.state = State::Done;
+                self.result = Some(what);
+            }
+            (State::Queued, Input::Refused(why)) if self.attempts > 0 => {
+                self.state = State::Failed;
+                self.result = Some(why);
+            }
+            // The same word once more is no news.
+            (State::Uncertain, Input::Unclear(why)) if self.result.as_ref() == Some(&why) => return None,
             (State::Sent | State::Uncertain, Input::Unclear(why)) if !self.is_repeatable() => {
                 self.state = State::Uncertain;
                 self.result = Some(why);
             }
-            (State::Sent, Input::NotNow(why)) => {
+            (State::Sent | State::Uncertain, Input::NotNow { why, until }) => {
                 self.state = State::Queued;
                 self.attempts = self.attempts.saturating_sub(1);
                 self.result = Some(why);
-                self.not_before = now.plus(NOT_NOW);
+                self.not_before = until;
             }
             (State::Sent, Input::Unclear(why)) if self.attempts < MAX_ATTEMPTS || self.scope == Scope::User => {
                 self.state = State::Queued;
@@ -197,14 +226,7 @@ impl Command {
                 // 2, 4, 8 … 64 minutes.
                 self.not_before = now.plus(MINUTE << self.attempts.clamp(1, 6));
             }
-            // A late "not now" says that it did not run.
-            (State::Sent | State::Uncertain, Input::Postponed(why)) => {
-                self.state = State::Queued;
-                self.result = Some(why);
-                self.not_before = now;
-            }
-            (State::Sent, Input::Unclear(why) | Input::Refused(why))
-            | (State::Uncertain, Input::NotNow(why) | Input::Unclear(why) | Input::Refused(why)) => {
+            (State::Sent, Input::Unclear(why) | Input::Refused(why)) | (State::Uncertain, Input::Unclear(why) | Input::Refused(why)) => {
                 self.state = State::Failed;
                 self.result = Some(why);
             }
@@ -220,13 +242,7 @@ impl Command {
             (State::Queued | State::Sent | State::Uncertain, Input::Cancel) => self.state = State::Cancelled,
             (
                 State::Queued,
-                Input::Answered(_)
-                | Input::NotNow(_)
-                | Input::Postponed(_)
-                | Input::Unclear(_)
-                | Input::Refused(_)
-                | Input::SessionLost
-                | Input::Unsent,
+                Input::Answered(_) | Input::NotNow { .. } | Input::Unclear(_) | Input::Refused(_) | Input::SessionLost | Input::Unsent,
             )
             | (State::Sent, Input::Deliver)
             | (State::Uncertain, Input::Deliver | Input::SessionLost | Input::Unsent)
@@ -234,8 +250,7 @@ impl Command {
                 State::Done | State::Failed | State::Cancelled,
                 Input::Deliver
                 | Input::Answered(_)
-                | Input::NotNow(_)
-                | Input::Postponed(_)
+                | Input::NotNow { .. }
                 | Input::Unclear(_)
                 | Input::Refused(_)
                 | Input::SessionLost
@@ -283,7 +298,22 @@ mod tests {
         assert_eq!(late(Input::Answered("200".into())), State::Done);
         assert_eq!(late(Input::Refused("500".into())), State::Failed);
         assert_eq!(late(Input::Unclear("500".into())), State::Uncertain);
-        assert_eq!(late(Input::Postponed("not now".into())), State::Queued, "it did not run");
+        assert_eq!(late(not_now(3)), State::Queued, "it did not run");
+    }
+
+    fn not_now(until: i64) -> Input {
+        Input::NotNow { why: "215".into(), until: Time(until) }
+    }
+
+    #[test]
+    fn an_answer_to_an_order_that_waits_to_be_sent_again_counts_and_one_to_an_order_that_was_never_sent_does_not() {
+        for answer in [Input::Answered("200".into()), Input::Refused("500".into())] {
+            let waits = order(Verb::Replace, Scope::Device);
+            assert!(waits.clone().step(answer.clone(), Time(1)).is_none());
+            let lost = waits.step(Input::Deliver, Time(1)).unwrap().step(Input::SessionLost, Time(2)).unwrap();
+            assert_eq!(lost.state, State::Queued);
+            assert!(lost.step(answer, Time(3)).unwrap().is_over());
+        }
     }
 
     #[test]
@@ -312,9 +342,9 @@ mod tests {
         for verb in [Verb::Replace, Verb::Exec] {
             let mut command = order(verb, Scope::Device);
             for at in 0..20 {
-                command = command.step(Input::Deliver, Time(at)).unwrap().step(Input::NotNow("215".into()), Time(at)).unwrap();
+                command = command.step(Input::Deliver, Time(at)).unwrap().step(not_now(at + 15), Time(at)).unwrap();
             }
-            assert_eq!((command.state, command.attempts, command.not_before), (State::Queued, 0, Time(19).plus(NOT_NOW)));
+            assert_eq!((command.state, command.attempts, command.not_before), (State::Queued, 0, Time(34)));
         }
     }
 
@@ -326,20 +356,11 @@ mod tests {
         assert!(back.step(Input::Unsent, Time(3)).is_none());
     }
 
-    #[test]
-    fn a_device_that_says_not_now_is_never_given_up() {
-        let mut command = order(Verb::Replace, Scope::Device);
-        for at in 0..20 {
-            command = command.step(Input::Deliver, Time(at)).unwrap().step(Input::Postponed("not now".into()), Time(at)).unwrap();
-        }
-        assert_eq!((command.state, command.not_before), (State::Queued, Time(19)));
-    }
-
     fn inputs() -> impl Strategy<Value = Input> {
         prop_oneof![
             Just(Input::Deliver),
             Just(Input::Answered("200".into())),
-            Just(Input::NotNow("500".into())),
+            Just(not_now(500)),
             Just(Input::Unclear("500".into())),
             Just(Input::Refused("403".into())),
             Just(Input::SessionLost),

@@ -1,5 +1,7 @@
 //! One message's work on a device, whatever its platform: records, orders and facts move, and all of it is stored in one transaction.
 
+mod orders;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -14,7 +16,7 @@ use crate::clock::{HOUR, Time};
 use crate::domain::apple::{content, way};
 use crate::domain::audit::Entry;
 use crate::domain::certificate::Certificate;
-use crate::domain::command::{Command, Input as OrderInput, State as OrderState};
+use crate::domain::command::Command;
 use crate::domain::compliance::Rules;
 use crate::domain::desired::{self, Candidate, Effective, Input, Item, Record, Timing};
 use crate::domain::device::{Device, Platform};
@@ -175,10 +177,6 @@ impl<'a> Round<'a> {
         }
     }
 
-    pub(in crate::service) fn order(&self, id: &CommandId) -> Option<&Command> {
-        self.moved_orders.get(id).or_else(|| self.known.orders.iter().find(|order| order.id == *id))
-    }
-
     pub(in crate::service) fn audit(&mut self, action: &'static str, object: String, after: &Value) {
         self.entries.push(Entry::new(format!("device:{}", self.device.id), action, object, self.origin).after(after));
     }
@@ -186,26 +184,6 @@ impl<'a> Round<'a> {
     /// Notes something about the device itself.
     pub(in crate::service) fn audit_device(&mut self, action: &'static str, after: &Value) {
         self.audit(action, format!("device:{}", self.device.id), after);
-    }
-
-    /// Moves an order without a word of the device.
-    pub(in crate::service) fn move_order(&mut self, id: &CommandId, input: OrderInput) {
-        self.step_order(id, input, &Value::Null);
-    }
-
-    /// Moves an order by what the device answered: `status` is that in a word or number, for the audit log. What else it said may be a
-    /// secret, and is the administrator's who asked.
-    pub(in crate::service) fn answer_order(&mut self, id: &CommandId, input: OrderInput, status: &Value) {
-        self.step_order(id, input, status);
-    }
-
-    fn step_order(&mut self, id: &CommandId, input: OrderInput, status: &Value) {
-        let Some(next) = self.order(id).cloned().and_then(|order| order.step(input, self.now)) else { return };
-        if matches!(next.state, OrderState::Done | OrderState::Failed | OrderState::Uncertain) {
-            let after = json!({ "kind": next.kind, "state": next.state, "status": status });
-            self.audit("command.ended", format!("command:{id}"), &after);
-        }
-        self.moved_orders.insert(id.clone(), next);
     }
 
     /// Takes a fact in. It is asked again after that many hours (zero: soon); with `None` the next report is waited for, however long that

@@ -71,6 +71,45 @@ async fn a_result_that_comes_after_an_idle_settles_the_order() {
     assert!(say(&house, &device, Status::NotNow, Some(&command.uuid), Dict::new()).await.is_none());
     assert!(idle(&house, &device).await.is_none(), "and is never given");
     assert_eq!(state(&house, &id, &given).await, OrderState::Cancelled);
+    // One that it took back after it was given stays so, too; that it ran all the same is written down.
+    let given = order(&house, &id, lock()).await;
+    let command = idle(&house, &device).await.unwrap();
+    device::cancel(&house.server.app, given.as_str(), &by()).await.unwrap();
+    for _ in 0..2 {
+        assert!(say(&house, &device, Status::Acknowledged, Some(&command.uuid), Dict::new()).await.is_none());
+    }
+    assert_eq!(state(&house, &id, &given).await, OrderState::Cancelled);
+    let rows = house.server.app.store.read(|c| muster::store::audit::list(c, 0, 1000)).await.unwrap();
+    let late: Vec<_> = rows.iter().filter(|row| row.action == "command.answered-late").collect();
+    assert!(late.len() == 1 && late[0].target.ends_with(given.as_str()), "{late:?}");
+    assert!(late[0].after.as_ref().unwrap().contains("\"status\":\"Acknowledged\""), "{late:?}");
+}
+
+/// The order's row is the one that knows how far it has got: the channel only has its place in line.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_order_that_was_not_answered_waits_is_given_again_and_counts_whenever_it_is_answered() {
+    let house = house().await;
+    let mut device = enrolled(&house, Machine::mac(1)).await;
+    device.settle().await.unwrap();
+    let id = live(&house, &device.machine.udid).await.unwrap().device_id;
+    let known = async |given: &muster::ids::CommandId| {
+        let all = device::orders(&house.server.app, &id, 100).await.unwrap();
+        all.into_iter().find(|known| known.id == *given).map(|known| (known.state, known.attempts)).unwrap()
+    };
+    let (one, two) =
+        (order(&house, &id, Order::Known("list-applications".into())).await, order(&house, &id, Order::Known("list-updates".into())).await);
+    let first = idle(&house, &device).await.unwrap();
+    assert_eq!(first.uuid, one.as_str().to_ascii_uppercase(), "an order is itself on the wire");
+    assert_eq!((known(&one).await, known(&two).await), ((OrderState::Sent, 1), (OrderState::Queued, 0)));
+    let second = say(&house, &device, Status::NotNow, Some(&first.uuid), Dict::new()).await.unwrap();
+    assert_eq!((known(&one).await, known(&two).await), ((OrderState::Queued, 0), (OrderState::Sent, 1)), "it was not begun");
+    // The answer to the second was lost: both wait, the first one's turn is first.
+    assert_eq!(idle(&house, &device).await.unwrap().uuid, first.uuid);
+    assert_eq!((known(&one).await, known(&two).await), ((OrderState::Sent, 1), (OrderState::Queued, 1)));
+    // Now it comes, late.
+    let again = say(&house, &device, Status::Error, Some(&second.uuid), Dict::new()).await;
+    assert_eq!(again.map(|command| command.uuid), Some(first.uuid), "the one under way comes again");
+    assert_eq!(known(&two).await.0, OrderState::Failed);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

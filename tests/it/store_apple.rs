@@ -2,7 +2,7 @@
 
 use muster::clock::{HOUR, MINUTE, Time};
 use muster::domain::apple::escrow::Kind;
-use muster::domain::apple::queue::{Planned, Queue, Verdict};
+use muster::domain::apple::queue::{Planned, Queue};
 use muster::domain::device::Platform;
 use muster::ids::EnrollmentId;
 use muster::store::apple::channels::{self, Channel, DEVICE};
@@ -61,9 +61,7 @@ both_backends! {
         assert!(!store.write(move |tx| channels::update_push_dead(tx, &older, "410", NOW)).await.unwrap(), "it has a newer token");
         assert!(store.write(move |tx| channels::update_push_dead(tx, &of_device, "410", NOW)).await.unwrap());
 
-        let gone = { let id = id.clone(); store.write(move |tx| channels::abandon(tx, &id)).await.unwrap() };
-        let gone: Vec<_> = gone.iter().map(|(user, outcome)| (user.as_str(), outcome.key.as_str(), outcome.verdict)).collect();
-        assert_eq!(gone, [(DEVICE, "fact|DeviceInformation", Verdict::Cancelled)]);
+        { let id = id.clone(); store.write(move |tx| channels::delete_channels(tx, &id)).await.unwrap() };
         assert_eq!(store.read(move |c| channels::list_channels(c, &id)).await.unwrap(), []);
     }
 

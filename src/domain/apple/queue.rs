@@ -5,6 +5,9 @@
 //! says so; the command waits for the device's next *idle*, and the others go on. Commands are named by the caller's key, as in
 //! [`crate::domain::dm_session`]; what they say is made when they are delivered and is not part of the queue's state, so that secrets
 //! and large profiles are not stored with it.
+//!
+//! Of an administrator's order a channel knows where it stands in line, no more: how far it has got is the order's own
+//! ([`crate::domain::command`]). Its name on the wire is its identifier, so that an answer finds it however late it comes.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,9 +16,6 @@ use crate::wire::apple::command::Status;
 
 /// Most commands that wait on one channel.
 pub const MOST: usize = 500;
-
-/// Most commands of a channel whose late answers are waited for.
-const MOST_LOST: usize = 50;
 
 /// What a channel shall do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,8 +38,6 @@ enum Stage {
     Sent,
     /// The device said "not now": waits for the next idle.
     Deferred,
-    /// Delivered, never answered, and not to be repeated. Devices keep an answer that they could not send: it may come yet.
-    Lost,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -65,12 +63,21 @@ pub enum Verdict {
     Failed,
     /// The device does not understand it: a fault of ours.
     Malformed,
-    /// Delivered once, never answered, and not to be repeated: it may or may not have run.
-    Uncertain,
     /// It waited too long.
     Expired,
-    /// Taken back: the channel was reset, or the caller withdrew it.
-    Cancelled,
+}
+
+impl Verdict {
+    /// What an answer says of its command; `None`: not now.
+    #[must_use]
+    pub fn of(status: Status) -> Option<Self> {
+        match status {
+            Status::Acknowledged => Some(Self::Done),
+            Status::Error => Some(Self::Failed),
+            Status::CommandFormatError => Some(Self::Malformed),
+            Status::NotNow | Status::Idle => None,
+        }
+    }
 }
 
 /// What became of a command, by its key.
@@ -78,8 +85,6 @@ pub enum Verdict {
 pub struct Outcome {
     /// The caller's name for the command.
     pub key: String,
-    /// Its name on the wire.
-    pub uuid: String,
     /// What became of it.
     pub verdict: Verdict,
 }
@@ -110,7 +115,7 @@ impl Queue {
     pub fn enqueue(&mut self, planned: impl IntoIterator<Item = Planned>, now: Time) -> Vec<String> {
         let mut refused = Vec::new();
         for planned in planned {
-            if self.open().count() >= MOST || self.holds(&planned.key) {
+            if self.entries.len() >= MOST || self.holds(&planned.key) {
                 refused.push(planned.key);
             } else {
                 self.entries.push(Entry { planned, stage: Stage::Waiting, since: now, deliveries: 0, put_off_at: None });
@@ -122,78 +127,54 @@ impl Queue {
     /// Whether a command of that key waits or is under way.
     #[must_use]
     pub fn holds(&self, key: &str) -> bool {
-        self.open().any(|entry| entry.planned.key == key)
+        self.entries.iter().any(|entry| entry.planned.key == key)
     }
 
-    /// What waits or is under way.
-    fn open(&self) -> impl Iterator<Item = &Entry> {
-        self.entries.iter().filter(|entry| entry.stage != Stage::Lost)
-    }
-
-    /// The keys of what was delivered once and never answered, as far as an answer may still come.
-    pub fn lost(&self) -> impl Iterator<Item = &str> {
-        self.entries.iter().filter(|entry| entry.stage == Stage::Lost).map(|entry| entry.planned.key.as_str())
+    /// The key of the command with that name on the wire.
+    #[must_use]
+    pub fn key_of(&self, uuid: &str) -> Option<&str> {
+        self.entries.iter().find(|entry| entry.planned.uuid == uuid).map(|entry| entry.planned.key.as_str())
     }
 
     /// The keys that wait or are under way, in order.
     pub fn pending(&self) -> impl Iterator<Item = &str> {
-        self.open().map(|entry| entry.planned.key.as_str())
+        self.entries.iter().map(|entry| entry.planned.key.as_str())
     }
 
     /// Whether nothing waits.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.open().next().is_none()
+        self.entries.is_empty()
     }
 
-    /// Takes in what the device said. With *idle* also come the outcomes of what was under way and may not be repeated; their answers count
-    /// when they come later.
+    /// Takes in what the device said. With *idle* what was under way and may not be repeated is out of the channel.
     #[must_use]
-    pub fn receive(mut self, status: Status, uuid: Option<&str>, now: Time) -> (Self, Received, Vec<Outcome>) {
+    pub fn receive(mut self, status: Status, uuid: Option<&str>, now: Time) -> (Self, Received) {
         if status == Status::Idle {
-            let lost = self.idle();
-            return (self, Received::Idle, lost);
+            self.idle();
+            return (self, Received::Idle);
         }
         // What was never delivered cannot be answered: a guessed or stale name.
         let place = self.entries.iter().position(|entry| Some(entry.planned.uuid.as_str()) == uuid && entry.deliveries > 0);
-        let Some(place) = place else { return (self, Received::Unknown, Vec::new()) };
-        let verdict = match status {
-            Status::Acknowledged => Verdict::Done,
-            Status::Error => Verdict::Failed,
-            Status::CommandFormatError => Verdict::Malformed,
-            Status::NotNow | Status::Idle => {
-                let key = self.entries.get_mut(place).map(|entry| {
-                    entry.stage = Stage::Deferred;
-                    entry.put_off_at = entry.put_off_at.or(Some(now));
-                    entry.planned.key.clone()
-                });
-                return (self, key.map_or(Received::Unknown, Received::Deferred), Vec::new());
-            }
+        let Some(place) = place else { return (self, Received::Unknown) };
+        let Some(verdict) = Verdict::of(status) else {
+            let key = self.entries.get_mut(place).map(|entry| {
+                entry.stage = Stage::Deferred;
+                entry.put_off_at = entry.put_off_at.or(Some(now));
+                entry.planned.key.clone()
+            });
+            return (self, key.map_or(Received::Unknown, Received::Deferred));
         };
         let entry = self.entries.remove(place);
-        (self, Received::Settled(entry.outcome(verdict)), Vec::new())
+        (self, Received::Settled(entry.outcome(verdict)))
     }
 
     /// The device begins anew: what it put off is due again, and what was under way was not answered.
-    fn idle(&mut self) -> Vec<Outcome> {
-        let mut lost = Vec::new();
+    fn idle(&mut self) {
+        self.entries.retain(|entry| entry.stage != Stage::Sent || !entry.planned.once);
         for entry in &mut self.entries {
-            match entry.stage {
-                Stage::Sent if entry.planned.once => {
-                    entry.stage = Stage::Lost;
-                    lost.push(entry.clone().outcome(Verdict::Uncertain));
-                }
-                Stage::Waiting | Stage::Sent | Stage::Deferred => entry.stage = Stage::Waiting,
-                Stage::Lost => {}
-            }
+            entry.stage = Stage::Waiting;
         }
-        let mut over = self.lost().count().saturating_sub(MOST_LOST);
-        self.entries.retain(|entry| {
-            let forgotten = entry.stage == Stage::Lost && over > 0;
-            over = over.saturating_sub(usize::from(forgotten));
-            !forgotten
-        });
-        lost
     }
 
     /// The command to deliver now; `None` ends the exchange. One that is under way is delivered again before any other begins, except
@@ -218,11 +199,11 @@ impl Queue {
         }
     }
 
-    /// Takes a command back that was not delivered; `None` when it is under way or not there.
-    #[must_use]
-    pub fn withdraw(&mut self, key: &str) -> Option<Outcome> {
-        let place = self.entries.iter().position(|entry| entry.planned.key == key && !matches!(entry.stage, Stage::Sent | Stage::Lost))?;
-        Some(self.entries.remove(place).outcome(Verdict::Cancelled))
+    /// Takes a command back that was not delivered, or that the device put off; false when it is under way or not there.
+    pub fn withdraw(&mut self, key: &str) -> bool {
+        let before = self.entries.len();
+        self.entries.retain(|entry| entry.planned.key != key || entry.stage == Stage::Sent);
+        self.entries.len() < before
     }
 
     /// Gives up what has waited longer than `longest` milliseconds.
@@ -231,40 +212,20 @@ impl Queue {
         let old = |entry: &Entry| now.since(entry.since) > longest;
         let (over, kept): (Vec<Entry>, Vec<Entry>) = std::mem::take(&mut self.entries).into_iter().partition(old);
         self.entries = kept;
-        // What was lost has been told before.
-        over.into_iter()
-            .filter(|entry| entry.stage != Stage::Lost)
-            .map(|entry| {
-                let unclear = entry.stage == Stage::Sent && entry.planned.once;
-                entry.outcome(if unclear { Verdict::Uncertain } else { Verdict::Expired })
-            })
-            .collect()
-    }
-
-    /// Ends the channel (a new enrolment, or the end of one): nothing of it is ever delivered again.
-    #[must_use]
-    pub fn abandon(self) -> Vec<Outcome> {
-        self.entries
-            .into_iter()
-            .filter(|entry| entry.stage != Stage::Lost)
-            .map(|entry| {
-                let unclear = entry.stage == Stage::Sent && entry.planned.once;
-                entry.outcome(if unclear { Verdict::Uncertain } else { Verdict::Cancelled })
-            })
-            .collect()
+        over.into_iter().map(|entry| entry.outcome(Verdict::Expired)).collect()
     }
 
     /// Since when the device has something to do; `None` while nothing waits. What it puts off counts from when it did so first, so that it
     /// is woken for that ever more rarely: it comes back by itself only when "not now" was its last word, and that is never sure.
     #[must_use]
     pub fn waits_since(&self, now: Time) -> Option<Time> {
-        self.open().map(|entry| entry.put_off_at.unwrap_or(now)).max()
+        self.entries.iter().map(|entry| entry.put_off_at.unwrap_or(now)).max()
     }
 }
 
 impl Entry {
     fn outcome(self, verdict: Verdict) -> Outcome {
-        Outcome { key: self.planned.key, uuid: self.planned.uuid, verdict }
+        Outcome { key: self.planned.key, verdict }
     }
 }
 

@@ -14,12 +14,10 @@ use crate::domain::apple::content;
 use crate::domain::apple::declarations::Set;
 use crate::domain::apple::queue::Planned;
 use crate::domain::certificate::CertificateStatus;
-use crate::domain::command::{Command, State as OrderState};
 use crate::domain::desired::{self, Content, Input, Lack, State};
 use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::fact::{self, Cadence};
 use crate::domain::work::Key;
-use crate::ids::CommandId;
 use crate::service::round::ISSUES_AGAIN;
 
 /// How long a device has time to renew its identity until it is told to once more.
@@ -99,7 +97,7 @@ impl Turn<'_> {
             .queue
             .pending()
             .filter(|key| match Key::parse(key) {
-                Some(Key::Order(id)) => CommandId::parse(id).and_then(|id| self.order(&id)).is_none_or(Command::is_over),
+                Some(Key::Order(id)) => !self.is_open_order(id),
                 Some(Key::Set(record)) => {
                     declared::is(self, record) || self.record(record).is_none_or(|(_, record)| record.state == State::Removing)
                 }
@@ -112,7 +110,7 @@ impl Turn<'_> {
             .map(str::to_owned)
             .collect();
         for key in stale {
-            let _ = self.channel.queue.withdraw(&key);
+            self.channel.queue.withdraw(&key);
         }
     }
 
@@ -282,15 +280,20 @@ impl Turn<'_> {
     }
 
     fn plan_orders(&self, due: &mut Vec<Planned>) {
-        let open = self.known.orders.iter().filter_map(|order| self.order(&order.id));
-        for order in open.filter(|order| order.state == OrderState::Queued && order.not_before <= self.now) {
-            due.push(planned(Key::Order(order.id.as_str()), !order.is_repeatable()));
+        for id in self.due_orders() {
+            let once = self.order(&id).is_some_and(|order| !order.is_repeatable());
+            due.push(planned(Key::Order(id.as_str()), once));
         }
     }
 }
 
 pub(super) fn planned(key: Key<'_>, once: bool) -> Planned {
-    Planned { key: key.to_string(), uuid: new_uuid(), once }
+    // An order is itself on the wire: its answer finds it, whatever became of the channel meanwhile.
+    let uuid = match key {
+        Key::Order(id) => id.to_ascii_uppercase(),
+        _ => new_uuid(),
+    };
+    Planned { key: key.to_string(), uuid, once }
 }
 
 pub(super) fn new_uuid() -> String {

@@ -22,7 +22,7 @@ use crate::domain::apple::package::Package;
 use crate::domain::apple::profile::Names;
 use crate::domain::apple::queue::{Outcome, Received, Verdict};
 use crate::domain::certificate::Certificate;
-use crate::domain::command::{Input as OrderInput, Operation, UNENROLL};
+use crate::domain::command::{Input as OrderInput, Operation, State as OrderState};
 use crate::domain::desired::{self, Input, Record, Winner};
 use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::registration::Token;
@@ -129,6 +129,7 @@ pub async fn receive(app: &App, enrollment: &EnrollmentId, user: &str, answer: &
     retried(async || {
         let Some(mut turn) = Turn::read(app, enrollment, user, origin).await? else { return Ok(Vec::new()) };
         turn.read_nonces(answer).await?;
+        turn.read_order(answer).await?;
         turn.take(answer);
         if !turn.left {
             turn.plan();
@@ -166,11 +167,7 @@ impl<'a> Turn<'a> {
             let users: Vec<String> = all.iter().map(|channel| channel.user_key.clone()).filter(|user| user != DEVICE).collect();
             let capabilities = all.iter().find(|channel| channel.user_key == DEVICE).and_then(|channel| channel.capabilities.clone());
             let Some(channel) = all.into_iter().find(|channel| channel.user_key == user) else { return Ok(None) };
-            let mut known = Known::read(conn, &sealer, &id, now)?;
-            let lost: Vec<CommandId> = channel.queue.lost().filter_map(|key| order_of(Key::parse(key)?)).collect();
-            if !lost.is_empty() {
-                known.orders.extend(store::commands::list_these(conn, &sealer, &id, &lost)?);
-            }
+            let known = Known::read(conn, &sealer, &id, now)?;
             let identity = known.enrollment.certificate_id.as_ref().map(|id| certificates::load_certificate(conn, id)).transpose()?;
             let kept = secrets::list_kinds(conn, &id)?.into_iter().map(|(kind, _)| kind).collect();
             let named = apps::packages_named(&known.items);
@@ -231,23 +228,63 @@ impl<'a> Turn<'a> {
     /// Takes the device's answer in.
     fn take(&mut self, answer: &Answer) {
         let queue = std::mem::take(&mut self.channel.queue);
-        let (queue, received, lost) = queue.receive(answer.status, answer.command_uuid.as_deref(), self.now);
+        let (queue, received) = queue.receive(answer.status, answer.command_uuid.as_deref(), self.now);
         self.channel.queue = queue;
         self.channel.last_seen_at = Some(self.now);
-        for outcome in lost {
-            self.settle(&outcome, None);
-        }
         match received {
             Received::Settled(outcome) => self.settle(&outcome, Some(answer)),
             Received::Deferred(key) => self.postpone(&key),
             Received::Idle => {
                 self.idle = true;
+                self.lose();
                 let now = self.now;
                 for outcome in self.channel.queue.expire(LONGEST, now) {
-                    self.settle(&outcome, None);
+                    // Orders wait until they are taken back: they are put in anew.
+                    if Key::parse(&outcome.key).and_then(order_of).is_none() {
+                        self.settle(&outcome, None);
+                    }
                 }
             }
-            Received::Unknown => tracing::info!(device = %self.device.id, "an answer to no command that waits"),
+            Received::Unknown => self.take_late(answer),
+        }
+    }
+
+    /// Reads the order that an answer is to, when it is none that waits: one that was taken back, or of which nobody knows whether it ran.
+    async fn read_order(&mut self, answer: &Answer) -> Result<()> {
+        let Some(uuid) = answer.command_uuid.as_deref().filter(|_| self.user().is_none()) else { return Ok(()) };
+        let other = self.channel.queue.key_of(uuid).is_some_and(|key| Key::parse(key).and_then(order_of).is_none());
+        let Some(id) = CommandId::parse(uuid).filter(|id| !other && self.order(id).is_none()) else { return Ok(()) };
+        let (enrollment, sealer) = (self.known.enrollment.id.clone(), self.app.sealer());
+        let found = self.app.store.read(move |conn| store::commands::list_these(conn, &sealer, &enrollment, &[id])).await?;
+        self.known.orders.extend(found);
+        Ok(())
+    }
+
+    /// The device begins anew. Of orders that must not be given twice nobody knows whether they ran; their answers count when they come late:
+    /// devices keep what they could not send.
+    fn lose(&mut self) {
+        if self.user().is_some() {
+            return;
+        }
+        for id in self.lose_orders() {
+            let (keys, key) = (self.keys_of(&id), Key::Order(id.as_str()));
+            if let Some((request, record)) = self.request_of(key) {
+                request.failed(self, Subject::of(Some(&keys), record), "sent once and never answered");
+            }
+        }
+    }
+
+    /// An answer to nothing that waits. When it is to an order that was lost, it counts.
+    fn take_late(&mut self, answer: &Answer) {
+        let lost = |id: &CommandId| self.order(id).is_some_and(|order| order.state == OrderState::Uncertain);
+        let Some(id) = answer.command_uuid.as_deref().and_then(CommandId::parse).filter(lost) else {
+            tracing::info!(device = %self.device.id, "an answer to no command that waits");
+            return;
+        };
+        let key = Key::Order(id.as_str()).to_string();
+        match Verdict::of(answer.status) {
+            Some(verdict) => self.settle(&Outcome { key, verdict }, Some(answer)),
+            None => self.postpone(&key),
         }
     }
 
@@ -296,26 +333,18 @@ impl<'a> Turn<'a> {
             }
             (Verdict::Failed, _) => "the device refused".into(),
             (Verdict::Malformed, _) => "the device does not understand the command".into(),
-            (Verdict::Uncertain, _) => "sent once and never answered".into(),
             (Verdict::Expired, _) => "waited too long".into(),
-            (Verdict::Cancelled, _) => "taken back".into(),
         };
         let order = order_of(key);
         let keys = order.as_ref().map(|id| self.keys_of(id));
         if let Some(id) = &order {
-            self.left |= verdict == Verdict::Done && self.order(id).is_some_and(|order| order.kind == UNENROLL);
             let status = answer.map_or(Value::Null, |answer| status_of(answer).into());
-            self.answer_order(
-                id,
-                match verdict {
-                    Verdict::Done => OrderInput::Answered(why.clone()),
-                    Verdict::Uncertain => OrderInput::SessionLost,
-                    Verdict::Failed if request.is_some_and(|(request, _)| request.may_have_run()) => OrderInput::Unclear(why.clone()),
-                    Verdict::Cancelled => OrderInput::Cancel,
-                    Verdict::Failed | Verdict::Malformed | Verdict::Expired => OrderInput::Refused(why.clone()),
-                },
-                &status,
-            );
+            let input = match verdict {
+                Verdict::Done => OrderInput::Answered(why.clone()),
+                Verdict::Failed if request.is_some_and(|(request, _)| request.may_have_run()) => OrderInput::Unclear(why.clone()),
+                Verdict::Failed | Verdict::Malformed | Verdict::Expired => OrderInput::Refused(why.clone()),
+            };
+            self.left |= self.answer_order(id, input, &status);
         }
         let Some((request, record)) = request else { return };
         let subject = Subject::of(keys.as_ref(), record);
@@ -347,7 +376,9 @@ impl<'a> Turn<'a> {
             }
             Some(Key::Order(id)) => {
                 if let Some(id) = CommandId::parse(id) {
-                    self.move_order(&id, OrderInput::Postponed("not now".into()));
+                    // The channel holds it until the device begins anew.
+                    let until = self.now;
+                    self.answer_order(&id, OrderInput::NotNow { why: "not now".into(), until }, &"NotNow".into());
                 }
             }
             Some(
@@ -377,11 +408,11 @@ impl<'a> Turn<'a> {
                 Err(why) => {
                     tracing::info!(device = %self.device.id, key = next.key, why, "a command that is not made");
                     self.channel.queue.undelivered(&next.key);
-                    let _ = self.channel.queue.withdraw(&next.key);
+                    self.channel.queue.withdraw(&next.key);
                     if let Key::Order(id) = key
                         && let Some(id) = CommandId::parse(id)
                     {
-                        self.move_order(&id, OrderInput::Deliver);
+                        self.deliver_order(&id);
                         self.move_order(&id, OrderInput::Refused(why));
                     }
                 }
@@ -402,7 +433,7 @@ impl<'a> Turn<'a> {
         match request.body(self, subject).await? {
             Body::Keys(body) => {
                 if let Some(id) = &order {
-                    self.move_order(id, OrderInput::Deliver);
+                    self.deliver_order(id);
                 }
                 Ok(Ok((request.name().to_owned(), body)))
             }
@@ -454,7 +485,7 @@ impl<'a> Turn<'a> {
                         None,
                         &Ending { sealer: &sealer, rules: changes.rules, origin: &changes.origin, now },
                     )?;
-                    channels::abandon(tx, id)?;
+                    channels::delete_channels(tx, id)?;
                 }
                 Ok(ring)
             })

@@ -305,7 +305,7 @@ pub fn end_in(
     let why = if reason == RevocationReason::Superseded { "ended: enrolled again" } else { "ended: the device has left" };
     end_orders(tx, sealer, &enrollment.id, why, actor, origin, now)?;
     dm_sessions::purge_session(tx, &enrollment.id)?;
-    channels::abandon(tx, &enrollment.id)?;
+    channels::delete_channels(tx, &enrollment.id)?;
     // First what could still become a certificate, then the certificates.
     store::scep::withdraw(tx, &enrollment.device_id, None, actor, now)?;
     store::acme_clients::delete_clients(tx, &enrollment.device_id, None)?;

@@ -5,13 +5,15 @@
 use serde_json::Value;
 
 use crate::catalogue::{Access, Catalogue, FactRow, Setting, Vars, Withdraw};
-use crate::clock::{HOUR, Time};
+use crate::clock::{HOUR, MINUTE, Time};
 use crate::domain::desired::{Content, Input, Removal, Winner};
 use crate::domain::dm_session::{Op, Outcome, Planned, Verdict};
 use crate::domain::work::Key;
 use crate::wire::locuri;
 use crate::wire::syncml::Format;
 
+/// How long an order waits that the device did not even begin (its user is not there, it stopped before it).
+pub(super) const NOT_NOW: i64 = 15 * MINUTE;
 /// How long something for a user who is not there waits before it makes a session worth its while.
 pub(super) const USER_WAIT: i64 = HOUR;
 

@@ -6,7 +6,7 @@ use super::super::schema::apple_channels;
 use super::super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::apple::declared::Declared;
-use crate::domain::apple::queue::{Outcome, Queue};
+use crate::domain::apple::queue::Queue;
 use crate::ids::EnrollmentId;
 
 /// The user's key on the device channel.
@@ -244,16 +244,11 @@ pub fn delete_channel(tx: &mut Tx<'_>, enrollment: &EnrollmentId, user_key: &str
     Ok(())
 }
 
-/// Ends the channels of an enrolment: nothing of them is ever delivered again. Returns what waited, with the channel's user.
+/// Ends the channels of an enrolment: nothing that waits there is ever delivered.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn abandon(tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> Result<Vec<(String, Outcome)>> {
-    let channels = list_channels(tx.conn(), enrollment)?;
+pub fn delete_channels(tx: &mut Tx<'_>, enrollment: &EnrollmentId) -> Result<()> {
     diesel::delete(apple_channels::table.filter(apple_channels::enrollment_id.eq(enrollment.as_str()))).execute(tx.conn())?;
-    let outcomes = channels.into_iter().flat_map(|channel| {
-        let user = channel.user_key;
-        channel.queue.abandon().into_iter().map(move |outcome| (user.clone(), outcome))
-    });
-    Ok(outcomes.collect())
+    Ok(())
 }

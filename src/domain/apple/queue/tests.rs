@@ -25,18 +25,18 @@ impl Channel {
         Self(queue)
     }
 
-    fn says(&mut self, status: Status, key: Option<&str>) -> (Received, Vec<Outcome>, Option<String>) {
+    fn says(&mut self, status: Status, key: Option<&str>) -> (Received, Option<String>) {
         let uuid = key.map(|key| format!("uuid-{key}"));
-        let (queue, received, lost) = std::mem::take(&mut self.0).receive(status, uuid.as_deref(), NOW);
+        let (queue, received) = std::mem::take(&mut self.0).receive(status, uuid.as_deref(), NOW);
         let (queue, next) = queue.respond();
         // What is stored between two messages is all there is.
         self.0 = serde_json::from_str(&serde_json::to_string(&queue).unwrap()).unwrap();
         assert_eq!(self.0, queue);
-        (received, lost, next.map(|next| next.key))
+        (received, next.map(|next| next.key))
     }
 
     fn gets(&mut self, status: Status, key: Option<&str>) -> Option<String> {
-        self.says(status, key).2
+        self.says(status, key).1
     }
 }
 
@@ -48,9 +48,9 @@ fn some(key: &str) -> Option<String> {
 fn commands_go_one_after_the_other() {
     let mut channel = Channel::of(vec![command("a"), command("b")]);
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
-    let (received, lost, next) = channel.says(Status::Acknowledged, Some("a"));
-    let done = Outcome { key: "a".into(), uuid: "uuid-a".into(), verdict: Verdict::Done };
-    assert_eq!((received, lost, next), (Received::Settled(done), vec![], some("b")));
+    let (received, next) = channel.says(Status::Acknowledged, Some("a"));
+    let done = Outcome { key: "a".into(), verdict: Verdict::Done };
+    assert_eq!((received, next), (Received::Settled(done), some("b")));
     assert_eq!(channel.gets(Status::Error, Some("b")), None);
     assert!(channel.0.is_empty());
     assert_eq!(channel.gets(Status::Idle, None), None);
@@ -60,7 +60,7 @@ fn commands_go_one_after_the_other() {
 fn what_is_put_off_waits_for_the_next_idle_and_the_others_go_on() {
     let mut channel = Channel::of(vec![command("a"), command("b")]);
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
-    let (received, _, next) = channel.says(Status::NotNow, Some("a"));
+    let (received, next) = channel.says(Status::NotNow, Some("a"));
     assert_eq!((received, next), (Received::Deferred("a".into()), some("b")));
     assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
     // The device's last word was no "not now": it has to be woken.
@@ -94,9 +94,9 @@ fn what_was_cut_off_is_delivered_again_under_the_same_name() {
 fn what_does_harm_twice_is_not_delivered_twice() {
     let mut channel = Channel::of(vec![once("erase"), command("b")]);
     assert_eq!(channel.gets(Status::Idle, None), some("erase"));
-    let (_, lost, next) = channel.says(Status::Idle, None);
-    assert_eq!(lost, [Outcome { key: "erase".into(), uuid: "uuid-erase".into(), verdict: Verdict::Uncertain }]);
-    assert_eq!(next, some("b"));
+    assert_eq!(channel.gets(Status::Idle, None), some("b"));
+    assert_eq!(channel.0.pending().collect::<Vec<_>>(), ["b"], "its answer is the caller's to wait for");
+    assert_eq!(channel.says(Status::Acknowledged, Some("erase")).0, Received::Unknown);
     // Put off, it was not done, and may be delivered again.
     let mut channel = Channel::of(vec![once("lock")]);
     assert_eq!(channel.gets(Status::Idle, None), some("lock"));
@@ -109,9 +109,9 @@ fn late_doubled_and_guessed_answers_change_nothing() {
     let mut channel = Channel::of(vec![command("a"), command("b"), command("c")]);
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
     assert_eq!(channel.gets(Status::Acknowledged, Some("a")), some("b"));
-    let (received, _, next) = channel.says(Status::Acknowledged, Some("a"));
+    let (received, next) = channel.says(Status::Acknowledged, Some("a"));
     assert_eq!((received, next), (Received::Unknown, some("b")), "the one under way comes again");
-    let (received, _, next) = channel.says(Status::Acknowledged, Some("c"));
+    let (received, next) = channel.says(Status::Acknowledged, Some("c"));
     assert_eq!((received, next), (Received::Unknown, some("b")), "c was never delivered");
     assert_eq!(channel.0.pending().collect::<Vec<_>>(), ["b", "c"]);
     let mut held = Channel::of(vec![once("erase"), command("b")]);
@@ -120,47 +120,10 @@ fn late_doubled_and_guessed_answers_change_nothing() {
 }
 
 #[test]
-fn an_answer_that_comes_after_an_idle_counts_until_it_is_too_late() {
-    let lost = || {
-        let mut channel = Channel::of(vec![once("lock"), command("b")]);
-        assert_eq!(channel.gets(Status::Idle, None), some("lock"));
-        assert_eq!(channel.says(Status::Idle, None).1[0].verdict, Verdict::Uncertain);
-        assert_eq!(channel.0.lost().collect::<Vec<_>>(), ["lock"]);
-        assert_eq!(channel.0.pending().collect::<Vec<_>>(), ["b"], "it is not given again");
-        channel
-    };
-    for (status, expected) in [(Status::Acknowledged, Verdict::Done), (Status::Error, Verdict::Failed)] {
-        let mut channel = lost();
-        let (received, _, next) = channel.says(status, Some("lock"));
-        let Received::Settled(outcome) = received else { panic!("{received:?}") };
-        assert_eq!((outcome.verdict, next), (expected, some("b")));
-        assert_eq!(channel.says(status, Some("lock")).0, Received::Unknown, "once");
-    }
-    let mut channel = lost();
-    assert_eq!(channel.says(Status::NotNow, Some("lock")).0, Received::Deferred("lock".into()));
-    assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
-    assert_eq!(channel.gets(Status::Idle, None), some("lock"), "it did not run");
-    // What is lost is no work, and is told of once.
-    let mut channel = lost();
-    assert_eq!(channel.gets(Status::Acknowledged, Some("b")), None);
-    assert!(channel.0.is_empty() && channel.0.waits_since(NOW).is_none() && channel.0.clone().abandon().is_empty());
-    assert!(channel.0.expire(DAY, NOW.plus(DAY + 1)).is_empty());
-    assert_eq!(channel.says(Status::Acknowledged, Some("lock")).0, Received::Unknown);
-    // Nor is there an end to it.
-    let mut queue = Queue::default();
-    for n in 0..MOST_LOST + 3 {
-        assert!(queue.enqueue([once(&n.to_string())], NOW).is_empty());
-        queue = queue.receive(Status::Idle, None, NOW).0.respond().0;
-    }
-    queue = queue.receive(Status::Idle, None, NOW).0;
-    assert_eq!((queue.lost().count(), queue.lost().next()), (MOST_LOST, Some("3")));
-}
-
-#[test]
 fn a_command_that_the_device_cannot_read_is_over() {
     let mut channel = Channel::of(vec![command("a"), command("b")]);
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
-    let (received, _, next) = channel.says(Status::CommandFormatError, Some("a"));
+    let (received, next) = channel.says(Status::CommandFormatError, Some("a"));
     assert!(matches!(received, Received::Settled(Outcome { verdict: Verdict::Malformed, .. })));
     assert_eq!(next, some("b"));
 }
@@ -176,35 +139,26 @@ fn a_key_waits_once_and_a_channel_is_not_endless() {
 #[test]
 fn what_waits_too_long_or_is_taken_back_is_over() {
     let mut channel = Channel::of(vec![command("a"), once("b"), command("c")]);
-    let taken = channel.0.withdraw("c").unwrap();
-    assert_eq!((taken.key.as_str(), taken.verdict), ("c", Verdict::Cancelled));
-    assert_eq!(channel.0.withdraw("c"), None);
+    assert_eq!((channel.0.key_of("uuid-c"), channel.0.key_of("uuid-d")), (Some("c"), None));
+    assert!(channel.0.withdraw("c"));
+    assert!(!channel.0.withdraw("c"));
     assert_eq!(channel.gets(Status::Idle, None), some("a"));
-    assert_eq!(channel.0.withdraw("a"), None, "it is under way");
+    assert!(!channel.0.withdraw("a"), "it is under way");
     assert!(channel.0.expire(DAY, NOW.plus(DAY)).is_empty());
     assert_eq!(channel.gets(Status::Acknowledged, Some("a")), some("b"));
     let over = channel.0.expire(DAY, NOW.plus(DAY + 1));
-    assert_eq!(over.iter().map(|o| o.verdict).collect::<Vec<_>>(), [Verdict::Uncertain]);
-}
-
-#[test]
-fn a_new_enrolment_inherits_nothing() {
-    let mut channel = Channel::of(vec![once("erase"), command("b")]);
-    assert_eq!(channel.gets(Status::Idle, None), some("erase"));
-    let verdicts: Vec<_> = channel.0.abandon().iter().map(|o| o.verdict).collect();
-    assert_eq!(verdicts, [Verdict::Uncertain, Verdict::Cancelled]);
+    assert_eq!(over, [Outcome { key: "b".into(), verdict: Verdict::Expired }]);
 }
 
 #[test]
 fn what_could_not_be_made_does_not_hold_the_channel() {
     let mut channel = Channel::of(vec![once("a"), command("b")]);
-    let (queue, _, _) = std::mem::take(&mut channel.0).receive(Status::Idle, None, NOW);
+    let (queue, _) = std::mem::take(&mut channel.0).receive(Status::Idle, None, NOW);
     let (mut queue, next) = queue.respond();
     queue.undelivered(&next.unwrap().key);
     let (queue, next) = queue.respond();
     assert_eq!(next.unwrap().key, "b");
-    let (queue, _, lost) = queue.receive(Status::Idle, None, NOW);
-    assert!(lost.is_empty());
+    let (queue, _) = queue.receive(Status::Idle, None, NOW);
     assert_eq!(queue.pending().count(), 2);
 }
 
@@ -214,9 +168,9 @@ fn what_is_put_off_again_and_again_waits_since_it_was_put_off_first() {
     assert_eq!(queue.waits_since(NOW), Some(NOW));
     for hours in 0..3 {
         let now = NOW.plus(hours * HOUR);
-        let (next, ..) = queue.receive(Status::Idle, None, now);
+        let (next, _) = queue.receive(Status::Idle, None, now);
         let (next, _) = next.respond();
-        let (next, ..) = next.receive(Status::NotNow, Some("uuid-a"), now);
+        let (next, _) = next.receive(Status::NotNow, Some("uuid-a"), now);
         queue = next;
         assert_eq!(queue.waits_since(now), Some(NOW));
     }
@@ -258,7 +212,8 @@ proptest! {
         let mut queue = Queue::default();
         let mut added: BTreeMap<String, u32> = BTreeMap::new();
         let mut settled: BTreeMap<String, u32> = BTreeMap::new();
-        let mut late: BTreeSet<String> = BTreeSet::new();
+        // What is under way and may not be given twice.
+        let mut held_once: Option<String> = None;
         let mut ran: BTreeMap<String, u32> = BTreeMap::new();
         let mut serial = 0;
         // What the device holds: the command delivered last, and the one before.
@@ -295,25 +250,27 @@ proptest! {
                     continue;
                 }
             };
-            let (next, received, lost) = queue.receive(status, uuid.as_deref(), NOW);
-            for outcome in lost {
-                late.insert(outcome.uuid);
-                *settled.entry(outcome.key).or_default() += 1;
+            let waiting: BTreeSet<String> = queue.pending().map(str::to_owned).collect();
+            let (next, received) = queue.receive(status, uuid.as_deref(), NOW);
+            let left: BTreeSet<String> = next.pending().map(str::to_owned).collect();
+            for key in waiting.difference(&left) {
+                *settled.entry(key.clone()).or_default() += 1;
             }
             match received {
-                Received::Settled(outcome) if !late.remove(&outcome.uuid) => *settled.entry(outcome.key).or_default() += 1,
-                // It did not run after all, and is open again.
-                Received::Deferred(key) if uuid.is_some_and(|uuid| late.remove(&uuid)) => *settled.entry(key).or_default() -= 1,
-                Received::Settled(_) | Received::Deferred(_) | Received::Idle | Received::Unknown => {}
+                Received::Settled(outcome) => prop_assert!(!left.contains(&outcome.key)),
+                Received::Idle => prop_assert!(waiting.difference(&left).all(|key| held_once.as_ref() == Some(key)), "lost, and may be repeated"),
+                Received::Deferred(_) | Received::Unknown => prop_assert_eq!(&waiting, &left),
             }
             let (next, command) = next.respond();
             queue = next;
             prop_assert!(queue.entries.iter().filter(|e| e.stage == Stage::Sent).count() <= 1, "two under way");
+            if let Some(planned) = &command {
+                held_once = planned.once.then(|| planned.key.clone());
+            }
             held = command;
         }
-        // What was lost is settled a second time when its answer comes after all.
-        for outcome in queue.abandon() {
-            *settled.entry(outcome.key).or_default() += 1;
+        for key in queue.pending() {
+            *settled.entry(key.to_owned()).or_default() += 1;
         }
         prop_assert_eq!(added, settled);
     }

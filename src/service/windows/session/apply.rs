@@ -11,7 +11,7 @@ use super::commit::Slot;
 use super::{kept, manners};
 use crate::app::App;
 use crate::catalogue::Vars;
-use crate::domain::command::{Input as OrderInput, State as OrderState, UNENROLL};
+use crate::domain::command::Input as OrderInput;
 use crate::domain::desired::{Content, Input, Record, State};
 use crate::domain::dm_session::{Abandoned, Outcome, Phase, Planned, Received, Session, Verdict};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
@@ -114,10 +114,7 @@ impl<'a> Turn<'a> {
         }
         // Whatever still says "sent" has no session that could answer it.
         self.apply_where(|record| record.state == State::Sent, &Input::Lost);
-        let orders: Vec<CommandId> = self.known.orders.iter().filter(|o| o.state == OrderState::Sent).map(|o| o.id.clone()).collect();
-        for id in orders {
-            self.move_order(&id, OrderInput::SessionLost);
-        }
+        self.lose_orders();
     }
 
     /// What a session leaves behind: of what was sent nobody knows what became of it; the rest just waits.
@@ -144,9 +141,8 @@ impl<'a> Turn<'a> {
 
     /// Takes orders out of the session that are not open any more and that were in no message yet.
     fn withdraw(&self, session: &mut Session) {
-        let open: BTreeSet<&str> = self.known.orders.iter().map(|order| order.id.as_str()).collect();
         session.retain_unsent(|key| match Key::parse(key) {
-            Some(Key::Order(id)) => open.contains(id),
+            Some(Key::Order(id)) => self.is_open_order(id),
             _ => true,
         });
     }
@@ -290,12 +286,6 @@ impl<'a> Turn<'a> {
     fn take_order(&mut self, id: &str, outcome: &Outcome) {
         let Some(id) = CommandId::parse(id) else { return };
         let status = plan::status(outcome);
-        if self.order(&id).is_none() {
-            // Taken back after it was sent: whether it ran is worth knowing.
-            let after = json!({ "status": status, "verdict": outcome.verdict });
-            self.audit("command.answered-late", format!("command:{id}"), &after);
-            return;
-        }
         let said = match (plan::value(outcome, 0), outcome.culprit.and_then(|at| outcome.ops.get(at)?.original_error.as_deref())) {
             (Some(value), _) => format!("{status} {}", value.chars().take(4000).collect::<String>()),
             (None, Some(error)) => format!("{status} {error}"),
@@ -303,14 +293,13 @@ impl<'a> Turn<'a> {
         };
         let input = match outcome.verdict {
             Verdict::Done => OrderInput::Answered(said),
-            Verdict::Deferred => OrderInput::NotNow(said),
+            Verdict::Deferred => OrderInput::NotNow { why: said, until: self.now.plus(plan::NOT_NOW) },
             Verdict::Retry => OrderInput::Unclear(said),
             Verdict::NotApplicable | Verdict::Failed => OrderInput::Refused(said),
         };
-        if matches!(input, OrderInput::Answered(_)) && self.order(&id).is_some_and(|order| order.kind == UNENROLL) {
+        if self.answer_order(&id, input, &status.into()) {
             self.left = Some(Leaving::ByOrder);
         }
-        self.answer_order(&id, input, &status.into());
     }
 }
 

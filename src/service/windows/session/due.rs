@@ -6,12 +6,11 @@ use super::super::csp::{self, Part};
 use super::super::plan;
 use super::apply::{Turn, part_name, vars};
 use crate::catalogue::{FactRow, Vars};
-use crate::domain::command::{Input as OrderInput, Operation, State as OrderState, Verb as OrderVerb};
+use crate::domain::command::{Operation, Verb as OrderVerb};
 use crate::domain::desired::{self, Content, Effective, Input, Lack, Plan, State, Winner};
 use crate::domain::dm_session::{Op, Planned, Session};
 use crate::domain::fact::{self, Cadence};
 use crate::domain::work::Key;
-use crate::ids::CommandId;
 use crate::service::Result;
 use crate::wire::syncml::{Format, Verb};
 
@@ -218,16 +217,7 @@ impl Turn<'_> {
     }
 
     fn plan_orders(&mut self, busy: &BTreeSet<String>, work: &mut Vec<Planned>) {
-        let due: Vec<CommandId> = self
-            .known
-            .orders
-            .iter()
-            // As this message left it: an order that a lost session held is sent again at once.
-            .filter_map(|order| self.order(&order.id))
-            .filter(|order| order.state == OrderState::Queued && order.not_before <= self.now)
-            .map(|order| order.id.clone())
-            .collect();
-        for id in due {
+        for id in self.due_orders() {
             let key = Key::Order(id.as_str());
             if busy.contains(&key.to_string()) {
                 continue;
@@ -247,7 +237,7 @@ impl Turn<'_> {
                 data: operation.data.clone(),
             };
             work.push(plan::work(key, vec![op]));
-            self.move_order(&id, OrderInput::Deliver);
+            self.deliver_order(&id);
         }
     }
 }
