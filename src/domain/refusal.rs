@@ -43,6 +43,7 @@ refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
     AccountEnrollmentOff = "ENR0035", "devices of this platform do not enrol in this way by account (apple.account); enrol by a link, or ask your administrator";
     AdeAccessDenied = "ADE0006", "Apple Business Manager does not take the server token (any more); download another one for the same server and bring it with `muster apple ade-token`";
+    AdeListEndless = "ADE0008", "Apple Business Manager says again and again that more follows, and names no devices; what it named is kept, and it is asked again with the next reading. If that goes on, ask Apple";
     AdeNameInvalid = "ADE0001", "a server of Apple Business Manager is named with 1 to 40 lower-case letters, digits and hyphens";
     AdeServerChanged = "ADE0004", "the token is for another server of Apple Business Manager than the one before it; `--replace` takes it and reads the list of devices anew";
     AdeServerUnknown = "ADE0002", "no server of Apple Business Manager has that name; `muster apple ade-status` shows those that are there, `muster apple ade-key` makes one";
@@ -126,7 +127,7 @@ refusals! {
     MasterKeyNotPrepared = "KEY0003", "there may be other nodes, which would be cut off; run `muster keys prepare`, copy the key file to every node, then rotate";
     MessageSignatureForeign = "MGT0021", "the message is signed by another certificate than the connection's; look for a copied device, or enrol it again";
     MessageSignatureInvalid = "MGT0020", "the message's signature cannot be read or does not fit the message; something between the device and the server changes messages";
-    MessageSignatureOld = "MGT0022", "the message was signed too long ago or in the future; set the device's clock";
+    MessageSignatureOld = "MGT0022", "the message was signed too long ago or in the future, or does not say when; set the device's clock";
     MessageSignatureUsed = "MGT0023", "the signed message was received before; the device has to sign it again";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
     OrderNeedsAutomated = "CMD0011", "only Macs that enrolled from Setup Assistant know the order; the device does not say that it did";

@@ -317,6 +317,19 @@ async fn what_the_service_is_known_to_say_is_understood() {
     sync(&house).await.unwrap();
     assert_eq!(service.state().script.len(), 1, "it stopped at the second");
     service.state().script.clear();
+    // And with another cursor each time: an end is made of it, somebody is told, and the next reading goes on.
+    for n in 0..200 {
+        let endless = json!({ "cursor": format!("sync-{}", n % 2), "more_to_follow": true, "devices": [] }).to_string();
+        service.state().script.push_back(Say { path: "/devices/sync", status: 200, body: endless, header: None });
+    }
+    assert_eq!(refusal(sync(&house).await).0, "ADE0008");
+    let left = service.state().script.len();
+    assert!((100..200).contains(&left), "{left}");
+    let status = &ade::status(&house.server.app).await.unwrap()[0];
+    assert!(status.alarm.as_ref().is_some_and(|alarm| alarm.contains("ADE0008")) && status.advice.is_some(), "{status:?}");
+    service.state().script.clear();
+    sync(&house).await.unwrap();
+    assert_eq!(ade::status(&house.server.app).await.unwrap()[0].alarm, None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use muster::clock::{DAY, HOUR};
+use muster::clock::{DAY, HOUR, MINUTE};
 use muster::config::Config;
 use muster::domain::certificate::{Certificate, CertificateStatus, RevocationReason};
 use muster::domain::desired::{Record, State};
@@ -106,6 +106,37 @@ async fn get(client: &reqwest::Client, url: &str) -> (u16, String, Vec<u8>) {
     let answer = client.get(url).send().await.unwrap();
     let media = answer.headers().get("content-type").map(|media| media.to_str().unwrap().to_owned()).unwrap_or_default();
     (answer.status().as_u16(), media, answer.bytes().await.unwrap().to_vec())
+}
+
+/// The signature of a request without a body is the same for each of them: one that was found somewhere is of no use for long.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_signature_fetches_assets_for_some_minutes_only_and_says_when_it_was_made() {
+    let tweak = |config: &mut Config| config.apple.sign_messages = true;
+    let house = on(House::with(crate::support::server::Options { tweak: Box::new(tweak), ..Default::default() }).await).await;
+    house.assign(draft(Platform::MacOs, "assets", None, &everything(Platform::MacOs))).await;
+    let mut device = enrolled(&house, Machine::mac(1)).await;
+    device.settle().await.unwrap();
+    let url = addresses(&device).remove("root-asset").unwrap();
+    let fetch = async |signature: &str| {
+        let answer = house.server.client().get(&url).header("Mdm-Signature", signature).send().await.unwrap();
+        (answer.status().as_u16(), answer.text().await.unwrap_or_default())
+    };
+    let found = device.sign(b"").unwrap();
+    assert_eq!(fetch(&found).await.0, 200);
+    // The device's clock, or ours, is some minutes away.
+    house.server.clock.advance(14 * MINUTE);
+    assert_eq!(fetch(&found).await.0, 200);
+    house.server.clock.advance(2 * MINUTE);
+    let (status, said) = fetch(&found).await;
+    assert!(status == 400 && said.starts_with("MGT0022"), "{status} {said}");
+    let identity = &device.enrollment.identity;
+    let signer =
+        muster::wire::cms::Signer { certificate: &identity.certificate, key: &identity.key, digest: muster::wire::cms::Digest::Sha256 };
+    let timeless = STANDARD.encode(muster::wire::cms::sign_detached(b"", &[], &signer).unwrap());
+    let (status, said) = fetch(&timeless).await;
+    assert!(status == 400 && said.starts_with("MGT0022"), "{status} {said}");
+    device.faults.skew += 16 * MINUTE;
+    assert_eq!(fetch(&device.sign(b"").unwrap()).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

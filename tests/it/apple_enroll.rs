@@ -347,6 +347,13 @@ async fn behind_a_proxy_signatures_stand_for_the_certificate() {
     assert_eq!(send(Some(good.clone()), said(&udid, Message::CheckOut(CheckOut::default()))).await, 400, "of another message");
     assert_eq!(send(Some(base64::engine::general_purpose::STANDARD.encode(b"no")), body.clone()).await, 400);
     assert!(codes(&house).await.contains("MGT0020"));
+    assert!(!codes(&house).await.contains("MGT0022"));
+    // Who finds it in a log has little of it: a clock may be some hours away, and no more.
+    house.server.clock.advance(20 * HOUR);
+    assert_eq!(send(Some(good.clone()), body.clone()).await, 200);
+    house.server.clock.advance(5 * HOUR);
+    assert_eq!(send(Some(good), body).await, 400);
+    assert!(codes(&house).await.contains("MGT0022"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -1,7 +1,8 @@
 //! Who sent a message: the client certificate of the connection, or, where a proxy ends TLS and passes none on, the signature in the
-//! header `Mdm-Signature` over the exact bytes of the body.
+//! header `Mdm-Signature` over the exact bytes of the body. Such a signature is good for a time only: headers are written into logs.
 
 use crate::app::App;
+use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::Refusal;
 use crate::domain::apple::enrollment::speaks_for;
 use crate::domain::certificate::{Certificate, CertificateStatus, Purpose};
@@ -14,6 +15,11 @@ use crate::service::{Error, Result};
 use crate::store::enrollments::Identity;
 use crate::store::{Conn, certificates, devices, enrollments};
 use crate::wire::apple::DeviceKey;
+
+/// How far the signing time of a message without a body may be from our clock: what is signed then is the same for every such message.
+const WINDOW: i64 = 15 * MINUTE;
+/// The same of a message with a body. A clock that was set for another time zone is hours away, and what is signed says what it is for.
+const WIDE_WINDOW: i64 = DAY;
 
 /// What came with a message.
 #[derive(Clone, Copy, Debug)]
@@ -37,19 +43,33 @@ pub(super) enum Speaker {
     Expired(Box<Identity>),
 }
 
-/// The certificate that speaks.
-async fn certificate(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<String> {
+/// The certificate that speaks, and whether a signature that stands for it may be too old to count.
+async fn certificate(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<(String, Freshness)> {
     let Some(header) = presented.signature else {
-        return Ok(presented.certificate.ok_or(Refusal::CertificateNotOurs)?.1.to_owned());
+        return Ok((presented.certificate.ok_or(Refusal::CertificateNotOurs)?.1.to_owned(), Ok(())));
     };
     let (header, message, connection) = (header.to_vec(), body.to_vec(), presented.certificate.map(|(der, _)| der.to_vec()));
     let signed = tokio::task::spawn_blocking(move || verify(&header, &message, connection.as_deref(), Manner::Apple));
     let signed = signed.await.map_err(Error::internal)??;
     match presented.certificate {
         Some((_, connection)) if connection != signed.certificate => Err(Refusal::MessageSignatureForeign.into()),
-        Some(_) => Ok(signed.certificate),
-        None if app.config.apple.sign_messages => Ok(signed.certificate),
+        // The connection proves that the message is fresh.
+        Some(_) => Ok((signed.certificate, Ok(()))),
+        None if app.config.apple.sign_messages => Ok((signed.certificate, fresh(signed.at, body.is_empty(), app.now()))),
         None => Err(Refusal::CertificateNotOurs.into()),
+    }
+}
+
+/// Why a signature does not count although it is one: said to nobody but who holds a certificate of ours.
+type Freshness = std::result::Result<(), Refusal>;
+
+/// Whether a signature is of these days. Old systems leave the time out, which counts where the body says what is meant.
+fn fresh(at: Option<Time>, bare: bool, now: Time) -> Freshness {
+    let window = if bare { WINDOW } else { WIDE_WINDOW };
+    match at {
+        Some(at) if now.since(at).abs() <= window => Ok(()),
+        None if !bare => Ok(()),
+        Some(_) | None => Err(Refusal::MessageSignatureOld),
     }
 }
 
@@ -78,7 +98,7 @@ async fn farewell(app: &App, identity: &Identity, refusal: Refusal) -> Result<Re
 }
 
 async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speaker> {
-    let fingerprint = certificate(app, presented, body).await?;
+    let (fingerprint, freshness) = certificate(app, presented, body).await?;
     let now = app.now();
     let key = fingerprint.clone();
     if let Some(identity) = app.store.look_up(move |conn| enrollments::find_identity(conn, &key)).await? {
@@ -86,10 +106,10 @@ async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speak
             return Err(Refusal::CertificateNotOurs.into());
         }
         return match identity.may_speak(now) {
-            Ok(()) => Ok(Speaker::Enrolled(Box::new(identity))),
+            Ok(()) => freshness.map(|()| Speaker::Enrolled(Box::new(identity))).map_err(Error::from),
             // One that was replaced is good for nothing any more.
             Err(Refusal::CertificateExpired) if now >= identity.certificate.not_after && is_current(&identity) => {
-                Ok(Speaker::Expired(Box::new(identity)))
+                freshness.map(|()| Speaker::Expired(Box::new(identity))).map_err(Error::from)
             }
             Err(refusal) => Err(farewell(app, &identity, refusal).await?.into()),
         };
@@ -102,6 +122,7 @@ async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speak
     if now < certificate.not_before || now >= certificate.not_after {
         return Err(Refusal::CertificateExpired.into());
     }
+    freshness?;
     Ok(Speaker::Begun(Box::new(certificate)))
 }
 
@@ -122,8 +143,8 @@ pub(super) async fn refuse(app: &App, error: Error, presented: &Presented<'_>, s
 /// # Errors
 /// [`Refusal::CertificateNotOurs`], [`Refusal::CertificateRevoked`], [`Refusal::CertificateExpired`], [`Refusal::EnrollmentEnded`],
 /// [`Refusal::DeviceRetired`] for a device that shall leave,
-/// [`Refusal::MessageSignatureInvalid`], [`Refusal::MessageSignatureForeign`]; [`Error::Throttled`] for an address that was refused too
-/// often.
+/// [`Refusal::MessageSignatureInvalid`], [`Refusal::MessageSignatureForeign`], [`Refusal::MessageSignatureOld`]; [`Error::Throttled`] for an
+/// address that was refused too often.
 pub(super) async fn speaker(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speaker> {
     match find(app, presented, body).await {
         Ok(speaker) => Ok(speaker),

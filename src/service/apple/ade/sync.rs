@@ -25,6 +25,8 @@ use crate::wire::apple::ade::{Assign, Assigned, Complaint, Defined, Device as Li
 const LIMIT: usize = 1000;
 /// Most pages of one reading: two million devices. What is left is read the next time.
 const PAGES: usize = 2000;
+/// Most pages in a row that say that more follows and name nothing.
+const EMPTY: usize = 50;
 
 /// What a reading did.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -44,14 +46,17 @@ pub struct Outcome {
 /// Reads the list of a server, and tells its devices the profile.
 ///
 /// # Errors
-/// [`Refusal::AdeServerUnknown`], [`Refusal::AdeTokenMissing`], [`Refusal::AdeTermsOpen`], [`Refusal::AdeAccessDenied`];
+/// [`Refusal::AdeServerUnknown`], [`Refusal::AdeTokenMissing`], [`Refusal::AdeTermsOpen`], [`Refusal::AdeAccessDenied`],
+/// [`Refusal::AdeListEndless`];
 /// [`Error::Unavailable`] when Apple cannot be asked, or asked to be left alone; [`Error::Conflict`] when somebody else is reading it.
 pub async fn sync(app: &App, name: &str, actor: &str, origin: &str) -> Result<Outcome> {
     let server = load(app, name).await?;
     let read = read(app, &server, actor, origin).await;
     let alarm = match &read {
         Ok(_) => Some(None),
-        Err(Error::Refused(refusal @ (Refusal::AdeTermsOpen | Refusal::AdeAccessDenied))) => Some(Some(refusal.to_string())),
+        Err(Error::Refused(refusal @ (Refusal::AdeTermsOpen | Refusal::AdeAccessDenied | Refusal::AdeListEndless))) => {
+            Some(Some(refusal.to_string()))
+        }
         Err(_) => None,
     };
     if let Some(alarm) = alarm {
@@ -130,8 +135,9 @@ impl Reading<'_> {
     /// Reads what Apple lists, page by page.
     async fn list(&mut self) -> Result<()> {
         let mut progress = self.server.progress.clone();
-        let mut lost = false;
+        let (mut lost, mut empty) = (false, 0);
         for _ in 0..PAGES {
+            let before = (self.outcome.named, self.outcome.gone);
             let (next, step) = match self.page(&progress).await {
                 Ok(page) => self.keep(&progress, page).await?,
                 Err(Failure::Refused { complaint: Complaint::CursorExhausted, .. }) => self.turn(&progress, Heard::Exhausted).await?,
@@ -143,10 +149,14 @@ impl Reading<'_> {
             };
             progress = next;
             if step == Next::Done {
+                return Ok(());
+            }
+            empty = if before == (self.outcome.named, self.outcome.gone) { empty + 1 } else { 0 };
+            if empty >= EMPTY {
                 break;
             }
         }
-        Ok(())
+        Err(Refusal::AdeListEndless.into())
     }
 
     async fn page(&mut self, progress: &Progress) -> std::result::Result<Page, Failure> {
