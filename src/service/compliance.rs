@@ -112,6 +112,7 @@ fn judge_in(
         policies: &policies,
         person: subject.person,
         last_seen_at: seen_at.map_or(subject.last_seen_at, |seen_at| seen_at.max(subject.last_seen_at)),
+        cut_off: store::compliance::is_cut_off(tx.conn(), device, now)?,
         previous: previous.as_ref().map(|stored| &stored.verdict),
         rules,
         catalogue: catalogue(),
@@ -254,6 +255,7 @@ fn reason_of(rule: &str, platform: device::Platform) -> &str {
         "isActive" => "The device has not checked in, or not reported everything, for too long.",
         "hasPolicy" => "No compliance policy applies to the device.",
         "userExists" => "The device's user is disabled or gone.",
+        "hasIdentity" => "The device's identity certificate is revoked or on hold: it cannot come any more.",
         _ => catalogue().rule(platform.as_str(), rule).map_or("A compliance rule is not met.", |row| row.reason_admin.as_str()),
     }
 }

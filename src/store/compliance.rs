@@ -3,12 +3,15 @@
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
+use super::certificates::{Live, list_live};
 use super::dialect::each_backend;
-use super::schema::{compliance_states, desired_items, devices, enrollments, profile_versions, users};
+use super::schema::{certificates, compliance_states, desired_items, devices, enrollments, profile_versions, users};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
+use crate::domain::certificate::CertificateStatus;
 use crate::domain::compliance::{Person, Policy, State, Status, Verdict};
 use crate::domain::device::{self, Platform};
+use crate::domain::enrollment;
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, ProfileId, UserId};
 
@@ -109,6 +112,26 @@ pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
         },
         last_seen_at: Time(last_seen_at),
     })
+}
+
+/// Whether the device cannot come any more because its identity was revoked or put on hold, and it has no other.
+///
+/// # Errors
+/// Only the database's own.
+pub fn is_cut_off(conn: &mut Conn, device: &DeviceId, now: Time) -> Result<bool> {
+    let status: Option<String> = enrollments::table
+        .inner_join(certificates::table.on(certificates::id.nullable().eq(enrollments::certificate_id)))
+        .filter(enrollments::device_id.eq(device.as_str()))
+        .filter(enrollments::state.ne(enrollment::State::Ended.as_str()))
+        .select(certificates::status)
+        .first(conn)
+        .optional()?;
+    if status.is_none_or(|status| status == CertificateStatus::Active.as_str()) {
+        return Ok(false);
+    }
+    // One that was renewed and was not used yet.
+    let live = Live { device: Some(device.clone()), identity: Some(true), ..Live::default() };
+    Ok(list_live(conn, &live, None, now, 1)?.is_empty())
 }
 
 /// The compliance policies that the device should follow, oldest first.

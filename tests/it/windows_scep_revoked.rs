@@ -103,6 +103,39 @@ async fn who_revokes_an_identity_is_told_that_the_device_cannot_be_managed_any_m
     assert!(device.session().await.is_err(), "it is refused");
 }
 
+/// A device that cannot come says nothing new: what it said last does not stand for it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_whose_identity_is_revoked_or_on_hold_is_not_compliant_from_that_moment_on() {
+    let house = House::new().await;
+    let app = &house.server.app;
+    let mut device = house.enroll(1).await;
+    device.settle().await.unwrap();
+    let id = house.device_ids().await.remove(0);
+    let verdict = async || {
+        let read = {
+            let id = id.clone();
+            app.store.read(move |c| muster::store::compliance::find_verdict(c, &id))
+        };
+        let verdict = read.await.unwrap().unwrap().verdict;
+        (verdict.compliant, verdict.failed_rules().iter().map(|rule| (*rule).to_owned()).collect::<Vec<_>>())
+    };
+    let all = app.store.read(|c| list_certificates(c, &Search::default(), 100)).await.unwrap();
+    let identity = all.iter().find(|c| c.grant.purpose == Purpose::MdmIdentity).unwrap();
+    assert_eq!(verdict().await, (true, vec![]));
+    revoke::revoke(app, &identity.id, RevocationReason::CertificateHold, "cli:test", "local").await.unwrap();
+    assert_eq!(verdict().await, (false, vec!["hasIdentity".to_owned()]));
+    let reasons = device::explain(app, &id).await.unwrap();
+    assert!(reasons.iter().any(|reason| reason.title == "Has an identity certificate in force"), "{reasons:?}");
+    revoke::release(app, &identity.id, "cli:test", "local").await.unwrap();
+    assert_eq!(verdict().await, (true, vec![]), "it can come again");
+    device.session().await.unwrap();
+    revoke::revoke(app, &identity.id, RevocationReason::KeyCompromise, "cli:test", "local").await.unwrap();
+    assert_eq!(verdict().await, (false, vec!["hasIdentity".to_owned()]));
+    // Enrolled again it is one like any other.
+    house.join(&muster::sim::windows::enroll::Machine::windows_11(1)).await.unwrap();
+    assert_eq!(verdict().await, (true, vec![]));
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn who_revokes_a_certificate_revokes_those_that_it_took_the_place_of() {
     let (house, mut device, first) = holding_one().await;

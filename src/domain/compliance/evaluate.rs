@@ -11,6 +11,9 @@ use crate::domain::device::Platform;
 use crate::domain::fact::{Fact, Facts};
 use crate::domain::profile::Compliance;
 
+/// The rule of the built-in policy that a device fails whose identity was revoked.
+pub(super) const CUT_OFF: &str = "hasIdentity";
+
 /// The id of the policy that every device has.
 pub const BUILT_IN: &str = "built-in";
 
@@ -69,6 +72,8 @@ pub struct Input<'a> {
     pub person: Person,
     /// When it was last heard of.
     pub last_seen_at: Time,
+    /// Its identity was revoked or put on hold: whatever it is like by now, nobody hears of it.
+    pub cut_off: bool,
     /// The verdict before.
     pub previous: Option<&'a Verdict>,
     /// The organisation's settings.
@@ -289,7 +294,7 @@ fn built_in(active_until: Time, oldest: Option<Time>, input: &Input<'_>) -> Poli
         Person::Present => Some(true),
         Person::Missing => Some(false),
     };
-    let settings = vec![
+    let mut settings = vec![
         row(
             "isActive",
             Some(input.now <= active_until),
@@ -306,6 +311,9 @@ fn built_in(active_until: Time, oldest: Option<Time>, input: &Input<'_>) -> Poli
         ),
         row("userExists", person, json!("an enabled user"), None, None),
     ];
+    if input.cut_off {
+        settings.push(row(CUT_OFF, Some(false), json!("an identity certificate that is neither revoked nor on hold"), None, None));
+    }
     let status = Status::worst(settings.iter().map(|s| s.status));
     let previous = input.previous.and_then(|verdict| verdict.policies.iter().find(|p| p.policy == BUILT_IN));
     let result = PolicyResult { policy: BUILT_IN.into(), version: 1, status, failing_since: None, grace_expires_at: None, settings };

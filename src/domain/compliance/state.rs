@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::evaluate::CUT_OFF;
 use crate::clock::{DAY, Time};
 
 /// How long a setting's error leaves the verdict as it was.
@@ -152,10 +153,12 @@ impl Verdict {
         Self { held: None, policies: Vec::new(), grace_expires_at: None, ..self }
     }
 
-    /// Whether a check-in alone can change it: the device counted as silent, or a rule waits for what the device does with its setting.
+    /// Whether a check-in alone can change it: the device counted as silent or cut off, or a rule waits for what the device does with its
+    /// setting.
     #[must_use]
     pub fn waits_for_device(&self) -> bool {
-        let silent = |setting: &SettingResult| setting.rule == "isActive" && setting.status == Status::NonCompliant;
+        let silent =
+            |setting: &SettingResult| ["isActive", CUT_OFF].contains(&setting.rule.as_str()) && setting.status == Status::NonCompliant;
         self.policies.iter().flat_map(|policy| &policy.settings).any(|setting| silent(setting) || setting.pending_since.is_some())
     }
 

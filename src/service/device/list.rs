@@ -366,6 +366,7 @@ fn built_in_title(rule: &str) -> &str {
         "hasPolicy" => "Has a compliance policy assigned",
         "isManaged" => "Is managed",
         "userExists" => "Enrolled user exists",
+        "hasIdentity" => "Has an identity certificate in force",
         other => other,
     }
 }

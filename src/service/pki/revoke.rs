@@ -15,8 +15,10 @@ use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{Certificate, Purpose, RevocationReason};
+use crate::domain::compliance::Rules;
+use crate::domain::signal::Initiator;
 use crate::ids::{AuthorityId, CertificateId, DeviceId, UserId};
-use crate::service::{Error, Result};
+use crate::service::{Error, Result, compliance};
 use crate::store::certificates::{self, Live, Search};
 use crate::store::{Conn, Tx, audit, authorities, enrollments};
 
@@ -41,8 +43,11 @@ pub async fn revoke(app: &App, id: &CertificateId, reason: RevocationReason, act
     {
         return authority::revoke(app, &authority.name, reason, actor, origin).await;
     }
-    let (id, actor, origin, now) = (id.clone(), actor.to_owned(), origin.to_owned(), app.now());
-    let revoked = app.store.write(move |tx| revoke_with_line(tx, &id, reason, &actor, &origin, now)).await?;
+    let (id, actor, origin, now, rules) = (id.clone(), actor.to_owned(), origin.to_owned(), app.now(), compliance::rules(&app.config));
+    let (revoked, flipped) = app.store.write(move |tx| revoke_with_line(tx, &id, reason, rules, &actor, &origin, now)).await?;
+    if flipped {
+        app.outbox.notify_waiters();
+    }
     if purpose.is_ours() {
         app.keys.invalidate();
         service_key::renew(app).await?;
@@ -73,15 +78,17 @@ fn list_falling(
     Ok(falling)
 }
 
-/// Revokes a certificate and what falls with it ([`list_falling`]). The device's profiles hear of it.
+/// Revokes a certificate and what falls with it ([`list_falling`]). The device's profiles hear of it, and a device whose identity it was is
+/// judged anew: it cannot come any more, and what it said last is not what it is. Says which, and whether consumers see something else.
 fn revoke_with_line(
     tx: &mut Tx<'_>,
     id: &CertificateId,
     reason: RevocationReason,
+    rules: Rules,
     actor: &str,
     origin: &str,
     now: Time,
-) -> crate::store::Result<Vec<(AuthorityId, String)>> {
+) -> crate::store::Result<(Vec<(AuthorityId, String)>, bool)> {
     let device = certificates::load_certificate(tx.conn(), id)?.grant.device_id;
     if let Some(device) = &device {
         enrollments::hold_current(tx, device)?;
@@ -104,14 +111,20 @@ fn revoke_with_line(
             tried.insert(one);
         }
     }
-    if let Some(device) = device.filter(|_| reason != RevocationReason::CertificateHold) {
-        let certificates: Vec<&Certificate> = revoked.iter().map(|(certificate, _)| certificate).collect();
-        items::tell(tx, &device, &certificates, now)?;
+    let mut flipped = false;
+    if let Some(device) = device {
+        if reason != RevocationReason::CertificateHold {
+            let certificates: Vec<&Certificate> = revoked.iter().map(|(certificate, _)| certificate).collect();
+            items::tell(tx, &device, &certificates, now)?;
+        }
+        if revoked.iter().any(|(certificate, _)| certificate.grant.purpose == Purpose::MdmIdentity) {
+            flipped = compliance::reevaluate_in(tx, &device, rules, Initiator::Admin, now)?.flipped;
+        }
     }
     for (certificate, reason) in &revoked {
         audit::append(tx, &entry(certificate, *reason, actor, origin), now)?;
     }
-    Ok(revoked.into_iter().map(|(certificate, _)| (certificate.authority_id, certificate.serial)).collect())
+    Ok((revoked.into_iter().map(|(certificate, _)| (certificate.authority_id, certificate.serial)).collect(), flipped))
 }
 
 /// A serial number as it is recorded, of what programs print: hexadecimal in any case, with or without colons or blanks, `0x` or `serial=`
@@ -304,16 +317,28 @@ fn entry(certificate: &Certificate, reason: RevocationReason, actor: &str, origi
 /// # Errors
 /// [`Error::NotFound`]; [`Refusal::CertificateNotHeld`].
 pub async fn release(app: &App, id: &CertificateId, actor: &str, origin: &str) -> Result<()> {
-    let (id, now) = (id.clone(), app.now());
+    let (id, now, rules) = (id.clone(), app.now(), compliance::rules(&app.config));
     let entry = Entry::new(actor, "certificate.release", format!("certificate:{id}"), origin);
-    let released = app
+    let (released, flipped) = app
         .store
         .write(move |tx| {
+            let device = certificates::load_certificate(tx.conn(), &id)?.grant.device_id;
+            if let Some(device) = &device {
+                enrollments::hold_current(tx, device)?;
+            }
             certificates::update_released(tx, &id, now)?;
+            let released = certificates::load_certificate(tx.conn(), &id)?;
+            let flipped = match device.filter(|_| released.grant.purpose == Purpose::MdmIdentity) {
+                Some(device) => compliance::reevaluate_in(tx, &device, rules, Initiator::Admin, now)?.flipped,
+                None => false,
+            };
             audit::append(tx, &entry, now)?;
-            certificates::load_certificate(tx.conn(), &id)
+            Ok((released, flipped))
         })
         .await?;
+    if flipped {
+        app.outbox.notify_waiters();
+    }
     super::ocsp::sign_anew(app, &released.authority_id, &released.serial).await;
     Ok(())
 }

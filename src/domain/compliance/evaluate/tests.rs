@@ -77,6 +77,7 @@ impl Device {
             enforced: &self.enforced,
             policies: &self.policies,
             person: self.person,
+            cut_off: false,
             last_seen_at: self.last_seen_at,
             previous: self.verdict.as_ref(),
             rules: self.rules,
