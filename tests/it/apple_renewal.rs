@@ -4,19 +4,20 @@ use std::collections::BTreeSet;
 
 use muster::clock::{DAY, HOUR};
 use muster::config::Config;
-use muster::domain::certificate::CertificateStatus;
+use muster::domain::certificate::{CertificateStatus, Grant, Purpose};
 use muster::domain::device::State as DeviceState;
 use muster::domain::enrollment::Enrollment;
 use muster::ids::CertificateId;
 use muster::secret::Sealer;
 use muster::service::device::{self, Order};
+use muster::service::pki::{authority, issue};
 use muster::sim::apple::Device;
 use muster::sim::apple::machine::Machine;
 use muster::store::{certificates, enrollments};
 use muster::wire::apple::Who;
-use muster::wire::apple::checkin::{GetBootstrapToken, Message};
+use muster::wire::apple::checkin::{Authenticate, GetBootstrapToken, Message, TokenUpdate};
 use muster::wire::apple::command::{Answer, Status};
-use muster::wire::plist::Dict;
+use muster::wire::plist::{Data, Dict};
 
 use crate::apple_enroll::{client, codes, enrolled, live, on, put, said};
 use crate::support::server::{Options, Server};
@@ -147,6 +148,36 @@ async fn an_identity_that_has_run_out_gets_another_and_nothing_else() {
     assert_ne!(after.certificate_id, before.certificate_id);
     assert_eq!(put(&old, &device.enrollment.mdm.server_url, idle(&device)).await.0, 400, "now it is good for nothing at all");
     assert_eq!(put(&client(&house, &device), &device.enrollment.mdm.server_url, idle(&device)).await.0, 200);
+}
+
+/// What begins with `Authenticate` may yet fail on the device, which then goes on with what it had.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_identity_is_good_until_the_one_after_it_is_put_to_use() {
+    let house = house().await;
+    let (mut device, before) = mac(&house).await;
+    let app = &house.server.app;
+    let mut grant = Grant::client(Purpose::MdmIdentity, "renewed", 30);
+    (grant.enrollment_id, grant.device_id) = (Some(before.id.clone()), Some(before.device_id.clone()));
+    let fresh = key();
+    let issuing = authority::issuing(app).await.unwrap();
+    let made = issue::issue(app, &issuing.id, &grant, &fresh.public_key_to_der().unwrap(), "cli:test", "local").await.unwrap();
+    let (udid, server, topic) =
+        (device.machine.udid.clone(), device.enrollment.mdm.server_url.clone(), device.enrollment.mdm.topic.clone());
+    let check_in = device.enrollment.mdm.check_in_url.clone().unwrap();
+    let old = client(&house, &device);
+    (device.enrollment.identity.certificate, device.enrollment.identity.key) = (made.der.clone(), fresh);
+    let new = client(&house, &device);
+    let begins = Message::Authenticate(Authenticate { topic: topic.clone(), ..Authenticate::default() });
+    assert_eq!(put(&new, &check_in, said(&udid, begins)).await.0, 200);
+    assert_eq!(put(&old, &server, idle(&device)).await.0, 200, "nothing is settled yet");
+    assert_eq!(live(&house, &udid).await.unwrap().certificate_id, before.certificate_id);
+    let token = TokenUpdate { topic, token: Data(vec![7; 32]), push_magic: "m".into(), ..TokenUpdate::default() };
+    assert_eq!(put(&new, &check_in, said(&udid, Message::TokenUpdate(token))).await.0, 200);
+    assert_eq!(live(&house, &udid).await.unwrap().certificate_id, Some(made.certificate.id));
+    assert_eq!(put(&old, &server, idle(&device)).await.0, 400, "from now on it is good for nothing");
+    assert!(codes(&house).await.contains("CRT0002"));
+    assert_eq!(status(&house, &before.certificate_id.unwrap()).await, CertificateStatus::Revoked);
+    assert_eq!(put(&new, &server, idle(&device)).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

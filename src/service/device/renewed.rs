@@ -1,5 +1,5 @@
 //! A renewed identity takes over, whatever the platform: the old one stays good until the new one is used for the first time, because the
-//! answer that brought it may have been lost.
+//! answer that brought it may have been lost. On Apple devices `Authenticate` does not count as a use: it only begins the change.
 
 use crate::app::App;
 use crate::clock::Time;
