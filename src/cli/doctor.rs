@@ -49,11 +49,10 @@ impl Findings {
 /// Checks, prints the findings, and fails when something is wrong.
 pub(super) async fn run(config: Config, json: bool) -> anyhow::Result<ExitCode> {
     let mut found = Findings::default();
-    check_configuration(&config, &mut found).await;
+    let runs = check_configuration(&config, &mut found).await;
     check_files(&config, &mut found);
     check_instance(&config, &mut found).await;
     check_names(&config, &mut found).await;
-    let runs = control::send(&config.control_path(), &Order::Settings).await.is_ok_and(|settings| settings.is_some());
     let device = if config.single_port { config.web.listen } else { config.device.listen };
     for (key, host, address) in [("web", config.web_host(), config.web.listen), ("device", config.device_host(), device)] {
         check_certificate(key, host, address, runs, &mut found).await;
@@ -74,13 +73,19 @@ fn render(answer: &serde_json::Value, width: Option<usize>) -> String {
     findings.iter().map(line).collect()
 }
 
-/// Whose configuration is judged here, and where that of the server that runs differs from it.
-async fn check_configuration(config: &Config, found: &mut Findings) {
+/// Whose configuration is judged here, and where that of the server that runs differs from it; whether one runs and tells its own.
+async fn check_configuration(config: &Config, found: &mut Findings) -> bool {
     const CHECK: &str = "configuration";
     let judged = "judged is the configuration of this command line (file, environment, flags)";
     let theirs: BTreeMap<String, Option<String>> = match control::send(&config.control_path(), &Order::Settings).await {
-        Ok(None) => return found.add(CHECK, State::Ok, format!("{judged}; no server runs in this data folder")),
-        Err(error) => return found.add(CHECK, State::Warning, format!("{judged}; the server that runs does not tell its own: {error:#}")),
+        Ok(None) => {
+            found.add(CHECK, State::Ok, format!("{judged}; no server runs in this data folder"));
+            return false;
+        }
+        Err(error) => {
+            found.add(CHECK, State::Warning, format!("{judged}; the server that runs does not tell its own: {error:#}"));
+            return false;
+        }
         Ok(Some(settings)) => serde_json::from_value(settings).unwrap_or_default(),
     };
     let show = |value: &Option<String>| value.clone().unwrap_or_else(|| "nothing".into());
@@ -98,6 +103,7 @@ async fn check_configuration(config: &Config, found: &mut Findings) {
         let advice = "give this command what the server was given, or restart the server";
         found.add(CHECK, State::Warning, format!("{judged}; the server that runs has another: {}; {advice}", differences.join(", ")));
     }
+    true
 }
 
 fn check_files(config: &Config, found: &mut Findings) {

@@ -36,8 +36,10 @@ const MAX_REASON: usize = 500;
 /// What became of a try, as a deliverer sees it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Outcome {
-    /// Sent, or not needed any more.
+    /// Sent.
     Done,
+    /// Not needed any more: nothing was sent, and nobody knows how the destination fares.
+    Skipped,
     /// Will never work: given up at once, with the reason.
     Rejected(String),
     /// Kept back on purpose: tried again each day, or when its destination is made due, until it is older than `keep` milliseconds.
@@ -257,6 +259,7 @@ impl Worker {
         let settled = self.judge(claim, outcome, retention, now);
         let word = match &settled {
             Settled::Done => "done",
+            Settled::Skipped => "skipped",
             Settled::Dead(_) | Settled::Expired(_) => "dead",
             Settled::Retry(..) => "retry",
         };
@@ -299,6 +302,7 @@ impl Worker {
                 entry.failures = 0;
                 return Settled::Done;
             }
+            Outcome::Skipped => return Settled::Skipped,
             Outcome::Rejected(reason) => {
                 entry.failures = 0;
                 return Settled::Dead(shorten(&reason));

@@ -7,10 +7,12 @@
 
 mod fortune;
 pub mod missed;
+mod resumed;
 
 use diesel::prelude::*;
 
 pub use self::fortune::{Fortune, find_fortune};
+pub use self::resumed::{Crowded, update_held, update_resumed, update_superseded};
 use super::dialect::each_backend;
 use super::schema::{outbox, outbox_lanes};
 use super::{Conn, Result, Tx};
@@ -78,8 +80,10 @@ pub struct Lease {
 /// What became of a try.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Settled {
-    /// Sent, or not needed any more.
+    /// Sent.
     Done,
+    /// Not needed any more: nothing was sent.
+    Skipped,
     /// Given up, with the reason: this try did not reach the other side, or it said no.
     Dead(String),
     /// Given up after a try of which nobody knows whether it reached the other side, with the reason.
@@ -273,6 +277,9 @@ pub fn settle(tx: &mut Tx<'_>, claim: &Claim, lease: &Lease, settled: &Settled, 
         Settled::Done => diesel::update(row)
             .set((outbox::state.eq(DONE), outbox::settled_at.eq(Some(now.0)), outbox::last_error.eq(None::<String>)))
             .execute(tx.conn())?,
+        Settled::Skipped => diesel::update(row)
+            .set((outbox::state.eq(DONE), outbox::settled_at.eq(Some(now.0)), outbox::last_error.eq(Some("not needed any more"))))
+            .execute(tx.conn())?,
         Settled::Dead(why) | Settled::Expired(why) => diesel::update(row)
             .set((
                 outbox::state.eq(DEAD),
@@ -338,58 +345,6 @@ fn update_put_right(tx: &mut Tx<'_>, lease: &Lease, now: Time) -> Result<()> {
             outbox_lanes::version.eq(outbox_lanes::version + 1),
         ))
         .execute(tx.conn())?;
-    Ok(())
-}
-
-/// A lane with position and payload of what waits in it, oldest first.
-pub type Crowded = (String, Vec<(i64, String)>);
-
-/// Makes the lanes of a destination due that nobody holds, as if everything in them had just been put in; gives those where more than one
-/// row waits.
-///
-/// # Errors
-/// Only the database's own.
-pub fn update_resumed(tx: &mut Tx<'_>, of_destination: &str, now: Time) -> Result<Vec<Crowded>> {
-    // The row locks keep others from taking these lanes, or adding to them, until the commit.
-    diesel::update(outbox_lanes::table.filter(outbox_lanes::destination.eq(of_destination)).filter(outbox_lanes::lease_owner.is_null()))
-        .set((outbox_lanes::next_at.eq(now.0), outbox_lanes::set_at.eq(now.0), outbox_lanes::version.eq(outbox_lanes::version + 1)))
-        .execute(tx.conn())?;
-    let free: Vec<String> = outbox_lanes::table
-        .filter(outbox_lanes::destination.eq(of_destination))
-        .filter(outbox_lanes::lease_owner.is_null())
-        .select(outbox_lanes::order_key)
-        .load(tx.conn())?;
-    let mut crowded = Vec::new();
-    for lane in free {
-        let waiting = outbox::table.filter(outbox::order_key.eq(&lane)).filter(outbox::state.eq(QUEUED));
-        diesel::update(waiting).set((outbox::queued_at.eq(now.0), outbox::attempts.eq(0))).execute(tx.conn())?;
-        let rows: Vec<(i64, String)> = waiting.order(outbox::seq).select((outbox::seq, outbox::payload)).load(tx.conn())?;
-        if rows.len() > 1 {
-            crowded.push((lane, rows));
-        }
-    }
-    Ok(crowded)
-}
-
-/// Puts another payload into a row of a lane that this transaction has resumed or locked.
-///
-/// # Errors
-/// Only the database's own.
-pub fn update_held(tx: &mut Tx<'_>, seq: i64, payload: &str) -> Result<()> {
-    diesel::update(outbox::table.find(seq)).set(outbox::payload.eq(payload)).execute(tx.conn())?;
-    Ok(())
-}
-
-/// Settles rows that are not needed any more, because later ones say it all.
-///
-/// # Errors
-/// Only the database's own.
-pub fn update_superseded(tx: &mut Tx<'_>, seqs: &[i64], now: Time) -> Result<()> {
-    for some in seqs.chunks(500) {
-        diesel::update(outbox::table.filter(outbox::seq.eq_any(some)))
-            .set((outbox::state.eq(DONE), outbox::settled_at.eq(Some(now.0)), outbox::last_error.eq(Some("superseded while it was held"))))
-            .execute(tx.conn())?;
-    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use diesel::connection::SimpleConnection as _;
 use muster::app::App;
 use muster::clock::{DAY, HOUR, ManualClock, Time};
 use muster::config::Config;
@@ -10,7 +11,7 @@ use muster::ids::TenantId;
 use muster::secret::Sealer;
 use muster::service::outbox::{Deliverer, Delivery, Outcome, Worker};
 use muster::store::outbox::{self, Claim, Lease, Message, Settled};
-use muster::store::{Error, Store};
+use muster::store::{Conn, Error, Store};
 
 use crate::both_backends;
 
@@ -213,6 +214,35 @@ both_backends! {
         for _ in 0..3 { put(&store, wake(), 2).await; }
         assert_eq!(states(&store, "queued").await.len(), 2);
         assert!(settle(&store, "n1", &first, Settled::Done, true, 3).await.is_some());
+    }
+
+    // A lane that another node lets go while those of its destination are made due is that node's: it may be at it again already.
+    async fn what_another_node_holds_when_a_destination_is_resumed_is_left_to_it(store: Store) {
+        put(&store, message("d/late", 0), 1).await;
+        assert_eq!(claim(&store, "n2", 1).await.len(), 1);
+        put(&store, message("d/a", 0), 1).await;
+        // In the middle of it.
+        store
+            .write(|tx| {
+                match tx.conn() {
+                    Conn::Sqlite(c) => c.batch_execute(
+                        "CREATE TRIGGER late AFTER UPDATE ON outbox_lanes WHEN NEW.order_key = 'd/a' \
+                         BEGIN UPDATE outbox_lanes SET lease_owner = NULL WHERE order_key = 'd/late'; END",
+                    )?,
+                    Conn::Postgres(c) => c.batch_execute(
+                        "CREATE FUNCTION late() RETURNS trigger LANGUAGE plpgsql AS \
+                         $$ BEGIN UPDATE outbox_lanes SET lease_owner = NULL WHERE order_key = 'd/late'; RETURN NULL; END $$; \
+                         CREATE TRIGGER late AFTER UPDATE ON outbox_lanes FOR EACH ROW WHEN (NEW.order_key = 'd/a') EXECUTE FUNCTION late()",
+                    )?,
+                }
+                Ok(())
+            })
+            .await
+            .unwrap();
+        store.write(|tx| outbox::update_resumed(tx, "d", Time(9)).map(drop)).await.unwrap();
+        let rows = store.read(|c| outbox::list_rows(c, "queued", 0, 9)).await.unwrap();
+        let rows: Vec<_> = rows.iter().map(|row| (row.order_key.as_str(), row.queued_at)).collect();
+        assert_eq!(rows, [("d/late", 1), ("d/a", 9)]);
     }
 
     async fn a_destination_can_be_left_out_and_abandoned(store: Store) {

@@ -158,6 +158,7 @@ CREATE TABLE apple_channels (
     version BIGINT NOT NULL
 );
 CREATE INDEX apple_channels_by_enrollment ON apple_channels (enrollment_id, user_key);
+CREATE INDEX apple_channels_dead ON apple_channels (push_dead_why) WHERE push_dead_why IS NOT NULL;
 
 -- Enrolments that have begun: somebody signed in and got a profile. The id is the future enrolment's.
 CREATE TABLE apple_sessions (

@@ -156,7 +156,7 @@ impl ApnsWake {
         let (certificate, channel) = found.await?;
         let Some((channel, sealed)) = channel.filter(is_reachable).and_then(|c| c.sealed_push.clone().map(|sealed| (c, sealed))) else {
             // Gone, or its token is dead: the device's next TokenUpdate wakes it.
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Skipped);
         };
         let Some(certificate) = certificate else {
             return Ok(Outcome::Retry { reason: "there is no push certificate".into(), after: None, destination: true });
@@ -165,7 +165,7 @@ impl ApnsWake {
             // The certificate was replaced by one of another topic: only a new enrolment helps.
             tracing::warn!(enrollment = %channel.enrollment_id, channel.topic, "the device listens to another push topic");
             metrics::counter!("muster_apns_total", "answer" => "other-topic").increment(1);
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Skipped);
         }
         let address = match Address::open(&app.sealer(), &sealed) {
             Err(Error::Internal(why)) if matches!(why.downcast_ref(), Some(SealError::UnknownKey(_))) => {

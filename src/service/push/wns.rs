@@ -135,11 +135,11 @@ impl WnsWake {
         let id = payload.enrollment.clone();
         let Some(uri) = app.store.read(move |c| enrollments::find_channel(c, &id)).await?.filter(|_| enabled(&app.config)) else {
             // Gone, or never had a channel: the device polls.
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Skipped);
         };
         let Ok(channel) = check_channel(&app.config, &uri) else {
             drop_channel(app, &payload.enrollment, uri, "the URI is not on a host of WNS").await?;
-            return Ok(Outcome::Done);
+            return Ok(Outcome::Skipped);
         };
         let mut response = self.knock(app, &channel).await?;
         if response.status() == StatusCode::UNAUTHORIZED {

@@ -153,7 +153,7 @@ pub fn settled(tx: &mut Tx<'_>, claim: &Claim, settled: &Settled) -> Result<()> 
     let lane = claim.order_key.clone();
     match settled {
         Settled::Retry(..) => return Ok(()),
-        Settled::Done => return missed::delete_missed(tx, &lane),
+        Settled::Done | Settled::Skipped => return missed::delete_missed(tx, &lane),
         Settled::Dead(_) | Settled::Expired(_) => {}
     }
     // Whatever cannot be read was given up for that.

@@ -53,7 +53,7 @@ impl SignalPush {
         }
         let lane = claim.order_key.clone();
         let missed = app.store.read(move |c| store::outbox::missed::find_missed(c, &lane)).await?;
-        let Some(payload) = payload.news(missed.as_ref()) else { return Ok(Outcome::Done) };
+        let Some(payload) = payload.news(missed.as_ref()) else { return Ok(Outcome::Skipped) };
         let url = match check_url(&app.config, &receiver.endpoint_url) {
             Ok(url) => url,
             Err(refusal) => return Ok(Outcome::Rejected(refusal.to_string())),

@@ -89,6 +89,14 @@ both_backends! {
         rig.flip(0, true, "refused").await;
         rig.flip(0, false, "back").await;
         rig.drain().await;
+        let fares = async || signals::receiver::list(&rig.server.app).await.unwrap().remove(0).0;
+        let sent = fares().await.last_success.unwrap();
+        rig.server.clock.advance(HOUR);
+        rig.refuse(1);
+        rig.flip(0, true, "refused").await;
+        rig.flip(0, false, "back").await;
+        rig.drain().await;
+        assert_eq!(fares().await.last_success, Some(sent), "what was not needed was not sent");
         rig.set(ReceiverStatus::Enabled).await;
         assert_eq!(rig.drain().await, 0);
         assert_eq!(rig.told(), pairs(&[("not-compliant", "one")]));
