@@ -1,5 +1,6 @@
 //! What comes late: results after the device said that it is idle, and devices that were given up and come back.
 
+use diesel::connection::SimpleConnection as _;
 use muster::clock::HOUR;
 use muster::domain::apple::escrow::Kind;
 use muster::domain::command::State as OrderState;
@@ -9,6 +10,7 @@ use muster::service::device::{self, Order};
 use muster::sim::apple::answers::encrypt;
 use muster::sim::apple::machine::Machine;
 use muster::sim::apple::{Device, Error};
+use muster::store::{Conn, Tx};
 use muster::wire::apple::Who;
 use muster::wire::apple::command::{Answer, Command, Status};
 use muster::wire::plist::{Data, Dict};
@@ -188,4 +190,44 @@ async fn a_device_that_heard_that_it_shall_leave_has_left_when_it_is_silent_for_
     house.server.clock.advance(HOUR);
     assert_eq!(device::end_silent(app).await.unwrap(), 1);
     assert!(matches!(device.connect().await, Err(Error::Unenrolled)));
+}
+
+/// Somebody changes the enrolment (retires it, enrols the device anew) between the look at a device and the storing of what came of it.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_message_is_stored_when_the_enrolment_changes_under_it() {
+    let house = house().await;
+    let mut mac = enrolled(&house, Machine::mac(1)).await;
+    mac.settle().await.unwrap();
+    let of_mac = live(&house, &mac.machine.udid).await.unwrap().device_id;
+    let mut pc = house.enroll(1).await;
+    pc.settle().await.unwrap();
+    let of_pc = house.device_ids().await.into_iter().find(|id| *id != of_mac).unwrap();
+    let pin = [("pin".to_owned(), "123456".to_owned())].into();
+    let given = [
+        (of_mac.clone(), order(&house, &of_mac, Order::With("lock".into(), pin)).await),
+        (of_pc.clone(), order(&house, &of_pc, Order::Known("reboot".into())).await),
+    ];
+    let sql = async |text: &'static str| {
+        let run = move |tx: &mut Tx<'_>| match tx.conn() {
+            Conn::Sqlite(c) => Ok(c.batch_execute(text)?),
+            Conn::Postgres(c) => Ok(c.batch_execute(text)?),
+        };
+        house.server.app.store.write(run).await.unwrap();
+    };
+    // Whenever a message takes the row, somebody was there before it.
+    sql("CREATE TRIGGER bump AFTER UPDATE OF work_at ON enrollments \
+         BEGIN UPDATE enrollments SET version = version + 1 WHERE id = NEW.id; END")
+    .await;
+    let who = Who::device(&mac.machine.udid);
+    let asks = Answer { who, status: Status::Idle, command_uuid: None, errors: Vec::new(), body: Dict::new() }.encode().unwrap();
+    assert_eq!(put(&client(&house, &mac), &mac.enrollment.mdm.server_url, asks).await.0, 503);
+    pc.session().await.unwrap_err();
+    for (device, id) in &given {
+        assert_eq!(state(&house, device, id).await, OrderState::Queued);
+    }
+    sql("DROP TRIGGER bump").await;
+    assert_eq!(idle(&house, &mac).await.unwrap().request_type, "DeviceLock");
+    assert_eq!(state(&house, &of_mac, &given[0].1).await, OrderState::Sent);
+    pc.session().await.unwrap();
+    assert_eq!(state(&house, &of_pc, &given[1].1).await, OrderState::Done);
 }

@@ -1,5 +1,5 @@
-//! What the database does while a fleet enrols, gets its profiles and checks in: no statement of a device reads a table that grows with the
-//! fleet from end to end, on either database. The statements are those that the server really sent, and the database itself says how it
+//! What the database does while devices enrol, get their profiles and check in among a thousand others: no statement of a device reads a
+//! table that grows with the fleet from end to end, or expects many rows of one, on either database. The statements are those that the server really sent, and the database itself says how it
 //! would answer them.
 
 use std::collections::BTreeSet;
@@ -22,6 +22,26 @@ use crate::support::windows::{House, UPN};
 /// Tells this test from its parent, and where the database is.
 const PLACE: &str = "MUSTER_PLANS";
 const DEVICES: std::ops::Range<u64> = 1..3;
+/// How often each of the devices is there once more in the tables: as good as a thousand.
+const COPIES: i32 = 170;
+/// How many rows of a table a statement of one device may expect. The fleet is three times as large.
+const MANY: u64 = 300;
+/// Tables with rows of devices, in the order in which they refer to each other.
+const OF_DEVICES: [&str; 7] = ["devices", "enrollments", "certificates", "apple_channels", "desired_items", "facts", "compliance_states"];
+/// Their columns that tell rows apart.
+const NAMES: [&str; 11] = [
+    "id",
+    "device_id",
+    "enrollment_id",
+    "certificate_id",
+    "mdm_id",
+    "hardware_id",
+    "entra_device_id",
+    "serial_number",
+    "serial",
+    "sha1",
+    "sha256",
+];
 /// Tables that have a few rows however large the fleet is.
 const SMALL: [&str; 11] = [
     "ade_servers",
@@ -72,7 +92,95 @@ fn table(statement: &str, name: &str) -> Option<String> {
     }
 }
 
-/// The steps in which the statement reads a table from end to end.
+/// Puts the others in, each like one that is really there, and has PostgreSQL look at what it holds.
+fn multiply(conn: &mut Conn) {
+    for table in OF_DEVICES {
+        let columns = match conn {
+            Conn::Sqlite(_) => format!("SELECT name AS detail FROM pragma_table_info('{table}')"),
+            Conn::Postgres(_) => format!(
+                "SELECT column_name::text AS detail FROM information_schema.columns \
+                 WHERE table_schema = current_schema() AND table_name = '{table}'"
+            ),
+        };
+        let columns: Vec<Step> = match conn {
+            Conn::Sqlite(c) => diesel::sql_query(columns).load(c),
+            Conn::Postgres(c) => diesel::sql_query(columns).load(c),
+        }
+        .unwrap();
+        let columns: Vec<String> = columns.into_iter().map(|column| column.detail).collect();
+        let of = |column: &String| match column.as_str() {
+            "user_id" => "NULL".to_owned(),
+            name if NAMES.contains(&name) => format!("{name} || '-' || n"),
+            name => name.to_owned(),
+        };
+        let (names, values) = (columns.join(", "), columns.iter().map(of).collect::<Vec<_>>().join(", "));
+        let numbers = format!("WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < {COPIES})");
+        let copy = format!("INSERT INTO {table} ({names}) {numbers} SELECT {values} FROM {table} CROSS JOIN g");
+        match conn {
+            Conn::Sqlite(c) => c.batch_execute(&copy),
+            Conn::Postgres(c) => c.batch_execute(&copy),
+        }
+        .unwrap_or_else(|why| panic!("{copy}: {why}"));
+    }
+    // SQLite takes every table for a large one as long as it was not told otherwise.
+    if let Conn::Postgres(c) = conn {
+        c.batch_execute("ANALYZE").unwrap();
+    }
+}
+
+/// A node of PostgreSQL's plan: how far it stands in, what it does, and whether something bounds it.
+fn indent(line: &str) -> usize {
+    line.find("->").map_or_else(|| line.len() - line.trim_start().len(), |at| at + 2)
+}
+
+/// The tables that a plan of PostgreSQL reads without a bound, or of which it expects many rows.
+fn unbounded(plan: &[String]) -> Vec<String> {
+    let mut found = Vec::new();
+    let is_node = |line: &str| line.contains("(cost=");
+    for (at, line) in plan.iter().enumerate().filter(|(_, line)| is_node(line)) {
+        let Some((node, rest)) = line.split_once(" on ") else { continue };
+        let whole = node.contains("Seq Scan");
+        let by_index = node.contains("Index Scan") || node.contains("Index Only Scan");
+        if !(whole || node.contains("Bitmap Heap Scan") || by_index && !node.contains("Bitmap")) {
+            continue;
+        }
+        let table = rest.split(' ').next().unwrap_or_default().to_owned();
+        let below = plan[at + 1..].iter().take_while(|line| !is_node(line));
+        // A table with a few rows is read along its index whatever the index is for: only one that is as large as a fleet's says something.
+        let without =
+            OF_DEVICES.contains(&table.as_str()) && by_index && !below.into_iter().any(|line| line.trim_start().starts_with("Index Cond:"));
+        let rows = line.split("rows=").nth(1).and_then(|rest| rest.split(' ').next()?.parse::<u64>().ok()).unwrap_or(0);
+        // The next rows in the order of an index are as many as are asked for.
+        let above = plan[..at].iter().rev().filter(|above| is_node(above)).find(|above| indent(above) < indent(line));
+        let limited = above.is_some_and(|above| above.contains("Limit "));
+        if whole || !limited && (without || rows > MANY) {
+            found.push(table);
+        }
+    }
+    found
+}
+
+#[test]
+fn a_plan_is_read_for_what_it_does_with_tables() {
+    let of = |lines: &[&str]| unbounded(&lines.iter().map(|line| (*line).to_owned()).collect::<Vec<_>>());
+    assert_eq!(of(&["Seq Scan on facts  (cost=0.00..1.00 rows=1 width=4)"]), ["facts"]);
+    let index = "Index Scan using facts_pkey on facts  (cost=0.00..1.00 rows=60 width=4)";
+    assert_eq!(of(&[index]), ["facts"], "from end to end, if in order");
+    assert_eq!(of(&[index, "  Index Cond: (device_id = $1)"]), [""; 0]);
+    let many = "Index Scan using facts_pkey on facts  (cost=0.00..1.00 rows=6000 width=4)";
+    assert_eq!(of(&[many, "  Index Cond: (status = $1)"]), ["facts"], "more with each device");
+    let first = ["Limit  (cost=0.00..1.00 rows=1 width=4)", "  ->  Index Scan using by_name on facts  (cost=0.00..1.00 rows=6000 width=4)"];
+    assert_eq!(of(&first), [""; 0]);
+    let bitmap = [
+        "Bitmap Heap Scan on facts  (cost=0.00..1.00 rows=6000 width=4)",
+        "  Recheck Cond: (status = $1)",
+        "  ->  Bitmap Index Scan on by_status  (cost=0.00..1.00 rows=6000 width=0)",
+        "        Index Cond: (status = $1)",
+    ];
+    assert_eq!(of(&bitmap), ["facts"]);
+}
+
+/// The steps in which the statement reads a table from end to end, or more of it than one device's.
 fn scans(conn: &mut Conn, statement: &str) -> Vec<String> {
     match conn {
         Conn::Sqlite(c) => {
@@ -99,9 +207,7 @@ fn scans(conn: &mut Conn, statement: &str) -> Vec<String> {
             ))
             .unwrap();
             let steps: Vec<Step> = diesel::sql_query("SELECT plan_of AS detail FROM plan_of()").load(c).unwrap();
-            let scan =
-                |step: &Step| step.detail.split_once("Seq Scan on ").map(|(_, rest)| rest.split(' ').next().unwrap_or_default().to_owned());
-            steps.iter().filter_map(scan).collect()
+            unbounded(&steps.into_iter().map(|step| step.detail).collect::<Vec<_>>())
         }
     }
 }
@@ -148,6 +254,11 @@ async fn roll_out(location: Location) {
     }
     // What an administrator asks is not a device's path.
     LISTENING.store(false, Ordering::SeqCst);
+    let others = |tx: &mut muster::store::Tx<'_>| {
+        multiply(tx.conn());
+        Ok(())
+    };
+    app.store.write(others).await.unwrap();
     for baseline in [
         "trusted-root",
         "windows-hello-for-business",
@@ -168,6 +279,8 @@ async fn roll_out(location: Location) {
     }
     let (_, idle) = crew.idle("idle", fleet, Connection::Kept, 2).await;
     assert_eq!(idle.failures, 0, "{:?}", idle.first_error);
+    // Looked at by whoever watches the server, again and again.
+    muster::service::apple::push_certificate::status(app).await.unwrap();
     LISTENING.store(false, Ordering::SeqCst);
 
     let heard: Vec<String> = HEARD.lock().unwrap().iter().filter(|statement| is_judged(statement)).cloned().collect();
