@@ -175,7 +175,7 @@ settings! {
     /// Which devices may enrol, and when one that is to leave has left. Devices that are enrolled stay.
     Enrollment {
         /// Days after the order to leave when a device has left in any case: its certificate is revoked even if it never heard it.
-        unenroll_days: u32 = 30;
+        give_up_days: u32 = 30;
         /// Serial numbers of the organisation's devices; all others are personal. A PC states its own serial number, and nothing proves it.
         serial_numbers: Vec<String> = Vec::new();
         /// Windows.
@@ -217,7 +217,7 @@ settings! {
         /// Minutes between sessions when nothing wakes the device.
         poll_minutes: u32 = 480;
         /// A device that was told to leave, and heard it, has left when it is silent for that many polls.
-        unenroll_polls: u32 = 2;
+        give_up_polls: u32 = 2;
         /// Have devices that enrol from now on sign their messages, and take the signature for the client certificate where a reverse
         /// proxy (`proxies`) ends TLS and passes none on.
         sign_messages: bool = false;

@@ -1,5 +1,7 @@
 //! Commands: what devices are told to do. On Windows a node that is run, on Apple devices a request.
 
+use std::collections::BTreeMap;
+
 use serde::Deserialize;
 
 use super::edition::{self, Family};
@@ -41,6 +43,12 @@ pub struct CommandRow {
     /// The values that an Apple device can be told with it, by name.
     #[serde(default)]
     pub takes: Vec<String>,
+    /// Those of the values that are files.
+    #[serde(default)]
+    pub files: Vec<String>,
+    /// The versions that know a value, where they are fewer than those that have the request.
+    #[serde(default)]
+    pub versions: Versions,
     /// Format on the wire; [`Format::Null`] has no data.
     #[serde(default = "null")]
     pub format: Format,
@@ -74,6 +82,18 @@ pub struct Needs {
     /// iPhones and iPads.
     #[serde(default)]
     pub ios: Vec<Need>,
+}
+
+/// Since which versions values are known, by platform and name.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Versions {
+    /// Macs.
+    #[serde(default)]
+    pub macos: BTreeMap<String, OsVersion>,
+    /// iPhones and iPads.
+    #[serde(default)]
+    pub ios: BTreeMap<String, OsVersion>,
 }
 
 /// What a device has to be to obey.
@@ -110,6 +130,10 @@ impl CommandRow {
         if self.id.is_empty() || self.title.is_empty() || self.help.is_empty() {
             return Err(format!("{}{}: id, title and help must be there", self.uri, self.request));
         }
+        let named = self.files.iter().chain(self.versions.macos.keys()).chain(self.versions.ios.keys());
+        if let Some(name) = named.into_iter().find(|name| !self.takes.contains(name)) {
+            return Err(format!("{}: it does not take {name}", self.id));
+        }
         if self.uri.is_empty() && !self.request.is_empty() { Ok(()) } else { node::check_template(&self.uri) }
     }
 
@@ -137,6 +161,13 @@ impl CommandRow {
             "ios" => &self.needs.ios,
             _ => &[],
         }
+    }
+
+    /// The first version of the system that knows the value, where not all know it that have the command.
+    #[must_use]
+    pub fn knows_since(&self, platform: &str, value: &str) -> Option<OsVersion> {
+        let known = if platform == "macos" { &self.versions.macos } else { &self.versions.ios };
+        known.get(value).copied()
     }
 
     /// The node's address.

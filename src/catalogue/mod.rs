@@ -33,7 +33,7 @@ pub use baseline::{Baseline, baselines};
 pub use command::{CommandRow, Need};
 pub use edition::Family;
 pub use fact::{Asked, FactRow, Inventory};
-pub use nearest::meant;
+pub use nearest::{asked_after, meant};
 pub use node::{Access, Format, Scope, Vars, Verb};
 pub use payload::PayloadRow;
 pub use rule::{Check, Enforce, Judgement, Operator, Reading, RuleRow, ValueType};

@@ -24,6 +24,11 @@ pub fn meant<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
     nearest(name, known).map(|other| format!("did you mean {other}? ")).unwrap_or_default()
 }
 
+/// The same in brackets, after a message.
+pub fn asked_after<'a>(name: &str, known: impl Iterator<Item = &'a str>) -> String {
+    nearest(name, known).map(|other| format!(" (did you mean {other}?)")).unwrap_or_default()
+}
+
 /// How many letters have to be changed, put in or left out (Levenshtein).
 fn distance(a: &[char], b: &[char]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();

@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value as Json};
 
 use super::OsVersion;
+use super::nearest::asked_after;
 use crate::clock::Time;
 use crate::wire::plist::{Data, Dict, Value};
 
@@ -368,7 +369,7 @@ impl PayloadRow {
                 dict.insert(name.as_str(), Value::from_json(json).ok_or_else(|| format!("{at}: should not be empty"))?);
                 continue;
             }
-            let key = self.key(&at).ok_or_else(|| format!("{at}: {} has no such key", self.id))?;
+            let key = self.key(&at).ok_or_else(|| format!("{at}: {} has no such key{}", self.id, self.nearest_key(&at)))?;
             let value = self.value(key, json, device).map_err(|why| if why.contains(": ") { why } else { format!("{at}: {why}") })?;
             if self.has(key, device) {
                 dict.insert(name.as_str(), value);
@@ -381,6 +382,13 @@ impl PayloadRow {
             }
         }
         Ok(dict)
+    }
+
+    /// A question after the key of the same table that may have been meant.
+    fn nearest_key(&self, at: &str) -> String {
+        let (within, name) = at.rsplit_once('/').unwrap_or(("", at));
+        let beside = self.keys.iter().map(|key| key.at.rsplit_once('/').unwrap_or(("", &key.at)));
+        asked_after(name, beside.filter(|(parent, _)| *parent == within).map(|(_, name)| name))
     }
 
     fn value(&self, key: &KeyRow, json: &Json, device: &Device<'_>) -> Result<Value, String> {

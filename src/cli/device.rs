@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -9,10 +11,11 @@ use serde_json::{Value, json};
 use super::{find, page};
 use crate::app::App;
 use crate::catalogue::{CommandRow, catalogue};
+use crate::domain::Refusal;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::command::{self, Verb};
 use crate::domain::compliance::Status;
-use crate::domain::device::State;
+use crate::domain::device::{Platform, State};
 use crate::domain::inventory;
 use crate::ids::UserId;
 use crate::service::device::{self, Custom, Explanation, Order, Overview, Reason};
@@ -64,11 +67,12 @@ pub enum Command {
         /// Its id
         order: String,
     },
-    /// Shows a list that a device answered to list-applications, list-users, list-updates or update-status
+    /// Shows a list that a device answered to list-applications, list-users and the like
     Inventory {
         /// Id, name or serial number
         device: String,
-        /// applications, users, updates or update-status
+        /// applications, users, updates, update-status, provisioning-profiles, books, extensions, restrictions, content-caching or
+        /// lights-out
         #[arg(default_value = "applications", value_parser = read_list)]
         list: inventory::Kind,
     },
@@ -76,8 +80,8 @@ pub enum Command {
     Secret {
         /// Id, name or serial number
         device: String,
-        /// fv-prk (recovery key of FileVault), recovery-lock, firmware, admin (administrator's password), activation-lock (code), location,
-        /// and next-recovery-lock, next-firmware, next-admin (told, not confirmed)
+        /// fv-prk (recovery key of FileVault), recovery-lock, firmware, admin (administrator's password), pin (of a lock or wipe),
+        /// activation-lock (code), location, and next-recovery-lock, next-firmware, next-admin, next-pin (told, not confirmed)
         #[arg(value_parser = read_kind)]
         kind: Option<Kind>,
     },
@@ -100,6 +104,9 @@ pub struct List {
     /// managed, retiring or retired
     #[arg(long, value_parser = read_state)]
     state: Option<State>,
+    /// windows, macos or ios
+    #[arg(long, value_parser = read_platform)]
+    platform: Option<Platform>,
     /// Of this name
     #[arg(long)]
     name: Option<String>,
@@ -134,6 +141,9 @@ pub struct Give {
     /// What an Apple device is told besides: message=…, pin=…; orders --known shows what each order takes
     #[arg(long = "with", value_name = "NAME=VALUE", requires = "order", value_parser = read_value)]
     with: Vec<(String, String)>,
+    /// The same from a file: image=…, profile=…
+    #[arg(long = "with-file", value_name = "NAME=FILE", requires = "order", value_parser = read_file)]
+    with_file: Vec<(String, String)>,
     /// What is written to the node or given to it
     #[arg(long, requires = "uri")]
     data: Option<String>,
@@ -147,17 +157,31 @@ fn read_value(text: &str) -> std::result::Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+fn read_file(text: &str) -> std::result::Result<(String, String), String> {
+    let (name, file) = read_value(text)?;
+    let bytes = std::fs::read(&file).map_err(|error| format!("{file}: {error}"))?;
+    Ok((name, STANDARD.encode(bytes)))
+}
+
 fn read_kind(text: &str) -> std::result::Result<Kind, String> {
     let all = || Kind::ALL.iter().filter(|kind| kind.is_for_people()).map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
     Kind::parse(text).filter(|kind| kind.is_for_people()).ok_or_else(|| format!("use one of {}", all()))
 }
 
 fn read_list(text: &str) -> std::result::Result<inventory::Kind, String> {
-    inventory::Kind::parse(text).ok_or_else(|| "use applications, users, updates or update-status".into())
+    let all = || inventory::Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
+    inventory::Kind::parse(text).ok_or_else(|| format!("use one of {}", all()))
 }
 
 fn read_state(text: &str) -> std::result::Result<State, String> {
     State::parse(text).ok_or_else(|| "use managed, retiring or retired".into())
+}
+
+fn read_platform(text: &str) -> std::result::Result<Platform, String> {
+    [Platform::Windows, Platform::MacOs, Platform::Ios]
+        .into_iter()
+        .find(|platform| platform.as_str() == text)
+        .ok_or_else(|| "use windows, macos or ios".into())
 }
 
 fn read_verb(text: &str) -> std::result::Result<Verb, String> {
@@ -172,7 +196,8 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 Some(user) => Some(find::user(app, user).await?.id),
                 None => None,
             };
-            let filter = Filter { user_id, state: list.state, display_name: list.name, serial_number: list.serial };
+            let filter =
+                Filter { user_id, state: list.state, platform: list.platform, display_name: list.name, serial_number: list.serial };
             let found = device::list(app, filter, &list.after, page::probe(list.limit)).await?;
             let owners: BTreeSet<UserId> = found.iter().filter_map(|overview| overview.device.user_id.clone()).collect();
             let read = move |conn: &mut Conn| owners.into_iter().map(|id| Ok((id.clone(), users::load_user(conn, &id)?.upn))).collect();
@@ -201,9 +226,16 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Give(give) => {
             let found = find::device(app, &give.device).await?;
+            let mut values = BTreeMap::new();
+            for (name, value) in give.with.into_iter().chain(give.with_file) {
+                let twice = format!("{name}: given twice");
+                if values.insert(name, value).is_some() {
+                    return Err(Error::Invalid(Refusal::ProfileValueRefused, twice));
+                }
+            }
             let order = match (give.order, give.uri) {
-                (Some(id), _) if give.with.is_empty() => Order::Known(id),
-                (Some(id), _) => Order::With(id, give.with.into_iter().collect()),
+                (Some(id), _) if values.is_empty() => Order::Known(id),
+                (Some(id), _) => Order::With(id, values),
                 (None, uri) => {
                     Order::Custom(Custom { verb: give.verb, uri: uri.unwrap_or_default(), format: give.format, data: give.data })
                 }

@@ -16,7 +16,7 @@ settings! {
         /// How many days before its end the server renews it.
         renewal_days: u32 = 60;
         /// A device that was told to leave, and heard it, has left when it is silent for that many hours.
-        unenroll_hours: u32 = 24;
+        give_up_hours: u32 = 24;
         /// How long an enrolment profile may be installed, in minutes.
         session_minutes: u32 = 60;
         /// The sign-in page and links enrol over the air: a device proves what it is before it gets a profile, which is for it alone.
@@ -104,6 +104,9 @@ settings! {
         platform_sso_manifest_url: String = String::new();
         /// Minutes after which Setup Assistant goes on although not everything is installed.
         await_minutes: u32 = 15;
+        /// Name of the profile with the Wi-Fi that iPhones and iPads use when they return to service (`profile.return_to_service`); empty:
+        /// they have Ethernet, or know none.
+        return_to_service_wifi: String = String::new();
         /// PEM file with the CA whose devices may describe themselves, in the place of Apple's iPhone Device CA: for tests only.
         device_ca_file: Option<PathBuf> = None;
         /// The web service of Apple Business Manager; off without a server token (`muster apple ade-key`).
@@ -150,6 +153,8 @@ settings! {
         allow_pairing: bool = true;
         /// iPads are shared by several users.
         shared_ipad: bool = false;
+        /// iPhones and iPads (iOS 26) erase themselves and come back when their user has done, or after a time.
+        return_to_service: bool = false;
         /// Department, shown to the user.
         department: String = String::new();
         /// Telephone number for help, shown to the user.

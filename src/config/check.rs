@@ -1,6 +1,7 @@
 //! Which values settings may have.
 
 use std::fmt;
+use std::path::Path;
 
 use super::Config;
 use super::apple::MODES;
@@ -50,6 +51,14 @@ impl Findings {
         }
     }
 
+    /// A file that is named is one that can be read.
+    fn file(&mut self, key: &str, path: Option<&Path>) {
+        let Some(path) = path else { return };
+        if let Err(error) = std::fs::File::open(path) {
+            self.0.push(Wrong::new(key, Some(path.display().to_string()), format!("cannot be read: {error}")));
+        }
+    }
+
     fn require(&mut self, right: bool, key: &str, found: &str, allowed: &str) {
         if !right {
             self.0.push(Wrong::new(key, Some(found.to_owned()), allowed.to_owned()));
@@ -65,12 +74,17 @@ pub(super) fn check(config: &Config) -> Vec<Wrong> {
     check_ca(config, &mut found);
     found.range("order_days", config.order_days, 1, 3650);
     let apple = &config.apple;
-    found.range("apple.unenroll_hours", apple.unenroll_hours, 1, 8760);
+    found.range("apple.give_up_hours", apple.give_up_hours, 1, 8760);
     found.range("apple.identity_days", apple.identity_days, 2, 3650);
     found.range("apple.renewal_days", apple.renewal_days, 1, u64::from(apple.identity_days.max(2)) - 1);
     found.range("apple.drift_hours", apple.drift_hours, 1, 8760);
     found.range("apple.attestation_days", apple.attestation_days, 8, 365);
     found.range("apple.session_minutes", apple.session_minutes, 1, 43_200);
+    found.file("apple.attestation_root_file", apple.attestation_root_file.as_deref());
+    found.file("apple.automated.device_ca_file", apple.automated.device_ca_file.as_deref());
+    found.file("apple.automated.service_root_file", apple.automated.service_root_file.as_deref());
+    found.file("apple.content.service_root_file", apple.content.service_root_file.as_deref());
+    found.file("apple.apns.root_file", apple.apns.root_file.as_deref());
     check_account(config, &mut found);
     check_automated(config, &mut found);
     check_sso(config, &mut found);
@@ -164,7 +178,7 @@ fn check_version(key: &str, version: &str, found: &mut Findings) {
 
 fn check_enrollment(config: &Config, found: &mut Findings) {
     let enrollment = &config.enrollment;
-    found.range("enrollment.unenroll_days", enrollment.unenroll_days, 1, 3650);
+    found.range("enrollment.give_up_days", enrollment.give_up_days, 1, 3650);
     for (name, rules) in [("windows", &enrollment.windows), ("macos", &enrollment.macos), ("ios", &enrollment.ios)] {
         check_version(&format!("enrollment.{name}.minimum_os_version"), &rules.minimum_os_version, found);
         check_version(&format!("enrollment.{name}.maximum_os_version"), &rules.maximum_os_version, found);
@@ -272,7 +286,7 @@ fn check_windows(config: &Config, found: &mut Findings) {
     found.range("windows.identity_days", windows.identity_days, 2, 3650);
     found.range("windows.renewal_days", windows.renewal_days, 1, u64::from(windows.identity_days.max(2)) - 1);
     found.range("windows.poll_minutes", windows.poll_minutes, 1, 44_640);
-    found.range("windows.unenroll_polls", windows.unenroll_polls, 1, 1000);
+    found.range("windows.give_up_polls", windows.give_up_polls, 1, 1000);
     found.range("windows.commands_per_message", u64::try_from(windows.commands_per_message).unwrap_or(u64::MAX), 1, 1000);
     found.range("windows.drift_hours", windows.drift_hours, 1, 8760);
     for tenant in &windows.entra {
@@ -323,6 +337,7 @@ mod tests {
         assert_eq!(keys(|c| c.proxy_header = "x-real-ip".into()), ["proxy_header"]);
         assert_eq!(keys(|c| c.web.url = Some("http://x".into())), ["web.url"]);
         assert_eq!(keys(|c| c.web.url = Some("https://x/path".into())), ["web.url"]);
+        assert_eq!(keys(|c| c.apple.apns.root_file = Some("/no/such/file.pem".into())), ["apple.apns.root_file"]);
         assert_eq!(keys(|c| c.tls.key_file = Some("k".into())), ["tls.key_file"]);
         assert_eq!(keys(|c| c.ca.issuing_days = c.ca.root_days + 1), ["ca.issuing_days"]);
         assert_eq!(keys(|c| c.ca.crl_refresh_hours = c.ca.crl_hours), ["ca.crl_refresh_hours"]);

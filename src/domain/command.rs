@@ -65,6 +65,24 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// The keys of a request to an Apple device.
+    #[must_use]
+    pub fn keys(&self) -> Option<&Map<String, Value>> {
+        match self {
+            Self::Node(_) => None,
+            Self::Request(request) => Some(&request.keys),
+        }
+    }
+
+    /// The user of an Apple device who does it; `None`: the device itself.
+    #[must_use]
+    pub fn user(&self) -> Option<&str> {
+        match self {
+            Self::Node(_) => None,
+            Self::Request(request) => request.user.as_deref(),
+        }
+    }
+
     /// What is done, and to what, as people read it.
     #[must_use]
     pub fn says(&self) -> (&str, &str) {
@@ -86,6 +104,9 @@ pub struct Request {
     pub keys: Map<String, Value>,
     /// Doing it twice does harm.
     pub once: bool,
+    /// The user of the device who does it, by the key of their channel; `None`: the device itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
 }
 
 /// One node operation of an order.
@@ -145,6 +166,8 @@ pub enum Input {
         /// When to try again.
         until: Time,
     },
+    /// The user of the device who is to do it is not there: they are woken again then, and find it due when they come before.
+    Absent(Time),
     /// The device failed in a way that does not say whether it ran.
     Unclear(String),
     /// The device refused it.
@@ -226,6 +249,7 @@ impl Command {
                 // 2, 4, 8 … 64 minutes.
                 self.not_before = now.plus(MINUTE << self.attempts.clamp(1, 6));
             }
+            (State::Queued, Input::Absent(until)) => self.not_before = until,
             (State::Sent, Input::Unclear(why) | Input::Refused(why)) | (State::Uncertain, Input::Unclear(why) | Input::Refused(why)) => {
                 self.state = State::Failed;
                 self.result = Some(why);
@@ -244,11 +268,12 @@ impl Command {
                 State::Queued,
                 Input::Answered(_) | Input::NotNow { .. } | Input::Unclear(_) | Input::Refused(_) | Input::SessionLost | Input::Unsent,
             )
-            | (State::Sent, Input::Deliver)
-            | (State::Uncertain, Input::Deliver | Input::SessionLost | Input::Unsent)
+            | (State::Sent, Input::Deliver | Input::Absent(_))
+            | (State::Uncertain, Input::Deliver | Input::Absent(_) | Input::SessionLost | Input::Unsent)
             | (
                 State::Done | State::Failed | State::Cancelled,
                 Input::Deliver
+                | Input::Absent(_)
                 | Input::Answered(_)
                 | Input::NotNow { .. }
                 | Input::Unclear(_)

@@ -21,6 +21,18 @@ words! {
         Updates = "updates",
         /// How far updates are.
         UpdateStatus = "update-status",
+        /// Provisioning profiles.
+        ProvisioningProfiles = "provisioning-profiles",
+        /// Books that the server gave.
+        Books = "books",
+        /// Extensions of applications, as a user of a Mac sees them.
+        Extensions = "extensions",
+        /// What is forbidden.
+        Restrictions = "restrictions",
+        /// How the content cache of a Mac is.
+        ContentCaching = "content-caching",
+        /// At which addresses another Mac can switch it.
+        LightsOut = "lights-out",
     }
 }
 
@@ -58,6 +70,12 @@ impl Kind {
             Self::UpdateStatus => {
                 &["ProductKey", "Status", "IsDownloaded", "DownloadPercentComplete", "DeferralsRemaining", "NextScheduledInstall"]
             }
+            Self::ProvisioningProfiles => &["Name", "UUID", "ExpiryDate"],
+            Self::Books => &["Title", "Author", "Version", "Kind", "State", "PersistentID", "iTunesStoreID"],
+            Self::Extensions => &["DisplayName", "Identifier", "ExtensionPoint"],
+            Self::Restrictions => &["Restriction", "Value", "Kind", "Profile"],
+            Self::ContentCaching => &["Name", "Value"],
+            Self::LightsOut => &["Interface", "Address", "LOMProtocolVersion"],
         }
     }
 }

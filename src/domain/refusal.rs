@@ -138,6 +138,7 @@ refusals! {
     OrderNeedsSharedIpad = "CMD0010", "only iPads that several users share know the order; the device does not say that it is one";
     OrderNeedsSilicon = "CMD0006", "only Macs with Apple silicon know the order";
     OrderNeedsSupervision = "CMD0007", "the device obeys the order only when it is supervised: enrol it from Setup Assistant by Apple Business Manager, or with Apple Configurator";
+    OrderNeedsUser = "CMD0015", "the order is for a user of the device, and the device has no such user whose account is managed (apple.user_channels); user=NAME says which one is meant where there are several";
     OrderNotConfirmed = "CMD0002", "the order takes something away from the device; confirm it (--yes)";
     OrderNotForUserEnrollment = "CMD0013", "the device is its user's own (user enrolment by account) and obeys no such order; retire it to take away what the organisation gave";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";

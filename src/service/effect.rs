@@ -15,6 +15,7 @@ use crate::domain::scep::Challenge;
 use crate::ids::{CertificateId, DeviceId, EnrollmentId, ProfileId};
 use crate::service::pki::authorize::scep_challenge;
 use crate::service::pki::{issue, revoke};
+use crate::store::apple::sessions::{self, Session};
 use crate::store::apple::{licences, nonces, secrets};
 use crate::store::certificates::{self, Live};
 use crate::store::issued_keys::{self, Kept, Place};
@@ -25,6 +26,8 @@ use crate::store::{self, Tx, acme_clients, audit, registration_tokens};
 pub enum Effect {
     /// A new SCEP challenge.
     Challenge(Box<Challenge>),
+    /// An enrolment that the device begins when it has been erased.
+    Session(Box<Session>),
     /// Nothing more may be issued for what a payload has asked for so far.
     Withdraw {
         /// The profile.
@@ -131,6 +134,11 @@ impl Effect {
             Self::Challenge(challenge) => {
                 store::scep::insert_challenge(tx, challenge, now)?;
                 audit::append(tx, &scep_challenge::audit(challenge, &actor, origin), now)
+            }
+            Self::Session(session) => {
+                sessions::insert_session(tx, session)?;
+                let after = json!({ "method": session.method, "expires_at": session.expires_at.to_string() });
+                audit::append(tx, &Entry::new(&actor, "enrollment.begin", format!("enrollment:{}", session.id), origin).after(&after), now)
             }
             Self::Withdraw { profile, payload } => {
                 let count = store::scep::withdraw(tx, device, Some((profile, payload)), &actor, now)?;

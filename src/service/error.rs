@@ -13,7 +13,7 @@ pub enum Error {
     #[error("internal: {0}")]
     Internal(#[source] anyhow::Error),
     /// A rule said no to a part of what was given; the text names the part and what is expected.
-    #[error("{0} ({1})")]
+    #[error("{}: {} ({})", .0.code(), .1, .0.text())]
     Invalid(Refusal, String),
     /// The message does not follow its protocol.
     #[error(transparent)]

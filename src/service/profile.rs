@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::apple::single_sign_on;
+use super::apple::{packages, single_sign_on};
 use super::desired::{Changed, recompute_in};
 use super::directory::{By, check_name};
 use super::windows::csp;
@@ -107,7 +107,8 @@ fn shown(profile: &Profile) -> Value {
 /// A `PRF` refusal that names the place; [`Error::Conflict`] when a profile of that name is of another kind or platform.
 pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
     check(app, &draft)?;
-    let remarks = if draft.platform.is_apple() { content::remarks(&draft.document.payloads, app.now()) } else { Vec::new() };
+    let mut remarks = if draft.platform.is_apple() { content::remarks(&draft.document.payloads, app.now()) } else { Vec::new() };
+    remarks.extend(packages::missing(app, &draft.document.payloads).await?);
     let (by, now, push, sealer) = (by.clone(), app.now(), push::wns::enabled(&app.config), app.sealer());
     let applied = app
         .store

@@ -74,6 +74,8 @@ pub struct Filter {
     pub user_id: Option<UserId>,
     /// In this state.
     pub state: Option<State>,
+    /// Of this platform.
+    pub platform: Option<Platform>,
     /// Whose name is exactly this.
     pub display_name: Option<String>,
     /// With this serial number.
@@ -221,6 +223,9 @@ pub fn list_devices(conn: &mut Conn, filter: &Filter, after: &str, limit: i64) -
     }
     if let Some(state) = filter.state {
         query = query.filter(devices::state.eq(state.as_str()));
+    }
+    if let Some(platform) = filter.platform {
+        query = query.filter(devices::platform.eq(platform.as_str()));
     }
     if let Some(name) = &filter.display_name {
         query = query.filter(devices::display_name.eq(name.as_str()));

@@ -339,7 +339,7 @@ async fn a_device_that_is_its_users_own_hides_its_hardware_and_obeys_what_apple_
             let request = plist::Dict::new().with("RequestType", command.request.as_str());
             let body = plist::Value::Dict(plist::Dict::new().with("Command", request).with("CommandUUID", "u"));
             let able = Target { supervised: true, automated: true, ..target };
-            let refuses = |finding: &String| finding.contains("user enrolment");
+            let refuses = |finding: &String| finding.contains("user enrolment") || finding.contains("devicechannel");
             let allowed = schema().map(|schema| !schema.command(&body, able).iter().any(refuses));
             match answer {
                 Ok(_) => assert_ne!(allowed, Some(false), "{} is given", command.id),
@@ -354,7 +354,14 @@ async fn a_device_that_is_its_users_own_hides_its_hardware_and_obeys_what_apple_
             given.push(command.id.as_str());
         }
         given.sort_unstable();
-        assert_eq!(given, if mac { vec!["set-organization"] } else { vec!["list-applications", "lock", "set-organization"] });
+        let provisioning = ["install-provisioning-profile", "list-provisioning-profiles", "remove-provisioning-profile"];
+        let mut expected: Vec<&str> = provisioning.into_iter().chain(["set-organization"]).collect();
+        if !mac {
+            expected.extend(["install-book", "list-applications", "list-books", "lock", "remove-book"]);
+            expected.extend(["set-application-attributes", "validate-applications"]);
+            expected.sort_unstable();
+        }
+        assert_eq!(given, expected);
         device.settle().await.unwrap();
         assert_eq!(device.ran.get("DeviceLock").copied(), (!mac).then_some(1));
         if let Some(schema) = schema() {

@@ -30,6 +30,8 @@ pub const BUNDLE: &str = "org.example.broker";
 /// A file with that beginning, as long as that.
 pub fn file(head: &[u8], size: usize) -> tempfile::NamedTempFile {
     let mut file = tempfile::NamedTempFile::new().unwrap();
+    // Of an installer package more is looked at than its first word.
+    let head = if head == b"xar!" { &muster::domain::apple::package::XAR } else { head };
     let mut content = vec![7; size];
     content[..head.len().min(size)].copy_from_slice(&head[..head.len().min(size)]);
     file.write_all(&content).unwrap();
@@ -364,4 +366,15 @@ async fn a_package_that_does_not_fit_the_profile_is_said_so_and_nothing_is_sent(
         assert_eq!((record.state, record.original_error.as_deref()), (State::Failed, Some(says)));
     }
     assert_eq!(mac.ran.get("InstallEnterpriseApplication"), None);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_application_whose_package_nobody_brought_is_remarked_upon() {
+    let house = on(House::new().await).await;
+    let wanted = || draft("macos", "broker", "package = \"broker\"\n");
+    let applied = profile::apply(&house.server.app, wanted(), &by()).await.unwrap();
+    assert!(applied.remarks.len() == 1 && applied.remarks[0].contains("there is no package broker yet"), "{:?}", applied.remarks);
+    add(&house, b"xar!", 100, new("2.1")).await.unwrap();
+    let applied = profile::apply(&house.server.app, wanted(), &by()).await.unwrap();
+    assert_eq!(applied.remarks, [""; 0]);
 }

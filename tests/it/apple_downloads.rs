@@ -14,7 +14,7 @@ use crate::support::windows::House;
 /// A package of which every byte is known.
 fn content(size: usize) -> Vec<u8> {
     let mut content: Vec<u8> = (0..size).map(|at| u8::try_from(at % 251).unwrap()).collect();
-    content[..4].copy_from_slice(b"xar!");
+    content[..29].copy_from_slice(&muster::domain::apple::package::XAR);
     content
 }
 

@@ -160,6 +160,10 @@ both_backends! {
         };
         assert_eq!(list(Filter { user_id: Some(ana.clone()), ..Filter::default() }).await, ["PC 1", "PC 2"]);
         assert_eq!(list(Filter { state: Some(DeviceState::Retired), ..Filter::default() }).await, ["PC 3", "other", "known"]);
+        let macs = Filter { platform: Some(Platform::MacOs), ..Filter::default() };
+        assert_eq!(list(macs).await, [""; 0]);
+        let windows = Filter { platform: Some(Platform::Windows), ..Filter::default() };
+        assert_eq!(list(windows).await, ["PC 1", "PC 2", "other", "known"]);
         assert_eq!(list(Filter { display_name: Some("PC 2".into()), ..Filter::default() }).await, ["PC 2"]);
         assert_eq!(list(Filter { serial_number: Some("S1".into()), ..Filter::default() }).await, ["PC 1"]);
         let after = first.id.to_string();

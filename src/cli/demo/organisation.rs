@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::app::App;
 use crate::clock::{DAY, SystemClock};
 use crate::config::Config;
+use crate::domain::apple::package::XAR;
 use crate::domain::assignment::{Mode, Target};
 use crate::domain::device::Platform;
 use crate::domain::group::Member;
@@ -119,7 +120,7 @@ pub(super) async fn profiles(app: &App, group: &GroupId, by: &By) -> anyhow::Res
 
 /// An application of the organisation's own on Macs and iPhones, as packages that simulated devices take: they judge size and hashes.
 pub(super) async fn application(app: &App, group: &GroupId, by: &By) -> anyhow::Result<()> {
-    for (platform, head) in [(Platform::MacOs, &b"xar!"[..]), (Platform::Ios, b"PK\x03\x04")] {
+    for (platform, head) in [(Platform::MacOs, &XAR[..]), (Platform::Ios, b"PK\x03\x04")] {
         let name = format!("portal-{platform}");
         let file = app.config.data_dir.join(&name);
         std::fs::write(&file, [head, &[0; 4096]].concat())?;

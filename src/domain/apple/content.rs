@@ -21,7 +21,7 @@ use super::app::App;
 use super::profile::{Names, Part};
 use super::{privacy, sso, vpn, way};
 use crate::catalogue::payload::{Device, Form, System, local_date_time};
-use crate::catalogue::{Catalogue, OsVersion, PayloadRow};
+use crate::catalogue::{Catalogue, OsVersion, PayloadRow, asked_after};
 use crate::clock::Time;
 use crate::domain::certificate::{Grant, Variables};
 use crate::domain::device::Platform;
@@ -45,6 +45,7 @@ pub use declare::declarations;
 const ROOT: &str = "com.apple.security.root";
 const INTERMEDIATE: &str = "com.apple.security.pkcs1";
 const SCEP: &str = "com.apple.security.scep";
+const WIFI: &str = "com.apple.wifi.managed";
 /// Payloads that bring a certificate: what others name is one of them.
 const CERTIFICATES: [&str; 11] =
     ["trusted-certificate", "scep", "acme", "pkcs12", "imported-pfx", ROOT, INTERMEDIATE, "com.apple.security.pem", PKCS12, SCEP, ACME];
@@ -224,7 +225,7 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
     for payload in &single_sign_on::expanded(payloads, target.identity_service, target.system)? {
         let mut one = || -> Result<(), String> {
             let mut add_as = |name: &str, kind: &str, body: &Value| {
-                let row = row(kind).ok_or_else(|| format!("there is no payload of the type {kind}"))?;
+                let row = row(kind).ok_or_else(|| format!("there is no payload of the type {kind}{}", nearest_type(kind, catalogue)))?;
                 let part = Part {
                     kind: kind.to_owned(),
                     name: name.to_owned(),
@@ -286,6 +287,11 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
     let registers = built.parts.iter().filter(own).filter(|part| single_sign_on::takes_token(&part.body));
     built.registrations = registers.map(|part| part.name.clone()).collect();
     Ok(built)
+}
+
+/// A question after the type that may have been meant.
+fn nearest_type(kind: &str, catalogue: &Catalogue) -> String {
+    asked_after(kind, catalogue.payloads().map(|row| row.id.as_str()))
 }
 
 fn encode(row: &PayloadRow, body: &Map<String, Value>, device: &Device<'_>) -> Result<Dict, String> {
@@ -369,6 +375,9 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
         sso::check_declared(&payload.body, place).map_err(|why| (payload.name.clone(), why))?;
     }
     for payload in &profile {
+        if payload.kind == WIFI && !payload.body.contains_key("SSID_STR") {
+            return Err((payload.name.clone(), "SSID_STR: is missing: the name of the network".into()));
+        }
         let checked = vpn::check(payload, system).and_then(|()| privacy::check(&payload.kind, &payload.body));
         checked.map_err(|why| (payload.name.clone(), why))?;
     }

@@ -34,6 +34,10 @@ words! {
         NextAdmin = "next-admin",
         /// Opens Activation Lock in the place of the user's Apple Account.
         ActivationLock = "activation-lock",
+        /// What opens a Mac that was locked, or that was erased and has an Intel processor.
+        Pin = "pin",
+        /// The PIN that the Mac was told and has not confirmed: it may be in force already.
+        NextPin = "next-pin",
         /// Where a lost iPhone or iPad last was, as JSON; forgotten when it is not lost any more.
         Location = "location",
     }

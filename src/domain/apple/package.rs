@@ -13,11 +13,23 @@ words! {
     }
 }
 
+/// How an installer package begins: magic, size of the header, version, and then the length of the table of contents, packed and unpacked,
+/// and its checksum's kind; the first byte behind it is that of zlib. For simulated packages.
+pub const XAR: [u8; 29] = [b'x', b'a', b'r', b'!', 0, 28, 0, 1, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 0, 0, 0, 0, 8, 0, 0, 0, 1, 0x78];
+
+/// Whether a file begins as an archive in the format of xar: with a header of version 1, and behind it a table of contents that is packed.
+fn is_xar(head: &[u8]) -> bool {
+    let word = |at: usize| Some(u16::from_be_bytes([*head.get(at)?, *head.get(at + 1)?]));
+    let size = word(4).map(usize::from).filter(|size| (28..=512).contains(size));
+    let packed = head.get(8..16).is_some_and(|length| length.iter().any(|byte| *byte != 0));
+    head.starts_with(b"xar!") && word(6) == Some(1) && packed && size.and_then(|size| head.get(size)) == Some(&0x78)
+}
+
 impl Form {
     /// What the first bytes of a file say; `None`: it is neither.
     #[must_use]
     pub fn of(head: &[u8]) -> Option<Self> {
-        if head.starts_with(b"xar!") {
+        if is_xar(head) {
             return Some(Self::Pkg);
         }
         head.starts_with(b"PK\x03\x04").then_some(Self::Ipa)
@@ -51,7 +63,11 @@ mod tests {
 
     #[test]
     fn files_are_told_apart_by_their_first_bytes() {
-        assert_eq!(Form::of(b"xar!\0\x1c"), Some(Form::Pkg));
+        assert_eq!(Form::of(&XAR), Some(Form::Pkg));
+        assert_eq!(Form::of(&[b"xar!".as_slice(), &[7; 100]].concat()), None, "noise behind the magic");
+        for end in 0..XAR.len() {
+            assert_eq!(Form::of(&XAR[..end]), None, "{end}");
+        }
         assert_eq!(Form::of(b"PK\x03\x04\x14"), Some(Form::Ipa));
         assert_eq!(Form::of(b"\x7fELF"), None);
         assert_eq!(Form::of(b""), None);

@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::enroll::begun;
 use super::identity::{self, Presented, Speaker};
-use super::{ade, declarations};
+use super::{ade, declarations, returning};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
@@ -20,7 +20,7 @@ use crate::store::apple::{push, secrets};
 use crate::store::enrollments::Identity;
 use crate::store::sealed::APPLE_SECRET;
 use crate::store::{self, Tx, audit, devices, enrollments};
-use crate::wire::apple::checkin::{self as wire, CheckIn, DeclarativeManagement, Message, Return, TokenUpdate};
+use crate::wire::apple::checkin::{self as wire, CheckIn, DeclarativeManagement, Message, TokenUpdate};
 use crate::wire::apple::{Channel as Speaking, UserKey};
 use crate::wire::plist::Data;
 
@@ -145,7 +145,11 @@ impl At<'_> {
             Message::GetBootstrapToken(_) => self.give_bootstrap_token().await,
             Message::GetToken(request) => self.give_token(&request.token_service_type).await,
             Message::DeclarativeManagement(request) => self.declarations(request).await,
-            Message::ReturnToService(_) => Reply::answer(&wire::Answer::ReturnToService(Return::default())),
+            Message::ReturnToService(_) => {
+                self.by_device()?;
+                let back = returning::asked(self.app, &self.identity.enrollment.id, self.origin).await?;
+                Reply::answer(&wire::Answer::ReturnToService(back))
+            }
         }
     }
 

@@ -17,6 +17,7 @@ pub mod licences;
 pub mod packages;
 mod plan;
 pub mod push_certificate;
+mod returning;
 pub mod single_sign_on;
 pub(in crate::service) mod turn;
 
@@ -57,5 +58,5 @@ pub async fn names(app: &App) -> Result<Names> {
 /// Only the database's own.
 pub async fn leave(app: &App) -> Result<Operation> {
     let keys = [("Identifier".to_owned(), names(app).await?.enrollment().into())].into_iter().collect();
-    Ok(Operation::Request(Request { request: "RemoveProfile".into(), keys, once: false }))
+    Ok(Operation::Request(Request { request: "RemoveProfile".into(), keys, once: false, user: None }))
 }

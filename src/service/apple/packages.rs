@@ -352,3 +352,22 @@ pub async fn read(app: &App, package: &PackageId, number: i64) -> Result<Option<
     let package = package.clone();
     Ok(app.store.read(move |conn| packages::find_part(conn, &package, number)).await?)
 }
+
+/// What is to be said of applications whose package nobody has brought: devices wait for it.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn missing(app: &App, payloads: &[Payload]) -> Result<Vec<String>> {
+    let enterprise = payloads.iter().filter(|payload| payload.kind == ENTERPRISE);
+    let named: Vec<(String, String)> =
+        enterprise.filter_map(|payload| Some((payload.name.clone(), payload.body.get("package")?.as_str()?.to_owned()))).collect();
+    if named.is_empty() {
+        return Ok(Vec::new());
+    }
+    let names = named.iter().map(|(_, package)| package.clone()).collect();
+    let known = app.store.read(move |conn| packages::list_named(conn, &names)).await?;
+    let lacking = named.into_iter().filter(|(_, package)| !known.iter().any(|one| one.name == *package));
+    Ok(lacking
+        .map(|(name, package)| format!("{name}: there is no package {package} yet; devices wait for it (muster apple app-add)"))
+        .collect())
+}

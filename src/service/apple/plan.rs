@@ -14,10 +14,12 @@ use crate::domain::apple::content;
 use crate::domain::apple::declarations::Set;
 use crate::domain::apple::queue::Planned;
 use crate::domain::certificate::CertificateStatus;
+use crate::domain::command::{Command, Input as OrderInput, State as OrderState};
 use crate::domain::desired::{self, Content, Input, Lack, State};
 use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::fact::{self, Cadence};
 use crate::domain::work::Key;
+use crate::ids::CommandId;
 use crate::service::round::ISSUES_AGAIN;
 
 /// How long a device has time to renew its identity until it is told to once more.
@@ -35,6 +37,8 @@ impl Turn<'_> {
             if self.device.os_version.is_some() {
                 self.plan_items(&mut due);
             }
+            self.plan_orders(&mut due);
+            self.plan_release(&mut due);
             let now = self.now;
             let _ = self.channel.queue.enqueue(due, now);
             return;
@@ -52,16 +56,25 @@ impl Turn<'_> {
             self.plan_items(&mut due);
         }
         self.plan_orders(&mut due);
-        if self.release_at().is_some_and(|at| self.now >= at) {
-            due.push(planned(Key::Release, false));
-        }
+        self.plan_release(&mut due);
         let now = self.now;
         // A key that waits already is left out.
         let _ = self.channel.queue.enqueue(due, now);
     }
 
-    /// What users had who are not managed any more went with their channels; what nobody is there for waits.
+    fn plan_release(&self, due: &mut Vec<Planned>) {
+        if self.release_at().is_some_and(|at| self.now >= at) {
+            due.push(planned(Key::Release, false));
+        }
+    }
+
+    /// What users had who are not managed any more went with their channels; what nobody is there for waits, but for orders to one of them.
     fn drop_departed(&mut self) {
+        let gone = |order: &&Command| order.operation.user().is_some_and(|user| !self.users.iter().any(|known| known == user));
+        let gone: Vec<CommandId> = self.known.orders.iter().filter(gone).map(|order| order.id.clone()).collect();
+        for order in gone {
+            self.move_order(&order, OrderInput::Cancel);
+        }
         let of_users = |(key, record): (&String, &desired::Record)| {
             let user = desired::user_of(key)?;
             let (gone, open) = (!self.users.iter().any(|known| known == user), record.state != State::NotApplicable);
@@ -82,6 +95,16 @@ impl Turn<'_> {
         };
         let due: Vec<(String, String)> = self.round().records().filter_map(due).collect();
         let until = self.now.plus(WAKE_AGAIN);
+        let open = |order: &&Command| order.state == OrderState::Queued && order.not_before <= self.now;
+        let orders = self.known.orders.iter().filter_map(|order| self.order(&order.id)).filter(open);
+        let orders: Vec<(CommandId, String)> =
+            orders.filter_map(|order| Some((order.id.clone(), order.operation.user()?.to_owned()))).collect();
+        for (order, user) in orders {
+            self.move_order(&order, OrderInput::Absent(until));
+            if !self.wake.contains(&user) {
+                self.wake.push(user);
+            }
+        }
         for (key, user) in due {
             self.apply(&key, Input::Postponed { until });
             if !self.wake.contains(&user) {
@@ -280,9 +303,11 @@ impl Turn<'_> {
     }
 
     fn plan_orders(&self, due: &mut Vec<Planned>) {
-        for id in self.due_orders() {
-            let once = self.order(&id).is_some_and(|order| !order.is_repeatable());
-            due.push(planned(Key::Order(id.as_str()), once));
+        let all = self.known.orders.iter().filter_map(|order| self.order(&order.id));
+        let mine = all.filter(|order| order.operation.user() == self.user());
+        // A user who comes gets what waits for that, too.
+        for order in mine.filter(|order| order.is_due(self.now) || self.user().is_some() && order.state == OrderState::Queued) {
+            due.push(planned(Key::Order(order.id.as_str()), !order.is_repeatable()));
         }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::apps;
 use super::commands::device_configured::DeviceConfigured;
 use super::commands::renew_identity::RenewIdentity;
+use super::commands::user_configured::UserConfigured;
 use super::commands::{self, Body, Request as _, Subject};
 use super::plan::{new_uuid, planned};
 use super::single_sign_on;
@@ -251,11 +252,12 @@ impl<'a> Turn<'a> {
 
     /// Reads the order that an answer is to, when it is none that waits: one that was taken back, or of which nobody knows whether it ran.
     async fn read_order(&mut self, answer: &Answer) -> Result<()> {
-        let Some(uuid) = answer.command_uuid.as_deref().filter(|_| self.user().is_none()) else { return Ok(()) };
+        let Some(uuid) = answer.command_uuid.as_deref() else { return Ok(()) };
         let other = self.channel.queue.key_of(uuid).is_some_and(|key| Key::parse(key).and_then(order_of).is_none());
         let Some(id) = CommandId::parse(uuid).filter(|id| !other && self.order(id).is_none()) else { return Ok(()) };
         let (enrollment, sealer) = (self.known.enrollment.id.clone(), self.app.sealer());
         let found = self.app.store.read(move |conn| store::commands::list_these(conn, &sealer, &enrollment, &[id])).await?;
+        let found: Vec<_> = found.into_iter().filter(|order| order.operation.user() == self.user()).collect();
         self.known.orders.extend(found);
         Ok(())
     }
@@ -263,10 +265,8 @@ impl<'a> Turn<'a> {
     /// The device begins anew. Of orders that must not be given twice nobody knows whether they ran; their answers count when they come late:
     /// devices keep what they could not send.
     fn lose(&mut self) {
-        if self.user().is_some() {
-            return;
-        }
-        for id in self.lose_orders() {
+        let user = self.user().map(str::to_owned);
+        for id in self.lose_orders(user.as_deref()) {
             let (keys, key) = (self.keys_of(&id), Key::Order(id.as_str()));
             if let Some((request, record)) = self.request_of(key) {
                 request.failed(self, Subject::of(Some(&keys), record), "sent once and never answered");
@@ -276,7 +276,8 @@ impl<'a> Turn<'a> {
 
     /// An answer to nothing that waits. When it is to an order that was lost, it counts.
     fn take_late(&mut self, answer: &Answer) {
-        let lost = |id: &CommandId| self.order(id).is_some_and(|order| order.state == OrderState::Uncertain);
+        let mine = |order: &crate::domain::command::Command| order.state == OrderState::Uncertain && order.operation.user() == self.user();
+        let lost = |id: &CommandId| self.order(id).is_some_and(mine);
         let Some(id) = answer.command_uuid.as_deref().and_then(CommandId::parse).filter(lost) else {
             tracing::info!(device = %self.device.id, "an answer to no command that waits");
             return;
@@ -299,6 +300,7 @@ impl<'a> Turn<'a> {
             Key::Ask(request) => request.split_once(':').unwrap_or((request, "")),
             Key::Sync => ("DeclarativeManagement", ""),
             Key::Renew => return Some((&RenewIdentity, "")),
+            Key::Release if self.user().is_some() => return Some((&UserConfigured, "")),
             Key::Release => return Some((&DeviceConfigured, "")),
             Key::Order(id) => match &self.order(&CommandId::parse(id)?)?.operation {
                 Operation::Request(request) => return Some((commands::find(&request.request)?, "")),
@@ -448,6 +450,7 @@ impl<'a> Turn<'a> {
             self.channel.ddm_token = self.told.take();
         }
         let own = [self.renewal_at(), self.release_at()];
+        let release_user = own[1].filter(|_| self.user().is_some());
         let (app, channel, left, users, wake) = (self.round.app, self.channel, self.left, self.users, self.wake);
         let (changes, sealer) = (self.round.changes()?, app.sealer());
         let ring = app
@@ -466,6 +469,10 @@ impl<'a> Turn<'a> {
                 }
                 for user in &wake {
                     enqueue_wake(tx, id, user, now)?;
+                }
+                // A user who waits in Setup Assistant is woken for its end.
+                if let Some(at) = release_user {
+                    enqueue_wake(tx, id, &channel.user_key, at)?;
                 }
                 ring |= !wake.is_empty();
                 // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.

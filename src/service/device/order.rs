@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::json;
 
 use crate::app::App;
-use crate::catalogue::{CommandRow, Format, Need, Vars, catalogue, meant};
+use crate::catalogue::{CommandRow, Format, Need, OsVersion, Vars, catalogue, meant};
 use crate::clock::Time;
 use crate::config::Config;
 use crate::domain::Refusal;
@@ -19,9 +19,9 @@ use crate::domain::profile::{Custom as Node, Scope};
 use crate::ids::{CommandId, DeviceId, EnrollmentId};
 use crate::service::apple::commands as commands_of_apple;
 use crate::service::directory::By;
-use crate::service::push::enqueue_wake;
+use crate::service::push::{apns, enqueue_wake};
 use crate::service::{Error, LONGEST_LIST, Result};
-use crate::store::apple::channels::{self, DEVICE};
+use crate::store::apple::channels::{self, Channel, DEVICE};
 use crate::store::apple::secrets;
 use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts};
 
@@ -29,6 +29,10 @@ use crate::store::{self, Conn, Tx, audit, commands, devices, enrollments, facts}
 const CUSTOM: &str = "custom";
 /// Longest value of an order, in bytes.
 const LONGEST: usize = 1024;
+/// Longest file of an order, in bytes of Base64.
+const LONGEST_FILE: usize = 4 * 1024 * 1024;
+/// The value that names the user who obeys, where it is not the device.
+const USER: &str = "user";
 /// Enrolments of a device whose orders are shown, the newest first.
 const ENROLLMENTS: i64 = 1000;
 
@@ -63,11 +67,13 @@ struct Ready {
     operation: Operation,
     destructive: bool,
     row: Option<&'static CommandRow>,
+    /// One of the device's users obeys: the one of that short name or, without, the only one.
+    by_user: Option<Option<String>>,
 }
 
 impl Order {
     /// `provider`: the server's name in the device's tree.
-    fn prepare(self, app: &App, platform: Platform, provider: &str) -> Result<Ready> {
+    fn prepare(self, app: &App, platform: Platform, version: Option<&str>, provider: &str) -> Result<Ready> {
         let known = |id: &str| {
             let row = catalogue().command(id);
             if let Some(row) = row.filter(|row| row.is_of(platform.as_str())) {
@@ -83,7 +89,7 @@ impl Order {
             Err(Error::Invalid(Refusal::OrderUnknown, why))
         };
         match self {
-            Self::Known(id) if platform.is_apple() => Self::With(id, BTreeMap::new()).prepare(app, platform, provider),
+            Self::Known(id) if platform.is_apple() => Self::With(id, BTreeMap::new()).prepare(app, platform, version, provider),
             Self::With(id, values) => {
                 let row = known(&id)?;
                 let refuse = |why: String| Error::Invalid(Refusal::ProfileValueRefused, why);
@@ -93,12 +99,21 @@ impl Order {
                     let takes = if row.takes.is_empty() { "no values".to_owned() } else { row.takes.join(", ") };
                     return Err(refuse(format!("{}: the order takes {takes}", name.chars().take(64).collect::<String>())));
                 }
-                if let Some((name, _)) = values.iter().find(|(_, value)| value.len() > LONGEST || value.contains(char::is_control)) {
-                    return Err(refuse(format!("{name}: up to {LONGEST} bytes without control characters")));
+                for (name, value) in &values {
+                    let longest = if row.files.contains(name) { LONGEST_FILE } else { LONGEST };
+                    if value.len() > longest || value.contains(char::is_control) {
+                        return Err(refuse(format!("{name}: up to {longest} bytes without control characters")));
+                    }
+                    let since = row.knows_since(platform.as_str(), name);
+                    let has = version.and_then(OsVersion::parse);
+                    if let Some((since, has)) = since.zip(has).filter(|(since, has)| has < since) {
+                        return Err(Error::Invalid(Refusal::OrderUnsupported, format!("{name}: since {since}, and the device has {has}")));
+                    }
                 }
                 let keys = request.order(&values, platform).map_err(refuse)?;
-                let operation = Operation::Request(Request { request: row.request.clone(), keys, once: request.once() });
-                Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row) })
+                let by_user = request.by_user(platform).then(|| values.get(USER).cloned());
+                let operation = Operation::Request(Request { request: row.request.clone(), keys, once: request.once(), user: None });
+                Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row), by_user })
             }
             Self::Custom(_) if platform.is_apple() => Err(Error::Invalid(Refusal::OrderUnknown, format!("{platform} has no nodes"))),
             Self::Known(id) => {
@@ -107,7 +122,7 @@ impl Order {
                 let data = row.data(&vars);
                 let format = (row.format != Format::Null).then(|| row.format.as_str().to_owned());
                 let operation = Operation::Node(NodeOperation { verb: Verb::Exec, uri: row.locuri(&vars), format, data });
-                Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row) })
+                Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row), by_user: None })
             }
             Self::Custom(custom) => custom.prepare(),
         }
@@ -135,7 +150,7 @@ impl Custom {
         let operation = Operation::Node(NodeOperation { verb: self.verb, uri: self.uri, format, data: self.data });
         // Nobody knows what it does: running and deleting may take something away.
         let destructive = matches!(self.verb, Verb::Exec | Verb::Delete);
-        Ok(Ready { kind: CUSTOM.into(), scope, operation, destructive, row: None })
+        Ok(Ready { kind: CUSTOM.into(), scope, operation, destructive, row: None, by_user: None })
     }
 }
 
@@ -193,6 +208,17 @@ fn lacks(need: Need, facts: &Facts, waits: bool, keeps: bool) -> Option<Refusal>
     (!met).then_some(refusal)
 }
 
+/// The channel of the user who is to obey: the one of that short name or key or, without, the only one.
+fn user_of(conn: &mut Conn, enrollment: &EnrollmentId, wanted: Option<&str>) -> store::Result<String> {
+    let all = channels::list_channels(conn, enrollment)?.into_iter().filter(|channel| channel.user_key != DEVICE);
+    let is = |channel: &Channel| wanted.is_none_or(|name| channel.user_key == name || channel.user_short_name.as_deref() == Some(name));
+    let mut found = all.filter(is);
+    match (found.next(), found.next()) {
+        (Some(only), None) => Ok(only.user_key),
+        _ => Err(Refusal::OrderNeedsUser.into()),
+    }
+}
+
 /// Wakes the device, where that is set up and it has a channel; whether it was.
 fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) -> store::Result<bool> {
     if enrollment.platform == Platform::Windows && enrollment.channel_uri.is_none() {
@@ -205,18 +231,25 @@ fn wake(tx: &mut Tx<'_>, config: &Config, enrollment: &Enrollment, now: Time) ->
 /// confirmed.
 ///
 /// # Errors
-/// `CMD0001` to `CMD0014`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
+/// `CMD0001` to `CMD0015`, `PRF0001`, `PRF0010`; [`Error::NotFound`] without such a device.
 pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool, by: &By) -> Result<Command> {
     let of = device.clone();
-    let read = move |conn: &mut Conn| Ok((devices::load_device(conn, &of)?.platform, enrollments::find_current_enrollment(conn, &of)?));
-    let (platform, current) = app.store.read(read).await?;
+    let read = move |conn: &mut Conn| Ok((devices::load_device(conn, &of)?, enrollments::find_current_enrollment(conn, &of)?));
+    let (known, current) = app.store.read(read).await?;
+    let (platform, version) = (known.platform, known.os_version.as_deref());
     let now = &app.config.windows.provider_id;
-    let ready = order.prepare(app, platform, current.as_ref().map_or(now, |enrollment| enrollment.provider(now)))?;
+    let mut ready = order.prepare(app, platform, version, current.as_ref().map_or(now, |enrollment| enrollment.provider(now)))?;
     if ready.destructive && !confirmed {
         return Err(Refusal::OrderNotConfirmed.into());
     }
     let (device, by, now, config) = (device.clone(), by.clone(), app.now(), Arc::clone(&app.config));
     let id = CommandId::new();
+    // A user's own device refuses such an order below.
+    let reachable_by = current.as_ref().filter(|enrollment| !enrollment.is_user_enrollment());
+    if let (Some(wanted), Some(current), Operation::Request(request)) = (ready.by_user.take(), reachable_by, &mut ready.operation) {
+        let enrollment = current.id.clone();
+        request.user = Some(app.store.read(move |conn| user_of(conn, &enrollment, wanted.as_deref())).await?);
+    }
     let payload = commands::seal_payload(&app.sealer(), &ready.operation)?;
     let queued = app
         .store
@@ -239,7 +272,10 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
                 version: 1,
             };
             commands::insert_command(tx, &command, &payload, now)?;
-            wake(tx, &config, &enrollment, now)?;
+            match command.operation.user() {
+                Some(user) => apns::enqueue_wake(tx, &enrollment.id, user, now)?,
+                None => drop(wake(tx, &config, &enrollment, now)?),
+            }
             // What a custom order writes may be a secret.
             let data = match &command.operation {
                 Operation::Node(node) => node.data.as_ref().map(|data| format!("({} characters)", data.chars().count())),

@@ -179,8 +179,8 @@ pub async fn give_up_device(app: &App, device: &DeviceId, by: &By) -> Result<()>
 }
 
 /// Ends the enrolments of devices that were told to leave and do not answer: the order reached them and they have been silent for
-/// `windows.unenroll_polls` polls or `apple.unenroll_hours`, which is how an obedient device behaves whose last word got lost; or
-/// `enrollment.unenroll_days` have passed since the order was given, whatever they did. Says how many.
+/// `windows.give_up_polls` polls or `apple.give_up_hours`, which is how an obedient device behaves whose last word got lost; or
+/// `enrollment.give_up_days` have passed since the order was given, whatever they did. Says how many.
 ///
 /// # Errors
 /// Only the database's own, when the list cannot be read; an enrolment that cannot be ended is logged and passed over.
@@ -195,11 +195,11 @@ pub async fn end_silent(app: &App) -> Result<usize> {
 async fn end_silent_of(app: &App, platform: Platform) -> Result<usize> {
     let (config, now) = (&app.config, app.now());
     let silence = if platform.is_apple() {
-        i64::from(config.apple.unenroll_hours) * HOUR
+        i64::from(config.apple.give_up_hours) * HOUR
     } else {
-        i64::from(config.windows.unenroll_polls) * i64::from(config.windows.poll_minutes) * MINUTE
+        i64::from(config.windows.give_up_polls) * i64::from(config.windows.poll_minutes) * MINUTE
     };
-    let moments = (now.plus(-silence), now.plus(-i64::from(config.enrollment.unenroll_days) * DAY));
+    let moments = (now.plus(-silence), now.plus(-i64::from(config.enrollment.give_up_days) * DAY));
     let (mut ended, mut after) = (0, String::new());
     loop {
         let from = after.clone();

@@ -29,9 +29,10 @@ impl Round<'_> {
         self.move_order(id, Input::Deliver);
     }
 
-    /// The device begins anew: what it was given before and did not answer is lost. Returns the orders of which nobody knows whether they ran.
-    pub(in crate::service) fn lose_orders(&mut self) -> Vec<CommandId> {
-        let sent = self.known.orders.iter().filter(|order| order.state == State::Sent);
+    /// The device, or the user of it who speaks, begins anew: what they were given before and did not answer is lost. Returns the orders of
+    /// which nobody knows whether they ran.
+    pub(in crate::service) fn lose_orders(&mut self, user: Option<&str>) -> Vec<CommandId> {
+        let sent = self.known.orders.iter().filter(|order| order.state == State::Sent && order.operation.user() == user);
         let sent: Vec<CommandId> = sent.map(|order| order.id.clone()).collect();
         for id in &sent {
             self.move_order(id, Input::SessionLost);
@@ -54,7 +55,7 @@ impl Round<'_> {
                 Input::Answered(_) => "done",
                 Input::NotNow { .. } => "deferred",
                 Input::Unclear(_) => "retry",
-                Input::Refused(_) | Input::Deliver | Input::SessionLost | Input::Unsent | Input::Cancel => "failed",
+                Input::Refused(_) | Input::Deliver | Input::Absent(_) | Input::SessionLost | Input::Unsent | Input::Cancel => "failed",
             };
             self.audit("command.answered-late", format!("command:{id}"), &json!({ "status": status, "verdict": verdict }));
             return false;

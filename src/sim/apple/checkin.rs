@@ -46,12 +46,16 @@ impl Device {
     /// [`Error`].
     pub async fn update_token(&mut self) -> Result<(), Error> {
         let phone = self.machine.system == System::Ios && self.enrollment_id.is_none() && self.user.is_none();
+        let awaits = match &self.user {
+            Some(user) => self.settings.waiting_users.contains(user),
+            None => self.machine.awaiting,
+        };
         let update = TokenUpdate {
             topic: self.enrollment.mdm.topic.clone(),
             token: Data(self.push_token.clone()),
             push_magic: self.push_magic.clone(),
             unlock_token: phone.then(|| Data(self.unlock_token.clone())),
-            awaiting_configuration: self.machine.awaiting.then_some(true),
+            awaiting_configuration: awaits.then_some(true),
         };
         self.check_in(Message::TokenUpdate(update)).await.map(drop)
     }

@@ -42,10 +42,21 @@ const NAPPING_MAC: [&str; 8] = [
 ];
 
 /// What a user's own device does for a server; what is not here it refuses.
-const USERS: [&str; 7] =
-    ["DeviceInformation", "SecurityInfo", "ProfileList", "CertificateList", "InstallProfile", "RemoveProfile", "DeclarativeManagement"];
+const USERS: [&str; 10] = [
+    "DeviceInformation",
+    "SecurityInfo",
+    "ProfileList",
+    "CertificateList",
+    "InstallProfile",
+    "RemoveProfile",
+    "DeclarativeManagement",
+    "InstallProvisioningProfile",
+    "RemoveProvisioningProfile",
+    "ProvisioningProfileList",
+];
 /// What a user's own iPhone or iPad does besides.
-const USERS_PHONE: [&str; 2] = ["DeviceLock", "InstalledApplicationList"];
+const USERS_PHONE: [&str; 6] =
+    ["DeviceLock", "InstalledApplicationList", "ValidateApplications", "InstallMedia", "ManagedMediaList", "RemoveMedia"];
 
 /// What a device says to a command.
 pub(super) enum Reply {
@@ -202,15 +213,18 @@ impl Device {
         let mac = self.machine.system == System::Mac;
         let body = &command.body;
         let request_type = command.request_type.as_str();
-        let organisation = |item: &Value| item.as_dict().and_then(|item| item.string("Item")) == Some("OrganizationInfo");
+        let item = |item: &Value| item.as_dict().and_then(|item| item.string("Item")).map(str::to_owned);
+        let harmless = |one: &Value| item(one).is_some_and(|item| ["OrganizationInfo", "ApplicationAttributes"].contains(&item.as_str()));
         let allowed = USERS.contains(&request_type)
             || !mac && USERS_PHONE.contains(&request_type)
-            || request_type == "Settings" && body.array("Settings").is_some_and(|items| items.iter().all(organisation));
+            || request_type == "Settings" && body.array("Settings").is_some_and(|items| items.iter().all(harmless));
         if self.is_users() && !allowed {
             return Err(Refused::command(UNKNOWN, format!("{request_type}: not in a user enrolment")).into());
         }
         let text = |key: &str| body.string(key).ok_or(Reply::Unreadable);
-        if self.user.is_some() && !users::COMMANDS.contains(&request_type) {
+        // The users of a Shared iPad wait in Setup Assistant; those of Macs do not.
+        let of_users = users::COMMANDS.contains(&request_type) || self.machine.shared && request_type == "UserConfigured";
+        if self.user.is_some() && !of_users {
             return Err(Refused::command(UNKNOWN, format!("{request_type} is not for users")).into());
         }
         match request_type {
@@ -255,15 +269,10 @@ impl Device {
                     return Err(Refused::command(UNUSABLE, "the PIN has to have six digits").into());
                 }
                 self.settings.locked |= !mac && self.settings.passcode.is_some();
+                self.settings.pin = body.string("PIN").map(str::to_owned);
                 Ok(if mac { Dict::new() } else { Dict::new().with("MessageResult", "Success") })
             }
-            "EraseDevice" => {
-                if mac && body.get("PIN").is_some_and(|pin| !is_pin(pin)) {
-                    return Err(Refused::command(UNUSABLE, "the PIN has to have six digits").into());
-                }
-                self.after = After::Erase;
-                Ok(Dict::new())
-            }
+            "EraseDevice" => self.erase(body),
             kind @ ("RestartDevice" | "ShutDownDevice") => {
                 if !self.machine.supervised {
                     return Err(Refused::command(UNKNOWN, format!("{kind}: only on supervised devices")).into());
@@ -356,6 +365,6 @@ impl Device {
     }
 }
 
-fn is_pin(value: &Value) -> bool {
+pub(super) fn is_pin(value: &Value) -> bool {
     value.as_str().is_some_and(|pin| pin.len() == 6 && pin.bytes().all(|digit| digit.is_ascii_digit()))
 }

@@ -162,6 +162,7 @@ impl Device {
             after: After::Nothing,
             unsent: None,
             successor: None,
+            returns: None,
             enclave: BTreeMap::new(),
         };
         device.profiles.installed.insert(installed.profile.identifier.clone(), installed);

@@ -151,6 +151,18 @@ pub struct Settings {
     pub firewall: bool,
     /// System integrity protection is on.
     pub integrity: bool,
+    /// The digits that open it after it was locked or erased.
+    pub pin: Option<String>,
+    /// Provisioning profiles: name and UUID.
+    pub provisioning: Vec<(String, String)>,
+    /// Books that it was given, by their numbers or names.
+    pub books: Vec<String>,
+    /// Names of the Macs that it can switch.
+    pub switches: Vec<String>,
+    /// Users who sign in to a Shared iPad wait in Setup Assistant.
+    pub await_users: bool,
+    /// Users who wait there.
+    pub waiting_users: Vec<String>,
     /// The user lets a profile with FileVault have its way.
     pub obeys_filevault: bool,
     /// Switched off.
@@ -177,6 +189,12 @@ impl Default for Settings {
             updates: Vec::new(),
             firewall: true,
             integrity: true,
+            pin: None,
+            provisioning: vec![("Example".into(), "11111111-2222-3333-4444-555555555555".into())],
+            books: Vec::new(),
+            switches: vec!["other.example.org".into()],
+            await_users: false,
+            waiting_users: Vec::new(),
             obeys_filevault: true,
             off: false,
         }

@@ -16,6 +16,8 @@ pub mod machine;
 mod orders;
 pub mod over_the_air;
 pub mod profiles;
+mod returning;
+mod things;
 pub mod users;
 
 use std::collections::BTreeMap;
@@ -33,6 +35,7 @@ use super::scep;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::wire::Malformed;
 use crate::wire::apple::Who;
+use crate::wire::apple::checkin::Return;
 use crate::wire::apple::enroll::Mdm;
 use attestation::{Attestor, Claims};
 use declarations::Declarations;
@@ -179,6 +182,8 @@ pub struct Device {
     push_magic: String,
     unlock_token: Vec<u8>,
     bootstrap_token: Option<Vec<u8>>,
+    /// What it took along when it erased itself, to come back by itself.
+    pub returns: Option<Return>,
     /// The token of the sign-in in an enrolment by account, shown with every message.
     bearer: Option<String>,
     roots: Vec<X509>,

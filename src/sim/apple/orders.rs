@@ -1,6 +1,6 @@
 //! What a simulated device does when an administrator orders something: locks, lost mode, users, settings, updates.
 
-use super::connect::{Reply, UNKNOWN, UNUSABLE};
+use super::connect::{Reply, UNUSABLE};
 use super::profiles::Refused;
 use super::{Device, answers};
 use crate::catalogue::OsVersion;
@@ -9,13 +9,26 @@ use crate::wire::plist::{self, Dict, Limits, Value};
 
 /// Settings that a device takes, by system; those with a star only when it is supervised.
 const SETTINGS_OF_MACS: [&str; 5] = ["DeviceName", "HostName", "OrganizationInfo", "MDMOptions", "Bluetooth"];
-const SETTINGS_OF_PHONES: [&str; 6] = ["DeviceName*", "OrganizationInfo", "MDMOptions", "Bluetooth*", "DataRoaming", "TimeZone*"];
+const SETTINGS_OF_PHONES: [&str; 10] = [
+    "DeviceName*",
+    "OrganizationInfo",
+    "MDMOptions",
+    "Bluetooth*",
+    "DataRoaming",
+    "TimeZone*",
+    "PersonalHotspot",
+    "ApplicationAttributes",
+    "Wallpaper*",
+    "AccessibilitySettings*",
+];
+/// Those that only a Shared iPad takes besides.
+const SETTINGS_OF_SHARED: [&str; 3] = ["SharedDeviceConfiguration", "DiagnosticSubmission", "AppAnalytics"];
 
-fn unusable(why: &str) -> Reply {
+pub(super) fn unusable(why: &str) -> Reply {
     Refused::command(UNUSABLE, why).into()
 }
 
-fn done(key: &str, value: impl Into<Value>) -> Dict {
+pub(super) fn done(key: &str, value: impl Into<Value>) -> Dict {
     Dict::new().with(key, value)
 }
 
@@ -46,6 +59,14 @@ impl Device {
             "RefreshCellularPlans" => phone,
             "AccountConfiguration" => mac && self.machine.awaiting,
             "SetAutoAdminPassword" => mac && self.machine.automated,
+            "InstallProvisioningProfile" | "RemoveProvisioningProfile" | "ProvisioningProfileList" => true,
+            "ScheduleOSUpdateScan" => mac && supervised,
+            "Restrictions" | "ValidateApplications" | "ManagedMediaList" | "RemoveMedia" => phone,
+            // On a Mac it is a user's affair.
+            "InstallMedia" => phone || self.user.is_some(),
+            "NSExtensionMappings" => mac && self.user.is_some(),
+            "ContentCachingInformation" | "LOMSetupRequest" | "LOMDeviceRequest" => mac,
+            "UserConfigured" => self.machine.shared && self.user.is_some(),
             _ => false,
         }
     }
@@ -144,7 +165,7 @@ impl Device {
                 }
                 nothing
             }
-            _ => Err(Refused::command(UNKNOWN, request).into()),
+            _ => self.obey_more(request, body),
         }
     }
 
@@ -182,11 +203,17 @@ impl Device {
         for item in body.array("Settings").ok_or(Reply::Unreadable)? {
             let item = item.as_dict().ok_or(Reply::Unreadable)?;
             let name = item.string("Item").ok_or(Reply::Unreadable)?;
-            let takes = known.contains(&name) || (self.machine.supervised && known.contains(&format!("{name}*").as_str()));
-            let value = item.get(name).or_else(|| item.get("Enabled")).filter(|_| takes);
-            let status = if let Some(value) = value {
+            let takes = known.contains(&name)
+                || (self.machine.supervised && known.contains(&format!("{name}*").as_str()))
+                || (self.machine.shared && SETTINGS_OF_SHARED.contains(&name));
+            let whole = Value::Dict(item.clone());
+            let value = item.get(name).or_else(|| item.get("Enabled")).unwrap_or(&whole);
+            let status = if takes {
                 if name == "DeviceName" {
                     self.machine.name = value.as_str().unwrap_or_default().to_owned();
+                }
+                if let Some(awaits) = item.dict("AwaitUserConfiguration") {
+                    self.settings.await_users = awaits.boolean("Enabled").ok_or(Reply::Unreadable)?;
                 }
                 self.settings.told.insert(name.to_owned(), value.to_json().to_string());
                 "Acknowledged"

@@ -8,12 +8,14 @@ use super::{Device, Error};
 use crate::wire::apple::checkin::{CheckOut, Message, UserAuthenticate};
 
 /// What a user is asked: all other commands are the device's.
-pub const COMMANDS: [&str; 8] = [
+pub const COMMANDS: [&str; 10] = [
     "CertificateList",
     "DeclarativeManagement",
     "DeviceInformation",
+    "InstallMedia",
     "InstallProfile",
     "InstalledApplicationList",
+    "NSExtensionMappings",
     "ProfileList",
     "RemoveProfile",
     "Settings",
@@ -61,6 +63,9 @@ impl Device {
                 self.speak_for(None);
                 return Err(error);
             }
+        }
+        if self.machine.shared && self.settings.await_users {
+            self.settings.waiting_users.push(user.to_owned());
         }
         if self.push_token.is_empty() {
             self.push_token = vec![0; 32];

@@ -301,6 +301,9 @@ pub struct Profile {
     pub allow_pairing: bool,
     /// Shared iPad.
     pub is_multi_user: bool,
+    /// The device erases itself and comes back when its user has done (iOS 26); left out where it is not so.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_return_to_service: bool,
     /// A restored backup brings no other profile.
     pub do_not_use_profile_from_backup: bool,
     /// Department, shown.

@@ -28,6 +28,17 @@ fn what_devices_refuse_is_found_in_the_document() {
     check(&payloads(json!([scep])), Platform::Ios, false, catalogue()).unwrap();
     assert!(refused(json!([{"type": "com.apple.nothing", "name": "a"}]), Platform::MacOs).contains("no payload of the type"));
     assert!(refused(json!([{"type": "com.apple.wifi.managed", "name": "a", "SSID": 1}]), Platform::MacOs).contains("no such key"));
+    assert!(
+        refused(json!([{"type": "com.apple.wifi.managed", "name": "a", "SSID_ST": "x"}]), Platform::MacOs)
+            .contains("did you mean SSID_STR?")
+    );
+    assert!(
+        refused(json!([{"type": "com.apple.wifi.manged", "name": "a"}]), Platform::Ios).contains("did you mean com.apple.wifi.managed?")
+    );
+    assert!(
+        refused(json!([{"type": "com.apple.wifi.managed", "name": "a", "EncryptionType": "None"}]), Platform::Ios)
+            .contains("SSID_STR: is missing")
+    );
     let sso = json!([{"type": "com.apple.extensiblesso", "name": "sso", "ExtensionIdentifier": "x", "Type": "Redirect"}]);
     assert!(refused(sso, Platform::MacOs).contains("TeamIdentifier"));
     let user = json!([{"type": "scep", "name": "id", "template": {"scope": "user", "subject": "CN={{UserName}}"}}]);

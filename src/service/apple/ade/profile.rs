@@ -30,6 +30,7 @@ pub(super) async fn configured(app: &App) -> Result<(Profile, String)> {
         auto_advance_setup: wanted.auto_advance,
         allow_pairing: wanted.allow_pairing,
         is_multi_user: wanted.shared_ipad,
+        is_return_to_service: wanted.return_to_service,
         do_not_use_profile_from_backup: true,
         department: wanted.department.clone(),
         support_phone_number: wanted.support_phone_number.clone(),

@@ -30,7 +30,7 @@ impl Request for DeviceConfigured {
 }
 
 impl Turn<'_> {
-    /// When the device is to be let out of Setup Assistant, if it waits there: once everything is installed, and in any case after a time.
+    /// When the device, or the user whose channel it is, is to be let out of Setup Assistant, if they wait there: once everything is installed, and in any case after a time.
     pub(in crate::service::apple) fn release_at(&self) -> Option<Time> {
         let since = self.channel.awaiting_since?;
         let longest = since.plus(i64::from(self.app.config.apple.automated.await_minutes).saturating_mul(MINUTE));
@@ -38,7 +38,7 @@ impl Turn<'_> {
     }
 
     /// Whether the device has everything that it should have, but for what it does not take.
-    fn is_installed(&self) -> bool {
+    pub(super) fn is_installed(&self) -> bool {
         let open = |state: State| matches!(state, State::Assigned | State::Pending | State::Sent | State::Delivered | State::Removing);
         self.device.os_version.is_some() && !self.records().any(|(_, record)| open(record.state))
     }

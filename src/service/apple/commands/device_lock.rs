@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use serde_json::{Map, Value};
 
-use super::{ForUsers, Request, named, pin};
+use super::super::turn::Turn;
+use super::{Body, ForUsers, Request, Subject, named, pin};
 use crate::domain::device::Platform;
+use crate::service::Result;
+use crate::wire::apple::command::Answer;
 
 pub(super) struct DeviceLock;
 
@@ -22,13 +27,17 @@ impl Request for DeviceLock {
         true
     }
 
-    fn order(&self, values: &BTreeMap<String, String>, platform: Platform) -> Result<Map<String, Value>, String> {
-        let mac = platform == Platform::MacOs;
-        match pin(values)? {
-            None if mac => return Err("pin: a Mac is opened with it again; six digits".into()),
-            Some(_) if !mac => return Err("pin: an iPhone or iPad has its passcode".into()),
-            _ => {}
-        }
-        Ok(named(values, &[("message", "Message"), ("phone", "PhoneNumber"), ("pin", "PIN")]))
+    fn order(&self, values: &BTreeMap<String, String>, platform: Platform) -> std::result::Result<Map<String, Value>, String> {
+        let mut keys = named(values, &[("message", "Message"), ("phone", "PhoneNumber")]);
+        pin::choose(values, platform, &mut keys)?;
+        Ok(keys)
+    }
+
+    fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {
+        async move { pin::told(turn, subject) }.boxed()
+    }
+
+    fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {
+        pin::taken(turn, subject);
     }
 }

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::turn::Turn;
 use crate::catalogue::FactRow;
@@ -19,6 +21,8 @@ use crate::wire::plist::{self, Dict};
 
 /// The status of a fact of a request that failed.
 const FAILED: i64 = 500;
+/// The key under which bytes stand among the keys of an order, in Base64.
+const BYTES: &str = "$bytes";
 
 /// Declares the requests: the module, and its place in the list.
 macro_rules! requests {
@@ -35,7 +39,11 @@ macro_rules! requests {
 
 pub(super) mod device_configured;
 mod password;
+mod pin;
 pub(super) mod renew_identity;
+pub(super) mod user_configured;
+
+pub(super) use erase_device::RETURN;
 
 requests! {
     account_configuration::AccountConfiguration,
@@ -44,6 +52,7 @@ requests! {
     certificate_list::CertificateList,
     clear_activation_lock_bypass_code::ClearActivationLockBypassCode,
     clear_passcode::ClearPasscode,
+    content_caching_information::ContentCachingInformation,
     declarative_management::DeclarativeManagement,
     delete_user::DeleteUser,
     device_attestation::DeviceAttestation,
@@ -57,19 +66,30 @@ requests! {
     erase_device::EraseDevice,
     install_application::InstallApplication,
     install_enterprise_application::InstallEnterpriseApplication,
+    install_media::InstallMedia,
     install_profile::InstallProfile,
+    install_provisioning_profile::InstallProvisioningProfile,
     installed_application_list::InstalledApplicationList,
     log_out_user::LogOutUser,
+    lom_device_request::LomDeviceRequest,
+    lom_setup_request::LomSetupRequest,
     managed_application_list::ManagedApplicationList,
+    managed_media_list::ManagedMediaList,
+    ns_extension_mappings::NsExtensionMappings,
     os_update_status::OsUpdateStatus,
     play_lost_mode_sound::PlayLostModeSound,
     profile_list::ProfileList,
+    provisioning_profile_list::ProvisioningProfileList,
     refresh_cellular_plans::RefreshCellularPlans,
     remove_application::RemoveApplication,
+    remove_media::RemoveMedia,
     remove_profile::RemoveProfile,
+    remove_provisioning_profile::RemoveProvisioningProfile,
     restart_device::RestartDevice,
+    restrictions::Restrictions,
     rotate_file_vault_key::RotateFileVaultKey,
     schedule_os_update::ScheduleOsUpdate,
+    schedule_os_update_scan::ScheduleOsUpdateScan,
     security_info::SecurityInfo,
     set_auto_admin_password::SetAutoAdminPassword,
     set_firmware_password::SetFirmwarePassword,
@@ -78,6 +98,7 @@ requests! {
     shut_down_device::ShutDownDevice,
     unlock_user_account::UnlockUserAccount,
     user_list::UserList,
+    validate_applications::ValidateApplications,
     verify_firmware_password::VerifyFirmwarePassword,
     verify_recovery_lock::VerifyRecoveryLock,
 }
@@ -148,6 +169,12 @@ pub(in crate::service) trait Request: Sync {
         ForUsers::None
     }
 
+    /// Whether it is one of a device's users who does it, not the device itself.
+    fn by_user(&self, platform: Platform) -> bool {
+        let _ = platform;
+        false
+    }
+
     /// The keys of an administrator's order, from what was given with it: values that the catalogue's row takes.
     ///
     /// # Errors
@@ -209,7 +236,7 @@ impl<'s> Subject<'s> {
     /// The keys that an order brings.
     pub(super) fn keys(self) -> Dict {
         let Self::Order(keys) = self else { return Dict::new() };
-        keys.iter().filter_map(|(key, value)| Some((key.clone(), plist::Value::from_json(value)?))).collect()
+        keys.iter().filter_map(|(key, value)| Some((key.clone(), sent(value)?))).collect()
     }
 
     pub(super) fn record(&self) -> &str {
@@ -235,9 +262,40 @@ fn needed<'v>(values: &'v BTreeMap<String, String>, name: &str) -> std::result::
     values.get(name).map(String::as_str).filter(|value| !value.trim().is_empty()).ok_or_else(|| format!("{name}: is needed"))
 }
 
-/// Keeps the list of an answer, and says how long it is.
+/// The file of an order: its bytes, and how they stand among the order's keys.
+fn file(values: &BTreeMap<String, String>, name: &str) -> std::result::Result<Option<(Vec<u8>, Value)>, String> {
+    let Some(text) = values.get(name) else { return Ok(None) };
+    let bytes = STANDARD.decode(text).map_err(|_| format!("{name}: a file (--with-file {name}=FILE)"))?;
+    Ok(Some((bytes, json!({ BYTES: text }))))
+}
+
+/// The value of an order's key as it is sent: bytes stand in the order as Base64.
+fn sent(value: &Value) -> Option<plist::Value> {
+    Some(match value {
+        Value::Object(entries) => match entries.get(BYTES).and_then(Value::as_str) {
+            Some(text) => plist::Value::Data(plist::Data(STANDARD.decode(text).ok()?)),
+            None => plist::Value::Dict(entries.iter().filter_map(|(key, value)| Some((key.clone(), sent(value)?))).collect()),
+        },
+        Value::Array(items) => plist::Value::Array(items.iter().filter_map(sent).collect()),
+        scalar => plist::Value::from_json(scalar)?,
+    })
+}
+
+/// Texts that were given with commas between them.
+fn list_of(values: &BTreeMap<String, String>, name: &str) -> std::result::Result<Option<Value>, String> {
+    let Some(text) = values.get(name) else { return Ok(None) };
+    let all: Vec<&str> = text.split(',').map(str::trim).collect();
+    if all.iter().any(|one| one.is_empty()) { Err(format!("{name}: texts with commas between them")) } else { Ok(Some(json!(all))) }
+}
+
+/// Keeps the list of an answer.
 fn keep_list(turn: &mut Turn<'_>, kind: inventory::Kind, answer: &Answer, at: &str) {
-    let list = inventory::List::of(answer.body.array(at).unwrap_or_default(), kind);
+    keep_entries(turn, kind, answer.body.array(at).unwrap_or_default());
+}
+
+/// Keeps a list that was made of an answer.
+fn keep_entries(turn: &mut Turn<'_>, kind: inventory::Kind, entries: &[plist::Value]) {
+    let list = inventory::List::of(entries, kind);
     turn.effects.push(Effect::Inventory { kind, list });
 }
 
@@ -249,14 +307,6 @@ fn count(answer: &Answer, at: &str, kind: inventory::Kind) -> std::result::Resul
     match answer.body.array(at) {
         Some(list) => Ok(format!("{} {kind}; muster device inventory shows them", list.len())),
         None => Err(format!("no {at} in the answer")),
-    }
-}
-
-/// The six digits that unlock a Mac after it was locked or erased.
-fn pin(values: &BTreeMap<String, String>) -> std::result::Result<Option<&String>, String> {
-    match values.get("pin") {
-        Some(pin) if pin.len() != 6 || !pin.bytes().all(|b| b.is_ascii_digit()) => Err("pin: six digits".into()),
-        other => Ok(other),
     }
 }
 

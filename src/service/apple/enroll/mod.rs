@@ -12,11 +12,13 @@ use std::net::IpAddr;
 use serde_json::json;
 
 use crate::app::App;
-use crate::clock::{MINUTE, Time};
+use crate::clock::{DAY, MINUTE, Time};
 use crate::config::Config;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
-use crate::domain::device::Platform;
+use crate::domain::device::{Device, Platform};
+use crate::domain::enrollment::Enrollment;
+use crate::domain::scep::Challenge;
 use crate::domain::user::User;
 use crate::ids::EnrollmentId;
 use crate::secret::Secret;
@@ -114,6 +116,42 @@ async fn begin_in(
         })
         .await?;
     Ok(signed)
+}
+
+/// An enrolment that begins when a device has been erased, with the profile that it takes along.
+#[derive(Clone, Debug)]
+pub struct Returning {
+    /// The signed profile.
+    pub document: Vec<u8>,
+    /// The row of the challenge in it.
+    pub challenge: Challenge,
+    /// The enrolment that begins.
+    pub session: Session,
+}
+
+/// How long a device may take to erase itself and come back.
+const RETURN: i64 = DAY;
+
+/// Makes the profile with which a device enrols again for the same user when it has been erased: for this hardware and no other.
+///
+/// # Errors
+/// [`Error::Unavailable`] without authority; [`Refusal::PushCertificateMissing`].
+pub async fn returning(app: &App, enrollment: &Enrollment, device: &Device, method: &str) -> Result<Returning> {
+    let (now, id) = (app.now(), EnrollmentId::new());
+    let expires_at = now.plus(RETURN);
+    let first = profile::first(app, &id, enrollment.user_id.clone(), enrollment.platform, None, expires_at).await?;
+    let session = Session {
+        id,
+        user_id: enrollment.user_id.clone(),
+        platform: enrollment.platform,
+        udid: Some(enrollment.mdm_id.clone()),
+        serial: device.serial_number.clone(),
+        management: Some(first.management),
+        method: method.to_owned(),
+        created_at: now,
+        expires_at,
+    };
+    Ok(Returning { document: sign(app, first.document).await?, challenge: first.challenge, session })
 }
 
 /// Signs a person in with user name and pass, which is used up, and begins the enrolment.

@@ -114,7 +114,7 @@ impl<'a> Turn<'a> {
         }
         // Whatever still says "sent" has no session that could answer it.
         self.apply_where(|record| record.state == State::Sent, &Input::Lost);
-        self.lose_orders();
+        self.lose_orders(None);
     }
 
     /// What a session leaves behind: of what was sent nobody knows what became of it; the rest just waits.
