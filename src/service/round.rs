@@ -18,7 +18,7 @@ use crate::domain::audit::Entry;
 use crate::domain::certificate::Certificate;
 use crate::domain::command::Command;
 use crate::domain::compliance::Rules;
-use crate::domain::desired::{self, Candidate, Effective, Input, Item, Record, Timing};
+use crate::domain::desired::{self, Candidate, Effective, Input, Item, Record, State, Timing};
 use crate::domain::device::{Device, Platform};
 use crate::domain::enrollment::{Enrollment, State as EnrollmentState};
 use crate::domain::fact::{self, Fact, Facts};
@@ -152,6 +152,15 @@ impl<'a> Round<'a> {
         for key in keys {
             self.apply(&key, input.clone());
         }
+    }
+
+    /// Moves a record by what the device answered to what it was given, or told to remove. An answer to something that is not wanted any
+    /// more settles nothing of what is.
+    pub(in crate::service) fn answered(&mut self, key: &str, input: Input, removal: bool) {
+        let Some((_, record)) = self.record(key) else { return };
+        let gone = input == Input::Removed;
+        let other = if removal { record.state != State::Removing && !gone } else { record.outdated || record.state == State::Removing };
+        self.apply(key, if other { Input::Outdated } else { input });
     }
 
     /// The record of a key and whose it is.

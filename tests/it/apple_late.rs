@@ -4,15 +4,18 @@ use diesel::connection::SimpleConnection as _;
 use muster::clock::HOUR;
 use muster::domain::apple::escrow::Kind;
 use muster::domain::command::State as OrderState;
+use muster::domain::desired::State as DesiredState;
 use muster::domain::device::State as DeviceState;
 use muster::ids::DeviceId;
 use muster::service::device::{self, Order};
+use muster::service::profile::{self, Draft};
 use muster::sim::apple::answers::encrypt;
 use muster::sim::apple::machine::Machine;
 use muster::sim::apple::{Device, Error};
 use muster::store::{Conn, Tx};
 use muster::wire::apple::Who;
 use muster::wire::apple::command::{Answer, Command, Status};
+use muster::wire::apple::profile::Profile;
 use muster::wire::plist::{Data, Dict};
 
 use crate::apple_enroll::{client, codes, enrolled, house, live, put};
@@ -230,4 +233,38 @@ async fn nothing_of_a_message_is_stored_when_the_enrolment_changes_under_it() {
     assert_eq!(state(&house, &of_mac, &given[0].1).await, OrderState::Sent);
     pc.session().await.unwrap();
     assert_eq!(state(&house, &of_pc, &given[1].1).await, OrderState::Done);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_a_profile_that_was_changed_meanwhile_settles_nothing_of_the_new_one() {
+    const KIND: &str = "com.apple.mobiledevice.passwordpolicy";
+    let draft = |length: u32| {
+        let payload = format!("type = \"{KIND}\"\nname = \"passcode\"\nminLength = {length}\n");
+        let head = "display_name = \"passcode\"\nkind = \"configuration\"\nplatform = \"macos\"\n[[document.payloads]]\n";
+        Draft::parse(&format!("{head}{payload}")).unwrap()
+    };
+    let length = |command: &Command| {
+        let profile = Profile::decode(command.body.data("Payload").unwrap()).unwrap();
+        profile.payloads().iter().find(|payload| payload.kind == KIND).and_then(|payload| payload.body.integer("minLength"))
+    };
+    for status in [Status::Acknowledged, Status::Error, Status::CommandFormatError] {
+        let house = house().await;
+        let mut device = enrolled(&house, Machine::mac(1)).await;
+        device.settle().await.unwrap();
+        let profile = house.assign(draft(8)).await;
+        let first = idle(&house, &device).await.unwrap();
+        assert_eq!((first.request_type.as_str(), length(&first)), ("InstallProfile", Some(8)));
+        profile::apply(&house.server.app, draft(12), &by()).await.unwrap();
+        let mut next = say(&house, &device, status, Some(&first.uuid), Dict::new()).await;
+        while next.as_ref().is_some_and(|command| command.request_type != "InstallProfile") {
+            next = say(&house, &device, Status::NotNow, Some(&next.unwrap().uuid), Dict::new()).await;
+        }
+        assert_eq!(length(&next.unwrap()), Some(12), "after {status:?} to the old one the new one is given");
+        device.settle().await.unwrap();
+        device.settle().await.unwrap();
+        assert_eq!(device.profiles.payloads(KIND).next().unwrap().body.integer("minLength"), Some(12));
+        let id = live(&house, &device.machine.udid).await.unwrap().device_id;
+        let item = house.items(&id).await.into_iter().find(|loaded| loaded.item.profile_id == profile).unwrap().item;
+        assert_eq!(item.state, DesiredState::Verified, "{status:?}");
+    }
 }

@@ -344,3 +344,43 @@ async fn a_device_whose_clock_is_wrong_signs_nothing_that_is_believed() {
     device.faults.clock_skew = 0;
     device.session().await.unwrap();
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_answer_to_a_value_that_was_changed_meanwhile_settles_nothing_of_the_new_one() {
+    const NODE: &str = "./Device/Vendor/MSFT/Policy/Config/DeviceLock/MinDevicePasswordLength";
+    let length = |value: &str| setting("device-lock.min-device-password-length", value);
+    let sent = |answer: &SyncMl| {
+        let mut found = answer.body.iter().filter_map(|command| match command {
+            Command::Operation(Operation { id, verb: Verb::Replace, items, .. }) => {
+                let item = items.first().filter(|item| item.target.as_ref().is_some_and(|target| target.uri == NODE))?;
+                Some((id.clone().unwrap(), item.data.as_ref().unwrap().as_str().to_owned()))
+            }
+            _ => None,
+        });
+        found.next()
+    };
+    for code in [200, 400, 500] {
+        let house = House::new().await;
+        let profile = house.assign(length("7")).await;
+        let mut device = house.enroll(1).await;
+        let mut wire = Wire::new(&house, &device);
+        let first = wire.send(&wire.first()).await;
+        let (id, value) = sent(&first).unwrap();
+        assert_eq!(value, "7");
+        muster::service::profile::apply(&house.server.app, length("5"), &by()).await.unwrap();
+        let header = Status { msg_ref: 1, cmd_ref: "0".into(), cmd: "SyncHdr".into(), code: 200, ..Status::default() };
+        let status = Status { msg_ref: first.header.msg_id, cmd_ref: id, cmd: "Replace".into(), code, ..Status::default() };
+        let statuses = [header, status].into_iter().enumerate();
+        let body = statuses.map(|(at, status)| Command::Status(Status { id: Some((at + 1).to_string()), ..status })).collect();
+        let second = wire.send(&wire.message(2, body)).await;
+        assert_eq!(
+            sent(&second).map(|(_, value)| value).as_deref(),
+            Some("5"),
+            "after {code} to the old value the new one is sent at once"
+        );
+        device.settle().await.unwrap();
+        assert_eq!(device.tree.get(NODE), Some("5"), "{code}");
+        let item = house.items(&only_device(&house).await).await.into_iter().find(|loaded| loaded.item.profile_id == profile).unwrap().item;
+        assert_eq!((item.state, item.detail.records.values().map(|record| record.tries).sum::<u32>()), (State::Verified, 0), "{code}");
+    }
+}

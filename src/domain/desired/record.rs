@@ -23,6 +23,9 @@ pub struct Record {
     pub state: State,
     /// Hash of the value that the device should hold: tells a changed value from an unchanged one.
     pub value_hash: String,
+    /// What was last put into a message is not what is wanted by now: the answer to it says nothing of this.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub outdated: bool,
     /// The address as it was sent, when the key does not say it: removal needs no catalogue of that time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub address: Option<String>,
@@ -167,6 +170,9 @@ pub enum Input {
     Lacks(Lack),
     /// The session ended without an answer.
     Lost,
+    /// An answer came to a value that is not wanted any more ([`Record::outdated`]): the device may hold that one, and is due to get
+    /// what is wanted.
+    Outdated,
     /// The device's system is another one than before.
     Upgraded,
 }
@@ -199,6 +205,7 @@ impl Record {
         Self {
             state: State::Pending,
             value_hash,
+            outdated: false,
             address: None,
             status: None,
             original_error: None,
@@ -220,7 +227,7 @@ impl Record {
         match self.state {
             State::Sent | State::Delivered | State::Verified | State::Removing => true,
             // Sent at least once: it came back from a failure, a lost session or drift.
-            State::Pending => self.status.is_some() || self.tries > 0 || self.drift.is_some(),
+            State::Pending => self.outdated || self.status.is_some() || self.tries > 0 || self.drift.is_some(),
             // A refused value was not taken, but an earlier one may be there.
             State::Failed => self.status.is_some(),
             State::Assigned | State::Conflict | State::NotApplicable => false,
@@ -276,7 +283,8 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
                 record
             } else {
                 // Memory stays: a payload that changes has to clean up what its old version left.
-                Record { value_hash: hash, tries: 0, original_error: None, lacks: None, note: None, winner: None, ..record }.to(
+                let outdated = record.may_be_on_device();
+                Record { value_hash: hash, outdated, tries: 0, original_error: None, lacks: None, note: None, winner: None, ..record }.to(
                     State::Pending,
                     Some(now),
                     now,
@@ -290,10 +298,15 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Unwanted => return None,
         Input::Beaten(winner) => Record { winner: Some(winner), tries: 0, beaten: Vec::new(), ..record }.to(State::Conflict, None, now),
         Input::Sent if removing => record.to(State::Removing, Some(now.plus(ANSWER)), now),
-        // What had failed and is sent nevertheless has all its tries anew.
-        Input::Sent if record.state == State::Failed => Record { tries: 0, ..record }.to(State::Sent, Some(now.plus(ANSWER)), now),
-        Input::Sent if matches!(record.state, State::Pending | State::Sent) => record.to(State::Sent, Some(now.plus(ANSWER)), now),
-        Input::Sent => record,
+        Input::Sent => {
+            let record = Record { outdated: false, ..record };
+            match record.state {
+                // What had failed and is sent nevertheless has all its tries anew.
+                State::Failed => Record { tries: 0, ..record }.to(State::Sent, Some(now.plus(ANSWER)), now),
+                State::Pending | State::Sent => record.to(State::Sent, Some(now.plus(ANSWER)), now),
+                State::Assigned | State::Delivered | State::Verified | State::Conflict | State::NotApplicable | State::Removing => record,
+            }
+        }
         // The answer to what was sent before the removal: now it is surely there.
         Input::Taken { status } if removing => record.with(status, None).to(State::Removing, Some(now), now),
         Input::Taken { status } => record.with(status, None).to(State::Delivered, Some(now), now),
@@ -362,6 +375,16 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
             }
             _ => record,
         },
+        Input::Outdated => {
+            let known = Record { outdated: false, status: record.status.or(Some(0)), ..record };
+            if removing || matches!(known.state, State::Pending | State::Sent) {
+                let state = if removing { State::Removing } else { State::Pending };
+                known.to(state, Some(now), now)
+            } else {
+                known
+            }
+        }
+        Input::Lost if record.outdated && !removing => return step(record, Input::Outdated, timing, now),
         Input::Lost => match record.state {
             State::Sent => {
                 // The device may have it: a status that says "no answer" keeps it in mind.
@@ -402,6 +425,27 @@ mod tests {
             assert!(again || after == before);
             assert_eq!(after.lacks, None);
         }
+    }
+
+    #[test]
+    fn an_answer_to_another_value_settles_nothing_of_the_one_that_is_wanted() {
+        let timing = Timing::hours(24);
+        let at = |input, record| step(record, input, timing, Time(1)).unwrap();
+        let sent = at(Input::Sent, Record::wanted("old".into(), Time(0)));
+        assert!(!sent.outdated);
+        let changed = at(Input::Wanted("new".into()), sent.clone());
+        assert!(changed.outdated);
+        for answer in [Input::Outdated, Input::Lost] {
+            let after = at(answer, changed.clone());
+            assert_eq!((after.state, after.due_at, after.tries), (State::Pending, Some(Time(1)), 0), "it is due still");
+            assert!(!after.outdated, "the next answer is not passed over");
+            assert!(after.may_be_on_device(), "the old value may be there");
+        }
+        // Not wanted at all: the old value is taken away all the same.
+        assert_eq!(at(Input::Unwanted, changed.clone()).state, State::Removing);
+        assert!(!at(Input::Sent, changed).outdated);
+        assert!(!at(Input::Wanted("old".into()), sent).outdated, "nothing has changed");
+        assert!(!at(Input::Wanted("new".into()), Record::wanted("old".into(), Time(0))).outdated, "nothing was sent");
     }
 
     #[test]

@@ -349,10 +349,23 @@ impl<'a> Turn<'a> {
             self.left |= self.answer_order(id, input, &status);
         }
         let Some((request, record)) = request else { return };
+        if self.overtaken(key, record, verdict) {
+            return self.apply(record, Input::Outdated);
+        }
         let subject = Subject::of(keys.as_ref(), record);
         match (verdict, answer) {
             (Verdict::Done, Some(answer)) => request.done(self, subject, answer),
             _ => request.failed(self, subject, &why),
+        }
+    }
+
+    /// Whether something else is wanted of a record by now than what the answer is about.
+    fn overtaken(&self, key: Key<'_>, record: &str, verdict: Verdict) -> bool {
+        let Some((_, record)) = self.record(record) else { return false };
+        match key {
+            Key::Set(_) => record.outdated || record.state == desired::State::Removing,
+            Key::Remove(_) => record.state != desired::State::Removing && verdict != Verdict::Done,
+            _ => false,
         }
     }
 

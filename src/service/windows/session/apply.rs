@@ -166,26 +166,21 @@ impl<'a> Turn<'a> {
     pub(super) fn take(&mut self, outcome: &Outcome) -> Result<()> {
         let now = self.now;
         match Key::parse(&outcome.key) {
-            Some(Key::Set(record)) => {
-                self.apply(record, plan::input(outcome.verdict, outcome, now));
-                self.read_again_after(record);
-            }
+            Some(Key::Set(record)) => self.answer(record, plan::input(outcome.verdict, outcome, now), false),
             Some(key @ (Key::SetTogether(_) | Key::RemoveTogether(_))) => {
+                let removal = matches!(key, Key::RemoveTogether(_));
                 for (place, record) in key.records().enumerate() {
-                    match (key, outcome.verdict) {
-                        (Key::RemoveTogether(_), Verdict::Done) => self.apply(record, Input::Removed),
-                        _ => self.apply(record, plan::member(outcome, place, now)),
-                    }
-                    self.read_again_after(record);
+                    let done = removal && outcome.verdict == Verdict::Done;
+                    self.answer(record, if done { Input::Removed } else { plan::member(outcome, place, now) }, removal);
                 }
             }
             Some(Key::Check(record)) => self.take_check(record, outcome),
             Some(Key::Remove(record)) => {
                 let input = match outcome.verdict {
                     Verdict::Done => Input::Removed,
-                    verdict => plan::input(verdict, outcome, self.now),
+                    verdict => plan::input(verdict, outcome, now),
                 };
-                self.apply(record, input);
+                self.answer(record, input, true);
             }
             Some(Key::Part { phase, record }) => self.take_part(phase, record, outcome)?,
             Some(Key::Fact(name)) => self.take_fact(name, outcome),
@@ -195,6 +190,12 @@ impl<'a> Turn<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Moves the record of a setting by an answer to what was sent.
+    fn answer(&mut self, record: &str, input: Input, removal: bool) {
+        self.answered(record, input, removal);
+        self.read_again_after(record);
     }
 
     /// A rule that waits for its setting is judged by what the device says after it has taken it.
@@ -210,6 +211,10 @@ impl<'a> Turn<'a> {
 
     fn take_check(&mut self, key: &str, outcome: &Outcome) {
         let Some(winner) = self.effective.winners.get(key) else { return };
+        // What was looked at was another value, if this one is still to be given.
+        if self.record(key).is_some_and(|(_, record)| record.state == State::Pending) {
+            return;
+        }
         let input = match outcome.verdict {
             Verdict::Done => {
                 let found = plan::value(outcome, 0);
@@ -232,6 +237,11 @@ impl<'a> Turn<'a> {
 
     fn take_part(&mut self, phase: &str, key: &str, outcome: &Outcome) -> Result<()> {
         let Some((profile, record)) = self.record(key).map(|(profile, record)| (profile.clone(), record.clone())) else { return Ok(()) };
+        if record.outdated && record.state != State::Removing {
+            // The provider begins anew with what is wanted; what it remembers of before it takes away then.
+            self.apply(key, Input::Outdated);
+            return Ok(());
+        }
         let Some(kind) = self.kind_of(key, &record) else { return Ok(()) };
         let Some(csp) = csp::find(&kind) else { return Ok(()) };
         let payload = self.payload(key);
