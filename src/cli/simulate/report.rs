@@ -4,6 +4,8 @@
 //! connections and new handshakes; what signs is measured beside the sum of its private-key operations (`openssl speed`). All of one run:
 //! only the ratios can be compared between machines.
 
+use std::time::Duration;
+
 use anyhow::Context as _;
 use openssl::pkey::{PKey, Public};
 use openssl::sha::sha1;
@@ -22,6 +24,9 @@ use crate::sim::measure::KeySpeed;
 use crate::wire::ocsp;
 
 const USER: &str = "fleet@example.org";
+/// How long to wait before it is looked again whether all devices were woken, and how often.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
+const MOST_LOOKS: u32 = 1800;
 /// The push topic of Apple's devices.
 pub(super) const TOPIC: &str = "com.apple.mgmt.External.simulated";
 
@@ -206,6 +211,7 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> anyhow::Resul
     }
     let devices = run.enroll(arguments).await?;
     let devices = run.deliver(devices).await?;
+    run.wait_for_wakes().await?;
     let devices = run.hold_sessions(devices).await?;
     let devices = run.order(devices).await?;
     run.ask_ocsp(&devices).await?;
@@ -323,6 +329,19 @@ impl Run {
         let (devices, measured) = self.crew.settle("first sessions", devices).await;
         self.note(false, before, measured, None);
         Ok(devices)
+    }
+
+    /// The profiles are for all devices, those that were there beforehand too: what wakes them is over before anything else is measured.
+    async fn wait_for_wakes(&self) -> anyhow::Result<()> {
+        for _ in 0..MOST_LOOKS {
+            let waiting = self.server.order(&["signals", "outbox", "--limit", "1"]).await?;
+            if waiting.to_string().contains("\"number\"") {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            } else {
+                return Ok(());
+            }
+        }
+        anyhow::bail!("devices are being woken without end");
     }
 
     /// Profiles come, one of them with a certificate by SCEP.
