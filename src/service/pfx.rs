@@ -134,9 +134,7 @@ fn tell(tx: &mut Tx<'_>, user: &UserId, push: bool, now: Time) -> store::Result<
             if !keys.is_empty() {
                 // A session that has read the items looks again.
                 enrollments::claim_update(tx, &enrollment)?;
-                if enrollment.work_at.is_none_or(|at| at > now) {
-                    enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
-                }
+                enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
             }
         }
     }

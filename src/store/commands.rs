@@ -155,9 +155,11 @@ pub fn insert_command(tx: &mut Tx<'_>, command: &Command, sealed_payload: &[u8],
     // The enrolment's row is taken first: a session that ends meanwhile works out its next moment before the order or after it.
     super::enrollments::lock_enrollment(tx, &command.enrollment_id)?;
     diesel::insert_into(commands::table).values(row).execute(tx.conn())?;
+    // New work is due from now on: what the device puts off meanwhile is no reason to wake it as rarely as for that.
+    let earlier = enrollments::work_at.is_null().or(enrollments::work_at.gt(command.not_before.0)).assume_not_null();
     diesel::update(enrollments::table.find(command.enrollment_id.as_str()))
         .set(enrollments::work_at.eq(Some(command.not_before.0)))
-        .filter(enrollments::work_at.is_null().or(enrollments::work_at.gt(command.not_before.0)))
+        .filter(earlier.or((command.not_before <= now).into_sql::<diesel::sql_types::Bool>()))
         .execute(tx.conn())?;
     Ok(())
 }

@@ -572,3 +572,20 @@ async fn a_renewal_keeps_mode_account_server_and_topic_or_is_not_made() {
         house.server.clock.advance(-26 * DAY);
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_device_that_only_introduced_itself_is_judged_by_nobody() {
+    let factory = Factory::new();
+    let house = house(&factory, "off", "user").await;
+    let profile = profile_for(&house, &factory, UPN, &house.pass().await).await;
+    assert_eq!(by_hand(&house, &profile, "", Some("INTRODUCED")).await, (200, String::new()));
+    let enrollment = live(&house, "INTRODUCED").await.unwrap();
+    assert_eq!(enrollment.state, muster::domain::enrollment::State::Provisioned);
+    let verdict = async |device: muster::ids::DeviceId| {
+        house.server.app.store.read(move |c| muster::store::compliance::find_verdict(c, &device)).await.unwrap()
+    };
+    assert!(verdict(enrollment.device_id).await.is_none(), "nothing is known of it");
+    let ana = by_account(&house, &factory.device(), Machine::iphone(1), UPN, &house.pass().await).await.unwrap();
+    let enrolled = live(&house, &ana.who().enrollment_id.unwrap()).await.unwrap();
+    assert!(verdict(enrolled.device_id).await.is_some());
+}

@@ -268,3 +268,26 @@ async fn an_answer_to_a_profile_that_was_changed_meanwhile_settles_nothing_of_th
         assert_eq!(item.state, DesiredState::Verified, "{status:?}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn new_work_is_due_from_now_on_whatever_the_device_puts_off() {
+    let house = house().await;
+    let mut device = enrolled(&house, Machine::mac(1)).await;
+    device.settle().await.unwrap();
+    let enrollment = live(&house, &device.machine.udid).await.unwrap();
+    let id = enrollment.device_id;
+    let due = async || live(&house, &device.machine.udid).await.unwrap().work_at;
+    let lock = || Order::With("lock".into(), [("pin".to_owned(), "123456".to_owned())].into());
+    order(&house, &id, lock()).await;
+    let first = idle(&house, &device).await.unwrap();
+    assert!(say(&house, &device, Status::NotNow, Some(&first.uuid), Dict::new()).await.is_none());
+    let put_off = due().await;
+    assert_eq!(put_off, Some(house.server.app.now()));
+    house.server.clock.advance(2 * HOUR);
+    assert_eq!(due().await, put_off, "it is woken ever more rarely for that");
+    order(&house, &id, lock()).await;
+    assert_eq!(due().await, Some(house.server.app.now()), "but not for what is new");
+    house.server.clock.advance(2 * HOUR);
+    device::sync(&house.server.app, &id, &by()).await.unwrap();
+    assert_eq!(due().await, Some(house.server.app.now()));
+}

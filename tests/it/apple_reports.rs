@@ -19,18 +19,27 @@ use crate::support::windows::{House, by};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_retired_mac_that_has_no_such_profile_any_more_has_left() {
-    for (code, gone) in [(12013, true), (89, true), (12021, false)] {
+    let (ours, theirs) = ("MCMDMErrorDomain", "NSPOSIXErrorDomain");
+    let cases: [(&[(&str, i64)], bool); 5] = [
+        (&[(ours, 12013)], true),
+        (&[("MDMClientError", 89)], true),
+        (&[(ours, 12021)], false),
+        (&[(theirs, 89)], false),
+        (&[("MCInstallationErrorDomain", 4001), (ours, 12013)], false),
+    ];
+    for (errors, gone) in cases {
         let mut mac = Mac::enrolled().await;
         mac.connect().await;
         let app = std::sync::Arc::clone(&mac.house.server.app);
         device::retire(&app, &mac.device, "cli:test", "local").await.unwrap();
         let command = mac.say(Status::Idle, None, Dict::new(), Vec::new()).await.unwrap();
         assert_eq!(command.request_type, "RemoveProfile");
-        mac.say(Status::Error, Some(command.uuid), Dict::new(), vec![Cause { error_code: code, ..Cause::default() }]).await;
+        let cause = |(domain, code): &(&str, i64)| Cause { error_domain: (*domain).into(), error_code: *code, ..Cause::default() };
+        mac.say(Status::Error, Some(command.uuid), Dict::new(), errors.iter().map(cause).collect()).await;
         let order = device::orders(&app, &mac.device, 1).await.unwrap().remove(0);
         let state = device::show(&app, &mac.device).await.unwrap().overview.device.state;
         let expected = if gone { (OrderState::Done, DeviceState::Retired) } else { (OrderState::Failed, DeviceState::Retiring) };
-        assert_eq!((order.state, state), expected, "{code}");
+        assert_eq!((order.state, state), expected, "{errors:?}");
     }
 }
 
@@ -82,9 +91,18 @@ async fn what_a_report_said_outlives_an_answer_that_leaves_it_out_and_ends_with_
     tell(json!({ "StatusItems": {}, "Errors": [{ "StatusItem": "diskmanagement.filevault.enabled", "Reasons": [{ "Code": "Error" }] }] }))
         .await;
     assert_eq!(filevault().await.0, None);
-    tell(enabled).await;
+    tell(enabled.clone()).await;
     assert_eq!(filevault().await, known);
     tell(json!({ "StatusItems": { "device": { "model": { "family": "Mac" } } }, "FullReport": true })).await;
+    assert_eq!(filevault().await.0, None);
+    // A device that fails for ever to answer may hide something.
+    tell(enabled).await;
+    mac.house.server.clock.advance(60 * HOUR);
+    device::sync(&app, &mac.device, &by()).await.unwrap();
+    let mut next = mac.say(Status::Idle, None, Dict::new(), Vec::new()).await;
+    while let Some(command) = next {
+        next = mac.say(Status::Error, Some(command.uuid), Dict::new(), Vec::new()).await;
+    }
     assert_eq!(filevault().await.0, None);
 }
 

@@ -11,7 +11,7 @@ use crate::domain::Refusal;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::audit::Entry;
 use crate::domain::enrollment::{Enrollment, State};
-use crate::ids::EnrollmentId;
+use crate::ids::{DeviceId, EnrollmentId};
 use crate::service::device::{Ending, checked_out_in};
 use crate::service::push::apns::{Address, enqueue_wake};
 use crate::service::{Result, compliance};
@@ -169,7 +169,7 @@ impl At<'_> {
         let unlock = unlock.map(|token| sealer.seal(APPLE_SECRET, &token.0)).transpose()?;
         let (id, user, now) = (self.identity.enrollment.id.clone(), self.user(), self.now);
         let entry = self.entry("enrollment.token", &json!({ "user": user, "unlock_token": unlock.is_some() }));
-        let (topic, awaiting) = (update.topic, update.awaiting_configuration);
+        let (topic, awaiting, rules) = (update.topic, update.awaiting_configuration, compliance::rules(&self.app.config));
         self.app
             .store
             .write(move |tx| {
@@ -202,9 +202,17 @@ impl At<'_> {
                 if let Some(unlock) = &unlock {
                     secrets::upsert_secret(tx, &id, Kind::Unlock, unlock, None, now)?;
                 }
-                activate(tx, &id, &user)?;
+                let activated = activate(tx, &id, &user)?;
+                if fresh && user != DEVICE {
+                    // Who has read the device as one without this user looks again before storing anything of it.
+                    let enrollment = enrollments::load_enrollment(tx.conn(), &id)?;
+                    enrollments::claim_update(tx, &enrollment)?;
+                }
                 enrollments::update_work_at(tx, &id, Some(now))?;
                 enqueue_wake(tx, &id, &user, now)?;
+                if let Some(device) = activated {
+                    compliance::enrolled_in(tx, &device, rules, now)?;
+                }
                 audit::append(tx, &entry, now)
             })
             .await?;
@@ -306,11 +314,13 @@ fn bounded(length: usize, most: usize) -> Result<()> {
     if length <= most { Ok(()) } else { Err(Refusal::DeviceTokenTooLarge.into()) }
 }
 
-/// The first token of a device's own channel completes its enrolment.
-fn activate(tx: &mut Tx<'_>, id: &EnrollmentId, user: &str) -> store::Result<()> {
+/// The first token of a device's own channel completes its enrolment: the device that is judged from then on.
+fn activate(tx: &mut Tx<'_>, id: &EnrollmentId, user: &str) -> store::Result<Option<DeviceId>> {
     let enrollment = enrollments::load_enrollment(tx.conn(), id)?;
     if user != DEVICE || enrollment.state != State::Provisioned {
-        return Ok(());
+        return Ok(None);
     }
-    enrollments::claim_update(tx, &Enrollment { state: State::Active, ..enrollment })
+    let device = enrollment.device_id.clone();
+    enrollments::claim_update(tx, &Enrollment { state: State::Active, ..enrollment })?;
+    Ok(Some(device))
 }

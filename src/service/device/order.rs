@@ -307,9 +307,7 @@ pub async fn sync(app: &App, device: &DeviceId, by: &By) -> Result<bool> {
             // Sessions take this row before the facts, too.
             enrollments::lock_enrollment(tx, &enrollment.id)?;
             facts::update_all_due(tx, &device, now)?;
-            if enrollment.work_at.is_none_or(|at| at > now) {
-                enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
-            }
+            enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
             let woken = wake(tx, &config, &enrollment, now)?;
             audit::append(tx, &by.entry("device.sync", format!("device:{device}")).after(&json!({ "woken": woken })), now)?;
             Ok(woken)

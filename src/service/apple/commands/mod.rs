@@ -357,8 +357,10 @@ impl Turn<'_> {
 
     /// Keeps what is known of a fact that an answer lacks, where it outlives that; it is asked for again in its time.
     fn keeps_known(&mut self, row: &FactRow, request: &str, status: i64) -> bool {
-        let stands = |fact: &&Fact| {
-            fact::outlives_silence(fact, request) || status == FAILED && fact::outlives_failure(fact, row.every_hours, self.now)
+        // Nothing is left out of an answer that did not come.
+        let stands = |fact: &&Fact| match status {
+            FAILED => fact::outlives_failure(fact, row.every_hours, self.now),
+            _ => fact::outlives_silence(fact, request),
         };
         let Some(known) = self.reported.get(&row.name).or_else(|| self.known.facts.get(&row.name)).filter(stands) else { return false };
         let kept = Fact { next_at: Some(fact::next_read(row.every_hours, self.now)), ..known.clone() };

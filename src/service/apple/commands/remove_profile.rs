@@ -12,8 +12,10 @@ use crate::wire::plist::Dict;
 
 pub(super) struct RemoveProfile;
 
-/// How devices say that they do not have the profile, or that it is not managed: iOS, and Macs.
+/// How devices say that they do not have the profile, or that it is not managed: iOS, and Macs. Numbers mean something in their domain only.
 const NOT_THERE: [i64; 3] = [12013, 12075, 89];
+/// What the domains of management's own errors have in their names (`MCMDMErrorDomain`, `MDMClientError`).
+const DOMAIN: &str = "MDM";
 
 impl Request for RemoveProfile {
     fn name(&self) -> &'static str {
@@ -25,7 +27,7 @@ impl Request for RemoveProfile {
     }
 
     fn is_gone(&self, answer: &Answer) -> bool {
-        answer.errors.iter().any(|error| NOT_THERE.contains(&error.error_code))
+        answer.errors.first().is_some_and(|error| error.error_domain.contains(DOMAIN) && NOT_THERE.contains(&error.error_code))
     }
 
     fn body<'t>(&'t self, turn: &'t mut Turn<'_>, subject: Subject<'t>) -> BoxFuture<'t, Result<Body>> {

@@ -138,7 +138,6 @@ impl Begun {
         desired_items::update_as_new(tx, &device.id, now)?;
         desired_items::recompute_device(tx, &device.id, now)?;
         facts::update_all_due(tx, &device.id, now)?;
-        compliance::enrolled_in(tx, &device.id, self.rules, now)?;
         let state = json!({
             "device": device.id, "name": device.display_name, "user": session.user_id, "method": session.method, "kind": enrollment.kind,
             "mdm_id": enrollment.mdm_id, "serial_number": device.serial_number, "os_version": device.os_version,

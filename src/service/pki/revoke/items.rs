@@ -7,6 +7,7 @@ use crate::domain::certificate::Certificate;
 use crate::domain::desired::{self, Input, Record, Timing};
 use crate::domain::enrollment::State;
 use crate::ids::DeviceId;
+use crate::service::push;
 use crate::store::{Result, Tx, desired_items, enrollments};
 
 /// Lets each profile whose certificate is among those revoked say so, and be looked at in the next session: then the device is asked to make
@@ -44,10 +45,10 @@ pub(super) fn tell(tx: &mut Tx<'_>, device: &DeviceId, revoked: &[&Certificate],
     }
     // A session that has read the items looks again.
     enrollments::claim_update(tx, &enrollment)?;
-    if enrollment.work_at.is_none_or(|at| at > now) {
-        enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
-    }
-    Ok(())
+    // Now, even if the device puts something off: then it would be woken for that only, ever more rarely.
+    enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
+    // Rare enough to be put in without asking which push services there are.
+    push::due::enqueue(tx, true, now)
 }
 
 /// Whether a record's payload brought that certificate and the device has it as far as is known: Windows payloads remember which one is
