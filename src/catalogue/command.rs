@@ -67,6 +67,9 @@ pub struct CommandRow {
     /// Takes data or the enrolment away: asks for confirmation and is never sent twice.
     #[serde(default)]
     pub destructive: bool,
+    /// A device that obeys is managed no more: it left, or everything on it is gone.
+    #[serde(default)]
+    pub ends_enrollment: bool,
     /// The session ends with it: no Status may come.
     #[serde(default)]
     pub ends_session: bool,

@@ -64,6 +64,8 @@ pub struct Subject {
     pub person: Person,
     /// When it was last heard of: its last session, or its newest enrolment.
     pub last_seen_at: Time,
+    /// It has introduced itself, and can not be reached yet: an Apple device that has no push token.
+    pub introduced_only: bool,
 }
 
 /// The verdict of a device, if it was ever judged.
@@ -94,14 +96,17 @@ pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
             devices::created_at,
         ))
         .first(conn)?;
-    let seen: Vec<(Option<i64>, i64)> = enrollments::table
+    let all: Vec<(Option<i64>, i64, String)> = enrollments::table
         .filter(enrollments::device_id.eq(device.as_str()))
-        .select((enrollments::last_seen_at, enrollments::enrolled_at))
+        .select((enrollments::last_seen_at, enrollments::enrolled_at, enrollments::state))
         .load(conn)?;
     // Of all its enrolments, ended or not: what was heard stays heard.
-    let last_seen_at = seen.into_iter().map(|(seen, enrolled)| seen.unwrap_or(enrolled)).max().unwrap_or(created_at);
+    let last_seen_at = all.iter().map(|(seen, enrolled, _)| seen.unwrap_or(*enrolled)).max().unwrap_or(created_at);
+    let platform = Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?;
+    let in_force = |wanted: enrollment::State| all.iter().any(|(.., state)| state == wanted.as_str());
     Ok(Subject {
-        platform: Platform::parse(&platform).ok_or_else(|| Error::corrupt("devices.platform"))?,
+        platform,
+        introduced_only: platform.is_apple() && in_force(enrollment::State::Provisioned) && !in_force(enrollment::State::Active),
         os_version,
         os_edition,
         state: device::State::parse(&state).ok_or_else(|| Error::corrupt("devices.state"))?,

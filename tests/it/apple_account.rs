@@ -584,7 +584,10 @@ async fn a_device_that_only_introduced_itself_is_judged_by_nobody() {
     let verdict = async |device: muster::ids::DeviceId| {
         house.server.app.store.read(move |c| muster::store::compliance::find_verdict(c, &device)).await.unwrap()
     };
-    assert!(verdict(enrollment.device_id).await.is_none(), "nothing is known of it");
+    assert!(verdict(enrollment.device_id.clone()).await.is_none(), "nothing is known of it");
+    let initiator = muster::domain::signal::Initiator::Admin;
+    muster::service::compliance::reevaluate(&house.server.app, &enrollment.device_id, initiator).await.unwrap();
+    assert!(verdict(enrollment.device_id).await.is_none(), "whoever asks");
     let ana = by_account(&house, &factory.device(), Machine::iphone(1), UPN, &house.pass().await).await.unwrap();
     let enrolled = live(&house, &ana.who().enrollment_id.unwrap()).await.unwrap();
     assert!(verdict(enrolled.device_id).await.is_some());

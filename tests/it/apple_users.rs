@@ -54,14 +54,18 @@ async fn what_is_for_users_waits_for_them_and_goes_to_each() {
     let wifi = house.assign(draft("wifi", "user", WIFI)).await;
     let own = house.assign(draft("own", "", WIFI)).await;
     let mut mac = enrolled(&house, Machine::mac(1)).await;
-    let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
+    let mac_udid = mac.machine.udid.clone();
+    let id = live(&house, &mac_udid).await.unwrap().device_id;
     mac.settle().await.unwrap();
     // Nobody has signed in: the device has its own profile and not that of users, and nothing is due for ever.
     assert_eq!(states(&house, &id, &wifi).await, [state("", State::NotApplicable)]);
     assert_eq!(states(&house, &id, &own).await, [state("", State::Verified)]);
     assert!(mac.connect().await.unwrap().commands == 0);
 
+    let version = async || live(&house, &mac_udid).await.unwrap().version;
+    let before = version().await;
     mac.sign_in("ANA").await.unwrap();
+    assert!(version().await > before, "work that was begun without her is looked at again");
     Account::open(&mut mac);
     mac.settle().await.unwrap();
     assert_eq!(mac.profiles.iter().count(), 1, "{:?} {:?}", mac.refusals, records(&house, &id, &wifi).await);

@@ -55,8 +55,10 @@ const SESSIONS: u32 = 4;
 const BITLOCKER: &str = "/BitLocker/Status/DeviceEncryptionStatus";
 /// Where the orders of this test look: no device has such a node, and says so.
 const NOWHERE: &str = "./Device/Vendor/MSFT/Nowhere/";
-/// Longer than all of it takes.
-const PATIENCE: Duration = Duration::from_secs(240);
+/// Far longer than all of it takes, also where every other test runs beside it.
+const PATIENCE: Duration = Duration::from_secs(900);
+/// Longer than a server takes to come up again. A device whose connection ended while no server was killed just tries again.
+const COMES_UP: Duration = Duration::from_secs(20);
 
 /// xorshift64.
 struct Random(u64);
@@ -221,7 +223,8 @@ impl World {
         match result {
             Ok(value) => Some(value),
             Err(Error::Connection(_) | Error::Enrollment(Failure::Connection(_))) => {
-                self.starts.subscribe().wait_for(|starts| *starts > started).await.unwrap();
+                let mut starts = self.starts.subscribe();
+                let _ = tokio::time::timeout(COMES_UP, starts.wait_for(|starts| *starts > started)).await;
                 None
             }
             Err(error) => panic!("{error:?}"),

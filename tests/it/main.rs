@@ -28,6 +28,7 @@ mod apple_push;
 mod apple_renewal;
 mod apple_reports;
 mod apple_returning;
+mod apple_scep_waiting;
 mod apple_schema;
 mod apple_sim;
 mod apple_single_sign_on;

@@ -1,14 +1,15 @@
 //! Rows of the Windows and compliance notes that are about whole sessions, end to end.
 
 use muster::clock::{HOUR, MINUTE};
-use muster::domain::command::State as OrderState;
+use muster::domain::command::{State as OrderState, Verb as OrderVerb};
 use muster::domain::compliance::State as Verdict;
 use muster::domain::desired::{Record, State};
-use muster::service::device::{self, Order};
+use muster::domain::device::State as DeviceState;
+use muster::service::device::{self, Custom, Order};
 use muster::service::profile::{self, Draft};
-use muster::sim::windows::Device;
 use muster::sim::windows::enroll::Machine;
-use muster::store::{compliance, outbox};
+use muster::sim::windows::{Device, Error};
+use muster::store::{compliance, devices, enrollments, outbox};
 use muster::wire::locuri::Scope;
 use muster::wire::syncml::{Command, Operation, SyncMl, Verb};
 
@@ -120,25 +121,39 @@ async fn c2_a_request_is_one_atomic_and_only_our_certificate_verifies_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c4_a_wipe_is_not_sent_to_the_device_that_enrols_after_it() {
+async fn c4_a_wiped_device_is_gone_once_it_said_so_and_the_one_that_enrols_after_it_is_not_wiped() {
     let house = House::new().await;
-    // Once the wipe is acknowledged, once its answer is lost.
-    for (number, acknowledged) in [(1, true), (2, false)] {
+    let app = &house.server.app;
+    let known = || Order::Known("wipe".into());
+    let uri = "./Vendor/MSFT/RemoteWipe/doWipeProtected".into();
+    let node = || Custom { verb: OrderVerb::Exec, uri, format: Some("chr".into()), data: Some("1".into()) };
+    // Once the wipe is acknowledged, once its answer is lost, once it is ordered by its address.
+    let cases = [(known(), "wipe", true), (known(), "wipe", false), (Order::Custom(node()), "wipe-protected", true)];
+    for (number, (order, ran, acknowledged)) in (1..).zip(cases) {
         let mut device = house.enroll(number).await;
         device.settle().await.unwrap();
         let id = house.device_ids().await.pop().unwrap();
-        let order = device::command(&house.server.app, &id, Order::Known("wipe".into()), true, &by()).await.unwrap().id;
+        let order = device::command(app, &id, order, true, &by()).await.unwrap().id;
         device.faults.mute_after = (!acknowledged).then_some(1);
         assert_eq!(device.session().await.is_ok(), acknowledged);
-        assert_eq!(device.ran.get("wipe"), Some(&1));
-        let orders = device::orders(&house.server.app, &id, 10).await.unwrap();
+        assert_eq!((device.ran.get(ran), device.left), (Some(&1), true));
+        let orders = device::orders(app, &id, 10).await.unwrap();
         let state = orders.into_iter().find(|one| one.id == order).map(|one| one.state);
         assert_eq!(state == Some(OrderState::Done), acknowledged, "{state:?}");
+        let of = id.clone();
+        let kept = app.store.read(move |c| Ok((devices::load_device(c, &of)?.state, enrollments::find_current_enrollment(c, &of)?)));
+        let (kept, current) = kept.await.unwrap();
+        let gone = (kept, current.is_none()) == (DeviceState::Retired, true);
+        assert_eq!(gone, acknowledged, "{kept:?}");
+        // Its identity is good for nothing any more.
+        device.faults.mute_after = None;
+        let called = device.session().await;
+        assert_eq!(matches!(called, Err(Error::Http(_))), acknowledged, "{called:?}");
         let sign_in = house.sign_in().await;
         let machine = Machine::windows_11(number);
         let mut again = Device::enroll(&house.roots(), &house.discovery(), machine, &sign_in, &key()).await.unwrap();
         again.settle().await.unwrap();
-        assert_eq!(again.ran.get("wipe"), None);
+        assert_eq!(again.ran.get(ran), None);
         assert_eq!(house.device_ids().await.len(), usize::try_from(number).unwrap());
     }
 }

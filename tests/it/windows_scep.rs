@@ -10,7 +10,7 @@ use muster::service::profile::{self, Draft};
 use muster::service::{Error, device, directory};
 use muster::sim::http::Client;
 use muster::sim::scep::{Error as ScepError, Identity, Options, Outcome, Server};
-use muster::sim::windows::session::Login;
+use muster::sim::windows::session::{Login, Session, Start};
 use muster::sim::windows::{Device, Error as DeviceError};
 use muster::store::audit::{self, Row};
 use muster::store::certificates::{self, Search};
@@ -19,6 +19,7 @@ use muster::wire::pkcs10::{GeneralName, Wish};
 use muster::wire::scep::FailInfo;
 
 use crate::support::windows::{House, by};
+use crate::support::wire::Wire;
 
 /// A profile with payloads of these names.
 pub fn draft(names: &[&str], fields: &str, template: &str) -> Draft {
@@ -340,4 +341,25 @@ async fn a_device_with_thousands_of_certificates_loses_all_of_them() {
     assert!(live(&house).await.is_empty());
     let held = app.store.read(move |c| enrollments::find_current_enrollment(c, &id)).await.unwrap();
     assert!(held.is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_wanted_again_while_it_is_taken_away_is_asked_for_at_once() {
+    let house = House::new().await;
+    let profile = house.assign(ordinary(&["one"])).await;
+    let mut device = house.enroll(1).await;
+    device.settle().await.unwrap();
+    assert_eq!(requests(&device), ["1"]);
+    profile::unassign(&house.server.app, &profile, Mode::Include, Target::AllDevices, &by()).await.unwrap();
+    let mut wire = Wire::new(&house, &device);
+    let mut session = Session::new("77", &device.identity.device_id, wire.url.as_str(), Start::default(), None);
+    let (_, answer) = wire.post(&session.first(&device.tree)).await;
+    let mut message = session.answer(&answer, &mut device.tree).unwrap();
+    assert!(requests(&device).is_empty(), "the device has taken it away, and nobody knows yet");
+    profile::assign(&house.server.app, &profile, Mode::Include, Target::AllDevices, &by()).await.unwrap();
+    while let Some(body) = message {
+        let (_, answer) = wire.post(&body).await;
+        message = session.answer(&answer, &mut device.tree).unwrap();
+    }
+    assert_eq!(challenges(&house).await, 2, "another one is asked for in the same session");
 }

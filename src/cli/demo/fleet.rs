@@ -142,7 +142,6 @@ impl Fleet {
         device::retire(app, &placed.id, &by.actor, &by.origin).await?;
         placed.come(apns).await?;
         ensure!(placed.device.left(), "the retired device was not told to leave");
-        placed.say_goodbye().await;
         Ok(())
     }
 
@@ -156,9 +155,6 @@ impl Fleet {
                 }
                 if let Err(error) = placed.device.settle().await {
                     tracing::debug!(%error, "a call of the demo failed");
-                }
-                if placed.device.left() {
-                    placed.say_goodbye().await;
                 }
             }
             tokio::time::sleep(CALL).await;
@@ -185,14 +181,6 @@ impl Placed {
         self.woken = self.wakes(apns);
         self.device.settle().await?;
         Ok(())
-    }
-
-    /// The last words of a PC that was told to leave; the answer does not matter to it.
-    async fn say_goodbye(&mut self) {
-        if let Device::Windows(pc) = &mut self.device {
-            pc.ask_to_leave();
-            drop(pc.session().await);
-        }
     }
 }
 

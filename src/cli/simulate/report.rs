@@ -335,11 +335,10 @@ impl Run {
     async fn wait_for_wakes(&self) -> anyhow::Result<()> {
         for _ in 0..MOST_LOOKS {
             let waiting = self.server.order(&["signals", "outbox", "--limit", "1"]).await?;
-            if waiting.to_string().contains("\"number\"") {
-                tokio::time::sleep(LOOK_AGAIN).await;
-            } else {
+            if waiting.as_array().is_none_or(Vec::is_empty) {
                 return Ok(());
             }
+            tokio::time::sleep(LOOK_AGAIN).await;
         }
         anyhow::bail!("devices are being woken without end");
     }

@@ -184,6 +184,12 @@ pub fn renewal(payload: &Payload) -> Option<u32> {
     }
 }
 
+/// Whether an administrator has to agree to each certificate that a device asks for by a payload.
+#[must_use]
+pub fn needs_approval(payload: &Payload) -> bool {
+    payload.kind == "scep" && fields::<Scep>(&payload.body).is_ok_and(|scep| scep.needs_approval)
+}
+
 /// The catalogue's row of what a payload becomes; `None` for kinds of ours that are more than their row.
 #[must_use]
 pub fn row_of<'c>(payload: &Payload, catalogue: &'c Catalogue) -> Option<&'c PayloadRow> {

@@ -313,7 +313,11 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Deferred { until } if removing => record.to(State::Removing, Some(until), now),
         Input::Deferred { until } => record.to(State::Delivered, Some(until), now),
         Input::AwaitsApproval { until } if removing => record.to(State::Removing, Some(until), now),
-        Input::AwaitsApproval { until } => Record { note: Some(Note::WaitsForApproval), ..record }.to(State::Delivered, Some(until), now),
+        // No fault of the device's, whether it asks on its own (Windows) or is to be given the payload again (Apple).
+        Input::AwaitsApproval { until } => {
+            let state = if matches!(record.state, State::Pending | State::Failed) { State::Pending } else { State::Delivered };
+            Record { note: Some(Note::WaitsForApproval), tries: 0, ..record }.to(state, Some(until), now)
+        }
         // Looked at anew: what the device holds is not good any more.
         Input::Revoked => match record.state {
             State::Delivered | State::Verified => {
@@ -325,7 +329,7 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         },
         Input::Changed => match record.state {
             State::Pending | State::Sent | State::Delivered | State::Verified | State::Failed => {
-                Record { tries: 0, original_error: None, ..record }.to(State::Pending, Some(now), now)
+                Record { tries: 0, original_error: None, note: None, ..record }.to(State::Pending, Some(now), now)
             }
             State::Assigned | State::Conflict | State::NotApplicable | State::Removing => record,
         },

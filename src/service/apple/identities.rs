@@ -184,7 +184,10 @@ impl Turn<'_> {
             expires: None,
             grant,
         };
-        let minted = scep_challenge::prepare(self.app, new).await?;
+        let mut minted = scep_challenge::prepare(self.app, new).await?;
+        if minted.row.needs_approval && self.is_approved(key, &asked.payload, &minted.row.grant)? {
+            minted.row.needs_approval = false;
+        }
         self.effects.push(Effect::Withdraw { profile: profile.clone(), payload });
         self.effects.push(Effect::Challenge(Box::new(minted.row)));
         String::from_utf8(minted.text.expose().to_vec()).map_err(Error::internal)

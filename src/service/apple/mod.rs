@@ -1,6 +1,7 @@
 //! Apple devices: macOS, iOS and iPadOS.
 
 pub mod ade;
+pub(in crate::service) mod approval;
 mod apps;
 pub mod assets;
 pub mod attestation;

@@ -79,6 +79,8 @@ pub(in crate::service) struct Turn<'a> {
     pub(super) idle: bool,
     /// What is kept of the secrets that it entrusted to the server.
     pub(super) kept: Vec<Kind>,
+    /// The records whose profiles could not be installed.
+    pub(super) broken_off: Vec<String>,
 }
 
 impl<'a> Deref for Turn<'a> {
@@ -132,6 +134,7 @@ pub async fn receive(app: &App, enrollment: &EnrollmentId, user: &str, answer: &
         turn.read_nonces(answer).await?;
         turn.read_order(answer).await?;
         turn.take(answer);
+        turn.wait_for_approvals().await?;
         if !turn.left {
             turn.plan();
         }
@@ -198,6 +201,7 @@ impl<'a> Turn<'a> {
             registrations,
             idle: false,
             kept,
+            broken_off: Vec::new(),
         }))
     }
 

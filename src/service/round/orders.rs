@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::Round;
-use crate::domain::command::{Command, Input, State, UNENROLL};
+use crate::domain::command::{Command, Input, Operation, State};
 use crate::ids::CommandId;
 
 impl Round<'_> {
@@ -46,9 +46,10 @@ impl Round<'_> {
         self.step_order(id, input, &Value::Null);
     }
 
-    /// Moves an order by what the device answered to what it was given; whether that was the order to leave, and obeyed. `status` is the
+    /// Moves an order by what the device answered to what it was given; whether it is managed no more, since it obeyed. `status` is the
     /// answer in a word or number, for the audit log: what else the device said may be a secret, and is the administrator's who asked.
     pub(in crate::service) fn answer_order(&mut self, id: &CommandId, input: Input, status: &Value) -> bool {
+        let left = matches!(input, Input::Answered(_)) && self.order(id).is_some_and(|order| self.ends_enrollment(order));
         if self.order(id).is_none_or(|order| order.state == State::Cancelled) {
             // Taken back after it was sent: whether it ran is worth knowing.
             let verdict = match input {
@@ -58,11 +59,19 @@ impl Round<'_> {
                 Input::Refused(_) | Input::Deliver | Input::Absent(_) | Input::SessionLost | Input::Unsent | Input::Cancel => "failed",
             };
             self.audit("command.answered-late", format!("command:{id}"), &json!({ "status": status, "verdict": verdict }));
-            return false;
+        } else {
+            self.step_order(id, input, status);
         }
-        let obeyed = matches!(input, Input::Answered(_)) && self.order(id).is_some_and(|order| order.kind == UNENROLL);
-        self.step_order(id, input, status);
-        obeyed
+        left
+    }
+
+    /// Whether a device that obeys an order has left: it was told to leave or to wipe itself, by that name or by the node's.
+    fn ends_enrollment(&self, order: &Command) -> bool {
+        let is_node = |uri: &str| match &order.operation {
+            Operation::Node(node) => !uri.is_empty() && node.uri.to_ascii_lowercase().ends_with(&uri.to_ascii_lowercase()),
+            Operation::Request(_) => false,
+        };
+        self.catalogue.commands().any(|row| row.ends_enrollment && (row.id == order.kind || is_node(&row.uri)))
     }
 
     fn step_order(&mut self, id: &CommandId, input: Input, status: &Value) {

@@ -90,6 +90,7 @@ impl Device {
             None => self.message(Status::Idle, None, Dict::new(), None)?,
         };
         let mut is_result = false;
+        let mut last = Vec::new();
         while report.messages < MOST {
             let mut answer = match self.command_channel(&message).await {
                 Ok(answer) => answer,
@@ -113,6 +114,7 @@ impl Device {
             }
             message = self.answer(&answer, &mut report).await?;
             is_result = true;
+            last = answer;
             if self.faults.drop_answers {
                 self.disconnect();
                 return Err(Error::Dropped);
@@ -123,7 +125,7 @@ impl Device {
                 return Err(Error::Dropped);
             }
         }
-        Err(Error::Endless)
+        Err(Error::Endless(Command::decode(&last)?.request_type))
     }
 
     /// Does what had to wait until the answer was sent; whether that ends the exchange.

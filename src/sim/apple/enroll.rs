@@ -29,6 +29,8 @@ use crate::wire::plist::{Dict, Value};
 
 /// Bits of a key when the profile does not say.
 const KEY_BITS: u32 = 1024;
+/// How often a SCEP payload that does not say it asks again.
+const RETRIES: i64 = 3;
 
 /// How a profile reached the device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -338,13 +340,17 @@ impl Maker<'_> {
                 made.map_err(std::io::Error::other)??
             }
         };
-        let outcome = match server.enroll_with(&mut http, &wish(content), &key, self.now).await? {
-            scep::Outcome::Pending(waiting) => server.poll(&mut http, &waiting).await?,
-            issued => issued,
-        };
+        let mut outcome = server.enroll_with(&mut http, &wish(content), &key, self.now).await?;
+        // Its clock stands still meanwhile.
+        for _ in 0..content.integer("Retries").unwrap_or(RETRIES) {
+            match outcome {
+                scep::Outcome::Pending(waiting) => outcome = server.poll(&mut http, &waiting).await?,
+                scep::Outcome::Issued(_) => break,
+            }
+        }
         match outcome {
             scep::Outcome::Issued(identity) => Ok((identity, server.certificates.clone())),
-            scep::Outcome::Pending(_) => Err(scep::Error::Foreign),
+            scep::Outcome::Pending(_) => Err(scep::Error::Undecided),
         }
     }
 }

@@ -70,9 +70,9 @@ pub enum Error {
     /// The device is switched off.
     #[error("switched off")]
     Off,
-    /// The server sends commands without end.
-    #[error("commands without end")]
-    Endless,
+    /// The server sends commands without end, such as this one.
+    #[error("commands without end: {0}")]
+    Endless(String),
     /// An exchange that should have been idle was not.
     #[error("the exchange was not idle")]
     NotIdle,

@@ -16,7 +16,7 @@ use reqwest::Url;
 
 use super::http::Client;
 use super::scep;
-use crate::catalogue::Scope;
+use crate::catalogue::{Scope, catalogue};
 use crate::clock::{Clock, SystemClock, Time};
 use crate::wire::Malformed;
 use crate::wire::syncml::MEDIA_TYPE;
@@ -232,7 +232,7 @@ impl Device {
                 }
                 Effect::Command(name) => {
                     *self.ran.entry(name).or_default() += 1;
-                    self.left |= name == "unenroll";
+                    self.left |= catalogue().command(name).is_some_and(|row| row.ends_enrollment);
                 }
             }
         }
@@ -312,6 +312,14 @@ impl Device {
         if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status)) }
     }
 
+    /// The last words of a PC that was told to leave. Whatever becomes of them, it has left; one that wiped itself has none.
+    async fn say_goodbye(&mut self) {
+        if self.ran.contains_key("unenroll") {
+            self.ask_to_leave();
+            drop(self.session().await);
+        }
+    }
+
     /// Holds sessions until nothing is left to do on the device's side. Gives the sum of all of them.
     ///
     /// # Errors
@@ -325,6 +333,7 @@ impl Device {
             sum.chunks += report.chunks;
             sum.unequal += report.unequal;
             if self.left {
+                self.say_goodbye().await;
                 break;
             }
             self.work().await;

@@ -169,6 +169,9 @@ pub fn make(payload: &Payload, target: &Target<'_>, catalogue: &Catalogue) -> Re
         "scep-asset" => {
             let own: Scep = fields(&payload.body)?;
             let asked = own.asked(&payload.name, target)?;
+            if asked.needs_approval {
+                return Err("needs-approval: only with scep; devices do not wait for what they fetch".into());
+            }
             let made = encode(SCEP, &own.payload(&asked.grant, target)?)?;
             let body = made.get("PayloadContent").and_then(Value::as_object).cloned().unwrap_or_default();
             Ok(Asset::Scep(without_access(body)?, Box::new(asked)))

@@ -22,7 +22,7 @@ pub(super) struct Scep {
     /// Seconds between these.
     retry_delay: u32,
     /// The request waits for an administrator.
-    needs_approval: bool,
+    pub(super) needs_approval: bool,
     /// The private key may leave the Mac's keychain.
     extractable: bool,
     /// Every program on the Mac may use the key.

@@ -30,7 +30,8 @@ impl Request for DeviceConfigured {
 }
 
 impl Turn<'_> {
-    /// When the device, or the user whose channel it is, is to be let out of Setup Assistant, if they wait there: once everything is installed, and in any case after a time.
+    /// When the device, or the user whose channel it is, is to be let out of Setup Assistant, if they wait there: once everything is
+    /// installed, and in any case after a time.
     pub(in crate::service::apple) fn release_at(&self) -> Option<Time> {
         let since = self.channel.awaiting_since?;
         let longest = since.plus(i64::from(self.app.config.apple.automated.await_minutes).saturating_mul(MINUTE));

@@ -84,6 +84,5 @@ impl Request for EraseDevice {
 
     fn done(&self, turn: &mut Turn<'_>, subject: Subject<'_>, _answer: &Answer) {
         pin::taken(turn, subject);
-        turn.left = true;
     }
 }

@@ -19,6 +19,7 @@ use crate::domain::device::Platform;
 use crate::domain::pfx::Pfx;
 use crate::domain::profile::Payload;
 use crate::ids::ProfileId;
+use crate::service::apple::approval::{self, Standing};
 use crate::service::apple::ground::Ground;
 use crate::service::apple::identities::{IMPORTED, STALE};
 use crate::service::round::ISSUES_AGAIN;
@@ -74,7 +75,14 @@ impl Request for InstallProfile {
             turn.remember(record, |memory| memory.retain(|name, _| name == IMPORTED));
             return turn.apply(record, Input::Refused { status: 0, original_error: Some(NONE_IMPORTED.into()) });
         }
+        turn.forget_decisions(record);
         turn.apply(record, Input::Taken { status: 200 });
+    }
+
+    fn failed(&self, turn: &mut Turn<'_>, subject: Subject<'_>, why: &str) {
+        let record = subject.record();
+        turn.apply(record, Input::Retry { status: 0, original_error: Some(why.to_owned()) });
+        turn.broken_off.push(record.to_owned());
     }
 }
 
@@ -217,6 +225,19 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
     };
     if !issues && !built.certificates.is_empty() {
         return Ok(without_authority(turn, key));
+    }
+    match turn.standing(key, &id, &built.certificates).await? {
+        Standing::Free => {}
+        Standing::Waits => {
+            let until = turn.now.plus(approval::LOOK);
+            turn.apply(key, Input::AwaitsApproval { until });
+            return Ok(Body::Nothing("an administrator has to agree to its certificate first".into()));
+        }
+        Standing::Refused => {
+            let why = "an administrator refused its certificate".to_owned();
+            turn.apply(key, Input::Unmet { why: why.clone() });
+            return Ok(Body::Nothing(why));
+        }
     }
     for asked in built.clients {
         let payload = asked.payload.clone();

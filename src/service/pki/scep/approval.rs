@@ -9,6 +9,7 @@ use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::scep::{State, Transaction};
 use crate::ids::CertificateId;
+use crate::service::apple;
 use crate::service::pki::issue;
 use crate::service::{Error, Result};
 use crate::store::{self, audit, certificates, devices, profiles, scep, users};
@@ -119,9 +120,11 @@ pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &s
             if !scep::claim_decision(tx, &transaction, Some(&certificate.id), &by, now)? {
                 return Err(Refusal::ScepTransactionDecided.into());
             }
+            apple::approval::decide_in(tx, &transaction.grant, true, now)?;
             audit::append(tx, &entry, now)
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(id)
 }
 
@@ -136,12 +139,15 @@ pub async fn refuse(app: &App, authority: &str, transaction_id: &str, actor: &st
         .after(&json!({ "reason": crate::domain::scep::Reason::RefusedByAdministrator, "authority": transaction.authority_id }));
     app.store
         .write(move |tx| {
+            holder::hold(tx, &transaction.grant)?;
             if !scep::claim_decision(tx, &transaction, None, &by, now)? {
                 return Err(Refusal::ScepTransactionDecided.into());
             }
+            apple::approval::decide_in(tx, &transaction.grant, false, now)?;
             audit::append(tx, &entry, now)
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(())
 }
 

@@ -86,6 +86,11 @@ impl Part<'_> {
     }
 }
 
+/// The phase in which all of a part is taken away, whosever it is.
+pub const REMOVE: &str = "remove";
+/// The phase in which what is left over of before is taken away. The answers of both are about what was there, whatever is wanted by now.
+pub const CLEAN: &str = "clean";
+
 /// The provider of a payload type.
 #[must_use]
 pub fn find(kind: &str) -> Option<&'static dyn Csp> {

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use self::body::Body;
-use super::{Context, Csp, Effect, Part, Step, Turn};
+use super::{CLEAN, Context, Csp, Effect, Part, REMOVE, Step, Turn};
 use crate::catalogue::Scope;
 use crate::clock::{DAY, HOUR, MINUTE, SECOND, Time};
 use crate::domain::certificate::{Certificate, CertificateStatus, RevocationReason, Variables};
@@ -48,10 +48,6 @@ const ENROLL: &str = "enroll";
 const STATUS: &str = "status";
 /// Looks at the certificate that is held.
 const CHECK: &str = "check";
-/// Deletes nodes that are left over.
-const CLEAN: &str = "clean";
-/// Deletes everything.
-const REMOVE: &str = "remove";
 
 /// The provider.
 pub(super) struct Scep;

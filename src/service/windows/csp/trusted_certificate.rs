@@ -9,7 +9,7 @@ use futures_util::future::BoxFuture;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
-use super::{Context, Csp, Part, Turn};
+use super::{CLEAN, Context, Csp, Part, REMOVE, Turn};
 use crate::domain::desired::{Input, State};
 use crate::domain::dm_session::{Op, Outcome, Verdict};
 use crate::domain::profile::fields;
@@ -123,7 +123,7 @@ impl Csp for TrustedCertificate {
         let Some(payload) = part.payload else {
             // Nothing is known to be there: nothing to take away.
             return Ok(match old {
-                Some(node) => Turn::send("remove", vec![Op::delete(node)]),
+                Some(node) => Turn::send(REMOVE, vec![Op::delete(node)]),
                 None => Turn::moved(Input::Removed),
             });
         };
@@ -142,7 +142,7 @@ impl Csp for TrustedCertificate {
         let encoded = STANDARD.encode(&der);
         let mut turn = Turn::send("set", vec![Op::replace(leaf, Format::B64, encoded.as_str())]);
         if let Some(old) = old.filter(|old| *old != node) {
-            turn.steps.extend(Turn::send("remove-old", vec![Op::delete(old)]).steps);
+            turn.steps.extend(Turn::send(CLEAN, vec![Op::delete(old)]).steps);
         }
         let memory = Map::from_iter([("node".to_owned(), Value::from(node)), ("certificate".to_owned(), Value::from(encoded))]);
         turn.memory = Some(memory);
@@ -164,8 +164,8 @@ impl Csp for TrustedCertificate {
                 let wanted = part.memory("certificate");
                 Turn::moved(if found.is_some() && found.as_deref() == wanted { Input::Matches } else { Input::Differs { found } })
             }
-            ("remove", Verdict::Done) => Turn::moved(Input::Removed),
-            ("remove-old", _) => Turn::default(),
+            (REMOVE, Verdict::Done) => Turn::moved(Input::Removed),
+            (CLEAN, _) => Turn::default(),
             (_, verdict) => Turn::moved(plan::input(verdict, outcome, context.now)),
         })
     }

@@ -237,7 +237,8 @@ impl<'a> Turn<'a> {
 
     fn take_part(&mut self, phase: &str, key: &str, outcome: &Outcome) -> Result<()> {
         let Some((profile, record)) = self.record(key).map(|(profile, record)| (profile.clone(), record.clone())) else { return Ok(()) };
-        if record.outdated && record.state != State::Removing {
+        let about_given = ![csp::REMOVE, csp::CLEAN].contains(&phase);
+        if about_given && record.outdated && record.state != State::Removing {
             // The provider begins anew with what is wanted; what it remembers of before it takes away then.
             self.apply(key, Input::Outdated);
             return Ok(());
