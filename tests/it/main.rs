@@ -18,6 +18,7 @@ mod apple_escrow;
 mod apple_identities;
 mod apple_late;
 mod apple_licences;
+mod apple_looks;
 mod apple_manage;
 mod apple_networks;
 mod apple_orders;

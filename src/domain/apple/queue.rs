@@ -16,6 +16,9 @@ use crate::wire::apple::command::Status;
 
 /// Most commands that wait on one channel.
 pub const MOST: usize = 500;
+/// Most commands of one exchange; the rest waits until the device begins anew. A device whose answers bring up ever more questions, or
+/// none of whose answers settles anything, does not keep the server busy.
+pub const MOST_OF_EXCHANGE: u32 = 1000;
 
 /// What a channel shall do.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -107,6 +110,9 @@ pub enum Received {
 pub struct Queue {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     entries: Vec<Entry>,
+    /// Commands that were given out in this exchange.
+    #[serde(default)]
+    given: u32,
 }
 
 impl Queue {
@@ -122,6 +128,14 @@ impl Queue {
             }
         }
         refused
+    }
+
+    /// Puts a command in front of another one that waits. One whose key waits already, or that finds the channel full, is left out.
+    pub fn enqueue_before(&mut self, later: &str, planned: Planned, now: Time) {
+        let place = self.entries.iter().position(|entry| entry.planned.key == later);
+        if let Some(place) = place.filter(|_| self.entries.len() < MOST && !self.holds(&planned.key)) {
+            self.entries.insert(place, Entry { planned, stage: Stage::Waiting, since: now, deliveries: 0, put_off_at: None });
+        }
     }
 
     /// Whether a command of that key waits or is under way.
@@ -171,6 +185,7 @@ impl Queue {
 
     /// The device begins anew: what it put off is due again, and what was under way was not answered.
     fn idle(&mut self) {
+        self.given = 0;
         self.entries.retain(|entry| entry.stage != Stage::Sent || !entry.planned.once);
         for entry in &mut self.entries {
             entry.stage = Stage::Waiting;
@@ -183,12 +198,20 @@ impl Queue {
     pub fn respond(mut self) -> (Self, Option<Planned>) {
         let under_way = self.entries.iter().position(|entry| entry.stage == Stage::Sent);
         let place = under_way.or_else(|| self.entries.iter().position(|entry| entry.stage == Stage::Waiting));
-        let next = place.and_then(|place| self.entries.get_mut(place)).filter(|e| e.stage == Stage::Waiting || !e.planned.once).map(|e| {
+        let next = place.filter(|_| !self.is_over()).and_then(|place| self.entries.get_mut(place));
+        let next = next.filter(|e| e.stage == Stage::Waiting || !e.planned.once).map(|e| {
             e.stage = Stage::Sent;
             e.deliveries = e.deliveries.saturating_add(1);
             e.planned.clone()
         });
+        self.given = self.given.saturating_add(u32::from(next.is_some()));
         (self, next)
+    }
+
+    /// Whether as many commands were given out in this exchange as may be.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.given >= MOST_OF_EXCHANGE
     }
 
     /// Puts back what [`Self::respond`] gave out and could not be written: the caller made no command of it.

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 
 use super::apps::{self, declared};
 use super::commands::account_configuration::AccountConfiguration;
-use super::commands::{self, Request as _, certificate_list, profile_list};
+use super::commands::certificate_list::{self, CertificateList};
+use super::commands::profile_list::{self, ProfileList};
+use super::commands::{self, Request as _};
 use super::declarations;
 use super::turn::Turn;
 use crate::catalogue::payload::System;
@@ -251,15 +253,16 @@ impl Turn<'_> {
         if look {
             let keys: Vec<&String> = self.records().map(|(key, _)| key).collect();
             if keys.into_iter().any(|key| certificate_list::brings(self, key)) {
-                due.push(planned(Key::Ask("CertificateList"), false));
+                self.plan_look(&[CertificateList.name(), ProfileList.name()], due);
+            } else {
+                self.plan_look(&[ProfileList.name()], due);
             }
-            due.push(planned(Key::Ask("ProfileList"), false));
         }
         if look_at_declared {
             declarations::judge(self);
         }
         if look_at_apps {
-            due.extend(apps::questions(self.device.platform).iter().map(|question| planned(Key::Ask(question), false)));
+            self.plan_look(apps::questions(self.device.platform), due);
         }
         // A user to whom nothing is declared, and never was, is not asked to look.
         let nothing = |set: &Set| self.user().is_some() && set.is_empty() && self.channel.ddm_token.is_none();
@@ -279,6 +282,23 @@ impl Turn<'_> {
             let keys: Vec<String> = self.records().map(|(key, _)| key.clone()).filter(|key| key.starts_with("declarations:")).collect();
             for key in keys {
                 self.apply(&key, Input::Lacks(Lack::Version));
+            }
+        }
+    }
+
+    /// Asks questions of which the last one judges by what the others said. While the device puts one of them off the others are not asked:
+    /// what they are about stays due, and there would be no end. When the device begins anew all of them are, in their order.
+    fn plan_look(&mut self, questions: &[&str], due: &mut Vec<Planned>) {
+        let keys: Vec<String> = questions.iter().map(|question| Key::Ask(question).to_string()).collect();
+        if !self.idle && keys.iter().any(|key| self.channel.queue.holds(key)) {
+            return;
+        }
+        let now = self.now;
+        for (place, question) in questions.iter().enumerate() {
+            let question = planned(Key::Ask(question), false);
+            match keys.iter().skip(place + 1).find(|later| self.channel.queue.holds(later)) {
+                Some(later) => self.channel.queue.enqueue_before(later, question, now),
+                None => due.push(question),
             }
         }
     }

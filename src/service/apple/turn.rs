@@ -420,7 +420,12 @@ impl<'a> Turn<'a> {
         for _ in 0..PASSED {
             let (queue, next) = std::mem::take(&mut self.channel.queue).respond();
             self.channel.queue = queue;
-            let Some(next) = next else { return Ok(None) };
+            let Some(next) = next else {
+                if self.channel.queue.is_over() {
+                    tracing::warn!(device = %self.device.id, "an exchange does not end; the rest waits for the next");
+                }
+                return Ok(None);
+            };
             let Some(key) = Key::parse(&next.key) else { continue };
             match self.make(key).await? {
                 Ok((request_type, body)) => return Ok(Some(Command { uuid: next.uuid, request_type, body })),

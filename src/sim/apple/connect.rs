@@ -11,6 +11,8 @@ use crate::wire::plist::{self, Data, Dict, Limits, Value};
 
 /// Messages of one exchange at most.
 const MOST: u32 = 200;
+/// How many of the last commands are named when there is no end of them.
+const LAST: usize = 8;
 /// Not a command of this device.
 pub(super) const UNKNOWN: i64 = 12_021;
 /// The profile is not there, or not managed.
@@ -90,7 +92,7 @@ impl Device {
             None => self.message(Status::Idle, None, Dict::new(), None)?,
         };
         let mut is_result = false;
-        let mut last = Vec::new();
+        let mut told = Vec::new();
         while report.messages < MOST {
             let mut answer = match self.command_channel(&message).await {
                 Ok(answer) => answer,
@@ -114,7 +116,7 @@ impl Device {
             }
             message = self.answer(&answer, &mut report).await?;
             is_result = true;
-            last = answer;
+            told.push(answer);
             if self.faults.drop_answers {
                 self.disconnect();
                 return Err(Error::Dropped);
@@ -125,7 +127,8 @@ impl Device {
                 return Err(Error::Dropped);
             }
         }
-        Err(Error::Endless(Command::decode(&last)?.request_type))
+        let last = told.iter().rev().take(LAST).filter_map(|command| Some(Command::decode(command).ok()?.request_type));
+        Err(Error::Endless(last.collect::<Vec<_>>().join(", ")))
     }
 
     /// Does what had to wait until the answer was sent; whether that ends the exchange.
@@ -208,7 +211,7 @@ impl Device {
             System::Ios => &LOCKED_PHONE,
             System::Mac => &NAPPING_MAC,
         };
-        self.settings.locked && !goes.contains(&request_type)
+        self.settings.locked && !goes.contains(&request_type) || self.faults.puts_off == Some(request_type)
     }
 
     async fn carry_out(&mut self, command: &Command) -> Result<Dict, Reply> {

@@ -70,7 +70,7 @@ pub enum Error {
     /// The device is switched off.
     #[error("switched off")]
     Off,
-    /// The server sends commands without end, such as this one.
+    /// The server sends commands without end, the last of them these.
     #[error("commands without end: {0}")]
     Endless(String),
     /// An exchange that should have been idle was not.
@@ -93,6 +93,8 @@ pub struct Faults {
     pub skew: i64,
     /// Fails its SCEP enrolments.
     pub no_scep: bool,
+    /// Puts requests of this type off.
+    pub puts_off: Option<&'static str>,
 }
 
 /// What an exchange of commands was like.

@@ -69,6 +69,39 @@ fn what_is_put_off_waits_for_the_next_idle_and_the_others_go_on() {
 }
 
 #[test]
+fn a_command_goes_before_one_that_waits_and_nothing_goes_twice() {
+    let mut channel = Channel::of(vec![command("a"), command("c")]);
+    channel.0.enqueue_before("c", command("b"), NOW);
+    channel.0.enqueue_before("c", command("a"), NOW);
+    channel.0.enqueue_before("nobody", command("d"), NOW);
+    assert_eq!(channel.0.pending().collect::<Vec<_>>(), ["a", "b", "c"]);
+    let mut full = Channel::of((0..MOST).map(|number| command(&number.to_string())).collect());
+    full.0.enqueue_before("1", command("b"), NOW);
+    assert!(!full.0.holds("b"));
+}
+
+#[test]
+fn an_exchange_ends_however_much_there_is_to_ask() {
+    let mut channel = Channel::of(vec![command("a")]);
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    let mut given = 1;
+    loop {
+        // Whatever is answered, it is asked again.
+        channel.0 = channel.0.receive(Status::Acknowledged, Some("uuid-a"), NOW).0;
+        let _ = channel.0.enqueue([command("a")], NOW);
+        let (queue, next) = channel.0.respond();
+        channel.0 = queue;
+        if next.is_none() {
+            break;
+        }
+        given += 1;
+    }
+    assert!(given == MOST_OF_EXCHANGE && channel.0.is_over() && channel.0.waits_since(NOW).is_some());
+    assert_eq!(channel.gets(Status::Idle, None), some("a"));
+    assert!(!channel.0.is_over());
+}
+
+#[test]
 fn a_single_command_that_is_put_off_ends_the_exchange() {
     let mut channel = Channel::of(vec![command("a")]);
     assert_eq!(channel.gets(Status::Idle, None), some("a"));

@@ -9,7 +9,7 @@ use crate::domain::apple::content;
 use crate::domain::desired::brought;
 use crate::wire::apple::command::Answer;
 
-pub(super) struct CertificateList;
+pub(in crate::service::apple) struct CertificateList;
 
 /// Most certificates of one list that are looked at.
 const MOST: usize = 2_000;

@@ -6,16 +6,18 @@ use serde_json::json;
 
 use super::super::turn::Turn;
 use super::remove_profile::removed;
+use super::certificate_list::{self, CertificateList};
 use super::{Body, ForUsers, Request, Subject, install_profile};
 use crate::clock::HOUR;
 use crate::domain::apple::content;
 use crate::domain::desired::{Input, State};
+use crate::domain::work::Key;
 use crate::service::Result;
 use crate::service::apple::identities::STALE;
 use crate::wire::apple::command::Answer;
 use crate::wire::plist::{Dict, Value};
 
-pub(super) struct ProfileList;
+pub(in crate::service::apple) struct ProfileList;
 
 impl Request for ProfileList {
     fn name(&self) -> &'static str {
@@ -37,8 +39,12 @@ impl Request for ProfileList {
             .filter_map(Value::as_dict)
             .filter_map(|entry| Some((entry.string("PayloadIdentifier")?.to_owned(), entry.string("PayloadUUID")?.to_owned())))
             .collect();
+        // While the device puts the list of certificates off, nothing can be said of what brings some.
+        let unseen = turn.channel.queue.holds(&Key::Ask(CertificateList.name()).to_string());
         for key in profiles(turn) {
-            judge(turn, &key, &listed);
+            if !unseen || !certificate_list::brings(turn, &key) {
+                judge(turn, &key, &listed);
+            }
         }
     }
 
