@@ -17,6 +17,7 @@ mod apple_enroll;
 mod apple_escrow;
 mod apple_identities;
 mod apple_late;
+mod apple_legacy;
 mod apple_licences;
 mod apple_looks;
 mod apple_manage;

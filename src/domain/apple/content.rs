@@ -36,6 +36,7 @@ pub mod app;
 pub mod asset;
 mod declare;
 pub mod identity;
+pub mod legacy;
 mod mobileconfig;
 mod scep;
 pub mod single_sign_on;
@@ -193,7 +194,11 @@ pub fn needs_approval(payload: &Payload) -> bool {
 /// The catalogue's row of what a payload becomes; `None` for kinds of ours that are more than their row.
 #[must_use]
 pub fn row_of<'c>(payload: &Payload, catalogue: &'c Catalogue) -> Option<&'c PayloadRow> {
-    let own = if single_sign_on::is_own(payload) { Some(sso::PAYLOAD) } else { asset::type_of(&payload.kind) };
+    let own = match payload.kind.as_str() {
+        legacy::KIND => Some(legacy::type_of(payload)),
+        _ if single_sign_on::is_own(payload) => Some(sso::PAYLOAD),
+        kind => asset::type_of(kind),
+    };
     catalogue.payload(own.unwrap_or(&payload.kind))
 }
 

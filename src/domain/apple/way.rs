@@ -149,6 +149,7 @@ mod tests {
             ("com.apple.asset.credential.certificate", "ddddddd", "ddddddd"),
             ("certificate-asset", "ddddddd", "ddddddd"),
             ("scep-asset", "ddddddd", "ddddddd"),
+            ("declared-profile", "ddddddd", "ddddddd"),
         ] {
             for (system, versions, expected) in [(System::Mac, macs, on_macs), (System::Ios, phones, on_phones)] {
                 let letter = |version: &&str| {

@@ -48,7 +48,9 @@ impl Document {
 fn own(kind: &str, name: &str, value: &Value) -> Value {
     let secret = matches!(
         (kind, name),
-        ("mobileconfig" | "data-asset", "content") | ("password-asset", "password") | (ENTERPRISE | STORE, "configuration")
+        ("mobileconfig" | "declared-profile" | "data-asset", "content")
+            | ("password-asset", "password")
+            | (ENTERPRISE | STORE, "configuration")
     );
     if secret { HIDDEN.into() } else { value.clone() }
 }

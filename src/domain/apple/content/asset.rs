@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 use super::acme::{ACME, Acme};
 use super::identity::{self, Pkcs12, Wanted};
 use super::scep::Scep;
-use super::{Asked, AskedByAcme, SCEP, Target, Trusted};
+use super::{Asked, AskedByAcme, SCEP, Target, Trusted, legacy};
 use crate::catalogue::payload::Device;
 use crate::catalogue::{Catalogue, Scope};
 use crate::domain::certificate::{Template, Variables};
@@ -51,6 +51,8 @@ pub fn type_of(kind: &str) -> Option<&'static str> {
         "scep-asset" => BY_SCEP,
         "acme-asset" => BY_ACME,
         "data-asset" => DATA,
+        // No asset, and fetched like one.
+        legacy::KIND => legacy::DECLARATION,
         _ => return None,
     })
 }
@@ -185,6 +187,7 @@ pub fn make(payload: &Payload, target: &Target<'_>, catalogue: &Catalogue) -> Re
             let own: Pkcs12 = fields(&payload.body)?;
             Ok(Asset::Identity(Box::new(identity::want(&payload.name, &own, target.variables)?)))
         }
+        legacy::KIND => Ok(Asset::fixed(legacy::MEDIA, legacy::document(payload)?, true)),
         kind => Err(format!("{kind} is no asset")),
     }
 }

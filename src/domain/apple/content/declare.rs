@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{Target, asset, row_of};
+use super::{Target, asset, legacy, row_of};
 use crate::catalogue::payload::{Device, Form, KeyRow};
 use crate::catalogue::{Catalogue, PayloadRow};
 use crate::domain::apple::declarations::{ACTIVATION, CONFIGURATIONS, PREDICATE, Wanted, identifier};
@@ -41,7 +41,10 @@ pub fn declarations(
         let one = || -> Result<Wanted, String> {
             if asset::type_of(&payload.kind).is_some() {
                 let url = format!("{}/{name}", target.asset_url);
-                let (body, behind) = asset::reference(payload, &url, &(target.generation)(&payload.name), target, catalogue)?;
+                let (body, behind) = match payload.kind.as_str() {
+                    legacy::KIND => legacy::reference(payload, &url)?,
+                    _ => asset::reference(payload, &url, &(target.generation)(&payload.name), target, catalogue)?,
+                };
                 return Ok(Wanted { kind: row.id.clone(), payload: row.encode_json(&body, &device)?, behind });
             }
             let mut body = Value::Object(row.encode_json(&payload.body, &device)?);

@@ -12,7 +12,7 @@ use crate::wire::apple::profile::{Content, Profile};
 use crate::wire::plist;
 
 /// The enrolment itself: nothing that a profile may bring.
-const ENROLMENT: [&str; 2] = ["com.apple.mdm", "Configuration"];
+const ENROLMENT: [&str; 3] = ["com.apple.declarations", "com.apple.mdm", "Configuration"];
 
 /// `mobileconfig`.
 #[derive(Deserialize)]
@@ -22,32 +22,36 @@ pub(super) struct Mobileconfig {
     content: String,
 }
 
-impl Mobileconfig {
-    fn read(&self) -> Result<Profile, String> {
-        let text = self.content.trim();
-        let document = if text.starts_with('<') {
-            text.as_bytes().to_vec()
-        } else {
-            let compact: String = text.split_whitespace().collect();
-            STANDARD.decode(compact).map_err(|_| "content: neither XML nor Base64".to_owned())?
-        };
-        let profile =
-            Profile::decode(&document).map_err(|why| format!("content: {why}; a signed profile has to be given without its signature"))?;
-        if matches!(profile.content, Content::Encrypted(_)) {
-            return Err("content: the profile is encrypted to some device".into());
-        }
-        if profile.payloads().is_empty() {
-            return Err("content: the profile has no payloads".into());
-        }
-        match profile.payloads().iter().find(|payload| ENROLMENT.contains(&payload.kind.as_str())) {
-            Some(payload) => Err(format!("content: {} cannot come with a profile", payload.kind)),
-            None => Ok(profile),
-        }
+/// The document that `content` holds, and what it is.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn read(content: &str) -> Result<(Vec<u8>, Profile), String> {
+    let text = content.trim();
+    let document = if text.starts_with('<') {
+        text.as_bytes().to_vec()
+    } else {
+        let compact: String = text.split_whitespace().collect();
+        STANDARD.decode(compact).map_err(|_| "content: neither XML nor Base64".to_owned())?
+    };
+    let profile =
+        Profile::decode(&document).map_err(|why| format!("content: {why}; a signed profile has to be given without its signature"))?;
+    if matches!(profile.content, Content::Encrypted(_)) {
+        return Err("content: the profile is encrypted to some device".into());
     }
+    if profile.payloads().is_empty() {
+        return Err("content: the profile has no payloads".into());
+    }
+    match profile.payloads().iter().find(|payload| ENROLMENT.contains(&payload.kind.as_str())) {
+        Some(payload) => Err(format!("content: {} cannot come with a profile", payload.kind)),
+        None => Ok((document, profile)),
+    }
+}
 
+impl Mobileconfig {
     /// The payloads under names of ours. What names another payload by its UUID names it by the new one.
     pub(super) fn parts(&self, name: &str, target: &Target<'_>) -> Result<Vec<Part>, String> {
-        let profile = self.read()?;
+        let (_, profile) = read(&self.content)?;
         let generation = (target.generation)(name);
         let named = |at: usize| format!("{name}-{}", at + 1);
         let renamed: BTreeMap<String, String> = profile

@@ -1,0 +1,62 @@
+//! `declared-profile`: a profile that was made elsewhere, which devices fetch by declaration and install just as it is.
+//!
+//! Under its own identifiers it takes over what another way of management installed, if its payloads are the same in the same order; what
+//! goes as `mobileconfig` gets names of ours.
+
+use openssl::sha::sha256;
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::mobileconfig;
+use crate::domain::profile::{Payload, fields};
+
+/// The type of these payloads.
+pub const KIND: &str = "declared-profile";
+/// The declaration of a profile that the device installs.
+pub const DECLARATION: &str = "com.apple.configuration.legacy";
+/// The declaration of one that its user may install.
+pub const INTERACTIVE: &str = "com.apple.configuration.legacy.interactive";
+/// The media type of profiles.
+pub const MEDIA: &str = "application/x-apple-aspen-config";
+/// What says that the user decides, and under which name.
+const VISIBLE_NAME: &str = "visible-name";
+
+/// `declared-profile`.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+struct Declared {
+    /// As with `mobileconfig`.
+    content: String,
+    /// The name under which the device's user may install it; without it the device does.
+    #[serde(default)]
+    visible_name: Option<String>,
+}
+
+/// The declaration that the payload becomes.
+#[must_use]
+pub fn type_of(payload: &Payload) -> &'static str {
+    if payload.body.contains_key(VISIBLE_NAME) { INTERACTIVE } else { DECLARATION }
+}
+
+/// The profile.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn document(payload: &Payload) -> Result<Vec<u8>, String> {
+    let own: Declared = fields(&payload.body)?;
+    if own.visible_name.is_some_and(|name| name.trim().is_empty()) {
+        return Err("visible-name: a name that people see".into());
+    }
+    mobileconfig::read(&own.content).map(|(document, _)| document)
+}
+
+/// What the declaration says, and the hash of what stands behind its address.
+///
+/// # Errors
+/// As [`document`].
+pub fn reference(payload: &Payload, url: &str) -> Result<(Map<String, Value>, String), String> {
+    let behind = hex::encode(sha256(&document(payload)?));
+    let mut body: Map<String, Value> = [("ProfileURL".to_owned(), json!(url))].into_iter().collect();
+    body.extend(payload.body.get(VISIBLE_NAME).map(|name| ("VisibleName".to_owned(), name.clone())));
+    Ok((body, behind))
+}
