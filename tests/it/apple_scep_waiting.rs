@@ -150,3 +150,13 @@ async fn a_certificate_that_is_fetched_is_not_waited_for() {
     let refused = muster::service::profile::apply(&house.server.app, draft, &crate::support::windows::by()).await.unwrap_err();
     assert!(refused.to_string().contains("needs-approval"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_held_in_setup_assistant_until_an_administrator_decides() {
+    let house = house().await;
+    let profile = house.assign(draft("CN={{SerialNumber}}")).await;
+    let mut device = enrolled(&house, Machine { awaiting: true, ..Machine::mac(1) }).await;
+    device.settle().await.unwrap();
+    assert_eq!(record(&house, &device, &profile).await.1.note, Some(Note::WaitsForApproval));
+    assert!(!device.machine.awaiting);
+}

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::super::turn::Turn;
 use super::{Request, Subject};
 use crate::clock::{MINUTE, Time};
-use crate::domain::desired::State;
+use crate::domain::desired::{Note, Record, State};
 use crate::wire::apple::command::Answer;
 
 pub(in crate::service) struct DeviceConfigured;
@@ -38,9 +38,10 @@ impl Turn<'_> {
         Some(if self.is_installed() && !self.waits_for_administrator() { self.now } else { longest })
     }
 
-    /// Whether the device has everything that it should have, but for what it does not take.
+    /// Whether the device has everything that it should have, but for what it does not take and what an administrator has to agree to.
     pub(super) fn is_installed(&self) -> bool {
         let open = |state: State| matches!(state, State::Assigned | State::Pending | State::Sent | State::Delivered | State::Removing);
-        self.device.os_version.is_some() && !self.records().any(|(_, record)| open(record.state))
+        let held_up = |record: &Record| record.note == Some(Note::WaitsForApproval);
+        self.device.os_version.is_some() && !self.records().any(|(_, record)| open(record.state) && !held_up(record))
     }
 }
