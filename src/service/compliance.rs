@@ -89,8 +89,9 @@ fn judge_in(
         take_turn(tx, Turn::Device)?;
     }
     let subject = store::compliance::load_subject(tx.conn(), device)?;
-    if previous.is_none() && subject.introduced_only {
-        return Ok(Judged { verdict: gone(None), flipped: false });
+    if subject.introduced_only {
+        // One that was here before keeps the verdict of then.
+        return Ok(Judged { verdict: previous.map_or_else(|| gone(None), |stored| stored.verdict), flipped: false });
     }
     if subject.state != device::State::Managed {
         return match previous {

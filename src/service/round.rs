@@ -1,6 +1,6 @@
 //! One message's work on a device, whatever its platform: records, orders and facts move, and all of it is stored in one transaction.
 
-mod orders;
+pub(in crate::service) mod orders;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

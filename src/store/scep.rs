@@ -249,24 +249,26 @@ pub fn list_pending(conn: &mut Conn, limit: i64) -> Result<Vec<Transaction>> {
     rows.into_iter().map(Transaction::try_from).collect()
 }
 
-/// Whether a request of a device waits for an administrator that a payload of a profile lets it make.
+/// What the requests of a device ask for that wait for an administrator and that a payload of a profile lets it make.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn is_waiting(conn: &mut Conn, device: &DeviceId, profile: &ProfileId, payload: &str) -> Result<bool> {
-    let grants: Vec<String> = scep_challenges::table
+pub fn list_waiting_of(conn: &mut Conn, device: &DeviceId, profile: &ProfileId, payload: &str) -> Result<Vec<Grant>> {
+    let documents: Vec<String> = scep_challenges::table
         .inner_join(scep_transactions::table.on(scep_transactions::challenge_id.eq(scep_challenges::id.nullable())))
         .filter(scep_challenges::device_id.eq(device.as_str()))
         .filter(scep_challenges::profile_id.eq(profile.as_str()))
         .filter(waiting())
         .select(scep_transactions::grant_document)
         .load(conn)?;
-    for grant in grants {
-        if serde_json::from_str::<Grant>(&grant)?.payload.as_deref() == Some(payload) {
-            return Ok(true);
+    let mut grants = Vec::new();
+    for document in documents {
+        let grant: Grant = serde_json::from_str(&document)?;
+        if grant.payload.as_deref() == Some(payload) {
+            grants.push(grant);
         }
     }
-    Ok(false)
+    Ok(grants)
 }
 
 /// How many requests wait to renew one of those certificates.

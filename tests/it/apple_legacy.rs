@@ -113,14 +113,34 @@ async fn what_no_declared_profile_may_be_is_refused() {
         payload.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         draft(Platform::MacOs, &json!([payload]))
     };
+    let good = made_elsewhere("com.apple.mobiledevice.passwordpolicy", 6);
+    let of_user = |document: &str| document.replacen("<dict>", "<dict><key>PayloadScope</key><string>User</string>", 1);
+    let twice = |name: &str| json!({ "type": "declared-profile", "name": name, "content": good });
     for (draft, why) in [
         (one(made_elsewhere("com.apple.mdm", 6), json!({})), "com.apple.mdm cannot come"),
         (one(made_elsewhere("com.apple.declarations", 6), json!({})), "com.apple.declarations cannot come"),
         (one("no profile".into(), json!({})), "neither XML nor Base64"),
         (one(made_elsewhere("com.apple.mobiledevice.passwordpolicy", 6), json!({ "visible-name": " " })), "visible-name"),
         (one(made_elsewhere("com.apple.mobiledevice.passwordpolicy", 6), json!({ "name-of-it": "x" })), "name-of-it"),
+        (one(of_user(&good), json!({})), "PayloadScope"),
+        (draft(Platform::MacOs, &json!([twice("a"), twice("b")])), "twice"),
     ] {
         let refused = profile::apply(&house.server.app, draft, &by()).await.unwrap_err().to_string();
         assert!(refused.contains(why), "{why}: {refused}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_declared_profile_takes_over_none_of_this_servers_own() {
+    let house = house().await;
+    let names = muster::service::apple::names(&house.server.app).await.unwrap();
+    let mut mac = enrolled(&house, Machine::mac(1)).await;
+    for identifier in [names.enrollment(), names.profile(&ProfileId::new())] {
+        let content = made_elsewhere("com.apple.mobiledevice.passwordpolicy", 6).replace(IDENTIFIER, &identifier);
+        let payloads = json!([{ "type": "declared-profile", "name": "passcode", "content": content }]);
+        let profile = house.assign(draft(Platform::MacOs, &payloads)).await;
+        mac.settle().await.unwrap();
+        assert_eq!(state(&house, &mac, &profile).await, State::Failed, "{identifier}");
+        assert!(!mac.declarations.held.values().any(|held| held.declaration.kind == "com.apple.configuration.legacy"));
     }
 }

@@ -141,6 +141,63 @@ async fn an_approval_goes_for_the_certificate_that_was_approved_and_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_is_changed_while_it_waits_does_not_wait_for_what_it_was() {
+    let house = house().await;
+    let (mut device, profile) = waiting(&house).await;
+    let first = pending(&house).await.remove(0);
+    house.assign(draft("CN=corrected")).await;
+    device.settle().await.unwrap();
+    // Its request takes the place of the other one, which nobody has to decide on any more.
+    let asked = pending(&house).await;
+    assert!(asked.len() == 1 && asked[0].transaction_id != first.transaction_id, "{asked:?}");
+    assert_ne!(asked[0].grant.subject, first.grant.subject);
+    approve(&house, &asked[0]).await;
+    device.settle().await.unwrap();
+    assert_eq!(record(&house, &device, &profile).await.0, State::Verified);
+    // A refusal goes for what was refused, too.
+    house.assign(draft("CN=wrong")).await;
+    device.settle().await.unwrap();
+    let refused = pending(&house).await.remove(0).transaction_id;
+    scep::refuse(&house.server.app, "default", &refused, "cli:test", "local").await.unwrap();
+    house.assign(draft("CN=right")).await;
+    device.settle().await.unwrap();
+    assert_eq!(record(&house, &device, &profile).await.1.note, Some(Note::WaitsForApproval));
+    assert_eq!(pending(&house).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_approval_outlives_that_the_device_is_busy_and_not_that_installing_fails_again_and_again() {
+    let house = house().await;
+    let (mut device, profile) = waiting(&house).await;
+    approve(&house, &pending(&house).await[0]).await;
+    device.faults.puts_off = Some("InstallProfile");
+    for _ in 0..10 {
+        device.settle().await.unwrap();
+        pass(&house, &mut device, DAY);
+    }
+    device.faults.puts_off = None;
+    device.settle().await.unwrap();
+    assert_eq!(record(&house, &device, &profile).await.0, State::Verified, "{:?}", pending(&house).await);
+    // The next one is approved, too, and fails on the device whatever it tries.
+    pass(&house, &mut device, 85 * DAY);
+    device.settle().await.unwrap();
+    approve(&house, &pending(&house).await[0]).await;
+    device.faults.no_scep = true;
+    for _ in 0..6 {
+        device.settle().await.unwrap();
+        pass(&house, &mut device, DAY);
+    }
+    device.faults.no_scep = false;
+    assert_eq!(record(&house, &device, &profile).await.0, State::Failed);
+    // It is given another try: the same certificate, and somebody is asked anew.
+    let mut again = draft("CN={{SerialNumber}}");
+    again.document.payloads[0].body.insert("retry-count".into(), 4.into());
+    house.assign(again).await;
+    device.settle().await.unwrap();
+    assert_eq!(pending(&house).await.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_certificate_that_is_fetched_is_not_waited_for() {
     let document: Value = json!({ "payloads": [{ "type": "scep-asset", "name": "vpn", "needs-approval": true,
         "template": { "subject": "CN=x", "days": 100, "key_usages": ["digital-signature"] } }] });

@@ -1,14 +1,18 @@
 //! Rows of the Windows and compliance notes that are about whole sessions, end to end.
 
-use muster::clock::{HOUR, MINUTE};
+use muster::clock::{DAY, HOUR, MINUTE};
+use muster::domain::certificate::{CertificateStatus, Purpose};
 use muster::domain::command::{State as OrderState, Verb as OrderVerb};
 use muster::domain::compliance::State as Verdict;
 use muster::domain::desired::{Record, State};
 use muster::domain::device::State as DeviceState;
+use muster::domain::enrollment::State as EnrollmentState;
+use muster::ids::DeviceId;
 use muster::service::device::{self, Custom, Order};
 use muster::service::profile::{self, Draft};
+use muster::sim::windows::Device;
 use muster::sim::windows::enroll::Machine;
-use muster::sim::windows::{Device, Error};
+use muster::store::certificates::{self, Search};
 use muster::store::{compliance, devices, enrollments, outbox};
 use muster::wire::locuri::Scope;
 use muster::wire::syncml::{Command, Operation, SyncMl, Verb};
@@ -121,14 +125,15 @@ async fn c2_a_request_is_one_atomic_and_only_our_certificate_verifies_it() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn c4_a_wiped_device_is_gone_once_it_said_so_and_the_one_that_enrols_after_it_is_not_wiped() {
+async fn c4_a_wiped_device_is_as_good_as_gone_and_the_one_that_enrols_after_it_is_not_wiped() {
     let house = House::new().await;
     let app = &house.server.app;
     let known = || Order::Known("wipe".into());
-    let uri = "./Vendor/MSFT/RemoteWipe/doWipeProtected".into();
-    let node = || Custom { verb: OrderVerb::Exec, uri, format: Some("chr".into()), data: Some("1".into()) };
+    let node =
+        |verb| Custom { verb, uri: "./Vendor/MSFT/RemoteWipe/doWipeProtected".into(), format: Some("chr".into()), data: Some("1".into()) };
     // Once the wipe is acknowledged, once its answer is lost, once it is ordered by its address.
-    let cases = [(known(), "wipe", true), (known(), "wipe", false), (Order::Custom(node()), "wipe-protected", true)];
+    let by_hand = Order::Custom(node(OrderVerb::Exec));
+    let cases = [(known(), "wipe", true), (known(), "wipe", false), (by_hand, "wipe-protected", true)];
     for (number, (order, ran, acknowledged)) in (1..).zip(cases) {
         let mut device = house.enroll(number).await;
         device.settle().await.unwrap();
@@ -140,22 +145,80 @@ async fn c4_a_wiped_device_is_gone_once_it_said_so_and_the_one_that_enrols_after
         let orders = device::orders(app, &id, 10).await.unwrap();
         let state = orders.into_iter().find(|one| one.id == order).map(|one| one.state);
         assert_eq!(state == Some(OrderState::Done), acknowledged, "{state:?}");
-        let of = id.clone();
-        let kept = app.store.read(move |c| Ok((devices::load_device(c, &of)?.state, enrollments::find_current_enrollment(c, &of)?)));
-        let (kept, current) = kept.await.unwrap();
-        let gone = (kept, current.is_none()) == (DeviceState::Retired, true);
-        assert_eq!(gone, acknowledged, "{kept:?}");
-        // Its identity is good for nothing any more.
-        device.faults.mute_after = None;
-        let called = device.session().await;
-        assert_eq!(matches!(called, Err(Error::Http(_))), acknowledged, "{called:?}");
+        assert_eq!(states(&house, &id).await.0 == DeviceState::Retiring, acknowledged);
         let sign_in = house.sign_in().await;
         let machine = Machine::windows_11(number);
         let mut again = Device::enroll(&house.roots(), &house.discovery(), machine, &sign_in, &key()).await.unwrap();
         again.settle().await.unwrap();
         assert_eq!(again.ran.get(ran), None);
+        assert_eq!(states(&house, &id).await, (DeviceState::Managed, Some(EnrollmentState::Active)));
         assert_eq!(house.device_ids().await.len(), usize::try_from(number).unwrap());
     }
+}
+
+/// The states of a device and of its enrolment that has not ended.
+async fn states(house: &House, id: &DeviceId) -> (DeviceState, Option<EnrollmentState>) {
+    let of = id.clone();
+    let read =
+        house.server.app.store.read(move |c| Ok((devices::load_device(c, &of)?.state, enrollments::find_current_enrollment(c, &of)?)));
+    let (state, current) = read.await.unwrap();
+    (state, current.map(|current| current.state))
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_pc_that_acknowledged_a_wipe_ends_by_its_silence_and_is_told_to_leave_when_it_comes_after_all() {
+    for comes in [false, true] {
+        let house = House::new().await;
+        let app = &house.server.app;
+        house.assign_baseline("scep-device-certificate").await;
+        let mut device = house.enroll(1).await;
+        device.settle().await.unwrap();
+        let id = only_device(&house).await;
+        device::command(app, &id, Order::Known("wipe".into()), true, &by()).await.unwrap();
+        device.session().await.unwrap();
+        assert_eq!(states(&house, &id).await, (DeviceState::Retiring, Some(EnrollmentState::Unenrolling)));
+        // What it had is good for nothing; only its identity is, in case it comes.
+        let of = id.clone();
+        let search = Search { device: Some(of), ..Search::default() };
+        let all = app.store.read(move |c| certificates::list_certificates(c, &search, 10)).await.unwrap();
+        let good: Vec<_> = all.iter().filter(|c| c.status == CertificateStatus::Active).map(|c| c.grant.purpose).collect();
+        assert_eq!((all.len(), good), (2, vec![Purpose::MdmIdentity]));
+        assert!(!verdict(&house).await.1, "it is not compliant any more");
+        if comes {
+            // Its power was cut, and it is as it was.
+            device.left = false;
+            device.settle().await.unwrap();
+            assert_eq!(device.ran.get("unenroll"), Some(&1));
+        } else {
+            device::end_silent(app).await.unwrap();
+            assert_eq!(states(&house, &id).await.1, Some(EnrollmentState::Unenrolling), "not at once");
+            house.server.clock.advance(DAY);
+            device::end_silent(app).await.unwrap();
+        }
+        assert_eq!(states(&house, &id).await, (DeviceState::Retired, None));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_is_cut_off_who_was_only_asked_about_a_wipe_or_who_keeps_the_enrolment() {
+    let house = House::new().await;
+    let app = &house.server.app;
+    let mut device = house.enroll(1).await;
+    device.settle().await.unwrap();
+    let id = only_device(&house).await;
+    let ask = |uri: &str| Order::Custom(Custom { verb: OrderVerb::Get, uri: uri.into(), format: None, data: None });
+    for order in [
+        ask("./Device/Vendor/MSFT/RemoteWipe/doWipe"),
+        ask("./Device/Vendor/MSFT/RemoteWipe/doWipeNothing/doWipe"),
+        Order::Known("wipe-keep-user-data".into()),
+        Order::Known("wipe-keep-provisioning".into()),
+        Order::Known("autopilot-reset".into()),
+    ] {
+        device::command(app, &id, order, true, &by()).await.unwrap();
+        device.settle().await.unwrap();
+        assert_eq!(states(&house, &id).await, (DeviceState::Managed, Some(EnrollmentState::Active)));
+    }
+    assert!(device.ran.contains_key("wipe-keep-user-data") && device.ran.contains_key("autopilot-reset"));
 }
 
 /// State and what consumers see, and how many signals wait.

@@ -28,7 +28,7 @@ use crate::domain::device::Platform;
 use crate::domain::pfx::{Pfx, Purpose};
 use crate::domain::profile::{Payload, fields};
 use crate::ids::{PfxId, TenantId, UserId};
-use crate::wire::apple::profile::{Content, Profile};
+use crate::wire::apple::profile::{Content, Profile, Scope};
 use crate::wire::plist::{self, Dict};
 
 pub mod acme;
@@ -371,6 +371,14 @@ pub fn check(payloads: &[Payload], platform: Platform, for_users: bool, catalogu
     };
     build(&profile, &target, catalogue)?;
     declarations(&declared, "check", "check", &target, catalogue)?;
+    let mut identifiers = BTreeSet::new();
+    for payload in declared.iter().filter(|payload| payload.kind == legacy::KIND) {
+        let scope = if for_users { Scope::User } else { Scope::System };
+        let identifier = legacy::check(payload, scope).map_err(|why| (payload.name.clone(), why))?;
+        if !identifiers.insert(identifier) {
+            return Err((payload.name.clone(), "content: the profile has this PayloadIdentifier twice".into()));
+        }
+    }
     for payload in payloads {
         if let Some(why) = misplaced(payload, for_users, system, catalogue) {
             return Err((payload.name.clone(), why));

@@ -68,6 +68,12 @@ impl Names {
         format!("{}.enrollment", self.prefix)
     }
 
+    /// What the identifiers of all profiles begin with, but for the one of enrolment.
+    #[must_use]
+    pub fn profiles(&self) -> String {
+        format!("{}.profile.", self.prefix)
+    }
+
     /// The identifier of a profile on a device.
     #[must_use]
     pub fn profile(&self, profile: &ProfileId) -> String {

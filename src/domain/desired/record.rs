@@ -123,6 +123,8 @@ pub enum Input {
     AwaitsApproval {
         /// When.
         until: Time,
+        /// The device goes on asking (Windows); if not, it is given the payload again (Apple).
+        asks: bool,
     },
     /// The certificate that the device holds was revoked.
     Revoked,
@@ -312,10 +314,10 @@ pub fn step(record: Record, input: Input, timing: Timing, now: Time) -> Option<R
         Input::Taken { status } => record.with(status, None).to(State::Delivered, Some(now), now),
         Input::Deferred { until } if removing => record.to(State::Removing, Some(until), now),
         Input::Deferred { until } => record.to(State::Delivered, Some(until), now),
-        Input::AwaitsApproval { until } if removing => record.to(State::Removing, Some(until), now),
-        // No fault of the device's, whether it asks on its own (Windows) or is to be given the payload again (Apple).
-        Input::AwaitsApproval { until } => {
-            let state = if matches!(record.state, State::Pending | State::Failed) { State::Pending } else { State::Delivered };
+        Input::AwaitsApproval { until, .. } if removing => record.to(State::Removing, Some(until), now),
+        // No fault of the device's.
+        Input::AwaitsApproval { until, asks } => {
+            let state = if asks { State::Delivered } else { State::Pending };
             Record { note: Some(Note::WaitsForApproval), tries: 0, ..record }.to(state, Some(until), now)
         }
         // Looked at anew: what the device holds is not good any more.

@@ -22,8 +22,8 @@ use crate::store::{self, Tx, desired_items, enrollments, scep};
 const DECIDED: &str = "decided";
 /// How long after which to look whether a request still waits, in milliseconds; a decision is told at once.
 pub(super) const LOOK: i64 = DAY;
-/// How often a profile is given to a device for one approval: installations break off.
-const DELIVERIES: u32 = 5;
+/// How often the installation of a profile may fail after all of its certificates were approved: then somebody is asked anew.
+const TRIES: u32 = 5;
 
 /// What an administrator decided on the request of a payload.
 #[derive(Serialize, Deserialize)]
@@ -31,9 +31,9 @@ struct Decided {
     approved: bool,
     /// What was to be certified ([`digest`]).
     grant: String,
-    /// Deliveries that it went for.
+    /// Installations that failed since.
     #[serde(default)]
-    deliveries: u32,
+    failures: u32,
 }
 
 /// How it stands with the certificates that a profile asks for.
@@ -71,10 +71,13 @@ impl Turn<'_> {
         decided(&self.record(key)?.1.memory, payload)
     }
 
-    /// How it stands with the certificates that a record's profile asks for; a refusal counts once.
+    /// How it stands with the certificates that a record's profile asks for; a refusal counts once. What was decided or waits counts for
+    /// the certificate that is wanted now, and not for one that was wanted before.
     pub(super) async fn standing(&mut self, key: &str, profile: &ProfileId, asked: &[Asked]) -> Result<Standing> {
         for asked in asked.iter().filter(|asked| asked.needs_approval) {
+            let wanted = digest(&self.grant_of(key, profile, asked))?;
             match self.decided(key, &asked.payload) {
+                Some(decided) if decided.grant != wanted => self.remember(key, |memory| set(memory, &asked.payload, None)),
                 Some(decided) if decided.approved => continue,
                 Some(_) => {
                     self.remember(key, |memory| set(memory, &asked.payload, None));
@@ -82,40 +85,50 @@ impl Turn<'_> {
                 }
                 None => {}
             }
-            if self.is_waiting(key, profile, &asked.payload).await? {
-                return Ok(Standing::Waits);
+            for waiting in self.waiting(key, profile, &asked.payload).await? {
+                if digest(&waiting)? == wanted {
+                    return Ok(Standing::Waits);
+                }
             }
         }
         Ok(Standing::Free)
     }
 
-    async fn is_waiting(&self, key: &str, profile: &ProfileId, payload: &str) -> Result<bool> {
+    /// What the requests of a payload ask for that wait.
+    async fn waiting(&self, key: &str, profile: &ProfileId, payload: &str) -> Result<Vec<Grant>> {
         let (device, profile, label) = (self.device.id.clone(), profile.clone(), label(key, payload));
-        Ok(self.app.store.read(move |conn| scep::is_waiting(conn, &device, &profile, &label)).await?)
+        Ok(self.app.store.read(move |conn| scep::list_waiting_of(conn, &device, &profile, &label)).await?)
     }
 
-    /// Lets the profiles wait whose installation failed since an administrator has not decided yet.
+    /// Lets the profiles wait whose installation failed since an administrator has not decided yet. With others the failure counts against
+    /// what was approved.
     pub(super) async fn wait_for_approvals(&mut self) -> Result<()> {
         for key in std::mem::take(&mut self.broken_off) {
             let Some((profile, payloads)) = install_profile::payloads(self, &key) else { continue };
+            let mut waits = false;
             for payload in payloads.iter().filter(|payload| content::needs_approval(payload)) {
-                if self.is_waiting(&key, &profile, &payload.name).await? {
-                    let until = self.now.plus(LOOK);
-                    self.apply(&key, Input::AwaitsApproval { until });
-                    break;
-                }
+                waits |= !self.waiting(&key, &profile, &payload.name).await?.is_empty();
+            }
+            if waits {
+                let until = self.now.plus(LOOK);
+                self.apply(&key, Input::AwaitsApproval { until, asks: false });
+                continue;
+            }
+            for payload in payloads {
+                let Some(known) = self.decided(&key, &payload.name).filter(|known| known.approved) else { continue };
+                let failures = known.failures.saturating_add(1);
+                let next = (failures < TRIES).then_some(Decided { failures, ..known });
+                self.remember(&key, |memory| set(memory, &payload.name, next.as_ref()));
             }
         }
         Ok(())
     }
 
-    /// Whether an administrator has agreed to that certificate already; that is used up when the profile is installed, and by trying too often.
-    pub(super) fn is_approved(&mut self, key: &str, payload: &str, grant: &Grant) -> Result<bool> {
+    /// Whether an administrator has agreed to that certificate already; that is used up when the profile is installed, and when that fails
+    /// too often.
+    pub(super) fn is_approved(&self, key: &str, payload: &str, grant: &Grant) -> Result<bool> {
         let Some(known) = self.decided(key, payload).filter(|known| known.approved) else { return Ok(false) };
-        let good = known.deliveries < DELIVERIES && known.grant == digest(grant)?;
-        let next = good.then(|| Decided { deliveries: known.deliveries + 1, ..known });
-        self.remember(key, |memory| set(memory, payload, next.as_ref()));
-        Ok(good)
+        Ok(known.grant == digest(grant)?)
     }
 
     /// The profile is installed: what comes later is decided on anew.
@@ -137,7 +150,7 @@ pub(in crate::service) fn decide_in(tx: &mut Tx<'_>, grant: &Grant, approved: bo
     if !enrollment.platform.is_apple() || enrollment.state != State::Active {
         return Ok(());
     }
-    let decided = Decided { approved, grant: digest(grant)?, deliveries: 0 };
+    let decided = Decided { approved, grant: digest(grant)?, failures: 0 };
     let name = payload.split('@').next().unwrap_or_default();
     let before: Vec<_> = desired_items::list_items(tx.conn(), device)?.into_iter().map(|(item, _)| item).collect();
     let mut items = before.clone();

@@ -14,7 +14,7 @@ use crate::clock::MINUTE;
 use crate::domain::acme::Client;
 use crate::domain::apple::content::identity::{self, Wanted};
 use crate::domain::apple::content::{Asked, AskedByAcme};
-use crate::domain::certificate::{Certificate, CertificateStatus, RevocationReason};
+use crate::domain::certificate::{Certificate, CertificateStatus, Grant, RevocationReason};
 use crate::domain::desired::{Content, brought, label, profile_of};
 use crate::domain::pfx::Pfx;
 use crate::ids::{PfxId, ProfileId};
@@ -169,17 +169,28 @@ impl Turn<'_> {
         Ok(identifier)
     }
 
+    /// What is granted to the device with a certificate that it will ask for.
+    pub(super) fn grant_of(&self, key: &str, profile: &ProfileId, asked: &Asked) -> Grant {
+        Grant {
+            device_id: Some(self.device.id.clone()),
+            user_id: self.known.enrollment.user_id.clone(),
+            enrollment_id: Some(self.known.enrollment.id.clone()),
+            profile_id: Some(profile.clone()),
+            payload: Some(label(key, &asked.payload)),
+            ..asked.grant.clone()
+        }
+    }
+
     /// A fresh challenge for a certificate that the device will ask for by SCEP; it takes the place of challenges that were not used.
     pub(super) async fn new_challenge(&mut self, key: &str, profile: &ProfileId, asked: Asked) -> Result<String> {
         let payload = label(key, &asked.payload);
-        let mut grant = asked.grant;
-        grant.payload = Some(payload.clone());
+        let grant = self.grant_of(key, profile, &asked);
         let new = NewChallenge {
             authority: self.authority.id.clone(),
-            device: Some(self.device.id.clone()),
-            user: self.known.enrollment.user_id.clone(),
-            enrollment: Some(self.known.enrollment.id.clone()),
-            profile: Some(profile.clone()),
+            device: grant.device_id.clone(),
+            user: grant.user_id.clone(),
+            enrollment: grant.enrollment_id.clone(),
+            profile: grant.profile_id.clone(),
             needs_approval: asked.needs_approval,
             expires: None,
             grant,

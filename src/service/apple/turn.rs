@@ -350,7 +350,7 @@ impl<'a> Turn<'a> {
                 Verdict::Failed if request.is_some_and(|(request, _)| request.may_have_run()) => OrderInput::Unclear(why.clone()),
                 Verdict::Failed | Verdict::Malformed | Verdict::Expired => OrderInput::Refused(why.clone()),
             };
-            self.left |= self.answer_order(id, input, &status);
+            self.left |= self.answer_order(id, input, &status).is_some();
         }
         let Some((request, record)) = request else { return };
         if self.overtaken(key, record, verdict) {

@@ -12,5 +12,5 @@ pub use list::{
 };
 pub use order::{Custom, Order, cancel, command, orders, sync};
 pub use renewed::confirm_renewal;
-pub use retire::{Ending, Leaving, checked_out_in, end_in, end_silent, give_up, give_up_device, left_in, retire};
+pub use retire::{Ending, Leaving, checked_out_in, end_in, end_silent, give_up, give_up_device, left_in, retire, wiped_in};
 pub use secret::{Kept, reveal, secrets};

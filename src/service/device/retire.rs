@@ -61,10 +61,7 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
                 return Ok(());
             }
             devices::update_device(tx, &device, now)?;
-            // First what could still become a certificate, then the certificates.
-            store::scep::withdraw(tx, &id, None, &actor, now)?;
-            let all = Live { device: Some(id.clone()), identity: current.is_some().then_some(false), ..Live::default() };
-            revoke::revoke_live_in(tx, &all, |_| true, RevocationReason::CessationOfOperation, &actor, &origin, now)?;
+            revoke_in(tx, &id, current.is_none(), &actor, &origin, now)?;
             if let Some(mut enrollment) = current {
                 enrollment.state = State::Unenrolling;
                 enrollments::claim_update(tx, &enrollment)?;
@@ -81,6 +78,49 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
         .await?;
     app.outbox.notify_waiters();
     Ok(())
+}
+
+/// Nothing more is certified for a device, and what was is revoked: without its identity, or with it.
+fn revoke_in(tx: &mut Tx<'_>, id: &DeviceId, identity: bool, actor: &str, origin: &str, now: Time) -> store::Result<()> {
+    // First what could still become a certificate, then the certificates.
+    store::scep::withdraw(tx, id, None, actor, now)?;
+    let all = Live { device: Some(id.clone()), identity: (!identity).then_some(false), ..Live::default() };
+    revoke::revoke_live_in(tx, &all, |_| true, RevocationReason::CessationOfOperation, actor, origin, now)?;
+    Ok(())
+}
+
+/// A PC has taken it on to wipe itself, in the caller's transaction. Whether it does shows only by its silence: one whose power is cut may
+/// come back as it was. So it is as good as told to leave: it has no certificate any more but its identity, and hears the order if it
+/// comes after all; if it does not, its enrolment ends ([`end_silent`]). `provider` is the server's name where the enrolment does not know
+/// it. False when the enrolment had ended before.
+///
+/// # Errors
+/// [`NotFound`](store::Error::NotFound) without such an enrolment.
+pub fn wiped_in(tx: &mut Tx<'_>, id: &EnrollmentId, provider: &str, ending: &Ending<'_>) -> store::Result<bool> {
+    let Ending { sealer, rules, origin, now } = *ending;
+    let mut enrollment = enrollments::load_enrollment(tx.conn(), id)?;
+    let mut device = devices::load_device(tx.conn(), &enrollment.device_id)?;
+    if matches!(enrollment.state, State::Ended | State::Unenrolling) || device.state != DeviceState::Managed {
+        return Ok(false);
+    }
+    let actor = format!("device:{}", device.id);
+    let before = std::mem::replace(&mut device.state, DeviceState::Retiring);
+    devices::update_device(tx, &device, now)?;
+    revoke_in(tx, &device.id, false, &actor, origin, now)?;
+    enrollment.state = State::Unenrolling;
+    enrollments::claim_update(tx, &enrollment)?;
+    end_orders(tx, sealer, id, "ended: the device wiped itself", &actor, origin, now)?;
+    let operation = unenroll_operation(enrollment.provider(provider).to_owned());
+    let payload = commands::seal_payload(sealer, &operation)?;
+    // The wipe has told it.
+    let order = Command { state: CommandState::Sent, ..unenroll(id, operation, &actor, now) };
+    commands::insert_command(tx, &order, &payload, now)?;
+    desired_items::recompute_device(tx, &device.id, now)?;
+    compliance::retire_in(tx, &device.id, rules, Initiator::Admin, now)?;
+    let entry = Entry::new(&actor, "device.wiped", format!("device:{}", device.id), origin);
+    let entry = entry.before(&serde_json::json!({ "state": before })).after(&serde_json::json!({ "state": device.state }));
+    audit::append(tx, &entry, now)?;
+    Ok(true)
 }
 
 fn unenroll_operation(provider_id: String) -> Operation {
@@ -128,6 +168,8 @@ pub enum Leaving {
     ByUser,
     /// It obeyed the order to leave.
     ByOrder,
+    /// It has taken on the order to wipe itself ([`wiped_in`]).
+    ByWipe,
 }
 
 /// Ends the enrolment of a device that has left, in the caller's transaction, and keeps the last answer, where there is one, for a device that lost it. False
@@ -138,7 +180,7 @@ pub enum Leaving {
 pub fn left_in(tx: &mut Tx<'_>, id: &EnrollmentId, leaving: Leaving, answer: Option<&Stored>, ending: &Ending<'_>) -> store::Result<bool> {
     let (action, initiator) = match leaving {
         Leaving::ByUser => ("enrollment.end-by-user", Initiator::User),
-        Leaving::ByOrder => ("enrollment.end-by-order", Initiator::Admin),
+        Leaving::ByOrder | Leaving::ByWipe => ("enrollment.end-by-order", Initiator::Admin),
     };
     let ended = End { action, actor: None, initiator, ending }.carry_out(tx, id)?;
     if let Some(answer) = answer.filter(|_| ended) {

@@ -4,8 +4,17 @@
 use serde_json::{Value, json};
 
 use super::Round;
-use crate::domain::command::{Command, Input, Operation, State};
+use crate::domain::command::{Command, Input, Operation, State, UNENROLL, Verb};
 use crate::ids::CommandId;
+
+/// A device that is not managed any more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::service) enum Gone {
+    /// It left.
+    Left,
+    /// It was told to wipe itself, and has taken that on.
+    Wiped,
+}
 
 impl Round<'_> {
     /// An order as this message left it.
@@ -48,8 +57,8 @@ impl Round<'_> {
 
     /// Moves an order by what the device answered to what it was given; whether it is managed no more, since it obeyed. `status` is the
     /// answer in a word or number, for the audit log: what else the device said may be a secret, and is the administrator's who asked.
-    pub(in crate::service) fn answer_order(&mut self, id: &CommandId, input: Input, status: &Value) -> bool {
-        let left = matches!(input, Input::Answered(_)) && self.order(id).is_some_and(|order| self.ends_enrollment(order));
+    pub(in crate::service) fn answer_order(&mut self, id: &CommandId, input: Input, status: &Value) -> Option<Gone> {
+        let gone = if matches!(input, Input::Answered(_)) { self.order(id).and_then(|order| self.gone_by(order)) } else { None };
         if self.order(id).is_none_or(|order| order.state == State::Cancelled) {
             // Taken back after it was sent: whether it ran is worth knowing.
             let verdict = match input {
@@ -62,16 +71,19 @@ impl Round<'_> {
         } else {
             self.step_order(id, input, status);
         }
-        left
+        gone
     }
 
-    /// Whether a device that obeys an order has left: it was told to leave or to wipe itself, by that name or by the node's.
-    fn ends_enrollment(&self, order: &Command) -> bool {
+    /// What a device is that obeys an order after which it is not managed any more, whether that has its name or is the node's Exec by hand.
+    fn gone_by(&self, order: &Command) -> Option<Gone> {
         let is_node = |uri: &str| match &order.operation {
-            Operation::Node(node) => !uri.is_empty() && node.uri.to_ascii_lowercase().ends_with(&uri.to_ascii_lowercase()),
+            Operation::Node(node) => {
+                node.verb == Verb::Exec && !uri.is_empty() && node.uri.to_ascii_lowercase().ends_with(&uri.to_ascii_lowercase())
+            }
             Operation::Request(_) => false,
         };
-        self.catalogue.commands().any(|row| row.ends_enrollment && (row.id == order.kind || is_node(&row.uri)))
+        let row = self.catalogue.commands().find(|row| row.ends_enrollment && (row.id == order.kind || is_node(&row.uri)))?;
+        Some(if row.id == UNENROLL { Gone::Left } else { Gone::Wiped })
     }
 
     fn step_order(&mut self, id: &CommandId, input: Input, status: &Value) {

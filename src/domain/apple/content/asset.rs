@@ -187,7 +187,7 @@ pub fn make(payload: &Payload, target: &Target<'_>, catalogue: &Catalogue) -> Re
             let own: Pkcs12 = fields(&payload.body)?;
             Ok(Asset::Identity(Box::new(identity::want(&payload.name, &own, target.variables)?)))
         }
-        legacy::KIND => Ok(Asset::fixed(legacy::MEDIA, legacy::document(payload)?, true)),
+        legacy::KIND => Ok(Asset::fixed(legacy::MEDIA, legacy::document(payload, target.names)?, true)),
         kind => Err(format!("{kind} is no asset")),
     }
 }

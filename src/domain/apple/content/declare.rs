@@ -42,7 +42,7 @@ pub fn declarations(
             if asset::type_of(&payload.kind).is_some() {
                 let url = format!("{}/{name}", target.asset_url);
                 let (body, behind) = match payload.kind.as_str() {
-                    legacy::KIND => legacy::reference(payload, &url)?,
+                    legacy::KIND => legacy::reference(payload, &url, target.names)?,
                     _ => asset::reference(payload, &url, &(target.generation)(&payload.name), target, catalogue)?,
                 };
                 return Ok(Wanted { kind: row.id.clone(), payload: row.encode_json(&body, &device)?, behind });

@@ -8,7 +8,9 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::mobileconfig;
+use crate::domain::apple::profile::Names;
 use crate::domain::profile::{Payload, fields};
+use crate::wire::apple::profile::Scope;
 
 /// The type of these payloads.
 pub const KIND: &str = "declared-profile";
@@ -18,6 +20,8 @@ pub const DECLARATION: &str = "com.apple.configuration.legacy";
 pub const INTERACTIVE: &str = "com.apple.configuration.legacy.interactive";
 /// The media type of profiles.
 pub const MEDIA: &str = "application/x-apple-aspen-config";
+/// Longest profile, in bytes.
+const LONGEST: usize = 512 * 1024;
 /// What says that the user decides, and under which name.
 const VISIBLE_NAME: &str = "visible-name";
 
@@ -38,24 +42,47 @@ pub fn type_of(payload: &Payload) -> &'static str {
     if payload.body.contains_key(VISIBLE_NAME) { INTERACTIVE } else { DECLARATION }
 }
 
-/// The profile.
+/// Looks at a payload; `scope`: whose channel it goes to.
 ///
 /// # Errors
-/// What is wrong with it.
-pub fn document(payload: &Payload) -> Result<Vec<u8>, String> {
+/// What is wrong with it, and the identifier of its profile.
+pub fn check(payload: &Payload, scope: Scope) -> Result<String, String> {
     let own: Declared = fields(&payload.body)?;
     if own.visible_name.is_some_and(|name| name.trim().is_empty()) {
         return Err("visible-name: a name that people see".into());
     }
-    mobileconfig::read(&own.content).map(|(document, _)| document)
+    let profile = mobileconfig::read(&own.content)?;
+    match profile.body.string("PayloadScope") {
+        Some(said) if said != scope.as_str() => {
+            Err(format!("content: its PayloadScope is {said}, and the profile goes to {}", scope.as_str()))
+        }
+        _ => Ok(profile.identifier),
+    }
+}
+
+/// The profile. It was looked at when it was brought ([`check`]): devices ask for it often.
+///
+/// # Errors
+/// What is wrong with it: too long, or under an identifier of this server's own profiles, which it would take over.
+pub fn document(payload: &Payload, names: &Names) -> Result<Vec<u8>, String> {
+    let own: Declared = fields(&payload.body)?;
+    let document = mobileconfig::document(&own.content)?;
+    if document.len() > LONGEST {
+        return Err(format!("content: longer than {LONGEST} bytes"));
+    }
+    let text = String::from_utf8_lossy(&document);
+    if text.contains(&names.profiles()) || text.contains(&names.enrollment()) {
+        return Err("content: it has an identifier of a profile that this server makes".into());
+    }
+    Ok(document)
 }
 
 /// What the declaration says, and the hash of what stands behind its address.
 ///
 /// # Errors
 /// As [`document`].
-pub fn reference(payload: &Payload, url: &str) -> Result<(Map<String, Value>, String), String> {
-    let behind = hex::encode(sha256(&document(payload)?));
+pub fn reference(payload: &Payload, url: &str, names: &Names) -> Result<(Map<String, Value>, String), String> {
+    let behind = hex::encode(sha256(&document(payload, names)?));
     let mut body: Map<String, Value> = [("ProfileURL".to_owned(), json!(url))].into_iter().collect();
     body.extend(payload.body.get(VISIBLE_NAME).map(|name| ("VisibleName".to_owned(), name.clone())));
     Ok((body, behind))

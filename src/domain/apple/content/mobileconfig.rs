@@ -22,18 +22,25 @@ pub(super) struct Mobileconfig {
     content: String,
 }
 
-/// The document that `content` holds, and what it is.
+/// The document that `content` holds.
+///
+/// # Errors
+/// When it is none.
+pub(super) fn document(content: &str) -> Result<Vec<u8>, String> {
+    let text = content.trim();
+    if text.starts_with('<') {
+        return Ok(text.as_bytes().to_vec());
+    }
+    let compact: String = text.split_whitespace().collect();
+    STANDARD.decode(compact).map_err(|_| "content: neither XML nor Base64".to_owned())
+}
+
+/// The profile that `content` holds.
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn read(content: &str) -> Result<(Vec<u8>, Profile), String> {
-    let text = content.trim();
-    let document = if text.starts_with('<') {
-        text.as_bytes().to_vec()
-    } else {
-        let compact: String = text.split_whitespace().collect();
-        STANDARD.decode(compact).map_err(|_| "content: neither XML nor Base64".to_owned())?
-    };
+pub(super) fn read(content: &str) -> Result<Profile, String> {
+    let document = document(content)?;
     let profile =
         Profile::decode(&document).map_err(|why| format!("content: {why}; a signed profile has to be given without its signature"))?;
     if matches!(profile.content, Content::Encrypted(_)) {
@@ -44,14 +51,14 @@ pub(super) fn read(content: &str) -> Result<(Vec<u8>, Profile), String> {
     }
     match profile.payloads().iter().find(|payload| ENROLMENT.contains(&payload.kind.as_str())) {
         Some(payload) => Err(format!("content: {} cannot come with a profile", payload.kind)),
-        None => Ok((document, profile)),
+        None => Ok(profile),
     }
 }
 
 impl Mobileconfig {
     /// The payloads under names of ours. What names another payload by its UUID names it by the new one.
     pub(super) fn parts(&self, name: &str, target: &Target<'_>) -> Result<Vec<Part>, String> {
-        let (_, profile) = read(&self.content)?;
+        let profile = read(&self.content)?;
         let generation = (target.generation)(name);
         let named = |at: usize| format!("{name}-{}", at + 1);
         let renamed: BTreeMap<String, String> = profile

@@ -230,7 +230,7 @@ async fn body(turn: &mut Turn<'_>, key: &str) -> Result<Body> {
         Standing::Free => {}
         Standing::Waits => {
             let until = turn.now.plus(approval::LOOK);
-            turn.apply(key, Input::AwaitsApproval { until });
+            turn.apply(key, Input::AwaitsApproval { until, asks: false });
             return Ok(Body::Nothing("an administrator has to agree to its certificate first".into()));
         }
         Standing::Refused => {

@@ -120,7 +120,9 @@ pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &s
             if !scep::claim_decision(tx, &transaction, Some(&certificate.id), &by, now)? {
                 return Err(Refusal::ScepTransactionDecided.into());
             }
-            apple::approval::decide_in(tx, &transaction.grant, true, now)?;
+            if transaction.renews.is_none() {
+                apple::approval::decide_in(tx, &transaction.grant, true, now)?;
+            }
             audit::append(tx, &entry, now)
         })
         .await?;
@@ -143,7 +145,9 @@ pub async fn refuse(app: &App, authority: &str, transaction_id: &str, actor: &st
             if !scep::claim_decision(tx, &transaction, None, &by, now)? {
                 return Err(Refusal::ScepTransactionDecided.into());
             }
-            apple::approval::decide_in(tx, &transaction.grant, false, now)?;
+            if transaction.renews.is_none() {
+                apple::approval::decide_in(tx, &transaction.grant, false, now)?;
+            }
             audit::append(tx, &entry, now)
         })
         .await?;

@@ -384,7 +384,7 @@ impl<'a> Course<'a> {
                 if self.context.now.since(request.begun) > body.patience() {
                     self.fail(status.parse().unwrap_or_default(), Some("the request does not end".into()));
                 } else if body.needs_approval && status == PENDING {
-                    self.moves(Input::AwaitsApproval { until: self.context.now.plus(APPROVAL_LOOK) });
+                    self.moves(Input::AwaitsApproval { until: self.context.now.plus(APPROVAL_LOOK), asks: true });
                 } else {
                     self.moves(Input::Deferred { until: self.context.now.plus(NEXT_LOOK) });
                 }

@@ -164,6 +164,8 @@ impl Csp for TrustedCertificate {
                 let wanted = part.memory("certificate");
                 Turn::moved(if found.is_some() && found.as_deref() == wanted { Input::Matches } else { Input::Differs { found } })
             }
+            // It is wanted again meanwhile.
+            (REMOVE, _) if part.payload.is_some() => Turn::moved(Input::Outdated),
             (REMOVE, Verdict::Done) => Turn::moved(Input::Removed),
             (CLEAN, _) => Turn::default(),
             (_, verdict) => Turn::moved(plan::input(verdict, outcome, context.now)),

@@ -19,6 +19,7 @@ use crate::domain::work::Key;
 use crate::ids::CommandId;
 use crate::service::Result;
 use crate::service::device::Leaving;
+use crate::service::round::orders::Gone;
 use crate::service::round::{Changes, Known, Round};
 
 /// What is being done for one message: the work on the device, and what only a session has.
@@ -308,8 +309,11 @@ impl<'a> Turn<'a> {
             Verdict::Retry => OrderInput::Unclear(said),
             Verdict::NotApplicable | Verdict::Failed => OrderInput::Refused(said),
         };
-        if self.answer_order(&id, input, &status.into()) {
-            self.left = Some(Leaving::ByOrder);
+        if let Some(gone) = self.answer_order(&id, input, &status.into()) {
+            self.left = Some(match gone {
+                Gone::Left => Leaving::ByOrder,
+                Gone::Wiped => Leaving::ByWipe,
+            });
         }
     }
 }

@@ -4,7 +4,8 @@ use super::apply::Turn;
 use super::proof::Claim;
 use crate::domain::dm_session::Session;
 use crate::secret::Sealer;
-use crate::service::{Result, device};
+use crate::service::Result;
+use crate::service::device::{self, Leaving};
 use crate::store::dm_sessions::Stored;
 use crate::store::sealed::PIECE;
 use crate::store::targets::{self, take_turn};
@@ -59,7 +60,7 @@ impl Turn<'_> {
     pub(super) async fn commit(self, over_now: bool, slot: Slot) -> Result<()> {
         let (report_hash, left) = (self.report_hash.clone(), self.left);
         let (app, changes) = self.changes()?;
-        let sealer = app.sealer();
+        let (sealer, config) = (app.sealer(), std::sync::Arc::clone(&app.config));
         let ring = app
             .store
             .write(move |tx| {
@@ -80,7 +81,10 @@ impl Turn<'_> {
                 changes.record(tx)?;
                 if let Some(leaving) = left {
                     let ending = device::Ending { sealer: &sealer, rules: changes.rules, origin: &changes.origin, now };
-                    ring |= device::left_in(tx, id, leaving, Some(&slot.stored), &ending)?;
+                    ring |= match leaving {
+                        Leaving::ByWipe => device::wiped_in(tx, id, &config.windows.provider_id, &ending)?,
+                        Leaving::ByOrder | Leaving::ByUser => device::left_in(tx, id, leaving, Some(&slot.stored), &ending)?,
+                    };
                 }
                 Ok(ring)
             })
