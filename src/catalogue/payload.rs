@@ -139,6 +139,9 @@ pub struct KeyRow {
     /// It must be there, where its dictionary is.
     #[serde(default)]
     pub required: bool,
+    /// What it does, in words, where its name does not say it.
+    #[serde(default)]
+    pub help: String,
     /// The values that are allowed, when they are numbers from one to another.
     #[serde(default)]
     pub range: Option<(i64, i64)>,
@@ -356,9 +359,25 @@ impl PayloadRow {
     /// Says what is wrong and where: a payload or key that does not exist, a value that is not allowed, something that is missing.
     pub fn encode(&self, body: &Map<String, Json>, device: &Device<'_>) -> Result<Dict, String> {
         if !self.supports(device.system, device.version) || device.user_enrollment && !self.is_for_users(device.system) {
-            return Err(format!("{} does not exist on {device:?}", self.id));
+            return Err(self.absent(device));
         }
         self.dict(body, "", device)
+    }
+
+    /// Why a device does not have the payload.
+    fn absent(&self, device: &Device<'_>) -> String {
+        let (own, here, other, there) = match device.system {
+            System::Mac => (self.macos, "Macs", self.ios, "iPhones and iPads (platform ios)"),
+            System::Ios => (self.ios, "iPhones and iPads", self.macos, "Macs (platform macos)"),
+        };
+        let since = |range: Option<Range>| range.and_then(|range| range.since);
+        let why = match (since(own), since(other)) {
+            (None, Some(_)) => format!("{here} have no such payload; it is for {there}"),
+            (Some(least), _) if device.version < least => format!("{here} have it from version {}.{} on", least.major, least.minor),
+            (Some(_), _) if device.user_enrollment => format!("{here} that are their user's own do not take it"),
+            _ => format!("{here} of version {} do not have it", device.version),
+        };
+        format!("{} ({}): {why}", self.id, self.title)
     }
 
     fn dict(&self, body: &Map<String, Json>, within: &str, device: &Device<'_>) -> Result<Dict, String> {

@@ -190,7 +190,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Request { vendor_key, vendor_chain, fresh } => {
             let request = push_certificate::request(app, fresh, actor, ORIGIN).await?;
             match vendor_key.zip(vendor_chain) {
-                Some((key, chain)) => push_certificate::countersign(request, Vendor { key: key.secret(), chain }).await?.into(),
+                Some((key, chain)) => push_certificate::countersign(app, request, Vendor { key: key.secret(), chain }).await?.into(),
                 None => request_pem(&request)?.into(),
             }
         }

@@ -76,7 +76,7 @@ pub enum Command {
         #[arg(default_value = "applications", value_parser = read_list)]
         list: inventory::Kind,
     },
-    /// Shows which secrets are kept of a device, or one of them; who read it is in the audit log
+    /// Shows which secrets are kept of a device, or one of them as it is; that you read it is in the audit log
     Secret {
         /// Id, name or serial number
         device: String,
@@ -364,11 +364,14 @@ async fn show(app: &App, device: &str) -> Result<Value> {
     let reasons: Vec<Value> = known.reasons.iter().map(reason).collect();
     Ok(json!({
         "id": device.id, "name": device.display_name, "platform": device.platform, "user": upn, "state": device.state,
-        "ownership": known.ownership, "managed_apple_account": known.managed_apple_account, "serial_number": device.serial_number, "manufacturer": device.manufacturer, "model": device.model,
+        "ownership": known.ownership, "managed_apple_account": known.managed_apple_account, "serial_number": device.serial_number,
+        "manufacturer": device.manufacturer, "model": device.model,
         "os_version": device.os_version, "os_edition": device.os_edition, "hardware_id": device.hardware_id,
-        "same_hardware_as": known.same_hardware_as, "says_serial_number": known.says_serial_number, "entra_device_id": device.entra_device_id, "last_seen": known.overview.last_seen_at.to_string(),
+        "same_hardware_as": known.same_hardware_as, "says_serial_number": known.says_serial_number,
+        "entra_device_id": device.entra_device_id, "last_seen": known.overview.last_seen_at.to_string(),
         "compliance": known.overview.compliance, "compliant": known.overview.compliant,
-        "identity": identity(&known), "grace_until": known.grace_expires_at.map(|at| at.to_string()), "judged_again": known.reevaluate_at.map(|at| at.to_string()),
-        "profiles": profiles, "facts": facts, "reasons": reasons,
+        "identity": identity(&known), "recovery_key": known.recovery_key,
+        "grace_until": known.grace_expires_at.map(|at| at.to_string()), "judged_again": known.reevaluate_at.map(|at| at.to_string()),
+        "profiles": profiles, "facts": facts, "reasons": reasons, "notes": known.notes,
     }))
 }

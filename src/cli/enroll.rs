@@ -8,6 +8,7 @@ use super::find;
 use super::output::{align, readable, wrap};
 use crate::app::App;
 use crate::clock::MINUTE;
+use crate::domain::Refusal;
 use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
 use crate::domain::user::User;
@@ -54,7 +55,7 @@ async fn apple(app: &App, arguments: Apple, actor: &str) -> service::Result<Valu
         return by_account(app, user, platform, lifetime, actor).await;
     }
     let invitation = apple_enroll::invite(app, &user.upn, platform, arguments.ota, lifetime, actor).await?;
-    let before = before_apple(app);
+    let before = before_apple(app, platform);
     Ok(json!({
         "user": invitation.user.upn,
         "platform": platform,
@@ -66,8 +67,8 @@ async fn apple(app: &App, arguments: Apple, actor: &str) -> service::Result<Valu
 }
 
 /// What has to be so before an Apple device can enrol, as far as the configuration leaves it open.
-fn before_apple(app: &App) -> Vec<String> {
-    let mut before = Vec::new();
+fn before_apple(app: &App, platform: Platform) -> Vec<String> {
+    let mut before = restrictions(app, platform);
     if app.config.web.url.is_none() || app.config.device.url.is_none() {
         before.push(format!("set web.url and device.url: a device is told {} and {}", app.config.web_url(), app.config.device_url()));
     }
@@ -78,6 +79,35 @@ fn before_apple(app: &App) -> Vec<String> {
         ));
     }
     before
+}
+
+/// What the organisation restricts of the platform, so that a device may be refused.
+fn restrictions(app: &App, platform: Platform) -> Vec<String> {
+    let enrollment = &app.config.enrollment;
+    let rules = match platform {
+        Platform::Windows => &enrollment.windows,
+        Platform::MacOs => &enrollment.macos,
+        Platform::Ios => &enrollment.ios,
+        Platform::Android => return Vec::new(),
+    };
+    let key = format!("enrollment.{platform}");
+    if !rules.allowed {
+        let code = Refusal::PlatformRefused.code();
+        return vec![format!("set {key}.allowed to true: as it is, every device of this platform is refused ({code})")];
+    }
+    let mut notes = Vec::new();
+    if !rules.personal {
+        let code = Refusal::PersonalDeviceRefused.code();
+        let apple = if platform.is_apple() { ", or have it in Apple Business Manager" } else { "" };
+        notes.push(format!(
+            "put the device's serial number into enrollment.serial_numbers{apple}: {key}.personal is false, and others are refused ({code})"
+        ));
+    }
+    let ends = [("minimum", &rules.minimum_os_version), ("maximum", &rules.maximum_os_version)];
+    for (end, version) in ends.into_iter().filter(|(_, version)| !version.is_empty()) {
+        notes.push(format!("the system's version must fit {key}.{end}_os_version = {version}; a device with another one is refused"));
+    }
+    notes
 }
 
 async fn by_account(app: &App, user: User, platform: Platform, lifetime: i64, actor: &str) -> service::Result<Value> {
@@ -94,7 +124,7 @@ async fn by_account(app: &App, user: User, platform: Platform, lifetime: i64, ac
         format!("{} must be a Managed Apple Account in Apple Business Manager: the device signs in to it with Apple", invitation.account),
         "where the domain's web server cannot answer, tell Apple (muster apple ade-discovery): iOS 18.2 and macOS 15.2 ask there".into(),
     ];
-    before.extend(before_apple(app));
+    before.extend(before_apple(app, platform));
     Ok(json!({
         "user": invitation.user.upn,
         "platform": platform,
@@ -230,7 +260,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Re
 /// What has to be so before a PC can enrol, as far as the configuration leaves it open.
 fn before(app: &App, user: &User) -> Vec<String> {
     let config = &app.config;
-    let mut notes = Vec::new();
+    let mut notes = restrictions(app, Platform::Windows);
     if config.web.url.is_none() || config.device.url.is_none() {
         notes.push(format!("set web.url and device.url: a PC is told {} and {}", config.web_url(), config.device_url()));
     }

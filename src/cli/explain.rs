@@ -42,6 +42,7 @@ pub(super) fn render_list(answer: &Value, width: Option<usize>) -> String {
         rows.sort_by_cached_key(|row| text(row, "name").to_lowercase());
     }
     for row in answer.as_array_mut().into_iter().flatten().filter_map(Value::as_object_mut) {
+        never_judged(row);
         row.remove("compliant");
         speak(row, "compliance");
         // The person beside the device, before what a narrow terminal leaves out.
@@ -79,11 +80,15 @@ pub(super) fn render_device(answer: &Value, width: Option<usize>) -> String {
         Some(Value::Array(rows)) => rows,
         _ => Vec::new(),
     };
-    let (reasons, profiles, facts) = (list("reasons"), list("profiles"), list("facts"));
-    fields.remove("compliant");
-    fields.retain(|_, value| !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
+    let (reasons, profiles, facts, notes) = (list("reasons"), list("profiles"), list("facts"), list("notes"));
+    never_judged(&mut fields);
+    fields.retain(|name, value| name != "compliant" && !value.is_null() && value.as_array().is_none_or(|items| !items.is_empty()));
     speak(&mut fields, "compliance");
     let mut shown = output::render(&Value::Object(fields), width);
+    let notes: String = notes.iter().filter_map(Value::as_str).map(|note| wrap(note, readable(width), "  ")).collect();
+    if !notes.is_empty() {
+        shown.push_str(&format!("\nto know\n{notes}"));
+    }
     let open: String = profiles.iter().flat_map(open_settings).map(|line| wrap(&line, readable(width), "  ")).collect();
     if !open.is_empty() {
         shown.push_str(&format!("\nsettings not in place\n{open}"));
@@ -115,6 +120,13 @@ fn profile_row(profile: &Value) -> Value {
         "profile": profile.get("profile"), "state": profile.get("state"), "wanted": profile.get("wanted"), "given": profile.get("given"),
         "settings": settings, "due": profile.get("due").map(minute),
     })
+}
+
+/// A device without a verdict is not one of which its rules know nothing.
+fn never_judged(row: &mut Map<String, Value>) {
+    if row.get("compliant").is_some_and(Value::is_null) && row.contains_key("compliance") {
+        row.insert("compliance".into(), "notJudged".into());
+    }
 }
 
 /// Puts a state of compliance into people's words.
@@ -304,6 +316,15 @@ mod tests {
         let failed = json!({ "policy": "P", "title": "Failed", "status": "nonCompliant" });
         let shown = render(&json!([met, failed]), None);
         assert!(shown.find("Failed").unwrap() < shown.find("Met").unwrap(), "{shown}");
+    }
+
+    #[test]
+    fn a_device_without_a_verdict_is_not_judged_yet() {
+        let device = |compliant: Value| json!({ "name": "a", "compliance": "unknown", "compliant": compliant, "notes": ["it is lost"] });
+        let shown = render_device(&device(Value::Null), Some(80));
+        assert!(shown.contains("not judged yet") && shown.contains("\nto know\n  it is lost\n"), "{shown}");
+        assert!(render_list(&json!([device(Value::Null)]), Some(80)).contains("not judged yet"));
+        assert!(render_device(&device(json!(true)), Some(80)).contains("unknown"));
     }
 
     #[test]

@@ -134,7 +134,7 @@ pub enum Order {
     /// Looks after signals to other systems
     #[command(subcommand)]
     Signals(signals::Command),
-    /// Shows what this instance is
+    /// Shows what this instance is; an alarm in it fails
     Status,
     /// Looks after users
     #[command(subcommand)]
@@ -218,6 +218,8 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
         tracing::warn!("the environment variable {name} is no setting of muster and is not looked at");
     }
     let mut view: output::View = output::render;
+    // What an order that only looks has found is told by the exit status, too.
+    let mut fine = true;
     let answer = match line.command {
         Command::Config(command) => config::run(&config, &command),
         Command::Demo(arguments) => {
@@ -238,11 +240,20 @@ async fn run(line: Line) -> anyhow::Result<ExitCode> {
         Command::Simulate(arguments) => simulate::run(&config, &arguments, line.json).await?,
         Command::Order(order) => {
             view = order.view();
-            give(config, order).await?
+            let (is_status, is_test) = (matches!(order, Order::Status), order.is_receiver_test());
+            let answer = give(config.clone(), order).await?;
+            if is_test {
+                let (answer, taken) = signals::follow(&config, answer).await?;
+                fine = taken;
+                answer
+            } else {
+                fine = !is_status || !status::has_alarm(&answer);
+                answer
+            }
         }
     };
     output::print(&answer, Some(view).filter(|_| !line.json))?;
-    Ok(ExitCode::SUCCESS)
+    Ok(if fine { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
 /// Has the order done by the server that has the instance open, or here.
@@ -267,6 +278,7 @@ impl Order {
         match self {
             Self::Audit(audit::Command::List(_)) => audit::render,
             Self::Ca(ca::Command::Scep(scep::Command::Pending { .. })) => scep::render_pending,
+            Self::Signals(signals::Command::Outbox { .. }) => signals::render_outbox,
             Self::Status => status::render,
             Self::Enroll(_) => |answer, _| enroll::render(answer),
             Self::Device(device::Command::List(_)) => explain::render_list,
@@ -277,6 +289,11 @@ impl Order {
             Self::Profile(Command::Known(Known::Settings(_))) | Self::Policy(Command::Known(Known::Settings(_))) => settings::render,
             _ => output::render,
         }
+    }
+
+    /// Whether it sends a verification event, whose end is waited for.
+    fn is_receiver_test(&self) -> bool {
+        matches!(self, Self::Signals(signals::Command::Receiver(signals::ReceiverCommand::Test { .. })))
     }
 
     /// The order's first word, without what it says.

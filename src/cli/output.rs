@@ -74,6 +74,7 @@ pub(super) fn spoken(word: &str) -> &str {
         "inGracePeriod" => "in grace",
         "notApplicable" => "not applicable",
         "notAssigned" => "not assigned",
+        "notJudged" => "not judged yet",
         other => other,
     }
 }

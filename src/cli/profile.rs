@@ -9,6 +9,7 @@ use super::{find, page};
 use crate::app::App;
 use crate::catalogue::meant;
 use crate::domain::assignment::{Assignment, Mode, Target};
+use crate::domain::compliance::Status;
 use crate::domain::profile::{Kind, Profile};
 use crate::ids::ProfileId;
 use crate::service::directory::By;
@@ -182,7 +183,7 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
                 "id": applied.profile.id,
                 "name": applied.profile.display_name,
                 "version": applied.profile.version,
-                "created": applied.created,
+                "result": if applied.created { "created" } else if changes.is_empty() { "unchanged" } else { "changed" },
                 "changed": changes,
                 "remarks": applied.remarks,
             }))
@@ -195,13 +196,28 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
         Command::Assign(to) => {
             let found = find::profile(app, &to.profile, kind).await?;
             let (mode, target) = to.find(app).await?;
-            profile::assign(app, &found.id, mode, target, &by).await?;
-            show(app, &found, false, &by).await
+            profile::assign(app, &found.id, mode, target.clone(), &by).await?;
+            let twice = assigned(app, &found.id).await?.iter().any(|other| other.mode != mode && other.target == target);
+            let mut shown = show(app, &found, false, &by).await?;
+            if let Some(fields) = shown.as_object_mut().filter(|_| twice) {
+                let order = if kind == Kind::Compliance { "policy" } else { "profile" };
+                let remark = format!(
+                    "it is included and excluded for the same devices: the exclusion goes before, and none of them gets it; take one back \
+                     by muster {order} unassign"
+                );
+                fields.insert("remarks".into(), json!([remark]));
+            }
+            Ok(shown)
         }
         Command::Unassign(to) => {
             let found = find::profile(app, &to.profile, kind).await?;
             let (mode, target) = to.find(app).await?;
+            let other_way = assigned(app, &found.id).await?.iter().any(|other| other.mode != mode && other.target == target);
             profile::unassign(app, &found.id, mode, target, &by).await.map_err(|error| match error {
+                Error::NotFound(_) if other_way => {
+                    let (is, how) = if mode == Mode::Include { ("excluded", "add") } else { ("included", "leave out") };
+                    Error::Unknown(format!("such an assignment of \"{}\": it is {is} for them; {how} --exclude", found.display_name))
+                }
                 Error::NotFound(_) => Error::Unknown(format!(
                     "such an assignment of \"{0}\"; those that there are: muster {1} show \"{0}\"",
                     found.display_name,
@@ -220,6 +236,11 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
             Ok(json!({ "deleted": found.display_name }))
         }
     }
+}
+
+async fn assigned(app: &App, id: &ProfileId) -> Result<Vec<Assignment>> {
+    let id = id.clone();
+    Ok(app.store.read(move |conn| assignments::list_assignments(conn, &id)).await?)
 }
 
 async fn list(app: &App, kind: Kind, mut after: String, limit: i64) -> Result<Value> {
@@ -272,7 +293,8 @@ fn count_devices(conn: &mut store::Conn, kind: Kind, id: &ProfileId) -> store::R
         }
         Kind::Compliance => {
             let counts = compliance::count_by_policy(conn, id)?;
-            Ok(counts.iter().map(|(status, count)| json!({ "status": status, "devices": count })).collect())
+            let status = |status: &Option<Status>| status.map_or("notJudged", Status::as_str);
+            Ok(counts.iter().map(|(judged, count)| json!({ "status": status(judged), "devices": count })).collect())
         }
     }
 }

@@ -73,7 +73,10 @@ fn rule(row: &RuleRow) -> Value {
             let (least, most) = row.range.unwrap_or((0, i64::from(i32::MAX)));
             ("whole number", format!("a whole number from {least} to {most}"))
         }
-        ValueType::Version => ("version", "a version of up to four numbers, such as 10.0.22631.4317".to_owned()),
+        ValueType::Version if row.platform == Platform::Windows.as_str() => {
+            ("version", "a version of up to four numbers, such as 10.0.22631.4317".to_owned())
+        }
+        ValueType::Version => ("version", "a version of up to four numbers, such as 26.1 or 18.7.2".to_owned()),
         ValueType::Choice => {
             let choices: Vec<String> = row.choices.iter().map(|(value, means)| format!("{value} ({means})")).collect();
             ("choice", format!("one of {}", choices.join(", ")))
@@ -100,7 +103,9 @@ fn payload(row: &PayloadRow, platform: &str) -> Value {
             (None, None, []) => None,
             (None, None, choices) => Some(format!("one of {}", choices.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "))),
         };
-        Some(json!({ "key": key.at, "type": takes(key.kind), "values": values, "required": key.required, "since": since(range) }))
+        Some(json!({
+            "key": key.at, "type": takes(key.kind), "values": values, "required": key.required, "since": since(range), "help": key.help,
+        }))
     });
     json!({
         "id": row.id, "title": row.title, "help": row.help,
@@ -135,7 +140,7 @@ fn takes(kind: Takes) -> &'static str {
 pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
     let rows = answer.as_array().map(Vec::as_slice).unwrap_or_default();
     if rows.is_empty() {
-        return "nothing is called so; without --search all are shown\n".to_owned();
+        return "nothing is called so there; --platform names another (windows, macos, ios), without --search all are shown\n".to_owned();
     }
     let width = readable(width);
     rows.iter().map(|row| paragraph(row, width)).collect::<Vec<_>>().join("\n")
@@ -183,7 +188,8 @@ fn paragraph(row: &Value, width: usize) -> String {
         let text = |name: &str| key.get(name).and_then(Value::as_str).unwrap_or_default();
         let required = if key.get("required") == Some(&Value::Bool(true)) { ", required" } else { "" };
         let values = if text("values").is_empty() { String::new() } else { format!(", {}", text("values")) };
-        lines.push(format!("{}: {}{values}{required}", text("key"), text("type")));
+        let help = if text("help").is_empty() { String::new() } else { format!(". {}", text("help").trim_end_matches('.')) };
+        lines.push(format!("{}: {}{values}{required}{help}", text("key"), text("type")));
     }
     let mut shown = format!("{}\n", text("id"));
     for line in lines {
@@ -234,6 +240,8 @@ mod tests {
         let rules = find(Kind::Compliance, "windows", "bitlocker");
         assert_eq!(rules[0]["id"], "bitLockerEnabled");
         let payloads = find(Kind::Configuration, "macos", "com.apple.mobiledevice.passwordpolicy");
-        assert!(render(&payloads, Some(80)).contains("minLength: whole number, 0 to 16\n"));
+        assert!(render(&payloads, Some(80)).contains("minLength: whole number, 0 to 16. The least number of characters\n"));
+        let versions = render(&find(Kind::Compliance, "ios", "oldest system version"), Some(80));
+        assert!(versions.contains("such as 26.1") && !versions.contains("10.0."), "{versions}");
     }
 }

@@ -1,22 +1,28 @@
 //! `muster signals`.
 
+use std::time::{Duration, Instant};
+
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::find::{self, missing};
-use super::page;
+use super::{Order, control, output, page};
 use crate::app::App;
 use crate::clock::Time;
+use crate::config::Config;
 use crate::domain::signal::{Receiver, ReceiverStatus};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, EnrollmentId};
 use crate::secret::Secret;
 use crate::service::outbox;
 use crate::service::signals::receiver::{self, NewReceiver};
 use crate::service::signals::{self, caep, keys};
 use crate::service::{Error, Result};
-use crate::store::devices;
 use crate::store::outbox::{Fortune, Row};
+use crate::store::{self, devices, enrollments};
+
+/// How often `receiver test` looks whether its event is settled.
+const LOOK: Duration = Duration::from_millis(200);
 
 /// What is done with signals to other systems.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -53,10 +59,18 @@ pub enum ReceiverCommand {
     List,
     /// Adds one, which gets every change of compliance from now on
     Add(Box<Add>),
-    /// Sends one a verification event
+    /// Sends one a verification event and says whether it was taken; the exit status says it, too
     Test {
         /// Name or id
         receiver: String,
+    },
+    /// What became of a verification event; asked by `test` until it is settled
+    #[command(skip)]
+    Fate {
+        /// Name or id
+        receiver: String,
+        /// Which event
+        jti: String,
     },
     /// Holds signals back; they wait
     Pause {
@@ -142,6 +156,80 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
     }
 }
 
+/// Waits until the event of `test` is settled or was tried in vain; the answer with how it went, and whether the receiver took it. Without
+/// a server nobody sends it.
+pub(super) async fn follow(config: &Config, mut answer: Value) -> anyhow::Result<(Value, bool)> {
+    let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+    let (receiver, jti) = (text("receiver"), text("jti"));
+    let mut told = (TestResult::NotSent, None);
+    // One try, and one more look of the worker.
+    let until = Instant::now() + Duration::from_secs(u64::from(config.signals.timeout_seconds) + 5);
+    while Instant::now() < until {
+        let ask = ReceiverCommand::Fate { receiver: receiver.clone(), jti: jti.clone() };
+        let Some(fate) = control::send(&config.control_path(), &Order::Signals(Command::Receiver(ask))).await? else { break };
+        // A receiver that is paused is not tried, and says so.
+        let tried = fate.get("last_error").is_some_and(Value::is_string);
+        match fate.get("state").and_then(Value::as_str) {
+            Some("done") => told = (TestResult::Taken, None),
+            Some("queued") if !tried => {
+                tokio::time::sleep(LOOK).await;
+                continue;
+            }
+            _ => told = (TestResult::Failed, fate.get("last_error").cloned()),
+        }
+        break;
+    }
+    let (result, why) = told;
+    let next = match result {
+        TestResult::Taken => None,
+        TestResult::NotSent => Some("it is sent while a server runs; `muster signals receiver list` shows how it went"),
+        TestResult::Failed => {
+            Some("it is tried again; `muster signals receiver list` shows failed tries, the last error and whether it is paused")
+        }
+    };
+    if let Some(fields) = answer.as_object_mut() {
+        fields.insert("result".into(), result.as_str().into());
+        fields.extend(why.map(|why| ("last_error".to_owned(), why)));
+        fields.extend(next.map(|next| ("next".to_owned(), next.into())));
+    }
+    Ok((answer, result == TestResult::Taken))
+}
+
+/// How a verification event went.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum TestResult {
+    Taken,
+    Failed,
+    NotSent,
+}
+
+impl TestResult {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Taken => "taken",
+            Self::Failed => "failed",
+            Self::NotSent => "not sent yet",
+        }
+    }
+}
+
+/// What waits for receivers, and apart from it the wakes of devices, which are no signals.
+pub(super) fn render_outbox(answer: &Value, width: Option<usize>) -> String {
+    let mut answer = answer.clone();
+    let rest = page::rest(&mut answer);
+    let rows = answer.as_array().cloned().unwrap_or_default();
+    let is_signal = |row: &Value| row.get("topic").and_then(Value::as_str) == Some(caep::TOPIC);
+    let (signals, mut wakes): (Vec<Value>, Vec<Value>) = rows.into_iter().partition(is_signal);
+    for wake in wakes.iter_mut().filter_map(Value::as_object_mut) {
+        wake.remove("receiver");
+    }
+    let mut shown = output::render(&Value::Array(signals), width);
+    if !wakes.is_empty() {
+        shown.push_str(&format!("\nwakes of devices by push services, no signals\n{}", output::render(&Value::Array(wakes), width)));
+    }
+    shown + &rest
+}
+
 /// What the receiver and the device of each row are called, where it has them and they are still there.
 async fn lane_names(app: &App, rows: &[Row]) -> Result<Vec<(Option<String>, Option<String>)>> {
     let all = receiver::list(app).await?;
@@ -150,7 +238,15 @@ async fn lane_names(app: &App, rows: &[Row]) -> Result<Vec<(Option<String>, Opti
         let called = lanes.iter().map(|lane| {
             let (destination, subject) = lane.split_once('/').unwrap_or((lane, ""));
             let receiver = all.iter().find(|(_, receiver)| caep::destination(&receiver.id) == destination);
-            let device = DeviceId::parse(subject).map(|id| devices::find_device(conn, &id)).transpose()?.flatten();
+            let mut device = DeviceId::parse(subject).map(|id| devices::find_device(conn, &id)).transpose()?.flatten();
+            if let (None, Some(id)) = (&device, subject.split('/').next().and_then(EnrollmentId::parse)) {
+                // Wakes are of an enrolment, or of a user's channel in it.
+                device = match enrollments::load_enrollment(conn, &id) {
+                    Ok(enrollment) => devices::find_device(conn, &enrollment.device_id)?,
+                    Err(store::Error::NotFound) => None,
+                    Err(error) => return Err(error),
+                };
+            }
             Ok((receiver.map(|(_, receiver)| receiver.name.clone()), device.map(|device| device.display_name)))
         });
         called.collect()
@@ -189,10 +285,11 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
         ReceiverCommand::Test { receiver } => {
             let found = find::receiver(app, &receiver).await?;
             let jti = receiver::test(app, found.id.as_str()).await?;
-            Ok(json!({
-                "jti": jti,
-                "next": "it is sent while the server runs; `muster signals receiver list` shows the last success, failed tries and the last error",
-            }))
+            Ok(json!({ "receiver": found.name, "jti": jti }))
+        }
+        ReceiverCommand::Fate { receiver, jti } => {
+            let fate = receiver::fate(app, &receiver, &jti).await?;
+            Ok(json!(fate.map(|row| json!({ "state": row.state, "attempts": row.attempts, "last_error": row.last_error }))))
         }
         ReceiverCommand::Pause { receiver, reason } => set_status(app, &receiver, ReceiverStatus::Paused, reason, actor).await,
         ReceiverCommand::Resume { receiver } => set_status(app, &receiver, ReceiverStatus::Enabled, None, actor).await,
@@ -228,4 +325,19 @@ fn show_key(key: &keys::Published) -> Value {
         "kid": key.kid, "algorithm": key.algorithm, "signs_from": key.signs_from.to_string(),
         "retired": key.retired_at.map(|at| at.to_string()), "signs_now": key.signs_now,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wakes_are_listed_apart_from_signals() {
+        let row = |topic: &str| json!({ "number": 1, "receiver": null, "device": "Mac", "topic": topic });
+        let shown = render_outbox(&json!([row("apns.wake"), row(caep::TOPIC)]), None);
+        let (signals, wakes) = shown.split_once("\nwakes of devices by push services, no signals\n").unwrap();
+        assert!(signals.contains(caep::TOPIC) && !signals.contains("apns"), "{shown}");
+        assert!(wakes.contains("apns.wake") && !wakes.contains("RECEIVER"), "{shown}");
+        assert_eq!(render_outbox(&json!([]), None), "nothing\n");
+    }
 }

@@ -4,6 +4,7 @@ mod child;
 mod prefill;
 mod report;
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal as _;
 use std::path::PathBuf;
 use std::sync::Mutex;
@@ -158,8 +159,11 @@ async fn stay(crew: &Crew, mut devices: Vec<Device>, pause: Duration) -> anyhow:
             () = tokio::time::sleep(pause) => {}
         }
         let called;
+        let locked: BTreeSet<String> = devices.iter().filter(|device| device.locked()).map(|device| device.found_by().to_owned()).collect();
         (devices, called) = crew.settle("calls", devices).await;
         devices.retain(|device| !device.left());
+        // Who was locked for a whole call is unlocked by its user, and does in the next what it put off.
+        devices.iter_mut().filter(|device| locked.contains(device.found_by())).for_each(Device::unlock);
         // What goes on is told once.
         if called.first_error != told {
             if let Some(why) = &called.first_error {

@@ -92,6 +92,15 @@ async fn failing_receivers(app: &Arc<App>) -> service::Result<Value> {
     Ok(failing.map(show).collect())
 }
 
+/// Whether anything of it is an alarm.
+pub(super) fn has_alarm(answer: &Value) -> bool {
+    match answer {
+        Value::Object(fields) => fields.iter().any(|(name, value)| name == "alarm" && !value.is_null() || has_alarm(value)),
+        Value::Array(rows) => rows.iter().any(has_alarm),
+        _ => false,
+    }
+}
+
 /// The status without what there is nothing of, and without what only `muster doctor` compares.
 pub(super) fn render(answer: &Value, width: Option<usize>) -> String {
     let mut answer = answer.clone();

@@ -50,6 +50,7 @@ refusals! {
     AdeTermsOpen = "ADE0005", "Apple has new terms: an administrator has to accept them in Apple Business Manager";
     AdeTokenMissing = "ADE0007", "the server has no token yet: give its certificate (`muster apple ade-key`) to Apple Business Manager and bring what it gives with `muster apple ade-token`";
     AdeTokenRefused = "ADE0003", "the server token is not taken; the reason says why";
+    AppPackageInUse = "APP0008", "profiles hand the package out: take it out of them or delete them first";
     AppPackageInvalid = "APP0001", "the package is not taken; the reason says why";
     AppPackageNameTaken = "APP0002", "there is a package of that name already; `--replace` puts this one in its place";
     AppPackageTooLarge = "APP0003", "a package has at most 2 GiB";

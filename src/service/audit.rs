@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::audit::{Entry, Place};
-use crate::ids::{CommandId, DeviceId, UserId};
+use crate::ids::{CommandId, DeviceId, ProfileId, UserId};
 use crate::service::Result;
 use crate::store;
 use crate::store::audit::{self, Row};
@@ -135,7 +135,8 @@ pub async fn search(app: &App, search: audit::Search, limit: i64) -> Result<(Vec
     Ok((rows, more))
 }
 
-/// What users and devices are called that rows name as actor or target, by that name (`user:<id>`). Who is gone has none.
+/// What users, devices, orders and profiles are called that rows name as actor or target, by that name (`user:<id>`). Of what is gone, only
+/// profiles have one.
 ///
 /// # Errors
 /// Only the database's own.
@@ -155,6 +156,13 @@ pub async fn names(app: &App, rows: &[Row]) -> Result<BTreeMap<String, String>> 
                 },
                 Some(("command", id)) => match CommandId::parse(id) {
                     Some(id) => store::commands::find_label(c, &id)?.map(|(kind, device)| format!("{kind} on {device}")),
+                    None => None,
+                },
+                Some(("profile", id)) => match ProfileId::parse(id) {
+                    Some(id) => match store::profiles::find_name(c, &id)? {
+                        Some(name) => Some(name),
+                        None => store::profiles::find_deleted_name(c, &id)?.map(|name| format!("{name} (deleted)")),
+                    },
                     None => None,
                 },
                 _ => None,

@@ -28,6 +28,7 @@ pub struct Draft {
     /// What it does.
     pub kind: Kind,
     /// For which devices.
+    #[serde(deserialize_with = "managed_platform")]
     pub platform: Platform,
     /// Its content.
     pub document: Document,
@@ -47,6 +48,13 @@ impl Draft {
         };
         parsed.map_err(|why: String| format!("the profile does not parse: {why}"))
     }
+}
+
+/// A platform that can be managed.
+fn managed_platform<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Platform, D::Error> {
+    let word = String::deserialize(deserializer)?;
+    let known = Platform::parse(&word).filter(|platform| *platform != Platform::Android);
+    known.ok_or_else(|| serde::de::Error::custom(format!("platform: windows, macos or ios, not {word}")))
 }
 
 impl TryFrom<Baseline> for Draft {

@@ -11,7 +11,6 @@ pub use super::apple::new_key;
 use super::http::Client;
 use super::windows::enroll::SignIn;
 use super::{apple, windows};
-use crate::catalogue::payload::System;
 
 /// What a device is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,9 +109,7 @@ impl Device {
         };
         let mut http = Client::new(&door.roots, None).map_err(apple::Error::from)?;
         let profile = apple::download(&mut http, &door.web, &door.user, &door.pass, machine.system).await?;
-        // Macs of an organisation come with an encrypted volume.
-        let settings = apple::Settings { filevault: machine.system == System::Mac, ..apple::Settings::default() };
-        let device = apple::Device::enroll_as(&door.roots, &profile, machine, settings, key).await?;
+        let device = apple::Device::enroll(&door.roots, &profile, machine, key).await?;
         Ok(Self::Apple(Box::new(device)))
     }
 
@@ -140,6 +137,22 @@ impl Device {
         match self {
             Self::Windows(device) => device.left,
             Self::Apple(device) => device.left,
+        }
+    }
+
+    /// Whether it puts off what it is told until somebody unlocks it.
+    #[must_use]
+    pub fn locked(&self) -> bool {
+        match self {
+            Self::Windows(_) => false,
+            Self::Apple(device) => device.settings.locked,
+        }
+    }
+
+    /// Its user unlocks it.
+    pub fn unlock(&mut self) {
+        if let Self::Apple(device) = self {
+            device.settings.locked = false;
         }
     }
 

@@ -17,6 +17,8 @@ use tokio_openssl::SslStream;
 /// Largest answer that a device takes.
 const MAX_BODY: usize = 8 << 20;
 const MAX_HEAD: usize = 64 << 10;
+/// Letters of what a server says of a refusal.
+const MAX_SAID: usize = 400;
 /// How long a device waits for an answer.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -37,6 +39,33 @@ impl Response {
     pub fn header(&self, name: &str) -> Option<&str> {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
+
+    /// What the server says of a refusal, on one line: code and text of a problem document, the alert of a page, or the plain text itself.
+    #[must_use]
+    pub fn said(&self) -> String {
+        let media = self.header("content-type").unwrap_or_default();
+        let body = String::from_utf8_lossy(&self.body);
+        let said = if media.contains("json") {
+            let problem = serde_json::from_slice::<serde_json::Value>(&self.body).unwrap_or_default();
+            let field = |name: &str| problem.get(name).and_then(serde_json::Value::as_str);
+            [field("code"), field("detail")].into_iter().flatten().collect::<Vec<_>>().join(": ")
+        } else if media.starts_with("text/html") {
+            let element = |start: &str| body.split_once(start)?.1.split_once('>')?.1.split_once('<').map(|(text, _)| text.to_owned());
+            // Pages of errors end with the code.
+            let code = element("class=\"small\"").filter(|text| text.starts_with("Status "));
+            element("role=\"alert\"").into_iter().chain(code).collect::<Vec<_>>().join(" ")
+        } else if media.starts_with("text/plain") {
+            body.into_owned()
+        } else {
+            String::new()
+        };
+        said.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(MAX_SAID).collect()
+    }
+}
+
+/// What follows the status where the server said why.
+pub(super) fn after(said: &str) -> String {
+    if said.is_empty() { String::new() } else { format!(" ({said})") }
 }
 
 trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {}
@@ -211,4 +240,25 @@ fn is_closed(error: &io::Error) -> bool {
         error.kind(),
         io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted | io::ErrorKind::BrokenPipe
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_refusal_says_is_read_from_each_kind_of_answer() {
+        let said = |media: &str, body: &str| {
+            let headers = vec![("content-type".to_owned(), media.to_owned())];
+            Response { status: 403, headers, body: body.as_bytes().to_vec() }.said()
+        };
+        assert_eq!(said("application/problem+json", r#"{"code":"ENR0032","detail":"not here"}"#), "ENR0032: not here");
+        assert_eq!(
+            said("text/html; charset=utf-8", "<p class=\"error\" role=\"alert\">Not\n here.</p><p class=\"small\">Status 403, ENR0032</p>"),
+            "Not here. Status 403, ENR0032"
+        );
+        assert_eq!(said("text/plain", "ENR0032: not here"), "ENR0032: not here");
+        assert_eq!(said("application/octet-stream", "x"), "");
+        assert_eq!((after(""), after("a")), (String::new(), " (a)".to_owned()));
+    }
 }

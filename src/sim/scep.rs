@@ -10,7 +10,7 @@ use openssl::sha::sha256;
 use openssl::x509::{X509, X509NameBuilder};
 use reqwest::Url;
 
-use super::http::Client;
+use super::http::{Client, after};
 use crate::clock::Time;
 use crate::wire::Malformed;
 use crate::wire::cms::{CertificateView, Cipher, Digest, EnvelopedData, SignedData, Signer, ber, seal};
@@ -26,9 +26,9 @@ pub enum Error {
     /// The server cannot be reached.
     #[error("connection: {0}")]
     Connection(#[from] std::io::Error),
-    /// The server answered with that status.
-    #[error("HTTP status {0}")]
-    Http(u16),
+    /// The server answered with that status, and said that.
+    #[error("HTTP status {}{}", .0, after(.1))]
+    Http(u16, String),
     /// The server's answer does not follow the protocol.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -230,7 +230,7 @@ impl Server {
         url.set_query(Some("operation=PKIOperation"));
         let response = http.send("POST", &url, &[("Content-Type", "application/x-pki-message")], &message).await?;
         if response.status != 200 {
-            return Err(Error::Http(response.status));
+            return Err(Error::Http(response.status, response.said()));
         }
         let der = ber::to_der(&response.body)?;
         let answer = Message::parse(&der)?;
@@ -272,7 +272,7 @@ async fn get(http: &mut Client, url: &Url, query: &str) -> Result<Vec<u8>, Error
     let mut url = url.clone();
     url.set_query(Some(query));
     let response = http.send("GET", &url, &[], &[]).await?;
-    if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status)) }
+    if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status, response.said())) }
 }
 
 /// A fresh key, made off the async threads.

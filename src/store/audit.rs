@@ -211,6 +211,15 @@ pub fn find_actor(conn: &mut Conn, target: &str, action: &str) -> Result<Option<
     rows.select(audit::actor).first(conn).optional().map_err(Error::from)
 }
 
+/// What a target was before that was done to it last, as it was kept; where it was done.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_before(conn: &mut Conn, target: &str, action: &str) -> Result<Option<String>> {
+    let rows = audit::table.filter(audit::target.eq(target)).filter(audit::action.eq(action)).order(audit::seq.desc());
+    Ok(rows.select(audit::before).first::<Option<String>>(conn).optional()?.flatten())
+}
+
 /// The lowest position that a row has; `None` in an empty log.
 ///
 /// # Errors

@@ -299,15 +299,15 @@ struct Counted {
     devices: i64,
 }
 
-/// How many of the devices that a policy is for it finds in which status; those that it has not judged yet are unknown to it. It looks at
-/// each of these devices: for people, not for devices.
+/// How many of the devices that a policy is for it finds in which status; `None`: those that it has not judged yet. It looks at each of
+/// these devices: for people, not for devices.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn count_by_policy(conn: &mut Conn, policy: &ProfileId) -> Result<Vec<(Status, i64)>> {
+pub fn count_by_policy(conn: &mut Conn, policy: &ProfileId) -> Result<Vec<(Option<Status>, i64)>> {
     let query = |policies: &str| {
         format!(
-            "SELECT COALESCE((SELECT p.value ->> 'status' FROM {policies} p WHERE p.value ->> 'policy' = i.profile_id), 'unknown') AS status,
+            "SELECT COALESCE((SELECT p.value ->> 'status' FROM {policies} p WHERE p.value ->> 'policy' = i.profile_id), '') AS status,
                     COUNT(*) AS devices
              FROM desired_items i LEFT JOIN compliance_states c ON c.device_id = i.device_id
              WHERE i.profile_id = $1 AND i.desired_version IS NOT NULL GROUP BY 1 ORDER BY 1"
@@ -319,6 +319,10 @@ pub fn count_by_policy(conn: &mut Conn, policy: &ProfileId) -> Result<Vec<(Statu
             diesel::sql_query(query("json_array_elements(c.detail::json -> 'policies')")).bind::<Text, _>(policy.as_str()).load(c)?
         }
     };
-    let status = |row: Counted| Ok((Status::parse(&row.status).ok_or_else(|| Error::corrupt("compliance_states.detail"))?, row.devices));
+    let status = |row: Counted| match (row.status.as_str(), Status::parse(&row.status)) {
+        ("", _) => Ok((None, row.devices)),
+        (_, Some(status)) => Ok((Some(status), row.devices)),
+        (_, None) => Err(Error::corrupt("compliance_states.detail")),
+    };
     rows.into_iter().map(status).collect()
 }

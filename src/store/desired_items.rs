@@ -373,13 +373,19 @@ pub fn list_items(conn: &mut Conn, device: &DeviceId) -> Result<Vec<(Item, Strin
         .order(desired_items::profile_id)
         .select((Row::as_select(), profiles::display_name.nullable()))
         .load(conn)?;
-    rows.into_iter()
-        .map(|(row, name)| {
-            let item = Item::try_from(row)?;
-            let name = name.unwrap_or_else(|| item.profile_id.to_string());
-            Ok((item, name))
-        })
-        .collect()
+    let mut items = Vec::new();
+    for (row, name) in rows {
+        let item = Item::try_from(row)?;
+        let name = match name {
+            Some(name) => name,
+            None => {
+                let kept = documents::find_deleted_name(conn, &item.profile_id)?.unwrap_or_else(|| item.profile_id.to_string());
+                format!("deleted {} {kept}", if item.kind == Kind::Compliance { "policy" } else { "profile" })
+            }
+        };
+        items.push((item, name));
+    }
+    Ok(items)
 }
 
 /// How far the device is with what its compliance policies enforce, policy by policy.

@@ -370,6 +370,15 @@ pub fn list_rows(conn: &mut Conn, state: &str, after: i64, limit: i64) -> Result
         .load(conn)?)
 }
 
+/// The row of a lane with that dedup key, if it is still there.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_row(conn: &mut Conn, lane: &str, dedup_key: &str) -> Result<Option<Row>> {
+    let found = outbox::table.filter(outbox::order_key.eq(lane)).filter(outbox::dedup_key.eq(dedup_key));
+    Ok(found.order(outbox::seq.desc()).select(Row::as_select()).first(conn).optional()?)
+}
+
 /// How many rows of a lane wait, that one left out.
 ///
 /// # Errors

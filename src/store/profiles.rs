@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::schema::{desired_items, profile_versions, profiles};
 use super::sealed::PROFILE_DOCUMENT;
-use super::{Conn, Error, Result, Tx};
+use super::{Conn, Error, Result, Tx, audit};
 use crate::clock::Time;
 use crate::domain::device::Platform;
 use crate::domain::profile::{Document, Kind, Profile};
@@ -168,6 +168,16 @@ pub fn load_profile(conn: &mut Conn, sealer: &Sealer, id: &ProfileId) -> Result<
 /// Only the database's own.
 pub fn find_name(conn: &mut Conn, id: &ProfileId) -> Result<Option<String>> {
     Ok(profiles::table.find(id.as_str()).select(profiles::display_name).first(conn).optional()?)
+}
+
+/// What a profile was called that was deleted, as the audit log has it.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_deleted_name(conn: &mut Conn, id: &ProfileId) -> Result<Option<String>> {
+    let kept = audit::find_before(conn, &format!("profile:{id}"), "profile.delete")?;
+    let kept = kept.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok());
+    Ok(kept.and_then(|state| state.get("display_name")?.as_str().map(str::to_owned)))
 }
 
 /// The profile of that name.

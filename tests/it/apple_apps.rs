@@ -327,6 +327,10 @@ async fn packages_that_cannot_be_handed_out_are_not_taken() {
     add(&house, b"xar!", 100, new("1.0")).await.unwrap();
     assert_eq!(code(add(&house, b"xar!", 100, new("1.1")).await), "APP0002");
     assert_eq!(packages::list(&house.server.app).await.unwrap().as_array().unwrap().len(), 1);
+    let user = house.assign(draft("macos", "who uses it", "package = \"broker\"\n")).await;
+    let refused = packages::remove(&house.server.app, "broker".into(), "cli:test", "local").await.unwrap_err();
+    assert!(refused.to_string().contains("APP0008") && refused.to_string().contains("who uses it"), "{refused}");
+    profile::delete(&house.server.app, &user, &by()).await.unwrap();
     packages::remove(&house.server.app, "broker".into(), "cli:test", "local").await.unwrap();
     assert_eq!(code(packages::remove(&house.server.app, "broker".into(), "cli:test", "local").await), "APP0004");
 }

@@ -266,7 +266,12 @@ async fn what_is_declared_stays_when_another_profile_asks_for_it_or_its_package_
     let before = names(&phone);
     profile::delete(&house.server.app, &first, &by()).await.unwrap();
     phone.settle().await.unwrap();
-    packages::remove(&house.server.app, "broker".into(), "cli:test", "local").await.unwrap();
+    // Nobody may take it away while a profile names it; it is gone all the same.
+    let gone = house.server.app.store.write(|tx| {
+        let broker = muster::store::apple::packages::find_package(tx.conn(), "broker")?.unwrap();
+        muster::store::apple::packages::delete_package(tx, &broker.id)
+    });
+    gone.await.unwrap();
     later(&house, &mut phone, 2 * DAY).await;
     assert_eq!((names(&phone), phone.apps.downloads, phone.apps.installed.len()), (before, 1, 1));
     assert_eq!(live(&house, &phone.machine.udid).await.unwrap().device_id, id);

@@ -219,7 +219,7 @@ async fn a_device_of_another_person_is_not_taken_over() {
     let link = String::from_utf8(invitation.link.expose().to_vec()).unwrap();
     let profile = house.server.client().post(&link).send().await.unwrap().bytes().await.unwrap();
     let taken = Device::enroll(&house.roots(), &profile, Machine::mac(1), &key()).await;
-    assert!(matches!(taken, Err(muster::sim::apple::Error::Http(400))));
+    assert!(matches!(taken, Err(muster::sim::apple::Error::Http(400, _))));
     assert!(codes(&house).await.contains("ENR0017"));
     let after = live(&house, &first.machine.udid).await.unwrap();
     assert_eq!((after.id, after.user_id, after.certificate_id), (before.id, before.user_id, before.certificate_id), "as it was");

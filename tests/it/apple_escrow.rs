@@ -223,7 +223,7 @@ async fn a_recovery_key_that_is_not_kept_yet_is_said_so_and_comes_when_filevault
     mac.settle().await.unwrap();
     let id = live(&house, &mac.machine.udid).await.unwrap().device_id;
     let shown = async || device::show(&house.server.app, &id).await.unwrap().recovery_key;
-    assert_eq!(shown().await, Some("no recovery key kept yet"));
+    assert!(shown().await.is_some_and(|text| text.starts_with("none kept yet")));
     match device::command(&house.server.app, &id, Order::Known("rotate-filevault-key".into()), true, &by()).await {
         Err(Error::Refused(refusal)) => assert_eq!(refusal.code(), "CMD0014"),
         other => panic!("{other:?}"),
@@ -232,7 +232,7 @@ async fn a_recovery_key_that_is_not_kept_yet_is_said_so_and_comes_when_filevault
     (mac.settings.filevault, mac.settings.recovery_key) = (true, Some("AAAA-BBBB-CCCC-DDDD-EEEE-FFFF".into()));
     mac.work().await.unwrap();
     mac.settle().await.unwrap();
-    assert_eq!(shown().await, Some("kept"));
+    assert!(shown().await.is_some_and(|text| text.starts_with("kept")));
     assert_eq!(reveal(&house, &id, Kind::FileVault).await.unwrap(), "AAAA-BBBB-CCCC-DDDD-EEEE-FFFF");
     assert_eq!(order(&house, &mut mac, &id, Order::Known("rotate-filevault-key".into())).await, State::Done);
     let (_, other) = enrolled(&house, Machine::iphone(2)).await;

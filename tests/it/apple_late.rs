@@ -161,14 +161,14 @@ async fn a_device_that_was_given_up_and_comes_back_is_told_to_leave() {
             assert!(codes(&house).await.contains("MGT0024"));
         } else {
             // It does not know the answer.
-            assert!(matches!(said, Err(Error::Http(400))) && !device.left, "{said:?}");
+            assert!(matches!(said, Err(Error::Http(400, _))) && !device.left, "{said:?}");
         }
     }
     // Whoever left by itself, or enrolled anew, was not sent away.
     let mut device = enrolled(&house, Machine::mac(4)).await;
     device.settle().await.unwrap();
     let mut again = enrolled(&house, Machine::mac(4)).await;
-    assert!(matches!(device.connect().await, Err(Error::Http(400))) && !device.left);
+    assert!(matches!(device.connect().await, Err(Error::Http(400, _))) && !device.left);
     again.settle().await.unwrap();
     let udid = again.machine.udid.clone();
     let id = live(&house, &udid).await.unwrap().device_id;

@@ -328,6 +328,7 @@ async fn a_retired_mac_loses_its_enrolment_and_an_erased_one_too() {
         assert_eq!(mac.log.last().unwrap().request_type, if erase { "EraseDevice" } else { "RemoveProfile" });
         let shown = device::show(&app, &mac.device).await.unwrap();
         assert_eq!(shown.overview.device.state, DeviceState::Retired);
+        assert!(shown.notes[0].starts_with(if erase { "it was wiped" } else { "it left, as it was told" }), "{:?}", shown.notes);
         assert_eq!(mac.connect().await, [""; 0]);
     }
 }

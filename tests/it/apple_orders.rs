@@ -342,6 +342,8 @@ async fn a_lost_iphone_is_located_sealed_and_only_while_it_is_lost() {
     Account::open(&mut phone);
     assert_eq!(order(&house, &mut phone, &id, with("enable-lost-mode", &[("message", "Please call")])).await, State::Done);
     assert_eq!(phone.settings.lost.as_deref(), Some("Please call"));
+    let notes = device::show(&house.server.app, &id).await.unwrap().notes;
+    assert!(notes.concat().contains("marked as lost"), "{notes:?}");
     assert_eq!(order(&house, &mut phone, &id, with("play-sound", &[])).await, State::Done);
     assert_eq!(order(&house, &mut phone, &id, with("locate", &[])).await, State::Done);
     let place = reveal(&house, &id, Kind::Location).await.unwrap();
@@ -351,6 +353,7 @@ async fn a_lost_iphone_is_located_sealed_and_only_while_it_is_lost() {
     let shown = device::orders(&house.server.app, &id, 100).await.unwrap();
     assert!(shown.iter().all(|order| !order.result.as_deref().unwrap_or_default().contains("48.2")));
     assert_eq!(order(&house, &mut phone, &id, with("disable-lost-mode", &[])).await, State::Done);
+    assert_eq!(device::show(&house.server.app, &id).await.unwrap().notes, [""; 0]);
     assert!(!kinds(&house, &id).await.contains(&Kind::Location), "forgotten when it was found");
     judge(&mut phone, Target { supervised: true, ..Target::iphone("18.1") });
 

@@ -66,7 +66,7 @@ async fn a_device_proves_what_it_is_and_its_profile_is_for_it_alone() {
     assert!(rows.iter().any(|row| row.after.as_deref().unwrap_or_default().contains("over-the-air-link")));
     // The link is used up.
     let again = Device::enroll_over_the_air(&roots, &first, Machine::mac(2), identity, &key()).await;
-    assert!(matches!(again, Err(Error::Http(403))), "{again:?}");
+    assert!(matches!(again, Err(Error::Http(403, _))), "{again:?}");
 
     // The profile does not enrol another device.
     let journey = Journey::begin(&roots, &document(&house).await, Machine::mac(3)).unwrap();

@@ -170,7 +170,7 @@ async fn a_vendors_signature_makes_the_file_for_the_portal() {
     let public = PKey::public_key_from_der(&key.public_key_to_der().unwrap()).unwrap();
     let vendor = rig.apple.push_certificate(&public, "", rig.now(), rig.now() + 86_400);
     let chain = format!("{}{}", pem(&rig.apple.root), pem(&vendor));
-    let sign = |key: Secret, chain: String| push_certificate::countersign(request.clone(), Vendor { key, chain });
+    let sign = |key: Secret, chain: String| push_certificate::countersign(&rig.server.app, request.clone(), Vendor { key, chain });
 
     assert_eq!(code(sign(Secret::new(b"no key".to_vec()), chain.clone()).await), "APN0004");
     assert_eq!(code(sign(key_pem(&rsa()), chain.clone()).await), "APN0004", "the chain is another's");

@@ -93,7 +93,7 @@ async fn an_iphone_that_is_wiped_comes_back_by_itself_as_itself_and_nobody_else_
     assert_eq!(order(&house, &mut again, &id, with("wipe", &[("return-to-service", "yes")])).await, State::Done);
     let Data(profile) = again.returns.take().unwrap().mdm_profile.unwrap();
     let other = Device::enroll(&house.roots(), &profile, Machine::iphone(2), &key()).await;
-    assert!(matches!(other, Err(Error::Http(_))), "{other:?}");
+    assert!(matches!(other, Err(Error::Http(_, _))), "{other:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

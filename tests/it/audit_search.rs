@@ -3,12 +3,14 @@
 use muster::clock::Time;
 use muster::domain::audit::Entry;
 use muster::domain::device::Platform;
+use muster::service::{self, profile};
 use muster::store::audit::{self, Party, Search};
 use muster::store::{devices, enrollments, users};
 
 use crate::both_backends;
 use crate::desired::{device, enrollment, user};
 use crate::support::db;
+use crate::support::windows::{House, by};
 
 both_backends! {
     async fn what_was_done_to_an_enrolment_is_found_by_its_device_and_its_user(store: Store) {
@@ -44,4 +46,21 @@ both_backends! {
         assert_eq!(by_user.first().map(String::as_str), Some("user.update"));
         assert_eq!(by_user.contains(&"enrollment.create".to_owned()), expected_user);
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_profile_that_was_deleted_keeps_its_name_for_people() {
+    let house = House::new().await;
+    let id = house.assign_baseline("bitlocker").await;
+    let mut pc = house.enroll(1).await;
+    pc.settle().await.unwrap();
+    let app = &house.server.app;
+    profile::delete(app, &id, &by()).await.unwrap();
+    let device = house.device_ids().await.remove(0);
+    let shown = service::device::show(app, &device).await.unwrap();
+    assert_eq!(shown.profiles.iter().map(|profile| profile.name.as_str()).collect::<Vec<_>>(), ["deleted profile BitLocker"]);
+    let search = Search { action: Some("profile.delete".into()), ..Search::default() };
+    let (rows, _) = service::audit::search(app, search, 10).await.unwrap();
+    let names = service::audit::names(app, &rows).await.unwrap();
+    assert_eq!(names.get(&format!("profile:{id}")).map(String::as_str), Some("BitLocker (deleted)"));
 }

@@ -195,6 +195,12 @@ fn the_audit_log_is_checked_against_a_note_kept_elsewhere() {
     let (seq, hash) = head.split_once(':').unwrap();
     let other = format!("{seq}:{}", hash.chars().rev().collect::<String>());
     let later = format!("9{seq}:{hash}");
+    let code = |order: &[&str]| run(path, order).status.code();
+    assert_eq!(
+        [code(&["audit", "verify"]), code(&["audit", "verify", "--expect", &other]), code(&["audit", "verify", "--no"])],
+        [Some(0), Some(1), Some(2)],
+        "fine, something is wrong, not understood"
+    );
     let serving = serve(path);
     for (place, code) in [(&other, "AUD0007"), (&later, "AUD0008")] {
         assert!(refused(path, &["audit", "verify", "--expect", place]).contains(code), "{place}");
@@ -505,7 +511,10 @@ fn certificates_are_issued_shown_and_revoked_from_the_command_line() {
     assert!(refused(path, &issue).contains("CRT0011"));
     let (state, said) = issuing();
     assert!(state == "wrong" && said.contains("issuing is paused") && said.contains("muster ca activate issuing"), "{said}");
-    assert!(json(path, &["status"])["issuing"]["alarm"].as_str().unwrap().contains("no device can be issued"));
+    let status = run(path, &["status", "--json"]);
+    let told: Value = serde_json::from_slice(&status.stdout).unwrap();
+    assert_eq!(status.status.code(), Some(1), "an alarm fails");
+    assert!(told["issuing"]["alarm"].as_str().unwrap().contains("no device can be issued"));
     assert_eq!(
         json(path, &["ca", "create", "second", "--common-name", "Second CA", "--parent", "root", "--key", "p-256"])["kind"],
         "issuing"

@@ -111,3 +111,33 @@ fn doctor_warns_three_months_before_the_authority_that_issues_ends() {
     let (state, finding) = said();
     assert!(state == "warning" && finding.contains("soon ends in 8") && finding.contains("muster ca create"), "{state}: {finding}");
 }
+
+#[test]
+fn a_vendors_certificate_that_apple_did_not_make_is_refused_by_name() {
+    let folder = made();
+    let path = folder.path();
+    let key = openssl::pkey::PKey::from_rsa(openssl::rsa::Rsa::generate(2048).unwrap()).unwrap();
+    let write = |name: &str, text: &[u8]| std::fs::write(path.join(name), text).unwrap();
+    write("vendor.key", &key.private_key_to_pem_pkcs8().unwrap());
+    let refused_with = |chain: &[u8], why: &str| {
+        write("chain.pem", chain);
+        let said = refused(path, &["apple", "push-csr", "--vendor-key", "vendor.key", "--vendor-chain", "chain.pem"]);
+        assert!(said.contains("APN0004") && said.contains(why), "{said}");
+    };
+    let mut own = openssl::x509::X509::builder().unwrap();
+    own.set_version(2).unwrap();
+    own.set_serial_number(&openssl::bn::BigNum::from_u32(1).unwrap().to_asn1_integer().unwrap()).unwrap();
+    own.set_not_before(&openssl::asn1::Asn1Time::days_from_now(0).unwrap()).unwrap();
+    own.set_not_after(&openssl::asn1::Asn1Time::days_from_now(1).unwrap()).unwrap();
+    own.set_pubkey(&key).unwrap();
+    own.sign(&key, openssl::hash::MessageDigest::sha256()).unwrap();
+    refused_with(&own.build().to_pem().unwrap(), "signed by itself");
+
+    let wish = muster::wire::pkcs10::Wish::common_name("Vendor");
+    let request = muster::wire::pkcs10::build(&wish, &key, muster::wire::cms::Digest::Sha256).unwrap();
+    write("vendor.csr", &openssl::x509::X509Req::from_der(&request).unwrap().to_pem().unwrap());
+    let issued = json(path, &["ca", "issue", "--csr", "vendor.csr", "--subject", "CN=Vendor"]);
+    let chain = json(path, &["ca", "export", "issuing", "--chain"]);
+    let whole = [issued.as_str().unwrap(), chain.as_str().unwrap(), json(path, &["ca", "export", "root"]).as_str().unwrap()].concat();
+    refused_with(whole.as_bytes(), "this server's own authority");
+}

@@ -142,7 +142,8 @@ fn profiles_are_applied_assigned_exported_and_deleted() {
     let ready = column(&json(path, &["profile", "ready"]), "ready");
     assert!(ready.contains(&"bitlocker".to_owned()) && !ready.contains(&"windows-compliance".to_owned()), "{ready:?}");
     let first = json(path, &["profile", "apply", "bitlocker"]);
-    assert_eq!((&first["created"], &first["version"], &first["name"]), (&value!(true), &value!(1), &value!("BitLocker")));
+    assert_eq!((&first["result"], &first["version"], &first["name"]), (&value!("created"), &value!(1), &value!("BitLocker")));
+    assert_eq!(json(path, &["profile", "apply", "bitlocker"])["result"], "unchanged");
     assert_eq!(json(path, &["profile", "apply", "bitlocker"])["changed"], value!([]), "the same again changes nothing");
     assert!(refused(path, &["profile", "apply", "no-such"]).contains("neither a file nor one of"));
     std::fs::write(path.join("wifi.mobileconfig"), "<?xml version='1.0'?><plist/>").unwrap();
@@ -150,6 +151,11 @@ fn profiles_are_applied_assigned_exported_and_deleted() {
     let android = "display_name = \"A\"\nkind = \"configuration\"\nplatform = \"android\"\n[document]\n";
     std::fs::write(path.join("android.toml"), android).unwrap();
     assert!(refused(path, &["profile", "apply", "android.toml"]).contains("platform: windows, macos or ios"));
+    let filevault = "display_name = \"A\"\nkind = \"configuration\"\nplatform = \"ios\"\n[[document.payloads]]\n\
+        type = \"com.apple.MCX.FileVault2\"\nname = \"a\"\nEnable = \"On\"\n";
+    std::fs::write(path.join("filevault.toml"), filevault).unwrap();
+    let said = refused(path, &["profile", "apply", "filevault.toml"]);
+    assert!(said.contains("iPhones and iPads have no such payload; it is for Macs (platform macos)"), "{said}");
     assert!(refused(path, &["profile", "apply", "windows-compliance"]).contains("muster policy apply"));
 
     json(path, &["group", "create", "Sales"]);
@@ -164,7 +170,16 @@ fn profiles_are_applied_assigned_exported_and_deleted() {
     assert_eq!(column(&assigned["assignments"], "target"), ["group Sales"]);
     assert_eq!(assigned["devices"], value!([{ "state": "pending", "devices": 1 }]));
     assert!(!refused(path, &["profile", "assign", "BitLocker"]).is_empty(), "to whom");
-    json(path, &["profile", "assign", "BitLocker", "--all-devices", "--exclude"]);
+    let said = refused(path, &["profile", "unassign", "BitLocker", "--group", "Sales", "--exclude"]);
+    assert!(said.contains("it is included for them; leave out --exclude"), "{said}");
+    assert_eq!(json(path, &["profile", "assign", "BitLocker", "--all-devices", "--exclude"])["remarks"], Value::Null);
+    let twice = json(path, &["profile", "assign", "BitLocker", "--group", "Sales", "--exclude"]);
+    assert!(twice["remarks"][0].as_str().unwrap().contains("included and excluded"), "{twice}");
+    json(path, &["profile", "unassign", "BitLocker", "--group", "Sales"]);
+    let said = refused(path, &["profile", "unassign", "BitLocker", "--group", "Sales"]);
+    assert!(said.contains("it is excluded for them; add --exclude"), "{said}");
+    json(path, &["profile", "unassign", "BitLocker", "--group", "Sales", "--exclude"]);
+    json(path, &["profile", "assign", "BitLocker", "--group", "Sales"]);
     let shown = json(path, &["device", "show", "PC-1"]);
     assert_eq!(shown["profiles"], value!([]), "the exclusion wins");
     json(path, &["profile", "unassign", "BitLocker", "--all-devices", "--exclude"]);
@@ -272,7 +287,7 @@ fn policies_are_their_own_and_judge_devices() {
     assert_eq!(column(&json(path, &["profile", "list"]), "name"), Vec::<String>::new());
     assert_eq!(column(&json(path, &["policy", "list"]), "name"), [name.as_str()]);
     let assigned = json(path, &["policy", "assign", &name, "--all-users"]);
-    assert_eq!(assigned["devices"], value!([{ "status": "unknown", "devices": 1 }]));
+    assert_eq!(assigned["devices"], value!([{ "status": "notJudged", "devices": 1 }]));
     json(path, &["policy", "delete", &name]);
 }
 
@@ -406,7 +421,9 @@ fn receivers_keys_and_what_waits_are_looked_after() {
     let added = json(path, &[&add[..], &["--authorization-file", "authorization"], &private].concat());
     assert_eq!((&added["authorization"], &added["audience"]), (&value!(true), &value!("http://127.0.0.1:9/events")));
     assert!(refused(path, &[&add[..], &private].concat()).contains("SIG0006"));
-    assert!(json(path, &["signals", "receiver", "test", "ids"])["jti"].is_string());
+    let tested = run(path, &["signals", "receiver", "test", "ids", "--json"]);
+    let said: Value = serde_json::from_slice(&tested.stdout).unwrap();
+    assert_eq!((tested.status.code(), &said["result"]), (Some(1), &value!("not sent yet")), "no server runs: {said}");
     assert_eq!(json(path, &["signals", "receiver", "pause", "ids", "--reason", "moving"])["reason"], "moving");
     let findings = json(path, &["doctor"]);
     let paused = findings.as_array().unwrap().iter().find(|f| f["check"] == "receiver: ids").unwrap();

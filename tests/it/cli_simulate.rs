@@ -51,6 +51,32 @@ fn a_fleet_enrols_settles_and_holds_sessions_without_work() {
 }
 
 #[test]
+fn a_restricted_enrolment_is_warned_of_and_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path();
+    let restricted =
+        "[enrollment.windows]\nallowed = false\n[enrollment.macos]\npersonal = false\n[enrollment.ios]\nminimum_os_version = \"99\"\n";
+    std::fs::write(path.join("muster.toml"), restricted).unwrap();
+    json(path, &["init"]);
+    let serving = serve(path);
+    push_certificate(path);
+    json(path, &["user", "create", "ana@example.org"]);
+    let warned = |order: &[&str]| json(path, &[&["enroll"], order, &["--user", "ana@example.org"]].concat())["before"].to_string();
+    let windows = warned(&["windows"]);
+    assert!(windows.contains("set enrollment.windows.allowed to true") && windows.contains("ENR0032"), "{windows}");
+    assert!(warned(&["apple"]).contains("enrollment.macos.personal is false"));
+    assert!(warned(&["apple", "--platform", "ios"]).contains("enrollment.ios.minimum_os_version = 99"));
+    let pass = json(path, &["user", "tap", "ana@example.org", "--reusable"]);
+    let pass = pass["temporary_access_pass"].as_str().unwrap();
+    std::fs::write(path.join("root.pem"), run(path, &["ca", "export", "root"]).stdout).unwrap();
+    let against = ["--server", &serving.1, "--root", "root.pem", "--user", "ana@example.org", "--pass", pass];
+    for (platform, code) in [("windows", "ENR0032"), ("macos", "ENR0031"), ("ios", "ENR0007")] {
+        let said = refused(path, &[&["simulate", "--devices", "1", "--platform", platform], &against[..]].concat());
+        assert!(said.contains(code), "{platform}: {said}");
+    }
+}
+
+#[test]
 fn devices_that_stay_obey_orders_and_supervised_ones_more_of_them() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
@@ -71,6 +97,11 @@ fn devices_that_stay_obey_orders_and_supervised_ones_more_of_them() {
     json(path, &["device", "command", "SIMI00000001", "enable-lost-mode", "--with", "message=Found?"]);
     let done = |_| json(path, &["device", "orders", "SIMI00000001"])[0]["state"] == "done";
     assert!((0..1000).any(done), "it calls by itself");
+    // Lost mode over, it restarts, is locked, and does what comes then once its user has unlocked it.
+    for order in ["disable-lost-mode", "reboot", "list-applications"] {
+        json(path, &["device", "command", "SIMI00000001", order, "--yes"]);
+        assert!((0..1000).any(done), "{order}");
+    }
     assert!(Command::new("kill").args(["-INT", &child.id().to_string()]).status().unwrap().success());
     assert!(child.wait().unwrap().success());
 }

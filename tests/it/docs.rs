@@ -21,7 +21,7 @@ fn every_profile_of_the_manual_is_taken() {
         std::fs::write(path.join("example.toml"), &example).unwrap();
         let order = if example.contains("kind = \"compliance\"") { "policy" } else { "profile" };
         let applied = json(path, &[order, "apply", "example.toml"]);
-        assert_eq!(applied["created"], true, "{example}");
+        assert_eq!(applied["result"], "created", "{example}");
     }
 }
 

@@ -46,6 +46,7 @@ mod cli_database;
 mod cli_names;
 mod cli_orders;
 mod cli_scep;
+mod cli_signals;
 mod cli_simulate;
 mod compliance;
 mod desired;

@@ -62,7 +62,7 @@ async fn a_device_that_heard_the_order_to_leave_and_is_silent_for_two_polls_has_
     assert_eq!(state(&house).await, (DeviceState::Retired, None, 0));
     assert_eq!(ended_by_silence(&house).await, 1);
     assert_eq!(house.items(&house.device_ids().await.remove(0)).await.len(), 0, "nothing is wanted of it any more");
-    assert!(matches!(pc.session().await, Err(Error::Http(403))));
+    assert!(matches!(pc.session().await, Err(Error::Http(403, _))));
     house.server.clock.advance(DAY);
     run_jobs(&house).await;
     assert_eq!(ended_by_silence(&house).await, 1, "once");

@@ -229,7 +229,7 @@ async fn a_user_who_unenrols_is_gone_and_the_certificate_is_worth_nothing() {
     let of = id.clone();
     let row = house.server.app.store.read(move |c| devices::load_device(c, &of)).await.unwrap();
     assert_eq!(row.state, DeviceState::Retired);
-    assert!(matches!(device.session().await, Err(Error::Http(403))));
+    assert!(matches!(device.session().await, Err(Error::Http(403, _))));
     assert!(actions(&house).await.contains(&"enrollment.end-by-user".to_owned()));
 }
 
@@ -242,7 +242,7 @@ async fn an_expired_identity_is_refused_and_a_renewed_one_takes_over() {
     device.renew().await.unwrap();
     device.session().await.unwrap();
     house.server.clock.advance(400 * DAY);
-    assert!(matches!(device.session().await, Err(Error::Http(403))));
+    assert!(matches!(device.session().await, Err(Error::Http(403, _))));
     let rows = house.server.app.store.read(|c| audit::list(c, 0, 1000)).await.unwrap();
     assert!(rows.iter().any(|row| row.after.as_deref().is_some_and(|after| after.contains("CRT0028"))));
 }

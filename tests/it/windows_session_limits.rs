@@ -340,7 +340,7 @@ async fn a_device_whose_clock_is_wrong_signs_nothing_that_is_believed() {
     let mut device = house.enroll(1).await;
     device.session().await.unwrap();
     device.faults.clock_skew = 10 * MINUTE;
-    assert!(matches!(device.session().await, Err(Error::Http(403))));
+    assert!(matches!(device.session().await, Err(Error::Http(403, _))));
     device.faults.clock_skew = 0;
     device.session().await.unwrap();
 }

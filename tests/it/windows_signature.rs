@@ -142,7 +142,7 @@ async fn a_device_behind_a_proxy_that_passes_no_certificate_is_managed_by_its_si
     let items = house.items(&house.device_ids().await.remove(0)).await;
     assert!(!items.is_empty() && items.iter().all(|item| item.item.applied_version.is_some()));
     device.identity.management.sign_messages = false;
-    assert!(matches!(device.session().await, Err(Error::Http(403))));
+    assert!(matches!(device.session().await, Err(Error::Http(403, _))));
     let old = device.identity.certificate.to_der().unwrap();
     house.server.clock.advance(310 * muster::clock::DAY);
     device.renew().await.unwrap();
@@ -151,7 +151,7 @@ async fn a_device_behind_a_proxy_that_passes_no_certificate_is_managed_by_its_si
     let mut device = strict.enroll(1).await;
     assert!(!device.identity.management.sign_messages);
     device.identity.management.sign_messages = true;
-    assert!(matches!(device.session().await, Err(Error::Http(403))), "not unless the configuration says so");
+    assert!(matches!(device.session().await, Err(Error::Http(403, _))), "not unless the configuration says so");
     strict.server.clock.advance(310 * muster::clock::DAY);
     assert!(device.renew().await.is_err());
 }

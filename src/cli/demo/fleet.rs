@@ -66,7 +66,11 @@ impl Fleet {
             async move {
                 let door = door.context("no user for the device")?;
                 let key = tokio::task::spawn_blocking(new_key).await??;
-                let device = Device::enroll(&door, kind, u64::from(number), &key).await?;
+                let mut device = Device::enroll(&door, kind, u64::from(number), &key).await?;
+                if let (Kind::Mac, Device::Apple(mac)) = (kind, &mut device) {
+                    // No profile of the demo asks for FileVault, but its policy does.
+                    mac.settings.filevault = true;
+                }
                 let id = match &device {
                     Device::Windows(pc) => DeviceId::parse(&pc.identity.management.entity_id).context("the server gave no device id")?,
                     Device::Apple(_) => find::device(app, device.found_by()).await?.id,
@@ -153,8 +157,14 @@ impl Fleet {
                 if matches!(placed.device, Device::Apple(_)) && std::mem::replace(&mut placed.woken, wakes) == wakes {
                     continue;
                 }
+                let locked = placed.device.locked();
                 if let Err(error) = placed.device.settle().await {
                     tracing::debug!(%error, "a call of the demo failed");
+                }
+                if locked {
+                    // The wake had its user look at it; unlocked, it calls by itself the next time.
+                    placed.device.unlock();
+                    placed.woken = 0;
                 }
             }
             tokio::time::sleep(CALL).await;
@@ -173,10 +183,10 @@ impl Placed {
 
     /// Calls the server, when it is woken where that is its way.
     async fn come(&mut self, apns: &Apns) -> anyhow::Result<()> {
-        if let Device::Apple(device) = &mut self.device {
+        if let Device::Apple(device) = &self.device {
             ensure!(apns.wait_for(device.push_address(), self.woken, PATIENCE).await, "{} was not woken", device.machine.name);
             // Whoever uses it has it unlocked by then.
-            device.settings.locked = false;
+            self.device.unlock();
         }
         self.woken = self.wakes(apns);
         self.device.settle().await?;

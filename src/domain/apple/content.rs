@@ -302,7 +302,8 @@ pub fn build(payloads: &[Payload], target: &Target<'_>, catalogue: &Catalogue) -
 
 /// A question after the type that may have been meant.
 fn nearest_type(kind: &str, catalogue: &Catalogue) -> String {
-    asked_after(kind, catalogue.payloads().map(|row| row.id.as_str()))
+    let meant = asked_after(kind, catalogue.payloads().map(|row| row.id.as_str()));
+    format!("{meant}; `muster profile settings --platform macos` (or `ios`) shows those that there are")
 }
 
 fn encode(row: &PayloadRow, body: &Map<String, Value>, device: &Device<'_>) -> Result<Dict, String> {

@@ -75,6 +75,17 @@ fn network(body: &Map<String, Value>, system: System) -> Result<(), String> {
     if let Some(missing) = needed.iter().find(|name| !has(name)) {
         return Err(format!("{missing}: is missing for {kind}"));
     }
+    if let Some(ike) = body.get("IKEv2").and_then(Value::as_object) {
+        let method = text(ike, "AuthenticationMethod").unwrap_or_default();
+        let (needs, what) = match method {
+            "Certificate" => ("PayloadCertificateUUID", "the name of a payload that brings the certificate, such as one of the type scep"),
+            "SharedSecret" => ("SharedSecret", "the secret that both sides know"),
+            _ => ("", ""),
+        };
+        if !needs.is_empty() && text(ike, needs).is_none() {
+            return Err(format!("IKEv2/{needs}: is missing for AuthenticationMethod = \"{method}\": {what}"));
+        }
+    }
     if kind != "AlwaysOn" {
         return if has("AlwaysOn") { Err("AlwaysOn: is for the type AlwaysOn".into()) } else { Ok(()) };
     }
@@ -109,6 +120,9 @@ mod tests {
     #[test]
     fn what_does_not_belong_together_is_said_with_the_place() {
         let ike = json!({ "RemoteAddress": "h" });
+        let certified = json!({ "RemoteAddress": "h", "AuthenticationMethod": "Certificate" });
+        let named = json!({ "RemoteAddress": "h", "AuthenticationMethod": "Certificate", "PayloadCertificateUUID": "scep" });
+        let shared = json!({ "RemoteAddress": "h", "AuthenticationMethod": "SharedSecret" });
         let weak = json!({ "IKESecurityAssociationParameters": { "DiffieHellmanGroup": 5 } });
         let on = json!({ "TunnelConfigurations": [{ "ProtocolType": "IKEv2" }] });
         let id = "4e1d6e0c-6e4b-4d54-9d2a-111111111111";
@@ -117,6 +131,9 @@ mod tests {
             (DEVICE, System::Ios, json!({ "VPNType": "IKEv2" }), "IKEv2: is missing"),
             (DEVICE, System::Ios, json!({ "VPNType": "IKEv2", "IKEv2": ike, "VPNSubType": "a" }), "VPNSubType: is not"),
             (DEVICE, System::Ios, json!({ "VPNType": "IKEv2", "IKEv2": ike, "AlwaysOn": on }), "AlwaysOn: is for"),
+            (DEVICE, System::Ios, json!({ "VPNType": "IKEv2", "IKEv2": certified }), "IKEv2/PayloadCertificateUUID: is missing for"),
+            (DEVICE, System::Ios, json!({ "VPNType": "IKEv2", "IKEv2": named }), ""),
+            (DEVICE, System::Ios, json!({ "VPNType": "IKEv2", "IKEv2": shared }), "IKEv2/SharedSecret: is missing for"),
             (DEVICE, System::Mac, json!({ "VPNType": "VPN" }), "VPNSubType: is missing"),
             (DEVICE, System::Mac, json!({ "VPNType": "VPN", "VPNSubType": "a" }), ""),
             (DEVICE, System::Mac, json!({ "VPNType": "L2TP", "PPP": {} }), "IPSec: is missing for L2TP"),

@@ -268,7 +268,7 @@ impl Compliance {
         for (id, wanted) in &self.rules {
             let Some(rule) = catalogue.rule(platform.as_str(), id) else {
                 let known = catalogue.rules().filter(|rule| rule.platform == platform.as_str()).map(|rule| rule.id.as_str());
-                let why = format!("{}`muster policy settings` shows those that there are", meant(id, known));
+                let why = format!("{}`muster policy settings --platform {platform}` shows those that there are", meant(id, known));
                 return Err(Problem::new(Refusal::ProfileRuleUnknown, id, why));
             };
             rule.validate(wanted).map_err(|why| Problem::new(Refusal::ProfileValueRefused, id, why))?;

@@ -160,7 +160,7 @@ pub async fn add(app: &App, file: &Path, new: New, actor: &str, origin: &str) ->
                 return Err(Refusal::AppPackageNameTaken.into());
             }
             packages::complete_package(tx, &whole)?;
-            for profile in naming(tx.conn(), &sealer, &whole.name)? {
+            for (profile, _) in naming(tx.conn(), &sealer, &whole.name)? {
                 desired_items::update_looked_at(tx, &profile, now)?;
             }
             push::due::enqueue(tx, push, now)?;
@@ -171,15 +171,16 @@ pub async fn add(app: &App, file: &Path, new: New, actor: &str, origin: &str) ->
     Ok(shown(&package))
 }
 
-/// The profiles that name a package.
-fn naming(conn: &mut Conn, sealer: &Sealer, name: &str) -> store::Result<Vec<ProfileId>> {
+/// The profiles that name a package, with their names.
+fn naming(conn: &mut Conn, sealer: &Sealer, name: &str) -> store::Result<Vec<(ProfileId, String)>> {
     let (mut found, mut after) = (Vec::new(), String::new());
     loop {
         let page = profiles::list_profiles(conn, sealer, &after, PAGE)?;
         let Some(last) = page.last() else { return Ok(found) };
         after.clone_from(&last.display_name);
         let names = |payload: &Payload| payload.kind == ENTERPRISE && payload.body.get("package").and_then(Value::as_str) == Some(name);
-        found.extend(page.into_iter().filter(|profile| profile.document.payloads.iter().any(names)).map(|profile| profile.id));
+        let of_page = page.into_iter().filter(|profile| profile.document.payloads.iter().any(names));
+        found.extend(of_page.map(|profile| (profile.id, profile.display_name)));
     }
 }
 
@@ -211,19 +212,29 @@ pub async fn list(app: &App) -> Result<Value> {
 /// Takes a package away. Devices keep what they installed.
 ///
 /// # Errors
-/// [`Refusal::AppPackageUnknown`]; else the database's own.
+/// [`Refusal::AppPackageUnknown`]; [`Refusal::AppPackageInUse`] with the names of the profiles; else the database's own.
 pub async fn remove(app: &App, name: String, actor: &str, origin: &str) -> Result<()> {
-    let (actor, origin, now) = (actor.to_owned(), origin.to_owned(), app.now());
-    app.store
+    let (actor, origin, now, sealer) = (actor.to_owned(), origin.to_owned(), app.now(), app.sealer());
+    let used = app
+        .store
         .write(move |tx| {
             let package = packages::find_package(tx.conn(), &name)?.filter(|package| package.name == name && is_name(&name));
             let package = package.ok_or(Refusal::AppPackageUnknown)?;
+            let used = naming(tx.conn(), &sealer, &name)?;
+            if !used.is_empty() {
+                return Ok(used);
+            }
             packages::delete_package(tx, &package.id)?;
             let entry = Entry::new(&actor, "apple.package_remove", format!("package:{name}"), &origin).before(&shown(&package));
-            audit::append(tx, &entry, now)
+            audit::append(tx, &entry, now)?;
+            Ok(used)
         })
         .await?;
-    Ok(())
+    if used.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<String> = used.into_iter().map(|(_, name)| name).collect();
+    Err(Error::Invalid(Refusal::AppPackageInUse, names.join(", ")))
 }
 
 /// What the token of a package's link says.

@@ -18,6 +18,7 @@ use crate::domain::apple::push::{Alarm, Certificate, FOREIGN, Request, UNREACHAB
 use crate::domain::audit::Entry;
 use crate::domain::certificate::KeyAlgorithm;
 use crate::secret::{Sealer, Secret};
+use crate::service::pki::authority;
 use crate::service::pki::keys::SigningKey;
 use crate::service::push::apns;
 use crate::service::{Error, Result};
@@ -91,7 +92,8 @@ fn sign_request(key: &SigningKey, organisation: &str) -> Result<Vec<u8>> {
 ///
 /// # Errors
 /// [`Refusal::PushVendorRefused`] says what does not fit.
-pub async fn countersign(request: Vec<u8>, vendor: Vendor) -> Result<String> {
+pub async fn countersign(app: &App, request: Vec<u8>, vendor: Vendor) -> Result<String> {
+    let ours: Vec<Vec<u8>> = authority::list(app).await?.into_iter().map(|authority| authority.certificate.clone()).collect();
     let signed = tokio::task::spawn_blocking(move || -> Result<String> {
         let refused = |why: &str| Error::Invalid(Refusal::PushVendorRefused, why.to_owned());
         let key = read_key(&vendor.key).ok_or_else(|| refused("the private key cannot be read; it must be PEM and not encrypted"))?;
@@ -109,6 +111,18 @@ pub async fn countersign(request: Vec<u8>, vendor: Vendor) -> Result<String> {
             }
             let above = given.iter().find(|c| signs(c)).cloned();
             chain.push(above.ok_or_else(|| refused("the chain does not reach a root: give Apple's intermediate and root, too"))?);
+        }
+        for certificate in &chain {
+            if ours.contains(&certificate.to_der()?) {
+                return Err(refused(
+                    "the vendor's certificate is of this server's own authority: Apple takes one that Apple gave to a vendor",
+                ));
+            }
+        }
+        if chain.len() < 2 {
+            return Err(refused(
+                "the vendor's certificate is signed by itself: Apple takes one that Apple gave to a vendor, with its chain",
+            ));
         }
         let pem = chain.iter().map(|c| String::from_utf8(c.to_pem()?).map_err(Error::internal)).collect::<Result<String>>()?;
         let signature = Signer::new(MessageDigest::sha256(), &key)?.sign_oneshot_to_vec(&request)?;

@@ -29,7 +29,7 @@ use crate::domain::enrollment::State as EnrollmentState;
 use crate::domain::registration::Token;
 use crate::domain::work::Key;
 use crate::ids::{CommandId, EnrollmentId};
-use crate::service::device::{self, Ending, Leaving};
+use crate::service::device::{self, Ending, Leaving, NOT_NOW};
 use crate::service::push::apns::enqueue_wake;
 use crate::service::round::{Known, Round};
 use crate::service::{Error, Result};
@@ -397,7 +397,7 @@ impl<'a> Turn<'a> {
                 if let Some(id) = CommandId::parse(id) {
                     // The channel holds it until the device begins anew.
                     let until = self.now;
-                    self.answer_order(&id, OrderInput::NotNow { why: "not now".into(), until }, &"NotNow".into());
+                    self.answer_order(&id, OrderInput::NotNow { why: NOT_NOW.into(), until }, &"NotNow".into());
                 }
             }
             Some(

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::notes;
 use crate::app::App;
 use crate::catalogue::catalogue;
 use crate::clock::Time;
@@ -112,6 +113,8 @@ pub struct Explanation {
     pub identity_held: bool,
     /// How it stands with the recovery key of FileVault that a profile of the Mac has it entrust to the server; `None`: there is no such profile.
     pub recovery_key: Option<&'static str>,
+    /// Where it is, in words: that it is to leave or has left and how, that it is lost, that it put off what it was told.
+    pub notes: Vec<String>,
     /// Until when failures are forgiven.
     pub grace_expires_at: Option<Time>,
     /// When the passing of time alone can change the verdict.
@@ -182,12 +185,20 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let mut names = std::collections::BTreeMap::from([(BUILT_IN.to_owned(), BUILT_IN_NAME.to_owned())]);
             for policy in verdict.iter().flat_map(|verdict| &verdict.policies) {
                 if !names.contains_key(&policy.policy) {
-                    // Also of a policy that is not for the device any more; a deleted one has no name.
-                    let found = match ProfileId::parse(&policy.policy) {
-                        Some(id) => profiles::find_name(conn, &id)?,
+                    // Also of a policy that is not for the device any more.
+                    let id = ProfileId::parse(&policy.policy);
+                    let found = match &id {
+                        Some(id) => profiles::find_name(conn, id)?,
                         None => None,
                     };
-                    let found = found.unwrap_or_else(|| format!("a policy that was deleted ({})", policy.policy));
+                    let found = match (found, &id) {
+                        (Some(found), _) => found,
+                        (None, Some(id)) => {
+                            let kept = profiles::find_deleted_name(conn, id)?.unwrap_or_else(|| id.to_string());
+                            format!("deleted policy {kept}")
+                        }
+                        (None, None) => format!("deleted policy {}", policy.policy),
+                    };
                     names.insert(policy.policy.clone(), found);
                 }
             }
@@ -228,6 +239,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                 })
                 .collect();
             let recovery_key = recovery_key(conn, &sealer, &device)?;
+            let notes = notes::about(conn, &sealer, &device, &facts)?;
             let (mode, managed_apple_account) = management::find_account(conn, &id)?.unzip();
             Ok(Explanation {
                 ownership: ownership(conn, &config, &device, mode)?,
@@ -236,6 +248,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
                 same_hardware_as,
                 says_serial_number,
                 recovery_key,
+                notes,
                 identity_until: active.map(|certificate| certificate.not_after).max(),
                 identity_held: identities.iter().any(|certificate| certificate.status == CertificateStatus::Held),
                 grace_expires_at: verdict.as_ref().and_then(|v| v.grace_expires_at),
@@ -268,7 +281,12 @@ fn recovery_key(conn: &mut Conn, sealer: &Sealer, device: &Device) -> store::Res
         return Ok(None);
     }
     let kept = secrets::list_kinds(conn, &enrollment.id)?.into_iter().any(|(kind, _)| kind == Secret::FileVault);
-    Ok(Some(if kept { "kept" } else { "no recovery key kept yet" }))
+    Ok(Some(if kept {
+        "kept; `muster device secret DEVICE fv-prk` shows it"
+    } else {
+        "none kept yet: the Mac tells it once the profile has turned FileVault on, at its user's next sign-in; where it was on before, \
+         run `sudo fdesetup changerecovery -personal` on it"
+    }))
 }
 
 /// What to do about a rule of which nothing is known.

@@ -2,6 +2,7 @@
 
 pub(in crate::service) mod hardware;
 mod list;
+mod notes;
 mod order;
 mod renewed;
 mod retire;
@@ -10,6 +11,7 @@ mod secret;
 pub use list::{
     Contested, ContestedSerial, Explanation, Overview, ProfileState, Reason, contested, contested_serials, explain, inventory, list, show,
 };
+pub(in crate::service) use notes::NOT_NOW;
 pub use order::{Custom, Order, cancel, command, orders, sync};
 pub use renewed::confirm_renewal;
 pub use retire::{Ending, Leaving, checked_out_in, end_in, end_silent, give_up, give_up_device, left_in, retire, wiped_in};

@@ -11,7 +11,7 @@ use crate::domain::signal::{ComplianceChange, DeviceSubject};
 use crate::ids::ReceiverId;
 use crate::store::outbox::missed::{self, Missed};
 use crate::store::outbox::{self, Claim, Message, Settled, enqueue};
-use crate::store::{Result, Tx, receivers};
+use crate::store::{Conn, Result, Tx, receivers};
 use crate::wire::set::{CURRENT_STATUS, DEVICE_COMPLIANCE_CHANGE, Event, PREVIOUS_STATUS};
 
 /// The outbox topic of pushed signals.
@@ -100,6 +100,15 @@ pub fn enqueue_compliance_change(tx: &mut Tx<'_>, change: &ComplianceChange, now
 pub fn enqueue_verification(tx: &mut Tx<'_>, receiver: &ReceiverId, now: Time) -> Result<String> {
     let txn = uuid::Uuid::new_v4().to_string();
     put(tx, receiver, None, Event::verification(None), &txn, now)
+}
+
+/// What became of a verification event, if it is still known.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_verification(conn: &mut Conn, receiver: &ReceiverId, jti: &str) -> Result<Option<outbox::Row>> {
+    let lane = lane(receiver, None);
+    outbox::find_row(conn, &lane, &dedup_key(&lane, jti))
 }
 
 /// Lets go what was held for a receiver. Of the flips of one device only the last leaves, and tells of the change since what the receiver
@@ -209,12 +218,21 @@ pub fn requeued(tx: &mut Tx<'_>, seq: i64, lane: &str, payload: &str) -> Result<
 }
 
 fn message(lane: String, payload: &Payload) -> Result<Message> {
-    Ok(Message { topic: TOPIC, dedup_key: format!("{lane}/{}", payload.jti), order_key: lane, payload: serde_json::to_string(payload)? })
+    Ok(Message { topic: TOPIC, dedup_key: dedup_key(&lane, &payload.jti), order_key: lane, payload: serde_json::to_string(payload)? })
+}
+
+fn dedup_key(lane: &str, jti: &str) -> String {
+    format!("{lane}/{jti}")
+}
+
+/// The lane of what is said to a receiver of a device, or of the stream itself.
+fn lane(receiver: &ReceiverId, subject: Option<&DeviceSubject>) -> String {
+    format!("{}/{}", destination(receiver), subject.map_or("stream", |s| s.device.as_str()))
 }
 
 fn put(tx: &mut Tx<'_>, receiver: &ReceiverId, subject: Option<DeviceSubject>, event: Event, txn: &str, now: Time) -> Result<String> {
     let jti = uuid::Uuid::new_v4().to_string();
-    let lane = format!("{}/{}", destination(receiver), subject.as_ref().map_or("stream", |s| s.device.as_str()));
+    let lane = lane(receiver, subject.as_ref());
     let payload = Payload { receiver: receiver.clone(), jti: jti.clone(), txn: txn.to_owned(), subject, event, jws: None };
     enqueue(tx, &message(lane, &payload)?, now)?;
     Ok(jti)

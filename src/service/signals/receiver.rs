@@ -11,7 +11,7 @@ use crate::ids::ReceiverId;
 use crate::secret::Secret;
 use crate::service::outbound::check_url_and_addresses;
 use crate::service::{Error, Result};
-use crate::store::outbox::{Fortune, find_fortune};
+use crate::store::outbox::{Fortune, Row, find_fortune};
 use crate::store::{self, receivers, sealed};
 
 /// A receiver to be.
@@ -146,4 +146,13 @@ pub async fn test(app: &App, name: &str) -> Result<String> {
     let jti = app.store.write(move |tx| caep::enqueue_verification(tx, &receiver.id, now)).await?;
     app.outbox.notify_waiters();
     Ok(jti)
+}
+
+/// What became of a verification event that was put in with that `jti`, if it is still known.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn fate(app: &App, name: &str, jti: &str) -> Result<Option<Row>> {
+    let (receiver, jti) = (load(app, name).await?, jti.to_owned());
+    Ok(app.store.read(move |conn| caep::find_verification(conn, &receiver.id, &jti)).await?)
 }

@@ -70,7 +70,7 @@ impl Journey<'_> {
         }
         let wrong = |what| Malformed::new(what, "com.apple.remotemanagement");
         if answer.status != 200 {
-            return Err(Error::Http(answer.status));
+            return Err(Error::Http(answer.status, answer.said()));
         }
         if answer.header("content-type") != Some("application/json") {
             return Err(wrong("not application/json").into());
@@ -108,7 +108,7 @@ impl Journey<'_> {
                 let challenge = answer.header("www-authenticate").ok_or_else(|| Malformed::new("is missing", "WWW-Authenticate"))?;
                 Ok(Answer::SignIn(url(sign_in_page(challenge)?, "WWW-Authenticate")?))
             }
-            status => Err(Error::Http(status)),
+            status => Err(Error::Http(status, answer.said())),
         }
     }
 
@@ -121,7 +121,7 @@ impl Journey<'_> {
         shown.query_pairs_mut().append_pair("user-identifier", &self.account);
         let answer = self.get(&shown).await?;
         if answer.status != 200 {
-            return Err(Error::Http(answer.status));
+            return Err(Error::Http(answer.status, answer.said()));
         }
         let text = String::from_utf8_lossy(&answer.body);
         let action = text.split("action=\"").nth(1).and_then(|rest| rest.split('"').next());
@@ -133,7 +133,7 @@ impl Journey<'_> {
         let body = form.query().unwrap_or_default().as_bytes();
         let answer = Client::new(self.roots, None)?.send("POST", &target, &headers, body).await?;
         if answer.status != 308 {
-            return Err(Error::Http(answer.status));
+            return Err(Error::Http(answer.status, answer.said()));
         }
         let token = answer.header("location").and_then(|location| location.strip_prefix(OUTCOME)).filter(|token| !token.is_empty());
         Ok(token.ok_or_else(|| Malformed::new("no token", "Location"))?.to_owned())

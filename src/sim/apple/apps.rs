@@ -227,7 +227,7 @@ impl Device {
     /// Downloads something; not as itself, as the system's own downloads are.
     async fn download_app(&self, url: &Url) -> Result<Vec<u8>, Error> {
         let answer = Client::new(&self.roots, None)?.send("GET", url, &[], &[]).await?;
-        if answer.status == 200 { Ok(answer.body) } else { Err(Error::Http(answer.status)) }
+        if answer.status == 200 { Ok(answer.body) } else { Err(Error::Http(answer.status, answer.said())) }
     }
 
     fn put_app(&mut self, manifest: &Manifest, size: usize, mut app: App, takes_over: bool) {

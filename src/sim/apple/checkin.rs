@@ -190,7 +190,7 @@ impl Device {
                         self.forget();
                         return Err(Error::Unenrolled);
                     }
-                    return Err(Error::Http(response.status));
+                    return Err(Error::Http(response.status, response.said()));
                 }
                 Err(error) => failed = error.into(),
             }

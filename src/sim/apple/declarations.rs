@@ -207,7 +207,7 @@ impl Device {
                         self.take_in(kind, declaration);
                     }
                     // What is gone again or has changed meanwhile is asked for the next time.
-                    Ok(_) | Err(Error::Http(404)) => complete = false,
+                    Ok(_) | Err(Error::Http(404, _)) => complete = false,
                     Err(error) => return Err(error),
                 }
             }

@@ -77,7 +77,7 @@ pub async fn download(http: &mut Client, web: &Url, user: &str, pass: &str, syst
     } else if answer.status == 200 {
         Err(Malformed::new("no profile", "enrolment page").into())
     } else {
-        Err(Error::Http(answer.status))
+        Err(Error::Http(answer.status, answer.said()))
     }
 }
 

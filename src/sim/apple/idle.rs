@@ -41,7 +41,7 @@ impl Device {
         match answer.status {
             200 if answer.body.is_empty() => Ok(()),
             200 => Err(Error::NotIdle),
-            status => Err(Error::Http(status)),
+            status => Err(Error::Http(status, answer.said())),
         }
     }
 }

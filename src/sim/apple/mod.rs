@@ -30,7 +30,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use reqwest::Url;
 
-use super::http::Client;
+use super::http::{Client, after};
 use super::scep;
 use crate::clock::{Clock, SystemClock, Time};
 use crate::wire::Malformed;
@@ -49,9 +49,9 @@ pub enum Error {
     /// The network or TLS.
     #[error("connection: {0}")]
     Connection(#[from] io::Error),
-    /// The server answered with that status.
-    #[error("HTTP status {0}")]
-    Http(u16),
+    /// The server answered with that status, and said that.
+    #[error("HTTP status {}{}", .0, after(.1))]
+    Http(u16, String),
     /// The answer cannot be read.
     #[error(transparent)]
     Malformed(#[from] Malformed),

@@ -60,7 +60,7 @@ impl<'a> Journey<'a> {
     pub async fn send(&self, message: &[u8]) -> Result<Vec<u8>, Error> {
         let url = Url::parse(&self.service.url).map_err(|_| Refused::profile("the URL is none"))?;
         let answer = Client::new(self.roots, None)?.send("POST", &url, &[("content-type", "application/pkcs7-signature")], message).await?;
-        if answer.status == 200 { Ok(answer.body) } else { Err(Error::Http(answer.status)) }
+        if answer.status == 200 { Ok(answer.body) } else { Err(Error::Http(answer.status, answer.said())) }
     }
 
     /// The first message, signed by the factory's identity: the identity that it leads to.

@@ -17,7 +17,7 @@ use reqwest::Url;
 use uuid::Uuid;
 
 use crate::clock::Time;
-use crate::sim::http::{Client, Response};
+use crate::sim::http::{Client, Response, after};
 use crate::wire::cms::{self, Digest};
 use crate::wire::mde::discovery::{AuthPolicy, Discover, DiscoverResult, Version};
 use crate::wire::mde::encode_base64;
@@ -43,9 +43,9 @@ pub enum Failure {
     /// The server said no in the way of the protocol.
     #[error("fault {} {}: {}", .0.code.as_str(), .0.error_type.map(|t| t.as_str()).unwrap_or_default(), .0.reason)]
     Fault(Fault),
-    /// The server answered with another status than 200, without a length, or in pieces.
-    #[error("HTTP {0}")]
-    Http(u16),
+    /// The server answered with another status than 200, without a length, or in pieces; with what it said.
+    #[error("HTTP status {}{}", .0, after(.1))]
+    Http(u16, String),
     /// The answer cannot be read.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -266,7 +266,7 @@ pub async fn enroll(
 pub async fn discover(client: &mut Client, discovery: &Url, machine: &Machine, sign_in: &SignIn) -> Result<DiscoverResult, Failure> {
     let probe = client.send("GET", discovery, &[], b"").await?;
     if probe.status != 200 || !probe.body.is_empty() {
-        return Err(Failure::Http(probe.status));
+        return Err(Failure::Http(probe.status, probe.said()));
     }
     let (email_address, auth_policies) = match sign_in {
         SignIn::Pass { user, .. } => (user.clone(), vec![AuthPolicy::OnPremise, AuthPolicy::Federated]),
@@ -313,14 +313,14 @@ pub async fn federated(client: &mut Client, page: &Url, user: &str, pass: &str) 
     visit.query_pairs_mut().append_pair("appru", APP).append_pair("login_hint", user);
     let shown = client.send("GET", &visit, &[], b"").await?;
     if shown.status != 200 {
-        return Err(Failure::Http(shown.status));
+        return Err(Failure::Http(shown.status, shown.said()));
     }
     // The query of a throw-away URL is a form's encoding.
     let mut form = page.clone();
     form.query_pairs_mut().clear().append_pair("appru", APP).append_pair("user_name", user).append_pair("pass", pass);
     let done = client.send("POST", page, &[FORM], form.query().unwrap_or_default().as_bytes()).await?;
     if done.status != 200 {
-        return Err(Failure::Http(done.status));
+        return Err(Failure::Http(done.status, done.said()));
     }
     let html = String::from_utf8(done.body).map_err(|_| Failure::Unexpected("the page is not UTF-8"))?;
     if !html.contains(&format!("action=\"{APP}\"")) {
@@ -444,7 +444,7 @@ impl Installed {
 async fn exchange(client: &mut Client, to: &Url, operation: Operation, request: &[u8], id: &str) -> Result<Element, Failure> {
     let response: Response = client.send("POST", to, &[SOAP], request).await?;
     if response.status != 200 || response.header("transfer-encoding").is_some() {
-        return Err(Failure::Http(response.status));
+        return Err(Failure::Http(response.status, response.said()));
     }
     let answer = Answer::decode(&response.body)?;
     if answer.action != operation.answer_action() {

@@ -14,7 +14,7 @@ use openssl::pkey::{PKey, Private};
 use openssl::x509::X509;
 use reqwest::Url;
 
-use super::http::Client;
+use super::http::{Client, after};
 use super::scep;
 use crate::catalogue::{Scope, catalogue};
 use crate::clock::{Clock, SystemClock, Time};
@@ -37,9 +37,9 @@ pub enum Error {
     /// The network or TLS.
     #[error("connection: {0}")]
     Connection(#[from] io::Error),
-    /// The server answered with that status.
-    #[error("HTTP status {0}")]
-    Http(u16),
+    /// The server answered with that status, and said that.
+    #[error("HTTP status {}{}", .0, after(.1))]
+    Http(u16, String),
     /// The answer is no SyncML.
     #[error(transparent)]
     Malformed(#[from] Malformed),
@@ -309,7 +309,7 @@ impl Device {
         let mut headers = vec![("Content-Type", MEDIA_TYPE), ("User-Agent", "MSFT OMA DM Client/1.2.0.1")];
         headers.extend(signature.as_deref().map(|signature| ("MDM-Signature", signature)));
         let response = self.management.send("POST", url, &headers, body).await?;
-        if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status)) }
+        if response.status == 200 { Ok(response.body) } else { Err(Error::Http(response.status, response.said())) }
     }
 
     /// The last words of a PC that was told to leave. Whatever becomes of them, it has left; one that wiped itself has none.
