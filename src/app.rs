@@ -13,6 +13,7 @@ use crate::ids::TenantId;
 use crate::secret::{SealError, Sealer, Secret};
 use crate::service::pki::keys::Keys;
 use crate::service::presence::Presence;
+use crate::service::repeats::Repeats;
 use crate::service::strangers::Strangers;
 use crate::service::windows::entra::KeyCache;
 use crate::store::{Location, Store};
@@ -90,6 +91,8 @@ pub struct App {
     pub rotation: tokio::sync::Mutex<()>,
     /// Who was turned away from the management server lately.
     pub strangers: Strangers,
+    /// Which audit rows devices caused lately.
+    pub repeats: Repeats,
     clock: Arc<dyn Clock>,
     sealer: RwLock<Arc<Sealer>>,
 }
@@ -169,6 +172,7 @@ impl App {
             probed_at: AtomicI64::default(),
             rotation: tokio::sync::Mutex::new(()),
             strangers: Strangers::default(),
+            repeats: Repeats::default(),
             clock,
             sealer: RwLock::new(Arc::new(sealer)),
         })

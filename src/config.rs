@@ -176,6 +176,8 @@ settings! {
     Enrollment {
         /// Days after the order to leave when a device has left in any case: its certificate is revoked even if it never heard it.
         give_up_days: u32 = 30;
+        /// Days after which an enrolment ends that was begun and not finished: the device never came to be managed.
+        unfinished_days: u32 = 7;
         /// Serial numbers of the organisation's devices; all others are personal. A PC states its own serial number, and nothing proves it.
         serial_numbers: Vec<String> = Vec::new();
         /// Windows.

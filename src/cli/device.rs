@@ -1,6 +1,7 @@
 //! `muster device`.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read as _;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,7 +9,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::{find, page};
+use super::{ask, find, page};
 use crate::app::App;
 use crate::catalogue::{CommandRow, catalogue};
 use crate::domain::Refusal;
@@ -18,11 +19,16 @@ use crate::domain::compliance::Status;
 use crate::domain::device::{Platform, State};
 use crate::domain::inventory;
 use crate::ids::UserId;
-use crate::service::device::{self, Custom, Explanation, Order, Overview, Reason};
+use crate::service::device::{self, Custom, ENROLLING, Explanation, Order, Overview, Reason};
 use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::devices::Filter;
 use crate::store::{Conn, users};
+
+/// Longest file of an order, in bytes.
+const LONGEST_FILE: u64 = device::LONGEST_FILE as u64 / 4 * 3;
+/// Longest line that is read for a value of an order.
+const LONGEST_VALUE: u64 = 4096;
 
 /// What is done to devices.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -101,9 +107,9 @@ pub struct List {
     /// Of this user: name or id
     #[arg(long, value_name = "UPN|ID")]
     user: Option<String>,
-    /// managed, retiring or retired
-    #[arg(long, value_parser = read_state)]
-    state: Option<State>,
+    /// enrolling (begun and not finished), managed, retiring or retired
+    #[arg(long, value_parser = [ENROLLING, "managed", "retiring", "retired"])]
+    state: Option<String>,
     /// windows, macos or ios
     #[arg(long, value_parser = read_platform)]
     platform: Option<Platform>,
@@ -138,7 +144,8 @@ pub struct Give {
     /// chr, int, bool, b64, xml, float, date or time
     #[arg(long, requires = "data")]
     format: Option<String>,
-    /// What an Apple device is told besides: message=…, pin=…; orders --known shows what each order takes
+    /// What an Apple device is told besides: message=…, pin=…; orders --known shows what each order takes; pin=- asks for the value, or
+    /// reads a line of the standard input
     #[arg(long = "with", value_name = "NAME=VALUE", requires = "order", value_parser = read_value)]
     with: Vec<(String, String)>,
     /// The same from a file: image=…, profile=…
@@ -152,6 +159,16 @@ pub struct Give {
     yes: bool,
 }
 
+impl Give {
+    /// The same with the values that are not on the command line, which are asked for where the person is.
+    pub(super) fn with_secrets(mut self) -> anyhow::Result<Self> {
+        for (name, value) in &mut self.with {
+            *value = ask::value(std::mem::take(value), name, LONGEST_VALUE)?;
+        }
+        Ok(self)
+    }
+}
+
 fn read_value(text: &str) -> std::result::Result<(String, String), String> {
     let (name, value) = text.split_once('=').ok_or("a name, =, and a value")?;
     Ok((name.to_owned(), value.to_owned()))
@@ -159,7 +176,13 @@ fn read_value(text: &str) -> std::result::Result<(String, String), String> {
 
 fn read_file(text: &str) -> std::result::Result<(String, String), String> {
     let (name, file) = read_value(text)?;
-    let bytes = std::fs::read(&file).map_err(|error| format!("{file}: {error}"))?;
+    let fail = |error: std::io::Error| format!("{file}: {error}");
+    // A pipe says no length: no more is read than may be given.
+    let mut bytes = Vec::new();
+    std::fs::File::open(&file).map_err(fail)?.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(fail)?;
+    if bytes.len() as u64 > LONGEST_FILE {
+        return Err(format!("{file}: longer than {LONGEST_FILE} bytes"));
+    }
     Ok((name, STANDARD.encode(bytes)))
 }
 
@@ -171,10 +194,6 @@ fn read_kind(text: &str) -> std::result::Result<Kind, String> {
 fn read_list(text: &str) -> std::result::Result<inventory::Kind, String> {
     let all = || inventory::Kind::ALL.iter().map(|kind| kind.as_str()).collect::<Vec<_>>().join(", ");
     inventory::Kind::parse(text).ok_or_else(|| format!("use one of {}", all()))
-}
-
-fn read_state(text: &str) -> std::result::Result<State, String> {
-    State::parse(text).ok_or_else(|| "use managed, retiring or retired".into())
 }
 
 fn read_platform(text: &str) -> std::result::Result<Platform, String> {
@@ -196,8 +215,17 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 Some(user) => Some(find::user(app, user).await?.id),
                 None => None,
             };
-            let filter =
-                Filter { user_id, state: list.state, platform: list.platform, display_name: list.name, serial_number: list.serial };
+            // Those that are enrolling are to be managed.
+            let enrolling = list.state.as_deref().map(|state| state == ENROLLING);
+            let state = list.state.as_deref().map(|state| State::parse(state).unwrap_or(State::Managed));
+            let filter = Filter {
+                user_id,
+                state,
+                enrolling: enrolling.filter(|_| state == Some(State::Managed)),
+                platform: list.platform,
+                display_name: list.name,
+                serial_number: list.serial,
+            };
             let found = device::list(app, filter, &list.after, page::probe(list.limit)).await?;
             let owners: BTreeSet<UserId> = found.iter().filter_map(|overview| overview.device.user_id.clone()).collect();
             let read = move |conn: &mut Conn| owners.into_iter().map(|id| Ok((id.clone(), users::load_user(conn, &id)?.upn))).collect();
@@ -301,7 +329,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
 pub(super) fn row(overview: &Overview) -> Value {
     let device = &overview.device;
     json!({
-        "name": device.display_name, "state": device.state, "compliance": overview.compliance, "platform": device.platform,
+        "name": device.display_name, "state": overview.standing(), "compliance": overview.compliance, "platform": device.platform,
         "last_seen": overview.last_seen_at.to_string(), "os_version": device.os_version, "id": device.id,
         "compliant": overview.compliant,
     })
@@ -363,7 +391,7 @@ async fn show(app: &App, device: &str) -> Result<Value> {
         .collect();
     let reasons: Vec<Value> = known.reasons.iter().map(reason).collect();
     Ok(json!({
-        "id": device.id, "name": device.display_name, "platform": device.platform, "user": upn, "state": device.state,
+        "id": device.id, "name": device.display_name, "platform": device.platform, "user": upn, "state": known.overview.standing(),
         "ownership": known.ownership, "managed_apple_account": known.managed_apple_account, "serial_number": device.serial_number,
         "manufacturer": device.manufacturer, "model": device.model,
         "os_version": device.os_version, "os_edition": device.os_edition, "hardware_id": device.hardware_id,

@@ -4,6 +4,7 @@
 //! else this process opens the instance itself. Files named in arguments are read before the order is sent.
 
 mod apple;
+mod ask;
 mod audit;
 mod backup;
 mod ca;
@@ -306,11 +307,12 @@ impl Order {
         name.to_lowercase()
     }
 
-    /// The same with all that only this process can find out: paths that mean the same file in another one, and passwords.
+    /// The same with all that only this process can find out: paths that mean the same file in another one, and secrets.
     fn absolute(self) -> anyhow::Result<Self> {
         Ok(match self {
             Self::Backup(arguments) => Self::Backup(arguments.absolute()?),
             Self::Apple(command) => Self::Apple(command.absolute()?),
+            Self::Device(device::Command::Give(give)) => Self::Device(device::Command::Give(Box::new(give.with_secrets()?))),
             Self::User(user::Command::Pfx(command)) => Self::User(user::Command::Pfx(command.with_password()?)),
             other => other,
         })

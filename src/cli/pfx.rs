@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ca::{KeyText, read_key};
-use super::find;
+use super::{ask, find};
 use crate::app::App;
 use crate::domain::pfx::{Pfx, Purpose};
 use crate::ids::PfxId;
@@ -74,24 +74,13 @@ impl Command {
     /// The same with the password, which is asked for where the person is.
     pub(super) fn with_password(self) -> anyhow::Result<Self> {
         Ok(match self {
-            Self::Import(import) if import.password_file.is_none() => {
-                Self::Import(Box::new(Import { password_file: Some(KeyText::new(ask()?)), ..*import }))
-            }
+            Self::Import(import) if import.password_file.is_none() => Self::Import(Box::new(Import {
+                password_file: Some(KeyText::new(ask::secret("Password of the file", LONGEST as u64)?)),
+                ..*import
+            })),
             other => other,
         })
     }
-}
-
-fn ask() -> anyhow::Result<String> {
-    use std::io::{BufRead as _, IsTerminal as _, Read as _};
-    if std::io::stdin().is_terminal() {
-        let terminal = console::Term::stderr();
-        terminal.write_str("Password of the file: ")?;
-        return Ok(terminal.read_secure_line()?);
-    }
-    let mut line = String::new();
-    std::io::stdin().lock().take(LONGEST as u64).read_line(&mut line)?;
-    Ok(line)
 }
 
 /// The first line of a text.

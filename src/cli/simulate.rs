@@ -49,7 +49,7 @@ pub(super) struct Arguments {
     /// User principal name of the one whose devices these are
     #[arg(long, value_name = "UPN", requires = "server")]
     user: Option<String>,
-    /// A reusable Temporary Access Pass of the user
+    /// A reusable Temporary Access Pass of the user; - asks for it, or reads a line of the standard input
     #[arg(long, requires = "server")]
     pass: Option<String>,
     /// iPhones are supervised, and obey the orders that only such devices obey
@@ -116,7 +116,8 @@ async fn drive(arguments: &Arguments) -> anyhow::Result<Value> {
     let roots = std::fs::read(root).with_context(|| root.display().to_string())?;
     let roots = X509::stack_from_pem(&roots).ok().filter(|roots| !roots.is_empty());
     let roots = roots.with_context(|| format!("{}: certificates in PEM, such as `muster ca export root` prints", root.display()))?;
-    let door = Door { roots, web: server.clone(), user: user.clone(), pass: pass.clone() };
+    let pass = super::ask::value(pass.clone(), "Pass", 1024)?;
+    let door = Door { roots, web: server.clone(), user: user.clone(), pass };
     let kind = match arguments.platform.kind() {
         Kind::Iphone if arguments.supervised => Kind::SupervisedIphone,
         _ if arguments.supervised => anyhow::bail!("--supervised is for iPhones (--platform ios)"),

@@ -179,6 +179,7 @@ fn check_version(key: &str, version: &str, found: &mut Findings) {
 fn check_enrollment(config: &Config, found: &mut Findings) {
     let enrollment = &config.enrollment;
     found.range("enrollment.give_up_days", enrollment.give_up_days, 1, 3650);
+    found.range("enrollment.unfinished_days", enrollment.unfinished_days, 1, 3650);
     for (name, rules) in [("windows", &enrollment.windows), ("macos", &enrollment.macos), ("ios", &enrollment.ios)] {
         check_version(&format!("enrollment.{name}.minimum_os_version"), &rules.minimum_os_version, found);
         check_version(&format!("enrollment.{name}.maximum_os_version"), &rules.maximum_os_version, found);

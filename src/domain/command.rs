@@ -102,11 +102,31 @@ pub struct Request {
     /// Its keys, as far as they are known when the order is given.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub keys: Map<String, Value>,
+    /// The names of those that are too large to be read with each message of the device: they are kept apart until the order is sent.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub large: Vec<String>,
     /// Doing it twice does harm.
     pub once: bool,
     /// The user of the device who does it, by the key of their channel; `None`: the device itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user: Option<String>,
+}
+
+impl Request {
+    /// The names of all keys.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        self.keys.keys().chain(&self.large).map(String::as_str).collect()
+    }
+
+    /// Takes the keys out that are longer than `most` bytes and have to be kept apart.
+    pub fn set_apart(&mut self, most: usize) -> Map<String, Value> {
+        let (large, small): (Map<_, _>, Map<_, _>) =
+            std::mem::take(&mut self.keys).into_iter().partition(|(_, value)| value.to_string().len() > most);
+        self.keys = small;
+        self.large.extend(large.keys().cloned());
+        large
+    }
 }
 
 /// One node operation of an order.

@@ -56,6 +56,8 @@ pub struct Enrollment {
     pub certificate_id: Option<CertificateId>,
     /// The earliest moment at which the server has something to ask or tell; `None` while there is nothing.
     pub work_at: Option<Time>,
+    /// Since when what an Apple device was given waits, because it puts it off or has not answered; `None` while nothing does.
+    pub waiting_since: Option<Time>,
     /// When the device was last heard of.
     pub last_seen_at: Option<Time>,
     /// When it enrolled.

@@ -89,7 +89,8 @@ fn judge_in(
         take_turn(tx, Turn::Device)?;
     }
     let subject = store::compliance::load_subject(tx.conn(), device)?;
-    if subject.introduced_only {
+    // Of an Apple device that only introduced itself nothing is known, and nobody proved that it is one.
+    if subject.enrolling && subject.platform.is_apple() {
         // One that was here before keeps the verdict of then.
         return Ok(Judged { verdict: previous.map_or_else(|| gone(None), |stored| stored.verdict), flipped: false });
     }
@@ -308,23 +309,38 @@ async fn run_due_among(app: &App, user: Option<&UserId>) -> super::Result<usize>
             return Ok(judged);
         }
         judged += due.len();
-        match judge_all(app, due.clone(), rules, now).await {
-            Ok(()) => {}
-            Err(error @ (store::Error::Unavailable(_) | store::Error::Busy)) => return Err(error.into()),
-            Err(_) => judge_each(app, due, rules, now).await?,
-        }
+        judge_page(app, due, rules, Initiator::System, now).await?;
+    }
+}
+
+/// Judges some devices now, in one transaction; one that cannot be judged is tried again in an hour.
+///
+/// # Errors
+/// [`super::Error::Unavailable`].
+pub(in crate::service) async fn judge(app: &App, devices: Vec<DeviceId>, initiator: Initiator) -> super::Result<()> {
+    if devices.is_empty() {
+        return Ok(());
+    }
+    judge_page(app, devices, rules(&app.config), initiator, app.now()).await
+}
+
+async fn judge_page(app: &App, devices: Vec<DeviceId>, rules: Rules, initiator: Initiator, now: Time) -> super::Result<()> {
+    match judge_all(app, devices.clone(), rules, initiator, now).await {
+        Ok(()) => Ok(()),
+        Err(error @ (store::Error::Unavailable(_) | store::Error::Busy)) => Err(error.into()),
+        Err(_) => judge_each(app, devices, rules, initiator, now).await,
     }
 }
 
 /// Judges devices in one transaction.
-async fn judge_all(app: &App, due: Vec<DeviceId>, rules: Rules, now: Time) -> store::Result<()> {
+async fn judge_all(app: &App, due: Vec<DeviceId>, rules: Rules, initiator: Initiator, now: Time) -> store::Result<()> {
     let flipped = app
         .store
         .write(move |tx| {
             let mut flipped = false;
             store::compliance::lock_verdicts(tx, &due)?;
             for device in &due {
-                flipped |= reevaluate_in(tx, device, rules, Initiator::System, now)?.flipped;
+                flipped |= reevaluate_in(tx, device, rules, initiator, now)?.flipped;
             }
             Ok(flipped)
         })
@@ -336,9 +352,9 @@ async fn judge_all(app: &App, due: Vec<DeviceId>, rules: Rules, now: Time) -> st
 }
 
 /// Judges devices one by one, so that one that cannot be judged does not keep the others from it; it is tried again in an hour.
-async fn judge_each(app: &App, due: Vec<DeviceId>, rules: Rules, now: Time) -> super::Result<()> {
+async fn judge_each(app: &App, due: Vec<DeviceId>, rules: Rules, initiator: Initiator, now: Time) -> super::Result<()> {
     for device in due {
-        match judge_all(app, vec![device.clone()], rules, now).await {
+        match judge_all(app, vec![device.clone()], rules, initiator, now).await {
             Ok(()) => {}
             Err(error @ (store::Error::Unavailable(_) | store::Error::Busy)) => return Err(error.into()),
             Err(error) => {

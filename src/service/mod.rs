@@ -21,6 +21,7 @@ pub mod pki;
 pub mod presence;
 pub mod profile;
 pub mod push;
+pub mod repeats;
 pub mod reseal;
 mod restriction;
 mod round;

@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{LONGEST_LIST, Result, push, signals};
+use super::{LONGEST_LIST, Result, pki, push, signals};
 use crate::app::App;
 use crate::clock::{DAY, HOUR, MINUTE, SECOND, Time};
 use crate::domain::audit::Entry;
@@ -93,6 +93,7 @@ fn deliverers(app: &App) -> Result<Vec<Box<dyn Deliverer>>> {
         Box::new(signals::push::SignalPush::new(client.clone())),
         Box::new(push::apns::ApnsWake::default()),
         Box::new(push::due::WakeDue),
+        Box::new(pki::fallen::Fallen),
         Box::new(push::wns::WnsWake::new(client)),
     ])
 }

@@ -340,13 +340,14 @@ impl Changes {
         self.entries.iter().try_for_each(|entry| audit::append(tx, entry, self.now))
     }
 
-    /// When something is due next.
+    /// When something is due next, of what is due later than `after`.
     ///
     /// # Errors
     /// Only the database's own.
-    pub(in crate::service) fn next_work(&self, tx: &mut Tx<'_>) -> store::Result<Option<Time>> {
-        let items = desired_items::find_next_work(tx.conn(), &self.enrollment.device_id)?;
-        let orders = commands::find_next_due(tx.conn(), &self.enrollment.id)?;
+    pub(in crate::service) fn next_work(&self, tx: &mut Tx<'_>, after: Option<Time>) -> store::Result<Option<Time>> {
+        let after = after.unwrap_or(Time(i64::MIN));
+        let items = desired_items::find_next_work(tx.conn(), &self.enrollment.device_id, after)?;
+        let orders = commands::find_next_due(tx.conn(), &self.enrollment.id, after)?;
         Ok([items, orders].into_iter().flatten().min())
     }
 }

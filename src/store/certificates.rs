@@ -7,9 +7,10 @@ use diesel::prelude::*;
 pub use line::{has_held, is_barred, list_predecessors, list_successors, list_superseded, update_superseded, update_superseded_alike};
 
 use super::schema::certificates;
-use super::{Conn, Error, Result, Tx, authorities, ocsp_responses};
+use super::{Conn, Error, Result, Tx, authorities, ocsp_responses, schema};
 use crate::clock::Time;
 use crate::domain::Refusal;
+use crate::domain::authority;
 use crate::domain::certificate::{Certificate, CertificateStatus, Purpose, RevocationReason, San};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, ProfileId, UserId};
 
@@ -290,6 +291,8 @@ pub struct Live {
     pub identity: Option<bool>,
     /// With those on hold.
     pub held: bool,
+    /// Without those that fell with their authority.
+    pub standing: bool,
 }
 
 /// A page of live certificates after the one named, oldest first.
@@ -315,6 +318,11 @@ pub fn list_live(conn: &mut Conn, live: &Live, after: Option<&CertificateId>, no
         Some(true) => query = query.filter(certificates::purpose.eq(Purpose::MdmIdentity.as_str())),
         Some(false) => query = query.filter(certificates::purpose.ne(Purpose::MdmIdentity.as_str())),
         None => {}
+    }
+    if live.standing {
+        let revoked = schema::authorities::status.eq(authority::Status::Revoked.as_str());
+        let revoked = schema::authorities::table.filter(revoked).select(schema::authorities::id);
+        query = query.filter(certificates::authority_id.ne_all(revoked));
     }
     if let Some(after) = after {
         query = query.filter(certificates::id.gt(after.to_string()));

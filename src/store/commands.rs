@@ -1,10 +1,11 @@
 //! Orders to devices. What they ask for and what was answered is sealed.
 
 use diesel::prelude::*;
+use serde_json::{Map, Value};
 
 use super::dialect::delete_some;
 use super::schema::{commands, devices, enrollments};
-use super::sealed::{COMMAND_PAYLOAD, COMMAND_RESULT};
+use super::sealed::{COMMAND_LARGE, COMMAND_PAYLOAD, COMMAND_RESULT};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::command::{Command, Operation, State};
@@ -30,12 +31,47 @@ struct Row {
     version: i64,
 }
 
-/// What an order asks the device to do, sealed to be stored: it may be a secret.
+/// Longest key of a request that is read with each message of its device, in bytes.
+const LARGE: usize = 4096;
+
+/// What an order asks the device to do, sealed to be stored.
+#[derive(Clone, Debug)]
+pub struct Sealed {
+    payload: Vec<u8>,
+    large: Option<Vec<u8>>,
+}
+
+impl From<Vec<u8>> for Sealed {
+    /// Of an order in which nothing is large.
+    fn from(payload: Vec<u8>) -> Self {
+        Self { payload, large: None }
+    }
+}
+
+/// What an order asks the device to do, sealed to be stored: it may be a secret. What is large in it is taken out and sealed apart
+/// ([`find_large`]).
 ///
 /// # Errors
 /// When OpenSSL fails.
-pub fn seal_payload(sealer: &Sealer, operation: &Operation) -> Result<Vec<u8>> {
-    Ok(sealer.seal(COMMAND_PAYLOAD, &serde_json::to_vec(operation)?)?)
+pub fn seal_payload(sealer: &Sealer, operation: &mut Operation) -> Result<Sealed> {
+    let large = match operation {
+        Operation::Request(request) => Some(request.set_apart(LARGE)).filter(|large| !large.is_empty()),
+        Operation::Node(_) => None,
+    };
+    let seal = |large: &Map<String, Value>| Ok::<_, Error>(sealer.seal(COMMAND_LARGE, &serde_json::to_vec(large)?)?);
+    Ok(Sealed { payload: sealer.seal(COMMAND_PAYLOAD, &serde_json::to_vec(operation)?)?, large: large.as_ref().map(seal).transpose()? })
+}
+
+/// The keys of an order that are kept apart because they are large; none, when there are none.
+///
+/// # Errors
+/// [`Error::Corrupt`] when they cannot be read.
+pub fn find_large(conn: &mut Conn, sealer: &Sealer, id: &CommandId) -> Result<Map<String, Value>> {
+    let sealed: Option<Option<Vec<u8>>> = commands::table.find(id.as_str()).select(commands::sealed_large).first(conn).optional()?;
+    match sealed.flatten() {
+        Some(sealed) => Ok(serde_json::from_slice(sealer.open(COMMAND_LARGE, &sealed)?.expose())?),
+        None => Ok(Map::new()),
+    }
 }
 
 /// What the device said to an order, sealed to be stored: values that were read may be secrets.
@@ -136,13 +172,13 @@ fn sort(rows: Vec<Row>, sealer: &Sealer) -> Orders {
 ///
 /// # Errors
 /// [`Error::Conflict`] when the enrolment does not exist.
-pub fn insert_command(tx: &mut Tx<'_>, command: &Command, sealed_payload: &[u8], now: Time) -> Result<()> {
+pub fn insert_command(tx: &mut Tx<'_>, command: &Command, sealed: &Sealed, now: Time) -> Result<()> {
     let row = Row {
         id: command.id.to_string(),
         enrollment_id: command.enrollment_id.to_string(),
         kind: command.kind.clone(),
         scope: command.scope.to_string(),
-        sealed_payload: sealed_payload.to_vec(),
+        sealed_payload: sealed.payload.clone(),
         state: command.state.to_string(),
         attempts: command.attempts,
         sealed_result: None,
@@ -154,7 +190,7 @@ pub fn insert_command(tx: &mut Tx<'_>, command: &Command, sealed_payload: &[u8],
     };
     // The enrolment's row is taken first: a session that ends meanwhile works out its next moment before the order or after it.
     super::enrollments::lock_enrollment(tx, &command.enrollment_id)?;
-    diesel::insert_into(commands::table).values(row).execute(tx.conn())?;
+    diesel::insert_into(commands::table).values((row, commands::sealed_large.eq(sealed.large.as_deref()))).execute(tx.conn())?;
     // New work is due from now on: what the device puts off meanwhile is no reason to wake it as rarely as for that.
     let earlier = enrollments::work_at.is_null().or(enrollments::work_at.gt(command.not_before.0)).assume_not_null();
     diesel::update(enrollments::table.find(command.enrollment_id.as_str()))
@@ -214,14 +250,15 @@ pub fn list_these(conn: &mut Conn, sealer: &Sealer, enrollment: &EnrollmentId, i
     Ok(sort(rows, sealer).readable)
 }
 
-/// When the next queued order of an enrolment may be sent; `None` when none is queued.
+/// When the next queued order of an enrolment may be sent, of those that may be sent later than `after`; `None` when there is none.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_next_due(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Option<Time>> {
+pub fn find_next_due(conn: &mut Conn, enrollment: &EnrollmentId, after: Time) -> Result<Option<Time>> {
     let at: Option<i64> = commands::table
         .filter(commands::enrollment_id.eq(enrollment.as_str()))
         .filter(commands::state.eq(State::Queued.as_str()))
+        .filter(commands::not_before.gt(after.0))
         .select(diesel::dsl::min(commands::not_before))
         .first(conn)?;
     Ok(at.map(Time))

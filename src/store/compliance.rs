@@ -5,9 +5,10 @@ use diesel::sql_types::{BigInt, Text};
 
 use super::certificates::{Live, list_live};
 use super::dialect::each_backend;
-use super::schema::{certificates, compliance_states, desired_items, devices, enrollments, profile_versions, users};
+use super::schema::{authorities, certificates, compliance_states, desired_items, devices, enrollments, profile_versions, users};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
+use crate::domain::authority;
 use crate::domain::certificate::CertificateStatus;
 use crate::domain::compliance::{Person, Policy, State, Status, Verdict};
 use crate::domain::device::{self, Platform};
@@ -64,8 +65,8 @@ pub struct Subject {
     pub person: Person,
     /// When it was last heard of: its last session, or its newest enrolment.
     pub last_seen_at: Time,
-    /// It has introduced itself, and can not be reached yet: an Apple device that has no push token.
-    pub introduced_only: bool,
+    /// Its enrolment was begun and is not finished: it was not heard of since, or is an Apple device that cannot be reached yet.
+    pub enrolling: bool,
 }
 
 /// The verdict of a device, if it was ever judged.
@@ -106,7 +107,7 @@ pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
     let in_force = |wanted: enrollment::State| all.iter().any(|(.., state)| state == wanted.as_str());
     Ok(Subject {
         platform,
-        introduced_only: platform.is_apple() && in_force(enrollment::State::Provisioned) && !in_force(enrollment::State::Active),
+        enrolling: in_force(enrollment::State::Provisioned) && !in_force(enrollment::State::Active),
         os_version,
         os_edition,
         state: device::State::parse(&state).ok_or_else(|| Error::corrupt("devices.state"))?,
@@ -119,23 +120,27 @@ pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
     })
 }
 
-/// Whether the device cannot come any more because its identity was revoked or put on hold, and it has no other.
+/// Whether the device cannot come any more because its identity was revoked or put on hold, or fell with its authority, and it has no other.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn is_cut_off(conn: &mut Conn, device: &DeviceId, now: Time) -> Result<bool> {
-    let status: Option<String> = enrollments::table
+    let found: Option<(String, String)> = enrollments::table
         .inner_join(certificates::table.on(certificates::id.nullable().eq(enrollments::certificate_id)))
+        .inner_join(authorities::table.on(authorities::id.eq(certificates::authority_id)))
         .filter(enrollments::device_id.eq(device.as_str()))
         .filter(enrollments::state.ne(enrollment::State::Ended.as_str()))
-        .select(certificates::status)
+        .select((certificates::status, authorities::status))
         .first(conn)
         .optional()?;
-    if status.is_none_or(|status| status == CertificateStatus::Active.as_str()) {
+    let good = |(status, authority): (String, String)| {
+        status == CertificateStatus::Active.as_str() && authority != authority::Status::Revoked.as_str()
+    };
+    if found.is_none_or(good) {
         return Ok(false);
     }
     // One that was renewed and was not used yet.
-    let live = Live { device: Some(device.clone()), identity: Some(true), ..Live::default() };
+    let live = Live { device: Some(device.clone()), identity: Some(true), standing: true, ..Live::default() };
     Ok(list_live(conn, &live, None, now, 1)?.is_empty())
 }
 

@@ -474,25 +474,26 @@ fn moved() -> Error {
     Error::Conflict("the item was changed in the meantime".into())
 }
 
-/// When the next item of the device is due; `None` when none is.
+/// When the next item of the device is due, of those due later than `after`; `None` when none is.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_next_due(conn: &mut Conn, device: &DeviceId) -> Result<Option<Time>> {
+pub fn find_next_due(conn: &mut Conn, device: &DeviceId, after: Time) -> Result<Option<Time>> {
     let at: Option<i64> = desired_items::table
         .filter(desired_items::device_id.eq(device.as_str()))
+        .filter(desired_items::due_at.gt(after.0))
         .select(diesel::dsl::min(desired_items::due_at))
         .first(conn)?;
     Ok(at.map(Time))
 }
 
-/// When the server next has something for the device: its items and its facts. The caller adds what else it knows of (commands) and stores
+/// When the server next has something for the device, later than `after`: its items and its facts. The caller adds what else it knows of (commands) and stores
 /// the earliest as the enrolment's `work_at`.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_next_work(conn: &mut Conn, device: &DeviceId) -> Result<Option<Time>> {
-    let items = find_next_due(conn, device)?;
-    let facts = super::facts::find_next_due(conn, device)?;
+pub fn find_next_work(conn: &mut Conn, device: &DeviceId, after: Time) -> Result<Option<Time>> {
+    let items = find_next_due(conn, device, after)?;
+    let facts = super::facts::find_next_due(conn, device, after)?;
     Ok([items, facts].into_iter().flatten().min())
 }

@@ -2,10 +2,11 @@
 
 use diesel::prelude::*;
 
-use super::schema::{devices, facts};
+use super::schema::{devices, enrollments, facts};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::device::{Device, Platform, State};
+use crate::domain::enrollment;
 use crate::ids::{DeviceId, UserId};
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset, Identifiable)]
@@ -74,6 +75,8 @@ pub struct Filter {
     pub user_id: Option<UserId>,
     /// In this state.
     pub state: Option<State>,
+    /// Whether its enrolment was begun and is not finished.
+    pub enrolling: Option<bool>,
     /// Of this platform.
     pub platform: Option<Platform>,
     /// Whose name is exactly this.
@@ -223,6 +226,15 @@ pub fn list_devices(conn: &mut Conn, filter: &Filter, after: &str, limit: i64) -
     }
     if let Some(state) = filter.state {
         query = query.filter(devices::state.eq(state.as_str()));
+    }
+    if let Some(enrolling) = filter.enrolling {
+        let unfinished = enrollments::table
+            .filter(enrollments::device_id.eq(devices::id))
+            .filter(enrollments::state.eq(enrollment::State::Provisioned.as_str()));
+        query = match enrolling {
+            true => query.filter(diesel::dsl::exists(unfinished)),
+            false => query.filter(diesel::dsl::not(diesel::dsl::exists(unfinished))),
+        };
     }
     if let Some(platform) = filter.platform {
         query = query.filter(devices::platform.eq(platform.as_str()));

@@ -10,16 +10,17 @@ use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::serialize::ToSql;
 use diesel::sql_types::{BigInt, HasSqlType, Nullable, Text};
 
-use super::schema::{commands, enrollments};
+use super::schema::{certificates, commands, enrollments};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::Refusal;
+use crate::domain::authority;
 use crate::domain::command;
 use crate::domain::device::Platform;
 use crate::domain::enrollment::{Enrollment, Kind, State};
-use crate::ids::{CertificateId, DeviceId, EnrollmentId, UserId};
+use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, UserId};
 
-pub use wake::{ToWake, list_to_wake};
+pub use wake::{ToWake, list_to_wake, list_waiting};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = enrollments)]
@@ -36,6 +37,7 @@ struct Row {
     channel_uri: Option<String>,
     certificate_id: Option<String>,
     work_at: Option<i64>,
+    waiting_since: Option<i64>,
     last_seen_at: Option<i64>,
     enrolled_at: i64,
     ended_at: Option<i64>,
@@ -57,6 +59,7 @@ impl Row {
             channel_uri: enrollment.channel_uri.clone(),
             certificate_id: enrollment.certificate_id.as_ref().map(CertificateId::to_string),
             work_at: enrollment.work_at.map(|t| t.0),
+            waiting_since: enrollment.waiting_since.map(|t| t.0),
             last_seen_at: enrollment.last_seen_at.map(|t| t.0),
             enrolled_at: enrollment.enrolled_at.0,
             ended_at: enrollment.ended_at.map(|t| t.0),
@@ -82,6 +85,7 @@ impl TryFrom<Row> for Enrollment {
             channel_uri: row.channel_uri,
             certificate_id: row.certificate_id.map(CertificateId::from_store),
             work_at: row.work_at.map(Time),
+            waiting_since: row.waiting_since.map(Time),
             last_seen_at: row.last_seen_at.map(Time),
             enrolled_at: Time(row.enrolled_at),
             ended_at: row.ended_at.map(Time),
@@ -107,7 +111,7 @@ impl Identity {
     /// # Errors
     /// [`Refusal::CertificateRevoked`], [`Refusal::CertificateExpired`], [`Refusal::EnrollmentEnded`].
     pub fn may_speak(&self, now: Time) -> std::result::Result<(), Refusal> {
-        if self.certificate.revoked_at.is_some() {
+        if self.certificate.is_revoked() {
             return Err(Refusal::CertificateRevoked);
         }
         if now < self.certificate.not_before || now >= self.certificate.not_after {
@@ -131,8 +135,18 @@ pub struct IdentityCertificate {
     pub not_after: Time,
     /// When it was revoked, if it was.
     pub revoked_at: Option<Time>,
+    /// Whether the authority that issued it is revoked.
+    pub fallen: bool,
     /// When it was issued.
     pub created_at: Time,
+}
+
+impl IdentityCertificate {
+    /// Whether it was revoked, or fell with its authority.
+    #[must_use]
+    pub fn is_revoked(&self) -> bool {
+        self.revoked_at.is_some() || self.fallen
+    }
 }
 
 #[derive(Queryable)]
@@ -141,6 +155,7 @@ struct CertificateRow {
     not_before: i64,
     not_after: i64,
     revoked_at: Option<i64>,
+    authority: String,
     created_at: i64,
 }
 
@@ -150,11 +165,12 @@ struct FindIdentity<'a> {
     certificate_sha256: &'a str,
 }
 
-const FIND_IDENTITY: &str = "SELECT c.id, c.not_before, c.not_after, c.revoked_at, c.created_at, \
+const FIND_IDENTITY: &str = "SELECT c.id, c.not_before, c.not_after, c.revoked_at, a.status, c.created_at, \
     e.id, e.device_id, e.platform, e.kind, e.state, e.mdm_id, e.provider_id, e.user_id, '', e.channel_uri, e.certificate_id, \
-    e.work_at, e.last_seen_at, e.enrolled_at, e.ended_at, e.version, e.report_hash \
+    e.work_at, e.waiting_since, e.last_seen_at, e.enrolled_at, e.ended_at, e.version, e.report_hash \
     FROM certificates c \
     JOIN enrollments e ON e.id = c.enrollment_id \
+    JOIN authorities a ON a.id = c.authority_id \
     WHERE c.purpose = ";
 
 impl<DB> QueryFragment<DB> for FindIdentity<'_>
@@ -181,12 +197,13 @@ type MaybeTime = Nullable<BigInt>;
 /// As the fields of [`Row`].
 #[rustfmt::skip]
 type EnrollmentSqlType = (
-    Text, Text, Text, Text, Text, Text, MaybeText, MaybeText, Text, MaybeText, MaybeText, MaybeTime, MaybeTime, BigInt, MaybeTime, BigInt,
+    Text, Text, Text, Text, Text, Text, MaybeText, MaybeText, Text, MaybeText, MaybeText, MaybeTime, MaybeTime, MaybeTime, BigInt,
+    MaybeTime, BigInt,
 );
 
 impl Query for FindIdentity<'_> {
     /// Certificate, enrolment, the report's hash: as in [`FIND_IDENTITY`].
-    type SqlType = ((Text, BigInt, BigInt, MaybeTime, BigInt), EnrollmentSqlType, MaybeText);
+    type SqlType = ((Text, BigInt, BigInt, MaybeTime, Text, BigInt), EnrollmentSqlType, MaybeText);
 }
 
 impl RunQueryDsl<Conn> for FindIdentity<'_> {}
@@ -205,6 +222,7 @@ pub fn find_identity(conn: &mut Conn, certificate_sha256: &str) -> Result<Option
             not_before: Time(certificate.not_before),
             not_after: Time(certificate.not_after),
             revoked_at: certificate.revoked_at.map(Time),
+            fallen: certificate.authority == authority::Status::Revoked.as_str(),
             created_at: Time(certificate.created_at),
         },
         enrollment: enrollment.try_into()?,
@@ -222,8 +240,8 @@ pub fn insert_enrollment(tx: &mut Tx<'_>, enrollment: &Enrollment) -> Result<()>
 }
 
 /// Writes the enrolment if nobody changed it since it was read, and counts its version up. `context` stays what it was when the device
-/// enrolled. `last_seen_at` and `work_at` are left as they are, too: they have [`update_last_seen`] and [`update_work_at`], which do not
-/// count the version.
+/// enrolled. `last_seen_at`, `work_at` and `waiting_since` are left as they are, too: [`update_last_seen`], [`update_work_at`] and
+/// [`update_work_and_wait`] write them, which do not count the version.
 ///
 /// # Errors
 /// [`Error::Busy`] when somebody did: read it again.
@@ -370,6 +388,17 @@ pub fn update_work_at(tx: &mut Tx<'_>, id: &EnrollmentId, work_at: Option<Time>)
     Ok(())
 }
 
+/// The same, and since when what the device was given waits for it; `None` while nothing does.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_work_and_wait(tx: &mut Tx<'_>, id: &EnrollmentId, work_at: Option<Time>, waiting_since: Option<Time>) -> Result<()> {
+    diesel::update(enrollments::table.find(id.as_str()))
+        .set((enrollments::work_at.eq(work_at.map(|t| t.0)), enrollments::waiting_since.eq(waiting_since.map(|t| t.0))))
+        .execute(tx.conn())?;
+    Ok(())
+}
+
 /// What MD5 authentication of an enrolment needs (OMA-DM 1.2 security).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Digest {
@@ -471,6 +500,39 @@ pub fn update_dismissed(tx: &mut Tx<'_>, id: &EnrollmentId) -> Result<()> {
 pub fn is_dismissed(conn: &mut Conn, id: &EnrollmentId) -> Result<bool> {
     let ended = enrollments::table.find(id.as_str()).filter(enrollments::ended_at.is_not_null());
     Ok(ended.select(enrollments::dismissed).first(conn).optional()?.unwrap_or(false))
+}
+
+/// A page of enrolments that have not ended, after `after`, with their devices and who issued their identities.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_current_with_authority(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<(EnrollmentId, DeviceId, AuthorityId)>> {
+    let rows: Vec<(String, String, String)> = enrollments::table
+        .inner_join(certificates::table.on(certificates::id.nullable().eq(enrollments::certificate_id)))
+        .filter(enrollments::ended_at.is_null())
+        .filter(enrollments::id.gt(after))
+        .order(enrollments::id)
+        .limit(limit)
+        .select((enrollments::id, enrollments::device_id, certificates::authority_id))
+        .load(conn)?;
+    let read = |(id, device, authority)| (EnrollmentId::from_store(id), DeviceId::from_store(device), AuthorityId::from_store(authority));
+    Ok(rows.into_iter().map(read).collect())
+}
+
+/// Enrolments that were begun before a moment and that no device has finished: those whose id comes after `after`, in order.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_unfinished(conn: &mut Conn, begun_before: Time, after: &str, limit: i64) -> Result<Vec<EnrollmentId>> {
+    let ids: Vec<String> = enrollments::table
+        .filter(enrollments::state.eq(State::Provisioned.as_str()))
+        .filter(enrollments::enrolled_at.le(begun_before.0))
+        .filter(enrollments::id.gt(after))
+        .order(enrollments::id)
+        .limit(limit)
+        .select(enrollments::id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(EnrollmentId::from_store).collect())
 }
 
 /// Enrolments of a platform whose device was told to leave and will not answer any more: it has been silent since `silent_since`, when the

@@ -91,11 +91,15 @@ pub fn list_for_device(conn: &mut Conn, device: &DeviceId) -> Result<Facts> {
     Ok(rows.into_iter().map(|row| (row.name.clone(), row.into())).collect())
 }
 
-/// When the next known fact is due; `None` when none is scheduled.
+/// When the next known fact is due, of those due later than `after`; `None` when none is scheduled.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn find_next_due(conn: &mut Conn, device: &DeviceId) -> Result<Option<Time>> {
-    let at: Option<i64> = facts::table.filter(facts::device_id.eq(device.as_str())).select(diesel::dsl::min(facts::next_at)).first(conn)?;
+pub fn find_next_due(conn: &mut Conn, device: &DeviceId, after: Time) -> Result<Option<Time>> {
+    let at: Option<i64> = facts::table
+        .filter(facts::device_id.eq(device.as_str()))
+        .filter(facts::next_at.gt(after.0))
+        .select(diesel::dsl::min(facts::next_at))
+        .first(conn)?;
     Ok(at.map(Time))
 }

@@ -114,6 +114,7 @@ diesel::table! {
         certificate_id -> Nullable<Text>,
         report_hash -> Nullable<Text>,
         work_at -> Nullable<BigInt>,
+        waiting_since -> Nullable<BigInt>,
         last_seen_at -> Nullable<BigInt>,
         enrolled_at -> BigInt,
         ended_at -> Nullable<BigInt>,
@@ -226,6 +227,7 @@ diesel::table! {
         created_at -> BigInt,
         updated_at -> BigInt,
         version -> BigInt,
+        sealed_large -> Nullable<Binary>,
     }
 }
 

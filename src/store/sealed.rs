@@ -42,6 +42,8 @@ pub const SESSION_STATE: &str = "dm_sessions.sealed_state";
 pub const COMMAND_PAYLOAD: &str = "commands.sealed_payload";
 /// Purpose of what devices said to orders, sealed.
 pub const COMMAND_RESULT: &str = "commands.sealed_result";
+/// Purpose of what is large in an order.
+pub const COMMAND_LARGE: &str = "commands.sealed_large";
 /// Purpose of the sealed documents of profiles.
 pub const PROFILE_DOCUMENT: &str = "profile_versions.sealed_document";
 /// Purpose of sealed keys that wait for their device.
@@ -90,6 +92,7 @@ pub const COLUMNS: &[Column] = &[
     Column { table: "authority_requests", key: "id", column: "sealed_key", purpose: REQUEST_KEY },
     Column { table: "commands", key: "id", column: "sealed_payload", purpose: COMMAND_PAYLOAD },
     Column { table: "commands", key: "id", column: "sealed_result", purpose: COMMAND_RESULT },
+    Column { table: "commands", key: "id", column: "sealed_large", purpose: COMMAND_LARGE },
     Column { table: "dm_pieces", key: "id", column: "sealed_text", purpose: PIECE },
     Column { table: "dm_sessions", key: "enrollment_id", column: "sealed_response", purpose: SESSION_RESPONSE },
     Column { table: "dm_sessions", key: "enrollment_id", column: "sealed_state", purpose: SESSION_STATE },

@@ -388,7 +388,7 @@ async fn a_device_gets_the_token_that_shows_apple_whose_it_is() {
         assert_eq!(claims["iat"], house.server.app.now().seconds());
         assert!(seen.insert(claims["jti"].as_str().unwrap().to_owned()), "each is another");
     }
-    assert_eq!(actions(&house).await.matches("enrollment.account-token").count(), 2);
+    assert_eq!(actions(&house).await.matches("enrollment.account-token").count(), 1, "once an hour");
     // Without the connection there is nobody whose word it would be.
     ade::remove(&house.server.app, "default".into(), ACTOR, "local").await.unwrap();
     assert_eq!(ask("com.apple.maid").await.0, 400);

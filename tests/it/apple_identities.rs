@@ -1,7 +1,9 @@
 //! Identities that go to Apple devices with their key: made by the server, or imported for a person. Real TLS, real files, and OpenSSL's
 //! own program as judge.
 
-use muster::clock::{DAY, HOUR};
+use std::sync::Arc;
+
+use muster::clock::{DAY, HOUR, MINUTE};
 use muster::domain::acme::Client;
 use muster::domain::certificate::{Certificate, CertificateStatus, RevocationReason};
 use muster::domain::desired::State;
@@ -10,6 +12,7 @@ use muster::domain::pfx::{Pfx, Purpose};
 use muster::domain::profile::Kind;
 use muster::ids::{CertificateId, DeviceId, PfxId, ProfileId};
 use muster::secret::Secret;
+use muster::service::outbox::Worker;
 use muster::service::pki::{authority, revoke};
 use muster::service::profile::{self, Draft};
 use muster::service::{Error, device, directory, pfx};
@@ -17,13 +20,16 @@ use muster::sim::apple::Device;
 use muster::sim::apple::machine::Machine;
 use muster::store::certificates::{self, Search};
 use muster::store::{acme_clients, audit, sealed};
-use muster::wire::apple::command::Command;
+use muster::wire::apple::command::{Command, Status};
 use muster::wire::apple::profile::Profile;
+use muster::wire::plist::Dict;
 use openssl::pkey::{PKey, Private};
 use serde_json::{Value, json};
 
 use crate::apple_enroll::{enrolled, house, live};
+use crate::apple_late::{idle, say};
 use crate::desired::user;
+use crate::support::apple::{Push, lock};
 use crate::support::apple_schema::{Target, schema};
 use crate::support::ca::Ca;
 use crate::support::tools;
@@ -434,4 +440,51 @@ async fn while_no_authority_issues_a_mac_is_managed_on_and_its_certificates_wait
     device.settle().await.unwrap();
     assert_eq!((state(&house, &device, &own).await, state(&house, &device, &scep).await), (State::Verified, State::Verified));
     assert!(device.refusals.is_empty(), "{:?}", device.refusals);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_imported_and_what_is_revoked_wakes_a_device_at_once_whatever_it_puts_off() {
+    let push = Push::start().await;
+    let (url, root) = (push.apns.url(), push.apns.root_pem.clone());
+    let tweak = move |config: &mut muster::config::Config| {
+        let file = config.data_dir.join("apns.pem");
+        std::fs::write(&file, &root).unwrap();
+        (config.apple.apns.url, config.apple.apns.root_file) = (url, Some(file));
+    };
+    let house = House::tweaked(tweak).await;
+    let app = &house.server.app;
+    push.settle_in(app).await;
+    house.assign(draft(Platform::MacOs, "Mail", &json!([{ "type": "imported-pfx", "name": "mail", "purpose": "smime-encryption" }]))).await;
+    let vpn = house.assign(draft(Platform::MacOs, "VPN", &own(100))).await;
+    let mut mac = enrolled(&house, Machine::mac(1)).await;
+    mac.settle().await.unwrap();
+    let worker = Arc::new(Worker::new(Arc::clone(app)).unwrap());
+    worker.drain().await.unwrap();
+    // It puts off what it is given from now on.
+    lock(app, &id_of(&house, &mac).await, Platform::MacOs).await;
+    let puts_off = async || {
+        let mut next = idle(&house, &mac).await;
+        while let Some(command) = next {
+            next = say(&house, &mac, Status::NotNow, Some(&command.uuid), Dict::new()).await;
+        }
+        worker.drain().await.unwrap();
+        house.server.clock.advance(MINUTE);
+        let known = live(&house, &mac.machine.udid).await.unwrap();
+        assert!(known.waiting_since.is_some() && known.work_at.is_none_or(|at| at > app.now()), "{known:?}");
+        push.apns.count()
+    };
+    let is_woken = async |before: usize| {
+        assert_eq!(live(&house, &mac.machine.udid).await.unwrap().work_at, Some(app.now()));
+        worker.drain().await.unwrap();
+        assert_eq!(push.apns.count(), before + 1);
+    };
+    let before = puts_off().await;
+    let (mail, _) = file("ana", "pass word");
+    import(&house, &mail, "pass word").await.unwrap();
+    is_woken(before).await;
+
+    let before = puts_off().await;
+    let own: CertificateId = issued(&house, &vpn).await.remove(0).id;
+    revoke::revoke(app, &own, RevocationReason::KeyCompromise, "cli:test", "local").await.unwrap();
+    is_woken(before).await;
 }

@@ -23,7 +23,7 @@ use crate::apple_escrow::reveal;
 use crate::support::windows::{House, by, key};
 
 /// Says something by hand on the command channel; the next command.
-async fn say(house: &House, device: &Device, status: Status, uuid: Option<&str>, body: Dict) -> Option<Command> {
+pub async fn say(house: &House, device: &Device, status: Status, uuid: Option<&str>, body: Dict) -> Option<Command> {
     let who = Who::device(&device.machine.udid);
     let answer = Answer { who, status, command_uuid: uuid.map(str::to_owned), errors: Vec::new(), body };
     let (code, body) = put(&client(house, device), &device.enrollment.mdm.server_url, answer.encode().unwrap()).await;
@@ -31,7 +31,7 @@ async fn say(house: &House, device: &Device, status: Status, uuid: Option<&str>,
     (!body.is_empty()).then(|| Command::decode(&body).unwrap())
 }
 
-async fn idle(house: &House, device: &Device) -> Option<Command> {
+pub async fn idle(house: &House, device: &Device) -> Option<Command> {
     say(house, device, Status::Idle, None, Dict::new()).await
 }
 
@@ -277,14 +277,18 @@ async fn new_work_is_due_from_now_on_whatever_the_device_puts_off() {
     let enrollment = live(&house, &device.machine.udid).await.unwrap();
     let id = enrollment.device_id;
     let due = async || live(&house, &device.machine.udid).await.unwrap().work_at;
+    let waiting = async || live(&house, &device.machine.udid).await.unwrap().waiting_since;
     let lock = || Order::With("lock".into(), [("pin".to_owned(), "123456".to_owned())].into());
     order(&house, &id, lock()).await;
     let first = idle(&house, &device).await.unwrap();
     assert!(say(&house, &device, Status::NotNow, Some(&first.uuid), Dict::new()).await.is_none());
-    let put_off = due().await;
+    let put_off = waiting().await;
     assert_eq!(put_off, Some(house.server.app.now()));
+    assert!(due().await.unwrap() > house.server.app.now(), "what is due later counts beside it");
     house.server.clock.advance(2 * HOUR);
-    assert_eq!(due().await, put_off, "it is woken ever more rarely for that");
+    let again = idle(&house, &device).await.unwrap();
+    assert!(say(&house, &device, Status::NotNow, Some(&again.uuid), Dict::new()).await.is_none());
+    assert_eq!(waiting().await, put_off, "it is woken ever more rarely for that");
     order(&house, &id, lock()).await;
     assert_eq!(due().await, Some(house.server.app.now()), "but not for what is new");
     house.server.clock.advance(2 * HOUR);

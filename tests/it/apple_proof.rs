@@ -474,3 +474,36 @@ async fn many_devices_at_once_get_each_of_their_commands_once() {
 fn ran(device: &Device) -> usize {
     device.ran.get("InstalledApplicationList").map_or(0, |count| usize::try_from(*count).unwrap())
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_a_device_says_again_and_again_does_not_fill_the_audit_log() {
+    let house = house().await;
+    let mac = enrolled(&house, Machine::mac(1)).await;
+    let (udid, http, url) = (mac.machine.udid.clone(), client(&house, &mac), mac.enrollment.mdm.check_in_url.clone().unwrap());
+    let send = async |message: Message| {
+        assert_eq!(put(&http, &url, said(&udid, message)).await.0, 200);
+    };
+    let set = |token: &str| {
+        let token = (!token.is_empty()).then(|| Data(token.as_bytes().to_vec()));
+        Message::SetBootstrapToken(SetBootstrapToken { bootstrap_token: token, ..SetBootstrapToken::default() })
+    };
+    let count = async |action: &str| {
+        let rows = house.server.app.store.read(|c| muster::store::audit::list(c, 0, 10_000)).await.unwrap();
+        rows.iter().filter(|row| row.action == action).count()
+    };
+    let tokens = count("enrollment.token").await;
+    for round in 0..9 {
+        send(set("the same")).await;
+        send(Message::GetBootstrapToken(GetBootstrapToken::default())).await;
+        send(set("")).await;
+        let update = TokenUpdate { topic: TOPIC.into(), token: Data(vec![7; 32]), push_magic: "m".into(), ..TokenUpdate::default() };
+        send(Message::TokenUpdate(update)).await;
+        send(set(&format!("another {round}"))).await;
+    }
+    assert_eq!((count("escrow.read").await, count("escrow.forget").await), (1, 1));
+    assert_eq!(count("escrow.keep").await, 5, "another value is news, a few times an hour");
+    assert_eq!(count("enrollment.token").await, tokens + 1);
+    house.server.clock.advance(HOUR);
+    send(Message::GetBootstrapToken(GetBootstrapToken::default())).await;
+    assert_eq!(count("escrow.read").await, 2);
+}

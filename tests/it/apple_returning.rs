@@ -123,6 +123,9 @@ async fn an_iphone_of_setup_assistant_asks_how_to_come_back() {
     assert!(phone.return_to_service().await.unwrap());
     let back = phone.returns.take().unwrap();
     assert!(rows(&house).await.contains(r#"enrollment.return {"wifi":"Office","profile":true,"bootstrap_token":false}"#));
+    // It may ask as often as it likes, and fills no audit log with that.
+    assert!(phone.return_to_service().await.unwrap() && phone.returns.take().is_some());
+    assert_eq!(rows(&house).await.matches("enrollment.return").count(), 1);
     if let Some(schema) = schema() {
         let answer = muster::wire::apple::checkin::Answer::ReturnToService(back.clone()).to_value().unwrap();
         let target = Target { supervised: true, automated: true, ..Target::iphone("26.0") };

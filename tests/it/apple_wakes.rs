@@ -46,7 +46,8 @@ async fn a_device_that_puts_off_what_waits_is_woken_ever_more_rarely() {
         }
         pushing.rig.server.clock.advance(MINUTE);
     }
-    assert_eq!(woken, [0, 1, 5, 30, 360, 720, 1080]);
+    // At 480 and 960 minutes facts are due: they have their own wake, whatever is put off.
+    assert_eq!(woken, [0, 1, 5, 30, 360, 480, 720, 960, 1080]);
 
     // One that does not even come is woken in the same steps.
     let silent = pushing.enrolled(2).await;
@@ -65,6 +66,61 @@ async fn a_device_that_puts_off_what_waits_is_woken_ever_more_rarely() {
         pushing.rig.server.clock.advance(MINUTE);
     }
     assert_eq!(woken, [0, 1, 5, 30, 360]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_while_something_is_put_off_wakes_at_its_time_and_no_exchange_is_interrupted() {
+    let pushing = Pushing::new().await;
+    let app = &pushing.rig.server.app;
+    let mac = pushing.enrolled(1).await;
+    let say = async |status: Said, uuid: Option<String>| {
+        let answer = Answer { who: Who::device("U"), status, command_uuid: uuid, errors: Vec::new(), body: Dict::new() };
+        let bytes = apple::receive(app, &mac, "", &answer, "test").await.unwrap();
+        (!bytes.is_empty()).then(|| Command::decode(&bytes).unwrap())
+    };
+    let row = async || {
+        let key = mac.clone();
+        app.store.read(move |c| enrollments::load_enrollment(c, &key)).await.unwrap()
+    };
+    // How many are sent by the looks of that many minutes.
+    let woken = async |minutes: i64| {
+        let before = pushing.apns.count();
+        for _ in 0..minutes {
+            pushing.rig.server.clock.advance(MINUTE);
+            due::sweep(app).await.unwrap();
+            pushing.drain().await;
+        }
+        pushing.apns.count() - before
+    };
+    let comes = async || {
+        let mut next = say(Said::Idle, None).await;
+        while let Some(command) = next {
+            let status = if command.request_type == "DeviceLock" { Said::NotNow } else { Said::Acknowledged };
+            next = say(status, Some(command.uuid)).await;
+        }
+    };
+    // In the middle of an exchange it is there; when it breaks off, it is woken.
+    assert!(say(Said::Idle, None).await.is_some());
+    due::sweep(app).await.unwrap();
+    assert_eq!(pushing.drain().await, 0);
+    assert_eq!(woken(1).await, 1);
+    comes().await;
+    assert_eq!(woken(30).await, 0);
+
+    let lock = Order::With("lock".into(), [("pin".to_owned(), "123456".to_owned())].into());
+    muster::service::device::command(app, &row().await.device_id, lock, true, &crate::support::windows::by()).await.unwrap();
+    assert_eq!(pushing.drain().await, 1);
+    comes().await;
+    assert_eq!(woken(30).await, 3, "put off: 1, 5 and 30 minutes later");
+
+    // A wake at six hours is not the only one: what has its own moment has its own wake.
+    let (key, at) = (mac.clone(), app.now().plus(2 * HOUR));
+    app.store.write(move |tx| enrollments::update_work_at(tx, &key, Some(at))).await.unwrap();
+    assert_eq!(woken(119).await, 0);
+    assert_eq!(woken(1).await, 1);
+    comes().await;
+    let kept = row().await;
+    assert!(kept.work_at.is_some_and(|at| at > app.now()) && kept.waiting_since.is_some(), "both moments are kept: {kept:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

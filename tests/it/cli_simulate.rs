@@ -8,6 +8,7 @@ use muster::sim::apns::Authority;
 use openssl::x509::X509Req;
 
 use crate::cli::{json, muster, refused, run, serve};
+use crate::order_values::told;
 
 /// Brings a push certificate, without which no Mac enrols.
 fn push_certificate(path: &Path) {
@@ -37,6 +38,12 @@ fn a_fleet_enrols_settles_and_holds_sessions_without_work() {
     let given = against(pass);
     let report = json(path, &given.iter().map(String::as_str).collect::<Vec<_>>());
     assert_eq!(report["devices"], 3, "{report}");
+    // A pass need not stand on the command line.
+    let asked = against("-");
+    let refused_pass = told(path, &asked.iter().map(String::as_str).collect::<Vec<_>>(), "ABCDEFGHJKLM\n");
+    assert!(String::from_utf8(refused_pass.stderr).unwrap().contains("refused the user name or the pass"));
+    let silent = told(path, &asked.iter().map(String::as_str).collect::<Vec<_>>(), "");
+    assert!(String::from_utf8(silent.stderr).unwrap().contains("Pass: nothing was given on the standard input"));
     let done: Vec<_> = report["phases"].as_array().unwrap().iter().map(|phase| phase["done"].as_u64().unwrap()).collect();
     assert_eq!(done, [3, 3, 6], "enrolments, first sessions, sessions without work");
     assert_eq!(json(path, &["device", "list"]).as_array().unwrap().len(), 3);

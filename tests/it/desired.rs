@@ -59,6 +59,7 @@ pub fn enrollment(device: &Device, now: Time) -> Enrollment {
         channel_uri: None,
         certificate_id: None,
         work_at: None,
+        waiting_since: None,
         last_seen_at: Some(now),
         enrolled_at: now,
         ended_at: None,

@@ -79,12 +79,16 @@ both_backends! {
         }).await.unwrap();
         let woken = async || store.read(|c| enrollments::list_to_wake(c, NOW.plus(-MINUTE), NOW, "", 9)).await.unwrap().len();
         assert_eq!(woken().await, 1);
+        let waiting = async || store.read(|c| enrollments::list_waiting(c, NOW.plus(-MINUTE), NOW, "", 9)).await.unwrap();
+        assert_eq!(waiting().await, []);
+        let of = id.clone();
         store.write(move |tx| {
-            // It came, and put off what it has to do: that stays.
-            let channel = channels::find_channel(tx.conn(), &id, DEVICE)?.unwrap();
-            channels::claim_update(tx, &Channel { last_seen_at: Some(NOW.plus(1)), ..channel })
+            // It came, and put off what it was given.
+            enrollments::update_work_and_wait(tx, &of, None, Some(NOW))
         }).await.unwrap();
-        assert_eq!(woken().await, 1);
+        assert_eq!(woken().await, 0);
+        let found = waiting().await;
+        assert_eq!((found.len(), &found[0].id, found[0].work_at, found[0].waiting_since), (1, &id, None, Some(NOW)));
     }
 
     async fn a_session_becomes_one_enrolment_in_its_time(store: Store) {

@@ -280,7 +280,7 @@ both_backends! {
                 version: 1,
             };
             store.write(move |tx| {
-                commands::insert_command(tx, &order, b"sealed", told)?;
+                commands::insert_command(tx, &order, &b"sealed".to_vec().into(), told)?;
                 commands::update_command(tx, &order, None, moved)
             }).await.unwrap();
             id

@@ -194,7 +194,7 @@ both_backends! {
                 state, not_before: at, created_by: "cli:test".into(), version: 1,
             };
             move |tx: &mut Tx<'_>| (0..count).try_for_each(|_| {
-                commands::insert_command(tx, &Command { id: CommandId::new(), ..order.clone() }, b"sealed", at)
+                commands::insert_command(tx, &Command { id: CommandId::new(), ..order.clone() }, &b"sealed".to_vec().into(), at)
             })
         };
         let old = start().plus(-366 * DAY);

@@ -118,6 +118,8 @@ CREATE TABLE enrollments (
     report_hash TEXT,
     -- The earliest moment at which the server has something to ask or tell; NULL while there is nothing.
     work_at BIGINT,
+    -- Since when what an Apple device was given waits, because it puts it off or has not answered; NULL while nothing does.
+    waiting_since BIGINT,
     last_seen_at BIGINT,
     enrolled_at BIGINT NOT NULL,
     ended_at BIGINT,
@@ -131,6 +133,7 @@ CREATE UNIQUE INDEX enrollments_current ON enrollments (device_id) WHERE ended_a
 CREATE INDEX enrollments_by_mdm_id ON enrollments (mdm_id);
 CREATE INDEX enrollments_by_state ON enrollments (state, id);
 CREATE INDEX enrollments_by_work ON enrollments (work_at);
+CREATE INDEX enrollments_by_wait ON enrollments (waiting_since);
 
 -- Apple: the channels of an enrolment (the device's, and one for each of its users that is managed) with their queues.
 CREATE TABLE apple_channels (
@@ -242,7 +245,9 @@ CREATE TABLE commands (
     created_by TEXT NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
-    version BIGINT NOT NULL
+    version BIGINT NOT NULL,
+    -- What is large in the order: read when it is sent, and not with each message of the device.
+    sealed_large BLOB
 );
 CREATE INDEX commands_by_enrollment ON commands (enrollment_id, state, id);
 CREATE INDEX commands_by_update ON commands (state, updated_at);

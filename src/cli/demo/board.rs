@@ -194,7 +194,7 @@ impl Shared {
             let Ok(known) = device::show(&self.app, &id).await else { continue };
             let done = known.profiles.iter().filter(|p| matches!(p.state.as_str(), "verified" | "assigned")).count();
             if let Some(row) = self.state().rows.get_mut(&number) {
-                known.overview.device.state.as_str().clone_into(&mut row.state);
+                known.overview.standing().clone_into(&mut row.state);
                 known.overview.compliance.as_str().clone_into(&mut row.verdict);
                 row.profiles = if known.profiles.is_empty() { String::new() } else { format!("{done}/{}", known.profiles.len()) };
                 row.signal = heard.get(id.as_str()).cloned().unwrap_or_default();

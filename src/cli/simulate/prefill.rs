@@ -115,6 +115,7 @@ impl Resident {
             channel_uri: None,
             certificate_id: Some(certificate_id),
             work_at: None,
+            waiting_since: None,
             last_seen_at: Some(now),
             enrolled_at: now,
             ended_at: None,

@@ -225,6 +225,7 @@ mod tests {
             channel_uri: None,
             certificate_id: None,
             work_at: None,
+            waiting_since: None,
             last_seen_at: None,
             enrolled_at: crate::clock::Time(0),
             ended_at: None,

@@ -1,5 +1,6 @@
 //! The push certificate's life, and what the push service's answers mean.
 
+use super::queue;
 use crate::clock::{DAY, HOUR, MINUTE, Time};
 
 /// A push certificate in force.
@@ -104,19 +105,22 @@ pub fn judge(status: u16, reason: &str, dead_since: Option<i64>, token_updated_a
 /// that is off hears the last one only. After the last of these, at each [`EACH`].
 const AGAIN: [i64; 4] = [0, MINUTE, 5 * MINUTE, 30 * MINUTE];
 const EACH: i64 = 6 * HOUR;
-/// A device that has not come for that long is not woken any more.
-pub const WAKE_DAYS: i64 = 30;
+/// A device that has not come for that long is not woken any more until there is new work: nothing waits in its queue for longer.
+pub const LONGEST_WAKE: i64 = queue::LONGEST;
 
-/// The moments at which a device is woken that has had something to do since `begin`.
-fn wakes(begin: Time) -> impl Iterator<Item = Time> {
-    let later = (1..=WAKE_DAYS * DAY / EACH).map(|n| n * EACH);
-    AGAIN.into_iter().chain(later).map(move |wait| begin.plus(wait))
+/// For how long after `begin` a device is woken, one wait after the other.
+fn waits() -> impl Iterator<Item = i64> {
+    AGAIN.into_iter().chain((1..=LONGEST_WAKE / EACH).map(|n| n * EACH))
 }
 
-/// Whether a device that has had something to do since `work_at` is to be woken at the look that follows the one at `before`.
+/// Whether a device is to be woken at the look that follows the one at `before`: there is new work for it since `work_at`, or what it was
+/// given waits since `waiting_since`. The later of the two counts. It was there when the waiting began, and is not woken at that moment.
 #[must_use]
-pub fn is_wake_due(work_at: Time, before: Time, now: Time) -> bool {
-    wakes(work_at).any(|at| at > before && at <= now)
+pub fn is_wake_due(work_at: Option<Time>, waiting_since: Option<Time>, before: Time, now: Time) -> bool {
+    let work_at = work_at.filter(|at| *at <= now);
+    let Some(begin) = work_at.max(waiting_since) else { return false };
+    let first = usize::from(work_at < waiting_since);
+    waits().skip(first).map(|wait| begin.plus(wait)).any(|at| at > before && at <= now)
 }
 
 #[cfg(test)]
@@ -172,15 +176,31 @@ mod tests {
     fn a_device_that_does_not_come_is_woken_again_with_growing_waits() {
         let begin = Time(DAY);
         let mut woken = Vec::new();
-        for minute in 0..(40 * 24 * 60) {
+        for minute in 0..(70 * 24 * 60) {
             let now = begin.plus(minute * MINUTE);
-            if is_wake_due(begin, now.plus(-MINUTE), now) {
+            if is_wake_due(Some(begin), None, now.plus(-MINUTE), now) {
                 woken.push(now.since(begin));
             }
         }
-        assert_eq!(woken.len(), 124);
+        assert_eq!(woken.len(), 4 + 60 * 4);
         assert_eq!(woken[..6], [0, MINUTE, 5 * MINUTE, 30 * MINUTE, 6 * HOUR, 12 * HOUR]);
         // A look that comes late finds what it missed, and wakes once.
-        assert!(is_wake_due(begin, begin.plus(MINUTE), begin.plus(3 * HOUR)));
+        assert!(is_wake_due(Some(begin), None, begin.plus(MINUTE), begin.plus(3 * HOUR)));
+    }
+
+    #[test]
+    fn what_is_put_off_holds_up_no_wake_for_what_is_new() {
+        let woken = |work_at: Option<Time>, waiting_since: Option<Time>| -> Vec<i64> {
+            let at = |minute: &i64| {
+                let now = Time(minute * MINUTE);
+                is_wake_due(work_at, waiting_since, now.plus(-MINUTE), now)
+            };
+            (0..800).filter(at).collect()
+        };
+        let at = |minute: i64| Some(Time(minute * MINUTE));
+        assert_eq!(woken(None, at(10)), [11, 15, 40, 370, 730], "not at the moment of putting off: it was there");
+        assert_eq!(woken(at(100), at(10)), [11, 15, 40, 100, 101, 105, 130, 460], "its own moment, whatever waits");
+        assert_eq!(woken(at(0), at(10)), [11, 15, 40, 370, 730], "what is new is under way");
+        assert_eq!(woken(None, None), [0; 0]);
     }
 }

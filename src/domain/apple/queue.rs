@@ -11,9 +11,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Time;
+use crate::clock::{DAY, Time};
 use crate::wire::apple::command::Status;
 
+/// How long a command waits for a device that does not come, or never can.
+pub const LONGEST: i64 = 60 * DAY;
 /// Most commands that wait on one channel.
 pub const MOST: usize = 500;
 /// Most commands of one exchange; the rest waits until the device begins anew. A device whose answers bring up ever more questions, or
@@ -238,8 +240,9 @@ impl Queue {
         over.into_iter().map(|entry| entry.outcome(Verdict::Expired)).collect()
     }
 
-    /// Since when the device has something to do; `None` while nothing waits. What it puts off counts from when it did so first, so that it
-    /// is woken for that ever more rarely: it comes back by itself only when "not now" was its last word, and that is never sure.
+    /// Since when what the device was given waits for it; `None` while nothing does. What it puts off counts from when it did so first, so
+    /// that it is woken for that ever more rarely: it comes back by itself only when "not now" was its last word, and that is never sure.
+    /// In the middle of an exchange it is each message anew: a device that breaks it off is woken.
     #[must_use]
     pub fn waits_since(&self, now: Time) -> Option<Time> {
         self.entries.iter().map(|entry| entry.put_off_at.unwrap_or(now)).max()

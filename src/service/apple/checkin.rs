@@ -14,12 +14,13 @@ use crate::domain::enrollment::{Enrollment, State};
 use crate::ids::{DeviceId, EnrollmentId};
 use crate::service::device::{Ending, checked_out_in};
 use crate::service::push::apns::{Address, enqueue_wake};
+use crate::service::repeats::Act;
 use crate::service::{Result, compliance};
 use crate::store::apple::channels::{self, Channel, DEVICE};
 use crate::store::apple::{push, secrets};
 use crate::store::enrollments::Identity;
 use crate::store::sealed::APPLE_SECRET;
-use crate::store::{self, Tx, audit, devices, enrollments};
+use crate::store::{self, Conn, Tx, audit, devices, enrollments};
 use crate::wire::apple::checkin::{self as wire, CheckIn, DeclarativeManagement, Message, TokenUpdate};
 use crate::wire::apple::{Channel as Speaking, UserKey};
 use crate::wire::plist::Data;
@@ -123,6 +124,46 @@ impl At<'_> {
         Entry::new(format!("device:{}", enrollment.device_id), action, format!("enrollment:{}", enrollment.id), self.origin).after(after)
     }
 
+    /// Writes something with its audit row, or without it when the same was written down in this hour: a device may say it as often as it
+    /// likes.
+    async fn write_hourly<T: Send + 'static>(
+        &self,
+        act: Act,
+        entry: Entry,
+        write: impl Fn(&mut Tx<'_>) -> store::Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let (news, now) = (self.app.repeats.is_news(&act, self.now), self.now);
+        let written = self
+            .app
+            .store
+            .write(move |tx| {
+                let written = write(tx)?;
+                if news {
+                    audit::append(tx, &entry, now)?;
+                }
+                Ok(written)
+            })
+            .await?;
+        if news {
+            self.app.repeats.written(act, self.now);
+        }
+        Ok(written)
+    }
+
+    /// Writes an audit row and nothing else; nothing at all when the same was written down in this hour.
+    async fn record_hourly(&self, act: Act, entry: Entry) -> Result<()> {
+        if self.app.repeats.is_news(&act, self.now) {
+            let now = self.now;
+            self.app.store.write(move |tx| audit::append(tx, &entry, now)).await?;
+            self.app.repeats.written(act, self.now);
+        }
+        Ok(())
+    }
+
+    fn act(&self, kind: &str, value: &[u8]) -> Act {
+        Act::new(&self.identity.enrollment.id, kind, value)
+    }
+
     /// What only the device itself may give or ask for.
     fn by_device(&self) -> Result<()> {
         if self.speaking.user.is_none() { Ok(()) } else { Err(Refusal::UserChannelRefused.into()) }
@@ -169,53 +210,54 @@ impl At<'_> {
         let unlock = unlock.map(|token| sealer.seal(APPLE_SECRET, &token.0)).transpose()?;
         let (id, user, now) = (self.identity.enrollment.id.clone(), self.user(), self.now);
         let entry = self.entry("enrollment.token", &json!({ "user": user, "unlock_token": unlock.is_some() }));
+        let said =
+            [update.token.0.as_slice(), update.push_magic.as_bytes(), update.unlock_token.as_ref().map_or(&[], |token| token.0.as_slice())];
+        let act = self.act(&format!("enrollment.token/{user}"), &said.concat());
         let (topic, awaiting, rules) = (update.topic, update.awaiting_configuration, compliance::rules(&self.app.config));
-        self.app
-            .store
-            .write(move |tx| {
-                let known = channels::find_channel(tx.conn(), &id, &user)?;
-                let fresh = known.is_none();
-                if fresh && user != DEVICE && channels::count_users(tx.conn(), &id)? >= MOST_USERS {
-                    return Err(Refusal::UserChannelsTooMany.into());
-                }
-                let old = known.unwrap_or_else(|| Channel::new(id.clone(), user.as_str(), topic.as_str()));
-                let awaiting_since = match awaiting {
-                    Some(true) => old.awaiting_since.or(Some(now)),
-                    Some(false) => None,
-                    None => old.awaiting_since,
-                };
-                let channel = Channel {
-                    topic: topic.clone(),
-                    user_short_name: user_short_name.clone().or_else(|| old.user_short_name.clone()),
-                    sealed_push: Some(sealed_push.clone()),
-                    token_updated_at: Some(now),
-                    push_dead_at: None,
-                    push_dead_why: None,
-                    awaiting_since,
-                    ..old
-                };
-                if fresh {
-                    channels::insert_channel(tx, &channel)?
-                } else {
-                    channels::claim_update(tx, &channel)?
-                }
-                if let Some(unlock) = &unlock {
-                    secrets::upsert_secret(tx, &id, Kind::Unlock, unlock, None, now)?;
-                }
-                let activated = activate(tx, &id, &user)?;
-                if fresh && user != DEVICE {
-                    // Who has read the device as one without this user looks again before storing anything of it.
-                    let enrollment = enrollments::load_enrollment(tx.conn(), &id)?;
-                    enrollments::claim_update(tx, &enrollment)?;
-                }
-                enrollments::update_work_at(tx, &id, Some(now))?;
-                enqueue_wake(tx, &id, &user, now)?;
-                if let Some(device) = activated {
-                    compliance::enrolled_in(tx, &device, rules, now)?;
-                }
-                audit::append(tx, &entry, now)
-            })
-            .await?;
+        let store = move |tx: &mut Tx<'_>| {
+            let known = channels::find_channel(tx.conn(), &id, &user)?;
+            let fresh = known.is_none();
+            if fresh && user != DEVICE && channels::count_users(tx.conn(), &id)? >= MOST_USERS {
+                return Err(Refusal::UserChannelsTooMany.into());
+            }
+            let old = known.unwrap_or_else(|| Channel::new(id.clone(), user.as_str(), topic.as_str()));
+            let awaiting_since = match awaiting {
+                Some(true) => old.awaiting_since.or(Some(now)),
+                Some(false) => None,
+                None => old.awaiting_since,
+            };
+            let channel = Channel {
+                topic: topic.clone(),
+                user_short_name: user_short_name.clone().or_else(|| old.user_short_name.clone()),
+                sealed_push: Some(sealed_push.clone()),
+                token_updated_at: Some(now),
+                push_dead_at: None,
+                push_dead_why: None,
+                awaiting_since,
+                ..old
+            };
+            if fresh {
+                channels::insert_channel(tx, &channel)?
+            } else {
+                channels::claim_update(tx, &channel)?
+            }
+            if let Some(unlock) = &unlock {
+                secrets::upsert_secret(tx, &id, Kind::Unlock, unlock, None, now)?;
+            }
+            let activated = activate(tx, &id, &user)?;
+            if fresh && user != DEVICE {
+                // Who has read the device as one without this user looks again before storing anything of it.
+                let enrollment = enrollments::load_enrollment(tx.conn(), &id)?;
+                enrollments::claim_update(tx, &enrollment)?;
+            }
+            enrollments::update_work_at(tx, &id, Some(now))?;
+            enqueue_wake(tx, &id, &user, now)?;
+            if let Some(device) = activated {
+                compliance::enrolled_in(tx, &device, rules, now)?;
+            }
+            Ok(())
+        };
+        self.write_hourly(act, entry, store).await?;
         self.app.outbox.notify_waiters();
         Ok(Reply::Empty)
     }
@@ -247,37 +289,27 @@ impl At<'_> {
         }
         let token = token.filter(|token| !token.0.is_empty());
         bounded(token.as_ref().map_or(0, |token| token.0.len()), LONGEST_TOKEN)?;
+        let action = if token.is_some() { "escrow.keep" } else { "escrow.forget" };
+        let act = self.act(action, token.as_ref().map_or(&[], |token| token.0.as_slice()));
         let sealed = token.map(|token| self.app.sealer().seal(APPLE_SECRET, &token.0)).transpose()?;
         let (id, now) = (self.identity.enrollment.id.clone(), self.now);
-        let action = if sealed.is_some() { "escrow.keep" } else { "escrow.forget" };
         let entry = self.entry(action, &json!({ "kind": Kind::Bootstrap }));
-        self.app
-            .store
-            .write(move |tx| {
-                match &sealed {
-                    Some(sealed) => {
-                        secrets::upsert_secret(tx, &id, Kind::Bootstrap, sealed, None, now)?;
-                    }
-                    None => secrets::delete_secret(tx, &id, Kind::Bootstrap)?,
-                }
-                audit::append(tx, &entry, now)
-            })
-            .await?;
+        let keep = move |tx: &mut Tx<'_>| match &sealed {
+            Some(sealed) => secrets::upsert_secret(tx, &id, Kind::Bootstrap, sealed, None, now).map(drop),
+            None => secrets::delete_secret(tx, &id, Kind::Bootstrap),
+        };
+        self.write_hourly(act, entry, keep).await?;
         Ok(Reply::Empty)
     }
 
     async fn give_bootstrap_token(&self) -> Result<Reply> {
         self.by_device()?;
-        let (id, now) = (self.identity.enrollment.id.clone(), self.now);
+        let id = self.identity.enrollment.id.clone();
+        let find = move |conn: &mut Conn| secrets::find_secret(conn, &id, Kind::Bootstrap);
+        let Some(found) = self.app.store.read(find).await? else { return Ok(Reply::Empty) };
+        // Nothing leaves that is not written down.
         let entry = self.entry("escrow.read", &json!({ "kind": Kind::Bootstrap }));
-        let found = self.app.store.write(move |tx| {
-            let found = secrets::find_secret(tx.conn(), &id, Kind::Bootstrap)?;
-            if found.is_some() {
-                audit::append(tx, &entry, now)?;
-            }
-            Ok::<_, store::Error>(found)
-        });
-        let Some(found) = found.await? else { return Ok(Reply::Empty) };
+        self.record_hourly(self.act("escrow.read", &[]), entry).await?;
         let token = self.app.sealer().open(APPLE_SECRET, &found.sealed)?;
         Reply::answer(&wire::Answer::BootstrapToken(Data(token.expose().to_vec())))
     }
@@ -290,8 +322,8 @@ impl At<'_> {
         let device = self.identity.enrollment.device_id.clone();
         let serial = self.app.store.read(move |conn| Ok(devices::load_device(conn, &device)?.serial_number)).await?;
         let token = ade::account_token(self.app, serial).await?.ok_or(Refusal::TokenServiceUnknown)?;
-        let (entry, now) = (self.entry("enrollment.account-token", &json!({ "user": self.user() })), self.now);
-        self.app.store.write(move |tx| audit::append(tx, &entry, now)).await?;
+        let entry = self.entry("enrollment.account-token", &json!({ "user": self.user() }));
+        self.record_hourly(self.act("enrollment.account-token", self.user().as_bytes()), entry).await?;
         Reply::answer(&wire::Answer::Token(Data(token)))
     }
 

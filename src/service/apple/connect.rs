@@ -47,9 +47,9 @@ pub async fn receive(app: &App, presented: &Presented<'_>, body: &[u8]) -> Resul
     turn::receive(app, &identity.enrollment.id, user, &answer, presented.origin).await
 }
 
-/// Nothing waits for the device, and it says nothing new: whatever waits in a queue has set `work_at`.
+/// There is nothing for the device, nothing that it was given waits, and it says nothing new.
 fn is_idle(identity: &Identity, answer: &Answer, now: Time) -> bool {
     let enrollment = &identity.enrollment;
     let due = enrollment.work_at.is_some_and(|at| at <= now);
-    answer.status == Status::Idle && !due && enrollment.state == State::Active
+    answer.status == Status::Idle && !due && enrollment.waiting_since.is_none() && enrollment.state == State::Active
 }

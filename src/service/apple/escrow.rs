@@ -41,12 +41,24 @@ impl Turn<'_> {
 
     /// A secret that is kept for the device and goes into a command, if it is; the audit log says so.
     pub(super) async fn secret(&mut self, kind: Kind, request: &str) -> Result<Option<Secret>> {
+        let secret = self.open_secret(kind).await?;
+        if secret.is_some() {
+            self.note_reading(kind, request);
+        }
+        Ok(secret)
+    }
+
+    /// The same, where the caller says it in the audit log ([`Self::note_reading`]).
+    pub(super) async fn open_secret(&self, kind: Kind) -> Result<Option<Secret>> {
         let id = self.known.enrollment.id.clone();
         let Some(found) = self.app.store.read(move |conn| secrets::find_secret(conn, &id, kind)).await? else { return Ok(None) };
-        let secret = self.app.sealer().open(APPLE_SECRET, &found.sealed)?;
+        Ok(Some(self.app.sealer().open(APPLE_SECRET, &found.sealed)?))
+    }
+
+    /// Says in the audit log that a secret was read for a command.
+    pub(super) fn note_reading(&mut self, kind: Kind, request: &str) {
         let object = format!("enrollment:{}", self.known.enrollment.id);
         self.audit("escrow.read", object, &json!({ "kind": kind, "for": request }));
-        Ok(Some(secret))
     }
 
     /// The escrow certificate: what the device encrypts its recovery key for.

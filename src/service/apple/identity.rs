@@ -5,10 +5,12 @@ use crate::app::App;
 use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::Refusal;
 use crate::domain::apple::enrollment::speaks_for;
+use crate::domain::authority::Status as AuthorityStatus;
 use crate::domain::certificate::{Certificate, CertificateStatus, Purpose};
 use crate::domain::device::Platform;
 use crate::domain::enrollment::State;
 use crate::service::device::confirm_renewal;
+use crate::service::pki::authority;
 use crate::service::signature::{Manner, verify};
 use crate::service::strangers::{Caller, turn_away};
 use crate::service::{Error, Result};
@@ -116,7 +118,8 @@ async fn find(app: &App, presented: &Presented<'_>, body: &[u8]) -> Result<Speak
     }
     let found = app.store.read(move |conn| certificates::find_certificate_by_sha256(conn, &fingerprint)).await?;
     let certificate = found.filter(|c| c.grant.purpose == Purpose::MdmIdentity).ok_or(Refusal::CertificateNotOurs)?;
-    if certificate.status != CertificateStatus::Active {
+    let issued_by = authority::by_id(app, &certificate.authority_id).await?;
+    if certificate.status != CertificateStatus::Active || issued_by.status == AuthorityStatus::Revoked {
         return Err(Refusal::CertificateRevoked.into());
     }
     if now < certificate.not_before || now >= certificate.not_after {

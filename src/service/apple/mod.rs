@@ -59,5 +59,5 @@ pub async fn names(app: &App) -> Result<Names> {
 /// Only the database's own.
 pub async fn leave(app: &App) -> Result<Operation> {
     let keys = [("Identifier".to_owned(), names(app).await?.enrollment().into())].into_iter().collect();
-    Ok(Operation::Request(Request { request: "RemoveProfile".into(), keys, once: false, user: None }))
+    Ok(Operation::Request(Request { request: "RemoveProfile".into(), keys, large: Vec::new(), once: false, user: None }))
 }

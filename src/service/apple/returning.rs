@@ -12,6 +12,7 @@ use crate::domain::apple::profile::About;
 use crate::domain::profile::Payload;
 use crate::ids::EnrollmentId;
 use crate::service::effect::Effect;
+use crate::service::repeats::Act;
 use crate::service::{Error, Result};
 use crate::store::apple::ade;
 use crate::store::profiles;
@@ -46,11 +47,22 @@ pub(super) async fn asked(app: &App, enrollment: &EnrollmentId, origin: &str) ->
                 return Ok(Return::default());
             }
         };
-        back.bootstrap_token = turn.secret(Kind::Bootstrap, "ReturnToService").await?.map(|token| Data(token.expose().to_vec()));
-        let object = format!("enrollment:{}", turn.known.enrollment.id);
-        let after = json!({ "wifi": wifi, "profile": back.mdm_profile.is_some(), "bootstrap_token": back.bootstrap_token.is_some() });
-        turn.audit("enrollment.return", object, &after);
+        back.bootstrap_token = turn.open_secret(Kind::Bootstrap).await?.map(|token| Data(token.expose().to_vec()));
+        // A device may ask as often as it likes.
+        let (act, now) = (Act::new(enrollment, "enrollment.return", &[]), app.now());
+        let news = app.repeats.is_news(&act, now);
+        if news {
+            if back.bootstrap_token.is_some() {
+                turn.note_reading(Kind::Bootstrap, "ReturnToService");
+            }
+            let object = format!("enrollment:{}", turn.known.enrollment.id);
+            let after = json!({ "wifi": wifi, "profile": back.mdm_profile.is_some(), "bootstrap_token": back.bootstrap_token.is_some() });
+            turn.audit("enrollment.return", object, &after);
+        }
         turn.commit().await?;
+        if news {
+            app.repeats.written(act, now);
+        }
         Ok(back)
     })
     .await

@@ -14,14 +14,14 @@ use super::commands::{self, Body, Request as _, Subject};
 use super::plan::{new_uuid, planned};
 use super::single_sign_on;
 use crate::app::App;
-use crate::clock::{DAY, HOUR};
+use crate::clock::HOUR;
 use crate::domain::Refusal;
 use crate::domain::apple::app;
 use crate::domain::apple::attestation::Nonce;
 use crate::domain::apple::escrow::Kind;
 use crate::domain::apple::package::Package;
 use crate::domain::apple::profile::Names;
-use crate::domain::apple::queue::{Outcome, Received, Verdict};
+use crate::domain::apple::queue::{LONGEST, Outcome, Received, Verdict};
 use crate::domain::certificate::Certificate;
 use crate::domain::command::{Input as OrderInput, Operation, State as OrderState};
 use crate::domain::desired::{self, Input, Record, Winner};
@@ -40,8 +40,6 @@ use crate::store::{self, certificates, enrollments};
 use crate::wire::apple::command::{Answer, Command};
 use crate::wire::apple::ddm::Capabilities;
 
-/// How long a command waits for a device that does not come, or never can.
-const LONGEST: i64 = 60 * DAY;
 /// How often a message is looked at again when another node was faster.
 const TRIES: usize = 5;
 /// Where answers have the reason that counts before all errors.
@@ -373,12 +371,22 @@ impl<'a> Turn<'a> {
         }
     }
 
-    /// The keys that an order brings.
+    /// The keys that an order brings, without those that are kept apart.
     fn keys_of(&self, order: &CommandId) -> Map<String, Value> {
         match self.order(order).map(|order| &order.operation) {
             Some(Operation::Request(request)) => request.keys.clone(),
             Some(Operation::Node(_)) | None => Map::new(),
         }
+    }
+
+    /// Those of an order's keys that are kept apart.
+    async fn large_keys_of(&self, order: &CommandId) -> Result<Map<String, Value>> {
+        let large = |operation: &Operation| matches!(operation, Operation::Request(request) if !request.large.is_empty());
+        if !self.order(order).is_some_and(|order| large(&order.operation)) {
+            return Ok(Map::new());
+        }
+        let (id, sealer) = (order.clone(), self.app.sealer());
+        Ok(self.app.store.read(move |conn| store::commands::find_large(conn, &sealer, &id)).await?)
     }
 
     /// Has the device asked something by itself.
@@ -390,7 +398,8 @@ impl<'a> Turn<'a> {
     fn postpone(&mut self, key: &str) {
         match Key::parse(key) {
             Some(Key::Set(record) | Key::Remove(record)) => {
-                let until = self.now.plus(HOUR);
+                // The channel holds it: the next moment is one at which the device is woken for that in any case.
+                let until = self.now.plus(6 * HOUR);
                 self.apply(record, Input::Postponed { until });
             }
             Some(Key::Order(id)) => {
@@ -448,7 +457,10 @@ impl<'a> Turn<'a> {
     async fn make(&mut self, key: Key<'_>) -> Result<std::result::Result<(String, crate::wire::plist::Dict), String>> {
         let Some((request, record)) = self.request_of(key) else { return Ok(Err("nothing stands behind it".into())) };
         let order = order_of(key);
-        let keys = order.as_ref().map(|id| self.keys_of(id));
+        let mut keys = order.as_ref().map(|id| self.keys_of(id));
+        if let (Some(id), Some(keys)) = (&order, &mut keys) {
+            keys.extend(self.large_keys_of(id).await?);
+        }
         let known = keys.clone().unwrap_or_default();
         if self.known.enrollment.is_user_enrollment() && !request.for_users().has(self.device.platform, &known) {
             return Ok(Err(Refusal::OrderNotForUserEnrollment.to_string()));
@@ -497,13 +509,15 @@ impl<'a> Turn<'a> {
                     enqueue_wake(tx, id, &channel.user_key, at)?;
                 }
                 ring |= !wake.is_empty();
-                // The row is taken before the next moment is worked out: what comes into being meanwhile waits and then puts it forward.
+                // The row is held since `check`: what comes into being meanwhile waits and then puts the next moment forward.
                 if channel.user_key == DEVICE {
-                    enrollments::update_work_at(tx, id, Some(now))?;
                     // One that waits in Setup Assistant is not left there.
                     let waits = channel.queue.waits_since(now).map(|since| if channel.awaiting_since.is_some() { now } else { since });
-                    let due = [changes.next_work(tx)?].into_iter().chain(own).flatten().min();
-                    enrollments::update_work_at(tx, id, waits.or(due))?;
+                    // What is due and was put into the queue waits there.
+                    let after = waits.map(|_| now);
+                    let own = own.into_iter().flatten().filter(|at| after.is_none_or(|after| *at > after)).min();
+                    let due = [changes.next_work(tx, after)?, own].into_iter().flatten().min();
+                    enrollments::update_work_and_wait(tx, id, due, waits)?;
                 }
                 changes.record(tx)?;
                 if left {

@@ -31,6 +31,9 @@ const APPLE_SERIAL: &str = "apple.serial-number";
 /// The name of the policy with [`BUILT_IN`] rules.
 const BUILT_IN_NAME: &str = "Built-in device policy";
 
+/// What a device is called that is to be managed and whose enrolment is not finished.
+pub const ENROLLING: &str = "enrolling";
+
 /// A device with its verdict.
 #[derive(Clone, Debug, Serialize)]
 pub struct Overview {
@@ -43,6 +46,16 @@ pub struct Overview {
     pub compliant: Option<bool>,
     /// When it was last heard of.
     pub last_seen_at: Time,
+    /// Its enrolment was begun and is not finished.
+    pub enrolling: bool,
+}
+
+impl Overview {
+    /// Where the device is in its life, in a word for people.
+    #[must_use]
+    pub fn standing(&self) -> &'static str {
+        if self.enrolling { ENROLLING } else { self.device.state.as_str() }
+    }
 }
 
 /// A page of devices, after `after`.
@@ -65,6 +78,7 @@ fn overview(conn: &mut Conn, device: Device) -> store::Result<Overview> {
     let stored = compliance::find_verdict(conn, &device.id)?;
     let subject = compliance::load_subject(conn, &device.id)?;
     Ok(Overview {
+        enrolling: subject.enrolling && device.state == device::State::Managed,
         device,
         compliance: stored.as_ref().map_or(State::Unknown, |s| s.verdict.state),
         compliant: stored.map(|s| s.verdict.compliant),
@@ -169,7 +183,7 @@ pub async fn show(app: &App, id: &DeviceId) -> Result<Explanation> {
             let same_hardware = devices::list_same_hardware(conn, device.platform, device.hardware_id.as_deref(), None, 100)?;
             let others = same_hardware.into_iter().filter(|other| other.id != device.id && other.state != device::State::Retired);
             let same_hardware_as = others.map(|other| other.id).collect();
-            let identities = Live { device: Some(id.clone()), identity: Some(true), held: true, ..Live::default() };
+            let identities = Live { device: Some(id.clone()), identity: Some(true), held: true, standing: true, ..Live::default() };
             // The newest is among them: those that renewals replaced end soon.
             let identities = certificates::list_live(conn, &identities, None, now, 100)?;
             let active = identities.iter().filter(|certificate| certificate.status == CertificateStatus::Active);

@@ -9,10 +9,11 @@ mod retire;
 mod secret;
 
 pub use list::{
-    Contested, ContestedSerial, Explanation, Overview, ProfileState, Reason, contested, contested_serials, explain, inventory, list, show,
+    Contested, ContestedSerial, ENROLLING, Explanation, Overview, ProfileState, Reason, contested, contested_serials, explain, inventory,
+    list, show,
 };
 pub(in crate::service) use notes::NOT_NOW;
-pub use order::{Custom, Order, cancel, command, orders, sync};
+pub use order::{Custom, LONGEST_FILE, Order, cancel, command, orders, sync};
 pub use renewed::confirm_renewal;
-pub use retire::{Ending, Leaving, checked_out_in, end_in, end_silent, give_up, give_up_device, left_in, retire, wiped_in};
+pub use retire::{Ending, Leaving, checked_out_in, end_in, end_silent, end_unfinished, give_up, give_up_device, left_in, retire, wiped_in};
 pub use secret::{Kept, reveal, secrets};

@@ -30,7 +30,7 @@ const CUSTOM: &str = "custom";
 /// Longest value of an order, in bytes.
 const LONGEST: usize = 1024;
 /// Longest file of an order, in bytes of Base64.
-const LONGEST_FILE: usize = 4 * 1024 * 1024;
+pub const LONGEST_FILE: usize = 4 * 1024 * 1024;
 /// The value that names the user who obeys, where it is not the device.
 const USER: &str = "user";
 /// Enrolments of a device whose orders are shown, the newest first.
@@ -112,7 +112,8 @@ impl Order {
                 }
                 let keys = request.order(&values, platform).map_err(refuse)?;
                 let by_user = request.by_user(platform).then(|| values.get(USER).cloned());
-                let operation = Operation::Request(Request { request: row.request.clone(), keys, once: request.once(), user: None });
+                let operation =
+                    Operation::Request(Request { request: row.request.clone(), keys, large: Vec::new(), once: request.once(), user: None });
                 Ok(Ready { kind: id, scope: Scope::Device, operation, destructive: row.destructive, row: Some(row), by_user })
             }
             Self::Custom(_) if platform.is_apple() => Err(Error::Invalid(Refusal::OrderUnknown, format!("{platform} has no nodes"))),
@@ -250,13 +251,14 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
         let enrollment = current.id.clone();
         request.user = Some(app.store.read(move |conn| user_of(conn, &enrollment, wanted.as_deref())).await?);
     }
-    let payload = commands::seal_payload(&app.sealer(), &ready.operation)?;
+    let whole = ready.operation.clone();
+    let sealed = commands::seal_payload(&app.sealer(), &mut ready.operation)?;
     let queued = app
         .store
         .write(move |tx| {
             let enrollment = reachable(tx.conn(), &device)?;
             if let Some(row) = ready.row {
-                fits(tx.conn(), row, &ready.operation, &enrollment)?;
+                fits(tx.conn(), row, &whole, &enrollment)?;
             }
             let command = Command {
                 id: id.clone(),
@@ -271,7 +273,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
                 created_by: by.actor.clone(),
                 version: 1,
             };
-            commands::insert_command(tx, &command, &payload, now)?;
+            commands::insert_command(tx, &command, &sealed, now)?;
             match command.operation.user() {
                 Some(user) => apns::enqueue_wake(tx, &enrollment.id, user, now)?,
                 None => drop(wake(tx, &config, &enrollment, now)?),
@@ -280,7 +282,7 @@ pub async fn command(app: &App, device: &DeviceId, order: Order, confirmed: bool
             let data = match &command.operation {
                 Operation::Node(node) => node.data.as_ref().map(|data| format!("({} characters)", data.chars().count())),
                 // The names say enough: a PIN is one of the values.
-                Operation::Request(request) => Some(request.keys.keys().cloned().collect::<Vec<_>>().join(", ")),
+                Operation::Request(request) => Some(request.names().join(", ")),
             };
             let (verb, uri) = command.operation.says();
             let after = json!({

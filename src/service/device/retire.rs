@@ -43,9 +43,9 @@ pub async fn retire(app: &App, device: &DeviceId, actor: &str, origin: &str) -> 
     let (platform, current) = app.store.read(read).await?;
     let provider = &app.config.windows.provider_id;
     let provider = current.as_ref().map_or(provider.as_str(), |enrollment| enrollment.provider(provider));
-    let operation = if platform.is_apple() { apple::leave(app).await? } else { unenroll_operation(provider.to_owned()) };
+    let mut operation = if platform.is_apple() { apple::leave(app).await? } else { unenroll_operation(provider.to_owned()) };
     let sealer = app.sealer();
-    let payload = commands::seal_payload(&sealer, &operation)?;
+    let payload = commands::seal_payload(&sealer, &mut operation)?;
     app.store
         .write(move |tx| {
             take_turn(tx, Turn::Device)?;
@@ -110,8 +110,8 @@ pub fn wiped_in(tx: &mut Tx<'_>, id: &EnrollmentId, provider: &str, ending: &End
     enrollment.state = State::Unenrolling;
     enrollments::claim_update(tx, &enrollment)?;
     end_orders(tx, sealer, id, "ended: the device wiped itself", &actor, origin, now)?;
-    let operation = unenroll_operation(enrollment.provider(provider).to_owned());
-    let payload = commands::seal_payload(sealer, &operation)?;
+    let mut operation = unenroll_operation(enrollment.provider(provider).to_owned());
+    let payload = commands::seal_payload(sealer, &mut operation)?;
     // The wipe has told it.
     let order = Command { state: CommandState::Sent, ..unenroll(id, operation, &actor, now) };
     commands::insert_command(tx, &order, &payload, now)?;
@@ -182,7 +182,8 @@ pub fn left_in(tx: &mut Tx<'_>, id: &EnrollmentId, leaving: Leaving, answer: Opt
         Leaving::ByUser => ("enrollment.end-by-user", Initiator::User),
         Leaving::ByOrder | Leaving::ByWipe => ("enrollment.end-by-order", Initiator::Admin),
     };
-    let ended = End { action, actor: None, initiator, ending }.carry_out(tx, id)?;
+    let how = How { action, actor: None, initiator, only: None };
+    let ended = End { how, ending }.carry_out(tx, id)?;
     if let Some(answer) = answer.filter(|_| ended) {
         dm_sessions::upsert_session(tx, &Stored { sealed_state: None, version: 0, ..answer.clone() })?;
     }
@@ -197,7 +198,8 @@ pub fn checked_out_in(tx: &mut Tx<'_>, enrollment: &Enrollment, ending: &Ending<
     let by_order = enrollment.state == State::Unenrolling;
     let (action, initiator) =
         if by_order { ("enrollment.end-by-order", Initiator::Admin) } else { ("enrollment.end-by-user", Initiator::User) };
-    End { action, actor: None, initiator, ending }.carry_out(tx, &enrollment.id)
+    let how = How { action, actor: None, initiator, only: None };
+    End { how, ending }.carry_out(tx, &enrollment.id)
 }
 
 /// Nobody waits for the device any longer: it is lost, broken or wiped.
@@ -205,7 +207,8 @@ pub fn checked_out_in(tx: &mut Tx<'_>, enrollment: &Enrollment, ending: &Ending<
 /// # Errors
 /// [`NotFound`](crate::service::Error::NotFound) without such an enrolment.
 pub async fn give_up(app: &App, enrollment: &EnrollmentId, actor: &str, origin: &str) -> Result<()> {
-    end(app, enrollment, "enrollment.give-up", Some(actor), Initiator::Admin, origin).await
+    let how = How { action: "enrollment.give-up", actor: Some(actor), initiator: Initiator::Admin, only: None };
+    end(app, enrollment, how, origin).await
 }
 
 /// The same for a device; nothing happens when it has no enrolment any more.
@@ -218,6 +221,16 @@ pub async fn give_up_device(app: &App, device: &DeviceId, by: &By) -> Result<()>
         Some(enrollment) => give_up(app, &enrollment.id, &by.actor, &by.origin).await,
         None => Ok(()),
     }
+}
+
+/// Ends the enrolments that were begun `enrollment.unfinished_days` ago and that no device has finished: an identity was issued, and the
+/// device never called, or it introduced itself and could never be reached. Says how many.
+///
+/// # Errors
+/// As [`end_silent`].
+pub async fn end_unfinished(app: &App) -> Result<usize> {
+    let begun_before = app.now().plus(-i64::from(app.config.enrollment.unfinished_days) * DAY);
+    end_all(app, UNFINISHED, move |conn, after| enrollments::list_unfinished(conn, begun_before, after, BATCH)).await
 }
 
 /// Ends the enrolments of devices that were told to leave and do not answer: the order reached them and they have been silent for
@@ -242,14 +255,22 @@ async fn end_silent_of(app: &App, platform: Platform) -> Result<usize> {
         i64::from(config.windows.give_up_polls) * i64::from(config.windows.poll_minutes) * MINUTE
     };
     let moments = (now.plus(-silence), now.plus(-i64::from(config.enrollment.give_up_days) * DAY));
+    end_all(app, SILENT, move |conn, after| enrollments::list_silent_leavers(conn, platform, moments, after, BATCH)).await
+}
+
+/// Ends the enrolments that a list has, page by page; each in a transaction of its own.
+async fn end_all(
+    app: &App,
+    how: How<'static>,
+    list: impl Fn(&mut Conn, &str) -> store::Result<Vec<EnrollmentId>> + Clone + Send + 'static,
+) -> Result<usize> {
     let (mut ended, mut after) = (0, String::new());
     loop {
-        let from = after.clone();
-        let page = move |conn: &mut Conn| enrollments::list_silent_leavers(conn, platform, moments, &from, BATCH);
-        let found = app.store.read(page).await?;
+        let (from, list) = (after.clone(), list.clone());
+        let found = app.store.read(move |conn| list(conn, &from)).await?;
         for enrollment in &found {
             // One that cannot be ended must not keep the others.
-            match end(app, enrollment, "enrollment.end-by-silence", Some("system"), Initiator::Admin, "job").await {
+            match end(app, enrollment, how, "job").await {
                 Ok(()) => ended += 1,
                 Err(error) => tracing::error!(%enrollment, %error, "an enrolment cannot be ended"),
             }
@@ -261,24 +282,39 @@ async fn end_silent_of(app: &App, platform: Platform) -> Result<usize> {
     }
 }
 
-async fn end(app: &App, id: &EnrollmentId, action: &'static str, actor: Option<&str>, initiator: Initiator, origin: &str) -> Result<()> {
-    let (id, actor, origin, now) = (id.clone(), actor.map(str::to_owned), origin.to_owned(), app.now());
+async fn end(app: &App, id: &EnrollmentId, how: How<'_>, origin: &str) -> Result<()> {
+    let (id, actor, origin, now) = (id.clone(), how.actor.map(str::to_owned), origin.to_owned(), app.now());
+    let How { action, initiator, only, .. } = how;
     let (rules, sealer) = (compliance::rules(&app.config), app.sealer());
     let end = move |tx: &mut Tx<'_>| {
         let ending = Ending { sealer: &sealer, rules, origin: &origin, now };
-        End { action, actor: actor.as_deref(), initiator, ending: &ending }.carry_out(tx, &id)
+        let how = How { action, actor: actor.as_deref(), initiator, only };
+        End { how, ending: &ending }.carry_out(tx, &id)
     };
     app.store.write(end).await?;
     app.outbox.notify_waiters();
     Ok(())
 }
 
-/// The end of an enrolment that retires its device.
-struct End<'e> {
+/// How an enrolment ends.
+#[derive(Clone, Copy)]
+struct How<'e> {
     action: &'static str,
     /// The device itself when none is named.
     actor: Option<&'e str>,
     initiator: Initiator,
+    /// It ends only while it is in this state.
+    only: Option<State>,
+}
+
+const SILENT: How<'static> = How { action: "enrollment.end-by-silence", actor: Some("system"), initiator: Initiator::Admin, only: None };
+/// A device that comes nevertheless is told to leave, as one that was retired: it has to begin anew.
+const UNFINISHED: How<'static> =
+    How { action: "enrollment.end-unfinished", actor: Some("system"), initiator: Initiator::Admin, only: Some(State::Provisioned) };
+
+/// The end of an enrolment that retires its device.
+struct End<'e> {
+    how: How<'e>,
     ending: &'e Ending<'e>,
 }
 
@@ -288,20 +324,21 @@ impl End<'_> {
         take_turn(tx, Turn::Device)?;
         let Ending { sealer, rules, origin, now } = *self.ending;
         let enrollment = enrollments::load_enrollment(tx.conn(), id)?;
-        if enrollment.state == State::Ended {
+        let How { action, actor, initiator, only } = self.how;
+        if enrollment.state == State::Ended || only.is_some_and(|state| state != enrollment.state) {
             return Ok(false);
         }
-        let actor = self.actor.map_or_else(|| format!("device:{}", enrollment.device_id), str::to_owned);
+        let actor = actor.map_or_else(|| format!("device:{}", enrollment.device_id), str::to_owned);
         end_in(tx, sealer, &enrollment, RevocationReason::CessationOfOperation, &actor, origin, now)?;
-        if self.initiator == Initiator::Admin {
+        if initiator == Initiator::Admin {
             enrollments::update_dismissed(tx, id)?;
         }
         let mut device = devices::load_device(tx.conn(), &enrollment.device_id)?;
         device.state = DeviceState::Retired;
         devices::update_device(tx, &device, now)?;
         desired_items::recompute_device(tx, &device.id, now)?;
-        compliance::retire_in(tx, &device.id, rules, self.initiator, now)?;
-        let entry = Entry::new(&actor, self.action, format!("enrollment:{id}"), origin);
+        compliance::retire_in(tx, &device.id, rules, initiator, now)?;
+        let entry = Entry::new(&actor, action, format!("enrollment:{id}"), origin);
         let entry = entry.before(&serde_json::json!({ "state": enrollment.state })).after(&serde_json::json!({ "state": State::Ended }));
         audit::append(tx, &entry, now)?;
         Ok(true)
@@ -343,7 +380,7 @@ pub fn end_in(
 ) -> store::Result<()> {
     let ended = Enrollment { state: State::Ended, ended_at: Some(now), channel_uri: None, ..enrollment.clone() };
     enrollments::claim_update(tx, &ended)?;
-    enrollments::update_work_at(tx, &enrollment.id, None)?;
+    enrollments::update_work_and_wait(tx, &enrollment.id, None, None)?;
     let why = if reason == RevocationReason::Superseded { "ended: enrolled again" } else { "ended: the device has left" };
     end_orders(tx, sealer, &enrollment.id, why, actor, origin, now)?;
     dm_sessions::purge_session(tx, &enrollment.id)?;

@@ -381,7 +381,7 @@ pub async fn count_good(app: &App, authority: &Authority) -> Result<i64> {
     Ok(app.store.read(move |c| certificates::count_good(c, &id, now)).await?)
 }
 
-/// Revokes an issuing authority: it issues nothing any more, and its parent's CRL names it. Where the parent is an outside authority, its
+/// Revokes an issuing authority: it issues nothing any more, its parent's CRL names it, and devices with identities of it are refused. Where the parent is an outside authority, its
 /// CRL is not ours: ask there, too.
 ///
 /// # Errors
@@ -405,10 +405,12 @@ pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str
             if let Some(row) = certificates::find_certificate_by_sha256(tx.conn(), &sha256)? {
                 certificates::update_revoked(tx, &row.id, reason, now)?;
             }
+            super::fallen::enqueue_judging(tx, &id, now)?;
             crate::store::audit::append(tx, &audit, now)
         })
         .await?;
     app.keys.invalidate();
+    app.outbox.notify_waiters();
     match &authority.parent_id {
         Some(parent) => super::crl::publish(app, parent).await,
         None => Ok(()),

@@ -4,6 +4,7 @@ pub mod authority;
 pub mod authorize;
 pub mod crl;
 pub mod external;
+pub mod fallen;
 pub mod issue;
 pub mod keys;
 pub mod ocsp;

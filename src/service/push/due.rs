@@ -1,22 +1,22 @@
 //! Waking the devices that a change gave something to do. The change puts in one message, whatever the number of devices; the worker finds
 //! them afterwards and wakes them page by page, so that a change for all devices is no long transaction.
 //!
-//! Apple's devices do not poll: while they have something to do and do not come, they are woken again by [`sweep`], which also wakes those
-//! whose time has come without a change (`work_at` in the future, such as an order that a device put off).
+//! Apple's devices do not poll: while they have something to do and do not come, or put it off, they are woken again by [`sweep`], which
+//! also wakes those whose time has come without a change (`work_at` in the future, such as a look at what was installed).
 
 use serde::{Deserialize, Serialize};
 
 use super::{enqueue_wake, wns};
 use crate::app::App;
 use crate::clock::{DAY, HOUR, MINUTE, Time};
-use crate::domain::apple::push::{WAKE_DAYS, is_wake_due};
+use crate::domain::apple::push::{LONGEST_WAKE, is_wake_due};
 use crate::domain::device::Platform;
 use crate::service::outbox::{Deliverer, Delivery, Outcome};
 use crate::service::{Error, Result};
 use crate::store::apple::push;
 use crate::store::enrollments::ToWake;
 use crate::store::outbox::{self, Claim, Lease, Message};
-use crate::store::{self, Tx, enrollments, meta};
+use crate::store::{self, Conn, Tx, enrollments, meta};
 
 /// The outbox topic.
 pub const TOPIC: &str = "wake.due";
@@ -53,15 +53,19 @@ pub struct WakeDue;
 async fn wake_due(app: &App, claim: &Claim) -> Result<()> {
     let payload: Payload = serde_json::from_str(&claim.payload).map_err(Error::internal)?;
     let windows = wns::enabled(&app.config);
-    wake(app, Time(payload.since), app.now(), move |found| windows || found.platform != Platform::Windows).await
+    let wanted = move |found: &ToWake| windows || found.platform != Platform::Windows;
+    wake(app, enrollments::list_to_wake, Time(payload.since), app.now(), wanted).await
 }
 
-/// Wakes those that got something to do between `since` and `until`.
-async fn wake(app: &App, since: Time, until: Time, wanted: impl Fn(&ToWake) -> bool) -> Result<()> {
+/// A page of enrolments of which something has been so since a moment between two.
+type List = fn(&mut Conn, Time, Time, &str, i64) -> store::Result<Vec<ToWake>>;
+
+/// Wakes those whose moment is between `since` and `until`.
+async fn wake(app: &App, list: List, since: Time, until: Time, wanted: impl Fn(&ToWake) -> bool) -> Result<()> {
     let (mut after, now) = (String::new(), app.now());
     loop {
         let from = after.clone();
-        let mut page = app.store.read(move |conn| enrollments::list_to_wake(conn, since, until, &from, PAGE)).await?;
+        let mut page = app.store.read(move |conn| list(conn, since, until, &from, PAGE)).await?;
         let Some(last) = page.last() else { return Ok(()) };
         last.id.as_str().clone_into(&mut after);
         page.retain(&wanted);
@@ -86,10 +90,12 @@ pub async fn sweep(app: &App) -> Result<()> {
     let now = app.now();
     // A look that comes very late wakes everybody once.
     let before = swept.and_then(|text| text.parse().ok()).map_or(now.plus(-MINUTE), Time);
-    wake(app, now.plus(-(WAKE_DAYS + 1) * DAY), now, |found| {
-        found.platform != Platform::Windows && is_wake_due(found.work_at, before, now)
-    })
-    .await?;
+    let since = now.plus(-LONGEST_WAKE - DAY);
+    let due = |found: &ToWake| found.platform != Platform::Windows && is_wake_due(found.work_at, found.waiting_since, before, now);
+    wake(app, enrollments::list_to_wake, since, now, due).await?;
+    // Those of the first list are done with.
+    let seen = |found: &ToWake| found.work_at.is_some_and(|at| at >= since && at <= now);
+    wake(app, enrollments::list_waiting, since, now, |found| !seen(found) && due(found)).await?;
     app.store.write(move |tx| meta::upsert_value(tx, SWEPT, &now.0.to_string())).await?;
     app.outbox.notify_waiters();
     Ok(())

@@ -162,6 +162,7 @@ impl Begun {
             channel_uri: None,
             certificate_id: Some(self.certificate.id.clone()),
             work_at: None,
+            waiting_since: None,
             last_seen_at: Some(self.now),
             enrolled_at: self.now,
             ended_at: None,

@@ -194,6 +194,7 @@ impl Plan {
             channel_uri: None,
             certificate_id: None,
             work_at: Some(now),
+            waiting_since: None,
             last_seen_at: None,
             enrolled_at: now,
             ended_at: None,

@@ -38,7 +38,7 @@ pub(super) async fn identify(app: &App, caller: &Caller) -> Result<Identity> {
     let (identity, user) = found.await?.unzip();
     let identity = identity.filter(|identity| identity.enrollment.platform == Platform::Windows).ok_or(Refusal::CertificateNotOurs)?;
     let now = app.now();
-    if identity.certificate.revoked_at.is_some() {
+    if identity.certificate.is_revoked() {
         return Err(Refusal::CertificateRevoked.into());
     }
     if now < identity.certificate.not_before || now > identity.certificate.not_after {

@@ -75,7 +75,7 @@ impl Turn<'_> {
                     enrollments::update_report_hash(tx, id, hash)?;
                 }
                 if over_now {
-                    let due = changes.next_work(tx)?;
+                    let due = changes.next_work(tx, None)?;
                     enrollments::update_work_at(tx, id, due)?;
                 }
                 changes.record(tx)?;
