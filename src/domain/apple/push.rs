@@ -113,6 +113,17 @@ fn waits() -> impl Iterator<Item = i64> {
     AGAIN.into_iter().chain((1..=LONGEST_WAKE / EACH).map(|n| n * EACH))
 }
 
+/// The stretches of time, first and last moment, in one of which there was something new for a device, or its waiting began, that is to be
+/// woken at the look at `now` that follows the one at `before`: one for each wait. A look reads the devices of these, however many others
+/// are silent. One that comes very late reads all that count.
+#[must_use]
+pub fn stretches(before: Time, now: Time) -> Vec<(Time, Time)> {
+    if now.since(before) >= EACH {
+        return vec![(before.plus(-LONGEST_WAKE), now)];
+    }
+    waits().map(|wait| (before.plus(1 - wait), now.plus(-wait))).collect()
+}
+
 /// Whether a device is to be woken at the look that follows the one at `before`: there is new work for it since `work_at`, or what it was
 /// given waits since `waiting_since`. The later of the two counts. It was there when the waiting began, and is not woken at that moment.
 #[must_use]
@@ -202,5 +213,26 @@ mod tests {
         assert_eq!(woken(at(100), at(10)), [11, 15, 40, 100, 101, 105, 130, 460], "its own moment, whatever waits");
         assert_eq!(woken(at(0), at(10)), [11, 15, 40, 370, 730], "what is new is under way");
         assert_eq!(woken(None, None), [0; 0]);
+    }
+
+    #[test]
+    fn who_is_woken_began_in_one_of_the_stretches() {
+        let (before, now) = (Time(90 * DAY), Time(90 * DAY + MINUTE));
+        let all = stretches(before, now);
+        let within = |at: Time| all.iter().any(|(first, last)| (*first..=*last).contains(&at));
+        for minute in 0..(100 * 24 * 60) {
+            for offset in [0, 1, MINUTE / 2] {
+                let begin = Time(minute * MINUTE + offset);
+                assert_eq!(is_wake_due(Some(begin), None, before, now), within(begin), "{begin:?}");
+            }
+        }
+        // One that comes late leaves nobody out.
+        let late = now.plus(7 * HOUR);
+        let all = stretches(before, late);
+        for begin in [before.plus(-LONGEST_WAKE + MINUTE), before.plus(-HOUR), late].map(Some) {
+            assert!(
+                is_wake_due(begin, None, before, late) && all.iter().any(|(first, last)| (Some(*first)..=Some(*last)).contains(&begin))
+            );
+        }
     }
 }

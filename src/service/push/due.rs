@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use super::{enqueue_wake, wns};
 use crate::app::App;
-use crate::clock::{DAY, HOUR, MINUTE, Time};
-use crate::domain::apple::push::{LONGEST_WAKE, is_wake_due};
+use crate::clock::{HOUR, MINUTE, Time};
+use crate::domain::apple::push::{is_wake_due, stretches};
 use crate::domain::device::Platform;
 use crate::service::outbox::{Deliverer, Delivery, Outcome};
 use crate::service::{Error, Result};
@@ -90,12 +90,13 @@ pub async fn sweep(app: &App) -> Result<()> {
     let now = app.now();
     // A look that comes very late wakes everybody once.
     let before = swept.and_then(|text| text.parse().ok()).map_or(now.plus(-MINUTE), Time);
-    let since = now.plus(-LONGEST_WAKE - DAY);
     let due = |found: &ToWake| found.platform != Platform::Windows && is_wake_due(found.work_at, found.waiting_since, before, now);
-    wake(app, enrollments::list_to_wake, since, now, due).await?;
-    // Those of the first list are done with.
-    let seen = |found: &ToWake| found.work_at.is_some_and(|at| at >= since && at <= now);
-    wake(app, enrollments::list_waiting, since, now, |found| !seen(found) && due(found)).await?;
+    // Each is found by the later of its two moments, which counts.
+    let is_new = |found: &ToWake| found.work_at.filter(|at| *at <= now) >= found.waiting_since;
+    for (first, last) in stretches(before, now) {
+        wake(app, enrollments::list_to_wake, first, last, |found| is_new(found) && due(found)).await?;
+        wake(app, enrollments::list_waiting, first, last, |found| !is_new(found) && due(found)).await?;
+    }
     app.store.write(move |tx| meta::upsert_value(tx, SWEPT, &now.0.to_string())).await?;
     app.outbox.notify_waiters();
     Ok(())
