@@ -388,7 +388,7 @@ impl PayloadRow {
                 dict.insert(name.as_str(), Value::from_json(json).ok_or_else(|| format!("{at}: should not be empty"))?);
                 continue;
             }
-            let key = self.key(&at).ok_or_else(|| format!("{at}: {} has no such key{}", self.id, self.nearest_key(&at)))?;
+            let key = self.key(&at).ok_or_else(|| self.no_key(&at, device.system))?;
             let value = self.value(key, json, device).map_err(|why| if why.contains(": ") { why } else { format!("{at}: {why}") })?;
             if self.has(key, device) {
                 dict.insert(name.as_str(), value);
@@ -401,6 +401,13 @@ impl PayloadRow {
             }
         }
         Ok(dict)
+    }
+
+    /// That there is no such key, and where those that there are can be seen.
+    fn no_key(&self, at: &str, system: System) -> String {
+        let platform = if system == System::Mac { "macos" } else { "ios" };
+        let meant = self.nearest_key(at);
+        format!("{at}: {0} has no such key{meant}; `muster profile settings --platform {platform} --search {0}` shows its keys", self.id)
     }
 
     /// A question after the key of the same table that may have been meant.

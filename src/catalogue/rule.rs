@@ -161,7 +161,7 @@ impl RuleRow {
     /// # Errors
     /// Says what is allowed.
     pub fn validate(&self, wanted: &Value) -> Result<(), String> {
-        let refuse = |expected: String| Err(format!("{}: expected {expected}", self.id));
+        let refuse = |expected: String| Err(format!("expected {expected}"));
         match self.value {
             ValueType::Boolean if wanted.is_boolean() => Ok(()),
             ValueType::Boolean => refuse("true or false".into()),
@@ -175,7 +175,8 @@ impl RuleRow {
             ValueType::Version => match wanted.as_str().and_then(OsVersion::parse) {
                 Some(version) if self.is_of_platform(version) => Ok(()),
                 Some(_) => refuse(WINDOWS_VERSION.into()),
-                None => refuse("a version such as 10.0.22631.4317".into()),
+                None if self.platform == "windows" => refuse("a version such as 10.0.22631.4317".into()),
+                None => refuse("a version such as 26.1 or 18.7.2".into()),
             },
             ValueType::Choice if wanted.as_str().is_some_and(|text| self.choices.contains_key(text)) => Ok(()),
             ValueType::Choice => refuse(format!("one of {}", self.choices.keys().cloned().collect::<Vec<_>>().join(", "))),

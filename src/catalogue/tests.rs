@@ -213,7 +213,9 @@ fn policies_say_only_what_their_rules_take() {
     let validate = |id: &str, value: Value| catalogue().rule("windows", id).unwrap().validate(&value);
     assert!(validate("bitLockerEnabled", json!("yes")).is_err());
     assert!(validate("passwordMinimumLength", json!(3)).unwrap_err().contains("from 4 to 16"));
-    assert!(validate("osMinimumVersion", json!("eleven")).is_err());
+    assert!(validate("osMinimumVersion", json!("eleven")).unwrap_err().contains("such as 10.0."));
+    let of_phones = catalogue().rule("ios", "osMinimumVersion").unwrap().validate(&json!("eleven"));
+    assert_eq!(of_phones.unwrap_err(), "expected a version such as 26.1 or 18.7.2");
     assert!(validate("passwordRequiredType", json!("smiley")).unwrap_err().contains("alphanumeric"));
     assert!(validate("validOperatingSystemBuildRanges", json!([{ "lowestVersion": "10.0.2", "highestVersion": "10.0.1" }])).is_err());
 }

@@ -51,7 +51,11 @@ fn a_fleet_enrols_settles_and_holds_sessions_without_work() {
     let macs: Vec<&str> = macs.iter().map(String::as_str).collect();
     refused(path, &macs);
     push_certificate(path);
+    json(path, &["profile", "apply", "macos-filevault"]);
+    json(path, &["profile", "assign", "macos-filevault", "--all-devices"]);
     assert_eq!(json(path, &macs)["devices"], 3);
+    let kept = json(path, &["device", "show", "MAC-00001"])["recovery_key"].clone();
+    assert!(kept.as_str().is_some_and(|kept| kept.starts_with("kept")), "FileVault was off until the profile came: {kept}");
     let wrong = against("ABCDEFGHJKLM");
     let said = refused(path, &wrong.iter().map(String::as_str).collect::<Vec<_>>());
     assert!(said.contains("3 operations failed") && said.contains("refused the user name or the pass"), "{said}");

@@ -72,7 +72,10 @@ impl Document {
             }
         }
         if platform != Platform::Windows && !(self.settings.is_empty() && self.custom.is_empty()) {
-            return Err(Problem::new(Refusal::ProfilePlatformUnsupported, "settings", format!("none for {platform}")));
+            let why = format!(
+                "they are for windows; a profile for {platform} has payloads, which `muster profile settings --platform {platform}` shows"
+            );
+            return Err(Problem::new(Refusal::ProfilePlatformUnsupported, "settings", why));
         }
         if self.scope.is_some() && !platform.is_apple() {
             return Err(Problem::new(Refusal::ProfilePlatformUnsupported, "scope", "each setting has its own"));
@@ -268,7 +271,12 @@ impl Compliance {
         for (id, wanted) in &self.rules {
             let Some(rule) = catalogue.rule(platform.as_str(), id) else {
                 let known = catalogue.rules().filter(|rule| rule.platform == platform.as_str()).map(|rule| rule.id.as_str());
-                let why = format!("{}`muster policy settings --platform {platform}` shows those that there are", meant(id, known));
+                let others = catalogue.rules().filter(|rule| rule.id == *id).map(|rule| rule.platform.as_str()).collect::<Vec<_>>();
+                let elsewhere = if others.is_empty() { String::new() } else { format!("it is for {}; ", others.join(" and ")) };
+                let why = format!(
+                    "{}{elsewhere}`muster policy settings --platform {platform}` shows those that there are for {platform}",
+                    meant(id, known)
+                );
                 return Err(Problem::new(Refusal::ProfileRuleUnknown, id, why));
             };
             rule.validate(wanted).map_err(|why| Problem::new(Refusal::ProfileValueRefused, id, why))?;

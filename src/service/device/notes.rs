@@ -29,7 +29,7 @@ fn say(state: State, facts: &Facts, orders: &[Command]) -> Vec<String> {
     match state {
         State::Retired => notes.push(gone(orders).to_owned()),
         State::Retiring if orders.iter().any(|order| is_wipe(order) && order.state == OrderState::Done) => notes.push(
-            "it was wiped: it answered that it erases itself; its enrolment ends when it stays silent, or at once with \
+            "it was told to wipe itself and acknowledged that; its enrolment ends when it stays silent, or at once with \
              `muster device retire DEVICE --give-up`"
                 .into(),
         ),
@@ -137,7 +137,7 @@ mod tests {
             says(State::Managed)
         );
         assert!(says(State::Retiring)[0].starts_with("it was told to leave"));
-        assert!(say(State::Retiring, &Facts::new(), &[order("wipe", OrderState::Done, None)])[0].starts_with("it was wiped"));
+        assert!(say(State::Retiring, &Facts::new(), &[order("wipe", OrderState::Done, None)])[0].contains("acknowledged"));
         assert_eq!(says(State::Retired).len(), 1);
         assert!(say(State::Managed, &Facts::new(), &[]).is_empty());
     }

@@ -33,6 +33,7 @@ fn settings_are_held_against_the_catalogue() {
     let document: Document = serde_json::from_value(json!({"settings": {id: 6}})).unwrap();
     let refused = document.check(Kind::Configuration, Platform::MacOs, catalogue(), &VARS).unwrap_err();
     assert_eq!(refused.refusal.code(), "PRF0006");
+    assert!(refused.detail.contains("`muster profile settings --platform macos`"), "{}", refused.detail);
 }
 
 #[test]
@@ -86,6 +87,9 @@ fn a_grace_is_at_most_a_year_and_rules_exist() {
     assert_eq!(policy(json!({"rules": {}, "grace_hours": 8760})), Ok(()));
     assert_eq!(policy(json!({"rules": {}, "grace_hours": 8761})), Err("PRF0010".into()));
     assert_eq!(policy(json!({"rules": {"noSuchRule": true}})), Err("PRF0007".into()));
+    let foreign: Document = serde_json::from_value(json!({"compliance": {"rules": {"bitLockerEnabled": true}}})).unwrap();
+    let refused = foreign.check(Kind::Compliance, Platform::Ios, catalogue(), &VARS).unwrap_err();
+    assert!(refused.detail.contains("it is for windows; `muster policy settings --platform ios`"), "{}", refused.detail);
 }
 
 #[test]
