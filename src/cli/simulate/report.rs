@@ -4,8 +4,6 @@
 //! connections and new handshakes; what signs is measured beside the sum of its private-key operations (`openssl speed`). All of one run:
 //! only the ratios can be compared between machines.
 
-use std::time::Duration;
-
 use anyhow::Context as _;
 use openssl::pkey::{PKey, Public};
 use openssl::sha::sha1;
@@ -24,9 +22,8 @@ use crate::sim::measure::KeySpeed;
 use crate::wire::ocsp;
 
 const USER: &str = "fleet@example.org";
-/// How long to wait before it is looked again whether all devices were woken, and how often.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
-const MOST_LOOKS: u32 = 1800;
+/// To whom the profiles go: not to the devices that are there beforehand, which have nothing to do and are not woken beside.
+const GROUP: &str = "fleet";
 /// The push topic of Apple's devices.
 pub(super) const TOPIC: &str = "com.apple.mgmt.External.simulated";
 
@@ -211,7 +208,6 @@ pub(super) async fn run(config: &Config, arguments: &Arguments) -> anyhow::Resul
     }
     let devices = run.enroll(arguments).await?;
     let devices = run.deliver(devices).await?;
-    run.wait_for_wakes().await?;
     let devices = run.hold_sessions(devices).await?;
     let devices = run.order(devices).await?;
     run.ask_ocsp(&devices).await?;
@@ -312,6 +308,8 @@ impl Run {
 
     async fn enroll(&mut self, arguments: &Arguments) -> anyhow::Result<Vec<Device>> {
         self.server.order(&["user", "create", USER]).await?;
+        self.server.order(&["group", "create", GROUP]).await?;
+        self.server.order(&["group", "add", GROUP, "--user", USER]).await?;
         let pass = self.server.order(&["user", "tap", USER, "--minutes", "480", "--reusable"]).await?;
         let pass = pass.get("temporary_access_pass").and_then(|pass| pass.as_str()).context("no pass")?.to_owned();
         let roots = X509::stack_from_pem(self.server.root().as_bytes())?;
@@ -331,24 +329,12 @@ impl Run {
         Ok(devices)
     }
 
-    /// The profiles are for all devices, those that were there beforehand too: what wakes them is over before anything else is measured.
-    async fn wait_for_wakes(&self) -> anyhow::Result<()> {
-        for _ in 0..MOST_LOOKS {
-            let waiting = self.server.order(&["signals", "outbox", "--limit", "1"]).await?;
-            if waiting.as_array().is_none_or(Vec::is_empty) {
-                return Ok(());
-            }
-            tokio::time::sleep(LOOK_AGAIN).await;
-        }
-        anyhow::bail!("devices are being woken without end");
-    }
-
     /// Profiles come, one of them with a certificate by SCEP.
     async fn deliver(&mut self, devices: Vec<Device>) -> anyhow::Result<Vec<Device>> {
         for profile in self.platform.profiles() {
             let applied = self.server.order(&["profile", "apply", profile]).await?;
             let name = applied.get("name").and_then(|name| name.as_str()).context("no profile")?.to_owned();
-            self.server.order(&["profile", "assign", &name, "--all-devices"]).await?;
+            self.server.order(&["profile", "assign", &name, "--group", GROUP]).await?;
         }
         let before = self.spent();
         if self.platform.kind() != Kind::Windows {
