@@ -201,6 +201,15 @@ pub enum Input {
 }
 
 impl Command {
+    /// Whether it is that command of the catalogue: by its identifier, or as the Exec of its node (`uri`; empty: it has none) by hand.
+    #[must_use]
+    pub fn is_known_as(&self, id: &str, uri: &str) -> bool {
+        let by_hand = |node: &NodeOperation| {
+            node.verb == Verb::Exec && !uri.is_empty() && node.uri.to_ascii_lowercase().ends_with(&uri.to_ascii_lowercase())
+        };
+        self.kind == id || matches!(&self.operation, Operation::Node(node) if by_hand(node))
+    }
+
     /// Whether sending it twice does no more than sending it once.
     #[must_use]
     pub fn is_repeatable(&self) -> bool {

@@ -6,9 +6,11 @@ use super::push;
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::audit::Entry;
+use crate::domain::desired::{self, Item};
+use crate::domain::enrollment::Enrollment;
 use crate::ids::{DeviceId, GroupId, ProfileId, UserId};
 use crate::store::targets::{Turn, take_turn};
-use crate::store::{Result, Tx, audit, desired_items};
+use crate::store::{Result, Tx, audit, desired_items, enrollments};
 
 /// How many profiles are looked up together.
 const PAGE: i64 = 100;
@@ -41,6 +43,33 @@ pub fn recompute_in(tx: &mut Tx<'_>, changed: Changed<'_>, push: bool, now: Time
         Changed::Device(id) => desired_items::recompute_device(tx, id, now)?,
     }
     push::due::enqueue(tx, push, now)
+}
+
+/// Changes how far a device has got with what it should have, beside its messages: in the caller's transaction, which holds the enrolment
+/// ([`enrollments::hold_current`]). A session or exchange that has read it looks again. `change` moves the items and says whether that gives
+/// the device something to do: then it is due and woken at once, whatever it puts off. Ring `app.outbox` after the commit.
+///
+/// # Errors
+/// [`Busy`](crate::store::Error::Busy) when somebody changed the enrolment meanwhile; else only the database's own.
+pub fn change_in(tx: &mut Tx<'_>, enrollment: &Enrollment, now: Time, change: impl FnOnce(&mut [Item]) -> bool) -> Result<()> {
+    let before: Vec<Item> = desired_items::list_items(tx.conn(), &enrollment.device_id)?.into_iter().map(|(item, _)| item).collect();
+    let mut items = before.clone();
+    let due = change(&mut items);
+    let (items, _) = desired::settle(items);
+    let changed: Vec<_> = items.iter().filter(|item| !before.contains(item)).collect();
+    if changed.is_empty() {
+        return Ok(());
+    }
+    for item in changed {
+        desired_items::update_item(tx, item, now)?;
+    }
+    enrollments::claim_update(tx, enrollment)?;
+    if !due {
+        return Ok(());
+    }
+    enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
+    // Rare enough to be put in without asking which push services there are.
+    push::due::enqueue(tx, true, now)
 }
 
 /// Recomputes every profile, one transaction each, and returns how many rows were not as they should be: none, unless a change went without

@@ -487,8 +487,8 @@ pub fn find_next_due(conn: &mut Conn, device: &DeviceId, after: Time) -> Result<
     Ok(at.map(Time))
 }
 
-/// When the server next has something for the device, later than `after`: its items and its facts. The caller adds what else it knows of (commands) and stores
-/// the earliest as the enrolment's `work_at`.
+/// When the server next has something for the device, later than `after`: its items and its facts. The caller adds what else it knows of
+/// (commands) and stores the earliest as the enrolment's `work_at`.
 ///
 /// # Errors
 /// Only the database's own.

@@ -1,6 +1,8 @@
 //! When devices are woken, how long for, and who is told when they are not.
 
+use muster::app::App;
 use muster::clock::{HOUR, MINUTE};
+use muster::ids::EnrollmentId;
 use muster::service::apple::push_certificate::{self, Import};
 use muster::service::device::Order;
 use muster::service::push::due;
@@ -13,16 +15,19 @@ use muster::wire::plist::Dict;
 use crate::apple_push::{OTHER, Pushing, TOPIC, pem};
 use crate::support::ca::Ca;
 
+/// The device says that on its channel; the next command.
+async fn say(app: &App, device: &EnrollmentId, status: Said, uuid: Option<String>) -> Option<Command> {
+    let answer = Answer { who: Who::device("U"), status, command_uuid: uuid, errors: Vec::new(), body: Dict::new() };
+    let bytes = apple::receive(app, device, "", &answer, "test").await.unwrap();
+    (!bytes.is_empty()).then(|| Command::decode(&bytes).unwrap())
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_device_that_puts_off_what_waits_is_woken_ever_more_rarely() {
     let pushing = Pushing::new().await;
     let app = &pushing.rig.server.app;
     let mac = pushing.enrolled(1).await;
-    let say = async |status: Said, uuid: Option<String>| {
-        let answer = Answer { who: Who::device("U"), status, command_uuid: uuid, errors: Vec::new(), body: Dict::new() };
-        let bytes = apple::receive(app, &mac, "", &answer, "test").await.unwrap();
-        (!bytes.is_empty()).then(|| Command::decode(&bytes).unwrap())
-    };
+    let say = async |status, uuid| say(app, &mac, status, uuid).await;
     let comes = async || {
         let mut next = say(Said::Idle, None).await;
         while let Some(command) = next {
@@ -73,11 +78,7 @@ async fn what_is_due_while_something_is_put_off_wakes_at_its_time_and_no_exchang
     let pushing = Pushing::new().await;
     let app = &pushing.rig.server.app;
     let mac = pushing.enrolled(1).await;
-    let say = async |status: Said, uuid: Option<String>| {
-        let answer = Answer { who: Who::device("U"), status, command_uuid: uuid, errors: Vec::new(), body: Dict::new() };
-        let bytes = apple::receive(app, &mac, "", &answer, "test").await.unwrap();
-        (!bytes.is_empty()).then(|| Command::decode(&bytes).unwrap())
-    };
+    let say = async |status, uuid| say(app, &mac, status, uuid).await;
     let row = async || {
         let key = mac.clone();
         app.store.read(move |c| enrollments::load_enrollment(c, &key)).await.unwrap()

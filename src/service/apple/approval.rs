@@ -15,8 +15,9 @@ use crate::domain::certificate::Grant;
 use crate::domain::desired::{self, Input, Note, Timing, brought, label};
 use crate::domain::enrollment::State;
 use crate::ids::ProfileId;
-use crate::service::{Result, push};
-use crate::store::{self, Tx, desired_items, enrollments, scep};
+use crate::service::Result;
+use crate::service::desired::change_in;
+use crate::store::{self, Tx, enrollments, scep};
 
 /// Where a record remembers what was decided, by payload.
 const DECIDED: &str = "decided";
@@ -152,34 +153,20 @@ pub(in crate::service) fn decide_in(tx: &mut Tx<'_>, grant: &Grant, approved: bo
     }
     let decided = Decided { approved, grant: digest(grant)?, failures: 0 };
     let name = payload.split('@').next().unwrap_or_default();
-    let before: Vec<_> = desired_items::list_items(tx.conn(), device)?.into_iter().map(|(item, _)| item).collect();
-    let mut items = before.clone();
-    let mut waiting = Vec::new();
-    for (key, record) in items.iter_mut().flat_map(|item| &mut item.detail.records) {
-        if record.winner.is_none() && key.starts_with("profile:") && brought(key, profile, payload) {
-            set(&mut record.memory, name, Some(&decided));
-            if record.note == Some(Note::WaitsForApproval) {
-                waiting.push(key.clone());
+    change_in(tx, &enrollment, now, |items| {
+        let mut waiting = Vec::new();
+        for (key, record) in items.iter_mut().flat_map(|item| &mut item.detail.records) {
+            if record.winner.is_none() && key.starts_with("profile:") && brought(key, profile, payload) {
+                set(&mut record.memory, name, Some(&decided));
+                if record.note == Some(Note::WaitsForApproval) {
+                    waiting.push(key.clone());
+                }
             }
         }
-    }
-    for key in &waiting {
-        // How long a look at what is verified takes does not matter here.
-        desired::apply(&mut items, key, Input::Changed, Timing::hours(1), now);
-    }
-    let (items, _) = desired::settle(items);
-    let changed: Vec<_> = items.iter().filter(|item| !before.contains(item)).collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    for item in changed {
-        desired_items::update_item(tx, item, now)?;
-    }
-    // An exchange that has read the items looks again.
-    enrollments::claim_update(tx, &enrollment)?;
-    if waiting.is_empty() {
-        return Ok(());
-    }
-    enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
-    push::due::enqueue(tx, true, now)
+        for key in &waiting {
+            // How long a look at what is verified takes does not matter here.
+            desired::apply(items, key, Input::Changed, Timing::hours(1), now);
+        }
+        !waiting.is_empty()
+    })
 }

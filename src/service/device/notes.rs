@@ -1,7 +1,7 @@
 //! Where a device is, in words: that it is to leave or has left and how, that it is lost, that it put off what it was told.
 
 use crate::catalogue::{CommandRow, catalogue};
-use crate::domain::command::{Command, Operation, State as OrderState, UNENROLL, Verb};
+use crate::domain::command::{Command, State as OrderState, UNENROLL};
 use crate::domain::device::{Device, State};
 use crate::domain::fact::Facts;
 use crate::secret::Sealer;
@@ -73,23 +73,17 @@ fn gone(orders: &[Command]) -> &'static str {
     }
 }
 
-/// Whether an order erases the device, by its name or by the node's.
+/// Whether an order erases the device.
 fn is_wipe(order: &Command) -> bool {
-    let wipes = |row: &&CommandRow| row.ends_enrollment && row.id.starts_with("wipe");
-    let is_node = |uri: &str| match &order.operation {
-        Operation::Node(node) => {
-            node.verb == Verb::Exec && !uri.is_empty() && node.uri.to_ascii_lowercase().ends_with(&uri.to_ascii_lowercase())
-        }
-        Operation::Request(_) => false,
-    };
-    catalogue().commands().filter(wipes).any(|row| row.id == order.kind || is_node(&row.uri))
+    let wipes = |row: &&CommandRow| row.ends_enrollment && row.id != UNENROLL;
+    catalogue().commands().filter(wipes).any(|row| order.is_known_as(&row.id, &row.uri))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::clock::Time;
-    use crate::domain::command::{NodeOperation, Request};
+    use crate::domain::command::{NodeOperation, Operation, Request, Verb};
     use crate::domain::profile::Scope;
     use crate::ids::{CommandId, EnrollmentId};
 

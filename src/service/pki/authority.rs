@@ -381,8 +381,8 @@ pub async fn count_good(app: &App, authority: &Authority) -> Result<i64> {
     Ok(app.store.read(move |c| certificates::count_good(c, &id, now)).await?)
 }
 
-/// Revokes an issuing authority: it issues nothing any more, its parent's CRL names it, and devices with identities of it are refused. Where the parent is an outside authority, its
-/// CRL is not ours: ask there, too.
+/// Revokes an issuing authority: it issues nothing any more, its parent's CRL names it, and devices with identities of it are refused.
+/// Where the parent is an outside authority, its CRL is not ours: ask there, too.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Refusal::AuthorityIsAnchor`] for a root, which nobody can revoke; [`Refusal::AuthorityNotHeld`];

@@ -4,7 +4,7 @@
 use serde_json::{Value, json};
 
 use super::Round;
-use crate::domain::command::{Command, Input, Operation, State, UNENROLL, Verb};
+use crate::domain::command::{Command, Input, State, UNENROLL};
 use crate::ids::CommandId;
 
 /// A device that is not managed any more.
@@ -74,15 +74,9 @@ impl Round<'_> {
         gone
     }
 
-    /// What a device is that obeys an order after which it is not managed any more, whether that has its name or is the node's Exec by hand.
+    /// What a device is that obeys an order after which it is not managed any more.
     fn gone_by(&self, order: &Command) -> Option<Gone> {
-        let is_node = |uri: &str| match &order.operation {
-            Operation::Node(node) => {
-                node.verb == Verb::Exec && !uri.is_empty() && node.uri.to_ascii_lowercase().ends_with(&uri.to_ascii_lowercase())
-            }
-            Operation::Request(_) => false,
-        };
-        let row = self.catalogue.commands().find(|row| row.ends_enrollment && (row.id == order.kind || is_node(&row.uri)))?;
+        let row = self.catalogue.commands().find(|row| row.ends_enrollment && order.is_known_as(&row.id, &row.uri))?;
         Some(if row.id == UNENROLL { Gone::Left } else { Gone::Wiped })
     }
 

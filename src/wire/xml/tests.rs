@@ -79,6 +79,8 @@ fn broken_documents_are_refused() {
         "<e",
         "<e k=1/>",
         "<e k='1' k='2'/>",
+        "<e xmlns='v' xmlns='v'/>",
+        "<e xmlns:p='v' xmlns:p='v'/>",
         "<e>&#99999999999;</e>",
         "<e>&x</e>",
         "<e>\u{1}</e>",
@@ -278,6 +280,9 @@ proptest! {
 
     #[test]
     fn a_reader_of_others_agrees(text in scraps()) {
+        // The other reader takes a default namespace that is declared twice, which XML forbids (3.1, unique attributes).
+        let twice = parse(&text).is_err_and(|why| why.to_string().contains("occurs twice"));
+        prop_assume!(!(twice && text.matches("xmlns=").count() > 1));
         prop_assert_eq!(read(&text), judged(&text), "{}", text);
     }
 }

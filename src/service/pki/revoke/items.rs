@@ -7,8 +7,8 @@ use crate::domain::certificate::Certificate;
 use crate::domain::desired::{self, Input, Record, Timing};
 use crate::domain::enrollment::State;
 use crate::ids::DeviceId;
-use crate::service::push;
-use crate::store::{Result, Tx, desired_items, enrollments};
+use crate::service::desired::change_in;
+use crate::store::{Result, Tx, enrollments};
 
 /// Lets each profile whose certificate is among those revoked say so, and be looked at in the next session: then the device is asked to make
 /// another key and request. A device that leaves or has left hears nothing. The caller holds the enrolment ([`enrollments::hold_current`]).
@@ -22,33 +22,19 @@ pub(super) fn tell(tx: &mut Tx<'_>, device: &DeviceId, revoked: &[&Certificate],
     {
         return Ok(());
     }
-    let before: Vec<_> = desired_items::list_items(tx.conn(), device)?.into_iter().map(|(item, _)| item).collect();
-    let mut items = before.clone();
-    // How long a look at what is verified takes does not matter here.
-    let timing = Timing::hours(1);
-    let concerned: Vec<String> = before
-        .iter()
-        .flat_map(|item| &item.detail.records)
-        .filter(|(key, record)| record.winner.is_none() && revoked.iter().any(|certificate| uses(key, record, certificate)))
-        .map(|(key, _)| key.clone())
-        .collect();
-    for key in &concerned {
-        desired::apply(&mut items, key, Input::Revoked, timing, now);
-    }
-    let (items, _) = desired::settle(items);
-    let changed: Vec<_> = items.iter().filter(|item| !before.contains(item)).collect();
-    if changed.is_empty() {
-        return Ok(());
-    }
-    for item in changed {
-        desired_items::update_item(tx, item, now)?;
-    }
-    // A session that has read the items looks again.
-    enrollments::claim_update(tx, &enrollment)?;
-    // Now, even if the device puts something off: then it would be woken for that only, ever more rarely.
-    enrollments::update_work_at(tx, &enrollment.id, Some(now))?;
-    // Rare enough to be put in without asking which push services there are.
-    push::due::enqueue(tx, true, now)
+    change_in(tx, &enrollment, now, |items| {
+        let concerned: Vec<String> = items
+            .iter()
+            .flat_map(|item| &item.detail.records)
+            .filter(|(key, record)| record.winner.is_none() && revoked.iter().any(|certificate| uses(key, record, certificate)))
+            .map(|(key, _)| key.clone())
+            .collect();
+        for key in &concerned {
+            // How long a look at what is verified takes does not matter here.
+            desired::apply(items, key, Input::Revoked, Timing::hours(1), now);
+        }
+        true
+    })
 }
 
 /// Whether a record's payload brought that certificate and the device has it as far as is known: Windows payloads remember which one is
