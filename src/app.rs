@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::domain::apple::profile::Names;
 use crate::ids::TenantId;
 use crate::secret::{SealError, Sealer, Secret};
+use crate::service::identity::oauth::keys::TokenKeys;
 use crate::service::pki::keys::Keys;
 use crate::service::presence::Presence;
 use crate::service::repeats::Repeats;
@@ -77,6 +78,8 @@ pub struct App {
     pub outbox: Notify,
     /// Authorities and their keys, as read from the store.
     pub keys: Keys,
+    /// The keys of tokens, as read from the store.
+    pub token_keys: TokenKeys,
     /// The key that marks SCEP challenges as ours, once it was asked for: garbage is refused without asking the database.
     pub challenge_key: OnceLock<Secret>,
     /// How profiles for Apple devices are named, once it was asked for.
@@ -165,6 +168,7 @@ impl App {
             http,
             outbox: Notify::new(),
             keys: Keys::default(),
+            token_keys: TokenKeys::default(),
             challenge_key: OnceLock::new(),
             apple_names: OnceLock::new(),
             entra_keys: KeyCache::default(),

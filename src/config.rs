@@ -57,6 +57,8 @@ settings! {
         master_key_file: Option<PathBuf> = None;
         /// Name of the organisation, shown to people and put into certificates.
         organisation: String = "Example Organisation".into();
+        /// DNS names of the organisation, as in user names; clients may name the organisation by one of them when they ask for tokens.
+        domains: Vec<String> = Vec::new();
         /// Threads that serve requests; 0 means one per core.
         workers: usize = 0;
         /// One port for the faces `web` and `device`, told apart by the name that the client asks for (SNI); else a port each.

@@ -77,4 +77,12 @@ ids! {
     AdeServerId,
     /// A package of an application.
     PackageId,
+    /// A program that calls the API.
+    ApplicationId,
+    /// A secret or certificate of such a program.
+    CredentialId,
+    /// A role.
+    RoleId,
+    /// That somebody has a role somewhere.
+    RoleAssignmentId,
 }

@@ -13,7 +13,7 @@ use muster::secret::Sealer;
 use muster::service::pki::keys::SigningKey;
 use muster::service::pki::{authority, issue, ocsp};
 use muster::service::setup;
-use muster::service::signals::keys;
+use muster::service::signing_keys as keys;
 use muster::store::{Location, Store, audit};
 use muster::wire::cms::{CertificateView, Cipher, Digest, Signer, seal};
 use muster::wire::ocsp::{Hash, Request, cert_id};

@@ -4,19 +4,21 @@ use std::sync::Arc;
 
 use crate::app::App;
 use crate::domain::Refusal;
+use crate::domain::access::Role;
+use crate::domain::application::Application;
 use crate::domain::certificate::Certificate;
 use crate::domain::device::Device;
 use crate::domain::group::Group;
 use crate::domain::profile::{Kind, Profile};
 use crate::domain::signal::Receiver;
 use crate::domain::user::User;
-use crate::ids::{CertificateId, DeviceId, GroupId, ProfileId, UserId};
+use crate::ids::{ApplicationId, CertificateId, DeviceId, GroupId, ProfileId, UserId};
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::{external, revoke};
 use crate::service::signals::receiver as receivers;
 use crate::service::{Error, Result};
 use crate::store::certificates::{Search, load_certificate};
-use crate::store::{self, devices, groups, profiles, users};
+use crate::store::{self, applications, devices, groups, profiles, users};
 
 /// Longest name that an error repeats, in letters.
 const LONGEST: usize = 100;
@@ -43,6 +45,33 @@ pub(super) async fn user(app: &App, text: &str) -> Result<User> {
         None => users::find_user_by_upn(conn, &upn)?.ok_or(store::Error::NotFound),
     });
     named(found.await, "user", text, "user list")
+}
+
+/// The application of that client id, id or name, when one alone has the name.
+pub(super) async fn application(app: &App, text: &str) -> Result<Application> {
+    let (id, name) = (ApplicationId::parse(text), text.to_owned());
+    let found = app.store.read(move |conn| {
+        if let Some(id) = &id {
+            return match applications::find_by_client_id(conn, id.as_str())? {
+                Some(found) => Ok(found),
+                None => applications::load_application(conn, id),
+            };
+        }
+        match applications::find_by_name(conn, &name, 2)?.as_slice() {
+            [one] => Ok(one.clone()),
+            _ => Err(store::Error::NotFound),
+        }
+    });
+    named(found.await, "application", text, "app list")
+}
+
+/// The role of that word, name or id.
+pub(super) async fn role(app: &App, text: &str) -> Result<Role> {
+    let wanted = text.to_lowercase();
+    let all = crate::service::role::list(app).await?;
+    let known = Role::built_in(&wanted);
+    let found = known.or_else(|| all.into_iter().find(|role| role.id.as_str() == wanted || role.display_name.to_lowercase() == wanted));
+    found.ok_or_else(|| missing("role", text, "role list"))
 }
 
 /// The group of that name or id.

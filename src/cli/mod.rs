@@ -3,6 +3,7 @@
 //! What works on an instance is an [`Order`]: when a server has the instance open, the order goes to it through its control socket, and
 //! else this process opens the instance itself. Files named in arguments are read before the order is sent.
 
+mod app;
 mod apple;
 mod ask;
 mod audit;
@@ -25,6 +26,7 @@ mod page;
 mod pfx;
 mod profile;
 mod revocation;
+mod role;
 mod scep;
 mod serve;
 mod settings;
@@ -100,6 +102,9 @@ enum Command {
 /// What is done to an instance, by the server that has it open or by this process.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
 pub enum Order {
+    /// Looks after programs that call the API: what they prove themselves with, and what they may do
+    #[command(subcommand)]
+    App(app::Command),
     /// Looks after what Apple gives: the push certificate
     #[command(subcommand)]
     Apple(apple::Command),
@@ -129,6 +134,9 @@ pub enum Order {
     /// Looks after configuration profiles: what a device is given
     #[command(subcommand)]
     Profile(profile::Command),
+    /// Looks after roles: who may do what, and where
+    #[command(subcommand)]
+    Role(role::Command),
     /// Shows the settings in force, secrets masked
     #[command(hide = true)]
     Settings,
@@ -149,6 +157,7 @@ impl Order {
     /// The use case's.
     pub async fn run(self, app: &Arc<App>, actor: &str) -> service::Result<serde_json::Value> {
         match self {
+            Self::App(command) => app::run(app, command, actor).await,
             Self::Apple(command) => apple::run(app, command, actor).await,
             Self::Audit(command) => audit::run(app, command).await,
             Self::Backup(arguments) => backup::run(app, arguments, actor).await,
@@ -159,6 +168,7 @@ impl Order {
             Self::Keys(command) => keys::run(app, command, actor).await,
             Self::Policy(command) => profile::run(app, Kind::Compliance, command, actor).await,
             Self::Profile(command) => profile::run(app, Kind::Configuration, command, actor).await,
+            Self::Role(command) => role::run(app, command, actor).await,
             Self::Settings => Ok(serde_json::json!(app.config.settings())),
             Self::Signals(command) => signals::run(app, command, actor).await,
             Self::Status => status::run(app).await,

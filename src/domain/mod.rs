@@ -32,8 +32,10 @@ macro_rules! words {
     };
 }
 
+pub mod access;
 pub mod acme;
 pub mod apple;
+pub mod application;
 pub mod assignment;
 pub mod audit;
 pub mod authority;
@@ -47,6 +49,7 @@ pub mod enrollment;
 pub mod fact;
 pub mod group;
 pub mod inventory;
+pub mod oauth;
 pub mod pfx;
 pub mod profile;
 pub mod refusal;

@@ -37,7 +37,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, PFX imported identities, PRF profiles and assignments,
+// Areas: ACC access, ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, OAU applications and OAuth, PFX imported identities, PRF profiles and assignments,
 // REG registration at the identity service, SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
@@ -58,6 +58,7 @@ refusals! {
     AppTokenMissing = "APP0005", "there is no content token: download it in Apple Business Manager and bring it with `muster apple content-token`";
     AppTokenRefused = "APP0006", "the content token is not taken (any more); download another one and bring it with `muster apple content-token`";
     AppTokenTaken = "APP0007", "the content token is in the hands of another device management, or of another location than the one before it; `--replace` takes it";
+    ApplicationTooManyParts = "OAU0002", "an application has at most 64 redirect URIs and 20 secrets and certificates; take some away";
     AuditHeadDiffers = "AUD0004", "the newest row of the audit log is not the one that was written last";
     AuditHeadForeign = "AUD0006", "the head of the audit log was not written by a server that holds the master key: rows may have been made anew; compare with a backup";
     AuditHeadMissing = "AUD0009", "the end of the audit log is missing in the database: somebody took it away; restore a backup";
@@ -96,6 +97,7 @@ refusals! {
     CertificateUsageForbidden = "CRT0014", "the extended key usage is reserved for the authority itself; take it out of the profile";
     CertificateUsageInvalid = "CRT0046", "an extended key usage is no object identifier; write it dotted, such as 1.3.6.1.5.5.7.3.2";
     ChannelNotAllowed = "SIG0005", "the push channel is not https on a host of the push service (windows.wns.channel_hosts)";
+    CredentialInvalid = "OAU0004", "this is no certificate in PEM or DER with an RSA key of 2048 bits or more, or one on P-256";
     CsrInvalid = "ENR0002", "the certificate request cannot be read or its self-signature is wrong; the device has to make a new one";
     CsrWeakKey = "ENR0003", "the certificate request's key is too weak; use RSA with at least 2048 bits";
     DeadLetterSuperseded = "SIG0001", "a newer signal about the same subject was delivered, waits, or made this one needless; sending the old one now would mislead";
@@ -150,6 +152,8 @@ refusals! {
     OsVersionUnknown = "ENR0034", "the device does not say which version of its operating system it has, and the organisation lets only versions up to a newest one enrol; ask your administrator";
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
     OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";
+    PermissionOfPerson = "ACC0012", "the permission is about the person who signed in, and an application in its own name is none; choose the one that ends in .All";
+    PermissionUnknown = "ACC0011", "there is no such permission; `muster app permissions` shows all";
     PersonalDeviceRefused = "ENR0031", "only devices that the organisation lists may enrol; an administrator can add the serial number (enrollment.serial_numbers)";
     PfxNotOneIdentity = "PFX0002", "the file does not hold exactly one private key with its certificate and a chain of at most eight";
     PfxPresent = "PFX0003", "the person has an identity with this certificate already; delete it first to bring it again";
@@ -178,6 +182,7 @@ refusals! {
     PushVendorRefused = "APN0004", "the vendor's key and chain cannot sign a request; the reason says what is wrong";
     ReceiverNameTaken = "SIG0006", "there is a receiver of that name already; choose another name, or change that one";
     RedirectRefused = "ENR0015", "the answer would go to an address that is no Windows application; start the enrolment from Windows";
+    RedirectUriInvalid = "OAU0001", "a redirect URI is absolute, without fragment and wildcard, https or on loopback; programs on a device may have a scheme of their own";
     RegistrationDeviceForeign = "REG0004", "the token was given to another device; take the one from this device's own profile";
     RegistrationDeviceGone = "REG0005", "the device is not managed (any more); enrol it again, and it gets another token";
     RegistrationTokenExpired = "REG0002", "the token has expired; the device gets another one with its profile";
@@ -188,11 +193,22 @@ refusals! {
     RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
     RenewalTooEarly = "ENR0012", "the certificate is not due for renewal yet";
     RenewalTooMany = "ENR0024", "the device has renewed its certificate several times and used none of the new ones; revoke them or enrol the device again (scep.live_certificates)";
+    RoleActionUnknown = "ACC0004", "there is no such resource action; the list of the built-in Administrator shows all";
+    RoleBeyondGiver = "ACC0008", "the role allows what you may not do yourself everywhere; ask an administrator";
+    RoleBuiltIn = "ACC0002", "the roles that come with the product cannot be changed; make one of your own";
+    RoleEmpty = "ACC0001", "a role allows at least one thing; name resource actions";
+    RoleGroupUnknown = "ACC0007", "the group to which the role shall reach does not exist; look the id up";
+    RoleInUse = "ACC0005", "the role is assigned to somebody; take the assignments away first";
+    RoleLastAdministrator = "ACC0009", "nobody would be left who may do everything; give the role to somebody else first";
+    RoleMemberUnknown = "ACC0006", "whoever shall have the role does not exist; look the id up";
+    RoleNameTaken = "ACC0003", "there is a role of that name already; choose another name";
+    RoleTooMany = "ACC0010", "there are as many roles as an organisation may have; delete those that nobody needs";
     ScepBusy = "SCP0005", "other requests for the same thing kept coming first; the client has to send the message again";
     ScepHolderGone = "SCP0004", "the device has left, its user is disabled, or it should not have the profile any more; refuse the request";
     ScepRenewalTooEarly = "SCP0002", "the certificate is not near its end; renew it later, or ask with a challenge (scep.renewal_percent)";
     ScepRenewalTooMany = "SCP0003", "there are as many such certificates as allowed; revoke those that are not needed (scep.live_certificates)";
     ScepTransactionDecided = "SCP0001", "the request was decided before; nothing is left to decide";
+    SecretLifetime = "OAU0003", "a secret lives from one hour to two years";
     SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
     SsoExtensionUnset = "PRF0013", "the organisation's extension for single sign-on is not configured; set apple.sso.macos_extension or apple.sso.ios_extension to TEAMID.bundle.id of your build";

@@ -78,6 +78,12 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has the reason under this trace id")
     }
 
+    /// The seconds after which trying again makes sense, if they are known.
+    #[must_use]
+    pub fn retry_after(&self) -> Option<u64> {
+        self.retry_after
+    }
+
     /// With the seconds after which trying again makes sense.
     #[must_use]
     pub fn after(mut self, seconds: u64) -> Self {

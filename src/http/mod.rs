@@ -5,6 +5,7 @@ mod drain;
 pub mod echo;
 pub mod error;
 pub mod health;
+pub mod identity;
 pub mod limits;
 mod observe;
 pub mod page;

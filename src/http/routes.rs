@@ -6,7 +6,7 @@ use actix_web::web::{ServiceConfig, post, put, resource, route};
 
 use super::apple::{account, apps, automated, enroll as apple_enroll, manage as apple, site};
 use super::windows::{enroll, manage};
-use super::{health, pki, scep, signals, signin, welcome};
+use super::{health, identity, pki, scep, signals, signin, welcome};
 use crate::service::apple::enroll::account::{DISCOVERY_PATH, path as account_path, sign_in_path};
 use crate::service::apple::enroll::over_the_air;
 use crate::service::signals::JWKS_PATH;
@@ -23,7 +23,7 @@ const MANAGEMENT: &str = r"/{path:(?i:ManagementServer/MDM\.svc)}";
 const ENROLLMENT: &str = r"/{path:(?i:EnrollmentServer/Enrollment\.svc)}";
 
 /// GET, and HEAD as the same without the body.
-fn read() -> Route {
+pub(super) fn read() -> Route {
     route().guard(Any(Get()).or(Head()))
 }
 
@@ -66,7 +66,8 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource("/healthz").route(read().to(health::show_alive)))
         .service(resource("/metrics").route(read().to(health::show_metrics)))
         .service(resource("/readyz").route(read().to(health::show_ready)))
-        .service(resource(JWKS_PATH).route(read().to(signals::show_keys)));
+        .service(resource(JWKS_PATH).route(read().to(signals::show_keys)))
+        .configure(identity::routes);
 }
 
 /// The face that asks for a client certificate.

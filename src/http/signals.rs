@@ -6,7 +6,7 @@ use actix_web::web::Data;
 
 use super::error::Problem;
 use crate::app::App;
-use crate::service::signals;
+use crate::service::{signals, signing_keys};
 
 /// `GET /.well-known/ssf-configuration` (SSF 1.0 section 7.1).
 pub async fn show_configuration(app: Data<App>) -> HttpResponse {
@@ -18,5 +18,5 @@ pub async fn show_configuration(app: Data<App>) -> HttpResponse {
 /// # Errors
 /// 503 when the database does not answer.
 pub async fn show_keys(app: Data<App>) -> Result<HttpResponse, Problem> {
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "max-age=3600")).json(signals::keys::jwks(&app).await?))
+    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "max-age=3600")).json(signing_keys::jwks(&app).await?))
 }

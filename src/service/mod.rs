@@ -2,6 +2,7 @@
 //! and leaves effects in the outbox; it knows nothing of HTTP.
 
 pub mod apple;
+pub mod application;
 pub mod audit;
 pub mod background;
 pub mod backup;
@@ -24,10 +25,12 @@ pub mod push;
 pub mod repeats;
 pub mod reseal;
 mod restriction;
+pub mod role;
 mod round;
 pub mod setup;
 pub mod signals;
 mod signature;
+pub mod signing_keys;
 pub mod strangers;
 pub mod windows;
 

@@ -11,7 +11,7 @@ use crate::secret::{Sealer, random};
 use crate::store::sealed::AUDIT_KEY;
 use crate::store::{self, Store};
 
-use super::{Error, Result, directory, identity, pki, reseal};
+use super::{Error, Result, directory, identity, pki, reseal, role};
 
 /// Where the tenant's id is kept.
 const TENANT: &str = "tenant";
@@ -109,6 +109,7 @@ pub async fn complete(app: &App, administrator: &str, actor: &str) -> Result<Wel
         Entry::new(actor, "user.create", format!("user:{id}"), "local").after(&serde_json::json!({ "upn": user.upn, "role": user.role }));
     let made = app.store.write(move |tx| {
         store::users::insert_user(tx, &user, now)?;
+        store::roles::replace_assignment(tx, &role::administrator_assignment(&user.id), now)?;
         store::audit::append(tx, &entry, now).map(drop)
     });
     match made.await {

@@ -6,12 +6,13 @@ use crate::domain::Refusal;
 use crate::secret::SealError;
 
 /// The rules that people meet when they choose a name, as each database calls them, and what to say.
-const NAMES: [(&str, &str, Refusal); 6] = [
+const NAMES: [(&str, &str, Refusal); 7] = [
     (": authority_requests.name", "authority_requests_name_key", Refusal::AuthorityRequested),
     (": authorities.name", "authorities_name_key", Refusal::AuthorityNameTaken),
     (": groups.display_name", "groups_display_name_key", Refusal::GroupNameTaken),
     (": profiles.display_name", "profiles_display_name_key", Refusal::ProfileNameTaken),
     (": receivers.name", "receivers_name_key", Refusal::ReceiverNameTaken),
+    (": roles.display_name", "roles_display_name_key", Refusal::RoleNameTaken),
     (": users.upn", "users_upn_key", Refusal::UserNameTaken),
 ];
 

@@ -5,6 +5,7 @@
 
 pub mod acme_clients;
 pub mod apple;
+pub mod applications;
 pub mod assignments;
 pub mod audit;
 pub mod authorities;
@@ -36,6 +37,7 @@ pub mod pfx;
 pub mod profiles;
 pub mod receivers;
 pub mod registration_tokens;
+pub mod roles;
 pub mod scep;
 pub mod schema;
 pub mod sealed;

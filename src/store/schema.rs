@@ -78,6 +78,88 @@ diesel::table! {
 }
 
 diesel::table! {
+    applications (id) {
+        id -> Text,
+        client_id -> Text,
+        display_name -> Text,
+        enabled -> Bool,
+        public -> Bool,
+        redirects -> Text,
+        logout_redirects -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+        version -> BigInt,
+    }
+}
+
+diesel::table! {
+    application_credentials (id) {
+        id -> Text,
+        application_id -> Text,
+        display_name -> Text,
+        secret_sha256 -> Nullable<Binary>,
+        hint -> Text,
+        certificate -> Nullable<Binary>,
+        starts_at -> BigInt,
+        ends_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    application_grants (application_id, kind, scope) {
+        application_id -> Text,
+        kind -> Text,
+        scope -> Text,
+        granted_by -> Text,
+        granted_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    used_assertions (hash) {
+        hash -> Text,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    roles (id) {
+        id -> Text,
+        display_name -> Text,
+        description -> Text,
+        actions -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    role_assignments (id) {
+        id -> Text,
+        role_id -> Text,
+        display_name -> Text,
+        description -> Text,
+        everywhere -> Bool,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    role_members (assignment_id, kind, principal_id) {
+        assignment_id -> Text,
+        kind -> Text,
+        principal_id -> Text,
+    }
+}
+
+diesel::table! {
+    role_reaches (assignment_id, group_id) {
+        assignment_id -> Text,
+        group_id -> Text,
+    }
+}
+
+diesel::table! {
     devices (id) {
         id -> Text,
         display_name -> Text,
@@ -715,6 +797,14 @@ diesel::allow_tables_to_appear_in_same_query!(
     taps,
     throttles,
     enrollment_tokens,
+    applications,
+    application_credentials,
+    application_grants,
+    used_assertions,
+    roles,
+    role_assignments,
+    role_members,
+    role_reaches,
     devices,
     enrollments,
     apple_channels,

@@ -240,17 +240,6 @@ fn part<T: serde::de::DeserializeOwned>(text: &str, at: &'static str) -> Result<
     serde_json::from_slice(&bytes).map_err(|e| Malformed::new(e.to_string(), at))
 }
 
-/// The public half of an RSA key (`n`, `e` big-endian) as a JWK for RS256, and its `kid`: the RFC 7638 thumbprint.
-#[must_use]
-pub fn rsa_jwk(n: &[u8], e: &[u8]) -> (String, Value) {
-    let (n, e) = (URL_SAFE_NO_PAD.encode(n), URL_SAFE_NO_PAD.encode(e));
-    // RFC 7638: required members only, in alphabetical order, without blanks.
-    let canonical = format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#);
-    let kid = URL_SAFE_NO_PAD.encode(openssl::sha::sha256(canonical.as_bytes()));
-    let jwk = serde_json::json!({ "kty": "RSA", "use": "sig", "alg": "RS256", "kid": kid, "n": n, "e": e });
-    (kid, jwk)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -317,13 +306,6 @@ mod tests {
             assert!(Token::decode(&make(header, &claims)).is_err(), "{header} {claims}");
         }
         assert!(Token::decode(&"a".repeat(MAX_TOKEN + 1)).is_err());
-    }
-
-    #[test]
-    fn the_thumbprint_is_that_of_rfc_7638() {
-        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
-        let (kid, _) = rsa_jwk(&URL_SAFE_NO_PAD.decode(n).unwrap(), &[1, 0, 1]);
-        assert_eq!(kid, "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
     }
 
     proptest! {

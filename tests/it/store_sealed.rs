@@ -16,7 +16,7 @@ use muster::secret::Sealer;
 use muster::service::pki::authority::NewAuthority;
 use muster::service::pki::keys::SigningKey;
 use muster::service::pki::{authority, issue};
-use muster::service::signals::keys;
+use muster::service::signing_keys as keys;
 use muster::service::{Error, Result, audit, reseal, setup};
 use muster::store::{Conn, Store, meta, receivers, sealed};
 

@@ -74,6 +74,93 @@ CREATE TABLE enrollment_tokens (
 );
 CREATE INDEX enrollment_tokens_by_expiry ON enrollment_tokens (expires_at);
 
+-- Access ----------------------------------------------------------------------------------------------------------------------------
+
+-- Programs that call the API.
+CREATE TABLE applications (
+    id TEXT NOT NULL PRIMARY KEY,
+    client_id TEXT NOT NULL UNIQUE,
+    display_name TEXT NOT NULL,
+    enabled BOOLEAN NOT NULL,
+    -- Keeps no secret, and may sign people in by a code on another device.
+    public BOOLEAN NOT NULL,
+    -- JSON lists.
+    redirects TEXT NOT NULL,
+    logout_redirects TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    version BIGINT NOT NULL
+);
+CREATE INDEX applications_by_name ON applications (display_name);
+
+CREATE TABLE application_credentials (
+    id TEXT NOT NULL PRIMARY KEY,
+    application_id TEXT NOT NULL REFERENCES applications (id) ON DELETE CASCADE,
+    display_name TEXT NOT NULL,
+    -- SHA-256 of a secret, and its first letters; NULL for certificates.
+    secret_sha256 BYTEA,
+    hint TEXT NOT NULL,
+    -- DER; NULL for secrets.
+    certificate BYTEA,
+    starts_at BIGINT NOT NULL,
+    ends_at BIGINT NOT NULL
+);
+CREATE INDEX application_credentials_by_application ON application_credentials (application_id);
+
+CREATE TABLE application_grants (
+    application_id TEXT NOT NULL REFERENCES applications (id) ON DELETE CASCADE,
+    -- own or delegated.
+    kind TEXT NOT NULL,
+    scope TEXT NOT NULL,
+    granted_by TEXT NOT NULL,
+    granted_at BIGINT NOT NULL,
+    PRIMARY KEY (application_id, kind, scope)
+);
+
+-- Assertions with which applications proved themselves, until they have expired anyway: each is good once.
+CREATE TABLE used_assertions (
+    hash TEXT NOT NULL PRIMARY KEY,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX used_assertions_by_expiry ON used_assertions (expires_at);
+
+-- Roles that the organisation made; those that come with the product are not here.
+CREATE TABLE roles (
+    id TEXT NOT NULL PRIMARY KEY,
+    display_name TEXT NOT NULL UNIQUE,
+    description TEXT NOT NULL,
+    -- JSON list.
+    actions TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+
+CREATE TABLE role_assignments (
+    id TEXT NOT NULL PRIMARY KEY,
+    role_id TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    -- Reaches everything, or the groups in role_reaches.
+    everywhere BOOLEAN NOT NULL,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX role_assignments_by_role ON role_assignments (role_id);
+
+CREATE TABLE role_members (
+    assignment_id TEXT NOT NULL REFERENCES role_assignments (id) ON DELETE CASCADE,
+    kind TEXT NOT NULL,
+    principal_id TEXT NOT NULL,
+    PRIMARY KEY (assignment_id, kind, principal_id)
+);
+CREATE INDEX role_members_by_principal ON role_members (kind, principal_id);
+
+CREATE TABLE role_reaches (
+    assignment_id TEXT NOT NULL REFERENCES role_assignments (id) ON DELETE CASCADE,
+    group_id TEXT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    PRIMARY KEY (assignment_id, group_id)
+);
+CREATE INDEX role_reaches_by_group ON role_reaches (group_id);
+
 -- Devices ---------------------------------------------------------------------------------------------------------------------------
 
 CREATE TABLE devices (

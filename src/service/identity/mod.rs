@@ -1,6 +1,7 @@
 //! Sign-in: who is it.
 
 mod instance_key;
+pub mod oauth;
 pub mod registration;
 pub mod tap;
 pub mod token;

@@ -10,7 +10,7 @@ use crate::domain::audit::Entry;
 use crate::service::Result;
 use crate::service::apple::licences;
 use crate::store::apple::{nonces, sessions};
-use crate::store::{Tx, acme_clients, audit, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, registration_tokens, scep, taps, throttles};
+use crate::store::{Tx, acme_clients, applications, audit, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, registration_tokens, scep, taps, throttles};
 
 /// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
@@ -23,6 +23,7 @@ pub(super) async fn run(app: &App) -> Result<()> {
     let now = app.now();
     drain(app, move |tx| message_signatures::purge_signatures(tx, now, BATCH)).await?;
     drain(app, move |tx| enrollment_tokens::purge_tokens(tx, now.plus(-HOUR), BATCH)).await?;
+    drain(app, move |tx| applications::purge_assertions(tx, now, BATCH)).await?;
     drain(app, move |tx| taps::purge_taps(tx, now.plus(-30 * DAY), BATCH)).await?;
     drain(app, move |tx| sessions::purge_sessions(tx, now.plus(-HOUR), BATCH)).await?;
     drain(app, move |tx| throttles::purge_throttles(tx, now.plus(-DAY), BATCH)).await?;

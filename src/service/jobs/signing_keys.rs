@@ -2,10 +2,10 @@
 
 use crate::app::App;
 use crate::service::Result;
-use crate::service::signals::keys;
+use crate::service::signing_keys;
 
 pub(super) const SCHEDULE: &str = "0 11 * * * *";
 
 pub(super) async fn run(app: &App) -> Result<()> {
-    keys::refresh(app).await
+    signing_keys::refresh(app).await
 }

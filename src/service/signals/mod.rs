@@ -1,7 +1,6 @@
 //! Signals to consumers.
 
 pub mod caep;
-pub mod keys;
 pub mod push;
 pub mod receiver;
 

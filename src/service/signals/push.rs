@@ -8,14 +8,14 @@ use reqwest::{Client, Response, StatusCode};
 use serde::Deserialize;
 
 use super::caep::{self, Payload};
-use super::{issuer, keys, receiver};
+use super::{issuer, receiver};
 use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::ids::ReceiverId;
 use crate::service::outbound::{check_url, read_bounded, retry_after, unanswered};
 use crate::service::outbox::{Aftermath, Deliverer, Delivery, Outcome};
-use crate::service::{Error, Result};
+use crate::service::{Error, Result, signing_keys};
 use crate::store::outbox::{Claim, Lease};
 use crate::store::{self, receivers, sealed};
 use crate::wire::set::{self, Claims, Complex, Simple, Subject, Token};
@@ -169,11 +169,11 @@ fn later(reason: &str, after: Option<i64>) -> Outcome {
 async fn signed(app: &App, lease: &Lease, claim: &Claim, payload: Payload, receiver: &Receiver) -> Result<Option<String>> {
     if let Some(jws) = &payload.jws {
         let kid = Token::decode(jws)?.kid;
-        if keys::is_published(app, &kid).await? {
+        if signing_keys::is_published(app, &kid).await? {
             return Ok(payload.jws);
         }
     }
-    let key = keys::active(app).await?;
+    let key = signing_keys::active(app).await?;
     let input = set::signing_input(&key.kid, &claims(app, &payload, receiver, app.now()));
     let jws = set::compact(&input, &key.sign(input.clone()).await?);
     let stored = serde_json::to_string(&Payload { jws: Some(jws.clone()), ..payload }).map_err(Error::internal)?;

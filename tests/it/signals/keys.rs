@@ -1,7 +1,7 @@
 //! Keys change while signals wait: receivers that keep the published keys for an hour verify everything.
 
 use muster::clock::{DAY, HOUR, MINUTE};
-use muster::service::signals::keys;
+use muster::service::signing_keys as keys;
 use muster::sim::listener::Answer;
 use muster::wire::set::Token;
 

@@ -1,5 +1,6 @@
-//! Keys that sign tokens, and their rotation: a new key is published a day before it signs, so that every receiver's cached key set has
-//! it by then; an old one stays published until nothing that it signed can still be on its way.
+//! Keys that sign tokens, security events and access tokens alike (their `typ` tells them apart), and their rotation: a new key is published
+//! a day before it signs, so that every cached key set has it by then; an old one stays published until nothing that it signed can still be
+//! on its way or in force.
 
 use openssl::hash::MessageDigest;
 use openssl::pkey::{PKey, Private};
@@ -13,7 +14,7 @@ use crate::domain::audit::Entry;
 use crate::service::{Error, Result};
 use crate::store::signing_keys::{self, SigningKey};
 use crate::store::{self, sealed};
-use crate::wire::set;
+use crate::wire::jwk;
 
 /// How long a key signs, and how long before that it is published.
 const SIGNS_FOR: i64 = 90 * DAY;
@@ -85,6 +86,15 @@ pub async fn jwks(app: &App) -> Result<Value> {
     let keys: Vec<Value> =
         keys.iter().map(|k| serde_json::from_str(&k.jwk)).collect::<std::result::Result<_, _>>().map_err(Error::internal)?;
     Ok(json!({ "keys": keys }))
+}
+
+/// The published keys by their names.
+///
+/// # Errors
+/// When the database fails.
+pub async fn public(app: &App) -> Result<Vec<(String, Value)>> {
+    let keys = app.store.read(signing_keys::list_signing_keys).await?;
+    keys.into_iter().map(|key| Ok((key.kid, serde_json::from_str(&key.jwk).map_err(Error::internal)?))).collect()
 }
 
 /// A key as receivers find it.
@@ -194,10 +204,10 @@ async fn generate(app: &App, now: Time, active_from: Time) -> Result<SigningKey>
     let sealer = app.sealer();
     let made = tokio::task::spawn_blocking(move || -> Result<SigningKey> {
         let rsa = Rsa::generate(RSA_BITS)?;
-        let (kid, jwk) = set::rsa_jwk(&rsa.n().to_vec(), &rsa.e().to_vec());
+        let (kid, public) = jwk::rsa_jwk(&rsa.n().to_vec(), &rsa.e().to_vec());
         let der = crate::secret::Secret::new(PKey::from_rsa(rsa)?.private_key_to_pkcs8()?);
         let sealed_key = sealer.seal(sealed::SIGNING_KEY, der.expose())?;
-        let jwk = jwk.to_string();
+        let jwk = public.to_string();
         Ok(SigningKey { kid, algorithm: "RS256".into(), jwk, sealed_key, created_at: now, active_from, retired_at: None })
     });
     made.await.map_err(Error::internal)?

@@ -1,0 +1,255 @@
+//! Roles and who has them. Nobody gives away more than they have themselves, and somebody who may do everything always stays.
+
+use std::collections::BTreeSet;
+
+use serde_json::{Value, json};
+
+use super::directory::{By, check_name};
+use super::{Error, Result};
+use crate::app::App;
+use crate::domain::Refusal;
+use crate::domain::access::{self, ADMINISTRATOR, Action, Assignment, BUILT_IN, Caller, MOST_ROLES, Principal, Reach, Role, may_give};
+use crate::ids::{RoleAssignmentId, RoleId, UserId};
+use crate::store::{self, Tx, applications, audit, groups, roles, users};
+
+/// How many members and groups an assignment names at most.
+const MOST_NAMED: usize = 500;
+
+/// The roles, those that come with the product first.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(app: &App) -> Result<Vec<Role>> {
+    let mut all: Vec<Role> = BUILT_IN.iter().filter_map(|role| Role::built_in(role.id)).collect();
+    all.extend(app.store.read(roles::list_roles).await?);
+    Ok(all)
+}
+
+/// Reads resource actions by their names.
+///
+/// # Errors
+/// `ACC0004`, with the name.
+pub fn read_actions<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<BTreeSet<Action>> {
+    let unknown = |name: &str| Error::Invalid(Refusal::RoleActionUnknown, name.chars().take(100).collect());
+    names.into_iter().map(|name| Action::parse(name).ok_or_else(|| unknown(name))).collect()
+}
+
+fn shown(role: &Role) -> Value {
+    json!({ "name": role.display_name, "description": role.description, "actions": role.actions().map(Action::as_str).collect::<Vec<_>>() })
+}
+
+/// Makes a role.
+///
+/// # Errors
+/// `PRF0004`, `ACC0001`, `ACC0003`, `ACC0010`; `ACC0008` when the caller may not do all of it.
+pub async fn create(
+    app: &App,
+    display_name: &str,
+    description: &str,
+    actions: BTreeSet<Action>,
+    giver: Option<&Caller>,
+    by: &By,
+) -> Result<Role> {
+    check_name(display_name)?;
+    let role = Role::custom(RoleId::new(), display_name.to_owned(), description.to_owned(), actions)?;
+    check_giver(giver, &role)?;
+    let (row, by, now) = (role.clone(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            if roles::list_roles(tx.conn())?.len() >= MOST_ROLES {
+                return Err(Refusal::RoleTooMany.into());
+            }
+            roles::insert_role(tx, &row, now)?;
+            audit::append(tx, &by.entry("role.create", format!("role:{}", row.id)).after(&shown(&row)), now)
+        })
+        .await?;
+    Ok(role)
+}
+
+/// Changes a role of the organisation's.
+///
+/// # Errors
+/// As [`create`]; `ACC0002` for one that comes with the product; [`Error::NotFound`].
+pub async fn update(app: &App, role: Role, giver: Option<&Caller>, by: &By) -> Result<()> {
+    check_name(&role.display_name)?;
+    if role.built_in {
+        return Err(Refusal::RoleBuiltIn.into());
+    }
+    check_giver(giver, &role)?;
+    let (by, now) = (by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            let before = roles::load_role(tx.conn(), &role.id)?;
+            roles::update_role(tx, &role, now)?;
+            audit::append(tx, &by.entry("role.update", format!("role:{}", role.id)).before(&shown(&before)).after(&shown(&role)), now)
+        })
+        .await?;
+    Ok(())
+}
+
+/// Deletes a role of the organisation's that nobody has.
+///
+/// # Errors
+/// `ACC0002`, `ACC0005`; [`Error::NotFound`].
+pub async fn delete(app: &App, id: &RoleId, by: &By) -> Result<()> {
+    if Role::built_in(id.as_str()).is_some() {
+        return Err(Refusal::RoleBuiltIn.into());
+    }
+    let (id, by, now) = (id.clone(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            let before = roles::load_role(tx.conn(), &id)?;
+            if !roles::list_assignments(tx.conn(), Some(&id), "", 1)?.is_empty() {
+                return Err(Refusal::RoleInUse.into());
+            }
+            roles::delete_role(tx, &id)?;
+            audit::append(tx, &by.entry("role.delete", format!("role:{id}")).before(&shown(&before)), now)
+        })
+        .await?;
+    Ok(())
+}
+
+fn check_giver(giver: Option<&Caller>, role: &Role) -> Result<()> {
+    match giver {
+        Some(caller) if !may_give(caller, role) => Err(Refusal::RoleBeyondGiver.into()),
+        _ => Ok(()),
+    }
+}
+
+fn shown_assignment(assignment: &Assignment) -> Value {
+    let member = |principal: &Principal| match principal {
+        Principal::User(id) => format!("user:{id}"),
+        Principal::Group(id) => format!("group:{id}"),
+        Principal::Application(id) => format!("application:{id}"),
+    };
+    let reach = match &assignment.reach {
+        Reach::All => json!("all"),
+        Reach::Groups(groups) => json!(groups),
+    };
+    json!({
+        "role": assignment.role,
+        "name": assignment.display_name,
+        "members": assignment.members.iter().map(member).collect::<Vec<_>>(),
+        "reach": reach,
+    })
+}
+
+/// Gives a role to somebody, or changes such an assignment as a whole.
+///
+/// # Errors
+/// `PRF0004`, `ACC0006`, `ACC0007`, `ACC0009`; `ACC0008` when the caller may not do all that the role allows, everywhere; [`Error::NotFound`]
+/// without such a role.
+pub async fn assign(app: &App, assignment: Assignment, giver: Option<&Caller>, by: &By) -> Result<Assignment> {
+    check_name(&assignment.display_name)?;
+    let named = match &assignment.reach {
+        Reach::All => 0,
+        Reach::Groups(groups) => groups.len(),
+    };
+    if assignment.members.len().max(named) > MOST_NAMED {
+        return Err(Refusal::RoleMemberUnknown.into());
+    }
+    let wanted = assignment.role.clone();
+    let role = app.store.read(move |conn| roles::load_role(conn, &wanted)).await?;
+    check_giver(giver, &role)?;
+    let (row, by, now) = (assignment.clone(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            for member in &row.members {
+                let known = match member {
+                    Principal::User(id) => users::load_user(tx.conn(), id).map(drop),
+                    Principal::Group(id) => groups::load_group(tx.conn(), id).map(drop),
+                    Principal::Application(id) => applications::load_application(tx.conn(), id).map(drop),
+                };
+                known.map_err(|error| missing(error, Refusal::RoleMemberUnknown))?;
+            }
+            if let Reach::Groups(reached) = &row.reach {
+                for group in reached {
+                    groups::load_group(tx.conn(), group).map_err(|error| missing(error, Refusal::RoleGroupUnknown))?;
+                }
+            }
+            let before = match roles::load_assignment(tx.conn(), &row.id) {
+                Ok(before) => Some(before),
+                Err(store::Error::NotFound) => None,
+                Err(other) => return Err(other),
+            };
+            roles::replace_assignment(tx, &row, now)?;
+            if before.as_ref().is_some_and(|before| before.role == access::administrator()) {
+                check_administrators(tx)?;
+            }
+            let entry = by.entry("role.assign", format!("role-assignment:{}", row.id)).after(&shown_assignment(&row));
+            let entry = before.iter().fold(entry, |entry, before| entry.before(&shown_assignment(before)));
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(assignment)
+}
+
+/// Takes an assignment away.
+///
+/// # Errors
+/// `ACC0009`; `ACC0008` as for [`assign`]; [`Error::NotFound`].
+pub async fn unassign(app: &App, id: &RoleAssignmentId, giver: Option<&Caller>, by: &By) -> Result<()> {
+    let wanted = id.clone();
+    let role = app.store.read(move |conn| {
+        let role = roles::load_assignment(conn, &wanted)?.role;
+        roles::load_role(conn, &role)
+    });
+    check_giver(giver, &role.await?)?;
+    let (id, by, now) = (id.clone(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            let before = roles::load_assignment(tx.conn(), &id)?;
+            roles::delete_assignment(tx, &id)?;
+            if before.role == access::administrator() {
+                check_administrators(tx)?;
+            }
+            audit::append(tx, &by.entry("role.unassign", format!("role-assignment:{id}")).before(&shown_assignment(&before)), now)
+        })
+        .await?;
+    Ok(())
+}
+
+fn missing(error: store::Error, refusal: Refusal) -> store::Error {
+    match error {
+        store::Error::NotFound => refusal.into(),
+        other => other,
+    }
+}
+
+/// Somebody who may do everything everywhere has to be left: a person who can sign in.
+fn check_administrators(tx: &mut Tx<'_>) -> store::Result<()> {
+    let left = roles::find_holder(tx.conn(), &access::administrator())?;
+    if left.is_some() { Ok(()) } else { Err(Refusal::RoleLastAdministrator.into()) }
+}
+
+/// Makes a person an administrator, or takes that away: by an assignment of their own, whose id follows from theirs.
+///
+/// # Errors
+/// `ACC0009`; [`Error::NotFound`].
+pub async fn set_administrator(app: &App, user: &UserId, administrator: bool, by: &By) -> Result<()> {
+    let id = own_assignment(user);
+    if !administrator {
+        return match unassign(app, &id, None, by).await {
+            Err(Error::NotFound(_)) => Ok(()),
+            other => other,
+        };
+    }
+    assign(app, administrator_assignment(user), None, by).await.map(drop)
+}
+
+/// The assignment by which a person is an administrator on their own.
+#[must_use]
+pub fn administrator_assignment(user: &UserId) -> Assignment {
+    Assignment {
+        id: own_assignment(user),
+        role: RoleId::from_store(ADMINISTRATOR.into()),
+        display_name: "Administrator".into(),
+        description: String::new(),
+        members: [Principal::User(user.clone())].into(),
+        reach: Reach::All,
+    }
+}
+
+fn own_assignment(user: &UserId) -> RoleAssignmentId {
+    RoleAssignmentId::from_store(user.to_string())
+}

@@ -1,0 +1,87 @@
+//! Forms (`application/x-www-form-urlencoded`) as clients in the field send them: some leave blanks, colons and slashes as they are.
+
+use std::borrow::Cow;
+
+use percent_encoding::percent_decode;
+
+use super::Malformed;
+
+/// How many fields a form has at most.
+const MOST: usize = 100;
+
+/// A form. A name that occurs twice is refused (RFC 6749, section 3.2).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Form(Vec<(String, String)>);
+
+impl Form {
+    /// Reads a form.
+    ///
+    /// # Errors
+    /// When it is not UTF-8, has too many fields, or one twice.
+    pub fn parse(body: &[u8]) -> Result<Self, Malformed> {
+        let mut fields: Vec<(String, String)> = Vec::new();
+        for pair in body.split(|b| *b == b'&').filter(|pair| !pair.is_empty()) {
+            let at = pair.iter().position(|b| *b == b'=').unwrap_or(pair.len());
+            let (name, value) = (pair.get(..at).unwrap_or_default(), pair.get(at + 1..).unwrap_or_default());
+            let (name, value) = (decode(name)?, decode(value)?);
+            if fields.len() >= MOST {
+                return Err(Malformed::new("too many fields", "form"));
+            }
+            if fields.iter().any(|(known, _)| *known == name) {
+                let name: String = name.chars().filter(|c| c.is_ascii_graphic()).take(40).collect();
+                return Err(Malformed::new("a field is there twice", name));
+            }
+            fields.push((name, value));
+        }
+        Ok(Self(fields))
+    }
+
+    /// The field of that name; one that is empty is none (RFC 6749, section 3.1).
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str()).filter(|value| !value.is_empty())
+    }
+}
+
+fn decode(text: &[u8]) -> Result<String, Malformed> {
+    let spaced: Cow<'_, [u8]> = if text.contains(&b'+') {
+        text.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect::<Vec<u8>>().into()
+    } else {
+        text.into()
+    };
+    let decoded = percent_decode(&spaced).decode_utf8().map_err(|_| Malformed::new("not UTF-8", "form"))?;
+    Ok(decoded.into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn fields_are_read_as_clients_write_them() {
+        let form = Form::parse(b"a=1+2&b=%41%26&redirect_uri=msauth://x.y&scope=openid profile&empty=&flag").unwrap();
+        assert_eq!(form.get("a"), Some("1 2"));
+        assert_eq!(form.get("b"), Some("A&"));
+        assert_eq!(form.get("redirect_uri"), Some("msauth://x.y"));
+        assert_eq!(form.get("scope"), Some("openid profile"));
+        assert_eq!((form.get("empty"), form.get("flag"), form.get("none")), (None, None, None));
+        assert_eq!(Form::parse(b"").unwrap(), Form::default());
+    }
+
+    #[test]
+    fn ambiguous_forms_are_refused() {
+        assert!(Form::parse(b"a=1&%61=2").is_err());
+        assert!(Form::parse(b"a=%ff").is_err());
+        assert!(Form::parse("x&".repeat(2).as_bytes()).is_err());
+        let many: String = (0..200).map(|n| format!("f{n}=1&")).collect();
+        assert!(Form::parse(many.as_bytes()).is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn reading_never_panics(body in proptest::collection::vec(any::<u8>(), 0..300)) {
+            let _ = Form::parse(&body);
+        }
+    }
+}
