@@ -28,6 +28,7 @@ lint:
 
 test: packages lint
 	scripts/pkilint
+	scripts/graph-clients
 	cargo test
 
 bench:

@@ -8,12 +8,12 @@ use super::{find, page};
 use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::tap::Policy;
-use crate::domain::user::{Role, User};
+use crate::domain::user::{self, User};
 use crate::ids::UserId;
 use crate::service::directory::{self, By};
 use crate::service::identity::tap;
-use crate::service::{Result, device};
-use crate::store::{devices::Filter, users};
+use crate::service::{Result, device, role};
+use crate::store::{devices::Filter, roles, users};
 
 /// What is done to users.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -101,9 +101,9 @@ pub struct Change {
     name: Option<String>,
     #[command(flatten)]
     details: Details,
-    /// user or administrator
-    #[arg(long, value_parser = read_role)]
-    role: Option<Role>,
+    /// Whether the person may administer everything; `muster role assign` gives other roles
+    #[arg(long, value_name = "BOOL")]
+    administrator: Option<bool>,
 }
 
 /// What else a directory knows; an empty text takes a value away.
@@ -139,10 +139,6 @@ impl Details {
     }
 }
 
-fn read_role(text: &str) -> std::result::Result<Role, String> {
-    Role::parse(text).ok_or_else(|| "use user or administrator".into())
-}
-
 pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
     let by = By::local(actor);
     match command {
@@ -160,20 +156,26 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 sam_account_name: None,
                 security_identifier: None,
                 distinguished_name: None,
-                role: if new.administrator { Role::Administrator } else { Role::User },
                 enabled: true,
+                details: user::Details::default(),
             };
             new.details.apply(&mut user);
-            Ok(json!(directory::create_user(app, user, &by).await?))
+            let made = directory::create_user(app, user, &by).await?;
+            if new.administrator {
+                role::set_administrator(app, &made.id, true, &by).await?;
+            }
+            show(app, made.id.as_str()).await
         }
         Command::Change(change) => {
             let mut user = find::user(app, &change.user).await?;
             user.upn = change.upn.unwrap_or(user.upn);
             user.display_name = change.name.unwrap_or(user.display_name);
-            user.role = change.role.unwrap_or(user.role);
             change.details.apply(&mut user);
             let id = user.id.clone();
             directory::update_user(app, user, &by).await?;
+            if let Some(administrator) = change.administrator {
+                role::set_administrator(app, &id, administrator, &by).await?;
+            }
             show(app, id.as_str()).await
         }
         Command::Enable { user } => set_enabled(app, &user, true, &by).await,
@@ -211,13 +213,16 @@ async fn show(app: &App, user: &str) -> Result<Value> {
     let user = find::user(app, user).await?;
     let filter = Filter { user_id: Some(user.id.clone()), ..Filter::default() };
     let devices = device::list(app, filter, "", 1000).await?;
+    let id = user.id.clone();
+    let roles = app.store.read(move |conn| roles::list_roles_of_user(conn, &id)).await?;
     let mut shown = json!(user);
     if let Some(fields) = shown.as_object_mut() {
+        fields.insert("roles".into(), roles.iter().map(|(role, _)| role.display_name.as_str()).collect());
         fields.insert("devices".into(), Value::Array(devices.iter().map(super::device::row).collect()));
     }
     Ok(shown)
 }
 
 fn row(user: &User) -> Value {
-    json!({ "id": user.id, "upn": user.upn, "name": user.display_name, "role": user.role, "enabled": user.enabled })
+    json!({ "id": user.id, "upn": user.upn, "name": user.display_name, "enabled": user.enabled })
 }

@@ -13,7 +13,7 @@ macro_rules! words {
 
             /// The word that is stored and shown.
             #[must_use]
-            pub fn as_str(self) -> &'static str {
+            pub const fn as_str(self) -> &'static str {
                 match self { $(Self::$variant => $word),+ }
             }
 

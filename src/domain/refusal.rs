@@ -132,6 +132,7 @@ refusals! {
     MessageSignatureInvalid = "MGT0020", "the message's signature cannot be read or does not fit the message; something between the device and the server changes messages";
     MessageSignatureOld = "MGT0022", "the message was signed too long ago or in the future, or does not say when; set the device's clock";
     MessageSignatureUsed = "MGT0023", "the signed message was received before; the device has to sign it again";
+    MethodsOfSuperior = "ACC0013", "the person has a role that allows more than you may do everywhere; an administrator has to change how they sign in";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
     OrderNeedsAutomated = "CMD0011", "only Macs that enrolled from Setup Assistant know the order; the device does not say that it did";
     OrderNeedsIntel = "CMD0008", "only Macs with an Intel processor have a firmware password; those with Apple silicon have the recovery lock";
@@ -212,6 +213,7 @@ refusals! {
     SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
     SsoExtensionUnset = "PRF0013", "the organisation's extension for single sign-on is not configured; set apple.sso.macos_extension or apple.sso.ios_extension to TEAMID.bundle.id of your build";
+    TapForOneself = "AUT0009", "nobody makes a Temporary Access Pass for themselves over the API; another administrator has to, or the command line on the server";
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";
     TapLifetime = "AUT0005", "a Temporary Access Pass lives from 10 minutes to 30 days";
     TapTooMany = "AUT0007", "the user has as many open passes as are tried at a sign-in; end them by `muster user tap USER --end-others`, or let some expire";

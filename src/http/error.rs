@@ -78,6 +78,12 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has the reason under this trace id")
     }
 
+    /// What is wrong, and what to do about it.
+    #[must_use]
+    pub fn detail(&self) -> &str {
+        &self.detail
+    }
+
     /// The seconds after which trying again makes sense, if they are known.
     #[must_use]
     pub fn retry_after(&self) -> Option<u64> {

@@ -167,11 +167,19 @@ impl FromRequest for Anonymous {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let checked = Peer::of(request).and_then(|peer| {
-            let limiter = request.app_data::<Data<Limiter>>().ok_or_else(Problem::internal)?;
-            limiter.check(peer.address).map_err(Problem::throttled)
-        });
-        ready(checked.map(|()| Self))
+        ready(Self::count(request).map(|()| Self))
+    }
+}
+
+impl Anonymous {
+    /// Counts a request whose caller showed nothing that is worth anything.
+    ///
+    /// # Errors
+    /// 429 when the address asked too often.
+    pub fn count(request: &HttpRequest) -> Result<(), Problem> {
+        let peer = Peer::of(request)?;
+        let limiter = request.app_data::<Data<Limiter>>().ok_or_else(Problem::internal)?;
+        limiter.check(peer.address).map_err(Problem::throttled)
     }
 }
 

@@ -4,6 +4,7 @@ pub mod apple;
 mod drain;
 pub mod echo;
 pub mod error;
+pub mod graph;
 pub mod health;
 pub mod identity;
 pub mod limits;

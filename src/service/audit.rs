@@ -4,11 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::app::App;
 use crate::domain::Refusal;
+use crate::domain::access::Reach;
 use crate::domain::audit::{Entry, Place};
 use crate::ids::{CommandId, DeviceId, ProfileId, UserId};
 use crate::service::Result;
+use crate::service::page::{self, Found};
 use crate::store;
-use crate::store::audit::{self, Row};
+use crate::store::audit;
+use crate::wire::odata::query::Query;
+
+pub use crate::store::audit::Row;
 
 /// How many rows are read at once.
 const PAGE: i64 = 1000;
@@ -172,4 +177,15 @@ pub async fn names(app: &App, rows: &[Row]) -> Result<BTreeMap<String, String>> 
         Ok(names)
     });
     Ok(read.await?)
+}
+
+/// A page of the log, the newest first unless the query says otherwise.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what rows have not.
+pub async fn page_rows(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<Row>, page::Error> {
+    let load = |conn: &mut store::Conn, places: &[String]| {
+        Ok(audit::list_by_places(conn, places)?.into_iter().map(|row| (row.seq.to_string(), row)).collect())
+    };
+    page::find(app, &audit::SET, query, page::within(reach), limit, load).await
 }

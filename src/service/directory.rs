@@ -3,15 +3,20 @@
 use serde_json::json;
 
 use super::desired::{Changed, recompute_in};
-use super::{Error, Result, push};
+use super::page::{self, Found, find};
+use super::{Error, Result, push, role};
 use crate::app::App;
+use crate::clock::Time;
 use crate::domain::Refusal;
+use crate::domain::access::{Principal, Reach};
 use crate::domain::audit::Entry;
 use crate::domain::group::{Group, Member};
-use crate::domain::user::User;
-use crate::ids::{GroupId, UserId};
+use crate::domain::user::{LONGEST_DETAIL, User};
+use crate::ids::{DeviceId, GroupId, UserId};
+use crate::store::odata::Within;
 use crate::store::targets::{Turn, take_turn};
-use crate::store::{self, assignments, audit, compliance, devices, groups, users};
+use crate::store::{self, assignments, audit, compliance, devices, groups, roles, users};
+use crate::wire::odata::query::Query;
 
 /// On whose behalf something is done, for the audit log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -49,7 +54,14 @@ pub(super) fn check_user(user: &User) -> Result<()> {
     let formed = user.upn.len() <= 256
         && !user.upn.chars().any(|c| c.is_control() || c.is_whitespace())
         && user.upn.split_once('@').is_some_and(|(name, domain)| !name.is_empty() && !domain.is_empty() && !domain.contains('@'));
-    if formed { Ok(()) } else { Err(Error::Invalid(Refusal::UserNameInvalid, user.upn.chars().take(64).collect())) }
+    if !formed {
+        return Err(Error::Invalid(Refusal::UserNameInvalid, user.upn.chars().take(64).collect()));
+    }
+    let long = |text: &&str| text.chars().count() > LONGEST_DETAIL || text.chars().any(char::is_control);
+    match user.details.values().find(long) {
+        Some(text) => Err(Error::Invalid(Refusal::NameInvalid, text.chars().take(64).collect())),
+        None => Ok(()),
+    }
 }
 
 fn shown(user: &User) -> serde_json::Value {
@@ -76,7 +88,7 @@ pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
 /// returns: a disabled user fails the built-in rule "enrolled user exists".
 ///
 /// # Errors
-/// `USR0012`, `PRF0004`, `USR0013`; [`Error::NotFound`].
+/// `USR0012`, `PRF0004`, `USR0013`; `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`].
 pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
     check_user(&user)?;
     let (by, now, id) = (by.clone(), app.now(), user.id.clone());
@@ -86,6 +98,9 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
             take_turn(tx, Turn::Shared)?;
             let before = users::load_user(tx.conn(), &user.id)?;
             users::update_user(tx, &user, now)?;
+            if before.enabled && !user.enabled && role::is_administrator(tx, &user.id)? {
+                role::check_administrators(tx)?;
+            }
             if before.enabled != user.enabled {
                 compliance::update_due_of_user(tx, &user.id, now)?;
             }
@@ -114,7 +129,7 @@ pub async fn enable_user(app: &App, id: &UserId, enabled: bool, by: &By) -> Resu
 /// Deletes a user who has neither devices nor certificates.
 ///
 /// # Errors
-/// `USR0010` when devices, enrolments or certificates name the user; [`Error::NotFound`].
+/// `USR0010` when devices, enrolments or certificates name the user; `ACC0009`; [`Error::NotFound`].
 pub async fn delete_user(app: &App, id: &UserId, by: &By) -> Result<()> {
     let (id, by, now) = (id.clone(), by.clone(), app.now());
     let done = app
@@ -122,8 +137,13 @@ pub async fn delete_user(app: &App, id: &UserId, by: &By) -> Result<()> {
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
             let before = users::load_user(tx.conn(), &id)?;
+            let administrator = role::is_administrator(tx, &id)?;
             groups::delete_memberships(tx, &Member::User(id.clone()))?;
+            roles::delete_memberships(tx, &Principal::User(id.clone()))?;
             users::delete_user(tx, &id)?;
+            if administrator {
+                role::check_administrators(tx)?;
+            }
             audit::append(tx, &by.entry("user.delete", format!("user:{id}")).before(&shown(&before)), now)
         })
         .await;
@@ -256,4 +276,176 @@ async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &B
         .await?;
     app.outbox.notify_waiters();
     Ok(changed)
+}
+
+/// A page of users, each with when they came.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what users have not.
+pub async fn page_users(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<(User, Time)>, page::Error> {
+    let load = |conn: &mut store::Conn, ids: &[String]| {
+        Ok(users::list_by_ids(conn, ids)?.into_iter().map(|found| (found.0.id.to_string(), found)).collect())
+    };
+    find(app, &users::SET, query, page::within(reach), limit, load).await
+}
+
+/// The user of that id or user principal name, whom the caller may see.
+///
+/// # Errors
+/// [`Error::NotFound`] also for those beyond the caller's reach.
+pub async fn find_user(app: &App, name: &str, reach: &Reach) -> Result<(User, Time)> {
+    let wanted = name.to_owned();
+    let found = app.store.look_up(move |conn| {
+        let id = match UserId::parse(&wanted) {
+            Some(id) => Some(id),
+            None => users::find_user_by_upn(conn, &wanted)?.map(|user| user.id),
+        };
+        let id = id.ok_or(store::Error::NotFound)?;
+        users::list_by_ids(conn, &[id.to_string()])?.pop().ok_or(store::Error::NotFound)
+    });
+    let (user, created) = found.await.map_err(|_| Error::NotFound("user"))?;
+    if reach.is_all() || page::has(app, &users::SET, user.id.as_str(), page::within(reach)).await? {
+        return Ok((user, created));
+    }
+    Err(Error::NotFound("user"))
+}
+
+/// A page of groups, each with when it was made.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what groups have not.
+pub async fn page_groups(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<(Group, Time)>, page::Error> {
+    let load = |conn: &mut store::Conn, ids: &[String]| {
+        Ok(groups::list_by_ids(conn, ids)?.into_iter().map(|found| (found.0.id.to_string(), found)).collect())
+    };
+    find(app, &groups::SET, query, page::within(reach), limit, load).await
+}
+
+/// The group of that id, which the caller may see.
+///
+/// # Errors
+/// [`Error::NotFound`] also for those beyond the caller's reach.
+pub async fn find_group(app: &App, id: &str, reach: &Reach) -> Result<(Group, Time)> {
+    let id = GroupId::parse(id).ok_or(Error::NotFound("group"))?;
+    if let Reach::Groups(groups) = reach
+        && !groups.contains(&id)
+    {
+        return Err(Error::NotFound("group"));
+    }
+    let found = app.store.look_up(move |conn| groups::list_by_ids(conn, &[id.to_string()])).await?.pop();
+    found.ok_or(Error::NotFound("group"))
+}
+
+/// Somebody or something in a group.
+#[derive(Clone, Debug)]
+pub enum Belonging {
+    /// A person.
+    User(Box<User>, Time),
+    /// A device.
+    Device(Box<crate::domain::device::Device>, Time),
+}
+
+/// A page of a group's members.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what members have not.
+pub async fn page_members(app: &App, group: &GroupId, query: &Query, limit: u32) -> std::result::Result<Found<Belonging>, page::Error> {
+    let load = |conn: &mut store::Conn, keys: &[String]| {
+        let of = |kind: &str| -> Vec<String> { keys.iter().filter_map(|key| key.strip_prefix(kind)).map(str::to_owned).collect() };
+        let people = users::list_by_ids(conn, &of("user:"))?.into_iter();
+        let things = devices::list_by_ids(conn, &of("device:"))?.into_iter();
+        let people = people.map(|(user, at)| (format!("user:{}", user.id), Belonging::User(Box::new(user), at)));
+        let things = things.map(|(device, at)| (format!("device:{}", device.id), Belonging::Device(Box::new(device), at)));
+        Ok(people.chain(things).collect())
+    };
+    find(app, &groups::MEMBERS, query, vec![Within::Equal("t.group_id", group.to_string())], limit, load).await
+}
+
+/// What a directory object of that id is, as a member of groups: a user or a device.
+///
+/// # Errors
+/// `USR0011` when there is neither.
+pub async fn find_member(app: &App, id: &str) -> Result<Member> {
+    let id = id.to_owned();
+    let found = app.store.look_up(move |conn| {
+        if let Some(user) = UserId::parse(&id)
+            && !users::list_by_ids(conn, &[user.to_string()])?.is_empty()
+        {
+            return Ok(Some(Member::User(user)));
+        }
+        let device = DeviceId::parse(&id);
+        Ok(match device {
+            Some(device) if devices::find_device(conn, &device)?.is_some() => Some(Member::Device(device)),
+            _ => None,
+        })
+    });
+    found.await?.ok_or_else(|| Refusal::GroupMemberUnknown.into())
+}
+
+/// The groups that a user belongs to.
+///
+/// # Errors
+/// When the database fails.
+pub async fn groups_of_user(app: &App, user: &UserId) -> Result<Vec<Group>> {
+    let user = user.clone();
+    Ok(app.store.read(move |conn| groups::list_groups_of_user(conn, &user)).await?)
+}
+
+/// The groups that a device belongs to, by itself or by its user.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn groups_of_device(app: &App, device: &DeviceId) -> Result<Vec<Group>> {
+    let device = device.clone();
+    Ok(app.store.read(move |conn| groups::list_groups_of_device(conn, &device)).await?)
+}
+
+/// A page of the directory's devices, each with when it was first known.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what devices have not.
+pub async fn page_devices(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<Listed>, page::Error> {
+    find(app, &devices::SET, query, page::within(reach), limit, |conn: &mut store::Conn, ids: &[String]| {
+        Ok(listed(conn, ids)?.into_iter().map(|found| (found.device.id.to_string(), found)).collect())
+    })
+    .await
+}
+
+/// A device of the directory with its verdict.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The device.
+    pub device: crate::domain::device::Device,
+    /// When it was first known.
+    pub created_at: Time,
+    /// How it is judged; `None`: never.
+    pub verdict: Option<crate::domain::compliance::Verdict>,
+}
+
+fn listed(conn: &mut store::Conn, ids: &[String]) -> store::Result<Vec<Listed>> {
+    let mut verdicts = compliance::list_verdicts(conn, ids)?;
+    let all = devices::list_by_ids(conn, ids)?.into_iter();
+    Ok(all.map(|(device, created_at)| Listed { verdict: verdicts.remove(&device.id), device, created_at }).collect())
+}
+
+/// The device of that id, or that its identity provider knows by that id, which the caller may see.
+///
+/// # Errors
+/// [`Error::NotFound`] also for those beyond the caller's reach.
+pub async fn find_device(app: &App, id: &str, reach: &Reach) -> Result<Listed> {
+    let wanted = DeviceId::parse(id).ok_or(Error::NotFound("device"))?;
+    let found = app.store.look_up(move |conn| {
+        if let Some(found) = listed(conn, &[wanted.to_string()])?.pop() {
+            return Ok(Some(found));
+        }
+        match devices::find_by_entra_id(conn, wanted.as_str())? {
+            Some(other) => Ok(listed(conn, &[other.to_string()])?.pop()),
+            None => Ok(None),
+        }
+    });
+    let found = found.await?.ok_or(Error::NotFound("device"))?;
+    if reach.is_all() || page::has(app, &devices::SET, found.device.id.as_str(), page::within(reach)).await? {
+        return Ok(found);
+    }
+    Err(Error::NotFound("device"))
 }

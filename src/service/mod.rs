@@ -17,6 +17,7 @@ pub mod identity;
 pub mod jobs;
 pub mod outbound;
 pub mod outbox;
+pub mod page;
 pub mod pfx;
 pub mod pki;
 pub mod presence;

@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use super::directory::{By, check_name};
-use super::{Error, Result};
+use super::{Error, LONGEST_LIST, Result};
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::access::{self, ADMINISTRATOR, Action, Assignment, BUILT_IN, Caller, MOST_ROLES, Principal, Reach, Role, may_give};
-use crate::ids::{RoleAssignmentId, RoleId, UserId};
+use crate::ids::{ApplicationId, GroupId, RoleAssignmentId, RoleId, UserId};
 use crate::store::{self, Tx, applications, audit, groups, roles, users};
 
 /// How many members and groups an assignment names at most.
@@ -209,6 +209,51 @@ pub async fn unassign(app: &App, id: &RoleAssignmentId, giver: Option<&Caller>, 
     Ok(())
 }
 
+/// The assignments, at most a thousand; those of one role when it is named.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_assignments(app: &App, role: Option<&RoleId>) -> Result<Vec<Assignment>> {
+    let role = role.cloned();
+    Ok(app.store.read(move |conn| roles::list_assignments(conn, role.as_ref(), "", LONGEST_LIST)).await?)
+}
+
+/// The assignment of that id.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn load_assignment(app: &App, id: &RoleAssignmentId) -> Result<Assignment> {
+    let id = id.clone();
+    Ok(app.store.look_up(move |conn| roles::load_assignment(conn, &id)).await?)
+}
+
+/// Who has that id: a person, a group or an application.
+///
+/// # Errors
+/// `ACC0006`.
+pub async fn find_principal(app: &App, id: &str) -> Result<Principal> {
+    let (user, group, application) = (UserId::parse(id), GroupId::parse(id), ApplicationId::parse(id));
+    let found = app.store.look_up(move |conn| {
+        if let Some(user) = user
+            && !users::list_by_ids(conn, &[user.to_string()])?.is_empty()
+        {
+            return Ok(Some(Principal::User(user)));
+        }
+        if let Some(group) = group
+            && !groups::list_by_ids(conn, &[group.to_string()])?.is_empty()
+        {
+            return Ok(Some(Principal::Group(group)));
+        }
+        let Some(application) = application else { return Ok(None) };
+        match applications::load_application(conn, &application) {
+            Ok(_) => Ok(Some(Principal::Application(application))),
+            Err(store::Error::NotFound) => Ok(None),
+            Err(other) => Err(other),
+        }
+    });
+    found.await?.ok_or_else(|| Refusal::RoleMemberUnknown.into())
+}
+
 fn missing(error: store::Error, refusal: Refusal) -> store::Error {
     match error {
         store::Error::NotFound => refusal.into(),
@@ -216,10 +261,27 @@ fn missing(error: store::Error, refusal: Refusal) -> store::Error {
     }
 }
 
+/// Whether the caller may change how somebody signs in: whoever has a role gets a way in only from those who may do all that it allows, or
+/// helping people back in would be a way to become an administrator.
+///
+/// # Errors
+/// `ACC0013`.
+pub async fn check_helper(app: &App, caller: &Caller, user: &UserId) -> Result<()> {
+    let wanted = user.clone();
+    let held = app.store.read(move |conn| roles::list_roles_of_user(conn, &wanted)).await?;
+    if held.iter().all(|(role, _)| may_give(caller, role)) { Ok(()) } else { Err(Refusal::MethodsOfSuperior.into()) }
+}
+
 /// Somebody who may do everything everywhere has to be left: a person who can sign in.
-fn check_administrators(tx: &mut Tx<'_>) -> store::Result<()> {
+pub(super) fn check_administrators(tx: &mut Tx<'_>) -> store::Result<()> {
     let left = roles::find_holder(tx.conn(), &access::administrator())?;
     if left.is_some() { Ok(()) } else { Err(Refusal::RoleLastAdministrator.into()) }
+}
+
+/// Whether a person may do everything everywhere.
+pub(super) fn is_administrator(tx: &mut Tx<'_>, user: &UserId) -> store::Result<bool> {
+    let held = roles::list_assignments_of_user(tx.conn(), user)?;
+    Ok(held.iter().any(|assignment| assignment.role == access::administrator() && assignment.reach.is_all()))
 }
 
 /// Makes a person an administrator, or takes that away: by an assignment of their own, whose id follows from theirs.

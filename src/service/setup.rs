@@ -3,9 +3,10 @@
 use crate::app::App;
 use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
+use crate::domain::access;
 use crate::domain::audit::{Entry, HeadKey};
 use crate::domain::tap::Policy;
-use crate::domain::user::{Role, User};
+use crate::domain::user::{Details, User};
 use crate::ids::{TenantId, UserId};
 use crate::secret::{Sealer, random};
 use crate::store::sealed::AUDIT_KEY;
@@ -92,12 +93,16 @@ pub async fn complete(app: &App, administrator: &str, actor: &str) -> Result<Wel
         sam_account_name: None,
         security_identifier: None,
         distinguished_name: None,
-        role: Role::Administrator,
         enabled: true,
+        details: Details::default(),
     };
     directory::check_user(&user)?;
     pki::authority::create_hierarchy(app, actor, "local").await?;
-    if let Some(first) = app.store.read(store::users::find_administrator).await? {
+    let first = app.store.read(|conn| match store::roles::find_member(conn, &access::administrator())? {
+        Some(id) => Ok(Some(store::users::load_user(conn, &id)?)),
+        None => Ok(None),
+    });
+    if let Some(first) = first.await? {
         return Ok(Welcome { administrator: first.upn, pass: None });
     }
     let (upn, wanted) = (user.upn.clone(), user.upn.clone());
@@ -105,8 +110,8 @@ pub async fn complete(app: &App, administrator: &str, actor: &str) -> Result<Wel
         return Ok(Welcome { administrator: upn, pass: None });
     }
     let (id, now) = (user.id.clone(), app.now());
-    let entry =
-        Entry::new(actor, "user.create", format!("user:{id}"), "local").after(&serde_json::json!({ "upn": user.upn, "role": user.role }));
+    let entry = Entry::new(actor, "user.create", format!("user:{id}"), "local")
+        .after(&serde_json::json!({ "upn": user.upn, "role": "administrator" }));
     let made = app.store.write(move |tx| {
         store::users::insert_user(tx, &user, now)?;
         store::roles::replace_assignment(tx, &role::administrator_assignment(&user.id), now)?;

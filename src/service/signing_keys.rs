@@ -191,6 +191,7 @@ pub async fn replace_all(app: &App, actor: &str) -> Result<String> {
             insert(tx, &fresh, &actor, now)
         })
         .await?;
+    app.token_keys.forget();
     Ok(kid)
 }
 

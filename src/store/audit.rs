@@ -10,6 +10,7 @@ use crate::domain::Refusal;
 use crate::domain::audit::{Entry, Head, Link};
 use crate::ids::{DeviceId, UserId};
 use crate::secret::SealError;
+use crate::store::odata::{Kind, Property, Set};
 
 /// A stored row.
 #[derive(Clone, Debug, PartialEq, Eq, Queryable, Selectable, Insertable, serde::Serialize)]
@@ -236,4 +237,34 @@ pub fn head(conn: &mut Conn) -> Result<Head> {
     let found = audit_head::table.find(1).select((audit_head::seq, audit_head::hash, audit_head::mark)).first(conn).optional()?;
     let (seq, hash, mark) = found.ok_or(Refusal::AuditHeadMissing)?;
     Ok(Head { seq, hash, mark })
+}
+
+/// The log as the API finds it.
+pub const SET: Set = Set {
+    name: "audit",
+    from: "audit t",
+    key: "CAST(t.seq AS TEXT)",
+    base: "TRUE",
+    // Rows are of the whole organisation.
+    reach: "t.seq < 0 AND '' IN ({groups})",
+    properties: &[
+        Property::new("id", "CAST(t.seq AS TEXT)", Kind::Id),
+        Property::new("activityDateTime", "t.at", Kind::Time).ordered(),
+        Property::new("activity", "t.action", Kind::Text).searched(),
+        Property::new("activityDisplayName", "t.action", Kind::Text),
+        Property::new("displayName", "t.action", Kind::Text),
+        Property::new("initiatedBy", "t.actor", Kind::Text).searched(),
+    ],
+    lists: &[],
+    types: &[("auditEvent", "TRUE"), ("directoryAudit", "TRUE")],
+    newest_first: Some("activityDateTime"),
+};
+
+/// The rows at these places, those that there are.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_by_places(conn: &mut Conn, places: &[String]) -> Result<Vec<Row>> {
+    let places: Vec<i64> = places.iter().filter_map(|place| place.parse().ok()).collect();
+    Ok(audit::table.filter(audit::seq.eq_any(places)).select(Row::as_select()).load(conn)?)
 }

@@ -1,5 +1,7 @@
 //! Orders to devices. What they ask for and what was answered is sealed.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use serde_json::{Map, Value};
 
@@ -235,6 +237,17 @@ pub fn list_open(conn: &mut Conn, sealer: &Sealer, enrollment: &EnrollmentId, li
         .select(Row::as_select())
         .load(conn)?;
     Ok(sort(rows, sealer))
+}
+
+/// When these orders were given and last moved, by their ids.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_times(conn: &mut Conn, ids: &[CommandId]) -> Result<HashMap<CommandId, (Time, Time)>> {
+    let ids: Vec<&str> = ids.iter().map(CommandId::as_str).collect();
+    let rows: Vec<(String, i64, i64)> =
+        commands::table.filter(commands::id.eq_any(ids)).select((commands::id, commands::created_at, commands::updated_at)).load(conn)?;
+    Ok(rows.into_iter().map(|(id, created, updated)| (CommandId::from_store(id), (Time(created), Time(updated)))).collect())
 }
 
 /// These orders of an enrolment, as far as they can be read, whatever has become of them.

@@ -1,5 +1,7 @@
 //! Verdicts.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 
@@ -67,6 +69,18 @@ pub struct Subject {
     pub last_seen_at: Time,
     /// Its enrolment was begun and is not finished: it was not heard of since, or is an Apple device that cannot be reached yet.
     pub enrolling: bool,
+}
+
+/// The verdicts of these devices, of those that were ever judged.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_verdicts(conn: &mut Conn, devices: &[String]) -> Result<HashMap<DeviceId, Verdict>> {
+    let rows: Vec<(String, Row)> = compliance_states::table
+        .filter(compliance_states::device_id.eq_any(devices))
+        .select((compliance_states::device_id, Row::as_select()))
+        .load(conn)?;
+    rows.into_iter().map(|(device, row)| Ok((DeviceId::from_store(device), Stored::try_from(row)?.verdict))).collect()
 }
 
 /// The verdict of a device, if it was ever judged.

@@ -8,6 +8,7 @@ use crate::clock::Time;
 use crate::domain::device::{Device, Platform, State};
 use crate::domain::enrollment;
 use crate::ids::{DeviceId, UserId};
+use crate::store::odata::{Kind, Property, Set};
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset, Identifiable)]
 #[diesel(table_name = devices, treat_none_as_null = true)]
@@ -246,4 +247,64 @@ pub fn list_devices(conn: &mut Conn, filter: &Filter, after: &str, limit: i64) -
         query = query.filter(devices::serial_number.eq(serial.as_str()));
     }
     query.load(conn)?.into_iter().map(Device::try_from).collect()
+}
+
+/// What Graph calls the systems.
+pub const SYSTEMS: &[(&str, &str)] = &[
+    ("Windows", Platform::Windows.as_str()),
+    ("macOS", Platform::MacOs.as_str()),
+    ("iOS", Platform::Ios.as_str()),
+    ("Android", Platform::Android.as_str()),
+];
+
+/// Whether a device, or its user, is in one of some groups.
+pub const REACH: &str = "d.id IN (SELECT m.member_id FROM group_members m WHERE m.member_kind = 'device' AND m.group_id IN ({groups})) \
+     OR d.user_id IN (SELECT m.member_id FROM group_members m WHERE m.member_kind = 'user' AND m.group_id IN ({groups}))";
+
+/// Devices of the directory as the API finds them.
+pub const SET: Set = Set {
+    name: "devices",
+    from: "devices d LEFT JOIN compliance_states c ON c.device_id = d.id",
+    key: "d.id",
+    base: "TRUE",
+    reach: REACH,
+    properties: &[
+        Property::new("id", "d.id", Kind::Id),
+        Property::new("deviceId", "COALESCE(d.entra_device_id, d.id)", Kind::Id),
+        Property::new("displayName", "d.display_name", Kind::Text).ordered().searched(),
+        Property::new("operatingSystem", "d.platform", Kind::Word(SYSTEMS)),
+        Property::new("operatingSystemVersion", "d.os_version", Kind::Text),
+        Property::new("manufacturer", "d.manufacturer", Kind::Text),
+        Property::new("model", "d.model", Kind::Text),
+        Property::new("isCompliant", "c.compliant", Kind::Bool),
+        Property::new("isManaged", "(d.state <> 'retired')", Kind::Bool),
+        Property::new("registrationDateTime", "d.created_at", Kind::Time),
+    ],
+    lists: &[],
+    types: &[("device", "TRUE")],
+    newest_first: None,
+};
+
+/// The devices with these ids, those that exist, with when each was first known.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(Device, Time)>> {
+    let rows: Vec<(Row, i64)> =
+        devices::table.filter(devices::id.eq_any(ids)).select((Row::as_select(), devices::created_at)).load(conn)?;
+    rows.into_iter().map(|(row, created)| Ok((Device::try_from(row)?, Time(created)))).collect()
+}
+
+/// The id of the device that the identity provider knows by that id.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_by_entra_id(conn: &mut Conn, entra_device_id: &str) -> Result<Option<DeviceId>> {
+    let id: Option<String> = devices::table
+        .filter(devices::entra_device_id.eq(entra_device_id))
+        .select(devices::id)
+        .order(devices::id)
+        .first(conn)
+        .optional()?;
+    Ok(id.map(DeviceId::from_store))
 }

@@ -1,5 +1,6 @@
 //! Enrolments, and the one read that a management session starts with.
 
+pub mod managed;
 mod wake;
 
 use std::collections::BTreeSet;

@@ -7,6 +7,7 @@ use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::group::{Group, Member};
 use crate::ids::{DeviceId, GroupId, UserId};
+use crate::store::odata::{Kind, Property, Set};
 
 const USER: &str = "user";
 const DEVICE: &str = "device";
@@ -183,5 +184,58 @@ pub fn list_groups_of_device(conn: &mut Conn, device: &DeviceId) -> Result<Vec<G
         .order(groups::display_name)
         .select(Row::as_select())
         .load(conn)?;
+    Ok(rows.into_iter().map(Group::from).collect())
+}
+
+/// Groups as the API finds them.
+pub const SET: Set = Set {
+    name: "groups",
+    from: "groups t",
+    key: "t.id",
+    base: "TRUE",
+    reach: "t.id IN ({groups})",
+    properties: &[
+        Property::new("id", "t.id", Kind::Id),
+        Property::new("displayName", "t.display_name", Kind::Text).ordered().searched(),
+        Property::new("description", "t.description", Kind::Text).searched(),
+        Property::new("createdDateTime", "t.created_at", Kind::Time),
+    ],
+    lists: &[],
+    types: &[("group", "TRUE")],
+    newest_first: None,
+};
+
+/// Members of groups as the API finds them: the key is the kind and the id.
+pub const MEMBERS: Set = Set {
+    name: "members",
+    from: "group_members t",
+    key: "t.member_kind || ':' || t.member_id",
+    base: "TRUE",
+    reach: "t.group_id IN ({groups})",
+    properties: &[Property::new("id", "t.member_id", Kind::Id)],
+    lists: &[],
+    types: &[("user", "t.member_kind = 'user'"), ("device", "t.member_kind = 'device'")],
+    newest_first: None,
+};
+
+/// The groups with these ids, those that exist, with when they were made.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(Group, Time)>> {
+    let rows: Vec<(Row, i64)> = groups::table.filter(groups::id.eq_any(ids)).select((Row::as_select(), groups::created_at)).load(conn)?;
+    Ok(rows.into_iter().map(|(row, created)| (Group::from(row), Time(created))).collect())
+}
+
+/// The groups that a user belongs to.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_groups_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Group>> {
+    let theirs = group_members::table
+        .filter(group_members::member_kind.eq(USER))
+        .filter(group_members::member_id.eq(user.as_str()))
+        .select(group_members::group_id);
+    let rows = groups::table.filter(groups::id.eq_any(theirs)).order(groups::display_name).select(Row::as_select()).load(conn)?;
     Ok(rows.into_iter().map(Group::from).collect())
 }

@@ -32,6 +32,7 @@ pub mod location;
 pub mod message_signatures;
 pub mod meta;
 pub mod ocsp_responses;
+pub mod odata;
 pub mod outbox;
 pub mod pfx;
 pub mod profiles;

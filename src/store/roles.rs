@@ -310,3 +310,22 @@ pub fn find_holder(conn: &mut Conn, role: &RoleId) -> Result<Option<UserId>> {
         .optional()?;
     Ok(found.map(UserId::from_store))
 }
+
+/// The first person who was given the role on their own account, everywhere, whether they may sign in or not.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_member(conn: &mut Conn, role: &RoleId) -> Result<Option<UserId>> {
+    let everywhere = role_assignments::table
+        .filter(role_assignments::role_id.eq(role.as_str()))
+        .filter(role_assignments::everywhere.eq(true))
+        .select(role_assignments::id);
+    let found: Option<String> = role_members::table
+        .filter(role_members::assignment_id.eq_any(everywhere))
+        .filter(role_members::kind.eq(USER))
+        .order(role_members::principal_id)
+        .select(role_members::principal_id)
+        .first(conn)
+        .optional()?;
+    Ok(found.map(UserId::from_store))
+}

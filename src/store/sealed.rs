@@ -64,8 +64,10 @@ pub const TAP_PEPPER: &str = "sealed.tap_pepper";
 pub const MANIFEST_KEY: &str = "sealed.manifest_key";
 /// The key that marks what comes back with the terms of use.
 pub const TERMS_KEY: &str = "sealed.terms_key";
+/// The key that marks the tokens of pages.
+pub const PAGE_KEY: &str = "sealed.page_key";
 /// The keys of all sealed values in `meta`.
-pub const META: &[&str] = &[AUDIT_KEY, CANARY, MANIFEST_KEY, REGISTRATION_KEY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
+pub const META: &[&str] = &[AUDIT_KEY, CANARY, MANIFEST_KEY, PAGE_KEY, REGISTRATION_KEY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
 
 /// A sealed column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

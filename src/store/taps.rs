@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::dialect::delete_some;
 use super::schema::taps;
-use super::{Conn, Result, Tx};
+use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::tap::Tap;
 use crate::ids::{TapId, UserId};
@@ -79,6 +79,15 @@ pub fn delete_taps(tx: &mut Tx<'_>, user: &UserId, now: Time) -> Result<usize> {
         .filter(taps::expires_at.gt(now.0))
         .filter(taps::one_time.eq(false).or(taps::used_at.is_null()));
     Ok(diesel::delete(open).execute(tx.conn())?)
+}
+
+/// Removes a pass of a user.
+///
+/// # Errors
+/// [`Error::NotFound`] when the user has no such one.
+pub fn delete_tap(tx: &mut Tx<'_>, user: &UserId, id: &TapId) -> Result<()> {
+    let own = taps::table.find(id.as_str()).filter(taps::user_id.eq(user.as_str()));
+    if diesel::delete(own).execute(tx.conn())? == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
 /// Uses a pass; `false` when it is one-time and somebody was faster, or when it is gone.

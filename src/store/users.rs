@@ -5,8 +5,9 @@ use diesel::prelude::*;
 use super::schema::users;
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
-use crate::domain::user::{Role, User};
+use crate::domain::user::{Details, User};
 use crate::ids::UserId;
+use crate::store::odata::{Kind, Property, Set};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = users)]
@@ -18,17 +19,23 @@ struct Row {
     sam_account_name: Option<String>,
     security_identifier: Option<String>,
     distinguished_name: Option<String>,
-    role: String,
     enabled: bool,
+    given_name: Option<String>,
+    surname: Option<String>,
+    job_title: Option<String>,
+    department: Option<String>,
+    office_location: Option<String>,
+    mobile_phone: Option<String>,
+    employee_id: Option<String>,
+    usage_location: Option<String>,
+    preferred_language: Option<String>,
     created_at: i64,
     updated_at: i64,
 }
 
-impl TryFrom<Row> for User {
-    type Error = Error;
-
-    fn try_from(row: Row) -> Result<Self> {
-        Ok(Self {
+impl From<Row> for User {
+    fn from(row: Row) -> Self {
+        Self {
             id: UserId::from_store(row.id),
             upn: row.upn,
             display_name: row.display_name,
@@ -36,9 +43,19 @@ impl TryFrom<Row> for User {
             sam_account_name: row.sam_account_name,
             security_identifier: row.security_identifier,
             distinguished_name: row.distinguished_name,
-            role: Role::parse(&row.role).ok_or_else(|| Error::corrupt("users.role"))?,
             enabled: row.enabled,
-        })
+            details: Details {
+                given_name: row.given_name,
+                surname: row.surname,
+                job_title: row.job_title,
+                department: row.department,
+                office_location: row.office_location,
+                mobile_phone: row.mobile_phone,
+                employee_id: row.employee_id,
+                usage_location: row.usage_location,
+                preferred_language: row.preferred_language,
+            },
+        }
     }
 }
 
@@ -55,8 +72,16 @@ pub fn insert_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
         sam_account_name: user.sam_account_name.clone(),
         security_identifier: user.security_identifier.clone(),
         distinguished_name: user.distinguished_name.clone(),
-        role: user.role.to_string(),
         enabled: user.enabled,
+        given_name: user.details.given_name.clone(),
+        surname: user.details.surname.clone(),
+        job_title: user.details.job_title.clone(),
+        department: user.details.department.clone(),
+        office_location: user.details.office_location.clone(),
+        mobile_phone: user.details.mobile_phone.clone(),
+        employee_id: user.details.employee_id.clone(),
+        usage_location: user.details.usage_location.clone(),
+        preferred_language: user.details.preferred_language.clone(),
         created_at: now.0,
         updated_at: now.0,
     };
@@ -70,7 +95,7 @@ pub fn insert_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
 /// Only the database's own.
 pub fn find_user_by_upn(conn: &mut Conn, upn: &str) -> Result<Option<User>> {
     let row = users::table.filter(users::upn.eq(upn.trim().to_lowercase())).select(Row::as_select()).first(conn).optional()?;
-    row.map(User::try_from).transpose()
+    Ok(row.map(User::from))
 }
 
 /// The user, who must exist.
@@ -78,7 +103,7 @@ pub fn find_user_by_upn(conn: &mut Conn, upn: &str) -> Result<Option<User>> {
 /// # Errors
 /// [`Error::NotFound`].
 pub fn load_user(conn: &mut Conn, id: &UserId) -> Result<User> {
-    users::table.find(id.as_str()).select(Row::as_select()).first(conn)?.try_into()
+    Ok(users::table.find(id.as_str()).select(Row::as_select()).first(conn)?.into())
 }
 
 /// [`load_user`], and until the end of the transaction nobody changes the user or locks it, too: for counting before inserting. What only
@@ -92,7 +117,7 @@ pub fn lock_user(tx: &mut Tx<'_>, id: &UserId) -> Result<User> {
         // On SQLite there is one transaction that writes at a time.
         Conn::Sqlite(c) => users::table.find(id.as_str()).select(Row::as_select()).first(c)?,
     };
-    row.try_into()
+    Ok(row.into())
 }
 
 /// A page of users by UPN, after `after`.
@@ -101,16 +126,7 @@ pub fn lock_user(tx: &mut Tx<'_>, id: &UserId) -> Result<User> {
 /// Only the database's own.
 pub fn list_users(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<User>> {
     let rows = users::table.filter(users::upn.gt(after)).order(users::upn).limit(limit).select(Row::as_select()).load(conn)?;
-    rows.into_iter().map(User::try_from).collect()
-}
-
-/// The first administrator by UPN, who may be disabled.
-///
-/// # Errors
-/// Only the database's own.
-pub fn find_administrator(conn: &mut Conn) -> Result<Option<User>> {
-    let all = users::table.filter(users::role.eq(Role::Administrator.as_str()));
-    all.order(users::upn).select(Row::as_select()).first(conn).optional()?.map(User::try_from).transpose()
+    Ok(rows.into_iter().map(User::from).collect())
 }
 
 /// Stores what is known of the user, over what was.
@@ -126,8 +142,18 @@ pub fn update_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
             users::sam_account_name.eq(&user.sam_account_name),
             users::security_identifier.eq(&user.security_identifier),
             users::distinguished_name.eq(&user.distinguished_name),
-            users::role.eq(user.role.as_str()),
             users::enabled.eq(user.enabled),
+            (
+                users::given_name.eq(&user.details.given_name),
+                users::surname.eq(&user.details.surname),
+                users::job_title.eq(&user.details.job_title),
+                users::department.eq(&user.details.department),
+                users::office_location.eq(&user.details.office_location),
+                users::mobile_phone.eq(&user.details.mobile_phone),
+                users::employee_id.eq(&user.details.employee_id),
+                users::usage_location.eq(&user.details.usage_location),
+                users::preferred_language.eq(&user.details.preferred_language),
+            ),
             users::updated_at.eq(now.0),
         ))
         .execute(tx.conn())?;
@@ -141,4 +167,42 @@ pub fn update_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
 pub fn delete_user(tx: &mut Tx<'_>, id: &UserId) -> Result<()> {
     let gone = diesel::delete(users::table.find(id.as_str())).execute(tx.conn())?;
     if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Users as the API finds them.
+pub const SET: Set = Set {
+    name: "users",
+    from: "users t",
+    key: "t.id",
+    base: "TRUE",
+    reach: "t.id IN (SELECT m.member_id FROM group_members m WHERE m.member_kind = 'user' AND m.group_id IN ({groups}))",
+    properties: &[
+        Property::new("id", "t.id", Kind::Id),
+        Property::new("displayName", "t.display_name", Kind::Text).ordered().searched(),
+        Property::new("userPrincipalName", "t.upn", Kind::Text).ordered().searched(),
+        Property::new("mail", "t.mail", Kind::Text).searched(),
+        Property::new("givenName", "t.given_name", Kind::Text),
+        Property::new("surname", "t.surname", Kind::Text),
+        Property::new("jobTitle", "t.job_title", Kind::Text),
+        Property::new("department", "t.department", Kind::Text),
+        Property::new("officeLocation", "t.office_location", Kind::Text),
+        Property::new("employeeId", "t.employee_id", Kind::Text),
+        Property::new("usageLocation", "t.usage_location", Kind::Text),
+        Property::new("accountEnabled", "t.enabled", Kind::Bool),
+        Property::new("createdDateTime", "t.created_at", Kind::Time),
+        Property::new("onPremisesSecurityIdentifier", "t.security_identifier", Kind::Text),
+        Property::new("onPremisesSamAccountName", "t.sam_account_name", Kind::Text),
+    ],
+    lists: &[],
+    types: &[("user", "TRUE")],
+    newest_first: None,
+};
+
+/// The users with these ids, those that exist.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(User, Time)>> {
+    let rows: Vec<Row> = users::table.filter(users::id.eq_any(ids)).select(Row::as_select()).load(conn)?;
+    Ok(rows.into_iter().map(|row| (Time(row.created_at), row)).map(|(created, row)| (User::from(row), created)).collect())
 }

@@ -31,6 +31,7 @@ pub mod jwt;
 pub mod locuri;
 pub mod mde;
 pub mod ocsp;
+pub mod odata;
 pub mod pkcs10;
 pub mod plist;
 pub mod provisioning;

@@ -55,14 +55,14 @@ fn users_are_made_changed_and_deleted() {
     let folder = made();
     let path = folder.path();
     let ben = json(path, &["user", "create", "Ben@Example.org", "--name", "Ben", "--mail", "ben@example.org", "--sam", "ben"]);
-    assert_eq!((ben["upn"].as_str(), ben["role"].as_str(), ben["enabled"].as_bool()), (Some("ben@example.org"), Some("user"), Some(true)));
+    assert_eq!((&ben["upn"], &ben["roles"], &ben["enabled"]), (&value!("ben@example.org"), &value!([]), &value!(true)));
     assert!(refused(path, &["user", "create", "ben@example.org"]).contains("USR0013: there is a user of that name already"));
     assert!(refused(path, &["user", "create", "ben"]).contains("USR0012"));
     assert_eq!(column(&json(path, &["user", "list"]), "upn"), ["ana@example.org", "ben@example.org"]);
     assert_eq!(column(&json(path, &["user", "list", "--after", "ana@example.org", "--limit", "1"]), "upn"), ["ben@example.org"]);
-    let changed = json(path, &["user", "change", "ben@example.org", "--mail", "", "--sid", "S-1-5-21-1", "--role", "administrator"]);
+    let changed = json(path, &["user", "change", "ben@example.org", "--mail", "", "--sid", "S-1-5-21-1", "--administrator", "true"]);
     assert_eq!((&changed["mail"], &changed["security_identifier"]), (&Value::Null, &value!("S-1-5-21-1")));
-    assert_eq!((&changed["sam_account_name"], &changed["role"]), (&value!("ben"), &value!("administrator")));
+    assert_eq!((&changed["sam_account_name"], &changed["roles"]), (&value!("ben"), &value!(["Administrator"])));
     assert_eq!(json(path, &["user", "disable", "BEN@example.org"])["enabled"], false);
     assert_eq!(json(path, &["user", "show", ben["id"].as_str().unwrap()])["enabled"], false);
     assert_eq!(json(path, &["user", "enable", "ben@example.org"])["enabled"], true);
@@ -70,6 +70,10 @@ fn users_are_made_changed_and_deleted() {
     assert_eq!((pass["temporary_access_pass"].as_str().unwrap().len(), &pass["one_time"]), (19, &value!(false)));
     assert!(refused(path, &["user", "tap", "ben@example.org", "--length", "4"]).contains("AUT0004"));
     assert!(refused(path, &["user", "tap", "ben@example.org", "--minutes", "1"]).contains("AUT0005"));
+    assert_eq!(json(path, &["user", "disable", "ana@example.org"])["enabled"], false);
+    assert!(refused(path, &["user", "delete", "ben@example.org"]).contains("ACC0009"), "nobody who may do everything would be left");
+    assert!(refused(path, &["user", "disable", "ben@example.org"]).contains("ACC0009"));
+    json(path, &["user", "enable", "ana@example.org"]);
     assert_eq!(json(path, &["user", "delete", "ben@example.org"])["deleted"], "ben@example.org");
     assert!(refused(path, &["user", "show", "ben@example.org"]).contains("not found: user"));
     put_device(path, "PC-1", "10.0.22631.1");
@@ -110,6 +114,7 @@ fn an_administrator_is_told_what_to_hand_out_to_enrol_a_pc() {
     assert_eq!((&told["one_time"], &told["provisioning_package"]["Secret"]), (&value!(false), &told["temporary_access_pass"]));
     assert_eq!(told["server_to_type"], "https://muster.example.org/EnrollmentServer/Discovery.svc");
     assert!(refused(path, &["enroll", "windows", "--user", "nobody@example.org"]).contains("not found: user"));
+    json(path, &["user", "create", "zoe@example.org", "--administrator"]);
     json(path, &["user", "disable", "ana@example.org"]);
     assert!(refused(path, &["enroll", "windows", "--user", "ana@example.org"]).contains("AUT0001"));
 }

@@ -11,7 +11,7 @@ use muster::domain::device::{Device, Platform, State as Life};
 use muster::domain::enrollment::{Enrollment, Kind as EnrollmentKind, State as EnrollmentState};
 use muster::domain::group::{Group, Member};
 use muster::domain::profile::{Document, Kind, Profile};
-use muster::domain::user::{Role, User};
+use muster::domain::user::{Details, User};
 use muster::ids::{AssignmentId, DeviceId, EnrollmentId, GroupId, ProfileId, UserId};
 use muster::secret::Sealer;
 use muster::store::{Conn, Error, Store, Tx, assignments, desired_items, devices, enrollments, groups, profiles, users};
@@ -76,8 +76,8 @@ pub fn user(upn: &str) -> User {
         sam_account_name: None,
         security_identifier: None,
         distinguished_name: None,
-        role: Role::User,
         enabled: true,
+        details: Details::default(),
     }
 }
 

@@ -6,7 +6,7 @@ use muster::clock::{DAY, MINUTE, Time};
 use muster::domain::Refusal;
 use muster::domain::device::Platform;
 use muster::domain::tap::Policy;
-use muster::domain::user::{Role, User};
+use muster::domain::user::{Details, User};
 use muster::ids::UserId;
 use muster::service::Error;
 use muster::service::backup::finish_restore;
@@ -28,8 +28,8 @@ async fn person(server: &Server, upn: &str, enabled: bool) -> UserId {
         sam_account_name: None,
         security_identifier: None,
         distinguished_name: None,
-        role: Role::User,
         enabled,
+        details: Details::default(),
     };
     let id = user.id.clone();
     server.app.store.write(move |tx| users::insert_user(tx, &user, Time(1))).await.unwrap();

@@ -55,6 +55,7 @@ mod docs;
 mod faces;
 mod fuzz;
 mod golden;
+mod graph;
 mod identity_tap;
 mod kill;
 mod layers;

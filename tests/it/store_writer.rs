@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use diesel::RunQueryDsl as _;
 use muster::clock::Time;
 use muster::domain::Refusal;
-use muster::domain::user::{Role, User};
+use muster::domain::user::{Details, User};
 use muster::ids::UserId;
 use muster::store::{Conn, Error, Location, Store, meta, users};
 
@@ -21,8 +21,8 @@ fn user(upn: &str) -> User {
         sam_account_name: None,
         security_identifier: None,
         distinguished_name: None,
-        role: Role::User,
         enabled: true,
+        details: Details::default(),
     }
 }
 

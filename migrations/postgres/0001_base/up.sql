@@ -15,11 +15,24 @@ CREATE TABLE users (
     sam_account_name TEXT,
     security_identifier TEXT,
     distinguished_name TEXT,
-    role TEXT NOT NULL,
     enabled BOOLEAN NOT NULL,
+    given_name TEXT,
+    surname TEXT,
+    job_title TEXT,
+    department TEXT,
+    office_location TEXT,
+    mobile_phone TEXT,
+    employee_id TEXT,
+    usage_location TEXT,
+    preferred_language TEXT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );
+-- As the API filters and orders: whatever the case.
+CREATE INDEX users_by_folded_upn ON users ((lower(upn) COLLATE "C"), id);
+CREATE INDEX users_by_folded_name ON users ((lower(display_name) COLLATE "C"), id);
+CREATE INDEX users_by_folded_mail ON users ((lower(mail) COLLATE "C"));
+CREATE INDEX users_by_folded_department ON users ((lower(department) COLLATE "C"));
 
 CREATE TABLE groups (
     id TEXT NOT NULL PRIMARY KEY,
@@ -27,6 +40,8 @@ CREATE TABLE groups (
     description TEXT NOT NULL,
     created_at BIGINT NOT NULL
 );
+
+CREATE INDEX groups_by_folded_name ON groups ((lower(display_name) COLLATE "C"), id);
 
 CREATE TABLE group_members (
     group_id TEXT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
@@ -180,6 +195,8 @@ CREATE TABLE devices (
     updated_at BIGINT NOT NULL
 );
 CREATE INDEX devices_by_user ON devices (user_id);
+CREATE INDEX devices_by_folded_name ON devices ((lower(display_name) COLLATE "C"), id);
+CREATE INDEX devices_by_folded_serial ON devices ((lower(serial_number) COLLATE "C"));
 CREATE INDEX devices_by_serial ON devices (serial_number);
 -- Hardware says of itself which it is: of several people who claim the same, each has a device.
 CREATE UNIQUE INDEX devices_by_hardware ON devices (hardware_id, user_id);
@@ -825,6 +842,7 @@ CREATE TABLE audit (
     hash TEXT NOT NULL
 );
 CREATE INDEX audit_by_target ON audit (target, seq);
+CREATE INDEX audit_by_time ON audit (at);
 
 CREATE TABLE audit_head (
     id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),

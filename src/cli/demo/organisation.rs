@@ -15,7 +15,7 @@ use crate::domain::assignment::{Mode, Target};
 use crate::domain::device::Platform;
 use crate::domain::group::Member;
 use crate::domain::profile::Document;
-use crate::domain::user::{Role, User};
+use crate::domain::user::{Details, User};
 use crate::ids::{GroupId, UserId};
 use crate::secret::Secret;
 use crate::service::apple::packages::{self, New};
@@ -92,8 +92,8 @@ pub(super) async fn people(app: &App, count: u32, by: &By) -> anyhow::Result<(Ve
             sam_account_name: None,
             security_identifier: None,
             distinguished_name: None,
-            role: Role::User,
             enabled: true,
+            details: Details::default(),
         };
         users.push((directory::create_user(app, user, by).await?.id, upn));
     }

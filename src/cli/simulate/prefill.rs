@@ -13,7 +13,7 @@ use crate::domain::certificate::{Certificate, CertificateStatus, Grant, Purpose}
 use crate::domain::device::{Device, Platform, State as DeviceState};
 use crate::domain::enrollment::{Enrollment, Kind, State};
 use crate::domain::fact::Fact;
-use crate::domain::user::{Role, User};
+use crate::domain::user::{Details, User};
 use crate::ids::{AuthorityId, CertificateId, DeviceId, EnrollmentId, UserId};
 use crate::secret::random;
 use crate::service::pki::authority;
@@ -63,8 +63,8 @@ impl Resident {
             sam_account_name: None,
             security_identifier: None,
             distinguished_name: None,
-            role: Role::User,
             enabled: true,
+            details: Details::default(),
         };
         let device = Device {
             id: DeviceId::new(),

@@ -332,7 +332,7 @@ mod tests {
     use super::*;
     use crate::domain::certificate::AttributeType;
     use crate::domain::device::{Platform, State};
-    use crate::domain::user::Role;
+    use crate::domain::user::Details;
     use crate::ids::{DeviceId, UserId};
 
     fn ana() -> User {
@@ -344,8 +344,8 @@ mod tests {
             sam_account_name: Some("ana".into()),
             security_identifier: Some("S-1-5-21-1-2-3-1001".into()),
             distinguished_name: Some(r"CN=Ana\, B.,OU=Staff,OU=All,DC=contoso,DC=com".into()),
-            role: Role::User,
             enabled: true,
+            details: Details::default(),
         }
     }
 

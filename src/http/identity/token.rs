@@ -50,7 +50,7 @@ pub async fn issue(
 }
 
 /// How the client names the request: a UUID, or nothing that we repeat.
-pub(super) fn correlation_id(request: &HttpRequest) -> String {
+pub(in crate::http) fn correlation_id(request: &HttpRequest) -> String {
     let header = request.headers().get("client-request-id").and_then(|value| value.to_str().ok());
     header.and_then(|text| uuid::Uuid::try_parse(text).ok()).map(|id| id.to_string()).unwrap_or_default()
 }

@@ -2,6 +2,7 @@
 
 pub(in crate::service) mod hardware;
 mod list;
+pub mod managed;
 mod notes;
 mod order;
 mod renewed;

@@ -14,6 +14,7 @@ use crate::domain::throttle;
 use crate::domain::user::User;
 use crate::ids::{TapId, UserId};
 use crate::secret::{Secret, hmac_sha256, random, same};
+use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::sealed::TAP_PEPPER;
 use crate::store::{self, Tx, audit, taps, throttles, users};
@@ -50,6 +51,25 @@ impl NewTap {
 /// [`Refusal::TapLength`], [`Refusal::TapLifetime`], [`Refusal::AccountDisabled`], [`Refusal::TapTooMany`]; [`Error::NotFound`] without such
 /// a user.
 pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<Time>, actor: &str, origin: &str) -> Result<NewTap> {
+    make(app, user, policy, starts_at, (actor, origin), false).await
+}
+
+/// Makes a pass in the place of those that the user has.
+///
+/// # Errors
+/// As [`create`].
+pub async fn replace(app: &App, user: &UserId, policy: Policy, starts_at: Option<Time>, by: &By) -> Result<NewTap> {
+    make(app, user, policy, starts_at, (&by.actor, &by.origin), true).await
+}
+
+async fn make(
+    app: &App,
+    user: &UserId,
+    policy: Policy,
+    starts_at: Option<Time>,
+    (actor, origin): (&str, &str),
+    replace: bool,
+) -> Result<NewTap> {
     let policy = policy.check()?;
     let pepper = super::instance_key(app, TAP_PEPPER).await?;
     let text = loop {
@@ -76,7 +96,13 @@ pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<
             if !users::load_user(tx.conn(), &made.user_id)?.enabled {
                 return Err(Refusal::AccountDisabled.into());
             }
-            if i64::try_from(taps::list_taps(tx.conn(), &made.user_id, now, OPEN_PASSES)?.len()).is_ok_and(|open| open >= OPEN_PASSES) {
+            if replace {
+                let ended = taps::delete_taps(tx, &made.user_id, now)?;
+                if ended > 0 {
+                    let entry = Entry::new(&actor, "tap.delete", format!("user:{}", made.user_id), &origin);
+                    audit::append(tx, &entry.before(&serde_json::json!({ "open": ended })), now)?;
+                }
+            } else if i64::try_from(taps::list_taps(tx.conn(), &made.user_id, now, OPEN_PASSES)?.len()).is_ok_and(|open| open >= OPEN_PASSES) {
                 return Err(Refusal::TapTooMany.into());
             }
             taps::insert_tap(tx, &made, now)?;
@@ -104,6 +130,31 @@ pub async fn end_open(app: &App, user: &UserId, actor: &str, origin: &str) -> Re
         Ok(ended)
     });
     Ok(ended.await?)
+}
+
+/// The open passes of a user, newest first.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn list(app: &App, user: &UserId) -> Result<Vec<Tap>> {
+    let (user, now) = (user.clone(), app.now());
+    Ok(app.store.read(move |conn| taps::list_taps(conn, &user, now, OPEN_PASSES)).await?)
+}
+
+/// Ends one open pass of a user.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn end(app: &App, user: &UserId, id: &TapId, by: &By) -> Result<()> {
+    let (user, id, by, now) = (user.clone(), id.clone(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            taps::delete_tap(tx, &user, &id)?;
+            let entry = by.entry("tap.delete", format!("user:{user}")).before(&serde_json::json!({ "tap": id }));
+            audit::append(tx, &entry, now)
+        })
+        .await?;
+    Ok(())
 }
 
 /// A user whose pass is right.
@@ -140,7 +191,7 @@ pub(super) struct Attempt {
 /// What became of a try.
 pub(super) enum Verdict {
     /// Right.
-    Good(Checked),
+    Good(Box<Checked>),
     /// Wrong.
     Wrong,
     /// Not even looked at; until when.
@@ -150,7 +201,7 @@ pub(super) enum Verdict {
 impl Verdict {
     pub(super) fn into_result(self, now: Time) -> Result<Checked> {
         match self {
-            Self::Good(checked) => Ok(checked),
+            Self::Good(checked) => Ok(*checked),
             Self::Wrong => Err(Refusal::SignInFailed.into()),
             Self::Blocked(until) => Err(Error::Throttled(u64::try_from(until.since(now) / 1000 + 1).unwrap_or(1))),
         }
@@ -201,7 +252,7 @@ impl Attempt {
         }
         if let Some(checked) = &self.matched {
             throttles::delete_throttle(tx, &self.pair)?;
-            return Ok(Verdict::Good(checked.clone()));
+            return Ok(Verdict::Good(Box::new(checked.clone())));
         }
         throttles::update_after_failure(tx, &self.pair, &throttle::PAIR, now)?;
         throttles::update_after_failure(tx, &self.address, &throttle::ADDRESS, now)?;

@@ -1,0 +1,139 @@
+//! What a call is answered with.
+
+use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
+use actix_web::http::header::CACHE_CONTROL;
+use serde_json::{Map, Value};
+
+use super::request::{Request, Version};
+use crate::config::Config;
+
+/// An object with these members, each what serialises: `object! { "id": id, … }`.
+macro_rules! object {
+    ($($name:literal: $value:expr),* $(,)?) => {
+        serde_json::Map::from_iter([$(($name.to_owned(), serde_json::json!($value))),*])
+    };
+}
+pub(super) use object;
+
+/// The media type of JSON answers.
+const JSON: &str = "application/json;odata.metadata=minimal;odata.streaming=true;IEEE754Compatible=false;charset=utf-8";
+
+/// The body of an answer.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Body {
+    /// None.
+    Empty,
+    /// JSON.
+    Json(Value),
+    /// Plain text.
+    Text(String),
+}
+
+/// An answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: StatusCode,
+    /// Headers beside the common ones.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Body,
+}
+
+impl Answer {
+    /// 200 with JSON.
+    #[must_use]
+    pub fn ok(body: Value) -> Self {
+        Self { status: StatusCode::OK, headers: Vec::new(), body: Body::Json(body) }
+    }
+
+    /// 201 with what was made and where it is.
+    #[must_use]
+    pub fn created(location: String, body: Value) -> Self {
+        Self { status: StatusCode::CREATED, headers: vec![("Location", location)], body: Body::Json(body) }
+    }
+
+    /// 204.
+    #[must_use]
+    pub fn done() -> Self {
+        Self { status: StatusCode::NO_CONTENT, headers: Vec::new(), body: Body::Empty }
+    }
+
+    /// 200 with plain text.
+    #[must_use]
+    pub fn text(text: String) -> Self {
+        Self { status: StatusCode::OK, headers: Vec::new(), body: Body::Text(text) }
+    }
+
+    /// With an ETag.
+    #[must_use]
+    pub fn with_etag(mut self, etag: &str) -> Self {
+        self.headers.push(("ETag", etag.to_owned()));
+        self
+    }
+
+    /// The same without annotations, for a client that wants none.
+    #[must_use]
+    pub fn bare(mut self) -> Self {
+        if let Body::Json(value) = &mut self.body {
+            strip(value);
+        }
+        self
+    }
+
+    /// The answer as HTTP has it.
+    #[must_use]
+    pub fn respond(self, request_id: &str, client_request_id: &str) -> HttpResponse {
+        let mut response = HttpResponse::build(self.status);
+        response
+            .insert_header((CACHE_CONTROL, "no-store"))
+            .insert_header(("OData-Version", "4.0"))
+            .insert_header(("request-id", request_id))
+            .insert_header(("client-request-id", client_request_id));
+        for header in self.headers {
+            response.insert_header(header);
+        }
+        match self.body {
+            Body::Empty => response.finish(),
+            Body::Json(value) => response.content_type(JSON).body(value.to_string()),
+            Body::Text(text) => response.content_type("text/plain").body(text),
+        }
+    }
+}
+
+/// Takes annotations away; paging and counts stay, as the client could not go on without.
+fn strip(value: &mut Value) {
+    match value {
+        Value::Object(members) => {
+            members.retain(|name, _| {
+                !name.contains("@odata.") || matches!(name.as_str(), "@odata.nextLink" | "@odata.deltaLink" | "@odata.count")
+            });
+            members.values_mut().for_each(strip);
+        }
+        Value::Array(all) => all.iter_mut().for_each(strip),
+        _ => {}
+    }
+}
+
+/// The base URL of a root, from the configuration: what a client says the host is called is not believed.
+#[must_use]
+pub fn base(config: &Config, version: Version) -> String {
+    format!("{}/{}", config.web_url(), version.as_str())
+}
+
+/// An object by itself: with its context, and its ETag where it has one.
+#[must_use]
+pub fn entity(config: &Config, request: &Request, context: &str, object: Map<String, Value>) -> Value {
+    let mut whole = Map::new();
+    let base = base(config, request.version);
+    whole.insert("@odata.context".into(), format!("{base}/$metadata#{context}/$entity").into());
+    whole.extend(object);
+    Value::Object(whole)
+}
+
+/// An ETag of something that counts its changes.
+#[must_use]
+pub fn etag(version: i64) -> String {
+    format!("W/\"{version}\"")
+}

@@ -1,0 +1,148 @@
+//! `/users/{id}/authentication`: the ways in which a person signs in.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::users;
+use crate::clock::{MINUTE, Time};
+use crate::domain::Refusal;
+use crate::domain::access::{Action, Need, Scope};
+use crate::domain::tap::{Policy, Tap};
+use crate::domain::user::User;
+use crate::http::graph::answer::{Answer, base, object};
+use crate::http::graph::error::{GraphProblem, Result};
+use crate::http::graph::list;
+use crate::http::graph::route::{Call, routes};
+use crate::ids::TapId;
+use crate::service::identity::tap;
+use crate::service::role;
+use crate::wire::odata::edm;
+use crate::wire::odata::filter::moment;
+
+const READ: Need = Need { scopes: &[Scope::MethodReadAll, Scope::MethodReadWriteAll], action: Some(Action::MethodsRead) };
+const WRITE: Need = Need { scopes: &[Scope::MethodReadWriteAll], action: Some(Action::MethodsUpdate) };
+
+/// The type of a pass.
+const TAP: &str = "#microsoft.graph.temporaryAccessPassAuthenticationMethod";
+
+routes! {
+    Get "users/{id}/authentication/methods", READ => methods;
+    Get "users/{id}/authentication/temporaryAccessPassMethods", READ => passes;
+    Post "users/{id}/authentication/temporaryAccessPassMethods", WRITE => create_pass;
+    Get "users/{id}/authentication/temporaryAccessPassMethods/{pass}", READ => show_pass;
+    Delete "users/{id}/authentication/temporaryAccessPassMethods/{pass}", WRITE => delete_pass;
+}
+
+/// A pass as JSON: without its text, which only its making shows.
+fn json(pass: &Tap, now: Time) -> Map<String, Value> {
+    let usable = pass.is_usable(now);
+    let reason = if usable {
+        "EnabledByPolicy"
+    } else if now < pass.starts_at {
+        "NotYetValid"
+    } else if now >= pass.expires_at {
+        "Expired"
+    } else {
+        "OneTimeUsed"
+    };
+    object! {
+        "id": pass.id,
+        "createdDateTime": edm::time(pass.starts_at.0),
+        "isUsable": usable,
+        "isUsableOnce": pass.one_time,
+        "lifetimeInMinutes": pass.expires_at.since(pass.starts_at) / MINUTE,
+        "methodUsabilityReason": reason,
+        "startDateTime": edm::time(pass.starts_at.0),
+        "temporaryAccessPass": Value::Null,
+    }
+}
+
+fn typed(pass: &Tap, now: Time) -> Value {
+    let mut whole = Map::from_iter([("@odata.type".to_owned(), Value::from(TAP))]);
+    whole.extend(json(pass, now));
+    Value::Object(whole)
+}
+
+async fn methods(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    let (all, now) = (tap::list(call.app, &user.id).await?, call.app.now());
+    let shown: Vec<Value> = all.iter().map(|pass| typed(pass, now)).collect();
+    Ok(list::whole(&call.app.config, call.request, &context(&user, "methods"), &shown))
+}
+
+async fn passes(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    let (all, now) = (tap::list(call.app, &user.id).await?, call.app.now());
+    let shown: Vec<Value> = all.iter().map(|pass| Value::Object(json(pass, now))).collect();
+    Ok(list::whole(&call.app.config, call.request, &context(&user, "temporaryAccessPassMethods"), &shown))
+}
+
+fn context(user: &User, set: &str) -> String {
+    format!("users('{}')/authentication/{set}", user.id)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Given {
+    lifetime_in_minutes: Option<i64>,
+    is_usable_once: Option<bool>,
+    start_date_time: Option<String>,
+}
+
+async fn create_pass(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    if call.caller.person() == Some(&user.id) {
+        return Err(Refusal::TapForOneself.into());
+    }
+    role::check_helper(call.app, call.caller, &user.id).await?;
+    let given: Given = call.request.json()?;
+    let usual = Policy::default();
+    let policy = Policy {
+        lifetime: given.lifetime_in_minutes.map_or(usual.lifetime, |minutes| minutes.saturating_mul(MINUTE)),
+        one_time: given.is_usable_once.unwrap_or(usual.one_time),
+        ..usual
+    };
+    let starts = match given.start_date_time.as_deref() {
+        None => None,
+        Some(text) => Some(Time(moment(text).ok_or_else(|| GraphProblem::invalid("startDateTime is no moment."))?)),
+    };
+    if starts.is_some_and(|at| at < call.app.now().plus(-5 * MINUTE)) {
+        return Err(GraphProblem::invalid("startDateTime is in the past."));
+    }
+    let made = tap::replace(call.app, &user.id, policy, starts, &call.by()).await?;
+    let pass = tap::list(call.app, &user.id).await?.into_iter().find(|pass| pass.id == made.id).ok_or_else(GraphProblem::not_found)?;
+    let mut whole = Map::from_iter([
+        (
+            "@odata.context".to_owned(),
+            json!(format!(
+                "{}/$metadata#{}/$entity",
+                base(&call.app.config, call.request.version),
+                context(&user, "temporaryAccessPassMethods")
+            )),
+        ),
+        ("@odata.type".to_owned(), TAP.into()),
+    ]);
+    whole.extend(json(&pass, call.app.now()));
+    whole.insert("temporaryAccessPass".into(), made.show().into());
+    let location =
+        format!("{}/users/{}/authentication/temporaryAccessPassMethods/{}", base(&call.app.config, call.request.version), user.id, pass.id);
+    Ok(Answer::created(location, Value::Object(whole)))
+}
+
+fn pass_id(call: &Call<'_>) -> Result<TapId> {
+    TapId::parse(call.key(1)?).ok_or_else(GraphProblem::not_found)
+}
+
+async fn show_pass(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    let id = pass_id(&call)?;
+    let pass = tap::list(call.app, &user.id).await?.into_iter().find(|pass| pass.id == id).ok_or_else(GraphProblem::not_found)?;
+    Ok(Answer::ok(typed(&pass, call.app.now())))
+}
+
+async fn delete_pass(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    role::check_helper(call.app, call.caller, &user.id).await?;
+    tap::end(call.app, &user.id, &pass_id(&call)?, &call.by()).await?;
+    Ok(Answer::done())
+}

@@ -1,0 +1,109 @@
+//! `/devices`: the devices of the directory.
+
+use serde_json::{Map, Value};
+
+use crate::clock::Time;
+use crate::domain::access::{Action, Need, Scope};
+use crate::domain::compliance::Verdict;
+use crate::domain::device::{Device, Platform, State};
+use crate::http::graph::answer::{Answer, object};
+use crate::http::graph::error::Result;
+use crate::http::graph::list::{self, DIRECTORY};
+use crate::http::graph::route::{Call, routes};
+use crate::service::directory;
+use crate::wire::odata::edm;
+use crate::wire::odata::query::Query;
+use crate::wire::odata::shape::Shape;
+
+const READ: Need = Need {
+    scopes: &[Scope::DeviceReadAll, Scope::DeviceReadWriteAll, Scope::DirectoryReadAll, Scope::DirectoryReadWriteAll],
+    action: Some(Action::DirectoryRead),
+};
+
+/// The properties of a device.
+pub(super) const SHAPE: Shape = Shape {
+    usual: &[
+        "accountEnabled",
+        "complianceExpirationDateTime",
+        "deviceId",
+        "deviceOwnership",
+        "displayName",
+        "isCompliant",
+        "isManaged",
+        "managementType",
+        "manufacturer",
+        "model",
+        "operatingSystem",
+        "operatingSystemVersion",
+        "physicalIds",
+        "registrationDateTime",
+        "trustType",
+    ],
+    more: &[],
+    beta: &[],
+};
+
+routes! {
+    Get "devices", READ => list_devices;
+    Get "devices/$count", READ => count;
+    Get "devices/{id}", READ => show;
+    Get "devices/{id}/memberOf", READ => member_of;
+    Get "devices/{id}/transitiveMemberOf", READ => member_of;
+}
+
+/// What Graph calls a system.
+pub(super) fn system(platform: Platform) -> &'static str {
+    match platform {
+        Platform::Windows => "Windows",
+        Platform::MacOs => "macOS",
+        Platform::Ios => "iOS",
+        Platform::Android => "Android",
+    }
+}
+
+/// A device as JSON, whole.
+pub(super) fn json(device: &Device, created: Time, verdict: Option<&Verdict>) -> Map<String, Value> {
+    let managed = device.state != State::Retired;
+    object! {
+        "id": device.id,
+        "accountEnabled": true,
+        "complianceExpirationDateTime": Value::Null,
+        "deviceId": device.entra_device_id.clone().unwrap_or_else(|| device.id.to_string()),
+        "deviceOwnership": Value::Null,
+        "displayName": device.display_name,
+        "isCompliant": verdict.map(|verdict| verdict.compliant),
+        "isManaged": managed,
+        "managementType": managed.then_some("MDM"),
+        "manufacturer": device.manufacturer,
+        "model": device.model,
+        "operatingSystem": system(device.platform),
+        "operatingSystemVersion": device.os_version,
+        "physicalIds": Value::Array(Vec::new()),
+        "registrationDateTime": edm::time(created.0),
+        "trustType": Value::Null,
+    }
+}
+
+async fn list_devices(call: Call<'_>) -> Result<Answer> {
+    let find = async |query: &_, limit| directory::page_devices(call.app, query, &call.reach, limit).await;
+    let show = |found: &directory::Listed| json(&found.device, found.created_at, found.verdict.as_ref());
+    list::answer(&call, (&SHAPE, DIRECTORY, "devices"), find, show).await
+}
+
+async fn count(call: Call<'_>) -> Result<Answer> {
+    let query = Query { count: true, ..list::query(call.request, &SHAPE)? };
+    let found = directory::page_devices(call.app, &query, &call.reach, 1).await?;
+    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
+}
+
+async fn show(call: Call<'_>) -> Result<Answer> {
+    let found = directory::find_device(call.app, call.key(0)?, &call.reach).await?;
+    let whole = json(&found.device, found.created_at, found.verdict.as_ref());
+    Ok(Answer::ok(list::single(&call, &SHAPE, "devices", whole)?))
+}
+
+async fn member_of(call: Call<'_>) -> Result<Answer> {
+    let found = directory::find_device(call.app, call.key(0)?, &call.reach).await?;
+    let groups = directory::groups_of_device(call.app, &found.device.id).await?;
+    Ok(list::whole(&call.app.config, call.request, "directoryObjects", &groups.iter().map(super::groups::typed).collect::<Vec<_>>()))
+}

@@ -1,0 +1,244 @@
+//! `/groups`: groups and who belongs to them.
+
+use actix_web::http::StatusCode;
+use serde::Deserialize;
+use serde_json::{Map, Value};
+
+use super::{devices, users};
+use crate::clock::Time;
+use crate::domain::access::{Action, Need, Reach, Scope};
+use crate::domain::group::{Group, Member};
+use crate::http::graph::answer::{Answer, base, object};
+use crate::http::graph::error::{GraphProblem, Result};
+use crate::http::graph::list::{self, DIRECTORY};
+use crate::http::graph::route::{Call, routes};
+use crate::service::directory::{self, Belonging};
+use crate::service::page::Found;
+use crate::wire::odata::edm;
+use crate::wire::odata::shape::Shape;
+
+const READ: Need = Need {
+    scopes: &[Scope::GroupReadAll, Scope::GroupReadWriteAll, Scope::DirectoryReadAll, Scope::DirectoryReadWriteAll],
+    action: Some(Action::DirectoryRead),
+};
+const WRITE: Need = Need { scopes: &[Scope::GroupReadWriteAll, Scope::DirectoryReadWriteAll], action: Some(Action::GroupsUpdate) };
+const READ_MEMBERS: Need = Need {
+    scopes: &[
+        Scope::GroupMemberReadAll,
+        Scope::GroupMemberReadWriteAll,
+        Scope::GroupReadAll,
+        Scope::GroupReadWriteAll,
+        Scope::DirectoryReadAll,
+        Scope::DirectoryReadWriteAll,
+    ],
+    action: Some(Action::DirectoryRead),
+};
+const WRITE_MEMBERS: Need = Need {
+    scopes: &[Scope::GroupMemberReadWriteAll, Scope::GroupReadWriteAll, Scope::DirectoryReadWriteAll],
+    action: Some(Action::GroupsUpdate),
+};
+
+/// How many members one change adds at most.
+const MOST_BOUND: usize = 20;
+
+const SHAPE: Shape = Shape {
+    usual: &[
+        "createdDateTime",
+        "description",
+        "displayName",
+        "groupTypes",
+        "isAssignableToRole",
+        "mailEnabled",
+        "mailNickname",
+        "membershipRule",
+        "membershipRuleProcessingState",
+        "securityEnabled",
+    ],
+    more: &[],
+    beta: &[],
+};
+
+/// What members of groups have in common, whatever they are.
+const MEMBER: Shape = Shape { usual: &["displayName", "userPrincipalName", "mail", "deviceId", "operatingSystem"], more: &[], beta: &[] };
+
+routes! {
+    Get "groups", READ => list_groups;
+    Post "groups", WRITE => create;
+    Get "groups/$count", READ => count;
+    Get "groups/{id}", READ => show;
+    Patch "groups/{id}", WRITE => update;
+    Delete "groups/{id}", WRITE => delete;
+    Get "groups/{id}/members", READ_MEMBERS => members;
+    Get "groups/{id}/transitiveMembers", READ_MEMBERS => members;
+    Post "groups/{id}/members/$ref", WRITE_MEMBERS => add_member;
+    Delete "groups/{id}/members/{member}/$ref", WRITE_MEMBERS => remove_member;
+}
+
+/// A group as JSON, whole.
+fn json(group: &Group, created: Option<Time>) -> Map<String, Value> {
+    let nickname: String = group.display_name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
+    object! {
+        "id": group.id,
+        "createdDateTime": edm::time_or_null(created.map(|at| at.0)),
+        "description": Some(&group.description).filter(|text| !text.is_empty()),
+        "displayName": group.display_name,
+        "groupTypes": Value::Array(Vec::new()),
+        "isAssignableToRole": true,
+        "mailEnabled": false,
+        "mailNickname": if nickname.is_empty() { group.id.to_string() } else { nickname },
+        "membershipRule": Value::Null,
+        "membershipRuleProcessingState": Value::Null,
+        "securityEnabled": true,
+    }
+}
+
+/// A group among other directory objects.
+pub(super) fn typed(group: &Group) -> Value {
+    let mut whole = Map::from_iter([("@odata.type".to_owned(), Value::from("#microsoft.graph.group"))]);
+    whole.extend(json(group, None));
+    Value::Object(whole)
+}
+
+async fn list_groups(call: Call<'_>) -> Result<Answer> {
+    let find = async |query: &_, limit| directory::page_groups(call.app, query, &call.reach, limit).await;
+    list::answer(&call, (&SHAPE, DIRECTORY, "groups"), find, |(group, created)| json(group, Some(*created))).await
+}
+
+async fn count(call: Call<'_>) -> Result<Answer> {
+    let query = list::query(call.request, &SHAPE)?;
+    let counted = crate::wire::odata::query::Query { count: true, ..query };
+    let found = directory::page_groups(call.app, &counted, &call.reach, 1).await?;
+    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
+}
+
+async fn named(call: &Call<'_>) -> Result<(Group, Time)> {
+    Ok(directory::find_group(call.app, call.key(0)?, &call.reach).await?)
+}
+
+async fn show(call: Call<'_>) -> Result<Answer> {
+    let (group, created) = named(&call).await?;
+    Ok(Answer::ok(list::single(&call, &SHAPE, "groups", json(&group, Some(created)))?))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Given {
+    display_name: Option<String>,
+    description: Option<String>,
+    #[serde(rename = "members@odata.bind")]
+    members: Vec<String>,
+    group_types: Vec<String>,
+    membership_rule: Option<String>,
+    mail_enabled: bool,
+}
+
+impl Given {
+    fn check(&self) -> Result<()> {
+        if self.mail_enabled || self.group_types.iter().any(|kind| kind == "Unified") {
+            return Err(GraphProblem::bad("Groups here are security groups without mail."));
+        }
+        if self.members.len() > MOST_BOUND {
+            return Err(GraphProblem::bad(format!("At most {MOST_BOUND} members can be bound at once.")));
+        }
+        Ok(())
+    }
+}
+
+async fn create(call: Call<'_>) -> Result<Answer> {
+    if !call.reach.is_all() {
+        return Err(GraphProblem::forbidden("Whoever is bound to groups makes no others."));
+    }
+    let given: Given = call.request.json()?;
+    given.check()?;
+    let name = given.display_name.ok_or_else(|| GraphProblem::bad("A value is required for the property displayName."))?;
+    let group = directory::create_group(call.app, &name, &given.description.unwrap_or_default(), &call.by()).await?;
+    if !given.members.is_empty() {
+        let members = bound(&call, &given.members).await?;
+        directory::add_members(call.app, &group.id, members, &call.by()).await?;
+    }
+    let (group, created) = directory::find_group(call.app, group.id.as_str(), &Reach::All).await?;
+    let body = list::single(&call, &SHAPE, "groups", json(&group, Some(created)))?;
+    Ok(Answer::created(format!("{}/groups/{}", base(&call.app.config, call.request.version), group.id), body))
+}
+
+async fn update(call: Call<'_>) -> Result<Answer> {
+    let (mut group, _) = named(&call).await?;
+    let given: Given = call.request.json()?;
+    given.check()?;
+    if let Some(name) = given.display_name {
+        group.display_name = name;
+    }
+    if let Some(description) = given.description {
+        group.description = description;
+    }
+    let id = group.id.clone();
+    directory::update_group(call.app, group, &call.by()).await?;
+    if !given.members.is_empty() {
+        let members = bound(&call, &given.members).await?;
+        directory::add_members(call.app, &id, members, &call.by()).await?;
+    }
+    Ok(Answer::done())
+}
+
+async fn delete(call: Call<'_>) -> Result<Answer> {
+    let (group, _) = named(&call).await?;
+    directory::delete_group(call.app, &group.id, &call.by()).await?;
+    Ok(Answer::done())
+}
+
+async fn members(call: Call<'_>) -> Result<Answer> {
+    let (group, _) = named(&call).await?;
+    let query = list::query(call.request, &MEMBER)?;
+    let found = directory::page_members(call.app, &group.id, &query, list::limit(&query, DIRECTORY)).await?;
+    let show = |member: &Belonging| {
+        let (kind, shape, whole) = match member {
+            Belonging::User(user, created) => ("#microsoft.graph.user", &users::SHAPE, users::json(user, *created)),
+            Belonging::Device(device, created) => ("#microsoft.graph.device", &devices::SHAPE, devices::json(device, *created, None)),
+        };
+        let mut shown = Map::from_iter([("@odata.type".to_owned(), Value::from(kind))]);
+        shown.extend(shape.show(whole, &query.select, call.is_beta()));
+        shown
+    };
+    let found = Found { objects: found.objects.iter().map(show).collect(), next: found.next, count: found.count };
+    Ok(list::collection(&call.app.config, call.request, "directoryObjects", &query, found))
+}
+
+#[derive(Deserialize)]
+struct Reference {
+    #[serde(rename = "@odata.id")]
+    id: String,
+}
+
+/// The members that references name: `https://host/v1.0/directoryObjects/{id}`, or `users` or `devices` in the middle.
+async fn bound(call: &Call<'_>, references: &[String]) -> Result<Vec<Member>> {
+    let mut members = Vec::new();
+    for reference in references {
+        let clean = reference.trim_end_matches(['/', ')', '\'']);
+        let id = clean.rsplit(['/', '(', '\'']).next().unwrap_or_default();
+        members.push(directory::find_member(call.app, id).await?);
+    }
+    Ok(members)
+}
+
+async fn add_member(call: Call<'_>) -> Result<Answer> {
+    let (group, _) = named(&call).await?;
+    let reference: Reference = call.request.json()?;
+    let members = bound(&call, &[reference.id]).await?;
+    if directory::add_members(call.app, &group.id, members, &call.by()).await? == 0 {
+        return Err(GraphProblem::new(
+            StatusCode::BAD_REQUEST,
+            "Request_BadRequest",
+            "One or more added object references already exist for the following modified properties: 'members'.",
+        ));
+    }
+    Ok(Answer::done())
+}
+
+async fn remove_member(call: Call<'_>) -> Result<Answer> {
+    let (group, _) = named(&call).await?;
+    let member = directory::find_member(call.app, call.key(1)?).await.map_err(|_| GraphProblem::not_found())?;
+    match directory::remove_members(call.app, &group.id, vec![member], &call.by()).await? {
+        0 => Err(GraphProblem::not_found()),
+        _ => Ok(Answer::done()),
+    }
+}

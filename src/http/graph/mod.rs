@@ -1,0 +1,88 @@
+//! The Graph-shaped API below `/v1.0` and `/beta`: what Microsoft's SDKs speak. One implementation with two projections; a new entity set is a
+//! file in [`entity`] and a line in its table.
+
+pub mod answer;
+mod authenticate;
+mod batch;
+pub mod entity;
+pub mod error;
+pub mod list;
+pub mod request;
+pub mod route;
+
+use std::panic::AssertUnwindSafe;
+
+use actix_web::http::Method;
+use actix_web::web::{Data, Path, ServiceConfig, resource, route};
+use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
+use futures_util::FutureExt as _;
+
+use self::error::{GraphProblem, Result};
+use self::request::{Request, Version};
+use super::error::{Problem, trace_id};
+use super::limits::{Anonymous, Body};
+use super::peer::Peer;
+use crate::app::App;
+
+/// Largest body (Graph's own limit is 4 MB).
+const LARGEST: usize = 4 * 1024 * 1024;
+
+/// Everything below the two roots.
+pub fn routes(table: &mut ServiceConfig) {
+    table.service(resource(r"/{version:(?i:v1\.0|beta)}/{path:.*}").route(route().to(answer)));
+}
+
+/// Answers a call, whatever comes of it in the form that clients of Graph read.
+pub async fn answer(
+    app: Data<App>,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+    peer: std::result::Result<Peer, Problem>,
+    body: std::result::Result<Body<LARGEST>, Problem>,
+) -> HttpResponse {
+    let client_request_id = super::identity::token::correlation_id(&request);
+    let work = call(&app, &path, &request, peer, body);
+    // A panic costs its own call, and that in a form which clients can read.
+    let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
+        tracing::error!("a handler panicked: this is a bug");
+        metrics::counter!("muster_panics_total").increment(1);
+        Err(Problem::internal().into())
+    });
+    let request_id = trace_id();
+    match outcome {
+        Ok(answer) => answer.respond(&request_id, &client_request_id),
+        Err(problem) => {
+            let body = problem.body(&client_request_id, app.now().to_utc());
+            let answer =
+                answer::Answer { status: problem.status_code(), headers: problem.headers().collect(), body: answer::Body::Json(body) };
+            answer.respond(&request_id, &client_request_id)
+        }
+    }
+}
+
+async fn call(
+    app: &App,
+    path: &(String, String),
+    request: &HttpRequest,
+    peer: std::result::Result<Peer, Problem>,
+    body: std::result::Result<Body<LARGEST>, Problem>,
+) -> Result<answer::Answer> {
+    let origin = peer?.origin();
+    let caller = match authenticate::caller(app, request).await {
+        Ok(caller) => caller,
+        Err(denied) => {
+            // Who is not recognised is counted by address, as everybody without a name.
+            Anonymous::count(request)?;
+            return Err(denied);
+        }
+    };
+    let version = Version::parse(&path.0).ok_or_else(|| GraphProblem::segment(&path.0))?;
+    let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
+    let call = Request::new(version, method, &path.1, request.query_string(), request.headers(), body?.0)?;
+    let answer = if batch::is_batch(&call) {
+        batch::answer(app, &caller, &origin, &call).await?
+    } else {
+        route::dispatch(app, &caller, &origin, &call, entity::TABLE).await?
+    };
+    Ok(if call.bare { answer.bare() } else { answer })
+}

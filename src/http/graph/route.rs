@@ -1,0 +1,220 @@
+//! The route table. A route cannot be written without naming what its caller needs: there is no other way to make one.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::http::StatusCode;
+
+use super::answer::Answer;
+use super::error::{GraphProblem, Result};
+use super::request::{Request, Version};
+use crate::app::App;
+use crate::domain::access::{Caller, Need, Reach};
+use crate::service::directory::By;
+
+/// A call that may be made.
+pub struct Call<'a> {
+    /// The server.
+    pub app: &'a App,
+    /// Who calls.
+    pub caller: &'a Caller,
+    /// How far the right that the route asks for reaches.
+    pub reach: Reach,
+    /// From where.
+    pub origin: &'a str,
+    /// What was asked.
+    pub request: &'a Request,
+    /// The variable segments of the address, in order.
+    pub keys: Vec<&'a str>,
+}
+
+impl Call<'_> {
+    /// A variable segment.
+    ///
+    /// # Errors
+    /// 404 when there are not so many: the table and the handler do not fit.
+    pub fn key(&self, number: usize) -> Result<&str> {
+        self.keys.get(number).copied().ok_or_else(GraphProblem::not_found)
+    }
+
+    /// On whose behalf it is done, for the audit log.
+    #[must_use]
+    pub fn by(&self) -> By {
+        By { actor: self.caller.actor(), origin: self.origin.to_owned() }
+    }
+
+    /// Whether beta's properties are shown.
+    #[must_use]
+    pub fn is_beta(&self) -> bool {
+        self.request.version == Version::Beta
+    }
+}
+
+/// What a handler gives back in time.
+pub type Handled<'a> = Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>;
+
+/// What answers a call.
+pub type Handler = for<'a> fn(Call<'a>) -> Handled<'a>;
+
+/// The methods that there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verb {
+    /// Reads.
+    Get,
+    /// Makes, or does something.
+    Post,
+    /// Changes a part.
+    Patch,
+    /// Puts in the place of what was.
+    Put,
+    /// Takes away.
+    Delete,
+}
+
+impl Verb {
+    /// Its word in HTTP.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Get => "GET",
+            Self::Post => "POST",
+            Self::Patch => "PATCH",
+            Self::Put => "PUT",
+            Self::Delete => "DELETE",
+        }
+    }
+}
+
+/// Declares the routes of an entity: verb, address, what the caller needs, and the handler; `beta` for those below `/beta` only.
+macro_rules! routes {
+    ($($verb:ident $pattern:literal, $need:expr => $handler:path $(, $beta:ident)?;)+) => {
+        pub(super) const ROUTES: &[$crate::http::graph::route::Route] = &[$(
+            $crate::http::graph::route::Route::new($crate::http::graph::route::Verb::$verb, $pattern, $need, |call| Box::pin($handler(call)))$(.$beta())?
+        ),+];
+    };
+}
+pub(super) use routes;
+
+/// One entry of the table.
+#[derive(Clone, Copy)]
+pub struct Route {
+    verb: Verb,
+    /// The address below the root; a segment in braces is variable.
+    pattern: &'static str,
+    need: Need,
+    beta: bool,
+    handler: Handler,
+}
+
+impl Route {
+    /// A route of both roots.
+    #[must_use]
+    pub const fn new(verb: Verb, pattern: &'static str, need: Need, handler: Handler) -> Self {
+        Self { verb, pattern, need, beta: false, handler }
+    }
+
+    /// The same, below `/beta` only.
+    #[must_use]
+    pub const fn beta(self) -> Self {
+        Self { beta: true, ..self }
+    }
+
+    /// Its method.
+    #[must_use]
+    pub fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    /// Its address below the root.
+    #[must_use]
+    pub fn pattern(&self) -> &'static str {
+        self.pattern
+    }
+
+    /// What its caller needs.
+    #[must_use]
+    pub fn need(&self) -> Need {
+        self.need
+    }
+
+    /// Whether it is below `/beta` only.
+    #[must_use]
+    pub fn is_beta(&self) -> bool {
+        self.beta
+    }
+
+    /// The variable segments when the address is this route's; static segments are told apart in any case, and may have the namespace before
+    /// them (`microsoft.graph.delta`).
+    fn keys<'a>(&self, segments: &'a [String]) -> Option<Vec<&'a str>> {
+        let mut keys = Vec::new();
+        let mut rest = segments.iter();
+        for part in self.pattern.split('/') {
+            let segment = rest.next()?;
+            if part.starts_with('{') {
+                keys.push(segment.as_str());
+            } else {
+                let bare = if part.contains('.') { segment.as_str() } else { segment.strip_prefix("microsoft.graph.").unwrap_or(segment) };
+                if !bare.eq_ignore_ascii_case(part) {
+                    return None;
+                }
+            }
+        }
+        rest.next().is_none().then_some(keys)
+    }
+}
+
+/// Answers a call by the table.
+///
+/// # Errors
+/// 400 for an address that is not in the table, 405 for a method that the address has not, 403 without the permission, and the handler's.
+pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Request, table: &'static [&'static [Route]]) -> Result<Answer> {
+    let mut methods: Vec<&str> = Vec::new();
+    // An address with a word in it comes before one with a key in its place.
+    let mut best: Option<(&Route, Vec<&str>)> = None;
+    for route in table.iter().flat_map(|entity| entity.iter()) {
+        if route.beta && request.version != Version::Beta {
+            continue;
+        }
+        let Some(keys) = route.keys(&request.segments) else { continue };
+        if route.verb.as_str() != request.method.as_str() {
+            methods.push(route.verb.as_str());
+        } else if best.as_ref().is_none_or(|(_, known)| keys.len() < known.len()) {
+            best = Some((route, keys));
+        }
+    }
+    let Some((route, keys)) = best else {
+        return Err(match methods.is_empty() {
+            true => GraphProblem::segment(unknown_segment(request, table)),
+            false => GraphProblem::new(
+                StatusCode::METHOD_NOT_ALLOWED,
+                "Request_BadRequest",
+                format!("{} is not possible here; possible: {}.", request.method, methods.join(", ")),
+            ),
+        });
+    };
+    let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
+    (route.handler)(Call { app, caller, reach, origin, request, keys }).await
+}
+
+/// The first segment with which no route goes on.
+fn unknown_segment<'a>(request: &'a Request, table: &[&[Route]]) -> &'a str {
+    let known = |count: usize| {
+        let Some(begin) = request.segments.get(..count) else { return false };
+        table.iter().flat_map(|entity| entity.iter()).filter(|route| !route.beta || request.version == Version::Beta).any(|route| {
+            let mut parts = route.pattern.split('/');
+            begin.iter().all(|segment| parts.next().is_some_and(|part| part.starts_with('{') || part.eq_ignore_ascii_case(segment)))
+        })
+    };
+    let at = (1..=request.segments.len()).find(|count| !known(*count)).unwrap_or(request.segments.len());
+    request.segments.get(at.saturating_sub(1)).map_or("", String::as_str)
+}
+
+fn lacking(caller: &Caller, need: Need) -> GraphProblem {
+    let has = need.scopes.iter().any(|scope| caller.scopes.contains(scope));
+    if has {
+        let action = need.action.map(|action| action.as_str()).unwrap_or_default();
+        return GraphProblem::forbidden(format!("None of your roles allows {action}."));
+    }
+    let names: Vec<&str> = need.scopes.iter().map(|scope| scope.as_str()).collect();
+    GraphProblem::forbidden(format!("Insufficient privileges: the token has none of the permissions {}.", names.join(", ")))
+}

@@ -1,0 +1,126 @@
+"""An administrator's day through Microsoft's own libraries: azure-identity, msgraph-sdk and msgraph-beta-sdk."""
+
+import asyncio
+import os
+import sys
+
+from azure.identity import CertificateCredential, ClientSecretCredential
+from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
+from kiota_abstractions.base_request_configuration import RequestConfiguration
+from msgraph import GraphServiceClient
+from msgraph.generated.models.group import Group
+from msgraph.generated.models.o_data_errors.o_data_error import ODataError
+from msgraph.generated.models.reference_create import ReferenceCreate
+from msgraph.generated.models.user import User
+from msgraph.generated.models.compliance_state import ComplianceState
+from msgraph.generated.device_management.managed_devices.managed_devices_request_builder import ManagedDevicesRequestBuilder
+from msgraph.generated.device_management.managed_devices.item.wipe.wipe_post_request_body import WipePostRequestBody
+from msgraph.generated.users.users_request_builder import UsersRequestBuilder
+from msgraph.graph_request_adapter import GraphRequestAdapter
+from msgraph_core import PageIterator
+from msgraph_beta import GraphServiceClient as BetaClient
+from msgraph_beta.graph_request_adapter import GraphRequestAdapter as BetaAdapter
+
+BASE, TENANT, CLIENT, SECRET, CERTIFICATE = (os.environ[name] for name in ("BASE", "TENANT", "CLIENT", "SECRET", "CERTIFICATE"))
+HOST = BASE.removeprefix("https://").split(":")[0]
+SCOPES = [f"{BASE}/.default"]
+
+
+def client(credential, hosts):
+    provider = AzureIdentityAuthenticationProvider(credential, scopes=SCOPES, allowed_hosts=hosts)
+    adapter = GraphRequestAdapter(provider)
+    adapter.base_url = f"{BASE}/v1.0"
+    return GraphServiceClient(request_adapter=adapter)
+
+
+def beta(credential):
+    provider = AzureIdentityAuthenticationProvider(credential, scopes=SCOPES, allowed_hosts=[HOST])
+    adapter = BetaAdapter(provider)
+    adapter.base_url = f"{BASE}/beta"
+    return BetaClient(request_adapter=adapter)
+
+
+def check(condition, what):
+    if not condition:
+        sys.exit(f"not so: {what}")
+    print("ok:", what)
+
+
+async def main():
+    secret = ClientSecretCredential(TENANT, CLIENT, SECRET, authority=BASE, disable_instance_discovery=True)
+    graph = client(secret, [HOST])
+
+    organization = await graph.organization.get()
+    check(organization.value[0].id == TENANT, "the organisation is found")
+
+    made = await graph.users.post(User(account_enabled=True, display_name="Ana", user_principal_name="ana@day.example", department="Sales"))
+    check(type(made) is User and made.user_principal_name == "ana@day.example", "a user is made and comes back as a user")
+    select = UsersRequestBuilder.UsersRequestBuilderGetQueryParameters(
+        select=["id", "department", "accountEnabled", "createdDateTime"], filter="userPrincipalName eq 'ana@day.example'", count=True
+    )
+    found = await graph.users.get(request_configuration=RequestConfiguration(query_parameters=select))
+    user = found.value[0]
+    check(found.odata_count == 1 and user.department == "Sales" and user.account_enabled is True, "a filter finds the user")
+    check(user.created_date_time is not None and user.display_name is None, "a date is a date, and what was not selected is not there")
+    await graph.users.by_user_id(made.id).patch(User(job_title="Engineer"))
+    check((await graph.users.by_user_id(made.id).get()).job_title == "Engineer", "a user is changed")
+
+    group = await graph.groups.post(Group(display_name="Day", mail_enabled=False, mail_nickname="day", security_enabled=True))
+    await graph.groups.by_group_id(group.id).members.ref.post(ReferenceCreate(odata_id=f"{BASE}/v1.0/directoryObjects/{made.id}"))
+    members = await graph.groups.by_group_id(group.id).members.get()
+    check(type(members.value[0]) is User and members.value[0].display_name == "Ana", "a member is of the class User")
+    belongs = await graph.users.by_user_id(made.id).member_of.get()
+    check(type(belongs.value[0]) is Group, "and what it belongs to of the class Group")
+
+    devices, pages = [], await graph.device_management.managed_devices.get(
+        request_configuration=RequestConfiguration(
+            query_parameters=ManagedDevicesRequestBuilder.ManagedDevicesRequestBuilderGetQueryParameters(top=500)
+        )
+    )
+    iterator = PageIterator(pages, graph.request_adapter)
+    await iterator.iterate(lambda device: devices.append(device) or True)
+    check(len(devices) == 5000 and len({device.id for device in devices}) == 5000, "5,000 devices are paged through, each once")
+    check(pages.odata_next_link.startswith(BASE), "links lead to the configured address")
+    device = next(device for device in devices if device.device_name == "PC-00000")
+    check(device.compliance_state is ComplianceState.Noncompliant, "a state is of its enumeration")
+    check(device.operating_system == "Windows" and device.last_sync_date_time is not None, "what is known of a device is there")
+    check(device.additional_data == {}, f"no property is unknown to the class: {device.additional_data}")
+
+    one = graph.device_management.managed_devices.by_managed_device_id(device.id)
+    await one.sync_device.post()
+    await one.reboot_now.post()
+    shown = await one.get()
+    results = {result.action_name: result.action_state.value for result in shown.device_action_results}
+    check(results == {"rebootNow": "pending"}, f"an order waits for the device: {results}")
+    await one.wipe.post(WipePostRequestBody(keep_user_data=False, keep_enrollment_data=False))
+    shown = await one.get()
+    check(any(result.action_name == "wipe" for result in shown.device_action_results), "a wipe waits for the device")
+    states = await one.device_compliance_policy_states.get()
+    check(states.value is not None, "the states of policies are read")
+
+    try:
+        await graph.device_management.managed_devices.by_managed_device_id("01900000-0000-7000-8000-000000000000").get()
+        sys.exit("not so: a device that is not there is an error")
+    except ODataError as error:
+        check(error.response_status_code == 404 and error.error.code == "ResourceNotFound", "a device that is not there is an error")
+    try:
+        await client(secret, ["elsewhere.example"]).users.get()
+        sys.exit("not so: without trust in the host there is no token")
+    except ODataError as error:
+        check(error.response_status_code == 401 and "Authorization" in error.error.message, "a missing header is explained")
+
+    in_beta = await beta(secret).device_management.managed_devices.by_managed_device_id(device.id).get()
+    check(in_beta.management_state is not None, "beta has more properties")
+
+    by_certificate = CertificateCredential(
+        TENANT, CLIENT, certificate_path=CERTIFICATE, authority=BASE, disable_instance_discovery=True
+    )
+    check(len((await client(by_certificate, [HOST]).groups.get()).value) >= 1, "a certificate proves the application, too")
+
+    await graph.groups.by_group_id(group.id).delete()
+    await graph.users.by_user_id(made.id).delete()
+    secret.close()
+    by_certificate.close()
+
+
+asyncio.run(main())
