@@ -59,6 +59,7 @@ refusals! {
     AppTokenRefused = "APP0006", "the content token is not taken (any more); download another one and bring it with `muster apple content-token`";
     AppTokenTaken = "APP0007", "the content token is in the hands of another device management, or of another location than the one before it; `--replace` takes it";
     ApplicationTooManyParts = "OAU0002", "an application has at most 64 redirect URIs and 20 secrets and certificates; take some away";
+    AssignmentBeyondReach = "ACC0014", "your role reaches certain groups only, and the assignment is to others; assign it to those groups";
     AuditHeadDiffers = "AUD0004", "the newest row of the audit log is not the one that was written last";
     AuditHeadForeign = "AUD0006", "the head of the audit log was not written by a server that holds the master key: rows may have been made anew; compare with a backup";
     AuditHeadMissing = "AUD0009", "the end of the audit log is missing in the database: somebody took it away; restore a backup";
@@ -198,7 +199,7 @@ refusals! {
     RoleBeyondGiver = "ACC0008", "the role allows what you may not do yourself everywhere; ask an administrator";
     RoleBuiltIn = "ACC0002", "the roles that come with the product cannot be changed; make one of your own";
     RoleEmpty = "ACC0001", "a role allows at least one thing; name resource actions";
-    RoleGroupUnknown = "ACC0007", "the group to which the role shall reach does not exist; look the id up";
+    RoleGroupUnknown = "ACC0007", "the group does not exist; look the id up";
     RoleInUse = "ACC0005", "the role is assigned to somebody; take the assignments away first";
     RoleLastAdministrator = "ACC0009", "nobody would be left who may do everything; give the role to somebody else first";
     RoleMemberUnknown = "ACC0006", "whoever shall have the role does not exist; look the id up";

@@ -22,6 +22,7 @@ pub mod pfx;
 pub mod pki;
 pub mod presence;
 pub mod profile;
+pub mod profile_sets;
 pub mod push;
 pub mod repeats;
 pub mod reseal;

@@ -90,7 +90,7 @@ pub struct Applied {
     pub remarks: Vec<String>,
 }
 
-fn check(app: &App, draft: &Draft) -> Result<()> {
+pub(super) fn check(app: &App, draft: &Draft) -> Result<()> {
     check_name(&draft.display_name)?;
     single_sign_on::check(app, draft.platform, &draft.document.payloads)?;
     let vars = Vars { tenant: app.tenant.as_str(), provider: &app.config.windows.provider_id };
@@ -102,7 +102,7 @@ fn check(app: &App, draft: &Draft) -> Result<()> {
     checked.map_err(|problem| Error::Invalid(problem.refusal, problem.detail))
 }
 
-fn shown(profile: &Profile) -> Value {
+pub(super) fn shown(profile: &Profile) -> Value {
     json!({
         "display_name": profile.display_name, "kind": profile.kind, "platform": profile.platform, "version": profile.version,
         "document": profile.document.masked(catalogue()),

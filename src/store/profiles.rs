@@ -7,9 +7,10 @@ use super::sealed::PROFILE_DOCUMENT;
 use super::{Conn, Error, Result, Tx, audit};
 use crate::clock::Time;
 use crate::domain::device::Platform;
-use crate::domain::profile::{Document, Kind, Profile};
+use crate::domain::profile::{self, Document, Profile};
 use crate::ids::ProfileId;
 use crate::secret::Sealer;
+use crate::store::odata::{Kind, Property, Set};
 
 #[derive(Queryable, Selectable)]
 #[diesel(table_name = profiles)]
@@ -28,7 +29,7 @@ fn opened(sealer: &Sealer, (row, stored): (Row, Stored)) -> Result<Profile> {
     Ok(Profile {
         id: ProfileId::from_store(row.id),
         display_name: row.display_name,
-        kind: Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("profiles.kind"))?,
+        kind: profile::Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("profiles.kind"))?,
         platform: Platform::parse(&row.platform).ok_or_else(|| Error::corrupt("profiles.platform"))?,
         version: row.version,
         document: open(sealer, &stored)?,
@@ -197,4 +198,60 @@ pub fn list_profiles(conn: &mut Conn, sealer: &Sealer, after: &str, limit: i64) 
     let rows: Vec<(Row, Stored)> =
         joined!().filter(profiles::display_name.gt(after)).order(profiles::display_name).limit(limit).load(conn)?;
     rows.into_iter().map(|row| opened(sealer, row)).collect()
+}
+
+/// What Graph calls the systems of profiles.
+const PLATFORMS: &[(&str, &str)] = &[("windows", "windows"), ("macOS", "macos"), ("iOS", "ios")];
+
+/// Profiles and policies as the API finds them.
+pub const SET: Set = Set {
+    name: "profiles",
+    from: "profiles t",
+    key: "t.id",
+    base: "TRUE",
+    // Whoever may see profiles sees all: whom they may be assigned to is bound.
+    reach: "TRUE OR '' IN ({groups})",
+    properties: &[
+        Property::new("id", "t.id", Kind::Id),
+        Property::new("displayName", "t.display_name", Kind::Text).ordered().searched(),
+        Property::new("createdDateTime", "t.created_at", Kind::Time),
+        Property::new("lastModifiedDateTime", "t.updated_at", Kind::Time),
+        Property::new("version", "t.version", Kind::Number),
+        Property::new("platform", "t.platform", Kind::Word(PLATFORMS)),
+    ],
+    lists: &[],
+    types: &[
+        ("windows10CompliancePolicy", "t.kind = 'compliance' AND t.platform = 'windows'"),
+        ("macOSCompliancePolicy", "t.kind = 'compliance' AND t.platform = 'macos'"),
+        ("iosCompliancePolicy", "t.kind = 'compliance' AND t.platform = 'ios'"),
+    ],
+    newest_first: None,
+};
+
+/// A profile with when it was made and last changed.
+#[derive(Clone, Debug)]
+pub struct Dated {
+    /// The profile.
+    pub profile: Profile,
+    /// When it was made.
+    pub created_at: Time,
+    /// When it was last changed.
+    pub updated_at: Time,
+}
+
+/// The profiles with these ids, those that exist.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_by_ids(conn: &mut Conn, sealer: &Sealer, ids: &[String]) -> Result<Vec<Dated>> {
+    let times: Vec<(String, i64, i64)> =
+        profiles::table.filter(profiles::id.eq_any(ids)).select((profiles::id, profiles::created_at, profiles::updated_at)).load(conn)?;
+    let rows: Vec<(Row, Stored)> = joined!().filter(profiles::id.eq_any(ids)).load(conn)?;
+    let dated = |row: (Row, Stored)| {
+        let profile = opened(sealer, row)?;
+        let (_, created, updated) =
+            times.iter().find(|(id, ..)| id == profile.id.as_str()).ok_or_else(|| Error::corrupt("profiles.created_at"))?;
+        Ok(Dated { created_at: Time(*created), updated_at: Time(*updated), profile })
+    };
+    rows.into_iter().map(dated).collect()
 }

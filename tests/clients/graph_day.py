@@ -1,8 +1,10 @@
 """An administrator's day through Microsoft's own libraries: azure-identity, msgraph-sdk and msgraph-beta-sdk."""
 
 import asyncio
+import importlib
 import os
 import sys
+import types
 
 from azure.identity import CertificateCredential, ClientSecretCredential
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
@@ -18,8 +20,35 @@ from msgraph.generated.device_management.managed_devices.item.wipe.wipe_post_req
 from msgraph.generated.users.users_request_builder import UsersRequestBuilder
 from msgraph.graph_request_adapter import GraphRequestAdapter
 from msgraph_core import PageIterator
+from msgraph.generated.device_management.device_compliance_policies.item.assign.assign_post_request_body import AssignPostRequestBody
+from msgraph.generated.models.device_compliance_action_item import DeviceComplianceActionItem
+from msgraph.generated.models.device_compliance_action_type import DeviceComplianceActionType
+from msgraph.generated.models.device_compliance_policy_assignment import DeviceCompliancePolicyAssignment
+from msgraph.generated.models.device_compliance_scheduled_action_for_rule import DeviceComplianceScheduledActionForRule
+from msgraph.generated.models.group_assignment_target import GroupAssignmentTarget
+from msgraph.generated.models.mac_o_s_compliance_policy import MacOSCompliancePolicy
+from msgraph.generated.models.required_password_type import RequiredPasswordType
+from msgraph.generated.models.temporary_access_pass_authentication_method import TemporaryAccessPassAuthenticationMethod
+from msgraph.generated.models.windows10_compliance_policy import Windows10CompliancePolicy
 from msgraph_beta import GraphServiceClient as BetaClient
 from msgraph_beta.graph_request_adapter import GraphRequestAdapter as BetaAdapter
+
+b = types.SimpleNamespace()
+for module, name in [
+    ("certificate_store", "CertificateStore"),
+    ("certificate_validity_period_scale", "CertificateValidityPeriodScale"),
+    ("configuration_usage", "ConfigurationUsage"),
+    ("custom_subject_alternative_name", "CustomSubjectAlternativeName"),
+    ("hash_algorithms", "HashAlgorithms"),
+    ("key_size", "KeySize"),
+    ("key_storage_provider_option", "KeyStorageProviderOption"),
+    ("key_usages", "KeyUsages"),
+    ("subject_alternative_name_type", "SubjectAlternativeNameType"),
+    ("subject_name_format", "SubjectNameFormat"),
+    ("windows81_s_c_e_p_certificate_profile", "Windows81SCEPCertificateProfile"),
+    ("windows_identity_protection_configuration", "WindowsIdentityProtectionConfiguration"),
+]:
+    setattr(b, name, getattr(importlib.import_module(f"msgraph_beta.generated.models.{module}"), name))
 
 BASE, TENANT, CLIENT, SECRET, CERTIFICATE = (os.environ[name] for name in ("BASE", "TENANT", "CLIENT", "SECRET", "CERTIFICATE"))
 HOST = BASE.removeprefix("https://").split(":")[0]
@@ -44,6 +73,11 @@ def check(condition, what):
     if not condition:
         sys.exit(f"not so: {what}")
     print("ok:", what)
+
+
+def known(thing):
+    """Whether the class knows every property that came."""
+    return all(name.startswith("@odata.") for name in thing.additional_data)
 
 
 async def main():
@@ -84,7 +118,7 @@ async def main():
     device = next(device for device in devices if device.device_name == "PC-00000")
     check(device.compliance_state is ComplianceState.Noncompliant, "a state is of its enumeration")
     check(device.operating_system == "Windows" and device.last_sync_date_time is not None, "what is known of a device is there")
-    check(device.additional_data == {}, f"no property is unknown to the class: {device.additional_data}")
+    check(known(device), f"no property is unknown to the class: {device.additional_data}")
 
     one = graph.device_management.managed_devices.by_managed_device_id(device.id)
     await one.sync_device.post()
@@ -108,6 +142,66 @@ async def main():
         sys.exit("not so: without trust in the host there is no token")
     except ODataError as error:
         check(error.response_status_code == 401 and "Authorization" in error.error.message, "a missing header is explained")
+
+    passes = graph.users.by_user_id(made.id).authentication.temporary_access_pass_methods
+    made_pass = await passes.post(TemporaryAccessPassAuthenticationMethod(lifetime_in_minutes=60, is_usable_once=True))
+    check(made_pass.temporary_access_pass and made_pass.is_usable, "a pass is made and shown")
+    check((await passes.by_temporary_access_pass_authentication_method_id(made_pass.id).get()).temporary_access_pass is None, "once")
+
+    block = DeviceComplianceActionItem(action_type=DeviceComplianceActionType.Block, grace_period_hours=24)
+    rule = DeviceComplianceScheduledActionForRule(rule_name="PasswordRequired", scheduled_action_configurations=[block])
+    policies = graph.device_management.device_compliance_policies
+    policy = await policies.post(
+        Windows10CompliancePolicy(
+            display_name="Windows", bit_locker_enabled=True, os_minimum_version="10.0.19045.0",
+            password_required_type=RequiredPasswordType.DeviceDefault, scheduled_actions_for_rule=[rule],
+        )
+    )
+    check(type(policy) is Windows10CompliancePolicy and policy.version == 1, "a policy is of its class")
+    check(policy.bit_locker_enabled is True and policy.password_required_type is RequiredPasswordType.DeviceDefault, "and has its values")
+    check(known(policy), f"no property of a policy is unknown to the class: {policy.additional_data}")
+    await policies.by_device_compliance_policy_id(policy.id).assign.post(
+        AssignPostRequestBody(assignments=[DeviceCompliancePolicyAssignment(target=GroupAssignmentTarget(group_id=group.id))])
+    )
+    await policies.post(MacOSCompliancePolicy(display_name="Mac", firewall_enabled=True, scheduled_actions_for_rule=[rule]))
+    kinds = {type(one) for one in (await policies.get()).value}
+    check(kinds == {Windows10CompliancePolicy, MacOSCompliancePolicy}, f"each policy of a list is of its class: {kinds}")
+    try:
+        await policies.post(Windows10CompliancePolicy(display_name="No action"))
+        sys.exit("not so: a policy without an action is refused")
+    except ODataError as error:
+        check(error.error.code == "ModelValidationFailure", "a policy without an action is refused")
+
+    configurations = beta(secret).device_management.device_configurations
+    hello = await configurations.post(
+        b.WindowsIdentityProtectionConfiguration(
+            display_name="Hello", windows_hello_for_business_blocked=False, pin_minimum_length=6,
+            pin_lowercase_characters_usage=b.ConfigurationUsage.Blocked,
+        )
+    )
+    check(type(hello) is b.WindowsIdentityProtectionConfiguration and hello.pin_minimum_length == 6, "Windows Hello is configured")
+    check(hello.pin_lowercase_characters_usage is b.ConfigurationUsage.Blocked and known(hello), "with what was asked for")
+    scep = await configurations.post(
+        b.Windows81SCEPCertificateProfile(
+            display_name="User", subject_name_format=b.SubjectNameFormat.Custom, subject_name_format_string="CN={{UserPrincipalName}}",
+            certificate_store=b.CertificateStore.User, certificate_validity_period_value=1,
+            certificate_validity_period_scale=b.CertificateValidityPeriodScale.Years, key_size=b.KeySize.Size2048,
+            key_usage=b.KeyUsages("digitalSignature"), hash_algorithm=b.HashAlgorithms.Sha2,
+            key_storage_provider=b.KeyStorageProviderOption.UseTpmKspOtherwiseFail,
+            custom_subject_alternative_names=[
+                b.CustomSubjectAlternativeName(san_type=b.SubjectAlternativeNameType.UserPrincipalName, name="{{UserPrincipalName}}")
+            ],
+        )
+    )
+    check(type(scep) is b.Windows81SCEPCertificateProfile and scep.certificate_store is b.CertificateStore.User, "a certificate is configured")
+    check(scep.key_storage_provider is b.KeyStorageProviderOption.UseTpmKspOtherwiseFail, "with the key in the TPM")
+    check(b.SubjectAlternativeNameType.UserPrincipalName in scep.custom_subject_alternative_names[0].san_type, "and a name of the user")
+    check(known(scep), f"no property of a certificate is unknown to the class: {scep.additional_data}")
+
+    events = (await graph.device_management.audit_events.get()).value
+    check(events and events[0].activity_date_time is not None and events[0].actor.application_id == CLIENT, "the audit log names the application")
+    roles = (await graph.device_management.role_definitions.get()).value
+    check(len(roles) == 5 and roles[0].is_built_in, "roles are listed")
 
     in_beta = await beta(secret).device_management.managed_devices.by_managed_device_id(device.id).get()
     check(in_beta.management_state is not None, "beta has more properties")

@@ -10,7 +10,8 @@ use crate::domain::apple::content::single_sign_on;
 use crate::domain::apple::sso;
 
 impl Document {
-    /// The document with a mask in the place of every secret, and of what may be one: custom nodes and payloads that nobody here knows.
+    /// The document with a mask in the place of every secret, and of what may be one: texts of custom nodes, and payloads that
+    /// nobody here knows.
     #[must_use]
     pub fn masked(&self, catalogue: &Catalogue) -> Self {
         let mut document = self.clone();
@@ -19,7 +20,8 @@ impl Document {
                 *value = HIDDEN.into();
             }
         }
-        for custom in &mut document.custom {
+        // Secrets are texts; numbers and the like say what a profile does.
+        for custom in document.custom.iter_mut().filter(|custom| ["chr", "b64", "xml"].contains(&custom.format.as_str())) {
             custom.value = HIDDEN.into();
         }
         for payload in &mut document.payloads {

@@ -124,7 +124,7 @@ impl From<service::Error> for GraphProblem {
             let (status, code) = match refusal {
                 Refusal::GroupNameTaken | Refusal::ProfileNameTaken | Refusal::RoleNameTaken => (StatusCode::CONFLICT, "NameConflict"),
                 Refusal::UserNameTaken => (StatusCode::BAD_REQUEST, "Request_MultipleObjectsWithSameKeyValue"),
-                Refusal::MethodsOfSuperior | Refusal::RoleBeyondGiver | Refusal::TapForOneself => {
+                Refusal::AssignmentBeyondReach | Refusal::MethodsOfSuperior | Refusal::RoleBeyondGiver | Refusal::TapForOneself => {
                     (StatusCode::FORBIDDEN, "Authorization_RequestDenied")
                 }
                 _ => (StatusCode::BAD_REQUEST, "Request_BadRequest"),

@@ -108,7 +108,12 @@ pub(super) async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> S
 
 /// Gives a person a built-in role everywhere.
 pub(super) async fn give(server: &Server, word: &str, user: &muster::ids::UserId) {
-    let assignment = assignment(word, Principal::User(user.clone()), Reach::All);
+    give_within(server, word, user, Reach::All).await;
+}
+
+/// Gives a person a built-in role somewhere.
+pub(super) async fn give_within(server: &Server, word: &str, user: &muster::ids::UserId, reach: Reach) {
+    let assignment = assignment(word, Principal::User(user.clone()), reach);
     role::assign(&server.app, assignment, None, &by()).await.unwrap();
 }
 

@@ -3,6 +3,7 @@
 mod access;
 mod admin;
 mod batch;
+mod policies;
 mod queries;
 mod sdk;
 mod sets;

@@ -1,7 +1,10 @@
 //! The entity sets, one file each: its properties, its JSON, its routes.
 
+mod assignment;
 mod audit_events;
 mod authentication;
+mod compliance_policies;
+mod configurations;
 mod devices;
 mod groups;
 mod managed_devices;
@@ -16,6 +19,8 @@ use super::route::Route;
 pub const TABLE: &[&[Route]] = &[
     audit_events::ROUTES,
     authentication::ROUTES,
+    compliance_policies::ROUTES,
+    configurations::ROUTES,
     devices::ROUTES,
     groups::ROUTES,
     managed_devices::ROUTES,

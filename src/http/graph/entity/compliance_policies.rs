@@ -1,0 +1,305 @@
+//! `/deviceManagement/deviceCompliancePolicies`: what devices have to be like. The properties of a type are the rules of the catalogue for its
+//! platform, under the same names.
+
+use serde::Deserialize;
+use serde_json::{Map, Value, json};
+
+use super::assignment;
+use crate::catalogue::{RuleRow, ValueType, catalogue};
+use crate::domain::access::{Action, Need, Scope};
+use crate::domain::device::Platform;
+use crate::domain::profile::{Compliance, Document, Kind};
+use crate::http::graph::answer::{Answer, base, entity};
+use crate::http::graph::error::{GraphProblem, Result};
+use crate::http::graph::list::{self, MANAGEMENT};
+use crate::http::graph::route::{Call, routes};
+use crate::service::page::Found;
+use crate::service::profile::{self, Draft};
+use crate::service::profile_sets::{self, Dated};
+use crate::wire::odata::edm;
+use crate::wire::odata::query::Query;
+
+const READ: Need = Need { scopes: &[Scope::ConfigurationReadAll, Scope::ConfigurationReadWriteAll], action: Some(Action::PoliciesRead) };
+
+const fn write(action: Action) -> Need {
+    Need { scopes: &[Scope::ConfigurationReadWriteAll], action: Some(action) }
+}
+
+const SET: &str = "deviceManagement/deviceCompliancePolicies";
+const ASSIGNMENT: &str = "#microsoft.graph.deviceCompliancePolicyAssignment";
+
+/// The types, each with its platform.
+const TYPES: [(&str, Platform); 3] = [
+    ("#microsoft.graph.windows10CompliancePolicy", Platform::Windows),
+    ("#microsoft.graph.macOSCompliancePolicy", Platform::MacOs),
+    ("#microsoft.graph.iosCompliancePolicy", Platform::Ios),
+];
+
+/// Rules that Graph has no property for, by platform: they are kept, and shown by the command line.
+const OURS: [(Platform, &[&str]); 2] = [
+    (
+        Platform::MacOs,
+        &["attested", "attestedSecureBoot", "attestedSystemIntegrityProtection", "secureBootEnabled", "validOperatingSystemBuildRanges"],
+    ),
+    (Platform::Ios, &["attested", "storageRequireEncryption", "validOperatingSystemBuildRanges"]),
+];
+
+/// Rules whose properties only beta has.
+const BETA: [&str; 13] = [
+    "activeFirewallRequired",
+    "antiSpywareRequired",
+    "antivirusRequired",
+    "defenderEnabled",
+    "defenderVersion",
+    "firmwareProtectionEnabled",
+    "kernelDmaProtectionEnabled",
+    "memoryIntegrityEnabled",
+    "rtpEnabled",
+    "signatureOutOfDate",
+    "tpmRequired",
+    "validOperatingSystemBuildRanges",
+    "virtualizationBasedSecurityEnabled",
+];
+
+routes! {
+    Get "deviceManagement/deviceCompliancePolicies", READ => list_policies;
+    Post "deviceManagement/deviceCompliancePolicies", write(Action::PoliciesCreate) => create;
+    Get "deviceManagement/deviceCompliancePolicies/$count", READ => count;
+    Get "deviceManagement/deviceCompliancePolicies/{id}", READ => show;
+    Patch "deviceManagement/deviceCompliancePolicies/{id}", write(Action::PoliciesUpdate) => update;
+    Delete "deviceManagement/deviceCompliancePolicies/{id}", write(Action::PoliciesDelete) => delete;
+    Get "deviceManagement/deviceCompliancePolicies/{id}/assignments", READ => show_assignments;
+    Post "deviceManagement/deviceCompliancePolicies/{id}/assign", write(Action::PoliciesAssign) => assign;
+    Get "deviceManagement/deviceCompliancePolicies/{id}/scheduledActionsForRule", READ => show_actions;
+    Post "deviceManagement/deviceCompliancePolicies/{id}/scheduleActionsForRules", write(Action::PoliciesUpdate) => schedule;
+}
+
+/// The rules that a type has.
+fn rules(platform: Platform, beta: bool) -> impl Iterator<Item = &'static RuleRow> {
+    let ours = move |id: &str| OURS.iter().any(|(of, ids)| *of == platform && ids.contains(&id));
+    let shown = move |id: &str| beta || !BETA.contains(&id);
+    catalogue().rules().filter(move |row| row.platform == platform.as_str() && !ours(&row.id) && shown(&row.id))
+}
+
+fn json(found: &Dated, beta: bool) -> Map<String, Value> {
+    let profile = &found.profile;
+    let kind = TYPES.iter().find(|(_, platform)| *platform == profile.platform).map_or("", |(kind, _)| kind);
+    let policy = profile.document.compliance.clone().unwrap_or(Compliance { rules: std::collections::BTreeMap::new(), grace_hours: 0 });
+    let mut whole = Map::from_iter([
+        ("@odata.type".to_owned(), json!(kind)),
+        ("id".to_owned(), json!(profile.id)),
+        ("createdDateTime".to_owned(), edm::time(found.created_at.0)),
+        ("description".to_owned(), json!(profile.document.description)),
+        ("displayName".to_owned(), json!(profile.display_name)),
+        ("lastModifiedDateTime".to_owned(), edm::time(found.updated_at.0)),
+        ("version".to_owned(), json!(profile.version)),
+    ]);
+    for row in rules(profile.platform, beta) {
+        let unset = match row.value {
+            ValueType::Boolean => json!(false),
+            ValueType::BuildRanges => json!([]),
+            ValueType::Choice if row.choices.contains_key("deviceDefault") => json!("deviceDefault"),
+            ValueType::Integer | ValueType::Version | ValueType::Choice => Value::Null,
+        };
+        whole.insert(row.id.clone(), policy.rules.get(&row.id).cloned().unwrap_or(unset));
+    }
+    whole
+}
+
+/// The one action of a policy: not compliant after the grace.
+fn actions(found: &Dated) -> Value {
+    let hours = found.profile.document.compliance.as_ref().map_or(0, |policy| policy.grace_hours);
+    json!([{
+        "@odata.type": "#microsoft.graph.deviceComplianceScheduledActionForRule",
+        "id": found.profile.id,
+        "ruleName": "PasswordRequired",
+        "scheduledActionConfigurations": [{
+            "@odata.type": "#microsoft.graph.deviceComplianceActionItem",
+            "id": found.profile.id,
+            "gracePeriodHours": hours,
+            "actionType": "block",
+            "notificationTemplateId": "00000000-0000-0000-0000-000000000000",
+            "notificationMessageCCList": [],
+        }],
+    }])
+}
+
+/// With what the query expands and selects.
+async fn shaped(call: &Call<'_>, query: &Query, found: &Dated) -> Result<Map<String, Value>> {
+    let mut whole = json(found, call.is_beta());
+    if let Some(unknown) = query.select.iter().find(|name| *name != "*" && !whole.contains_key(*name) && !name.contains('@')) {
+        return Err(GraphProblem::bad(format!("Could not find a property named '{unknown}'.")));
+    }
+    if !query.select.is_empty() && !query.select.iter().any(|name| name == "*") {
+        whole.retain(|name, _| name == "id" || name.contains('@') || query.select.iter().any(|wanted| wanted == name));
+    }
+    for expand in &query.expand {
+        match expand.property.as_str() {
+            "assignments" => {
+                let all = profile_sets::assignments_of(call.app, &found.profile.id).await?;
+                whole.insert("assignments".into(), all.iter().map(|one| assignment::json(one, ASSIGNMENT)).collect());
+            }
+            "scheduledActionsForRule" => {
+                whole.insert("scheduledActionsForRule".into(), actions(found));
+            }
+            other => return Err(GraphProblem::bad(format!("The property '{other}' cannot be expanded."))),
+        }
+    }
+    Ok(whole)
+}
+
+async fn list_policies(call: Call<'_>) -> Result<Answer> {
+    let query = Query::parse(&call.request.query)?;
+    let found = profile_sets::page_profiles(call.app, Kind::Compliance, &query, &call.reach, list::limit(&query, MANAGEMENT)).await?;
+    let mut objects = Vec::new();
+    for one in &found.objects {
+        objects.push(shaped(&call, &query, one).await?);
+    }
+    Ok(list::collection(&call.app.config, call.request, SET, &query, Found { objects, next: found.next, count: found.count }))
+}
+
+async fn count(call: Call<'_>) -> Result<Answer> {
+    let query = Query { count: true, ..Query::parse(&call.request.query)? };
+    let found = profile_sets::page_profiles(call.app, Kind::Compliance, &query, &call.reach, 1).await?;
+    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
+}
+
+async fn show(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Compliance).await?;
+    let query = Query::parse(&call.request.query)?;
+    let whole = shaped(&call, &query, &found).await?;
+    Ok(Answer::ok(entity(&call.app.config, call.request, SET, whole)))
+}
+
+/// What is not to be asked for, in one of the ways in which clients say so.
+fn is_unset(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(false) => true,
+        Value::Array(all) => all.is_empty(),
+        Value::String(text) => matches!(text.as_str(), "" | "deviceDefault" | "notConfigured" | "unavailable"),
+        Value::Number(_) | Value::Bool(true) | Value::Object(_) => false,
+    }
+}
+
+/// Writes what the body has over a policy.
+fn change((platform, beta): (Platform, bool), name: &mut String, document: &mut Document, body: &Map<String, Value>) -> Result<()> {
+    let mut policy = document.compliance.take().unwrap_or(Compliance { rules: std::collections::BTreeMap::new(), grace_hours: 0 });
+    for (property, value) in body {
+        match property.as_str() {
+            "displayName" => value.as_str().ok_or_else(|| GraphProblem::invalid("displayName is a text."))?.clone_into(name),
+            "description" => value.as_str().unwrap_or_default().clone_into(&mut document.description),
+            "scheduledActionsForRule" => policy.grace_hours = grace(value)?,
+            "id" | "createdDateTime" | "lastModifiedDateTime" | "version" | "roleScopeTagIds" | "assignments" => {}
+            _ if property.contains('@') => {}
+            _ if rules(platform, beta).any(|row| row.id == *property) => {
+                if is_unset(value) {
+                    policy.rules.remove(property);
+                } else {
+                    policy.rules.insert(property.clone(), value.clone());
+                }
+            }
+            // What asks for nothing loses nothing.
+            _ if is_unset(value) => {}
+            _ => {
+                let property: String = property.chars().take(60).collect();
+                return Err(GraphProblem::invalid(format!("There is no rule '{property}' for this platform.")));
+            }
+        }
+    }
+    document.compliance = Some(policy);
+    Ok(())
+}
+
+/// The grace of the one action that there is: `block`.
+fn grace(value: &Value) -> Result<u32> {
+    let wrong = || GraphProblem::invalid("A policy has exactly one scheduled action, of the type block, with gracePeriodHours.");
+    let all: Vec<&Value> = value
+        .as_array()
+        .into_iter()
+        .flatten()
+        .flat_map(|rule| rule.get("scheduledActionConfigurations").and_then(Value::as_array).into_iter().flatten())
+        .collect();
+    let [one] = all.as_slice() else { return Err(wrong()) };
+    if one.get("actionType").and_then(Value::as_str) != Some("block") {
+        return Err(wrong());
+    }
+    match one.get("gracePeriodHours") {
+        None | Some(Value::Null) => Ok(0),
+        Some(hours) => hours.as_u64().and_then(|hours| u32::try_from(hours).ok()).ok_or_else(wrong),
+    }
+}
+
+async fn create(call: Call<'_>) -> Result<Answer> {
+    assignment::check_unbound(&call.reach)?;
+    let body: Map<String, Value> = call.request.json()?;
+    let kind = body.get("@odata.type").and_then(Value::as_str).unwrap_or_default();
+    let known = TYPES.iter().find(|(known, _)| known.trim_start_matches('#').eq_ignore_ascii_case(kind.trim_start_matches('#')));
+    let (_, platform) = known.ok_or_else(|| {
+        let names: Vec<&str> = TYPES.iter().map(|(name, _)| *name).collect();
+        GraphProblem::invalid(format!("@odata.type is one of {}.", names.join(", ")))
+    })?;
+    if !body.contains_key("scheduledActionsForRule") {
+        return Err(GraphProblem::invalid("A policy needs scheduledActionsForRule with an action of the type block."));
+    }
+    let (mut name, mut document) = (String::new(), Document::default());
+    change((*platform, call.is_beta()), &mut name, &mut document, &body)?;
+    let draft = Draft { display_name: name, kind: Kind::Compliance, platform: *platform, document };
+    let id = profile_sets::create(call.app, draft, &call.by()).await?;
+    let found = profile_sets::find_profile(call.app, Kind::Compliance, id.as_str()).await?;
+    let location = format!("{}/{SET}/{id}", base(&call.app.config, call.request.version));
+    Ok(Answer::created(location, entity(&call.app.config, call.request, SET, json(&found, call.is_beta()))))
+}
+
+async fn store(call: &Call<'_>, found: Dated, body: &Map<String, Value>) -> Result<Dated> {
+    assignment::check_unbound(&call.reach)?;
+    let profile = found.profile;
+    let (mut name, mut document) = (profile.display_name, profile.document);
+    change((profile.platform, call.is_beta()), &mut name, &mut document, body)?;
+    let draft = Draft { display_name: name, kind: Kind::Compliance, platform: profile.platform, document };
+    profile_sets::update(call.app, &profile.id, draft, &call.by()).await?;
+    Ok(profile_sets::find_profile(call.app, Kind::Compliance, profile.id.as_str()).await?)
+}
+
+async fn update(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Compliance).await?;
+    let changed = store(&call, found, &call.request.json()?).await?;
+    Ok(Answer::ok(entity(&call.app.config, call.request, SET, json(&changed, call.is_beta()))))
+}
+
+async fn delete(call: Call<'_>) -> Result<Answer> {
+    assignment::check_unbound(&call.reach)?;
+    let found = assignment::named(&call, Kind::Compliance).await?;
+    profile::delete(call.app, &found.profile.id, &call.by()).await?;
+    Ok(Answer::done())
+}
+
+async fn show_assignments(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Compliance).await?;
+    assignment::show(&call, &found, ASSIGNMENT, &format!("{SET}('{}')/assignments", found.profile.id)).await
+}
+
+async fn assign(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Compliance).await?;
+    assignment::assign(&call, &found, ASSIGNMENT, &format!("{SET}('{}')/assignments", found.profile.id)).await
+}
+
+async fn show_actions(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Compliance).await?;
+    let all = actions(&found);
+    let shown = all.as_array().map(Vec::as_slice).unwrap_or_default();
+    Ok(list::whole(&call.app.config, call.request, &format!("{SET}('{}')/scheduledActionsForRule", found.profile.id), shown))
+}
+
+#[derive(Deserialize)]
+struct Schedule {
+    #[serde(rename = "deviceComplianceScheduledActionForRules")]
+    actions: Value,
+}
+
+async fn schedule(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Compliance).await?;
+    let given: Schedule = call.request.json()?;
+    let body = Map::from_iter([("scheduledActionsForRule".to_owned(), given.actions)]);
+    store(&call, found, &body).await?;
+    Ok(Answer::done())
+}

@@ -1,0 +1,245 @@
+//! `/deviceManagement/deviceConfigurations`: what devices are given. A type is a file here that reads its properties into a profile's document
+//! and writes them from it; what a type has no property for stays in the document.
+
+mod custom;
+mod hello;
+mod scep;
+mod trusted_root;
+
+use serde_json::{Map, Value, json};
+
+use super::assignment;
+use crate::config::Config;
+use crate::domain::access::{Action, Need, Scope};
+use crate::domain::device::Platform;
+use crate::domain::profile::{Document, Kind, Payload, Profile};
+use crate::http::graph::answer::{Answer, base, entity};
+use crate::http::graph::error::{GraphProblem, Result};
+use crate::http::graph::list::{self, MANAGEMENT};
+use crate::http::graph::route::{Call, routes};
+use crate::service::page::Found;
+use crate::service::profile::{self, Draft};
+use crate::service::profile_sets::{self, Dated};
+use crate::wire::odata::edm;
+use crate::wire::odata::query::Query;
+
+const READ: Need = Need { scopes: &[Scope::ConfigurationReadAll, Scope::ConfigurationReadWriteAll], action: Some(Action::ProfilesRead) };
+
+const fn write(action: Action) -> Need {
+    Need { scopes: &[Scope::ConfigurationReadWriteAll], action: Some(action) }
+}
+
+const SET: &str = "deviceManagement/deviceConfigurations";
+const ASSIGNMENT: &str = "#microsoft.graph.deviceConfigurationAssignment";
+
+routes! {
+    Get "deviceManagement/deviceConfigurations", READ => list_configurations;
+    Post "deviceManagement/deviceConfigurations", write(Action::ProfilesCreate) => create;
+    Get "deviceManagement/deviceConfigurations/$count", READ => count;
+    Get "deviceManagement/deviceConfigurations/{id}", READ => show;
+    Patch "deviceManagement/deviceConfigurations/{id}", write(Action::ProfilesUpdate) => update;
+    Delete "deviceManagement/deviceConfigurations/{id}", write(Action::ProfilesDelete) => delete;
+    Get "deviceManagement/deviceConfigurations/{id}/assignments", READ => show_assignments;
+    Post "deviceManagement/deviceConfigurations/{id}/assign", write(Action::ProfilesAssign) => assign;
+}
+
+/// What types need to know of the server.
+struct Server<'a> {
+    config: &'a Config,
+}
+
+/// A type of configuration.
+struct Type {
+    /// Its name, without the namespace.
+    name: &'static str,
+    /// For which devices.
+    platform: Platform,
+    /// Whether only beta has it.
+    beta: bool,
+    /// Whether a document is one of it.
+    fits: fn(&Document) -> bool,
+    /// Its properties, from a document.
+    write: fn(&Server<'_>, &Document, &mut Map<String, Value>),
+    /// Writes a property over a document; `false` when the type has no such property.
+    read: fn(&Server<'_>, &mut Document, &str, &Value) -> Result<bool>,
+}
+
+/// The types. The last one of a platform fits every document.
+const TYPES: &[Type] = &[
+    hello::TYPE,
+    scep::WINDOWS,
+    scep::MACOS,
+    scep::IOS,
+    trusted_root::WINDOWS,
+    trusted_root::MACOS,
+    trusted_root::IOS,
+    custom::WINDOWS,
+    custom::MACOS,
+    custom::IOS,
+];
+
+/// The only payload of a document, when it is of that kind and there is nothing else.
+fn only<'a>(document: &'a Document, kind: &str) -> Option<&'a Payload> {
+    match document.payloads.as_slice() {
+        [one] if one.kind == kind && document.settings.is_empty() && document.custom.is_empty() => Some(one),
+        _ => None,
+    }
+}
+
+/// The only payload, made when the document has none.
+fn payload<'a>(document: &'a mut Document, kind: &str, name: &str) -> &'a mut Payload {
+    if document.payloads.is_empty() {
+        document.payloads.push(Payload { kind: kind.to_owned(), name: name.to_owned(), body: Map::new() });
+    }
+    // There is one now.
+    let Some(first) = document.payloads.first_mut() else { unreachable!("it was just put there") };
+    first
+}
+
+fn type_of(profile: &Profile) -> Option<&'static Type> {
+    TYPES.iter().find(|one| one.platform == profile.platform && (one.fits)(&profile.document))
+}
+
+fn json(call: &Call<'_>, found: &Dated) -> Map<String, Value> {
+    let profile = &found.profile;
+    let mut whole = Map::new();
+    if let Some(kind) = type_of(profile) {
+        whole.insert("@odata.type".into(), json!(format!("#microsoft.graph.{}", kind.name)));
+        (kind.write)(&Server { config: &call.app.config }, &profile.document, &mut whole);
+    }
+    whole.insert("id".into(), json!(profile.id));
+    whole.insert("createdDateTime".into(), edm::time(found.created_at.0));
+    whole.insert("description".into(), json!(profile.document.description));
+    whole.insert("displayName".into(), json!(profile.display_name));
+    whole.insert("lastModifiedDateTime".into(), edm::time(found.updated_at.0));
+    whole.insert("version".into(), json!(profile.version));
+    whole
+}
+
+async fn shaped(call: &Call<'_>, query: &Query, found: &Dated) -> Result<Map<String, Value>> {
+    let mut whole = json(call, found);
+    if !query.select.is_empty() && !query.select.iter().any(|name| name == "*") {
+        whole.retain(|name, _| name == "id" || name.contains('@') || query.select.iter().any(|wanted| wanted == name));
+    }
+    for expand in &query.expand {
+        if expand.property != "assignments" {
+            return Err(GraphProblem::bad(format!("The property '{}' cannot be expanded.", expand.property)));
+        }
+        let all = profile_sets::assignments_of(call.app, &found.profile.id).await?;
+        whole.insert("assignments".into(), all.iter().map(|one| assignment::json(one, ASSIGNMENT)).collect());
+    }
+    Ok(whole)
+}
+
+async fn list_configurations(call: Call<'_>) -> Result<Answer> {
+    let query = Query::parse(&call.request.query)?;
+    let found = profile_sets::page_profiles(call.app, Kind::Configuration, &query, &call.reach, list::limit(&query, MANAGEMENT)).await?;
+    let mut objects = Vec::new();
+    for one in &found.objects {
+        objects.push(shaped(&call, &query, one).await?);
+    }
+    Ok(list::collection(&call.app.config, call.request, SET, &query, Found { objects, next: found.next, count: found.count }))
+}
+
+async fn count(call: Call<'_>) -> Result<Answer> {
+    let query = Query { count: true, ..Query::parse(&call.request.query)? };
+    let found = profile_sets::page_profiles(call.app, Kind::Configuration, &query, &call.reach, 1).await?;
+    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
+}
+
+async fn show(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Configuration).await?;
+    let query = Query::parse(&call.request.query)?;
+    let whole = shaped(&call, &query, &found).await?;
+    Ok(Answer::ok(entity(&call.app.config, call.request, SET, whole)))
+}
+
+/// Writes what the body has over a document.
+fn change(server: &Server<'_>, kind: &Type, name: &mut String, document: &mut Document, body: &Map<String, Value>) -> Result<()> {
+    let (mut present, mut body) = (Map::new(), body.clone());
+    (kind.write)(server, document, &mut present);
+    scep::join_life(&mut body, &present);
+    for (property, value) in &body {
+        match property.as_str() {
+            "displayName" => value.as_str().ok_or_else(|| GraphProblem::invalid("displayName is a text."))?.clone_into(name),
+            "description" => value.as_str().unwrap_or_default().clone_into(&mut document.description),
+            "id" | "createdDateTime" | "lastModifiedDateTime" | "version" | "roleScopeTagIds" | "assignments" | "supportsScopeTags" => {}
+            _ if property == "@odata.type" || property == "@odata.context" => {}
+            _ => {
+                if !((kind.read)(server, document, property, value)? || value.is_null() || property.contains('@')) {
+                    let property: String = property.chars().take(60).collect();
+                    return Err(GraphProblem::invalid(format!("{} has no property '{property}' here.", kind.name)));
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+async fn create(call: Call<'_>) -> Result<Answer> {
+    assignment::check_unbound(&call.reach)?;
+    let body: Map<String, Value> = call.request.json()?;
+    let wanted = body.get("@odata.type").and_then(Value::as_str).unwrap_or_default().trim_start_matches('#');
+    let wanted = wanted.strip_prefix("microsoft.graph.").unwrap_or(wanted);
+    let kind = TYPES.iter().find(|one| one.name.eq_ignore_ascii_case(wanted) && (!one.beta || call.is_beta())).ok_or_else(|| {
+        let names: Vec<&str> = TYPES.iter().filter(|one| !one.beta || call.is_beta()).map(|one| one.name).collect();
+        GraphProblem::invalid(format!("@odata.type is one of {}.", names.join(", ")))
+    })?;
+    check_references(&call, &body).await?;
+    let (mut name, mut document) = (String::new(), Document::default());
+    change(&Server { config: &call.app.config }, kind, &mut name, &mut document, &body)?;
+    let draft = Draft { display_name: name, kind: Kind::Configuration, platform: kind.platform, document };
+    let id = profile_sets::create(call.app, draft, &call.by()).await?;
+    let found = profile_sets::find_profile(call.app, Kind::Configuration, id.as_str()).await?;
+    let location = format!("{}/{SET}/{id}", base(&call.app.config, call.request.version));
+    Ok(Answer::created(location, entity(&call.app.config, call.request, SET, json(&call, &found))))
+}
+
+/// A root that is bound has to be a configuration of this server. Devices trust our authority's chain by what they are given for it, so the
+/// link itself needs no place.
+async fn check_references(call: &Call<'_>, body: &Map<String, Value>) -> Result<()> {
+    let Some(bound) = body.get("rootCertificate@odata.bind") else { return Ok(()) };
+    let wrong = || GraphProblem::invalid("rootCertificate@odata.bind names no trusted root of this server.");
+    let text = bound.as_str().ok_or_else(wrong)?;
+    if !text.starts_with(&call.app.config.web_url()) {
+        return Err(wrong());
+    }
+    let id = text.trim_end_matches(['/', ')', '\'']).rsplit(['/', '(', '\'']).next().unwrap_or_default();
+    let found = profile_sets::find_profile(call.app, Kind::Configuration, id).await.map_err(|_| wrong())?;
+    let roots = found.profile.document.payloads.iter().any(|payload| payload.kind == "trusted-certificate");
+    if roots { Ok(()) } else { Err(wrong()) }
+}
+
+async fn update(call: Call<'_>) -> Result<Answer> {
+    assignment::check_unbound(&call.reach)?;
+    let found = assignment::named(&call, Kind::Configuration).await?;
+    let body: Map<String, Value> = call.request.json()?;
+    check_references(&call, &body).await?;
+    let server = Server { config: &call.app.config };
+    let draft = |profile: Profile| {
+        let kind = type_of(&profile).ok_or_else(GraphProblem::not_found)?;
+        let (mut name, mut document) = (profile.display_name, profile.document);
+        change(&server, kind, &mut name, &mut document, &body)?;
+        Ok::<_, GraphProblem>(Draft { display_name: name, kind: Kind::Configuration, platform: profile.platform, document })
+    };
+    profile_sets::change(call.app, Kind::Configuration, &found.profile.id, draft, &call.by()).await?;
+    let changed = profile_sets::find_profile(call.app, Kind::Configuration, found.profile.id.as_str()).await?;
+    Ok(Answer::ok(entity(&call.app.config, call.request, SET, json(&call, &changed))))
+}
+
+async fn delete(call: Call<'_>) -> Result<Answer> {
+    assignment::check_unbound(&call.reach)?;
+    let found = assignment::named(&call, Kind::Configuration).await?;
+    profile::delete(call.app, &found.profile.id, &call.by()).await?;
+    Ok(Answer::done())
+}
+
+async fn show_assignments(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Configuration).await?;
+    assignment::show(&call, &found, ASSIGNMENT, &format!("{SET}('{}')/assignments", found.profile.id)).await
+}
+
+async fn assign(call: Call<'_>) -> Result<Answer> {
+    let found = assignment::named(&call, Kind::Configuration).await?;
+    assignment::assign(&call, &found, ASSIGNMENT, &format!("{SET}('{}')/assignments", found.profile.id)).await
+}
