@@ -89,12 +89,24 @@ impl<const N: usize> FromRequest for Body<N> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
+        Box::pin(Self::read(request, payload.take(), limit_for(request, N)))
+    }
+}
+
+impl<const N: usize> Body<N> {
+    /// The body of a caller who is known: as long as any may be.
+    ///
+    /// # Errors
+    /// As the extractor's.
+    pub fn of_known(request: &HttpRequest, payload: Payload) -> impl Future<Output = Result<Self, Problem>> + use<N> {
+        Self::read(request, payload, N)
+    }
+
+    fn read(request: &HttpRequest, mut payload: Payload, limit: usize) -> impl Future<Output = Result<Self, Problem>> + use<N> {
         let header = |name| request.headers().get(name).and_then(|v| v.to_str().ok());
         let encoded = header(CONTENT_ENCODING).is_some_and(|e| !e.trim().eq_ignore_ascii_case("identity"));
         let announced = header(CONTENT_LENGTH).and_then(|l| l.trim().parse::<u64>().ok());
-        let limit = limit_for(request, N);
-        let mut payload = payload.take();
-        Box::pin(async move {
+        async move {
             if encoded {
                 return Err(Problem::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "content-encoding", "send the body without Content-Encoding"));
             }
@@ -117,7 +129,7 @@ impl<const N: usize> FromRequest for Body<N> {
             tokio::time::timeout(Duration::from_secs(BODY_SECONDS), read)
                 .await
                 .unwrap_or_else(|_| Err(Problem::new(StatusCode::REQUEST_TIMEOUT, "slow-body", "the body took too long")))
-        })
+        }
     }
 }
 

@@ -191,7 +191,7 @@ pub async fn update_group(app: &App, group: Group, by: &By) -> Result<()> {
 /// Deletes a group and the assignments to it.
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`].
 pub async fn delete_group(app: &App, id: &GroupId, by: &By) -> Result<()> {
     let (id, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
@@ -199,7 +199,12 @@ pub async fn delete_group(app: &App, id: &GroupId, by: &By) -> Result<()> {
             take_turn(tx, Turn::Shared)?;
             let before = groups::load_group(tx.conn(), &id)?;
             let profiles = assignments::list_profiles_of_group(tx.conn(), &id)?;
+            let administrators = role::is_of_administrators(tx, &id)?;
             groups::delete_group(tx, &id)?;
+            roles::delete_memberships(tx, &Principal::Group(id.clone()))?;
+            if administrators {
+                role::check_administrators(tx)?;
+            }
             for profile in &profiles {
                 recompute_in(tx, Changed::Profile(profile), push, now)?;
             }
@@ -221,7 +226,7 @@ pub async fn add_members(app: &App, group: &GroupId, members: Vec<Member>, by: &
 /// Takes members out of a group.
 ///
 /// # Errors
-/// [`Error::NotFound`] when the group does not exist.
+/// `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`] when the group does not exist.
 pub async fn remove_members(app: &App, group: &GroupId, members: Vec<Member>, by: &By) -> Result<usize> {
     change_members(app, group, members, by, false).await
 }
@@ -257,6 +262,9 @@ async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &B
             }
             if changed.is_empty() {
                 return Ok(0);
+            }
+            if !add && role::is_of_administrators(tx, &group)? {
+                role::check_administrators(tx)?;
             }
             if changed.len() > MANY {
                 recompute_in(tx, Changed::Group(&group), push, now)?;

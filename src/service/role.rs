@@ -272,6 +272,21 @@ pub async fn check_helper(app: &App, caller: &Caller, user: &UserId) -> Result<(
     if held.iter().all(|(role, _)| may_give(caller, role)) { Ok(()) } else { Err(Refusal::MethodsOfSuperior.into()) }
 }
 
+/// Whether the caller may say who belongs to a group, or delete it: whoever is in a group has its roles.
+///
+/// # Errors
+/// `ACC0008`.
+pub async fn check_group(app: &App, caller: &Caller, group: &GroupId) -> Result<()> {
+    let wanted = group.clone();
+    let held = app.store.read(move |conn| roles::list_roles_of_group(conn, &wanted)).await?;
+    if held.iter().all(|role| may_give(caller, role)) { Ok(()) } else { Err(Refusal::RoleBeyondGiver.into()) }
+}
+
+/// Whether whoever is in a group may do everything everywhere.
+pub(super) fn is_of_administrators(tx: &mut Tx<'_>, group: &GroupId) -> store::Result<bool> {
+    Ok(roles::list_roles_of_group(tx.conn(), group)?.iter().any(|role| role.id == access::administrator()))
+}
+
 /// Somebody who may do everything everywhere has to be left: a person who can sign in.
 pub(super) fn check_administrators(tx: &mut Tx<'_>) -> store::Result<()> {
     let left = roles::find_holder(tx.conn(), &access::administrator())?;

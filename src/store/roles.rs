@@ -280,6 +280,29 @@ pub fn list_roles_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<(Role, R
     Ok(held)
 }
 
+/// The roles that whoever is in a group has by it, somewhere.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_roles_of_group(conn: &mut Conn, group: &GroupId) -> Result<Vec<Role>> {
+    let ids: Vec<String> = role_assignments::table
+        .inner_join(role_members::table.on(role_members::assignment_id.eq(role_assignments::id)))
+        .filter(role_members::kind.eq(GROUP))
+        .filter(role_members::principal_id.eq(group.as_str()))
+        .select(role_assignments::role_id)
+        .distinct()
+        .load(conn)?;
+    let mut held = Vec::new();
+    for id in ids {
+        match load_role(conn, &RoleId::from_store(id)) {
+            Ok(role) => held.push(role),
+            Err(Error::NotFound) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(held)
+}
+
 /// A person who has the role everywhere, directly or by a group, and may sign in.
 ///
 /// # Errors

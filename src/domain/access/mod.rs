@@ -121,10 +121,13 @@ impl Caller {
 }
 
 /// Whether somebody with these rights may give the role away, which must hold nothing that the giver has not: without bounds, for whoever gets
-/// the role might be anywhere.
+/// the role might be anywhere. An application in its own name needs the permission to change roles.
 #[must_use]
 pub fn may_give(giver: &Caller, role: &Role) -> bool {
-    role.actions().all(|action| giver.allows(action) == Some(Reach::All))
+    match giver.identity {
+        Identity::Application => giver.scopes.contains(&Scope::RbacReadWriteAll),
+        Identity::Person(_) => role.actions().all(|action| giver.allows(action) == Some(Reach::All)),
+    }
 }
 
 /// The id of a built-in role, as a typed one.
@@ -199,5 +202,8 @@ mod tests {
         assert!(may_give(&person(&administrator, Reach::All), &reader));
         assert!(!may_give(&person(&reader, Reach::All), &administrator));
         assert!(!may_give(&person(&administrator, Reach::Groups([group("1")].into())), &reader), "not from within bounds");
+        let app = |scopes: &[Scope]| caller(Identity::Application, scopes, Vec::new());
+        assert!(!may_give(&app(&[Scope::GroupMemberReadWriteAll, Scope::MethodReadWriteAll]), &reader));
+        assert!(may_give(&app(&[Scope::RbacReadWriteAll]), &administrator));
     }
 }

@@ -13,7 +13,7 @@ pub mod route;
 use std::panic::AssertUnwindSafe;
 
 use actix_web::http::Method;
-use actix_web::web::{Data, Path, ServiceConfig, resource, route};
+use actix_web::web::{Data, Path, Payload, ServiceConfig, resource, route};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
 use futures_util::FutureExt as _;
 
@@ -38,10 +38,10 @@ pub async fn answer(
     path: Path<(String, String)>,
     request: HttpRequest,
     peer: std::result::Result<Peer, Problem>,
-    body: std::result::Result<Body<LARGEST>, Problem>,
+    payload: Payload,
 ) -> HttpResponse {
     let client_request_id = super::identity::token::correlation_id(&request);
-    let work = call(&app, &path, &request, peer, body);
+    let work = call(&app, &path, &request, peer, payload);
     // A panic costs its own call, and that in a form which clients can read.
     let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
         tracing::error!("a handler panicked: this is a bug");
@@ -65,7 +65,7 @@ async fn call(
     path: &(String, String),
     request: &HttpRequest,
     peer: std::result::Result<Peer, Problem>,
-    body: std::result::Result<Body<LARGEST>, Problem>,
+    payload: Payload,
 ) -> Result<answer::Answer> {
     let origin = peer?.origin();
     let caller = match authenticate::caller(app, request).await {
@@ -76,9 +76,11 @@ async fn call(
             return Err(denied);
         }
     };
+    // Only now: strangers send nothing that is read.
+    let body = Body::<LARGEST>::of_known(request, payload.into_inner()).await?;
     let version = Version::parse(&path.0).ok_or_else(|| GraphProblem::segment(&path.0))?;
     let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    let call = Request::new(version, method, &path.1, request.query_string(), request.headers(), body?.0)?;
+    let call = Request::new(version, method, &path.1, request.query_string(), request.headers(), body.0)?;
     let answer = if batch::is_batch(&call) {
         batch::answer(app, &caller, &origin, &call).await?
     } else {

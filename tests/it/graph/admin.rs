@@ -1,12 +1,14 @@
 //! Passes, roles and the audit log over the API.
 
-use muster::domain::access::Scope;
-use muster::service::role;
+use muster::domain::access::{Action, Assignment, Principal, Reach, Scope};
+use muster::domain::group::Member;
+use muster::ids::RoleAssignmentId;
+use muster::service::{directory, role};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::access::{delegated, give};
-use super::{Caller, by, names, user};
+use super::{Caller, by, names, register, token, user};
 use crate::support::server::Server;
 
 const DENIED: &str = "Authorization_RequestDenied";
@@ -131,4 +133,67 @@ async fn the_audit_log_is_read_newest_first_and_says_who() {
     assert_eq!(caller.refused(Method::GET, "/v1.0/auditLogs/directoryAudits/999999", None).await.0, 404);
     let since = "/v1.0/auditLogs/directoryAudits?$filter=activityDateTime%20ge%202999-01-01&$orderby=activityDateTime";
     assert!(caller.get(since).await["value"].as_array().unwrap().is_empty());
+}
+
+#[actix_web::test]
+async fn nobody_comes_to_a_role_by_a_group_or_by_another_person() {
+    let server = Server::start().await;
+    let app = &server.app;
+    let (boss, clerk) = (user(&server, "boss@x.example", "Boss").await, user(&server, "clerk@x.example", "Clerk").await);
+    let ana = user(&server, "ana@x.example", "Ana").await;
+    let admins = directory::create_group(app, "Admins", "", &by()).await.unwrap();
+    directory::add_members(app, &admins.id, vec![Member::User(boss.id.clone())], &by()).await.unwrap();
+    let everything = Assignment { members: [Principal::Group(admins.id.clone())].into(), ..role::administrator_assignment(&boss.id) };
+    role::assign(app, everything, None, &by()).await.unwrap();
+    // May change groups and people, and is no administrator.
+    let actions = [Action::DirectoryRead, Action::DirectoryUpdate, Action::GroupsUpdate].into();
+    let clerks = role::create(app, "Clerks", "", actions, None, &by()).await.unwrap();
+    let given = |id, reach| Assignment {
+        id,
+        role: clerks.id.clone(),
+        display_name: "Clerks".into(),
+        description: String::new(),
+        members: [Principal::User(clerk.id.clone())].into(),
+        reach,
+    };
+    let own = RoleAssignmentId::new();
+    role::assign(app, given(own.clone(), Reach::All), None, &by()).await.unwrap();
+    let (application, secret) =
+        register(&server, &[Scope::GroupMemberReadWriteAll, Scope::UserReadWriteAll, Scope::MethodReadWriteAll]).await;
+    let tokens = [delegated(&server, "clerk@x.example", Scope::ALL).await, token(&server, &application, &secret).await];
+    let path = format!("/v1.0/groups/{}", admins.id);
+    let reference = json!({ "@odata.id": format!("{}/v1.0/directoryObjects/{}", server.web, clerk.id) });
+    let mut caller = Caller::of(server, String::new());
+    let denied = (403, DENIED.to_owned());
+    for token in tokens {
+        caller.token = token;
+        assert_eq!(caller.refused(Method::POST, &format!("{path}/members/$ref"), Some(reference.clone())).await, denied);
+        assert_eq!(caller.refused(Method::DELETE, &format!("{path}/members/{}/$ref", boss.id), None).await, denied);
+        assert_eq!(caller.refused(Method::PATCH, "/v1.0/users/boss@x.example", Some(json!({ "accountEnabled": false }))).await, denied);
+        assert_eq!(caller.refused(Method::DELETE, "/v1.0/users/boss@x.example", None).await, denied);
+        assert_eq!(caller.send(Method::PATCH, "/v1.0/users/ana@x.example", Some(json!({ "jobTitle": "x" }))).await.status(), 204);
+    }
+    let pass = "/v1.0/users/boss@x.example/authentication/temporaryAccessPassMethods";
+    assert_eq!(caller.refused(Method::POST, pass, Some(json!({}))).await, denied, "an application that may not change roles");
+
+    // Bound to a group: says not who is in it, and makes nobody.
+    let app = &caller.server.app;
+    let sales = directory::create_group(app, "Sales", "", &by()).await.unwrap();
+    directory::add_members(app, &sales.id, vec![Member::User(ana.id.clone())], &by()).await.unwrap();
+    role::assign(app, given(own, Reach::Groups([sales.id.clone()].into())), None, &by()).await.unwrap();
+    caller.token = delegated(&caller.server, "clerk@x.example", Scope::ALL).await;
+    let path = format!("/v1.0/groups/{}", sales.id);
+    assert_eq!(caller.refused(Method::POST, &format!("{path}/members/$ref"), Some(reference)).await, denied);
+    assert_eq!(caller.refused(Method::DELETE, &path, None).await, denied);
+    let new = json!({ "displayName": "New", "userPrincipalName": "new@x.example" });
+    assert_eq!(caller.refused(Method::POST, "/v1.0/users", Some(new)).await, denied);
+    assert_eq!(caller.send(Method::PATCH, "/v1.0/users/ana@x.example", Some(json!({ "jobTitle": "y" }))).await.status(), 204);
+    assert_eq!(caller.refused(Method::PATCH, "/v1.0/users/boss@x.example", Some(json!({ "jobTitle": "y" }))).await.0, 404);
+
+    // The last administrators' group is neither emptied nor deleted.
+    let app = &caller.server.app;
+    let emptied = directory::remove_members(app, &admins.id, vec![Member::User(boss.id.clone())], &by()).await.unwrap_err();
+    assert!(emptied.to_string().starts_with("ACC0009"), "{emptied}");
+    let deleted = directory::delete_group(app, &admins.id, &by()).await.unwrap_err();
+    assert!(deleted.to_string().starts_with("ACC0009"), "{deleted}");
 }

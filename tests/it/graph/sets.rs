@@ -39,6 +39,8 @@ async fn a_user_lives() {
         (json!({ "accountEnabled": "yes" }), "ModelValidationFailure"),
         (json!({ "displayName": "" }), "ModelValidationFailure"),
         (json!({ "userPrincipalName": "nobody" }), "Request_BadRequest"),
+        // It says in certificates whose account it is: nobody writes another's there.
+        (json!({ "onPremisesSecurityIdentifier": "S-1-5-21-1-2-3-500" }), "BadRequest"),
         (json!({ "department": "x".repeat(200) }), "Request_BadRequest"),
     ] {
         let refused = caller.refused(Method::PATCH, "/v1.0/users/ana@x.example", Some(body.clone())).await;
@@ -171,6 +173,10 @@ async fn errors_are_json_wherever_they_come_from() {
         assert_eq!(answer.status().as_u16(), status, "{body:.20}");
         assert!(answer.json::<Value>().await.unwrap()["error"]["code"].is_string());
     }
+    let large = json!({ "displayName": "Large", "unknown": "x".repeat(1_500_000) });
+    assert_eq!(caller.send(Method::POST, "/v1.0/groups", Some(large.clone())).await.status(), 201, "as long as Graph's own");
+    let strange = caller.client.post(format!("{}/v1.0/groups", caller.server.web)).json(&large).send().await;
+    assert!(strange.is_err() || strange.is_ok_and(|answer| answer.status() == 401), "of a stranger nothing is read");
     let invalid = plain(Method::POST, "/v1.0/groups").header("Content-Type", "application/json").body(vec![0xff, 0xfe]);
     assert_eq!(invalid.send().await.unwrap().status(), 400);
     let organisation = caller.get("/v1.0/organization").await;

@@ -14,6 +14,7 @@ use crate::http::graph::list::{self, DIRECTORY};
 use crate::http::graph::route::{Call, routes};
 use crate::service::directory::{self, Belonging};
 use crate::service::page::Found;
+use crate::service::role;
 use crate::wire::odata::edm;
 use crate::wire::odata::shape::Shape;
 
@@ -144,10 +145,20 @@ impl Given {
     }
 }
 
-async fn create(call: Call<'_>) -> Result<Answer> {
+/// Whoever is bound to groups does not say who belongs to them, or they would reach whom they like; and a group with a role is changed by
+/// those only who may give the role away.
+async fn check_writer(call: &Call<'_>, group: Option<&Group>) -> Result<()> {
     if !call.reach.is_all() {
-        return Err(GraphProblem::forbidden("Whoever is bound to groups makes no others."));
+        return Err(GraphProblem::forbidden("Whoever is bound to groups changes none."));
     }
+    match group {
+        Some(group) => Ok(role::check_group(call.app, call.caller, &group.id).await?),
+        None => Ok(()),
+    }
+}
+
+async fn create(call: Call<'_>) -> Result<Answer> {
+    check_writer(&call, None).await?;
     let given: Given = call.request.json()?;
     given.check()?;
     let name = given.display_name.ok_or_else(|| GraphProblem::bad("A value is required for the property displayName."))?;
@@ -163,6 +174,7 @@ async fn create(call: Call<'_>) -> Result<Answer> {
 
 async fn update(call: Call<'_>) -> Result<Answer> {
     let (mut group, _) = named(&call).await?;
+    check_writer(&call, Some(&group)).await?;
     let given: Given = call.request.json()?;
     given.check()?;
     if let Some(name) = given.display_name {
@@ -182,6 +194,7 @@ async fn update(call: Call<'_>) -> Result<Answer> {
 
 async fn delete(call: Call<'_>) -> Result<Answer> {
     let (group, _) = named(&call).await?;
+    check_writer(&call, Some(&group)).await?;
     directory::delete_group(call.app, &group.id, &call.by()).await?;
     Ok(Answer::done())
 }
@@ -222,6 +235,7 @@ async fn bound(call: &Call<'_>, references: &[String]) -> Result<Vec<Member>> {
 
 async fn add_member(call: Call<'_>) -> Result<Answer> {
     let (group, _) = named(&call).await?;
+    check_writer(&call, Some(&group)).await?;
     let reference: Reference = call.request.json()?;
     let members = bound(&call, &[reference.id]).await?;
     if directory::add_members(call.app, &group.id, members, &call.by()).await? == 0 {
@@ -236,6 +250,7 @@ async fn add_member(call: Call<'_>) -> Result<Answer> {
 
 async fn remove_member(call: Call<'_>) -> Result<Answer> {
     let (group, _) = named(&call).await?;
+    check_writer(&call, Some(&group)).await?;
     let member = directory::find_member(call.app, call.key(1)?).await.map_err(|_| GraphProblem::not_found())?;
     match directory::remove_members(call.app, &group.id, vec![member], &call.by()).await? {
         0 => Err(GraphProblem::not_found()),

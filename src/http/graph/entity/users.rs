@@ -11,7 +11,7 @@ use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, DIRECTORY};
 use crate::http::graph::route::{Call, routes};
 use crate::ids::UserId;
-use crate::service::directory;
+use crate::service::{directory, role};
 use crate::wire::odata::edm;
 use crate::wire::odata::shape::Shape;
 
@@ -115,7 +115,13 @@ async fn show(call: Call<'_>) -> Result<Answer> {
     Ok(Answer::ok(list::single(&call, &SHAPE, "users", json(&user, created))?))
 }
 
+/// Whoever is bound to groups makes nobody: who is made is in no group.
+fn check_unbound(call: &Call<'_>) -> Result<()> {
+    if call.reach.is_all() { Ok(()) } else { Err(GraphProblem::forbidden("Whoever is bound to groups makes and deletes no people.")) }
+}
+
 async fn create(call: Call<'_>) -> Result<Answer> {
+    check_unbound(&call)?;
     let body: Map<String, Value> = call.request.json()?;
     let mut user = User {
         id: UserId::new(),
@@ -144,13 +150,16 @@ async fn create(call: Call<'_>) -> Result<Answer> {
 
 async fn update(call: Call<'_>) -> Result<Answer> {
     let (mut user, _) = named(&call).await?;
+    role::check_helper(call.app, call.caller, &user.id).await?;
     change(&mut user, &call.request.json()?)?;
     directory::update_user(call.app, user, &call.by()).await?;
     Ok(Answer::done())
 }
 
 async fn delete(call: Call<'_>) -> Result<Answer> {
+    check_unbound(&call)?;
     let (user, _) = named(&call).await?;
+    role::check_helper(call.app, call.caller, &user.id).await?;
     directory::delete_user(call.app, &user.id, &call.by()).await?;
     Ok(Answer::done())
 }
@@ -166,7 +175,8 @@ async fn managed(call: Call<'_>) -> Result<Answer> {
     managed_devices::list_of_user(&call, &user.id).await
 }
 
-/// Writes what the body has over a user. There are no passwords here: `passwordProfile`, which scripts send because Graph demands it, is
+/// Writes what the body has over a user. What comes from Active Directory is not written here, as in Graph: certificates carry it, and there it
+/// says whose account it is. There are no passwords here: `passwordProfile`, which scripts send because Graph demands it, is
 /// read over.
 fn change(user: &mut User, body: &Map<String, Value>) -> Result<()> {
     for (name, value) in body {
@@ -193,9 +203,6 @@ fn change(user: &mut User, body: &Map<String, Value>) -> Result<()> {
             "employeeId" => details.employee_id = text()?,
             "usageLocation" => details.usage_location = text()?,
             "preferredLanguage" => details.preferred_language = text()?,
-            "onPremisesSamAccountName" => user.sam_account_name = text()?,
-            "onPremisesSecurityIdentifier" => user.security_identifier = text()?,
-            "onPremisesDistinguishedName" => user.distinguished_name = text()?,
             "mailNickname" | "passwordProfile" | "businessPhones" | "userType" | "id" => {}
             _ if name.contains('@') => {}
             _ => {
