@@ -21,7 +21,8 @@ fn cached(value: &Value) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "max-age=3600")).insert_header((ACCESS_CONTROL_ALLOW_ORIGIN, "*")).json(value)
 }
 
-/// The provider's metadata. The issuer is the organisation's, whatever name the client used.
+/// The provider's metadata: what is true now (clients demand an authorization endpoint to be named). The issuer is the organisation's, whatever
+/// name the client used.
 ///
 /// # Errors
 /// 400 for another organisation.
@@ -32,15 +33,10 @@ pub async fn show_configuration(app: Data<App>, path: Path<(String, String)>) ->
         "issuer": oauth::issuer(&app),
         "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
         "token_endpoint": format!("{base}/oauth2/v2.0/token"),
-        "device_authorization_endpoint": format!("{base}/oauth2/v2.0/devicecode"),
-        "end_session_endpoint": format!("{base}/oauth2/v2.0/logout"),
         "jwks_uri": format!("{base}/discovery/v2.0/keys"),
-        "userinfo_endpoint": format!("{}/oidc/userinfo", app.config.web_url()),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "fragment", "form_post"],
-        "grant_types_supported": [
-            "authorization_code", "refresh_token", "client_credentials", "urn:ietf:params:oauth:grant-type:device_code",
-        ],
+        "grant_types_supported": ["client_credentials"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic", "private_key_jwt", "none"],
