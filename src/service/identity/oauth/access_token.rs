@@ -159,7 +159,7 @@ pub enum Denied {
 /// What a token was found to be.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// Who calls, and since when the token is.
+    /// Who calls.
     Good(Caller),
     /// Nobody; and whether the client knows how to get another one (`xms_cc` with `cp1`).
     Denied(Denied, bool),
@@ -179,7 +179,7 @@ pub async fn verify(app: &App, text: &str) -> service::Result<Verdict> {
     }
     // RFC 8725, section 3.9: ours, for us, of this organisation.
     let ours = token.text("iss") == Some(issuer(app).as_str()) && token.text("tid") == Some(app.tenant.as_str());
-    let (Some(expires), Some(issued)) = (token.number("exp"), token.number("iat")) else { return Ok(invalid) };
+    let Some(expires) = token.number("exp") else { return Ok(invalid) };
     if !ours || !token.is_for(|audience| audience == app.config.web_url()) {
         return Ok(invalid);
     }
@@ -191,7 +191,7 @@ pub async fn verify(app: &App, text: &str) -> service::Result<Verdict> {
     if at(expires).plus(SKEW) <= now {
         return Ok(Verdict::Denied(Denied::Expired, capable));
     }
-    let Some(shown) = Shown::of(&token, at(issued)) else { return Ok(invalid) };
+    let Some(shown) = Shown::of(&token) else { return Ok(invalid) };
     let caller = app.store.look_up(move |conn| shown.caller(conn)).await?;
     Ok(caller.map_or(Verdict::Denied(Denied::Revoked, capable), Verdict::Good))
 }
@@ -210,11 +210,10 @@ struct Shown {
     subject: String,
     is_application: bool,
     scopes: Vec<Scope>,
-    issued_at: Time,
 }
 
 impl Shown {
-    fn of(token: &Compact<'_>, issued_at: Time) -> Option<Self> {
+    fn of(token: &Compact<'_>) -> Option<Self> {
         let is_application = token.text("idtyp") == Some(APPLICATION);
         let scopes = if is_application {
             let roles = token.claims.get("roles").and_then(Value::as_array)?;
@@ -223,7 +222,7 @@ impl Shown {
             token.text("scp")?.split(' ').filter_map(Scope::parse).collect()
         };
         let subject = token.text("oid")?.to_owned();
-        Some(Self { client_id: token.text("azp")?.to_owned(), subject, is_application, scopes, issued_at })
+        Some(Self { client_id: token.text("azp")?.to_owned(), subject, is_application, scopes })
     }
 
     /// Who that is now; `None` when nobody any more.
@@ -248,17 +247,12 @@ impl Shown {
             Err(crate::store::Error::NotFound) => return Ok(None),
             Err(other) => return Err(other),
         };
-        if !user.enabled || !is_in_force(&user, self.issued_at) {
+        if !user.enabled {
             return Ok(None);
         }
         let held = roles::list_roles_of_user(conn, &user.id)?;
         Ok(Some(caller(Identity::Person(user.id), held, &grants.delegated)))
     }
-}
-
-/// Whether nothing that a person began at that moment was voided since.
-fn is_in_force(_user: &crate::domain::user::User, _at: Time) -> bool {
-    true
 }
 
 /// The answer to a request for a token, as the protocol has it.
