@@ -16,6 +16,9 @@ use muster::wire::mde::discovery::{Discover, DiscoverResult};
 use muster::wire::mde::soap::{Answer, Request, Security};
 use muster::wire::mde::wstep::{self, RequestToken};
 use muster::wire::mde::xcep::{GetPolicies, Policy};
+use muster::wire::odata::evaluate::fits;
+use muster::wire::odata::filter::{Expr, moment};
+use muster::wire::odata::query::Query;
 use muster::wire::plist::{Limits, decode, encode};
 use muster::wire::provisioning::Document;
 use muster::wire::scep::{Capabilities, Message, decode_get_message, read_issuer_and_serial};
@@ -29,7 +32,7 @@ use muster::wire::{ocsp, pkcs10, public_key};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `tests/golden`.
-pub const TARGETS: [(&str, Body); 17] = [
+pub const TARGETS: [(&str, Body); 18] = [
     ("apple", apple),
     ("certificate", certificate),
     ("cms", cms),
@@ -38,6 +41,7 @@ pub const TARGETS: [(&str, Body); 17] = [
     ("locuri", locuri),
     ("mde", mde),
     ("ocsp", ocsp),
+    ("odata", odata),
     ("pkcs10", pkcs10),
     ("plist", plist),
     ("predicate", predicate),
@@ -173,6 +177,16 @@ pub fn ocsp(data: &[u8]) {
     if let Ok(request) = ocsp::Request::parse(data) {
         let ids: Vec<_> = request.certificates.iter().map(|id| id.raw.clone()).collect();
         assert_eq!(ocsp::Request::parse(&ocsp::Request::der(&ids, request.nonce.as_deref())), Ok(request));
+    }
+}
+
+/// Query options, and filters; what was read is held against an object.
+pub fn odata(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = (moment(text), Query::parse(text));
+    if let Ok(filter) = Expr::parse(text) {
+        let object = r#"{"a": null, "b": 1, "c": "2026-01-01T00:00:00Z", "x": [{"name": "a"}, "b"]}"#;
+        let _ = fits(&filter, &object.parse().expect("an object"));
     }
 }
 

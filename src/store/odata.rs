@@ -291,7 +291,9 @@ impl Compiler<'_> {
                 }
                 let bound: Vec<String> = stored.iter().map(|word| self.bind(Bind::Text((*word).to_owned()))).collect();
                 let not = if comparison == Comparison::NotEqual { "NOT " } else { "" };
-                format!("{column} {not}IN ({})", bound.join(", "))
+                let holds = format!("{column} {not}IN ({})", bound.join(", "));
+                // Few words are shared by many: SQLite would read all of a table for one of them and sort it, for a page.
+                if self.is_postgres { holds } else { format!("likely({holds})") }
             }
             (Kind::Word(_), _) => return Err(wrong("a word, by eq or ne")),
         })

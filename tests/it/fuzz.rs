@@ -182,6 +182,13 @@ fn made() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("crl", vec![signed(&list.der(), algorithm, &[9; 70])]),
         ("locuri", texts(&["./Device/Vendor/MSFT/Policy/Config/Area/Name", "./User/Vendor/MSFT/A%2FB/C?list=Struct", "a%2Fb/c"])),
         ("ocsp", vec![ocsp::Request::der(&ids, Some(&[8; 16])), ocsp::Request::der(&ids, None)]),
+        (
+            "odata",
+            texts(&[
+                "not (a eq 'Windows' and x/any(v:startsWith(v/name,'a')) or b in (1,null)) and c ge 2026-01-01T00:00:00Z",
+                "$select=id,a&$filter=b gt 3&$orderby=a desc,b&$expand=c($select=e;$expand=f)&$search=%22a:b%22 OR %22c%22&top=5",
+            ]),
+        ),
         ("pkcs10", vec![request]),
         ("plist", plists),
         ("predicate", texts(&["@status(device.operating-system.family) == 'macOS' AND NOT (@property(a) IN {1, 2.5})", "ANY a.b > 1"])),

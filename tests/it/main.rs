@@ -80,6 +80,7 @@ mod store_certificates;
 mod store_enrollment;
 mod store_jobs;
 mod store_lines;
+mod store_odata;
 mod store_outbox;
 mod store_scep;
 mod store_sealed;

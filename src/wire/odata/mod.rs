@@ -1,6 +1,7 @@
 //! OData 4.0 as Microsoft Graph speaks it: query options, filters, and how values are written in JSON.
 
 pub mod edm;
+pub mod evaluate;
 pub mod filter;
 pub mod query;
 pub mod shape;
