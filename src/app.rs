@@ -188,6 +188,11 @@ impl App {
         self.clock.now()
     }
 
+    /// The clock itself, for a read that waits for a connection before it looks at the time.
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::clone(&self.clock)
+    }
+
     /// The present moment as all nodes know it: the database's where several nodes may share one, whose own clocks may differ. For leases
     /// and whatever else nodes decide among each other.
     ///

@@ -163,8 +163,9 @@ pub(super) async fn renew(app: &App, enrollment: &EnrollmentId, origin: &str) ->
 impl<'a> Turn<'a> {
     /// Reads the device; `None` when its channel does not exist (any more).
     pub(super) async fn read(app: &'a App, enrollment: &EnrollmentId, user: &str, origin: &'a str) -> Result<Option<Self>> {
-        let (id, user, sealer, now) = (enrollment.clone(), user.to_owned(), app.sealer(), app.now());
+        let (id, user, sealer, clock) = (enrollment.clone(), user.to_owned(), app.sealer(), app.clock());
         let found = app.store.snapshot(move |conn| {
+            let now = clock.now();
             let all = channels::list_channels(conn, &id)?;
             let users: Vec<String> = all.iter().map(|channel| channel.user_key.clone()).filter(|user| user != DEVICE).collect();
             let capabilities = all.iter().find(|channel| channel.user_key == DEVICE).and_then(|channel| channel.capabilities.clone());

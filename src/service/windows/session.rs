@@ -49,9 +49,10 @@ const TRIES: usize = 5;
 /// [`Error::Malformed`] when it is no SyncML; [`Error::Refused`] when the certificate is not that of a live enrolment or the message
 /// speaks for another device; [`Error::Throttled`] in its place when that address was refused too often.
 pub async fn receive(app: &App, certificate: &str, body: &[u8], origin: &str) -> Result<Vec<u8>> {
-    let now = app.now();
     let fingerprint = certificate.to_owned();
     let identity = app.store.look_up(move |conn| enrollments::find_identity(conn, &fingerprint)).await?;
+    // Later than what was read: what was asked for in between is due, not work to come.
+    let now = app.now();
     // An identity of another platform's enrolment is none here.
     let identity = identity.filter(|identity| identity.enrollment.platform == Platform::Windows);
     let mut caller = Caller { certificate: Some(certificate), known: identity.is_some(), origin, ..Caller::default() };

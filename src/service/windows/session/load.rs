@@ -19,11 +19,11 @@ pub(super) struct Loaded {
 
 impl Loaded {
     pub(super) async fn read(app: &App, identity: &Identity) -> Result<Self> {
-        let (id, now) = (identity.enrollment.id.clone(), app.now());
+        let (id, clock) = (identity.enrollment.id.clone(), app.clock());
         let (sealer, md5) = (app.sealer(), app.config.windows.md5_authentication);
         let loaded = app.store.snapshot(move |conn| {
             Ok(Self {
-                known: Known::read(conn, &sealer, &id, now)?,
+                known: Known::read(conn, &sealer, &id, clock.now())?,
                 session: dm_sessions::find_session(conn, &id)?,
                 digest: if md5 { enrollments::find_digest(conn, &id)? } else { None },
             })
