@@ -70,6 +70,8 @@ settings! {
         proxy_header: String = "x-forwarded-for".into();
         /// How long orders to devices are kept once they are over, in days; one that waits for a person stays.
         order_days: u32 = 365;
+        /// How long the sign-in log is kept, in days.
+        sign_in_days: u32 = 30;
         /// Bounds on what unauthenticated callers may do.
         limits: Limits = Limits::default();
         /// The face that never asks for a client certificate.

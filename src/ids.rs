@@ -69,6 +69,10 @@ ids! {
     PfxId,
     /// A Temporary Access Pass.
     TapId,
+    /// A passkey.
+    PasskeyId,
+    /// One try to sign in.
+    SignInId,
     /// One thing queued for a device.
     CommandId,
     /// A signal receiver.

@@ -12,6 +12,7 @@ use crate::app::{App, Held, has_keys_in_environment, read_master_keys};
 use crate::clock::{Clock as _, SystemClock};
 use crate::config::{Config, Face};
 use crate::secret::Sealer;
+use crate::service::identity::sign_in;
 use crate::service::setup;
 use crate::store::Store;
 
@@ -40,7 +41,8 @@ pub(super) async fn run(config: Config, arguments: &Arguments) -> anyhow::Result
     let mut answer = match &welcome.pass {
         Some(pass) => json!({
             "organisation": organisation, "tenant": tenant, "administrator": administrator, "temporary_access_pass": pass,
-            "good_for": format!("one sign-in within a day, to enrol the administrator's own device; later: muster user tap {administrator}"),
+            "sign_in_link": sign_in::link(&app, administrator, pass),
+            "good_for": format!("one sign-in within a day, by the link or to enrol a device; later: muster user tap {administrator}"),
             "next": "muster serve",
         }),
         None => json!({

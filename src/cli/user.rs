@@ -11,7 +11,7 @@ use crate::domain::tap::Policy;
 use crate::domain::user::{self, User};
 use crate::ids::UserId;
 use crate::service::directory::{self, By};
-use crate::service::identity::tap;
+use crate::service::identity::{policy, sign_in, tap};
 use crate::service::{Result, device, role};
 use crate::store::{devices::Filter, roles, users};
 
@@ -54,22 +54,19 @@ pub enum Command {
     /// Identities that are brought as a file, for mail and the like
     #[command(subcommand)]
     Pfx(super::pfx::Command),
-    /// Makes a Temporary Access Pass, and shows it once
+    /// Makes a Temporary Access Pass in the place of the one that the user has, and shows it once
     Tap {
         /// User principal name or id
         user: String,
-        /// How long it is good, in minutes
-        #[arg(long, default_value_t = 60)]
-        minutes: u32,
-        /// How many letters it has
-        #[arg(long, default_value_t = 12)]
-        length: usize,
+        /// How long it is good, in minutes; default: as the organisation says
+        #[arg(long)]
+        minutes: Option<u32>,
+        /// How many letters it has; default: as the organisation says
+        #[arg(long)]
+        length: Option<usize>,
         /// It may be used any number of times while it is good
         #[arg(long)]
         reusable: bool,
-        /// Ends the user's other passes
-        #[arg(long)]
-        end_others: bool,
     },
 }
 
@@ -186,17 +183,21 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(json!({ "deleted": user.upn }))
         }
         Command::Pfx(command) => super::pfx::run(app, command, &by).await,
-        Command::Tap { user, minutes, length, reusable, end_others } => {
+        Command::Tap { user, minutes, length, reusable } => {
             let user = find::user(app, &user).await?;
-            let policy = Policy { length, lifetime: i64::from(minutes).saturating_mul(MINUTE), one_time: !reusable };
-            if end_others {
-                tap::end_open(app, &user.id, actor, &by.origin).await?;
-            }
+            let rules = policy::load_tap(app).await?;
+            let usual = rules.usual();
+            let policy = Policy {
+                length: length.unwrap_or(usual.length),
+                lifetime: minutes.map_or(usual.lifetime, |minutes| i64::from(minutes).saturating_mul(MINUTE)),
+                one_time: !reusable || rules.is_usable_once,
+            };
             let pass = tap::create(app, &user.id, policy, None, actor, &by.origin).await?;
             Ok(json!({
                 "user": user.upn,
                 "temporary_access_pass": pass.show(),
                 "good_until": pass.expires_at.to_string(),
+                "sign_in_link": sign_in::link(app, &user.upn, pass.show()),
                 "one_time": policy.one_time,
             }))
         }

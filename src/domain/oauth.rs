@@ -38,6 +38,8 @@ macro_rules! failures {
 // The numbers and their meaning are Entra's (its list of sign-in error codes); the texts are ours.
 failures! {
     ResourceUnknown = 500011, "invalid_resource", "nothing is known under the resource that is asked for";
+    SignInThrottled = 50053, "invalid_grant", "there were too many wrong tries; wait and try again";
+    SignInWrong = 50126, "invalid_grant", "user name or pass is wrong, or the pass has expired or was used";
     GrantUnsupported = 70003, "unsupported_grant_type", "the grant type is not supported";
     ClientUnauthorized = 700016, "unauthorized_client", "no application with this client_id is registered here, or it is disabled";
     ScopeInvalid = 70011, "invalid_scope", "the scope is not valid; an application in its own name asks for RESOURCE/.default";

@@ -154,6 +154,13 @@ refusals! {
     OsVersionUnknown = "ENR0034", "the device does not say which version of its operating system it has, and the organisation lets only versions up to a newest one enrol; ask your administrator";
     OutboundAddressPrivate = "SIG0002", "the address is not public; only public addresses are allowed unless signals.allow_private_receivers is set";
     OutboundUrlNotAllowed = "SIG0003", "the URL must be https, without user name, password or fragment";
+    PasskeyCeremonyOver = "AUT0010", "it took too long, or was finished before; begin again";
+    PasskeyModelForbidden = "AUT0011", "the organisation does not take passkeys of this model; use another device or security key";
+    PasskeyNeedsName = "AUT0012", "passkeys need a server with a DNS name; set web.url";
+    PasskeyNotOffered = "AUT0013", "the organisation does not let people register passkeys, or use them; ask your administrator";
+    PasskeyPolicyInvalid = "AUT0014", "models are named by their AAGUID (a UUID); enforced attestation needs certificates of makers (PEM) and a list of allowed models";
+    PasskeyRefused = "AUT0015", "the passkey does not fit; try again, or use another one";
+    PasskeyTooMany = "AUT0016", "a person has at most 20 passkeys; remove one first";
     PermissionOfPerson = "ACC0012", "the permission is about the person who signed in, and an application in its own name is none; choose the one that ends in .All";
     PermissionUnknown = "ACC0011", "there is no such permission; `muster app permissions` shows all";
     PersonalDeviceRefused = "ENR0031", "only devices that the organisation lists may enrol; an administrator can add the serial number (enrollment.serial_numbers)";
@@ -213,11 +220,13 @@ refusals! {
     SecretLifetime = "OAU0003", "a secret lives from one hour to two years";
     SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
+    SignInStale = "AUT0017", "for this you must have signed in within the last minutes; sign in again";
     SsoExtensionUnset = "PRF0013", "the organisation's extension for single sign-on is not configured; set apple.sso.macos_extension or apple.sso.ios_extension to TEAMID.bundle.id of your build";
     TapForOneself = "AUT0009", "nobody makes a Temporary Access Pass for themselves over the API; another administrator has to, or the command line on the server";
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";
     TapLifetime = "AUT0005", "a Temporary Access Pass lives from 10 minutes to 30 days";
-    TapTooMany = "AUT0007", "the user has as many open passes as are tried at a sign-in; end them by `muster user tap USER --end-others`, or let some expire";
+    TapLifetimeForbidden = "AUT0019", "the organisation allows other lifetimes of Temporary Access Passes only; choose one between its minimum and maximum";
+    TapPolicyInvalid = "AUT0020", "lifetimes are 10 minutes to 30 days, minimum <= default <= maximum, and a pass has 8 to 48 letters";
     TemplateInvalid = "CRT0020", "the certificate template does not parse; see the named field";
     TemplateValueRefused = "CRT0043", "the value of a variable would make another name of it: in a host name a variable gives one label (only {{FullyQualifiedDomainName}} gives several), and only {{OnPremisesSecurityIdentifier}} says whose account it is; correct the value or the template";
     TemplateVariableMissing = "CRT0021", "a variable of the certificate template has no value for this user or device";

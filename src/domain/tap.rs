@@ -74,6 +74,69 @@ impl Policy {
     }
 }
 
+/// What the organisation says about passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+pub struct Rules {
+    /// Whether passes are taken. Those of people who are to use them once this is on again are made all the same.
+    pub enabled: bool,
+    /// Life of a pass when nothing else is asked for.
+    pub default_lifetime_in_minutes: i64,
+    /// Shortest life.
+    pub minimum_lifetime_in_minutes: i64,
+    /// Longest life.
+    pub maximum_lifetime_in_minutes: i64,
+    /// Letters of a pass when nothing else is asked for.
+    pub default_length: usize,
+    /// All passes are for one sign-in.
+    pub is_usable_once: bool,
+}
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            default_lifetime_in_minutes: 60,
+            minimum_lifetime_in_minutes: LIFETIME.start() / MINUTE,
+            maximum_lifetime_in_minutes: LIFETIME.end() / MINUTE,
+            default_length: 12,
+            is_usable_once: false,
+        }
+    }
+}
+
+impl Rules {
+    /// Holds the rules against the bounds and themselves.
+    ///
+    /// # Errors
+    /// [`Refusal::TapPolicyInvalid`].
+    pub fn check(self) -> Result<Self, Refusal> {
+        let within = |minutes: i64| minutes.checked_mul(MINUTE).is_some_and(|life| LIFETIME.contains(&life));
+        let (least, usual, most) = (self.minimum_lifetime_in_minutes, self.default_lifetime_in_minutes, self.maximum_lifetime_in_minutes);
+        let formed = within(least) && within(most) && least <= usual && usual <= most && LENGTH.contains(&self.default_length);
+        if formed { Ok(self) } else { Err(Refusal::TapPolicyInvalid) }
+    }
+
+    /// What a new pass is to be when this is asked for.
+    ///
+    /// # Errors
+    /// [`Refusal::TapLength`], [`Refusal::TapLifetime`], [`Refusal::TapLifetimeForbidden`].
+    pub fn apply(self, asked: Policy) -> Result<Policy, Refusal> {
+        let asked = asked.check()?;
+        let allowed = self.minimum_lifetime_in_minutes * MINUTE..=self.maximum_lifetime_in_minutes * MINUTE;
+        if !allowed.contains(&asked.lifetime) {
+            return Err(Refusal::TapLifetimeForbidden);
+        }
+        Ok(Policy { one_time: asked.one_time || self.is_usable_once, ..asked })
+    }
+
+    /// What a new pass is when nothing is asked for.
+    #[must_use]
+    pub fn usual(self) -> Policy {
+        Policy { length: self.default_length, lifetime: self.default_lifetime_in_minutes * MINUTE, one_time: true }
+    }
+}
+
 /// What a person typed, as it counts: lower case, without blanks and hyphens. `None` when it cannot be a pass.
 #[must_use]
 pub fn normalize(typed: &str) -> Option<String> {
@@ -129,6 +192,26 @@ mod tests {
         assert!(Policy::default().check().is_ok());
         assert_eq!(Policy { length: 7, ..Policy::default() }.check().unwrap_err().code(), "AUT0004");
         assert_eq!(Policy { lifetime: 31 * DAY, ..Policy::default() }.check().unwrap_err().code(), "AUT0005");
+    }
+
+    #[test]
+    fn the_organisation_bounds_lifetimes_and_may_force_one_use() {
+        let rules = Rules { minimum_lifetime_in_minutes: 30, maximum_lifetime_in_minutes: 120, is_usable_once: true, ..Rules::default() };
+        let asked = |minutes: i64| Policy { lifetime: minutes * MINUTE, one_time: false, ..Policy::default() };
+        assert_eq!(rules.check().unwrap().apply(asked(29)).unwrap_err().code(), "AUT0019");
+        assert_eq!(rules.apply(asked(121)).unwrap_err().code(), "AUT0019");
+        assert_eq!(rules.apply(asked(9)).unwrap_err().code(), "AUT0005");
+        assert!(rules.apply(asked(30)).unwrap().one_time);
+        for bad in [
+            Rules { minimum_lifetime_in_minutes: 9, ..rules },
+            Rules { maximum_lifetime_in_minutes: 43_201, ..rules },
+            Rules { default_lifetime_in_minutes: 121, ..rules },
+            Rules { default_lifetime_in_minutes: 29, ..rules },
+            Rules { maximum_lifetime_in_minutes: i64::MAX, ..rules },
+            Rules { default_length: 7, ..rules },
+        ] {
+            assert_eq!(bad.check().unwrap_err().code(), "AUT0020", "{bad:?}");
+        }
     }
 
     #[test]

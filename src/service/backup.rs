@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Result;
 use crate::app::App;
 use crate::domain::audit::Entry;
-use crate::store::{self, authorities, enrollment_tokens, meta, registration_tokens, scep, taps};
+use crate::store::{self, authorities, ceremonies, enrollment_tokens, meta, registration_tokens, scep, taps, web_sessions};
 
 /// Writes a copy of the database to `target`, which must not exist.
 ///
@@ -23,7 +23,7 @@ pub async fn back_up(app: &App, target: &Path, actor: &str) -> Result<()> {
 ///
 /// - CRL numbers go on at the present moment in milliseconds since 1970, which is beyond all that were used since the copy was made, also
 ///   when one copy is restored again: lists are published far less often. So clients take the new lists, which are due at once, for newer.
-/// - What may be used once and was open in the copy (passes, enrolment and registration tokens, SCEP challenges) ends: it may have been used since.
+/// - What may be used once and was open in the copy (passes, enrolment and registration tokens, SCEP challenges) ends, and so do sessions: it may have been used since.
 /// - The audit log says so.
 ///
 /// # Errors
@@ -39,7 +39,7 @@ pub async fn finish_restore(app: &App) -> Result<()> {
         let note: store::backup::Note = serde_json::from_str(&note)?;
         authorities::update_crl_numbers(tx, now.0)?;
         let mut ended = taps::delete_all(tx)? + enrollment_tokens::delete_all(tx)? + scep::delete_challenges(tx)?;
-        ended += registration_tokens::delete_all(tx)?;
+        ended += registration_tokens::delete_all(tx)? + ceremonies::delete_all(tx)? + web_sessions::delete_all(tx)?;
         let entry = Entry::new(note.by, "instance.restore", format!("file:{}", note.from), "local")
             .after(&json!({ "restoredAt": note.at, "crlNumbersFrom": now.0, "ended": ended }));
         store::audit::append(tx, &entry, now)?;

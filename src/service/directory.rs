@@ -15,7 +15,7 @@ use crate::domain::user::{LONGEST_DETAIL, User};
 use crate::ids::{DeviceId, GroupId, UserId};
 use crate::store::odata::Within;
 use crate::store::targets::{Turn, take_turn};
-use crate::store::{self, assignments, audit, compliance, devices, groups, roles, users};
+use crate::store::{self, assignments, audit, compliance, devices, groups, roles, users, web_sessions};
 use crate::wire::odata::query::Query;
 
 /// On whose behalf something is done, for the audit log.
@@ -100,6 +100,9 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
             users::update_user(tx, &user, now)?;
             if before.enabled && !user.enabled && role::is_administrator(tx, &user.id)? {
                 role::check_administrators(tx)?;
+            }
+            if before.enabled && !user.enabled {
+                web_sessions::delete_of_user(tx, &user.id)?;
             }
             if before.enabled != user.enabled {
                 compliance::update_due_of_user(tx, &user.id, now)?;

@@ -86,6 +86,75 @@ diesel::table! {
 }
 
 diesel::table! {
+    method_policies (method) {
+        method -> Text,
+        policy -> Text,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    passkeys (id) {
+        id -> Text,
+        user_id -> Text,
+        credential_id -> Text,
+        credential -> Text,
+        display_name -> Text,
+        aa_guid -> Text,
+        model -> Text,
+        attested -> Bool,
+        attestation_certificates -> Text,
+        created_at -> BigInt,
+        last_used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
+    ceremonies (token_hash) {
+        token_hash -> Text,
+        kind -> Text,
+        user_id -> Nullable<Text>,
+        state -> Text,
+        expires_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    web_sessions (token_hash) {
+        token_hash -> Text,
+        user_id -> Text,
+        method -> Text,
+        method_id -> Text,
+        authenticated_at -> BigInt,
+        last_seen_at -> BigInt,
+        fresh_until -> BigInt,
+        ends_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    sign_ins (id) {
+        id -> Text,
+        created_at -> BigInt,
+        user_id -> Text,
+        user_principal_name -> Text,
+        user_display_name -> Text,
+        app_id -> Text,
+        app_display_name -> Text,
+        resource_id -> Text,
+        resource_display_name -> Text,
+        ip_address -> Text,
+        client_app_used -> Text,
+        user_agent -> Text,
+        correlation_id -> Text,
+        is_interactive -> Bool,
+        method -> Text,
+        error_code -> BigInt,
+        failure_reason -> Text,
+    }
+}
+
+diesel::table! {
     applications (id) {
         id -> Text,
         client_id -> Text,
@@ -805,6 +874,11 @@ diesel::allow_tables_to_appear_in_same_query!(
     taps,
     throttles,
     enrollment_tokens,
+    method_policies,
+    passkeys,
+    ceremonies,
+    web_sessions,
+    sign_ins,
     applications,
     application_credentials,
     application_grants,

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::dialect::delete_some;
 use super::schema::taps;
-use super::{Conn, Error, Result, Tx};
+use super::{Conn, Error, Result, Tx, web_sessions};
 use crate::clock::Time;
 use crate::domain::tap::Tap;
 use crate::ids::{TapId, UserId};
@@ -69,7 +69,7 @@ pub fn list_taps(conn: &mut Conn, user: &UserId, now: Time, limit: i64) -> Resul
     Ok(rows.into_iter().map(Tap::from).collect())
 }
 
-/// Removes the passes of a user that have not expired and are not used up, and says how many.
+/// Removes the passes of a user that have not expired and are not used up, with the sessions that began with them, and says how many.
 ///
 /// # Errors
 /// Only the database's own.
@@ -78,7 +78,11 @@ pub fn delete_taps(tx: &mut Tx<'_>, user: &UserId, now: Time) -> Result<usize> {
         .filter(taps::user_id.eq(user.as_str()))
         .filter(taps::expires_at.gt(now.0))
         .filter(taps::one_time.eq(false).or(taps::used_at.is_null()));
-    Ok(diesel::delete(open).execute(tx.conn())?)
+    let ids: Vec<String> = open.select(taps::id).load(tx.conn())?;
+    for id in &ids {
+        web_sessions::delete_of_method(tx, id)?;
+    }
+    Ok(diesel::delete(taps::table.filter(taps::id.eq_any(&ids))).execute(tx.conn())?)
 }
 
 /// Removes a pass of a user.
@@ -87,6 +91,7 @@ pub fn delete_taps(tx: &mut Tx<'_>, user: &UserId, now: Time) -> Result<usize> {
 /// [`Error::NotFound`] when the user has no such one.
 pub fn delete_tap(tx: &mut Tx<'_>, user: &UserId, id: &TapId) -> Result<()> {
     let own = taps::table.find(id.as_str()).filter(taps::user_id.eq(user.as_str()));
+    web_sessions::delete_of_method(tx, id.as_str())?;
     if diesel::delete(own).execute(tx.conn())? == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 

@@ -39,6 +39,7 @@ pub mod public_key;
 pub mod scep;
 pub mod set;
 pub mod syncml;
+pub mod webauthn;
 pub mod x509;
 pub mod xml;
 

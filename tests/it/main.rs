@@ -73,6 +73,7 @@ mod profile_secrets;
 mod refusals;
 mod roles;
 mod scep;
+mod sign_in;
 mod signals;
 mod store_apple;
 mod store_audit;

@@ -187,7 +187,7 @@ async fn a_device_knows_the_server_by_the_name_of_its_enrolment() {
         authorities: false,
         ..Options::default()
     });
-    let renamed = House { server: renamed.await, user: house.user.clone() };
+    let renamed = House { server: renamed.await, user: house.user.clone(), kept: tokio::sync::Mutex::default() };
     let mut url = old.identity.management_url().unwrap();
     url.set_port(reqwest::Url::parse(&renamed.server.device).unwrap().port()).unwrap();
     let mut old = Device::with(&renamed.roots(), old.machine.clone(), old.identity.clone()).unwrap();

@@ -89,6 +89,83 @@ CREATE TABLE enrollment_tokens (
 );
 CREATE INDEX enrollment_tokens_by_expiry ON enrollment_tokens (expires_at);
 
+-- What the organisation says about a way to sign in, as JSON; the defaults hold where there is no row.
+CREATE TABLE method_policies (
+    method TEXT NOT NULL PRIMARY KEY,
+    policy TEXT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+
+-- Passkeys of people. The key proper is in the credential: public, with what it was made with.
+CREATE TABLE passkeys (
+    id TEXT NOT NULL PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    -- Base64url, as clients name it.
+    credential_id TEXT NOT NULL UNIQUE,
+    credential TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    aa_guid TEXT NOT NULL,
+    model TEXT NOT NULL,
+    attested BOOLEAN NOT NULL,
+    -- JSON: DER in base64, from the leaf on.
+    attestation_certificates TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    last_used_at BIGINT
+);
+CREATE INDEX passkeys_by_user ON passkeys (user_id);
+
+-- Registrations and sign-ins by passkey that have begun; the key is the SHA-256 of the token that the page carries.
+CREATE TABLE ceremonies (
+    token_hash TEXT NOT NULL PRIMARY KEY,
+    kind TEXT NOT NULL,
+    user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
+    state TEXT NOT NULL,
+    expires_at BIGINT NOT NULL
+);
+CREATE INDEX ceremonies_by_expiry ON ceremonies (expires_at);
+
+-- People who are signed in at a browser; the key is the SHA-256 of the token in the cookie.
+CREATE TABLE web_sessions (
+    token_hash TEXT NOT NULL PRIMARY KEY,
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    method TEXT NOT NULL,
+    -- The pass or passkey that it began with: it ends with it.
+    method_id TEXT NOT NULL,
+    authenticated_at BIGINT NOT NULL,
+    last_seen_at BIGINT NOT NULL,
+    -- Until when methods may be changed without a new sign-in.
+    fresh_until BIGINT NOT NULL,
+    ends_at BIGINT NOT NULL
+);
+CREATE INDEX web_sessions_by_user ON web_sessions (user_id);
+CREATE INDEX web_sessions_by_method ON web_sessions (method_id);
+CREATE INDEX web_sessions_by_end ON web_sessions (ends_at);
+
+-- Every try to sign in. Names of users are as they were then, and empty for users who do not exist: what was typed may be a secret.
+CREATE TABLE sign_ins (
+    id TEXT NOT NULL PRIMARY KEY,
+    created_at BIGINT NOT NULL,
+    user_id TEXT NOT NULL,
+    user_principal_name TEXT NOT NULL,
+    user_display_name TEXT NOT NULL,
+    app_id TEXT NOT NULL,
+    app_display_name TEXT NOT NULL,
+    resource_id TEXT NOT NULL,
+    resource_display_name TEXT NOT NULL,
+    ip_address TEXT NOT NULL,
+    client_app_used TEXT NOT NULL,
+    user_agent TEXT NOT NULL,
+    correlation_id TEXT NOT NULL,
+    is_interactive BOOLEAN NOT NULL,
+    method TEXT NOT NULL,
+    error_code BIGINT NOT NULL,
+    failure_reason TEXT NOT NULL
+);
+CREATE INDEX sign_ins_by_time ON sign_ins (created_at, id);
+CREATE INDEX sign_ins_by_user ON sign_ins (user_id, created_at);
+CREATE INDEX sign_ins_by_user_name ON sign_ins (user_principal_name, created_at);
+CREATE INDEX sign_ins_by_app ON sign_ins (app_id, created_at);
+
 -- Access ----------------------------------------------------------------------------------------------------------------------------
 
 -- Programs that call the API.

@@ -5,6 +5,7 @@ mod list;
 pub mod managed;
 mod notes;
 mod order;
+mod own;
 mod renewed;
 mod retire;
 mod secret;
@@ -15,6 +16,7 @@ pub use list::{
 };
 pub(in crate::service) use notes::NOT_NOW;
 pub use order::{Custom, LONGEST_FILE, Order, cancel, command, orders, sync};
+pub use own::{OwnDevice, list_own};
 pub use renewed::confirm_renewal;
 pub use retire::{Ending, Leaving, checked_out_in, end_in, end_silent, end_unfinished, give_up, give_up_device, left_in, retire, wiped_in};
 pub use secret::{Kept, reveal, secrets};

@@ -2,7 +2,11 @@
 
 mod instance_key;
 pub mod oauth;
+pub mod passkey;
+pub mod policy;
 pub mod registration;
+pub mod session;
+pub mod sign_in;
 pub mod tap;
 pub mod token;
 

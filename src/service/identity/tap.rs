@@ -5,22 +5,25 @@
 
 use std::net::IpAddr;
 
+use super::sign_in::Visit;
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
+use crate::domain::oauth::Failure;
+use crate::domain::sign_in::SignIn;
 use crate::domain::tap::{self, Policy, Tap};
 use crate::domain::throttle;
 use crate::domain::user::User;
-use crate::ids::{TapId, UserId};
+use crate::ids::{SignInId, TapId, UserId};
 use crate::secret::{Secret, hmac_sha256, random, same};
 use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::sealed::TAP_PEPPER;
-use crate::store::{self, Tx, audit, taps, throttles, users};
+use crate::store::{self, Tx, audit, method_policies, sign_ins, taps, throttles, users};
 
-/// How many open passes a user may have: as many as are tried at a sign-in.
-const OPEN_PASSES: i64 = 16;
+/// How many open passes of a user are looked at: there is one, or none.
+const OPEN_PASSES: i64 = 2;
 /// Longest user name that is looked up.
 const LONGEST_NAME: usize = 256;
 
@@ -45,32 +48,17 @@ impl NewTap {
     }
 }
 
-/// Makes a pass for a user, good from `starts_at` (now when `None`).
+/// Makes a pass for a user, good from `starts_at` (now when `None`), in the place of the open one that the user has: what began with that
+/// one ends.
 ///
 /// # Errors
-/// [`Refusal::TapLength`], [`Refusal::TapLifetime`], [`Refusal::AccountDisabled`], [`Refusal::TapTooMany`]; [`Error::NotFound`] without such
-/// a user.
+/// [`Refusal::TapLength`], [`Refusal::TapLifetime`], [`Refusal::TapLifetimeForbidden`], [`Refusal::AccountDisabled`],
+/// [`Refusal::TapForOneself`]; [`Error::NotFound`] without such a user.
 pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<Time>, actor: &str, origin: &str) -> Result<NewTap> {
-    make(app, user, policy, starts_at, (actor, origin), false).await
-}
-
-/// Makes a pass in the place of those that the user has.
-///
-/// # Errors
-/// As [`create`].
-pub async fn replace(app: &App, user: &UserId, policy: Policy, starts_at: Option<Time>, by: &By) -> Result<NewTap> {
-    make(app, user, policy, starts_at, (&by.actor, &by.origin), true).await
-}
-
-async fn make(
-    app: &App,
-    user: &UserId,
-    policy: Policy,
-    starts_at: Option<Time>,
-    (actor, origin): (&str, &str),
-    replace: bool,
-) -> Result<NewTap> {
-    let policy = policy.check()?;
+    if actor == format!("user:{user}") {
+        return Err(Refusal::TapForOneself.into());
+    }
+    let policy = super::policy::load_tap(app).await?.apply(policy)?;
     let pepper = super::instance_key(app, TAP_PEPPER).await?;
     let text = loop {
         if let Some(text) = tap::spell(&random::<96>()?, policy.length) {
@@ -93,17 +81,14 @@ async fn make(
     let (actor, origin) = (actor.to_owned(), origin.to_owned());
     app.store
         .write(move |tx| {
-            if !users::load_user(tx.conn(), &made.user_id)?.enabled {
+            // Locked, so that of two that are made at once one is left.
+            if !users::lock_user(tx, &made.user_id)?.enabled {
                 return Err(Refusal::AccountDisabled.into());
             }
-            if replace {
-                let ended = taps::delete_taps(tx, &made.user_id, now)?;
-                if ended > 0 {
-                    let entry = Entry::new(&actor, "tap.delete", format!("user:{}", made.user_id), &origin);
-                    audit::append(tx, &entry.before(&serde_json::json!({ "open": ended })), now)?;
-                }
-            } else if i64::try_from(taps::list_taps(tx.conn(), &made.user_id, now, OPEN_PASSES)?.len()).is_ok_and(|open| open >= OPEN_PASSES) {
-                return Err(Refusal::TapTooMany.into());
+            let ended = taps::delete_taps(tx, &made.user_id, now)?;
+            if ended > 0 {
+                let entry = Entry::new(&actor, "tap.delete", format!("user:{}", made.user_id), &origin);
+                audit::append(tx, &entry.before(&serde_json::json!({ "open": ended })), now)?;
             }
             taps::insert_tap(tx, &made, now)?;
             let state = serde_json::json!({
@@ -164,6 +149,10 @@ pub struct Checked {
     pub user: User,
     /// The pass.
     pub tap_id: TapId,
+    /// Whether it is good for one sign-in only.
+    pub one_time: bool,
+    /// When it ends, and what began with it.
+    pub expires_at: Time,
 }
 
 /// Checks user name and pass. The pass is not used up: whoever completes something with it calls
@@ -172,9 +161,14 @@ pub struct Checked {
 /// # Errors
 /// [`Refusal::SignInFailed`], the same for a wrong pass, an unknown and a disabled user; [`Error::Throttled`].
 pub async fn check(app: &App, user_name: &str, typed: &str, address: IpAddr) -> Result<Checked> {
-    let attempt = Attempt::prepare(app, user_name, typed, address).await?;
+    let attempt = Attempt::prepare(app, user_name, typed, &Visit::new(address, "Windows enrolment")).await?;
     let now = app.now();
-    let verdict = app.store.write(move |tx| attempt.decide(tx, now)).await?;
+    let write = move |tx: &mut Tx<'_>| {
+        let verdict = attempt.decide(tx, now)?;
+        attempt.log(tx, &verdict, now)?;
+        Ok(verdict)
+    };
+    let verdict = app.store.write(write).await?;
     verdict.into_result(now)
 }
 
@@ -186,6 +180,7 @@ pub(super) struct Attempt {
     pair: String,
     address: String,
     origin: String,
+    row: SignIn,
 }
 
 /// What became of a try.
@@ -210,18 +205,20 @@ impl Verdict {
 
 impl Attempt {
     /// Does the same work for known and unknown users.
-    pub(super) async fn prepare(app: &App, user_name: &str, typed: &str, address: IpAddr) -> Result<Self> {
+    pub(super) async fn prepare(app: &App, user_name: &str, typed: &str, visit: &Visit) -> Result<Self> {
+        let address = visit.address;
         let pepper = super::instance_key(app, TAP_PEPPER).await?;
         let name = user_name.trim().to_lowercase();
         let name = if name.len() > LONGEST_NAME { String::new() } else { name };
         let now = app.now();
         let looked_up = name.clone();
-        let (user, open) = app
+        let (user, open, rules) = app
             .store
             .read(move |c| {
                 let user = users::find_user_by_upn(c, &looked_up)?;
                 let id = user.as_ref().map_or_else(|| UserId::from_store(String::new()), |user| user.id.clone());
-                Ok((user, taps::list_taps(c, &id, now, OPEN_PASSES)?))
+                let rules: tap::Rules = method_policies::load_policy(c, super::policy::TAP)?;
+                Ok((user, taps::list_taps(c, &id, now, OPEN_PASSES)?, rules))
             })
             .await?;
         let id = user.as_ref().map(|user| user.id.to_string()).unwrap_or_default();
@@ -229,17 +226,23 @@ impl Attempt {
         let shown = mac(&pepper, &id, &typed)?;
         let mut right = None;
         for known in &open {
-            if same(&known.mac, &shown) && known.is_usable(now) {
-                right = Some(known.id.clone());
+            if same(&known.mac, &shown) && known.is_usable(now) && rules.enabled {
+                right = Some(known.clone());
             }
         }
         let target = user.as_ref().map_or_else(|| "user:unknown".to_owned(), |user| format!("user:{}", user.id));
-        let matched = user.filter(|user| user.enabled).zip(right).map(|(user, tap_id)| Checked { user, tap_id });
+        let row = visit.row("tap", now).of(user.as_ref());
+        let matched = user.filter(|user| user.enabled).zip(right).map(|(user, tap)| Checked {
+            user,
+            tap_id: tap.id,
+            one_time: tap.one_time,
+            expires_at: tap.expires_at,
+        });
         let origin = address.to_string();
         let caller = throttle::subscriber(address);
         // A hash keeps what was typed as a name (perhaps a password by mistake) out of the table.
         let pair = hex::encode(openssl::sha::sha256(format!("{name}\n{caller}").as_bytes()));
-        Ok(Self { matched, target, pair: format!("tap:{pair}"), address: format!("tap-address:{caller}"), origin })
+        Ok(Self { matched, target, pair: format!("tap:{pair}"), address: format!("tap-address:{caller}"), origin, row })
     }
 
     /// Counts the try and says what became of it. The row of person and address is locked until the commit, so that a hundred tries at
@@ -259,6 +262,30 @@ impl Attempt {
         let state = serde_json::json!({ "code": Refusal::SignInFailed.code(), "method": "tap" });
         audit::append(tx, &Entry::new("anonymous", "signin.refused", &self.target, &self.origin).after(&state), now)?;
         Ok(Verdict::Wrong)
+    }
+}
+
+impl Attempt {
+    /// Decides, uses the pass up when it is right, and logs the try.
+    pub(super) fn claim(&self, tx: &mut Tx<'_>, now: Time) -> store::Result<Verdict> {
+        let verdict = match self.decide(tx, now)? {
+            // Of two at once one was faster.
+            Verdict::Good(checked) if !taps::claim_tap(tx, &checked.tap_id, now)? => Verdict::Wrong,
+            other => other,
+        };
+        self.log(tx, &verdict, now)?;
+        Ok(verdict)
+    }
+
+    /// Writes the row of the sign-in log.
+    pub(super) fn log(&self, tx: &mut Tx<'_>, verdict: &Verdict, now: Time) -> store::Result<()> {
+        let row = SignIn { id: SignInId::new(), created_at: now, ..self.row.clone() };
+        let row = match verdict {
+            Verdict::Good(_) => row,
+            Verdict::Wrong => row.failed(Failure::SignInWrong.number(), Refusal::SignInFailed.text()),
+            Verdict::Blocked(_) => row.failed(Failure::SignInThrottled.number(), Failure::SignInThrottled.text()),
+        };
+        sign_ins::insert_sign_in(tx, &row)
     }
 }
 

@@ -7,6 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use openssl::sha::sha256;
 
+use super::sign_in::Visit;
 use super::tap::{Attempt, Verdict};
 use crate::app::App;
 use crate::clock::MINUTE;
@@ -17,7 +18,7 @@ use crate::domain::user::User;
 use crate::secret::{Secret, random};
 use crate::service::{Error, Result};
 use crate::store::enrollment_tokens::{self, EnrollmentToken};
-use crate::store::{audit, taps, users};
+use crate::store::{audit, users};
 use crate::wire::apple::enroll::Mode;
 
 /// How long a token is good.
@@ -36,7 +37,8 @@ pub async fn create_with_tap(
     platform: Platform,
     mode: Option<Mode>,
 ) -> Result<Secret> {
-    let attempt = Attempt::prepare(app, user_name, typed, address).await?;
+    let visit = Visit::new(address, &format!("{platform} enrolment"));
+    let attempt = Attempt::prepare(app, user_name, typed, &visit).await?;
     let text = URL_SAFE_NO_PAD.encode(random::<32>()?);
     let hash = hash(text.as_bytes());
     let now = app.now();
@@ -44,13 +46,8 @@ pub async fn create_with_tap(
     let verdict = app
         .store
         .write(move |tx| {
-            let checked = match attempt.decide(tx, now)? {
-                Verdict::Good(checked) => checked,
-                other => return Ok(other),
-            };
-            if !taps::claim_tap(tx, &checked.tap_id, now)? {
-                return Ok(Verdict::Wrong);
-            }
+            let verdict = attempt.claim(tx, now)?;
+            let Verdict::Good(checked) = verdict else { return Ok(verdict) };
             let token = EnrollmentToken {
                 hash: hash.clone(),
                 user_id: checked.user.id.clone(),

@@ -10,7 +10,7 @@ use crate::domain::audit::Entry;
 use crate::service::Result;
 use crate::service::apple::licences;
 use crate::store::apple::{nonces, sessions};
-use crate::store::{Tx, acme_clients, applications, audit, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, registration_tokens, scep, taps, throttles};
+use crate::store::{Tx, acme_clients, applications, audit, ceremonies, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, registration_tokens, scep, sign_ins, taps, throttles, web_sessions};
 
 /// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
@@ -25,6 +25,10 @@ pub(super) async fn run(app: &App) -> Result<()> {
     drain(app, move |tx| enrollment_tokens::purge_tokens(tx, now.plus(-HOUR), BATCH)).await?;
     drain(app, move |tx| applications::purge_assertions(tx, now, BATCH)).await?;
     drain(app, move |tx| taps::purge_taps(tx, now.plus(-30 * DAY), BATCH)).await?;
+    drain(app, move |tx| ceremonies::purge_ceremonies(tx, now, BATCH)).await?;
+    drain(app, move |tx| web_sessions::purge_sessions(tx, now, BATCH)).await?;
+    let logged = now.plus(-i64::from(app.config.sign_in_days.max(1)) * DAY);
+    drain(app, move |tx| sign_ins::purge_sign_ins(tx, logged, BATCH)).await?;
     drain(app, move |tx| sessions::purge_sessions(tx, now.plus(-HOUR), BATCH)).await?;
     drain(app, move |tx| throttles::purge_throttles(tx, now.plus(-DAY), BATCH)).await?;
     drain(app, move |tx| purge_scep(tx, now)).await?;

@@ -14,7 +14,7 @@ use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
 use crate::ids::TapId;
-use crate::service::identity::tap;
+use crate::service::identity::{policy, tap};
 use crate::service::role;
 use crate::wire::odata::edm;
 use crate::wire::odata::filter::moment;
@@ -34,10 +34,12 @@ routes! {
 }
 
 /// A pass as JSON: without its text, which only its making shows.
-fn json(pass: &Tap, now: Time) -> Map<String, Value> {
-    let usable = pass.is_usable(now);
+fn json(pass: &Tap, now: Time, enabled: bool) -> Map<String, Value> {
+    let usable = enabled && pass.is_usable(now);
     let reason = if usable {
         "EnabledByPolicy"
+    } else if !enabled {
+        "DisabledByPolicy"
     } else if now < pass.starts_at {
         "NotYetValid"
     } else if now >= pass.expires_at {
@@ -57,23 +59,23 @@ fn json(pass: &Tap, now: Time) -> Map<String, Value> {
     }
 }
 
-fn typed(pass: &Tap, now: Time) -> Value {
+fn typed(pass: &Tap, now: Time, enabled: bool) -> Value {
     let mut whole = Map::from_iter([("@odata.type".to_owned(), Value::from(TAP))]);
-    whole.extend(json(pass, now));
+    whole.extend(json(pass, now, enabled));
     Value::Object(whole)
 }
 
 async fn methods(call: Call<'_>) -> Result<Answer> {
     let (user, _) = users::named(&call).await?;
-    let (all, now) = (tap::list(call.app, &user.id).await?, call.app.now());
-    let shown: Vec<Value> = all.iter().map(|pass| typed(pass, now)).collect();
+    let (all, now, enabled) = (tap::list(call.app, &user.id).await?, call.app.now(), policy::load_tap(call.app).await?.enabled);
+    let shown: Vec<Value> = all.iter().map(|pass| typed(pass, now, enabled)).collect();
     Ok(list::whole(&call.app.config, call.request, &context(&user, "methods"), &shown))
 }
 
 async fn passes(call: Call<'_>) -> Result<Answer> {
     let (user, _) = users::named(&call).await?;
-    let (all, now) = (tap::list(call.app, &user.id).await?, call.app.now());
-    let shown: Vec<Value> = all.iter().map(|pass| Value::Object(json(pass, now))).collect();
+    let (all, now, enabled) = (tap::list(call.app, &user.id).await?, call.app.now(), policy::load_tap(call.app).await?.enabled);
+    let shown: Vec<Value> = all.iter().map(|pass| Value::Object(json(pass, now, enabled))).collect();
     Ok(list::whole(&call.app.config, call.request, &context(&user, "temporaryAccessPassMethods"), &shown))
 }
 
@@ -96,7 +98,8 @@ async fn create_pass(call: Call<'_>) -> Result<Answer> {
     }
     role::check_helper(call.app, call.caller, &user.id).await?;
     let given: Given = call.request.json()?;
-    let usual = Policy::default();
+    let rules = policy::load_tap(call.app).await?;
+    let usual = rules.usual();
     let policy = Policy {
         lifetime: given.lifetime_in_minutes.map_or(usual.lifetime, |minutes| minutes.saturating_mul(MINUTE)),
         one_time: given.is_usable_once.unwrap_or(usual.one_time),
@@ -109,7 +112,7 @@ async fn create_pass(call: Call<'_>) -> Result<Answer> {
     if starts.is_some_and(|at| at < call.app.now().plus(-5 * MINUTE)) {
         return Err(GraphProblem::invalid("startDateTime is in the past."));
     }
-    let made = tap::replace(call.app, &user.id, policy, starts, &call.by()).await?;
+    let made = tap::create(call.app, &user.id, policy, starts, &call.by().actor, &call.by().origin).await?;
     let pass = tap::list(call.app, &user.id).await?.into_iter().find(|pass| pass.id == made.id).ok_or_else(GraphProblem::not_found)?;
     let mut whole = Map::from_iter([
         (
@@ -122,7 +125,7 @@ async fn create_pass(call: Call<'_>) -> Result<Answer> {
         ),
         ("@odata.type".to_owned(), TAP.into()),
     ]);
-    whole.extend(json(&pass, call.app.now()));
+    whole.extend(json(&pass, call.app.now(), rules.enabled));
     whole.insert("temporaryAccessPass".into(), made.show().into());
     let location =
         format!("{}/users/{}/authentication/temporaryAccessPassMethods/{}", base(&call.app.config, call.request.version), user.id, pass.id);
@@ -137,7 +140,7 @@ async fn show_pass(call: Call<'_>) -> Result<Answer> {
     let (user, _) = users::named(&call).await?;
     let id = pass_id(&call)?;
     let pass = tap::list(call.app, &user.id).await?.into_iter().find(|pass| pass.id == id).ok_or_else(GraphProblem::not_found)?;
-    Ok(Answer::ok(typed(&pass, call.app.now())))
+    Ok(Answer::ok(typed(&pass, call.app.now(), policy::load_tap(call.app).await?.enabled)))
 }
 
 async fn delete_pass(call: Call<'_>) -> Result<Answer> {
