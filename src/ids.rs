@@ -73,6 +73,8 @@ ids! {
     PasskeyId,
     /// One try to sign in.
     SignInId,
+    /// What a person gave an application.
+    GrantId,
     /// One thing queued for a device.
     CommandId,
     /// A signal receiver.

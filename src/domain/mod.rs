@@ -47,6 +47,7 @@ pub mod device;
 pub mod dm_session;
 pub mod enrollment;
 pub mod fact;
+pub mod grant;
 pub mod group;
 pub mod inventory;
 pub mod oauth;

@@ -68,10 +68,14 @@ impl Session {
     }
 }
 
+/// Longest path with its query that a page goes on to.
+const LONGEST_PATH: usize = 6144;
+
 /// The path that a page goes on to: one of ours, and nothing that a browser takes for another host. Ours is `otherwise` else.
 #[must_use]
 pub fn next_path<'a>(asked: &'a str, otherwise: &'a str) -> &'a str {
-    let formed = asked.starts_with('/') && asked.len() <= 4096 && asked.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"'<>`".contains(&b));
+    let formed =
+        asked.starts_with('/') && asked.len() <= LONGEST_PATH && asked.bytes().all(|b| b.is_ascii_graphic() && !b"\\\"'<>`".contains(&b));
     // `//host` is another host; so is what browsers make of `/\host`, which is not formed.
     if formed && !asked.starts_with("//") { asked } else { otherwise }
 }
@@ -85,7 +89,7 @@ mod tests {
         for good in ["/", "/account/security", "/t/oauth2/v2.0/authorize?client_id=x&redirect_uri=https%3A%2F%2Fapp.example%2Fcb"] {
             assert_eq!(next_path(good, "/else"), good);
         }
-        let long = format!("/{}", "x".repeat(5000));
+        let long = format!("/{}", "x".repeat(LONGEST_PATH));
         for bad in [
             "",
             "https://evil.example",

@@ -13,7 +13,7 @@ use crate::secret::random;
 #[derive(Clone, Debug)]
 pub struct Page {
     nonce: String,
-    form_targets: &'static str,
+    form_targets: String,
 }
 
 impl Page {
@@ -23,13 +23,13 @@ impl Page {
     /// When the system has no randomness.
     pub fn new() -> Result<Self, Problem> {
         let nonce = random::<16>().map(hex::encode).map_err(|_| Problem::internal())?;
-        Ok(Self { nonce, form_targets: "" })
+        Ok(Self { nonce, form_targets: String::new() })
     }
 
-    /// Lets forms go to a scheme, too.
+    /// Lets forms go to a scheme or an origin, too.
     #[must_use]
-    pub fn forms_to(mut self, scheme: &'static str) -> Self {
-        self.form_targets = scheme;
+    pub fn forms_to(mut self, target: &str) -> Self {
+        target.clone_into(&mut self.form_targets);
         self
     }
 

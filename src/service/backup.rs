@@ -7,7 +7,7 @@ use serde_json::json;
 use super::Result;
 use crate::app::App;
 use crate::domain::audit::Entry;
-use crate::store::{self, authorities, ceremonies, enrollment_tokens, meta, registration_tokens, scep, taps, web_sessions};
+use crate::store::{self, authorities, ceremonies, enrollment_tokens, grants, meta, registration_tokens, scep, taps, web_sessions};
 
 /// Writes a copy of the database to `target`, which must not exist.
 ///
@@ -39,7 +39,8 @@ pub async fn finish_restore(app: &App) -> Result<()> {
         let note: store::backup::Note = serde_json::from_str(&note)?;
         authorities::update_crl_numbers(tx, now.0)?;
         let mut ended = taps::delete_all(tx)? + enrollment_tokens::delete_all(tx)? + scep::delete_challenges(tx)?;
-        ended += registration_tokens::delete_all(tx)? + ceremonies::delete_all(tx)? + web_sessions::delete_all(tx)?;
+        ended +=
+            registration_tokens::delete_all(tx)? + ceremonies::delete_all(tx)? + web_sessions::delete_all(tx)? + grants::delete_all(tx)?;
         let entry = Entry::new(note.by, "instance.restore", format!("file:{}", note.from), "local")
             .after(&json!({ "restoredAt": note.at, "crlNumbersFrom": now.0, "ended": ended }));
         store::audit::append(tx, &entry, now)?;

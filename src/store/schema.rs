@@ -133,6 +133,44 @@ diesel::table! {
 }
 
 diesel::table! {
+    oauth_grants (id) {
+        id -> Text,
+        application_id -> Text,
+        user_id -> Text,
+        client -> Text,
+        redirect_uri -> Nullable<Text>,
+        scopes -> Text,
+        challenge -> Nullable<Text>,
+        nonce -> Nullable<Text>,
+        code_hash -> Text,
+        method -> Text,
+        method_id -> Text,
+        signed_in_at -> BigInt,
+        method_ends_at -> Nullable<BigInt>,
+        generation -> BigInt,
+        rotated_at -> BigInt,
+        created_at -> BigInt,
+        code_ends_at -> BigInt,
+        ends_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    device_codes (code_hash) {
+        code_hash -> Text,
+        user_code -> Text,
+        application_id -> Text,
+        scopes -> Text,
+        origin -> Text,
+        created_at -> BigInt,
+        ends_at -> BigInt,
+        asked_at -> BigInt,
+        wait_seconds -> BigInt,
+        declined -> Bool,
+    }
+}
+
+diesel::table! {
     sign_ins (id) {
         id -> Text,
         created_at -> BigInt,
@@ -878,6 +916,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     passkeys,
     ceremonies,
     web_sessions,
+    oauth_grants,
+    device_codes,
     sign_ins,
     applications,
     application_credentials,

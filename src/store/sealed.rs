@@ -66,8 +66,11 @@ pub const MANIFEST_KEY: &str = "sealed.manifest_key";
 pub const TERMS_KEY: &str = "sealed.terms_key";
 /// The key that marks the tokens of pages.
 pub const PAGE_KEY: &str = "sealed.page_key";
+/// The key that marks refresh tokens as ours.
+pub const REFRESH_KEY: &str = "sealed.refresh_key";
 /// The keys of all sealed values in `meta`.
-pub const META: &[&str] = &[AUDIT_KEY, CANARY, MANIFEST_KEY, PAGE_KEY, REGISTRATION_KEY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
+pub const META: &[&str] =
+    &[AUDIT_KEY, CANARY, MANIFEST_KEY, PAGE_KEY, REFRESH_KEY, REGISTRATION_KEY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
 
 /// A sealed column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use diesel::prelude::*;
 
 use super::dialect::delete_some;
 use super::schema::web_sessions;
-use super::{Conn, Error, Result, Tx};
+use super::{Conn, Error, Result, Tx, grants};
 use crate::clock::Time;
 use crate::domain::session::{Method, Session};
 use crate::ids::UserId;
@@ -84,19 +84,21 @@ pub fn delete_session(tx: &mut Tx<'_>, hash: &str) -> Result<bool> {
     Ok(diesel::delete(web_sessions::table.find(hash)).execute(tx.conn())? == 1)
 }
 
-/// Ends the sessions that began with that pass or passkey, and says how many.
+/// Ends the sessions that began with that pass or passkey, and says how many; what was given to applications in them is taken back.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn delete_of_method(tx: &mut Tx<'_>, method: &str) -> Result<usize> {
+    grants::delete_of_method(tx, method)?;
     Ok(diesel::delete(web_sessions::table.filter(web_sessions::method_id.eq(method))).execute(tx.conn())?)
 }
 
-/// Ends the sessions of a user, and says how many.
+/// Ends the sessions of a user, and says how many; what they gave applications is taken back.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn delete_of_user(tx: &mut Tx<'_>, user: &UserId) -> Result<usize> {
+    grants::delete_of_user(tx, user)?;
     Ok(diesel::delete(web_sessions::table.filter(web_sessions::user_id.eq(user.as_str()))).execute(tx.conn())?)
 }
 

@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 
-use percent_encoding::percent_decode;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, percent_decode, utf8_percent_encode};
 
 use super::Malformed;
 
+/// What a query has as it is (RFC 3986, section 2.3).
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'.').remove(b'_').remove(b'~');
 /// How many fields a form has at most.
 const MOST: usize = 100;
 
@@ -43,6 +45,24 @@ impl Form {
     }
 }
 
+impl Form {
+    /// The form as a query, without the fields of those names, and with these.
+    #[must_use]
+    pub fn query(&self, without: &[&str], with: &[(&str, &str)]) -> String {
+        let own = self.0.iter().map(|(name, value)| (name.as_str(), value.as_str())).filter(|(name, _)| !without.contains(name));
+        let mut query = String::new();
+        for (name, value) in own.chain(with.iter().copied()) {
+            if !query.is_empty() {
+                query.push('&');
+            }
+            query.extend(utf8_percent_encode(name, PLAIN));
+            query.push('=');
+            query.extend(utf8_percent_encode(value, PLAIN));
+        }
+        query
+    }
+}
+
 fn decode(text: &[u8]) -> Result<String, Malformed> {
     let spaced: Cow<'_, [u8]> = if text.contains(&b'+') {
         text.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect::<Vec<u8>>().into()
@@ -67,6 +87,13 @@ mod tests {
         assert_eq!(form.get("scope"), Some("openid profile"));
         assert_eq!((form.get("empty"), form.get("flag"), form.get("none")), (None, None, None));
         assert_eq!(Form::parse(b"").unwrap(), Form::default());
+    }
+
+    #[test]
+    fn a_form_is_written_again_with_some_fields_less_and_others_more() {
+        let form = Form::parse(b"a=1+2&prompt=login&b=%C3%BC%26-_.~").unwrap();
+        assert_eq!(form.query(&["prompt"], &[("since", "7")]), "a=1%202&b=%C3%BC%26-_.~&since=7");
+        assert_eq!(Form::parse(form.query(&[], &[]).as_bytes()).unwrap(), form);
     }
 
     #[test]

@@ -63,6 +63,7 @@ mod locks;
 mod locks_pki;
 mod nodes;
 mod oauth_client;
+mod oauth_person;
 mod order_values;
 mod pages;
 mod pki;

@@ -45,6 +45,8 @@ DROP TABLE role_reaches;
 DROP TABLE role_members;
 DROP TABLE role_assignments;
 DROP TABLE roles;
+DROP TABLE device_codes;
+DROP TABLE oauth_grants;
 DROP TABLE used_assertions;
 DROP TABLE application_grants;
 DROP TABLE application_credentials;

@@ -216,6 +216,52 @@ CREATE TABLE used_assertions (
 );
 CREATE INDEX used_assertions_by_expiry ON used_assertions (expires_at);
 
+-- What people gave applications: a code that is exchanged once, and refresh tokens after it, which are made of the row and its generation.
+CREATE TABLE oauth_grants (
+    id TEXT NOT NULL PRIMARY KEY,
+    application_id TEXT NOT NULL REFERENCES applications (id) ON DELETE CASCADE,
+    user_id TEXT NOT NULL REFERENCES users (id) ON DELETE CASCADE,
+    client TEXT NOT NULL,
+    -- NULL when the code was on another device.
+    redirect_uri TEXT,
+    scopes TEXT NOT NULL,
+    challenge TEXT,
+    nonce TEXT,
+    code_hash TEXT NOT NULL UNIQUE,
+    method TEXT NOT NULL,
+    -- The pass or passkey of the sign-in: the grant ends with it.
+    method_id TEXT NOT NULL,
+    signed_in_at BIGINT NOT NULL,
+    method_ends_at BIGINT,
+    -- Number of the newest refresh token; 0 before the code was exchanged.
+    generation BIGINT NOT NULL,
+    rotated_at BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    code_ends_at BIGINT NOT NULL,
+    ends_at BIGINT NOT NULL
+);
+CREATE INDEX oauth_grants_by_application ON oauth_grants (application_id);
+CREATE INDEX oauth_grants_by_user ON oauth_grants (user_id);
+CREATE INDEX oauth_grants_by_method ON oauth_grants (method_id);
+CREATE INDEX oauth_grants_by_end ON oauth_grants (ends_at);
+
+-- Programs without a browser that wait until somebody types their code elsewhere.
+CREATE TABLE device_codes (
+    code_hash TEXT NOT NULL PRIMARY KEY,
+    user_code TEXT NOT NULL UNIQUE,
+    application_id TEXT NOT NULL REFERENCES applications (id) ON DELETE CASCADE,
+    scopes TEXT NOT NULL,
+    -- The address that asked, for the person to see.
+    origin TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    ends_at BIGINT NOT NULL,
+    asked_at BIGINT NOT NULL,
+    wait_seconds BIGINT NOT NULL,
+    declined BOOLEAN NOT NULL
+);
+CREATE INDEX device_codes_by_application ON device_codes (application_id);
+CREATE INDEX device_codes_by_end ON device_codes (ends_at);
+
 -- Roles that the organisation made; those that come with the product are not here.
 CREATE TABLE roles (
     id TEXT NOT NULL PRIMARY KEY,

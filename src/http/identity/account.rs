@@ -5,6 +5,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use serde::Deserialize;
 
+use super::authorize::page_before;
 use super::session::{ask, check_mark, go, mark, signed};
 use super::sign_in::{LARGEST_FORM, PasskeyPage};
 use crate::app::App;
@@ -177,7 +178,7 @@ pub async fn register(
             Err(error) => return failed(&app, &request, &signed, error).await,
         };
         let organisation = app.config.organisation.as_str();
-        return Page::new()?.show(|nonce| PasskeyPage {
+        return page_before(&app, next).await?.show(|nonce| PasskeyPage {
             nonce,
             organisation,
             title: "Register a passkey",

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::http::error::Problem;
-use crate::service::identity::oauth::{self, is_tenant};
+use crate::service::identity::oauth::{self, device_code, is_tenant};
 use crate::service::signing_keys;
 
 /// Says no to another organisation's name.
@@ -21,8 +21,7 @@ fn cached(value: &Value) -> HttpResponse {
     HttpResponse::Ok().insert_header((CACHE_CONTROL, "max-age=3600")).insert_header((ACCESS_CONTROL_ALLOW_ORIGIN, "*")).json(value)
 }
 
-/// The provider's metadata: what is true now (clients demand an authorization endpoint to be named). The issuer is the organisation's, whatever
-/// name the client used.
+/// The provider's metadata. The issuer is the organisation's, whatever name the client used.
 ///
 /// # Errors
 /// 400 for another organisation.
@@ -32,18 +31,23 @@ pub async fn show_configuration(app: Data<App>, path: Path<(String, String)>) ->
     Ok(cached(&json!({
         "issuer": oauth::issuer(&app),
         "authorization_endpoint": format!("{base}/oauth2/v2.0/authorize"),
+        "authorization_response_iss_parameter_supported": true,
         "token_endpoint": format!("{base}/oauth2/v2.0/token"),
+        "device_authorization_endpoint": format!("{base}/oauth2/v2.0/devicecode"),
+        "userinfo_endpoint": format!("{}/oidc/userinfo", app.config.web_url()),
+        "end_session_endpoint": format!("{base}/oauth2/v2.0/logout"),
         "jwks_uri": format!("{base}/discovery/v2.0/keys"),
         "response_types_supported": ["code"],
         "response_modes_supported": ["query", "fragment", "form_post"],
-        "grant_types_supported": ["client_credentials"],
+        "grant_types_supported": ["authorization_code", "client_credentials", "refresh_token", device_code::GRANT_TYPE],
+        "prompt_values_supported": ["none", "login", "select_account", "consent"],
         "subject_types_supported": ["public"],
         "id_token_signing_alg_values_supported": ["RS256"],
         "token_endpoint_auth_methods_supported": ["client_secret_post", "client_secret_basic", "private_key_jwt", "none"],
         "token_endpoint_auth_signing_alg_values_supported": ["RS256", "PS256", "ES256"],
         "code_challenge_methods_supported": ["S256"],
         "scopes_supported": ["openid", "profile", "email", "offline_access"],
-        "claims_supported": ["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "name", "preferred_username", "email", "oid", "tid", "ver", "amr"],
+        "claims_supported": ["sub", "iss", "aud", "exp", "iat", "auth_time", "nonce", "name", "preferred_username", "email", "given_name", "family_name", "oid", "tid", "sid", "ver", "amr"],
         "request_uri_parameter_supported": false,
         "claims_parameter_supported": true,
         "tenant_region_scope": null,

@@ -1,15 +1,21 @@
-//! The faces of the identity service: sign-in and account pages, discovery, keys, tokens. Clients write these paths in any case and with doubled slashes.
+//! The faces of the identity service: sign-in and account pages, discovery, keys, codes, tokens. Clients write these paths in any case and
+//! with doubled slashes.
 
 pub mod account;
+pub mod authorize;
+pub mod device_code;
 pub mod discovery;
+pub mod end_session;
 pub mod error;
 mod session;
 pub mod sign_in;
 pub mod token;
 
-use actix_web::web::{ServiceConfig, post, resource};
+use actix_web::http::Method;
+use actix_web::web::{ServiceConfig, method, post, resource};
 
 use super::routes::read;
+use crate::service::identity::oauth::device_code::PAGE;
 
 /// The paths, below the organisation's id, a domain of it, `common` or `organizations`.
 pub fn routes(table: &mut ServiceConfig) {
@@ -27,5 +33,11 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(path(r"(v2\.0/)?\.well-known/openid-configuration").route(read().to(discovery::show_configuration)))
         .service(path(r"discovery/(v2\.0/)?keys").route(read().to(discovery::show_keys)))
         .service(path(r"discovery/instance").route(read().to(discovery::show_instance)))
-        .service(path(r"oauth2/v2\.0/token").route(post().to(token::issue)));
+        .service(path(r"oauth2/(v2\.0/)?authorize").route(read().to(authorize::show)).route(post().to(authorize::submit)))
+        .service(resource(authorize::CONSENT).route(post().to(authorize::consent)))
+        .service(path(r"oauth2/(v2\.0/)?token").route(post().to(token::issue)).route(method(Method::OPTIONS).to(token::allow)))
+        .service(path(r"oauth2/(v2\.0/)?devicecode").route(post().to(token::begin_device)))
+        .service(resource(PAGE).route(read().to(device_code::show)).route(post().to(device_code::submit)))
+        .service(path(r"oauth2/(v2\.0/)?logout").route(read().to(end_session::show)).route(post().to(end_session::submit)))
+        .service(resource("/oidc/userinfo").route(read().to(end_session::show_userinfo)).route(post().to(end_session::show_userinfo)));
 }

@@ -54,7 +54,7 @@ pub(super) fn mark(request: &HttpRequest) -> String {
     token(request).map(|token| mark_of(&token)).unwrap_or_default()
 }
 
-/// The mark for forms of somebody who is not signed in, with the cookie to set when there is none yet.
+/// The mark for forms of whoever opens a page, signed in or not, with the cookie to set when there is none yet.
 pub(super) fn visitor(request: &HttpRequest) -> Result<(String, Option<Cookie<'static>>), Problem> {
     if let Some(known) = value(request, VISITOR) {
         return Ok((mark_of(&known), None));
@@ -118,6 +118,12 @@ pub(super) fn go_out(path: &str) -> HttpResponse {
 
 /// The sign-in page that leads back to `next`.
 pub(super) fn ask(next: &str, fresh: bool) -> HttpResponse {
-    let next = percent_encoding::utf8_percent_encode(next_path(next, "/"), percent_encoding::NON_ALPHANUMERIC);
-    go(&format!("{}?next={next}{}", sign_in::PATH, if fresh { "&again=1" } else { "" }))
+    ask_for(next, fresh, "")
+}
+
+/// The same for somebody who is called so.
+pub(super) fn ask_for(next: &str, fresh: bool, hint: &str) -> HttpResponse {
+    let encode = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC);
+    let hint = if hint.is_empty() { String::new() } else { format!("&login_hint={}", encode(hint)) };
+    go(&format!("{}?next={}{}{hint}", sign_in::PATH, encode(next_path(next, "/")), if fresh { "&again=1" } else { "" }))
 }

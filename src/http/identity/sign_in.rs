@@ -7,13 +7,14 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::account::SECURITY;
+use super::authorize::page_before;
 use super::session::{check_mark, check_visitor, go, go_in, go_out, mark, signed, token, visit, visitor};
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::session::next_path;
 use crate::http::error::Problem;
 use crate::http::limits::{Anonymous, Body};
-use crate::http::page::{Page, form};
+use crate::http::page::form;
 use crate::http::peer::Peer;
 use crate::service::Error;
 use crate::service::identity::sign_in::PATH;
@@ -124,7 +125,7 @@ async fn ask(app: &App, request: &HttpRequest, next: &str, user_name: &str, erro
     let (mark, cookie) = visitor(request)?;
     let organisation = app.config.organisation.as_str();
     let passkeys = passkey::is_offered(app).await?;
-    let page = Page::new()?;
+    let page = page_before(app, next).await?;
     let response = page.show(|nonce| SignInPage { nonce, organisation, mark: &mark, next, user_name, error, passkeys })?;
     Ok(with_cookie(response, cookie.as_ref()))
 }
@@ -195,7 +196,7 @@ pub async fn with_passkey(
             Err(error) => return ask_again(&app, &request, next, "", error).await,
         };
         let organisation = app.config.organisation.as_str();
-        return Page::new()?.show(|nonce| PasskeyPage {
+        return page_before(&app, next).await?.show(|nonce| PasskeyPage {
             nonce,
             organisation,
             title: "Sign in with a passkey",
@@ -223,7 +224,7 @@ pub async fn welcome(app: Data<App>, request: HttpRequest, query: Query<Opening>
     let next = next_path(&query.next, SECURITY);
     let Some(signed) = signed(&app, &request).await? else { return Ok(super::session::ask(next, false)) };
     let (mark, organisation, name) = (mark(&request), app.config.organisation.as_str(), signed.user.display_name.as_str());
-    Page::new()?.show(|nonce| WelcomePage { nonce, organisation, mark: &mark, next, name })
+    page_before(&app, next).await?.show(|nonce| WelcomePage { nonce, organisation, mark: &mark, next, name })
 }
 
 /// `POST /signout`.

@@ -1,4 +1,4 @@
-//! People sign in at a browser. Each try is a row in the sign-in log.
+//! People sign in at a browser, and the sign-in log says so.
 
 use std::net::IpAddr;
 

@@ -1,4 +1,4 @@
-//! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, enrolments that were begun and given up,
+//! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, what people gave applications, enrolments that were begun and given up,
 //! SCEP challenges and transactions, keys, identifiers and tokens that no device used, codes of attestations, orders that are over, and versions of profiles that no device has any more.
 //! Licences go back from devices that are not managed any more.
 
@@ -10,7 +10,7 @@ use crate::domain::audit::Entry;
 use crate::service::Result;
 use crate::service::apple::licences;
 use crate::store::apple::{nonces, sessions};
-use crate::store::{Tx, acme_clients, applications, audit, ceremonies, commands, dm_sessions, enrollment_tokens, issued_keys, message_signatures, profiles, registration_tokens, scep, sign_ins, taps, throttles, web_sessions};
+use crate::store::{Tx, acme_clients, applications, audit, ceremonies, commands, device_codes, dm_sessions, enrollment_tokens, grants, issued_keys, message_signatures, profiles, registration_tokens, scep, sign_ins, taps, throttles, web_sessions};
 
 /// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
@@ -27,6 +27,9 @@ pub(super) async fn run(app: &App) -> Result<()> {
     drain(app, move |tx| taps::purge_taps(tx, now.plus(-30 * DAY), BATCH)).await?;
     drain(app, move |tx| ceremonies::purge_ceremonies(tx, now, BATCH)).await?;
     drain(app, move |tx| web_sessions::purge_sessions(tx, now, BATCH)).await?;
+    drain(app, move |tx| grants::purge_grants(tx, now, BATCH)).await?;
+    // A program that asks too late hears for a while that its code has expired.
+    drain(app, move |tx| device_codes::purge_waiting(tx, now.plus(-HOUR), BATCH)).await?;
     let logged = now.plus(-i64::from(app.config.sign_in_days.max(1)) * DAY);
     drain(app, move |tx| sign_ins::purge_sign_ins(tx, logged, BATCH)).await?;
     drain(app, move |tx| sessions::purge_sessions(tx, now.plus(-HOUR), BATCH)).await?;

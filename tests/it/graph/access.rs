@@ -2,17 +2,20 @@
 
 use std::collections::BTreeSet;
 
+use muster::clock::DAY;
 use muster::domain::access::{Assignment, Caller as Access, Identity, Principal, Reach, Role, Scope};
-use muster::domain::application::Grants;
+use muster::domain::application::{Client, Grants};
 use muster::domain::device::Platform;
+use muster::domain::grant::{Asked, Grant};
 use muster::domain::group::Member;
+use muster::domain::session::Method as SignedInBy;
 use muster::http::graph::entity::TABLE;
 use muster::http::graph::route::Verb;
-use muster::ids::{ApplicationId, GroupId, RoleAssignmentId};
+use muster::ids::{ApplicationId, GrantId, GroupId, RoleAssignmentId};
 use muster::service::application::{self, New};
 use muster::service::identity::oauth::access_token::{Order, Person, Proved, issue};
 use muster::service::{directory, role};
-use muster::store::{devices, enrollments};
+use muster::store::{devices, enrollments, grants};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -93,21 +96,44 @@ pub(super) async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> S
     let grants = Grants { delegated: scopes.iter().copied().collect(), ..Grants::default() };
     application::grant(app, &made.id, grants, &by()).await.unwrap();
     let (user, _) = directory::find_user(app, upn, &Reach::All).await.unwrap();
+    let now = app.now();
+    let given = Grant {
+        id: GrantId::new(),
+        application: made.id.clone(),
+        user: user.id.clone(),
+        client: Client::Native,
+        redirect_uri: None,
+        asked: Asked::default(),
+        challenge: None,
+        nonce: None,
+        method: SignedInBy::Passkey,
+        method_id: String::new(),
+        signed_in_at: now,
+        method_ends_at: None,
+        generation: 1,
+        rotated_at: now,
+        created_at: now,
+        code_ends_at: now,
+        ends_at: now.plus(DAY),
+    };
+    let stored = given.clone();
+    app.store.write(move |tx| grants::insert_grant(tx, &stored, stored.id.as_str())).await.unwrap();
     let person = Person {
         id: user.id,
         upn: user.upn,
         display_name: user.display_name,
         amr: vec!["fido".into(), "mfa".into()],
         signed_in_at: app.now(),
-        session: None,
+        grant: given.id,
         ends_at: None,
     };
-    let order = Order { application: &made, proved: Proved::Not, person: Some(&person), scopes, capabilities: &[] };
+    let words: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+    let order = Order { application: &made, proved: Proved::Not, person: Some(&person), scopes: &words, capabilities: &[] };
     issue(app, &order).await.unwrap().text
 }
 
 /// Gives a person a built-in role everywhere.
-pub(super) async fn give(server: &Server, word: &str, user: &muster::ids::UserId) {
+pub async fn give(server: &Server, word: &str, user: &muster::ids::UserId) {
     give_within(server, word, user, Reach::All).await;
 }
 

@@ -1,6 +1,6 @@
 //! The Graph-shaped API over real TLS.
 
-mod access;
+pub mod access;
 mod admin;
 mod batch;
 mod policies;

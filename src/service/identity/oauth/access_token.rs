@@ -8,9 +8,9 @@ use crate::app::App;
 use crate::clock::{MINUTE, SECOND, Time};
 use crate::domain::access::{Caller, Identity, Scope};
 use crate::domain::application::Application;
-use crate::ids::UserId;
+use crate::ids::{GrantId, UserId};
 use crate::service;
-use crate::store::{applications, roles, users};
+use crate::store::{applications, grants, roles, users};
 use crate::wire::jwt::{self, Compact};
 
 /// How long an access token is good.
@@ -56,8 +56,8 @@ pub struct Person {
     pub amr: Vec<String>,
     /// When they signed in.
     pub signed_in_at: Time,
-    /// The web session behind it, when there is one: ended, it ends the token.
-    pub session: Option<String>,
+    /// What they gave the application: taken back, it ends the token.
+    pub grant: GrantId,
     /// When what they signed in with ends, if it does: no token outlives it.
     pub ends_at: Option<Time>,
 }
@@ -71,8 +71,8 @@ pub struct Order<'a> {
     pub proved: Proved,
     /// The person in whose name; `None` for its own.
     pub person: Option<&'a Person>,
-    /// What it allows.
-    pub scopes: &'a [Scope],
+    /// What it allows, in words.
+    pub scopes: &'a [&'a str],
     /// Capabilities that the client declared (`xms_cc`).
     pub capabilities: &'a [String],
 }
@@ -97,7 +97,6 @@ pub async fn issue(app: &App, order: &Order<'_>) -> service::Result<Issued> {
     if let Some(end) = order.person.and_then(|person| person.ends_at) {
         ends = ends.min(end);
     }
-    let words = || order.scopes.iter().map(|scope| scope.as_str());
     let mut claims = json!({
         "aud": app.config.web_url(),
         "iss": issuer(app),
@@ -119,7 +118,7 @@ pub async fn issue(app: &App, order: &Order<'_>) -> service::Result<Issued> {
                 claims.insert("idtyp".into(), APPLICATION.into());
                 claims.insert("oid".into(), json!(order.application.id));
                 claims.insert("sub".into(), json!(order.application.id));
-                claims.insert("roles".into(), words().collect());
+                claims.insert("roles".into(), json!(order.scopes));
             }
             Some(person) => {
                 claims.insert("oid".into(), json!(person.id));
@@ -129,10 +128,8 @@ pub async fn issue(app: &App, order: &Order<'_>) -> service::Result<Issued> {
                 claims.insert("name".into(), person.display_name.as_str().into());
                 claims.insert("amr".into(), json!(person.amr));
                 claims.insert("auth_time".into(), person.signed_in_at.seconds().into());
-                claims.insert("scp".into(), words().collect::<Vec<_>>().join(" ").into());
-                if let Some(session) = &person.session {
-                    claims.insert("sid".into(), session.as_str().into());
-                }
+                claims.insert("scp".into(), order.scopes.join(" ").into());
+                claims.insert("sid".into(), json!(person.grant));
             }
         }
         if !order.capabilities.is_empty() {
@@ -209,6 +206,7 @@ struct Shown {
     client_id: String,
     subject: String,
     is_application: bool,
+    grant: Option<GrantId>,
     scopes: Vec<Scope>,
 }
 
@@ -222,7 +220,8 @@ impl Shown {
             token.text("scp")?.split(' ').filter_map(Scope::parse).collect()
         };
         let subject = token.text("oid")?.to_owned();
-        Some(Self { client_id: token.text("azp")?.to_owned(), subject, is_application, scopes })
+        let grant = token.text("sid").map(|id| GrantId::from_store(id.to_owned()));
+        Some(Self { client_id: token.text("azp")?.to_owned(), subject, is_application, grant, scopes })
     }
 
     /// Who that is now; `None` when nobody any more.
@@ -247,7 +246,9 @@ impl Shown {
             Err(crate::store::Error::NotFound) => return Ok(None),
             Err(other) => return Err(other),
         };
-        if !user.enabled {
+        // What was taken back ends its tokens, too: by signing out everywhere, with the pass, or because a refresh token was stolen.
+        let Some(grant) = self.grant.as_ref().map(|id| grants::find_grant(conn, id)).transpose()?.flatten() else { return Ok(None) };
+        if !user.enabled || grant.user != user.id || grant.application != application.id {
             return Ok(None);
         }
         let held = roles::list_roles_of_user(conn, &user.id)?;

@@ -16,7 +16,7 @@ use super::access_token::Proved;
 use super::{Error, Result, is_tenant, issuer};
 use crate::app::App;
 use crate::clock::{DAY, MINUTE, SECOND, Time};
-use crate::domain::application::{Application, Credential, Proof};
+use crate::domain::application::{Application, Client, Credential, Proof};
 use crate::domain::oauth::Failure;
 use crate::secret::same;
 use crate::store::applications;
@@ -61,7 +61,11 @@ pub async fn authenticate(app: &App, shown: Shown<'_>) -> Result<(Application, P
     let (application, credentials) = found.await?.filter(|(application, _)| application.enabled).ok_or(Failure::ClientUnauthorized)?;
     match (shown.secret, assertion) {
         (Some(_), Some(_)) => Err(Error::of(Failure::Malformed, "client_secret and client_assertion")),
-        (None, None) if application.public => Ok((application, Proved::Not)),
+        // A program in a browser or on somebody's machine has no secret, whatever else the application is: what its redirect URIs may do
+        // is decided with the code.
+        (None, None) if application.public || application.redirects.iter().any(|known| known.client != Client::Web) => {
+            Ok((application, Proved::Not))
+        }
         (None, None) => Err(Failure::SecretMissing.into()),
         (Some(_), None) if application.public => Err(Failure::ClientIsPublic.into()),
         (Some(secret), None) => {

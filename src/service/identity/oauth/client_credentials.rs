@@ -3,7 +3,6 @@
 use super::access_token::{self, Issued, Order, Proved};
 use super::{Error, Result, resource};
 use crate::app::App;
-use crate::domain::access::Scope;
 use crate::domain::application::Application;
 use crate::domain::oauth::Failure;
 use crate::store::applications;
@@ -24,7 +23,8 @@ pub async fn grant(app: &App, (application, proved): (&Application, Proved), sco
         return Err(Failure::ResourceUnknown.into());
     }
     let id = application.id.clone();
-    let granted: Vec<Scope> = app.store.look_up(move |conn| applications::load_grants(conn, &id)).await?.own.into_iter().collect();
+    let granted = app.store.look_up(move |conn| applications::load_grants(conn, &id)).await?.own;
+    let granted: Vec<&str> = granted.iter().map(|scope| scope.as_str()).collect();
     let capabilities = access_token::capabilities(claims)?;
     let order = Order { application, proved, person: None, scopes: &granted, capabilities: &capabilities };
     Ok(access_token::issue(app, &order).await?)

@@ -2,10 +2,17 @@
 //! work.
 
 pub mod access_token;
+pub mod asked;
+pub mod authorize;
 pub mod client;
 pub mod client_credentials;
+pub mod device_code;
+pub mod end_session;
+pub mod id_token;
 pub mod keys;
+pub mod redeem;
 pub mod resource;
+pub mod userinfo;
 
 use std::fmt;
 
