@@ -167,7 +167,7 @@ async fn configurations_keep_what_they_were_given() {
             json!({
                 "@odata.type": "#microsoft.graph.macOSScepCertificateProfile", "displayName": "Mac auth", "renewalThresholdPercentage": 20,
                 "subjectNameFormat": "commonNameAsIntuneDeviceId", "customSubjectAlternativeNames": [], "certificateValidityPeriodValue": 6,
-                "certificateValidityPeriodScale": "months", "certificateStore": "machine", "keySize": "size2048",
+                "certificateValidityPeriodScale": "months", "certificateStore": "machine", "keySize": "size2048", "keyUsage": "digitalSignature",
             }),
             Value::Null,
         ),
@@ -233,6 +233,10 @@ async fn configurations_keep_what_they_were_given() {
             json!({ "@odata.type": "#microsoft.graph.windows81SCEPCertificateProfile", "displayName": "X", "rootCertificate@odata.bind": format!("https://evil.example/beta/deviceManagement/deviceConfigurations('{}')", trusted_made["id"].as_str().unwrap()) }),
             "elsewhere's root",
         ),
+        (
+            json!({ "@odata.type": "#microsoft.graph.windows81SCEPCertificateProfile", "displayName": "X", "keyUsage": "cRLSign" }),
+            "no such usage",
+        ),
         (json!({ "@odata.type": "#microsoft.graph.windows10CustomConfiguration", "displayName": "X", "cameraBlocked": true }), "unknown"),
     ] {
         assert_eq!(caller.refused(Method::POST, CONFIGURATIONS, Some(body)).await.0, 400, "{name}");
@@ -287,6 +291,7 @@ async fn a_simulated_pc_gets_what_was_assigned_over_the_api() {
     let scep = json!({
         "@odata.type": "#microsoft.graph.windows81SCEPCertificateProfile", "displayName": "Device", "subjectNameFormat": "commonNameAsIntuneDeviceId",
         "certificateStore": "machine", "certificateValidityPeriodValue": 1, "certificateValidityPeriodScale": "years", "keySize": "size2048",
+        "keyUsage": "digitalSignature",
     });
     for body in [hello, scep] {
         let made = caller.post(CONFIGURATIONS, body).await;
@@ -299,6 +304,7 @@ async fn a_simulated_pc_gets_what_was_assigned_over_the_api() {
     assert!(lengths.iter().any(|(uri, value)| uri.ends_with("MinimumPINLength") && value == "8"), "{lengths:?}");
     let certificates = device.tree.leaves("./Device/Vendor/MSFT/ClientCertificateInstall/SCEP");
     assert!(certificates.iter().any(|(uri, value)| uri.ends_with("/CertThumbprint") && !value.is_empty()), "{certificates:?}");
+    assert!(certificates.iter().any(|(uri, value)| uri.ends_with("/KeyUsage") && value == "128"), "{certificates:?}");
     let managed = caller.get(&format!("/v1.0/deviceManagement/managedDevices?$filter=userId%20eq%20'{user}'")).await;
     let shown = &managed["value"][0];
     assert_eq!((&shown["userPrincipalName"], &shown["complianceState"]), (&json!(UPN), &json!("compliant")), "{shown}");

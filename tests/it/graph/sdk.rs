@@ -1,9 +1,10 @@
-//! Microsoft's own libraries run an administrator's day against the server (`tests/clients/graph_day.py`). `scripts/graph-clients` installs
-//! them.
+//! Microsoft's own libraries run an administrator's day against the server (`tests/clients`). `scripts/graph-clients` installs them.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use muster::domain::access::Scope;
+use muster::domain::application::Application;
 use muster::domain::compliance::{State, Verdict};
 use muster::domain::device::Platform;
 use muster::service::application;
@@ -75,40 +76,77 @@ fn certificate() -> (Vec<u8>, Vec<u8>) {
     ([key.private_key_to_pem_pkcs8().unwrap(), pem.clone()].concat(), pem)
 }
 
-#[actix_web::test]
-async fn microsofts_python_libraries_run_a_day() {
-    let python = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/graph-clients/bin/python");
-    if !python.exists() {
-        tools::missing("Microsoft's Python libraries (scripts/graph-clients installs them)");
-        return;
+/// What `scripts/graph-clients` installed, or `None` after saying that it is missing.
+fn installed(name: &str, what: &str) -> Option<PathBuf> {
+    let found = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/graph-clients").join(name)).filter(|path| path.exists());
+    if found.is_none() {
+        tools::missing(&format!("{what} (scripts/graph-clients installs them)"));
     }
-    let server = Server::with(Options { system_clock: true, ..Options::default() }).await;
-    fill(&server).await;
-    let all: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
-    let (application, secret) = register(&server, &all).await;
-    let (both, public) = certificate();
-    application::add_certificate(&server.app, &application.id, "key", &public, &by()).await.unwrap();
-    let file = |name: &str, content: &[u8]| {
-        let path = server.folder().join(name);
+    found
+}
+
+/// A server full of devices, and an application that may do everything in its own name.
+struct Day {
+    server: Server,
+    application: Application,
+    secret: String,
+}
+
+impl Day {
+    async fn begin() -> Self {
+        let server = Server::with(Options { system_clock: true, ..Options::default() }).await;
+        fill(&server).await;
+        let all: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
+        let (application, secret) = register(&server, &all).await;
+        Self { server, application, secret }
+    }
+
+    fn file(&self, name: &str, content: &[u8]) -> PathBuf {
+        let path = self.server.folder().join(name);
         std::fs::write(&path, content).unwrap();
         path
-    };
-    let (root, key) = (file("root.pem", &server.root_pem), file("client.pem", &both));
-    let mut command = std::process::Command::new(python);
-    command
-        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/graph_day.py"))
-        .env_clear()
-        .env("PATH", std::env::var_os("PATH").unwrap())
-        .env("BASE", &server.web)
-        .env("TENANT", server.app.tenant.as_str())
-        .env("CLIENT", &application.client_id)
-        .env("SECRET", &secret)
-        .env("CERTIFICATE", key)
-        .env("REQUESTS_CA_BUNDLE", &root)
-        .env("SSL_CERT_FILE", &root)
-        .env("NO_PROXY", "*");
-    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
-    let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    assert!(output.status.success(), "{said}\n{why}");
-    assert!(said.lines().filter(|line| line.starts_with("ok: ")).count() >= 19, "{said}");
+    }
+
+    /// Runs the day; it says `ok: ` so many times or more.
+    async fn run(&self, mut command: Command, times: usize) {
+        command
+            .env("PATH", std::env::var_os("PATH").unwrap())
+            .env("BASE", &self.server.web)
+            .env("TENANT", self.server.app.tenant.as_str())
+            .env("CLIENT", &self.application.client_id)
+            .env("SECRET", &self.secret)
+            .env("NO_PROXY", "*");
+        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{said}\n{why}");
+        assert!(said.lines().filter(|line| line.starts_with("ok: ")).count() >= times, "{said}");
+    }
+}
+
+#[actix_web::test]
+async fn microsofts_python_libraries_run_a_day() {
+    let Some(python) = installed("bin/python", "Microsoft's Python libraries") else { return };
+    let day = Day::begin().await;
+    let (both, public) = certificate();
+    application::add_certificate(&day.server.app, &day.application.id, "key", &public, &by()).await.unwrap();
+    let (root, key) = (day.file("root.pem", &day.server.root_pem), day.file("client.pem", &both));
+    let mut command = Command::new(python);
+    command.env_clear().arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/graph_day.py"));
+    command.env("CERTIFICATE", key).env("REQUESTS_CA_BUNDLE", &root).env("SSL_CERT_FILE", &root);
+    day.run(command, 19).await;
+}
+
+#[actix_web::test]
+async fn microsofts_javascript_libraries_run_a_day() {
+    let what = "Microsoft's JavaScript libraries, and Node for them";
+    let (Some(node), Some(modules)) = (installed("bin/node", what), installed("node/node_modules", what)) else { return };
+    let day = Day::begin().await;
+    let root = day.file("root.pem", &day.server.root_pem);
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/graph_day.mjs");
+    // Modules are looked for beside the program.
+    let program = day.file("graph_day.mjs", &std::fs::read(source).unwrap());
+    std::os::unix::fs::symlink(modules, day.server.folder().join("node_modules")).unwrap();
+    let mut command = Command::new(node);
+    command.env_clear().arg(program).env("NODE_EXTRA_CA_CERTS", root);
+    day.run(command, 19).await;
 }

@@ -110,7 +110,8 @@ fn event(row: &Row) -> Map<String, Value> {
         }),
         "category": row.action.split('.').next(),
         "componentName": "Muster",
-        "correlationId": Value::Null,
+        // Graph has no null here.
+        "correlationId": "00000000-0000-0000-0000-000000000000",
         "displayName": row.action,
         "resources": json!([{
             "@odata.type": "#microsoft.graph.auditResource",

@@ -36,22 +36,25 @@ routes! {
     Delete "deviceManagement/roleAssignments/{id}", write(Action::RolesAssign) => unassign;
 }
 
-fn json_role(role: &Role) -> Map<String, Value> {
+fn json_role(role: &Role, is_beta: bool) -> Map<String, Value> {
     let actions: Vec<&str> = role.actions().map(Action::as_str).collect();
-    object! {
+    let mut shown = object! {
         "@odata.type": "#microsoft.graph.deviceAndAppManagementRoleDefinition",
         "id": role.id,
         "description": role.description,
         "displayName": role.display_name,
         "isBuiltIn": role.built_in,
-        "isBuiltInRoleDefinition": role.built_in,
         "rolePermissions": json!([{
             "@odata.type": "#microsoft.graph.rolePermission",
             "resourceActions": [{
                 "@odata.type": "#microsoft.graph.resourceAction", "allowedResourceActions": actions, "notAllowedResourceActions": [],
             }],
         }]),
+    };
+    if is_beta {
+        shown.insert("isBuiltInRoleDefinition".into(), json!(role.built_in));
     }
+    shown
 }
 
 /// Who has a role as Graph has it: ids of groups, people and applications in one list.
@@ -77,7 +80,7 @@ fn json_assignment(assignment: &Assignment) -> Map<String, Value> {
 }
 
 async fn list_roles(call: Call<'_>) -> Result<Answer> {
-    let all: Vec<Value> = role::list(call.app).await?.iter().map(|role| Value::Object(json_role(role))).collect();
+    let all: Vec<Value> = role::list(call.app).await?.iter().map(|role| Value::Object(json_role(role, call.is_beta()))).collect();
     Ok(list::whole(&call.app.config, call.request, DEFINITIONS, &all))
 }
 
@@ -87,7 +90,7 @@ async fn named(call: &Call<'_>) -> Result<Role> {
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
-    Ok(Answer::ok(entity(&call.app.config, call.request, DEFINITIONS, json_role(&named(&call).await?))))
+    Ok(Answer::ok(entity(&call.app.config, call.request, DEFINITIONS, json_role(&named(&call).await?, call.is_beta()))))
 }
 
 #[derive(Default, Deserialize)]
@@ -130,7 +133,7 @@ async fn create(call: Call<'_>) -> Result<Answer> {
     let name = given.display_name.ok_or_else(|| GraphProblem::invalid("A value is required for the property displayName."))?;
     let made = role::create(call.app, &name, &given.description.unwrap_or_default(), actions, Some(call.caller), &call.by()).await?;
     let location = format!("{}/{DEFINITIONS}/{}", base(&call.app.config, call.request.version), made.id);
-    Ok(Answer::created(location, entity(&call.app.config, call.request, DEFINITIONS, json_role(&made))))
+    Ok(Answer::created(location, entity(&call.app.config, call.request, DEFINITIONS, json_role(&made, call.is_beta()))))
 }
 
 async fn update(call: Call<'_>) -> Result<Answer> {
@@ -147,7 +150,7 @@ async fn update(call: Call<'_>) -> Result<Answer> {
         )?,
     };
     role::update(call.app, changed.clone(), Some(call.caller), &call.by()).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, DEFINITIONS, json_role(&changed))))
+    Ok(Answer::ok(entity(&call.app.config, call.request, DEFINITIONS, json_role(&changed, call.is_beta()))))
 }
 
 async fn delete(call: Call<'_>) -> Result<Answer> {

@@ -58,7 +58,9 @@ fn write(_: &Server<'_>, document: &Document, whole: &mut Map<String, Value>) {
         let value = document.settings.get(*setting);
         let shown = match (form, value) {
             (Form::Usage, None) => json!(NOT_CONFIGURED),
-            (_, None) => Value::Null,
+            (Form::Number | Form::Not, None) => Value::Null,
+            // Graph has no null here, and false would be a setting when it is sent back.
+            (Form::Bool | Form::Number01, None) => continue,
             (Form::Bool | Form::Number, Some(value)) => value.clone(),
             (Form::Not, Some(value)) => value.as_bool().map_or(Value::Null, |value| json!(!value)),
             (Form::Number01, Some(value)) => json!(value.as_i64() == Some(1)),

@@ -45,6 +45,7 @@ const USAGES: [(&str, &str); 5] = [
     ("Smart Card Logon", "1.3.6.1.4.1.311.20.2.2"),
     ("Any Purpose", "2.5.29.37.0"),
 ];
+const KEY_USAGES: [(&str, &str); 2] = [("digitalSignature", "digital-signature"), ("keyEncipherment", "key-encipherment")];
 const SCALES: [(&str, i64); 3] = [("years", 365), ("months", 30), ("days", 1)];
 
 /// The life of a certificate stands in two properties, which mean something together only.
@@ -105,10 +106,17 @@ fn write(server: &Server<'_>, document: &Document, whole: &mut Map<String, Value
         (SCALE.to_owned(), json!(scale)),
         ("certificateStore".to_owned(), json!(if text("scope") == "user" { "user" } else { "machine" })),
         ("keySize".to_owned(), json!(format!("size{size}"))),
-        ("keyUsage".to_owned(), json!("digitalSignature,keyEncipherment")),
+        ("keyUsage".to_owned(), json!(key_usage(&template))),
         ("extendedKeyUsages".to_owned(), usages.iter().map(usage).collect()),
         ("scepServerUrls".to_owned(), json!([scep_url(server)])),
     ]);
+}
+
+/// What the key is for, as one word of flags; without it a template has both.
+fn key_usage(template: &Map<String, Value>) -> String {
+    let stored = template.get("key_usages").and_then(Value::as_array);
+    let has = |own: &str| stored.is_none_or(|stored| stored.iter().any(|one| one == own));
+    KEY_USAGES.iter().filter(|(_, own)| has(own)).map(|(word, _)| *word).collect::<Vec<_>>().join(",")
 }
 
 fn write_windows(server: &Server<'_>, document: &Document, whole: &mut Map<String, Value>) {
@@ -145,12 +153,6 @@ fn read(server: &Server<'_>, document: &mut Document, property: &str, value: &Va
                 _ => return Err(wrong(property, "size2048 or size4096")),
             };
             body.insert("key-length".into(), json!(bits));
-        }
-        "keyUsage" => {
-            let known = text()?.split(',').map(str::trim).all(|word| ["digitalSignature", "keyEncipherment"].contains(&word));
-            if !known {
-                return Err(wrong(property, "digitalSignature and keyEncipherment"));
-            }
         }
         "scepServerUrls" => {
             let own = server.config.web_url();
@@ -196,6 +198,14 @@ fn read_template(template: &mut Map<String, Value>, property: &str, value: &Valu
                 Ok(json!({ "type": kind, "value": san.get("name").and_then(Value::as_str).ok_or_else(|| wrong("name", "a text"))? }))
             };
             template.insert("sans".into(), list()?.iter().map(san).collect::<Result<_>>()?);
+        }
+        "keyUsage" => {
+            let words: Vec<&str> = text()?.split(',').map(str::trim).collect();
+            if words.iter().any(|word| KEY_USAGES.iter().all(|(known, _)| known != word)) {
+                return Err(wrong(property, "digitalSignature, keyEncipherment, or both with a comma"));
+            }
+            let asked = KEY_USAGES.iter().filter(|(known, _)| words.contains(known)).map(|(_, own)| *own).collect::<Vec<_>>();
+            template.insert("key_usages".into(), json!(asked));
         }
         LIFE => {
             let part = |name| value.get(name).filter(|part| !part.is_null());
