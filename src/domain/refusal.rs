@@ -133,6 +133,7 @@ refusals! {
     MessageSignatureInvalid = "MGT0020", "the message's signature cannot be read or does not fit the message; something between the device and the server changes messages";
     MessageSignatureOld = "MGT0022", "the message was signed too long ago or in the future, or does not say when; set the device's clock";
     MessageSignatureUsed = "MGT0023", "the signed message was received before; the device has to sign it again";
+    MethodPoliciesClosed = "AUT0021", "passes and passkeys cannot both be off: nobody could sign in; leave one of them on";
     MethodsOfSuperior = "ACC0013", "the person has a role that allows more than you may do everywhere; an administrator has to change how they sign in";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
     OrderNeedsAutomated = "CMD0011", "only Macs that enrolled from Setup Assistant know the order; the device does not say that it did";

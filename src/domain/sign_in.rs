@@ -86,4 +86,74 @@ impl SignIn {
         self.failure_reason = reason.to_owned();
         self
     }
+
+    /// The browser and its version, as far as it says so; empty when it does not.
+    #[must_use]
+    pub fn browser(&self) -> String {
+        let agent = self.user_agent.as_str();
+        // Each claims to be those before it, too: the most particular one comes first.
+        let known = BROWSERS.iter().find_map(|(mark, name)| Some((*name, agent.split_once(mark)?.1)));
+        let safari = || Some(("Safari", agent.split_once("Version/").filter(|_| agent.contains(" Safari/"))?.1));
+        let Some((name, rest)) = known.or_else(safari) else { return String::new() };
+        let version: String = rest.chars().take_while(|c| c.is_ascii_digit() || *c == '.').take(LONGEST_VERSION).collect();
+        format!("{name} {version}").trim_end().to_owned()
+    }
+
+    /// The operating system that the browser says it runs on; empty when it does not.
+    #[must_use]
+    pub fn operating_system(&self) -> &'static str {
+        SYSTEMS.iter().find(|(mark, _)| self.user_agent.contains(mark)).map_or("", |(_, name)| name)
+    }
+}
+
+/// How browsers call themselves, and what people call them.
+const BROWSERS: [(&str, &str); 8] = [
+    ("Edg/", "Edge"),
+    ("EdgA/", "Edge"),
+    ("EdgiOS/", "Edge"),
+    ("OPR/", "Opera"),
+    ("FxiOS/", "Firefox"),
+    ("Firefox/", "Firefox"),
+    ("CriOS/", "Chrome"),
+    ("Chrome/", "Chrome"),
+];
+/// The same of systems; an iPhone says that it is like a Mac, and Android that it is a Linux.
+const SYSTEMS: [(&str, &str); 6] =
+    [("iPhone", "Ios"), ("iPad", "Ios"), ("Android", "Android"), ("Windows", "Windows"), ("Mac OS X", "MacOs"), ("Linux", "Linux")];
+/// Longest version that is shown.
+const LONGEST_VERSION: usize = 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn browsers_and_systems_are_told_by_what_they_call_themselves() {
+        let shown = |agent: &str| {
+            let row = SignIn { user_agent: agent.into(), ..SignIn::new("tap", "Pages", "::1", Time(0)) };
+            (row.browser(), row.operating_system())
+        };
+        let webkit = "AppleWebKit/537.36 (KHTML, like Gecko)";
+        for (agent, browser, system) in [
+            (
+                format!("Mozilla/5.0 (Windows NT 10.0; Win64; x64) {webkit} Chrome/120.0.0.0 Safari/537.36 Edg/120.0.1.2"),
+                "Edge 120.0.1.2",
+                "Windows",
+            ),
+            (format!("Mozilla/5.0 (X11; Linux x86_64) {webkit} Chrome/120.0.0.0 Safari/537.36"), "Chrome 120.0.0.0", "Linux"),
+            (format!("Mozilla/5.0 (Linux; Android 14) {webkit} Chrome/119.0 Mobile Safari/537.36"), "Chrome 119.0", "Android"),
+            ("Mozilla/5.0 (Macintosh; Intel Mac OS X 10.15; rv:121.0) Gecko/20100101 Firefox/121.0".into(), "Firefox 121.0", "MacOs"),
+            (
+                "Mozilla/5.0 (iPhone; CPU iPhone OS 17_1 like Mac OS X) AppleWebKit/605.1.15 (KHTML, like Gecko) Version/17.1 Safari/604.1"
+                    .into(),
+                "Safari 17.1",
+                "Ios",
+            ),
+            ("Edg/x".into(), "Edge", ""),
+            ("curl/8.5".into(), "", ""),
+            (String::new(), "", ""),
+        ] {
+            assert_eq!(shown(&agent), (browser.to_owned(), system), "{agent}");
+        }
+    }
 }

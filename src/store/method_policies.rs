@@ -18,6 +18,28 @@ pub fn load_policy<P: DeserializeOwned + Default>(conn: &mut Conn, method: &str)
     Ok(row.map(|policy| serde_json::from_str(&policy)).transpose()?.unwrap_or_default())
 }
 
+/// When any policy was last changed.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_updated(conn: &mut Conn) -> Result<Option<Time>> {
+    let at: Option<i64> = method_policies::table.select(diesel::dsl::max(method_policies::updated_at)).first(conn)?;
+    Ok(at.map(Time))
+}
+
+/// Has other changes of policies wait until the transaction ends. The table is locked and no row of it: at first there is none.
+///
+/// # Errors
+/// Only the database's own.
+pub fn lock_policies(tx: &mut Tx<'_>) -> Result<()> {
+    match tx.conn() {
+        Conn::Postgres(c) => diesel::sql_query("LOCK TABLE method_policies IN SHARE ROW EXCLUSIVE MODE").execute(c)?,
+        // On SQLite there is one transaction that writes at a time.
+        Conn::Sqlite(_) => 0,
+    };
+    Ok(())
+}
+
 /// Puts the policy of `method` in the place of the one before.
 ///
 /// # Errors

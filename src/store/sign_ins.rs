@@ -8,6 +8,7 @@ use super::{Conn, Result, Tx};
 use crate::clock::Time;
 use crate::domain::sign_in::SignIn;
 use crate::ids::SignInId;
+use crate::store::odata::{Kind, List, Property, Set};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = sign_ins)]
@@ -91,6 +92,47 @@ pub fn insert_sign_in(tx: &mut Tx<'_>, sign_in: &SignIn) -> Result<()> {
 pub fn list_sign_ins(conn: &mut Conn, limit: i64) -> Result<Vec<SignIn>> {
     let rows: Vec<Row> =
         sign_ins::table.order((sign_ins::created_at.desc(), sign_ins::id.desc())).limit(limit).select(Row::as_select()).load(conn)?;
+    Ok(rows.into_iter().map(SignIn::from).collect())
+}
+
+/// The log as the API finds it.
+pub const SET: Set = Set {
+    name: "sign_ins",
+    from: "sign_ins t",
+    key: "t.id",
+    base: "TRUE",
+    reach: "t.user_id IN (SELECT m.member_id FROM group_members m WHERE m.member_kind = 'user' AND m.group_id IN ({groups}))",
+    properties: &[
+        Property::new("id", "t.id", Kind::Id),
+        Property::new("createdDateTime", "t.created_at", Kind::Time).ordered(),
+        Property::new("userId", "t.user_id", Kind::Id),
+        Property::new("userPrincipalName", "t.user_principal_name", Kind::Text).searched(),
+        Property::new("userDisplayName", "t.user_display_name", Kind::Text).searched(),
+        Property::new("appId", "t.app_id", Kind::Id),
+        Property::new("appDisplayName", "t.app_display_name", Kind::Text),
+        Property::new("resourceId", "t.resource_id", Kind::Id),
+        Property::new("resourceDisplayName", "t.resource_display_name", Kind::Text),
+        Property::new("ipAddress", "t.ip_address", Kind::Id),
+        Property::new("clientAppUsed", "t.client_app_used", Kind::Text),
+        Property::new("correlationId", "t.correlation_id", Kind::Id),
+        Property::new("isInteractive", "t.is_interactive", Kind::Bool),
+        Property::new("status/errorCode", "t.error_code", Kind::Number),
+    ],
+    lists: &[List {
+        name: "signInEventTypes",
+        from: None,
+        member: "CASE WHEN t.is_interactive THEN 'interactiveUser' ELSE 'nonInteractiveUser' END",
+    }],
+    types: &[("signIn", "TRUE")],
+    newest_first: Some("createdDateTime"),
+};
+
+/// The rows with these ids, those that exist.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<SignIn>> {
+    let rows: Vec<Row> = sign_ins::table.filter(sign_ins::id.eq_any(ids)).select(Row::as_select()).load(conn)?;
     Ok(rows.into_iter().map(SignIn::from).collect())
 }
 

@@ -10,6 +10,8 @@ from azure.identity import CertificateCredential, ClientSecretCredential
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
 from kiota_abstractions.base_request_configuration import RequestConfiguration
 from msgraph import GraphServiceClient
+from msgraph.generated.models.fido2_authentication_method import Fido2AuthenticationMethod
+from msgraph.generated.models.fido2_authentication_method_configuration import Fido2AuthenticationMethodConfiguration
 from msgraph.generated.models.group import Group
 from msgraph.generated.models.o_data_errors.o_data_error import ODataError
 from msgraph.generated.models.reference_create import ReferenceCreate
@@ -17,6 +19,7 @@ from msgraph.generated.models.user import User
 from msgraph.generated.models.compliance_state import ComplianceState
 from msgraph.generated.device_management.managed_devices.managed_devices_request_builder import ManagedDevicesRequestBuilder
 from msgraph.generated.device_management.managed_devices.item.wipe.wipe_post_request_body import WipePostRequestBody
+from msgraph.generated.audit_logs.sign_ins.sign_ins_request_builder import SignInsRequestBuilder
 from msgraph.generated.users.users_request_builder import UsersRequestBuilder
 from msgraph.graph_request_adapter import GraphRequestAdapter
 from msgraph_core import PageIterator
@@ -29,6 +32,9 @@ from msgraph.generated.models.group_assignment_target import GroupAssignmentTarg
 from msgraph.generated.models.mac_o_s_compliance_policy import MacOSCompliancePolicy
 from msgraph.generated.models.required_password_type import RequiredPasswordType
 from msgraph.generated.models.temporary_access_pass_authentication_method import TemporaryAccessPassAuthenticationMethod
+from msgraph.generated.models.temporary_access_pass_authentication_method_configuration import (
+    TemporaryAccessPassAuthenticationMethodConfiguration,
+)
 from msgraph.generated.models.windows10_compliance_policy import Windows10CompliancePolicy
 from msgraph_beta import GraphServiceClient as BetaClient
 from msgraph_beta.graph_request_adapter import GraphRequestAdapter as BetaAdapter
@@ -77,7 +83,7 @@ def check(condition, what):
 
 def known(thing):
     """Whether the class knows every property that came."""
-    return all(name.startswith("@odata.") for name in thing.additional_data)
+    return all("@odata." in name for name in thing.additional_data)
 
 
 async def main():
@@ -197,6 +203,47 @@ async def main():
     check(scep.key_storage_provider is b.KeyStorageProviderOption.UseTpmKspOtherwiseFail, "with the key in the TPM")
     check(b.SubjectAlternativeNameType.UserPrincipalName in scep.custom_subject_alternative_names[0].san_type, "and a name of the user")
     check(known(scep), f"no property of a certificate is unknown to the class: {scep.additional_data}")
+
+    of_keys = SignInsRequestBuilder.SignInsRequestBuilderGetQueryParameters(
+        filter="userPrincipalName eq 'keys@day.example' and createdDateTime ge 2026-01-01T00:00:00Z and status/errorCode eq 0", top=5
+    )
+    for version in (graph, beta(secret)):
+        signed = (await version.audit_logs.sign_ins.get(request_configuration=RequestConfiguration(query_parameters=of_keys))).value
+        check(len(signed) == 1 and signed[0].created_date_time is not None, "a sign-in is found by its user")
+        check(signed[0].device_detail.browser == "Firefox 121.0" and signed[0].status.error_code == 0, "with its browser and its success")
+        check(all(known(part) for part in (signed[0], signed[0].status, signed[0].device_detail)), "no property of it is unknown to the class")
+        again = await version.audit_logs.sign_ins.by_sign_in_id(signed[0].id).get()
+        check(again.user_display_name == "Keys", "and by its id")
+    check(signed[0].authentication_details[0].authentication_method == "Passkey", "beta says how")
+
+    await graph.users.by_user_id("keys@day.example").authentication.temporary_access_pass_methods.post(
+        TemporaryAccessPassAuthenticationMethod(lifetime_in_minutes=60)
+    )
+    methods = (await graph.users.by_user_id("keys@day.example").authentication.methods.get()).value
+    kinds = {type(one) for one in methods}
+    check(kinds == {TemporaryAccessPassAuthenticationMethod, Fido2AuthenticationMethod}, f"each method is of its class: {kinds}")
+    check(all(known(one) for one in methods), "no property of a method is unknown to the class")
+    in_beta = (await beta(secret).users.by_user_id("keys@day.example").authentication.fido2_methods.get()).value[0]
+    check(in_beta.passkey_type.value == "deviceBound" and known(in_beta), "beta says of which kind a passkey is")
+    passkeys = graph.users.by_user_id("keys@day.example").authentication.fido2_methods
+    key = (await passkeys.get()).value[0]
+    check(key.attestation_level.value == "attested" and key.created_date_time is not None, "a passkey says that its maker vouches for it")
+    await passkeys.by_fido2_authentication_method_id(key.id).delete()
+    check(not (await passkeys.get()).value, "a passkey is taken away")
+
+    policy = graph.policies.authentication_methods_policy
+    ways = await policy.get()
+    kinds = {type(one) for one in ways.authentication_method_configurations}
+    check(
+        kinds == {Fido2AuthenticationMethodConfiguration, TemporaryAccessPassAuthenticationMethodConfiguration} and known(ways),
+        f"the policy of methods has two: {kinds}",
+    )
+    for one in ways.authentication_method_configurations:
+        check(known(one) and one.state.value == "enabled" and all(known(target) for target in one.include_targets), f"{one.id} is known")
+    way = policy.authentication_method_configurations.by_authentication_method_configuration_id
+    check(known((await way("Fido2").get()).key_restrictions), "models are restricted as the class knows it")
+    await way("temporaryAccessPass").patch(TemporaryAccessPassAuthenticationMethodConfiguration(maximum_lifetime_in_minutes=480))
+    check((await way("TemporaryAccessPass").get()).maximum_lifetime_in_minutes == 480, "the policy of passes is changed")
 
     events = (await graph.device_management.audit_events.get()).value
     check(events and events[0].activity_date_time is not None and events[0].actor.application_id == CLIENT, "the audit log names the application")

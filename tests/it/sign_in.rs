@@ -14,8 +14,8 @@ use crate::support::browser::{Browser, Seen};
 use crate::support::passkey::{Authenticator, PRESENT};
 use crate::support::server::{Options, Server};
 
-const ANA: &str = "ana@example.org";
-const SECURITY: &str = "/account/security";
+pub const ANA: &str = "ana@example.org";
+pub const SECURITY: &str = "/account/security";
 const PASSKEYS: &str = "/account/security/passkeys";
 const SESSION: &str = "__Host-muster-session";
 /// The model that macOS names.
@@ -26,24 +26,24 @@ fn by() -> By {
 }
 
 /// A server with a name, as passkeys need it, and one user.
-async fn house() -> (Server, UserId) {
+pub async fn house() -> (Server, UserId) {
     let server = Server::tweaked(|config| config.web.listen = "0.0.0.0:0".parse().unwrap()).await;
     let ana = directory::create_user(&server.app, user(ANA), &by()).await.unwrap().id;
     (server, ana)
 }
 
-async fn pass(server: &Server, user: &UserId, policy: Policy) -> String {
+pub async fn pass(server: &Server, user: &UserId, policy: Policy) -> String {
     tap::create(&server.app, user, policy, None, "cli:test", "local").await.unwrap().show().to_owned()
 }
 
 /// A browser that has just signed in with a pass.
-async fn signed_in(server: &Server, user: &UserId) -> Browser {
+pub async fn signed_in(server: &Server, user: &UserId) -> Browser {
     let (mut browser, pass) = (Browser::new(server), pass(server, user, Policy::default()).await);
     assert_eq!(browser.sign_in(SECURITY, ANA, &pass).await.status, 303);
     browser
 }
 
-async fn register(browser: &mut Browser, key: &mut Authenticator) -> Seen {
+pub async fn register(browser: &mut Browser, key: &mut Authenticator) -> Seen {
     let mark = browser.get(SECURITY).await.field("mark");
     let page = browser.post(PASSKEYS, &[("mark", &mark)]).await;
     let answer = key.create(&page.options());
@@ -60,7 +60,7 @@ async fn answer(browser: &mut Browser, mark: &str, ceremony: &str, answer: &str)
     browser.post("/signin/passkey", &[("mark", mark), ("next", SECURITY), ("ceremony", ceremony), ("answer", answer)]).await
 }
 
-async fn use_passkey(browser: &mut Browser, key: &mut Authenticator) -> Seen {
+pub async fn use_passkey(browser: &mut Browser, key: &mut Authenticator) -> Seen {
     let (page, mark) = ask(browser).await;
     let signed = key.get(&page.options());
     answer(browser, &mark, &page.field("ceremony"), &signed).await

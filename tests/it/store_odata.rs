@@ -10,7 +10,7 @@ use diesel::sql_types::Text;
 use diesel::{QueryableByName, RunQueryDsl as _};
 use muster::store::enrollments::managed::MANAGED;
 use muster::store::odata::{Kind, Last, List, Property, Set, page};
-use muster::store::{Conn, Store, users};
+use muster::store::{Conn, Store, sign_ins, users};
 use muster::wire::odata::edm::time;
 use muster::wire::odata::evaluate::fits;
 use muster::wire::odata::filter::{Comparison, Expr, Literal, Match, moment};
@@ -258,6 +258,10 @@ const FLEET: &str = "
         SELECT 'e' || id, id, platform, 'full', 'active', id, '{}', created_at, created_at, 1 FROM devices;
     INSERT INTO compliance_states (device_id, state, compliant, detail, evaluated_at, changed_at, version)
         SELECT id, CASE WHEN created_at % 50 = 0 THEN 'noncompliant' ELSE 'compliant' END, created_at % 50 <> 0, '{}', 1, 1, 1 FROM devices;
+    INSERT INTO sign_ins (id, created_at, user_id, user_principal_name, user_display_name, app_id, app_display_name, resource_id,
+            resource_display_name, ip_address, client_app_used, user_agent, correlation_id, is_interactive, method, error_code, failure_reason)
+        SELECT 's' || id, created_at, id, upn, display_name, 'a' || (created_at % 20), 'App', '', '', '192.0.2.' || (created_at % 200), 'Browser',
+            '', '', TRUE, 'passkey', CASE WHEN created_at % 5000 = 0 THEN 50126 ELSE 0 END, '' FROM users;
 ";
 
 /// What a plan reads from end to end, or sorts although it is much; few rows may be sorted.
@@ -333,7 +337,7 @@ both_backends! {
             Ok(())
         };
         store.write(insert).await.unwrap();
-        let cases: [(&'static Set, &str, usize); 15] = [
+        let cases: [(&'static Set, &str, usize); 24] = [
             (&MANAGED, "", 50),
             (&MANAGED, "$orderby=deviceName", 50),
             (&MANAGED, "$orderby=deviceName desc", 50),
@@ -349,6 +353,15 @@ both_backends! {
             (&users::SET, "$filter=mail eq 'user4711@example.org'", 1),
             (&users::SET, "$orderby=displayName desc", 50),
             (&users::SET, "$orderby=userPrincipalName&$filter=accountEnabled eq true", 50),
+            (&sign_ins::SET, "", 50),
+            (&sign_ins::SET, "$orderby=createdDateTime", 50),
+            (&sign_ins::SET, "$filter=createdDateTime ge 1970-01-01T00:00:50Z", 50),
+            (&sign_ins::SET, "$filter=userId eq 'u1004711'", 1),
+            (&sign_ins::SET, "$filter=userPrincipalName eq 'User4711@Example.org'&$orderby=createdDateTime desc", 1),
+            (&sign_ins::SET, "$filter=appId eq 'a7' and createdDateTime ge 1970-01-01T00:00:50Z", 50),
+            (&sign_ins::SET, "$filter=ipAddress eq '192.0.2.7'", 50),
+            (&sign_ins::SET, "$filter=status/errorCode eq 50126", 20),
+            (&sign_ins::SET, "$filter=status/errorCode eq 0 and signInEventTypes/any(t: t eq 'interactiveUser')", 50),
         ];
         let mut bad = Vec::new();
         for (set, text, count) in cases {

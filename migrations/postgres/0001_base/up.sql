@@ -162,9 +162,11 @@ CREATE TABLE sign_ins (
     failure_reason TEXT NOT NULL
 );
 CREATE INDEX sign_ins_by_time ON sign_ins (created_at, id);
-CREATE INDEX sign_ins_by_user ON sign_ins (user_id, created_at);
-CREATE INDEX sign_ins_by_user_name ON sign_ins (user_principal_name, created_at);
-CREATE INDEX sign_ins_by_app ON sign_ins (app_id, created_at);
+CREATE INDEX sign_ins_by_user ON sign_ins (user_id, created_at, id);
+CREATE INDEX sign_ins_by_folded_user_name ON sign_ins ((lower(user_principal_name) COLLATE "C"), created_at, id);
+CREATE INDEX sign_ins_by_app ON sign_ins (app_id, created_at, id);
+CREATE INDEX sign_ins_by_address ON sign_ins (ip_address, created_at, id);
+CREATE INDEX sign_ins_by_error ON sign_ins (error_code, created_at, id);
 
 -- Access ----------------------------------------------------------------------------------------------------------------------------
 

@@ -90,6 +90,10 @@ words! {
         DirectoryRead = "Muster_Directory_Read",
         /// Make, change and delete groups and say who belongs to them.
         GroupsUpdate = "Muster_Groups_Update",
+        /// See what the organisation says about the ways to sign in.
+        MethodPoliciesRead = "Muster_MethodPolicies_Read",
+        /// Change it.
+        MethodPoliciesUpdate = "Muster_MethodPolicies_Update",
         /// See people's authentication methods.
         MethodsRead = "Muster_Methods_Read",
         /// Give people a pass to sign in with, and take methods away.

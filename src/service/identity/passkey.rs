@@ -86,6 +86,13 @@ pub async fn list(app: &App, user: &UserId) -> Result<Vec<Passkey>> {
     Ok(app.store.read(move |conn| passkeys::list_passkeys(conn, &user)).await?)
 }
 
+/// Whether a passkey may be synchronised between devices, as its authenticator said when it was made.
+#[must_use]
+pub fn is_synced(passkey: &Passkey) -> bool {
+    let kept: Value = serde_json::from_str(&passkey.credential).unwrap_or_default();
+    kept.pointer("/cred/backup_eligible").and_then(Value::as_bool).unwrap_or_default()
+}
+
 /// The makers whose word counts, each for the models that are allowed.
 fn makers(policy: &Policy) -> Result<AttestationCaList> {
     let mut list = AttestationCaListBuilder::new();

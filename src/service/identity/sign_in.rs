@@ -9,12 +9,15 @@ use super::session::{self, Beginning, Signed};
 use super::tap::{Attempt, Verdict};
 use crate::app::App;
 use crate::clock::Time;
+use crate::domain::access::Reach;
 use crate::domain::audit::Entry;
 use crate::domain::session::Method;
 use crate::domain::sign_in::SignIn;
 use crate::secret::Secret;
 use crate::service::Result;
-use crate::store::{Tx, audit, sign_ins, web_sessions};
+use crate::service::page::{self, Found};
+use crate::store::{self, Tx, audit, sign_ins, web_sessions};
+use crate::wire::odata::query::Query;
 
 /// What our own pages are called in the sign-in log.
 pub const PAGES: &str = "Account pages";
@@ -105,7 +108,7 @@ pub async fn with_tap(app: &App, user_name: &str, typed: &str, visit: &Visit, be
 }
 
 /// Ends the session that the browser had before it signed in anew.
-pub(super) fn end_before(tx: &mut Tx<'_>, before: Option<&str>) -> crate::store::Result<()> {
+pub(super) fn end_before(tx: &mut Tx<'_>, before: Option<&str>) -> store::Result<()> {
     if let Some(hash) = before {
         web_sessions::delete_session(tx, hash)?;
     }
@@ -125,4 +128,15 @@ pub fn link(app: &App, upn: &str, pass: &str) -> String {
 /// Only the database's own.
 pub async fn list(app: &App, limit: i64) -> Result<Vec<SignIn>> {
     Ok(app.store.read(move |conn| sign_ins::list_sign_ins(conn, limit.clamp(1, 1000))).await?)
+}
+
+/// A page of the sign-in log as the API asks for it.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what the log has not.
+pub async fn page_rows(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<SignIn>, page::Error> {
+    let load = |conn: &mut store::Conn, ids: &[String]| {
+        Ok(sign_ins::list_by_ids(conn, ids)?.into_iter().map(|row| (row.id.to_string(), row)).collect())
+    };
+    page::find(app, &sign_ins::SET, query, page::within(reach), limit, load).await
 }

@@ -7,18 +7,54 @@ use muster::domain::access::Scope;
 use muster::domain::application::Application;
 use muster::domain::compliance::{State, Verdict};
 use muster::domain::device::Platform;
+use muster::domain::passkey::Passkey;
+use muster::domain::sign_in::SignIn;
+use muster::ids::PasskeyId;
 use muster::service::application;
-use muster::store::{compliance, devices, enrollments};
+use muster::store::{compliance, devices, enrollments, passkeys, sign_ins};
 use openssl::asn1::Asn1Time;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
 use openssl::rsa::Rsa;
 use openssl::x509::{X509, X509NameBuilder};
 
-use super::{by, register};
+use super::{by, register, user};
 use crate::desired::{device, enrollment};
 use crate::support::server::{Options, Server};
 use crate::support::tools;
+
+/// Somebody who has a passkey and has signed in.
+async fn sign_in(server: &Server) {
+    let keys = user(server, "keys@day.example", "Keys").await;
+    let now = server.app.now();
+    let row = SignIn {
+        user_agent: "Mozilla/5.0 (X11; Linux x86_64) Firefox/121.0".into(),
+        ..SignIn::new("passkey", "Account pages", "192.0.2.1", now)
+    };
+    let row = row.of(Some(&keys));
+    let passkey = Passkey {
+        id: PasskeyId::new(),
+        user_id: keys.id,
+        credential_id: "AQID".into(),
+        credential: "{}".into(),
+        display_name: "Laptop".into(),
+        aa_guid: "7fd635b3-2ef9-4542-8d9d-164f2c771efc".into(),
+        model: "macOS Platform Credential".into(),
+        attested: true,
+        attestation_certificates: vec!["AQID".into()],
+        created_at: now,
+        last_used_at: Some(now),
+    };
+    server
+        .app
+        .store
+        .write(move |tx| {
+            passkeys::insert_passkey(tx, &passkey)?;
+            sign_ins::insert_sign_in(tx, &row)
+        })
+        .await
+        .unwrap();
+}
 
 /// How many devices there are to page through.
 const DEVICES: usize = 5000;
@@ -96,6 +132,7 @@ impl Day {
     async fn begin() -> Self {
         let server = Server::with(Options { system_clock: true, ..Options::default() }).await;
         fill(&server).await;
+        sign_in(&server).await;
         let all: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
         let (application, secret) = register(&server, &all).await;
         Self { server, application, secret }

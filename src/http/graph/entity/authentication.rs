@@ -7,14 +7,15 @@ use super::users;
 use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
 use crate::domain::access::{Action, Need, Scope};
+use crate::domain::passkey::Passkey;
 use crate::domain::tap::{Policy, Tap};
 use crate::domain::user::User;
-use crate::http::graph::answer::{Answer, base, object};
+use crate::http::graph::answer::{Answer, base, entity, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
-use crate::ids::TapId;
-use crate::service::identity::{policy, tap};
+use crate::ids::{PasskeyId, TapId};
+use crate::service::identity::{passkey, policy, tap};
 use crate::service::role;
 use crate::wire::odata::edm;
 use crate::wire::odata::filter::moment;
@@ -24,9 +25,14 @@ const WRITE: Need = Need { scopes: &[Scope::MethodReadWriteAll], action: Some(Ac
 
 /// The type of a pass.
 const TAP: &str = "#microsoft.graph.temporaryAccessPassAuthenticationMethod";
+/// The type of a passkey.
+const FIDO2: &str = "#microsoft.graph.fido2AuthenticationMethod";
 
 routes! {
     Get "users/{id}/authentication/methods", READ => methods;
+    Get "users/{id}/authentication/fido2Methods", READ => passkeys;
+    Get "users/{id}/authentication/fido2Methods/{passkey}", READ => show_passkey;
+    Delete "users/{id}/authentication/fido2Methods/{passkey}", WRITE => delete_passkey;
     Get "users/{id}/authentication/temporaryAccessPassMethods", READ => passes;
     Post "users/{id}/authentication/temporaryAccessPassMethods", WRITE => create_pass;
     Get "users/{id}/authentication/temporaryAccessPassMethods/{pass}", READ => show_pass;
@@ -65,10 +71,36 @@ fn typed(pass: &Tap, now: Time, enabled: bool) -> Value {
     Value::Object(whole)
 }
 
+/// A passkey as JSON.
+fn passkey_json(passkey: &Passkey, beta: bool) -> Map<String, Value> {
+    let mut whole = object! {
+        "id": passkey.id,
+        "displayName": passkey.display_name,
+        "createdDateTime": edm::time(passkey.created_at.0),
+        "aaGuid": passkey.aa_guid,
+        "model": passkey.model,
+        "attestationCertificates": passkey.attestation_certificates,
+        "attestationLevel": if passkey.attested { "attested" } else { "notAttested" },
+    };
+    if beta {
+        whole.insert("lastUsedDateTime".into(), json!(passkey.last_used_at.map(|at| edm::time(at.0))));
+        whole.insert("passkeyType".into(), if passkey::is_synced(passkey) { "synced" } else { "deviceBound" }.into());
+    }
+    whole
+}
+
+fn typed_passkey(passkey: &Passkey, beta: bool) -> Map<String, Value> {
+    let mut whole = Map::from_iter([("@odata.type".to_owned(), Value::from(FIDO2))]);
+    whole.extend(passkey_json(passkey, beta));
+    whole
+}
+
 async fn methods(call: Call<'_>) -> Result<Answer> {
     let (user, _) = users::named(&call).await?;
     let (all, now, enabled) = (tap::list(call.app, &user.id).await?, call.app.now(), policy::load_tap(call.app).await?.enabled);
-    let shown: Vec<Value> = all.iter().map(|pass| typed(pass, now, enabled)).collect();
+    let mut shown: Vec<Value> = all.iter().map(|pass| typed(pass, now, enabled)).collect();
+    let passkeys = passkey::list(call.app, &user.id).await?;
+    shown.extend(passkeys.iter().map(|passkey| Value::Object(typed_passkey(passkey, call.is_beta()))));
     Ok(list::whole(&call.app.config, call.request, &context(&user, "methods"), &shown))
 }
 
@@ -77,6 +109,30 @@ async fn passes(call: Call<'_>) -> Result<Answer> {
     let (all, now, enabled) = (tap::list(call.app, &user.id).await?, call.app.now(), policy::load_tap(call.app).await?.enabled);
     let shown: Vec<Value> = all.iter().map(|pass| Value::Object(json(pass, now, enabled))).collect();
     Ok(list::whole(&call.app.config, call.request, &context(&user, "temporaryAccessPassMethods"), &shown))
+}
+
+async fn passkeys(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    let all = passkey::list(call.app, &user.id).await?;
+    let shown: Vec<Value> = all.iter().map(|passkey| Value::Object(passkey_json(passkey, call.is_beta()))).collect();
+    Ok(list::whole(&call.app.config, call.request, &context(&user, "fido2Methods"), &shown))
+}
+
+async fn show_passkey(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    let id = PasskeyId::parse(call.key(1)?).ok_or_else(GraphProblem::not_found)?;
+    let all = passkey::list(call.app, &user.id).await?;
+    let found = all.iter().find(|passkey| passkey.id == id).ok_or_else(GraphProblem::not_found)?;
+    let shown = typed_passkey(found, call.is_beta());
+    Ok(Answer::ok(entity(&call.app.config, call.request, &context(&user, "fido2Methods"), shown)))
+}
+
+async fn delete_passkey(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    role::check_helper(call.app, call.caller, &user.id).await?;
+    let id = PasskeyId::parse(call.key(1)?).ok_or_else(GraphProblem::not_found)?;
+    passkey::remove(call.app, &user.id, &id, &call.by()).await?;
+    Ok(Answer::done())
 }
 
 fn context(user: &User, set: &str) -> String {

@@ -9,8 +9,10 @@ mod devices;
 mod groups;
 mod managed_devices;
 mod me;
+mod method_policies;
 mod organization;
 mod roles;
+mod sign_ins;
 mod users;
 
 use super::route::Route;
@@ -25,7 +27,9 @@ pub const TABLE: &[&[Route]] = &[
     groups::ROUTES,
     managed_devices::ROUTES,
     me::ROUTES,
+    method_policies::ROUTES,
     organization::ROUTES,
     roles::ROUTES,
+    sign_ins::ROUTES,
     users::ROUTES,
 ];
