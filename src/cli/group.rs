@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::{find, page};
 use crate::app::App;
-use crate::domain::group::Member;
+use crate::domain::group::{Group, Member};
 use crate::service::directory::{self, By};
 use crate::service::{Error, Result};
 use crate::store::{self, devices, groups, users};
@@ -38,6 +38,21 @@ pub enum Command {
         /// What it is for
         #[arg(long, default_value = "")]
         description: String,
+        /// A rule that says who belongs to it, such as 'user.department -eq "Sales"'
+        #[arg(long)]
+        rule: Option<String>,
+    },
+    /// Changes the rule of a group, and so its members
+    Rule {
+        /// Name or id
+        group: String,
+        /// The new rule; an empty one ends it, and those stay who belong to the group
+        rule: String,
+    },
+    /// Shows of whom a rule would be true
+    TestRule {
+        /// The rule
+        rule: String,
     },
     /// Deletes a group and the assignments to it
     Delete {
@@ -85,11 +100,24 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(page::cut(found.iter().map(|group| json!(group)).collect(), limit, page::after("display_name")))
         }
         Command::Show { group } => show(app, &group).await,
-        Command::Create { name, description } => {
+        Command::Create { name, description, rule } => {
             if crate::ids::GroupId::parse(&name).is_some() {
                 return Err(Error::Conflict("a name that looks like an id would name another group".into()));
             }
-            Ok(json!(directory::create_group(app, &name, &description, &by).await?))
+            Ok(json!(directory::create_group_by_rule(app, &name, &description, rule, &by).await?))
+        }
+        Command::Rule { group, rule } => {
+            let group = Group { rule: Some(rule).filter(|rule| !rule.is_empty()), ..find::group(app, &group).await? };
+            directory::update_group(app, group.clone(), &by).await?;
+            show(app, group.id.as_str()).await
+        }
+        Command::TestRule { rule } => {
+            let (members, more) = directory::rules::test(app, &rule, MANY).await?;
+            let shown = app
+                .store
+                .read(move |conn| members.iter().map(|member| show_member(conn, member)).collect::<store::Result<Vec<_>>>())
+                .await?;
+            Ok(json!({ "members": shown, "more": more }))
         }
         Command::Delete { group } => {
             let group = find::group(app, &group).await?;
@@ -119,7 +147,7 @@ async fn show(app: &App, group: &str) -> Result<Value> {
             members.iter().map(|member| show_member(conn, member)).collect::<store::Result<Vec<_>>>()
         })
         .await?;
-    Ok(json!({ "id": group.id, "name": group.display_name, "description": group.description, "members": members }))
+    Ok(json!({ "id": group.id, "name": group.display_name, "description": group.description, "rule": group.rule, "members": members }))
 }
 
 fn show_member(conn: &mut store::Conn, member: &Member) -> store::Result<Value> {

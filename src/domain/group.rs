@@ -1,5 +1,7 @@
 //! A group of users and devices.
 
+pub mod rule;
+
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{DeviceId, GroupId, UserId};
@@ -13,6 +15,9 @@ pub struct Group {
     pub display_name: String,
     /// For people.
     pub description: String,
+    /// Who belongs to it, where a rule says so ([`rule::Rule`]); else whoever was added.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
 }
 
 /// A member.

@@ -37,7 +37,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: ACC access, ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, ENR enrolment, KEY master keys, MGT management sessions, OAU applications and OAuth, PFX imported identities, PRF profiles and assignments,
+// Areas: ACC access, ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, DIR users, groups and rules, ENR enrolment, KEY master keys, MGT management sessions, OAU applications and OAuth, PFX imported identities, PRF profiles and assignments,
 // REG registration at the identity service, SCP SCEP, SIG signals, USR directory.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
@@ -115,8 +115,11 @@ refusals! {
     EnrollmentNeedsSignIn = "ENR0025", "devices enrol from Setup Assistant only when a person signs in (apple.automated.require_sign_in)";
     EnrollmentSessionOver = "ENR0018", "the enrolment profile is too old, was used or is not ours; get a new one";
     EnrollmentUpdateRefused = "ENR0037", "the enrolment profile would change its server, topic, mode, account or rights, which devices refuse; enrol the device again instead";
+    GroupDynamic = "DIR0001", "a rule says who belongs to the group; change the rule, or take it away first";
     GroupMemberUnknown = "USR0011", "the member does not exist; create the user, or enrol the device, first";
     GroupNameTaken = "USR0014", "there is a group of that name already; choose another name, or change that one";
+    GroupRuleInvalid = "DIR0002", "the rule of the group is not taken; the reason says where and why";
+    GroupRuleWithRole = "DIR0003", "a group that gives a role has no rule: whoever changes people or devices would give out roles";
     MachineInfoForeign = "ENR0027", "the description of the device is not signed by a device that Apple made; enrol from the device itself";
     MachineInfoIncomplete = "ENR0028", "the description of the device lacks its identifier or serial number";
     MachineInfoInvalid = "ENR0029", "the description of the device is no message with one signature that holds; something between the device and the server changes messages";

@@ -22,7 +22,7 @@ pub enum Changed<'a> {
     Profile(&'a ProfileId),
     /// Many members of a group.
     Group(&'a GroupId),
-    /// The groups of a user.
+    /// The groups of a user, or what rules of groups ask of users.
     User(&'a UserId),
     /// A device's groups, its user, or where it is in its life.
     Device(&'a DeviceId),

@@ -2,6 +2,8 @@
 
 use serde_json::json;
 
+pub mod rules;
+
 use super::desired::{Changed, recompute_in};
 use super::page::{self, Found, find};
 use super::{Error, Result, push, role};
@@ -10,12 +12,13 @@ use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::access::{Principal, Reach};
 use crate::domain::audit::Entry;
+use crate::domain::group::rule::Subject;
 use crate::domain::group::{Group, Member};
 use crate::domain::user::{LONGEST_DETAIL, User};
 use crate::ids::{DeviceId, GroupId, UserId};
 use crate::store::odata::Within;
 use crate::store::targets::{Turn, take_turn};
-use crate::store::{self, assignments, audit, compliance, devices, groups, roles, users, web_sessions};
+use crate::store::{self, assignments, audit, compliance, devices, group_rules, groups, roles, users, web_sessions};
 use crate::wire::odata::query::Query;
 
 /// On whose behalf something is done, for the audit log.
@@ -78,6 +81,7 @@ pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
     app.store
         .write(move |tx| {
             users::insert_user(tx, &row, now)?;
+            group_rules::follow(tx, Subject::User, row.id.as_str(), now)?;
             audit::append(tx, &by.entry("user.create", format!("user:{}", row.id)).after(&shown(&row)), now)
         })
         .await?;
@@ -91,13 +95,16 @@ pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
 /// `USR0012`, `PRF0004`, `USR0013`; `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`].
 pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
     check_user(&user)?;
-    let (by, now, id) = (by.clone(), app.now(), user.id.clone());
+    let (by, now, id, push) = (by.clone(), app.now(), user.id.clone(), push::wns::enabled(&app.config));
     let switched = app
         .store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
             let before = users::load_user(tx.conn(), &user.id)?;
             users::update_user(tx, &user, now)?;
+            if group_rules::follow(tx, Subject::User, user.id.as_str(), now)? > 0 {
+                recompute_in(tx, Changed::User(&user.id), push, now)?;
+            }
             if before.enabled && !user.enabled && role::is_administrator(tx, &user.id)? {
                 role::check_administrators(tx)?;
             }
@@ -112,6 +119,7 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
             Ok(before.enabled != user.enabled)
         })
         .await?;
+    app.outbox.notify_waiters();
     if switched && let Err(error) = super::compliance::run_due_of_user(app, &id).await {
         // It is done all the same: the job judges them.
         tracing::warn!(%error, user = %id, "the user's devices are judged later");
@@ -161,33 +169,57 @@ pub async fn delete_user(app: &App, id: &UserId, by: &By) -> Result<()> {
 /// # Errors
 /// `PRF0004`, `USR0014`.
 pub async fn create_group(app: &App, display_name: &str, description: &str, by: &By) -> Result<Group> {
+    create_group_by_rule(app, display_name, description, None, by).await
+}
+
+/// Creates a group; with a rule, those belong to it from the start of whom the rule is true.
+///
+/// # Errors
+/// `PRF0004`, `USR0014`; `DIR0002` when the rule is none.
+pub async fn create_group_by_rule(app: &App, display_name: &str, description: &str, rule: Option<String>, by: &By) -> Result<Group> {
     check_name(display_name)?;
-    let group = Group { id: GroupId::new(), display_name: display_name.to_owned(), description: description.to_owned() };
+    let group = Group { id: GroupId::new(), display_name: display_name.to_owned(), description: description.to_owned(), rule };
+    rules::check(&group)?;
     let (by, now, row) = (by.clone(), app.now(), group.clone());
     app.store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             groups::insert_group(tx, &row, now)?;
-            audit::append(tx, &by.entry("group.create", format!("group:{}", row.id)).after(&json!(row)), now)
+            audit::append(tx, &by.entry("group.create", format!("group:{}", row.id)).after(&json!(row)), now)?;
+            // It is assigned nothing yet.
+            group_rules::follow_all(tx, &row, now).map(drop)
         })
         .await?;
     Ok(group)
 }
 
-/// Changes a group's name and description.
+/// Changes a group's name, description and rule. Another rule makes other members at once, whoever belonged to the group before; without
+/// one, those stay who belong to it.
 ///
 /// # Errors
-/// `PRF0004`, `USR0014`; [`Error::NotFound`].
+/// `PRF0004`, `USR0014`; `DIR0002` when the rule is none, `DIR0003` when the group gives a role; [`Error::NotFound`].
 pub async fn update_group(app: &App, group: Group, by: &By) -> Result<()> {
     check_name(&group.display_name)?;
-    let (by, now) = (by.clone(), app.now());
+    rules::check(&group)?;
+    let (by, now, push) = (by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
             let before = groups::load_group(tx.conn(), &group.id)?;
             groups::update_group(tx, &group)?;
+            if before.rule != group.rule && group.rule.is_some() {
+                if !roles::list_roles_of_group(tx.conn(), &group.id)?.is_empty() {
+                    return Err(Refusal::GroupRuleWithRole.into());
+                }
+                if group_rules::follow_all(tx, &group, now)? > 0 {
+                    recompute_in(tx, Changed::Group(&group.id), push, now)?;
+                }
+            }
             let entry = by.entry("group.update", format!("group:{}", group.id)).before(&json!(before)).after(&json!(group));
             audit::append(tx, &entry, now)
         })
         .await?;
+    app.outbox.notify_waiters();
     Ok(())
 }
 
@@ -221,7 +253,7 @@ pub async fn delete_group(app: &App, id: &GroupId, by: &By) -> Result<()> {
 /// Adds members to a group. Those that belong to it already stay.
 ///
 /// # Errors
-/// `USR0011` when a member does not exist; [`Error::NotFound`] when the group does not.
+/// `USR0011` when a member does not exist; `DIR0001` when the group goes by a rule; [`Error::NotFound`] when the group does not exist.
 pub async fn add_members(app: &App, group: &GroupId, members: Vec<Member>, by: &By) -> Result<usize> {
     change_members(app, group, members, by, true).await
 }
@@ -229,7 +261,8 @@ pub async fn add_members(app: &App, group: &GroupId, members: Vec<Member>, by: &
 /// Takes members out of a group.
 ///
 /// # Errors
-/// `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`] when the group does not exist.
+/// `ACC0009` when nobody would be left who may do everything; `DIR0001` when the group goes by a rule; [`Error::NotFound`] when the
+/// group does not exist.
 pub async fn remove_members(app: &App, group: &GroupId, members: Vec<Member>, by: &By) -> Result<usize> {
     change_members(app, group, members, by, false).await
 }
@@ -243,7 +276,9 @@ async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &B
         .store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            groups::load_group(tx.conn(), &group)?;
+            if groups::load_group(tx.conn(), &group)?.rule.is_some() {
+                return Err(Refusal::GroupDynamic.into());
+            }
             let mut changed = Vec::new();
             for member in &members {
                 let moved = if add {

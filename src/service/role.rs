@@ -157,7 +157,10 @@ pub async fn assign(app: &App, assignment: Assignment, giver: Option<&Caller>, b
             for member in &row.members {
                 let known = match member {
                     Principal::User(id) => users::load_user(tx.conn(), id).map(drop),
-                    Principal::Group(id) => groups::load_group(tx.conn(), id).map(drop),
+                    Principal::Group(id) => match groups::load_group(tx.conn(), id) {
+                        Ok(group) if group.rule.is_some() => return Err(Refusal::GroupRuleWithRole.into()),
+                        other => other.map(drop),
+                    },
                     Principal::Application(id) => applications::load_application(tx.conn(), id).map(drop),
                 };
                 known.map_err(|error| missing(error, Refusal::RoleMemberUnknown))?;

@@ -10,6 +10,7 @@ use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::assignment::Mode;
 use crate::domain::desired::{Detail, Item, Loaded, State};
+use crate::domain::group::rule::Subject;
 use crate::domain::profile::Kind;
 use crate::ids::{DeviceId, GroupId, ProfileId, UserId};
 use crate::secret::Sealer;
@@ -138,11 +139,13 @@ pub fn recompute_user(tx: &mut Tx<'_>, id: &UserId, now: Time) -> Result<()> {
     recompute(tx, Scope::User, id.as_str(), now).map(|_| ())
 }
 
-/// Recomputes the device: after it enrolled, changed its user, joined or left a group, or left management.
+/// Recomputes the device: after it enrolled, changed its user, joined or left a group, or left management. Groups that go by a rule have it
+/// or not from then on.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn recompute_device(tx: &mut Tx<'_>, id: &DeviceId, now: Time) -> Result<()> {
+    super::group_rules::follow(tx, Subject::Device, id.as_str(), now)?;
     recompute(tx, Scope::Device, id.as_str(), now).map(|_| ())
 }
 

@@ -18,11 +18,12 @@ struct Row {
     id: String,
     display_name: String,
     description: String,
+    membership_rule: Option<String>,
 }
 
 impl From<Row> for Group {
     fn from(row: Row) -> Self {
-        Self { id: GroupId::from_store(row.id), display_name: row.display_name, description: row.description }
+        Self { id: GroupId::from_store(row.id), display_name: row.display_name, description: row.description, rule: row.membership_rule }
     }
 }
 
@@ -43,19 +44,26 @@ pub fn insert_group(tx: &mut Tx<'_>, group: &Group, now: Time) -> Result<()> {
             groups::id.eq(group.id.as_str()),
             groups::display_name.eq(&group.display_name),
             groups::description.eq(&group.description),
+            groups::membership_rule.eq(&group.rule),
+            groups::rule_subject.eq(super::group_rules::subject(group)),
             groups::created_at.eq(now.0),
         ))
         .execute(tx.conn())?;
     Ok(())
 }
 
-/// Changes name and description.
+/// Changes name, description and rule.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] when the name is taken.
 pub fn update_group(tx: &mut Tx<'_>, group: &Group) -> Result<()> {
     let changed = diesel::update(groups::table.find(group.id.as_str()))
-        .set((groups::display_name.eq(&group.display_name), groups::description.eq(&group.description)))
+        .set((
+            groups::display_name.eq(&group.display_name),
+            groups::description.eq(&group.description),
+            groups::membership_rule.eq(&group.rule),
+            groups::rule_subject.eq(super::group_rules::subject(group)),
+        ))
         .execute(tx.conn())?;
     if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
 }

@@ -27,6 +27,7 @@ pub mod enrollments;
 mod error;
 pub mod facts;
 pub mod grants;
+pub mod group_rules;
 pub mod groups;
 pub mod inventory;
 pub mod issued_keys;

@@ -6,7 +6,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Bool, Nullable, Text};
 
 use super::dialect::each_backend;
-use super::{Conn, Result};
+use super::{Conn, Result, Tx};
 use crate::ids::GroupId;
 use crate::wire::odata::Wrong;
 use crate::wire::odata::filter::{Comparison, Expr, Literal, Match, moment};
@@ -157,7 +157,7 @@ pub enum Refused {
     Store(#[from] super::Error),
 }
 
-enum Bind {
+pub(super) enum Bind {
     Text(String),
     Number(i64),
     Bool(bool),
@@ -432,6 +432,29 @@ where
 
 fn compiler<'a>(conn: &Conn, set: &'a Set) -> Compiler<'a> {
     Compiler { set, is_postgres: matches!(conn, Conn::Postgres(_)), binds: Vec::new() }
+}
+
+/// Runs a statement that is built around what tells the objects of a set that fit: `given` is bound first, as `$1` and so on.
+///
+/// # Errors
+/// [`Refused::Wrong`] when the expression asks for what the set has not.
+pub(super) fn execute(tx: &mut Tx<'_>, set: &Set, fits: &Expr, given: Vec<Bind>, statement: impl FnOnce(&str) -> String) -> Asked<usize> {
+    let conn = tx.conn();
+    let mut compiler = Compiler { binds: given, ..compiler(conn, set) };
+    let condition = format!("({}) AND {}", set.base, compiler.expr(fits)?);
+    let (text, binds) = (statement(&condition), compiler.binds);
+    let done = each_backend!(conn, c => {
+        let mut query = diesel::sql_query(text).into_boxed();
+        for bind in binds {
+            query = match bind {
+                Bind::Text(value) => query.bind::<Text, _>(value),
+                Bind::Number(value) => query.bind::<BigInt, _>(value),
+                Bind::Bool(value) => query.bind::<Bool, _>(value),
+            };
+        }
+        query.execute(c)
+    });
+    Ok(done.map_err(super::Error::from)?)
 }
 
 /// A page of at most `limit` objects of a set, after `last`.

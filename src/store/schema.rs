@@ -36,6 +36,9 @@ diesel::table! {
         id -> Text,
         display_name -> Text,
         description -> Text,
+        membership_rule -> Nullable<Text>,
+        rule_subject -> Nullable<Text>,
+        rule_followed_at -> BigInt,
         created_at -> BigInt,
     }
 }

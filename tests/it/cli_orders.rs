@@ -135,6 +135,22 @@ fn groups_hold_users_and_devices() {
     assert_eq!(column(&json(path, &["group", "show", "Sales"])["members"], "name"), ["PC-1", "ana@example.org"]);
     assert_eq!(json(path, &["group", "remove", "Sales", "--user", "ana@example.org"])["removed"], 1);
     assert_eq!(column(&json(path, &["group", "list"]), "display_name"), ["Sales"]);
+
+    let rule = "device.displayName -startsWith \"pc-\"";
+    let found = json(path, &["group", "test-rule", rule]);
+    assert_eq!((column(&found["members"], "name"), &found["more"]), (vec!["PC-1".to_owned()], &Value::Bool(false)));
+    assert!(refused(path, &["group", "test-rule", "device.displayName"]).contains("DIR0002: at letter 19"));
+    json(path, &["group", "create", "PCs", "--rule", rule]);
+    assert!(refused(path, &["group", "remove", "PCs", "--device", "PC-1"]).contains("DIR0001"));
+    let shown = json(path, &["group", "rule", "PCs", "user.mail -eq null"]);
+    assert_eq!(
+        (shown["rule"].as_str(), column(&shown["members"], "name").contains(&"PC-1".to_owned())),
+        (Some("user.mail -eq null"), false)
+    );
+    assert!(column(&shown["members"], "name").contains(&"ana@example.org".to_owned()));
+    assert_eq!(json(path, &["group", "rule", "PCs", ""])["rule"], Value::Null);
+    json(path, &["group", "remove", "PCs", "--user", "ana@example.org"]);
+    json(path, &["group", "delete", "PCs"]);
     assert_eq!(json(path, &["group", "delete", "Sales"])["deleted"], "Sales");
     assert!(refused(path, &["group", "show", "Sales"]).contains("not found: group"));
 }

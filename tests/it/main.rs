@@ -56,6 +56,7 @@ mod faces;
 mod fuzz;
 mod golden;
 mod graph;
+mod group_rules;
 mod identity_tap;
 mod kill;
 mod layers;

@@ -38,10 +38,17 @@ CREATE TABLE groups (
     id TEXT NOT NULL PRIMARY KEY,
     display_name TEXT NOT NULL UNIQUE,
     description TEXT NOT NULL,
+    -- Who belongs to it, where a rule says so, and whether that speaks of a 'user' or a 'device'.
+    membership_rule TEXT,
+    rule_subject TEXT,
+    -- Since when the rule was not followed for objects that changed.
+    rule_followed_at BIGINT NOT NULL DEFAULT 0,
     created_at BIGINT NOT NULL
 );
 
 CREATE INDEX groups_by_folded_name ON groups (lower(display_name), id);
+
+CREATE INDEX groups_by_rule ON groups (rule_subject, id) WHERE rule_subject IS NOT NULL;
 
 CREATE TABLE group_members (
     group_id TEXT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,

@@ -60,6 +60,7 @@ jobs! {
     compliance = "compliance",
     crl = "crl",
     desired = "desired",
+    group_rules = "group-rules",
     leaving = "leaving",
     licences = "licences",
     outbox = "outbox",

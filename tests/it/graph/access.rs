@@ -224,3 +224,42 @@ async fn a_person_without_a_role_sees_only_themselves() {
     let nobody = Reach::Groups(BTreeSet::<GroupId>::new());
     assert!(!nobody.is_all());
 }
+
+#[actix_web::test]
+async fn a_group_by_a_rule_lives_and_who_is_bound_to_groups_changes_no_rule() {
+    let caller = Caller::everything().await;
+    let ana = user(&caller.server, "ana@x.example", "Ana").await;
+    let body = json!({
+        "displayName": "A", "mailEnabled": false, "mailNickname": "a", "securityEnabled": true, "groupTypes": ["DynamicMembership"],
+        "membershipRule": "user.displayName -startsWith \"a\"", "membershipRuleProcessingState": "On",
+    });
+    let group = caller.post("/v1.0/groups", body.clone()).await;
+    for name in ["groupTypes", "membershipRule", "membershipRuleProcessingState"] {
+        assert_eq!(group[name], body[name]);
+    }
+    let path = format!("/v1.0/groups/{}", group["id"].as_str().unwrap());
+    assert_eq!(names(&caller.get(&format!("{path}/members")).await, "displayName"), ["Ana"]);
+    user(&caller.server, "bob@x.example", "Bob").await;
+    let rule = |text: &str| Some(json!({ "membershipRule": text }));
+    let to_bob = rule("user.displayName -eq \"bob\"");
+    assert_eq!(caller.send(Method::PATCH, &path, to_bob).await.status(), 204);
+    assert_eq!(names(&caller.get(&format!("{path}/members")).await, "displayName"), ["Bob"]);
+    let member = json!({ "@odata.id": format!("{}/v1.0/directoryObjects/{}", caller.server.web, ana.id) });
+    assert_eq!(caller.refused(Method::POST, &format!("{path}/members/$ref"), Some(member)).await.0, 400);
+    assert_eq!(caller.refused(Method::PATCH, &path, rule("user.displayName")).await.0, 400);
+    let alone = json!({ "displayName": "X", "membershipRule": "user.mail -eq null" });
+    assert_eq!(caller.refused(Method::POST, "/v1.0/groups", Some(alone)).await.0, 400);
+    let paused = json!({ "membershipRuleProcessingState": "Paused" });
+    assert_eq!(caller.refused(Method::PATCH, &path, Some(paused)).await.0, 400);
+
+    // Who is bound to the group changes nothing of it: they could reach everybody by a rule.
+    let bound = Reach::Groups([GroupId::parse(group["id"].as_str().unwrap()).unwrap()].into());
+    let carl = user(&caller.server, "carl@x.example", "Carl").await;
+    role::assign(&caller.server.app, assignment("administrator", Principal::User(carl.id), bound), None, &by()).await.unwrap();
+    let token = delegated(&caller.server, "carl@x.example", Scope::ALL).await;
+    let carl = Caller { token, client: caller.server.client(), server: caller.server };
+    assert_eq!(carl.refused(Method::PATCH, &path, Some(json!({ "description": "x" }))).await.0, 403);
+    assert_eq!(carl.refused(Method::PATCH, &path, rule("user.mail -eq null")).await.0, 403);
+    let ended = json!({ "groupTypes": [] });
+    assert_eq!(carl.refused(Method::PATCH, &path, Some(ended)).await.0, 403);
+}

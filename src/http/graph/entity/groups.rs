@@ -83,12 +83,12 @@ fn json(group: &Group, created: Option<Time>) -> Map<String, Value> {
         "createdDateTime": edm::time_or_null(created.map(|at| at.0)),
         "description": Some(&group.description).filter(|text| !text.is_empty()),
         "displayName": group.display_name,
-        "groupTypes": Value::Array(Vec::new()),
-        "isAssignableToRole": true,
+        "groupTypes": Value::Array(group.rule.iter().map(|_| "DynamicMembership".into()).collect()),
+        "isAssignableToRole": group.rule.is_none(),
         "mailEnabled": false,
         "mailNickname": if nickname.is_empty() { group.id.to_string() } else { nickname },
-        "membershipRule": Value::Null,
-        "membershipRuleProcessingState": Value::Null,
+        "membershipRule": group.rule,
+        "membershipRuleProcessingState": group.rule.as_ref().map(|_| "On"),
         "securityEnabled": true,
     }
 }
@@ -128,21 +128,30 @@ struct Given {
     description: Option<String>,
     #[serde(rename = "members@odata.bind")]
     members: Vec<String>,
-    group_types: Vec<String>,
+    group_types: Option<Vec<String>>,
     membership_rule: Option<String>,
+    membership_rule_processing_state: Option<String>,
     mail_enabled: bool,
 }
 
 impl Given {
     fn check(&self) -> Result<()> {
-        if self.mail_enabled || self.group_types.iter().any(|kind| kind == "Unified") {
+        if self.mail_enabled || self.group_types.iter().flatten().any(|kind| kind == "Unified") {
             return Err(GraphProblem::bad("Groups here are security groups without mail."));
+        }
+        if self.membership_rule_processing_state.as_ref().is_some_and(|state| state != "On") {
+            return Err(GraphProblem::bad("Rules are always followed: membershipRuleProcessingState is On."));
         }
         if self.members.len() > MOST_BOUND {
             return Err(GraphProblem::bad(format!("At most {MOST_BOUND} members can be bound at once.")));
         }
         Ok(())
     }
+}
+
+/// Whether the kinds of a group say that it goes by a rule.
+fn by_rule(kinds: &[String]) -> bool {
+    kinds.iter().any(|kind| kind == "DynamicMembership")
 }
 
 /// Whoever is bound to groups does not say who belongs to them, or they would reach whom they like; and a group with a role is changed by
@@ -162,7 +171,11 @@ async fn create(call: Call<'_>) -> Result<Answer> {
     let given: Given = call.request.json()?;
     given.check()?;
     let name = given.display_name.ok_or_else(|| GraphProblem::bad("A value is required for the property displayName."))?;
-    let group = directory::create_group(call.app, &name, &given.description.unwrap_or_default(), &call.by()).await?;
+    if by_rule(given.group_types.as_deref().unwrap_or_default()) != given.membership_rule.is_some() {
+        return Err(GraphProblem::bad("A membershipRule and 'DynamicMembership' in groupTypes go together."));
+    }
+    let description = given.description.unwrap_or_default();
+    let group = directory::create_group_by_rule(call.app, &name, &description, given.membership_rule, &call.by()).await?;
     if !given.members.is_empty() {
         let members = bound(&call, &given.members).await?;
         directory::add_members(call.app, &group.id, members, &call.by()).await?;
@@ -183,6 +196,14 @@ async fn update(call: Call<'_>) -> Result<Answer> {
     if let Some(description) = given.description {
         group.description = description;
     }
+    let rule = match &given.group_types {
+        Some(kinds) if !by_rule(kinds) => None,
+        _ => given.membership_rule.or_else(|| group.rule.clone()),
+    };
+    if given.group_types.as_deref().is_some_and(by_rule) && rule.is_none() {
+        return Err(GraphProblem::bad("A membershipRule and 'DynamicMembership' in groupTypes go together."));
+    }
+    group.rule = rule;
     let id = group.id.clone();
     directory::update_group(call.app, group, &call.by()).await?;
     if !given.members.is_empty() {
