@@ -41,7 +41,7 @@ fn named<T>(found: store::Result<T>, what: &str, name: &str, list: &str) -> Resu
 pub(super) async fn user(app: &App, text: &str) -> Result<User> {
     let (id, upn) = (UserId::parse(text), text.to_owned());
     let found = app.store.read(move |conn| match &id {
-        Some(id) => users::load_user(conn, id),
+        Some(id) => users::load_present_user(conn, id),
         None => users::find_user_by_upn(conn, &upn)?.ok_or(store::Error::NotFound),
     });
     named(found.await, "user", text, "user list")

@@ -54,7 +54,7 @@ pub enum Command {
         /// The rule
         rule: String,
     },
-    /// Deletes a group and the assignments to it
+    /// Deletes a group, which can be restored for 30 days; what is assigned to it reaches nobody
     Delete {
         /// Name or id
         group: String,

@@ -11,6 +11,7 @@ mod backup;
 mod ca;
 mod config;
 mod control;
+mod deleted;
 mod demo;
 mod device;
 mod doctor;
@@ -119,6 +120,9 @@ pub enum Order {
     /// Looks after authorities and certificates
     #[command(subcommand)]
     Ca(ca::Command),
+    /// Looks after users and groups that are deleted
+    #[command(subcommand)]
+    Deleted(deleted::Command),
     /// Looks after devices
     #[command(subcommand)]
     Device(device::Command),
@@ -162,6 +166,7 @@ impl Order {
             Self::Audit(command) => audit::run(app, command).await,
             Self::Backup(arguments) => backup::run(app, arguments, actor).await,
             Self::Ca(command) => ca::run(app, command, actor).await,
+            Self::Deleted(command) => deleted::run(app, command, actor).await,
             Self::Device(command) => device::run(app, command, actor).await,
             Self::Enroll(command) => enroll::run(app, command, actor).await,
             Self::Group(command) => group::run(app, command, actor).await,

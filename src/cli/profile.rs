@@ -303,7 +303,7 @@ fn show_assignment(conn: &mut store::Conn, assignment: &Assignment) -> store::Re
     let target = match &assignment.target {
         Target::AllDevices => "all devices".to_owned(),
         Target::AllUsers => "all users".to_owned(),
-        Target::Group(id) => format!("group {}", groups::load_group(conn, id)?.display_name),
+        Target::Group(id) => format!("group {}", groups::load_group_or_deleted(conn, id)?.display_name),
     };
     Ok(json!({ "mode": assignment.mode, "target": target }))
 }

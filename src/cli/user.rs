@@ -46,7 +46,7 @@ pub enum Command {
         /// User principal name or id
         user: String,
     },
-    /// Deletes a user who has neither devices nor certificates
+    /// Deletes a user, who can be restored for 30 days; the user's devices stay
     Delete {
         /// User principal name or id
         user: String,

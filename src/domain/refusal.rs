@@ -206,6 +206,7 @@ refusals! {
     RenewalSignerMismatch = "ENR0011", "the renewal is signed by another certificate than the connection's";
     RenewalTooEarly = "ENR0012", "the certificate is not due for renewal yet";
     RenewalTooMany = "ENR0024", "the device has renewed its certificate several times and used none of the new ones; revoke them or enrol the device again (scep.live_certificates)";
+    RestoreNameTaken = "DIR0004", "the name was given to somebody else meanwhile; rename them, then restore";
     RoleActionUnknown = "ACC0004", "there is no such resource action; the list of the built-in Administrator shows all";
     RoleBeyondGiver = "ACC0008", "the role allows what you may not do yourself everywhere; ask an administrator";
     RoleBuiltIn = "ACC0002", "the roles that come with the product cannot be changed; make one of your own";
@@ -243,7 +244,7 @@ refusals! {
     UserChannelsOff = "ENR0021", "the users of devices are not managed by this server (apple.user_channels)";
     UserChannelsTooMany = "ENR0022", "the device has as many managed users as allowed; remove users that it does not need";
     UserEnrollmentRefused = "ENR0038", "a device that is its user's own entrusts no tokens to the server";
-    UserInUse = "USR0010", "the user still has devices or certificates, which must stay accounted for; disable the user instead";
+    UserInUse = "USR0010", "the user still has devices or certificates, which must stay accounted for: the user stays among what is deleted";
     UserNameInvalid = "USR0012", "a user principal name looks like name@domain and is at most 256 characters long";
     UserNameTaken = "USR0013", "there is a user of that name already; choose another name, or change that one";
     UserUnknown = "ENR0016", "the person is not in the directory of this server; an administrator can add the user";

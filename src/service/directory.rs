@@ -2,6 +2,7 @@
 
 use serde_json::json;
 
+pub mod deleted;
 pub mod rules;
 
 use super::desired::{Changed, recompute_in};
@@ -18,7 +19,9 @@ use crate::domain::user::{LONGEST_DETAIL, User};
 use crate::ids::{DeviceId, GroupId, UserId};
 use crate::store::odata::Within;
 use crate::store::targets::{Turn, take_turn};
-use crate::store::{self, assignments, audit, compliance, devices, group_rules, groups, roles, users, web_sessions};
+use crate::store::{
+    self, audit, compliance, deleted_members, devices, enrollment_tokens, group_rules, groups, roles, taps, users, web_sessions,
+};
 use crate::wire::odata::query::Query;
 
 /// On whose behalf something is done, for the audit log.
@@ -100,7 +103,7 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
         .store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            let before = users::load_user(tx.conn(), &user.id)?;
+            let before = users::load_present_user(tx.conn(), &user.id)?;
             users::update_user(tx, &user, now)?;
             if group_rules::follow(tx, Subject::User, user.id.as_str(), now)? > 0 {
                 recompute_in(tx, Changed::User(&user.id), push, now)?;
@@ -120,11 +123,18 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
         })
         .await?;
     app.outbox.notify_waiters();
-    if switched && let Err(error) = super::compliance::run_due_of_user(app, &id).await {
-        // It is done all the same: the job judges them.
-        tracing::warn!(%error, user = %id, "the user's devices are judged later");
+    if switched {
+        judge(app, &id).await;
     }
     Ok(())
+}
+
+/// Judges a user's devices anew.
+async fn judge(app: &App, id: &UserId) {
+    if let Err(error) = super::compliance::run_due_of_user(app, id).await {
+        // What was changed is changed all the same: the job judges them.
+        tracing::warn!(%error, user = %id, "the user's devices are judged later");
+    }
 }
 
 /// Lets a user sign in, or not any more.
@@ -133,35 +143,39 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
 /// [`Error::NotFound`].
 pub async fn enable_user(app: &App, id: &UserId, enabled: bool, by: &By) -> Result<()> {
     let id = id.clone();
-    let user = app.store.read(move |conn| users::load_user(conn, &id)).await?;
+    let user = app.store.read(move |conn| users::load_present_user(conn, &id)).await?;
     update_user(app, User { enabled, ..user }, by).await
 }
 
-/// Deletes a user who has neither devices nor certificates.
+/// Deletes a user, who can be restored for a while ([`deleted`]). Sessions, passes and tokens end, and roles, which do not come back; devices
+/// stay, and are judged anew before this returns.
 ///
 /// # Errors
-/// `USR0010` when devices, enrolments or certificates name the user; `ACC0009`; [`Error::NotFound`].
+/// `ACC0009`; [`Error::NotFound`].
 pub async fn delete_user(app: &App, id: &UserId, by: &By) -> Result<()> {
-    let (id, by, now) = (id.clone(), by.clone(), app.now());
-    let done = app
-        .store
+    let (user, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
+    app.store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            let before = users::load_user(tx.conn(), &id)?;
-            let administrator = role::is_administrator(tx, &id)?;
-            groups::delete_memberships(tx, &Member::User(id.clone()))?;
-            roles::delete_memberships(tx, &Principal::User(id.clone()))?;
-            users::delete_user(tx, &id)?;
+            let before = users::load_present_user(tx.conn(), &user)?;
+            let administrator = role::is_administrator(tx, &user)?;
+            web_sessions::delete_of_user(tx, &user)?;
+            taps::delete_taps(tx, &user, now)?;
+            enrollment_tokens::delete_of_user(tx, &user)?;
+            deleted_members::set_aside_of_user(tx, &user)?;
+            roles::delete_memberships(tx, &Principal::User(user.clone()))?;
+            users::delete_user(tx, &user, now)?;
             if administrator {
                 role::check_administrators(tx)?;
             }
-            audit::append(tx, &by.entry("user.delete", format!("user:{id}")).before(&shown(&before)), now)
+            recompute_in(tx, Changed::User(&user), push, now)?;
+            compliance::update_due_of_user(tx, &user, now)?;
+            audit::append(tx, &by.entry("user.delete", format!("user:{user}")).before(&shown(&before)), now)
         })
-        .await;
-    match done {
-        Err(store::Error::Conflict(_)) => Err(Error::Refused(Refusal::UserInUse)),
-        other => Ok(other?),
-    }
+        .await?;
+    app.outbox.notify_waiters();
+    judge(app, id).await;
+    Ok(())
 }
 
 /// Creates a group.
@@ -223,7 +237,8 @@ pub async fn update_group(app: &App, group: Group, by: &By) -> Result<()> {
     Ok(())
 }
 
-/// Deletes a group and the assignments to it.
+/// Deletes a group, which can be restored for a while ([`deleted`]). The assignments to it stay, and reach nobody; the roles that it gives end,
+/// and do not come back.
 ///
 /// # Errors
 /// `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`].
@@ -233,16 +248,14 @@ pub async fn delete_group(app: &App, id: &GroupId, by: &By) -> Result<()> {
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
             let before = groups::load_group(tx.conn(), &id)?;
-            let profiles = assignments::list_profiles_of_group(tx.conn(), &id)?;
             let administrators = role::is_of_administrators(tx, &id)?;
-            groups::delete_group(tx, &id)?;
+            groups::delete_group(tx, &id, now)?;
+            deleted_members::set_aside_of_group(tx, &id)?;
             roles::delete_memberships(tx, &Principal::Group(id.clone()))?;
             if administrators {
                 role::check_administrators(tx)?;
             }
-            for profile in &profiles {
-                recompute_in(tx, Changed::Profile(profile), push, now)?;
-            }
+            recompute_in(tx, Changed::Group(&id), push, now)?;
             audit::append(tx, &by.entry("group.delete", format!("group:{id}")).before(&json!(before)), now)
         })
         .await?;
@@ -283,7 +296,7 @@ async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &B
             for member in &members {
                 let moved = if add {
                     let known = match member {
-                        Member::User(id) => users::load_user(tx.conn(), id).map(|_| ()),
+                        Member::User(id) => users::load_present_user(tx.conn(), id).map(|_| ()),
                         Member::Device(id) => devices::load_device(tx.conn(), id).map(|_| ()),
                     };
                     known.map_err(|error| match error {

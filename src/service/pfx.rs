@@ -53,7 +53,7 @@ pub async fn import(app: &App, user: &UserId, purpose: Purpose, file: &[u8], pas
     let (row, by, push) = (new.clone(), by.clone(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
-            users::load_user(tx.conn(), &row.user_id)?;
+            users::load_present_user(tx.conn(), &row.user_id)?;
             let all = pfx::list_of_user(tx.conn(), &row.user_id)?;
             if all.iter().any(|other| other.sha256 == row.sha256) {
                 return Err(Refusal::PfxPresent.into());

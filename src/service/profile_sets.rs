@@ -185,7 +185,8 @@ pub async fn assign(app: &App, id: &ProfileId, wanted: Vec<(Mode, Target)>, reac
             }
             for (mode, target) in fresh {
                 if let Target::Group(group) = target {
-                    groups::load_group(tx.conn(), group).map_err(|error| match error {
+                    // Who reads assignments and writes them back may name a group that was deleted meanwhile.
+                    groups::load_group_or_deleted(tx.conn(), group).map_err(|error| match error {
                         store::Error::NotFound => Refusal::RoleGroupUnknown.into(),
                         other => other,
                     })?;

@@ -156,7 +156,7 @@ pub async fn assign(app: &App, assignment: Assignment, giver: Option<&Caller>, b
         .write(move |tx| {
             for member in &row.members {
                 let known = match member {
-                    Principal::User(id) => users::load_user(tx.conn(), id).map(drop),
+                    Principal::User(id) => users::load_present_user(tx.conn(), id).map(drop),
                     Principal::Group(id) => match groups::load_group(tx.conn(), id) {
                         Ok(group) if group.rule.is_some() => return Err(Refusal::GroupRuleWithRole.into()),
                         other => other.map(drop),

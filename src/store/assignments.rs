@@ -85,17 +85,3 @@ pub fn list_assignments(conn: &mut Conn, profile: &ProfileId) -> Result<Vec<Assi
         .load(conn)?;
     rows.into_iter().map(Assignment::try_from).collect()
 }
-
-/// The profiles that are assigned to the group in any mode.
-///
-/// # Errors
-/// Only the database's own.
-pub fn list_profiles_of_group(conn: &mut Conn, group: &GroupId) -> Result<Vec<ProfileId>> {
-    let ids: Vec<String> = assignments::table
-        .filter(assignments::group_id.eq(group.as_str()))
-        .select(assignments::profile_id)
-        .distinct()
-        .order(assignments::profile_id)
-        .load(conn)?;
-    Ok(ids.into_iter().map(ProfileId::from_store).collect())
-}

@@ -98,8 +98,9 @@ pub fn find_verdict(conn: &mut Conn, device: &DeviceId) -> Result<Option<Stored>
 /// [`Error::NotFound`] when there is no such device.
 pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<Subject> {
     type Fields = (String, Option<String>, Option<String>, String, Option<String>, Option<bool>, i64);
+    let present = users::id.nullable().eq(devices::user_id).and(users::deleted_at.is_null());
     let (platform, os_version, os_edition, state, user, enabled, created_at): Fields = devices::table
-        .left_join(users::table.on(users::id.nullable().eq(devices::user_id)))
+        .left_join(users::table.on(present))
         .filter(devices::id.eq(device.as_str()))
         .select((
             devices::platform,

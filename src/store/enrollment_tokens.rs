@@ -95,6 +95,14 @@ pub fn claim_token(tx: &mut Tx<'_>, hash: &str, now: Time) -> Result<bool> {
     Ok(diesel::update(fresh).set(enrollment_tokens::used_at.eq(Some(now.0))).execute(tx.conn())? == 1)
 }
 
+/// Removes the tokens of a user.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_of_user(tx: &mut Tx<'_>, user: &UserId) -> Result<usize> {
+    Ok(diesel::delete(enrollment_tokens::table.filter(enrollment_tokens::user_id.eq(user.as_str()))).execute(tx.conn())?)
+}
+
 /// Removes tokens that expired before `before`, at most `limit`, and says how many.
 ///
 /// # Errors

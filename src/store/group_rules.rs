@@ -20,7 +20,7 @@ const USERS: Set = Set {
     name: "users of a rule",
     from: "users t",
     key: "t.id",
-    base: "TRUE",
+    base: "t.deleted_at IS NULL",
     reach: "FALSE",
     properties: &[
         Property::new("accountEnabled", "t.enabled", Kind::Bool),
@@ -174,6 +174,7 @@ pub fn follow_all(tx: &mut Tx<'_>, group: &Group, now: Time) -> Result<usize> {
 pub fn follow(tx: &mut Tx<'_>, subject: Subject, id: &str, now: Time) -> Result<usize> {
     let rules: Vec<(String, Option<String>)> = groups::table
         .filter(groups::rule_subject.eq(subject.as_str()))
+        .filter(groups::deleted_at.is_null())
         .order(groups::id)
         .select((groups::id, groups::membership_rule))
         .load(tx.conn())?;
@@ -192,7 +193,8 @@ pub fn follow(tx: &mut Tx<'_>, subject: Subject, id: &str, now: Time) -> Result<
 /// # Errors
 /// Only the database's own.
 pub fn list_groups(conn: &mut Conn) -> Result<Vec<GroupId>> {
-    let ids: Vec<String> = groups::table.filter(groups::rule_subject.is_not_null()).order(groups::id).select(groups::id).load(conn)?;
+    let by_rule = groups::table.filter(groups::rule_subject.is_not_null()).filter(groups::deleted_at.is_null());
+    let ids: Vec<String> = by_rule.order(groups::id).select(groups::id).load(conn)?;
     Ok(ids.into_iter().map(GroupId::from_store).collect())
 }
 
@@ -202,8 +204,9 @@ pub fn list_groups(conn: &mut Conn) -> Result<Vec<GroupId>> {
 /// # Errors
 /// Only the database's own.
 pub fn follow_changed(tx: &mut Tx<'_>, group: &GroupId, now: Time, every: i64) -> Result<usize> {
+    let present = groups::table.find(group.as_str()).filter(groups::deleted_at.is_null());
     let found: Option<(Option<String>, i64)> =
-        groups::table.find(group.as_str()).select((groups::membership_rule, groups::rule_followed_at)).first(tx.conn()).optional()?;
+        present.select((groups::membership_rule, groups::rule_followed_at)).first(tx.conn()).optional()?;
     let Some((Some(text), followed)) = found else { return Ok(0) };
     let Ok(rule) = Rule::parse(&text) else { return Err(Error::corrupt("groups.membership_rule")) };
     let all = followed > now.0 || followed.div_euclid(every) != now.0.div_euclid(every);

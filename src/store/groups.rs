@@ -2,7 +2,7 @@
 
 use diesel::prelude::*;
 
-use super::schema::{devices, group_members, groups};
+use super::schema::{deleted_members, devices, group_members, groups};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::group::{Group, Member};
@@ -57,7 +57,7 @@ pub fn insert_group(tx: &mut Tx<'_>, group: &Group, now: Time) -> Result<()> {
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] when the name is taken.
 pub fn update_group(tx: &mut Tx<'_>, group: &Group) -> Result<()> {
-    let changed = diesel::update(groups::table.find(group.id.as_str()))
+    let changed = diesel::update(groups::table.find(group.id.as_str()).filter(groups::deleted_at.is_null()))
         .set((
             groups::display_name.eq(&group.display_name),
             groups::description.eq(&group.description),
@@ -68,21 +68,66 @@ pub fn update_group(tx: &mut Tx<'_>, group: &Group) -> Result<()> {
     if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
-/// Deletes a group, its memberships, and the assignments to it. Recompute its profiles afterwards
-/// ([`super::assignments::list_profiles_of_group`] before, [`super::desired_items::recompute_profile`] after).
+/// Deletes a group, which can be restored. The assignments to it stay, and reach nobody once its members are set aside
+/// ([`super::deleted_members::set_aside_of_group`]); recompute its profiles afterwards.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn delete_group(tx: &mut Tx<'_>, id: &GroupId) -> Result<()> {
-    let gone = diesel::delete(groups::table.find(id.as_str())).execute(tx.conn())?;
+pub fn delete_group(tx: &mut Tx<'_>, id: &GroupId, now: Time) -> Result<()> {
+    let gone = diesel::update(groups::table.find(id.as_str()).filter(groups::deleted_at.is_null()))
+        .set(groups::deleted_at.eq(Some(now.0)))
+        .execute(tx.conn())?;
     if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
-/// The group, which must exist.
+/// Restores a group that is deleted.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] when the name is taken.
+pub fn restore_group(tx: &mut Tx<'_>, id: &GroupId) -> Result<()> {
+    let back = diesel::update(groups::table.find(id.as_str()).filter(groups::deleted_at.is_not_null()))
+        .set(groups::deleted_at.eq(None::<i64>))
+        .execute(tx.conn())?;
+    if back == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Deletes a group that is deleted, for good, and the assignments to it.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn purge_group(tx: &mut Tx<'_>, id: &GroupId) -> Result<()> {
+    let gone = diesel::delete(groups::table.find(id.as_str()).filter(groups::deleted_at.is_not_null())).execute(tx.conn())?;
+    if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// A page of those that were deleted before a time, by id, after `after`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_deleted_before(conn: &mut Conn, before: Time, after: &str, limit: i64) -> Result<Vec<GroupId>> {
+    let ids: Vec<String> = groups::table
+        .filter(groups::deleted_at.lt(before.0))
+        .filter(groups::id.gt(after))
+        .order(groups::id)
+        .limit(limit)
+        .select(groups::id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(GroupId::from_store).collect())
+}
+
+/// The group, which must exist and not be deleted.
 ///
 /// # Errors
 /// [`Error::NotFound`].
 pub fn load_group(conn: &mut Conn, id: &GroupId) -> Result<Group> {
+    Ok(groups::table.find(id.as_str()).filter(groups::deleted_at.is_null()).select(Row::as_select()).first(conn)?.into())
+}
+
+/// The group, which must exist and may be deleted: assignments name such groups, too.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn load_group_or_deleted(conn: &mut Conn, id: &GroupId) -> Result<Group> {
     Ok(groups::table.find(id.as_str()).select(Row::as_select()).first(conn)?.into())
 }
 
@@ -91,7 +136,9 @@ pub fn load_group(conn: &mut Conn, id: &GroupId) -> Result<Group> {
 /// # Errors
 /// Only the database's own.
 pub fn find_group_by_name(conn: &mut Conn, name: &str) -> Result<Option<Group>> {
-    Ok(groups::table.filter(groups::display_name.eq(name)).select(Row::as_select()).first(conn).optional()?.map(Group::from))
+    let found =
+        groups::table.filter(groups::display_name.eq(name)).filter(groups::deleted_at.is_null()).select(Row::as_select()).first(conn);
+    Ok(found.optional()?.map(Group::from))
 }
 
 /// A page of groups by name, after `after`.
@@ -101,6 +148,7 @@ pub fn find_group_by_name(conn: &mut Conn, name: &str) -> Result<Option<Group>> 
 pub fn list_groups(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<Group>> {
     let rows = groups::table
         .filter(groups::display_name.gt(after))
+        .filter(groups::deleted_at.is_null())
         .order(groups::display_name)
         .limit(limit)
         .select(Row::as_select())
@@ -138,13 +186,15 @@ pub fn delete_member(tx: &mut Tx<'_>, group: &GroupId, member: &Member) -> Resul
     Ok(diesel::delete(group_members::table.find((group.as_str(), kind, id))).execute(tx.conn())? > 0)
 }
 
-/// Takes a user or device out of every group, when it is deleted.
+/// Takes a user or device out of every group, when it is deleted for good.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn delete_memberships(tx: &mut Tx<'_>, member: &Member) -> Result<()> {
     let (kind, id) = parts(member);
     diesel::delete(group_members::table.filter(group_members::member_kind.eq(kind)).filter(group_members::member_id.eq(id)))
+        .execute(tx.conn())?;
+    diesel::delete(deleted_members::table.filter(deleted_members::member_kind.eq(kind)).filter(deleted_members::member_id.eq(id)))
         .execute(tx.conn())?;
     Ok(())
 }
@@ -200,7 +250,7 @@ pub const SET: Set = Set {
     name: "groups",
     from: "groups t",
     key: "t.id",
-    base: "TRUE",
+    base: "t.deleted_at IS NULL",
     reach: "t.id IN ({groups})",
     properties: &[
         Property::new("id", "t.id", Kind::Id),
@@ -212,6 +262,33 @@ pub const SET: Set = Set {
     types: &[("group", "TRUE")],
     newest_first: None,
 };
+
+/// Groups that are deleted, as the API finds them.
+pub const DELETED: Set = Set {
+    name: "deleted groups",
+    base: "t.deleted_at IS NOT NULL",
+    // What is deleted is in no group.
+    reach: "FALSE AND t.id IN ({groups})",
+    properties: &[
+        Property::new("id", "t.id", Kind::Id),
+        Property::new("displayName", "t.display_name", Kind::Text).ordered().searched(),
+        Property::new("deletedDateTime", "t.deleted_at", Kind::Time).ordered(),
+    ],
+    ..SET
+};
+
+/// The deleted groups with these ids, with when they were made and deleted.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_deleted_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(Group, Time, Time)>> {
+    let rows: Vec<(Row, i64, Option<i64>)> = groups::table
+        .filter(groups::id.eq_any(ids))
+        .filter(groups::deleted_at.is_not_null())
+        .select((Row::as_select(), groups::created_at, groups::deleted_at))
+        .load(conn)?;
+    Ok(rows.into_iter().map(|(row, made, deleted)| (Group::from(row), Time(made), Time(deleted.unwrap_or_default()))).collect())
+}
 
 /// Members of groups as the API finds them: the key is the kind and the id.
 pub const MEMBERS: Set = Set {
@@ -226,12 +303,16 @@ pub const MEMBERS: Set = Set {
     newest_first: None,
 };
 
-/// The groups with these ids, those that exist, with when they were made.
+/// The groups with these ids, those that exist and are not deleted, with when they were made.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn list_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(Group, Time)>> {
-    let rows: Vec<(Row, i64)> = groups::table.filter(groups::id.eq_any(ids)).select((Row::as_select(), groups::created_at)).load(conn)?;
+    let rows: Vec<(Row, i64)> = groups::table
+        .filter(groups::id.eq_any(ids))
+        .filter(groups::deleted_at.is_null())
+        .select((Row::as_select(), groups::created_at))
+        .load(conn)?;
     Ok(rows.into_iter().map(|(row, created)| (Group::from(row), Time(created))).collect())
 }
 

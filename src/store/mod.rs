@@ -17,6 +17,7 @@ pub mod commands;
 pub mod compliance;
 pub mod conn;
 pub mod crls;
+pub mod deleted_members;
 pub mod desired_items;
 pub mod device_codes;
 pub mod devices;

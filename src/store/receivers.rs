@@ -108,7 +108,7 @@ pub fn delete_receiver(tx: &mut Tx<'_>, id: &ReceiverId) -> Result<bool> {
 /// [`Error::NotFound`] when there is no such device.
 pub fn load_subject(conn: &mut Conn, device: &DeviceId) -> Result<DeviceSubject> {
     let user: Option<(Option<String>, String)> = devices::table
-        .left_join(users::table.on(devices::user_id.eq(users::id.nullable())))
+        .left_join(users::table.on(devices::user_id.eq(users::id.nullable()).and(users::deleted_at.is_null())))
         .filter(devices::id.eq(device.as_str()))
         .select((users::mail, users::upn).nullable())
         .first(conn)?;

@@ -326,6 +326,7 @@ pub fn find_holder(conn: &mut Conn, role: &RoleId) -> Result<Option<UserId>> {
         .select(group_members::member_id);
     let found: Option<String> = users::table
         .filter(users::enabled.eq(true))
+        .filter(users::deleted_at.is_null())
         .filter(users::id.eq_any(people).or(users::id.eq_any(grouped)))
         .select(users::id)
         .order(users::id)

@@ -28,6 +28,7 @@ diesel::table! {
         preferred_language -> Nullable<Text>,
         created_at -> BigInt,
         updated_at -> BigInt,
+        deleted_at -> Nullable<BigInt>,
     }
 }
 
@@ -40,11 +41,21 @@ diesel::table! {
         rule_subject -> Nullable<Text>,
         rule_followed_at -> BigInt,
         created_at -> BigInt,
+        deleted_at -> Nullable<BigInt>,
     }
 }
 
 diesel::table! {
     group_members (group_id, member_kind, member_id) {
+        group_id -> Text,
+        member_kind -> Text,
+        member_id -> Text,
+        added_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    deleted_members (group_id, member_kind, member_id) {
         group_id -> Text,
         member_kind -> Text,
         member_id -> Text,
@@ -912,6 +923,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     users,
     groups,
     group_members,
+    deleted_members,
     taps,
     throttles,
     enrollment_tokens,

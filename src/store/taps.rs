@@ -79,6 +79,9 @@ pub fn delete_taps(tx: &mut Tx<'_>, user: &UserId, now: Time) -> Result<usize> {
         .filter(taps::expires_at.gt(now.0))
         .filter(taps::one_time.eq(false).or(taps::used_at.is_null()));
     let ids: Vec<String> = open.select(taps::id).load(tx.conn())?;
+    if ids.is_empty() {
+        return Ok(0);
+    }
     for id in &ids {
         web_sessions::delete_of_method(tx, id)?;
     }

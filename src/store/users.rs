@@ -31,6 +31,7 @@ struct Row {
     preferred_language: Option<String>,
     created_at: i64,
     updated_at: i64,
+    deleted_at: Option<i64>,
 }
 
 impl From<Row> for User {
@@ -43,7 +44,8 @@ impl From<Row> for User {
             sam_account_name: row.sam_account_name,
             security_identifier: row.security_identifier,
             distinguished_name: row.distinguished_name,
-            enabled: row.enabled,
+            // Whoever is deleted signs in nowhere.
+            enabled: row.enabled && row.deleted_at.is_none(),
             details: Details {
                 given_name: row.given_name,
                 surname: row.surname,
@@ -84,6 +86,7 @@ pub fn insert_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
         preferred_language: user.details.preferred_language.clone(),
         created_at: now.0,
         updated_at: now.0,
+        deleted_at: None,
     };
     diesel::insert_into(users::table).values(row).execute(tx.conn())?;
     Ok(())
@@ -94,11 +97,24 @@ pub fn insert_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
 /// # Errors
 /// Only the database's own.
 pub fn find_user_by_upn(conn: &mut Conn, upn: &str) -> Result<Option<User>> {
-    let row = users::table.filter(users::upn.eq(upn.trim().to_lowercase())).select(Row::as_select()).first(conn).optional()?;
+    let row = users::table
+        .filter(users::upn.eq(upn.trim().to_lowercase()))
+        .filter(users::deleted_at.is_null())
+        .select(Row::as_select())
+        .first(conn)
+        .optional()?;
     Ok(row.map(User::from))
 }
 
-/// The user, who must exist.
+/// The user, who must exist and not be deleted.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn load_present_user(conn: &mut Conn, id: &UserId) -> Result<User> {
+    Ok(users::table.find(id.as_str()).filter(users::deleted_at.is_null()).select(Row::as_select()).first(conn)?.into())
+}
+
+/// The user, who must exist and may be deleted: devices and certificates name such users, too. Who is deleted is not enabled.
 ///
 /// # Errors
 /// [`Error::NotFound`].
@@ -125,7 +141,13 @@ pub fn lock_user(tx: &mut Tx<'_>, id: &UserId) -> Result<User> {
 /// # Errors
 /// Only the database's own.
 pub fn list_users(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<User>> {
-    let rows = users::table.filter(users::upn.gt(after)).order(users::upn).limit(limit).select(Row::as_select()).load(conn)?;
+    let rows = users::table
+        .filter(users::upn.gt(after))
+        .filter(users::deleted_at.is_null())
+        .order(users::upn)
+        .limit(limit)
+        .select(Row::as_select())
+        .load(conn)?;
     Ok(rows.into_iter().map(User::from).collect())
 }
 
@@ -134,7 +156,7 @@ pub fn list_users(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<User>>
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] when the UPN is taken.
 pub fn update_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
-    let changed = diesel::update(users::table.find(user.id.as_str()))
+    let changed = diesel::update(users::table.find(user.id.as_str()).filter(users::deleted_at.is_null()))
         .set((
             users::upn.eq(user.upn.to_lowercase()),
             users::display_name.eq(&user.display_name),
@@ -160,13 +182,50 @@ pub fn update_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
     if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
-/// Deletes a user.
+/// Deletes a user, who can be restored.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn delete_user(tx: &mut Tx<'_>, id: &UserId, now: Time) -> Result<()> {
+    let gone = diesel::update(users::table.find(id.as_str()).filter(users::deleted_at.is_null()))
+        .set((users::deleted_at.eq(Some(now.0)), users::updated_at.eq(now.0)))
+        .execute(tx.conn())?;
+    if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Restores a user who is deleted.
+///
+/// # Errors
+/// [`Error::NotFound`]; [`Error::Conflict`] when the UPN is taken.
+pub fn restore_user(tx: &mut Tx<'_>, id: &UserId, now: Time) -> Result<()> {
+    let back = diesel::update(users::table.find(id.as_str()).filter(users::deleted_at.is_not_null()))
+        .set((users::deleted_at.eq(None::<i64>), users::updated_at.eq(now.0)))
+        .execute(tx.conn())?;
+    if back == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// Deletes a user who is deleted, for good.
 ///
 /// # Errors
 /// [`Error::NotFound`]; [`Error::Conflict`] while devices, enrolments or certificates name the user.
-pub fn delete_user(tx: &mut Tx<'_>, id: &UserId) -> Result<()> {
-    let gone = diesel::delete(users::table.find(id.as_str())).execute(tx.conn())?;
+pub fn purge_user(tx: &mut Tx<'_>, id: &UserId) -> Result<()> {
+    let gone = diesel::delete(users::table.find(id.as_str()).filter(users::deleted_at.is_not_null())).execute(tx.conn())?;
     if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
+}
+
+/// A page of those who were deleted before a time, by id, after `after`.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_deleted_before(conn: &mut Conn, before: Time, after: &str, limit: i64) -> Result<Vec<UserId>> {
+    let ids: Vec<String> = users::table
+        .filter(users::deleted_at.lt(before.0))
+        .filter(users::id.gt(after))
+        .order(users::id)
+        .limit(limit)
+        .select(users::id)
+        .load(conn)?;
+    Ok(ids.into_iter().map(UserId::from_store).collect())
 }
 
 /// Users as the API finds them.
@@ -174,7 +233,7 @@ pub const SET: Set = Set {
     name: "users",
     from: "users t",
     key: "t.id",
-    base: "TRUE",
+    base: "t.deleted_at IS NULL",
     reach: "t.id IN (SELECT m.member_id FROM group_members m WHERE m.member_kind = 'user' AND m.group_id IN ({groups}))",
     properties: &[
         Property::new("id", "t.id", Kind::Id),
@@ -198,11 +257,39 @@ pub const SET: Set = Set {
     newest_first: None,
 };
 
-/// The users with these ids, those that exist.
+/// Users who are deleted, as the API finds them.
+pub const DELETED: Set = Set {
+    name: "deleted users",
+    base: "t.deleted_at IS NOT NULL",
+    // What is deleted is in no group.
+    reach: "FALSE AND t.id IN ({groups})",
+    properties: &[
+        Property::new("id", "t.id", Kind::Id),
+        Property::new("displayName", "t.display_name", Kind::Text).ordered().searched(),
+        Property::new("userPrincipalName", "t.upn", Kind::Text).ordered().searched(),
+        Property::new("mail", "t.mail", Kind::Text).searched(),
+        Property::new("deletedDateTime", "t.deleted_at", Kind::Time).ordered(),
+    ],
+    ..SET
+};
+
+/// The deleted users with these ids, with when they came and were deleted.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_deleted_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(User, Time, Time)>> {
+    let rows: Vec<Row> =
+        users::table.filter(users::id.eq_any(ids)).filter(users::deleted_at.is_not_null()).select(Row::as_select()).load(conn)?;
+    let times = |row: &Row| (Time(row.created_at), Time(row.deleted_at.unwrap_or_default()));
+    Ok(rows.into_iter().map(|row| (times(&row), row)).map(|((created, deleted), row)| (User::from(row), created, deleted)).collect())
+}
+
+/// The users with these ids, those that exist and are not deleted.
 ///
 /// # Errors
 /// Only the database's own.
 pub fn list_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(User, Time)>> {
-    let rows: Vec<Row> = users::table.filter(users::id.eq_any(ids)).select(Row::as_select()).load(conn)?;
+    let rows: Vec<Row> =
+        users::table.filter(users::id.eq_any(ids)).filter(users::deleted_at.is_null()).select(Row::as_select()).load(conn)?;
     Ok(rows.into_iter().map(|row| (Time(row.created_at), row)).map(|(created, row)| (User::from(row), created)).collect())
 }

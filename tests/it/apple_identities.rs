@@ -352,7 +352,10 @@ async fn an_imported_identity_is_for_one_person_and_what_is_wrong_with_a_file_is
     assert!(matches!(pfx::delete(app, &bob, &PfxId::new(), &by()).await, Err(Error::NotFound(_))));
     assert_eq!(code(pfx::import(app, &bob, Purpose::Vpn, &content, &password(), &by()).await), "PFX0003");
     assert_eq!(code(import(&house, &content, "wrong").await), "PFX0001");
-    assert_eq!(code(directory::delete_user(app, &bob, &by()).await), "USR0010");
+    directory::delete_user(app, &bob, &by()).await.unwrap();
+    assert_eq!(code(directory::deleted::purge_user(app, &bob, &by()).await), "USR0010");
+    let (content, _) = file("late", "p");
+    assert!(matches!(pfx::import(app, &bob, Purpose::Vpn, &content, &password(), &by()).await, Err(Error::NotFound(_))));
     for n in 0..50 {
         import(&house, &file(&format!("{n}"), "p").0, "p").await.unwrap();
     }

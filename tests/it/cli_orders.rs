@@ -76,8 +76,15 @@ fn users_are_made_changed_and_deleted() {
     json(path, &["user", "enable", "ana@example.org"]);
     assert_eq!(json(path, &["user", "delete", "ben@example.org"])["deleted"], "ben@example.org");
     assert!(refused(path, &["user", "show", "ben@example.org"]).contains("not found: user"));
+    let id = ben["id"].as_str().unwrap();
+    assert!(refused(path, &["user", "show", id]).contains("not found: user"));
+    assert_eq!(column(&json(path, &["deleted", "list"])["users"], "name"), ["ben@example.org"]);
+    assert_eq!(json(path, &["deleted", "restore", id])["restored"], "ben@example.org");
+    assert_eq!(json(path, &["user", "show", id])["roles"], value!([]), "a role does not come back");
+    json(path, &["user", "delete", id]);
+    assert_eq!(json(path, &["deleted", "purge", id])["purged"], "ben@example.org");
+    assert!(refused(path, &["deleted", "restore", id]).contains("not found: deleted user or group"));
     put_device(path, "PC-1", "10.0.22631.1");
-    assert!(refused(path, &["user", "delete", "ana@example.org"]).contains("USR0010"));
     assert_eq!(column(&json(path, &["user", "show", "ana@example.org"])["devices"], "name"), ["PC-1"]);
 }
 
@@ -153,6 +160,9 @@ fn groups_hold_users_and_devices() {
     json(path, &["group", "delete", "PCs"]);
     assert_eq!(json(path, &["group", "delete", "Sales"])["deleted"], "Sales");
     assert!(refused(path, &["group", "show", "Sales"]).contains("not found: group"));
+    let gone = json(path, &["deleted", "list"]);
+    assert_eq!(column(&gone["groups"], "name").len(), 2);
+    assert_eq!(json(path, &["deleted", "restore", gone["groups"][0]["id"].as_str().unwrap()])["restored"], gone["groups"][0]["name"]);
 }
 
 #[test]

@@ -348,7 +348,8 @@ both_backends! {
             assert!(matches!(desired_items::update_item(tx, &item, Time(10)), Err(Error::Conflict(_))));
             desired_items::delete_item(tx, &h, &p)?;
             assert!(desired_items::list_items(tx.conn(), &h)?.is_empty());
-            groups::delete_group(tx, &g)
+            groups::delete_group(tx, &g, Time(11))?;
+            groups::purge_group(tx, &g)
         }).await.unwrap();
     }
 

@@ -68,6 +68,7 @@ async fn rights_come_by_person_and_by_group_and_reach_where_they_are_given() {
     assert_eq!(bobs.allows(Action::ManagedDevicesRead), Some(Reach::Groups([sales.clone()].into())));
     assert_eq!(bobs.allows(Action::RemoteWipe), None);
     directory::delete_group(app, &sales, &by()).await.unwrap();
+    directory::deleted::purge_group(app, &sales, &by()).await.unwrap();
     assert_eq!(caller(app, &bob).await.allows(Action::ManagedDevicesRead), Some(Reach::Groups(BTreeSet::new())), "nothing, not everything");
     directory::remove_members(app, &helpers, vec![Member::User(bob.clone())], &by()).await.unwrap();
     assert_eq!(caller(app, &bob).await.allows(Action::ManagedDevicesRead), None);

@@ -59,6 +59,7 @@ DROP TABLE method_policies;
 DROP TABLE enrollment_tokens;
 DROP TABLE throttles;
 DROP TABLE taps;
+DROP TABLE deleted_members;
 DROP TABLE group_members;
 DROP TABLE groups;
 DROP TABLE users;

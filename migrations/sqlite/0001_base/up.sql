@@ -9,7 +9,7 @@ CREATE TABLE meta (
 
 CREATE TABLE users (
     id TEXT NOT NULL PRIMARY KEY,
-    upn TEXT NOT NULL UNIQUE,
+    upn TEXT NOT NULL,
     display_name TEXT NOT NULL,
     mail TEXT,
     sam_account_name TEXT,
@@ -26,8 +26,13 @@ CREATE TABLE users (
     usage_location TEXT,
     preferred_language TEXT,
     created_at BIGINT NOT NULL,
-    updated_at BIGINT NOT NULL
+    updated_at BIGINT NOT NULL,
+    -- Since when nobody finds the row but who restores it.
+    deleted_at BIGINT
 );
+-- Who is deleted keeps no name from others.
+CREATE UNIQUE INDEX users_upn_key ON users (upn) WHERE deleted_at IS NULL;
+CREATE INDEX users_by_deletion ON users (deleted_at, id) WHERE deleted_at IS NOT NULL;
 -- As the API filters and orders: whatever the case.
 CREATE INDEX users_by_folded_upn ON users (lower(upn), id);
 CREATE INDEX users_by_folded_name ON users (lower(display_name), id);
@@ -36,15 +41,18 @@ CREATE INDEX users_by_folded_department ON users (lower(department));
 
 CREATE TABLE groups (
     id TEXT NOT NULL PRIMARY KEY,
-    display_name TEXT NOT NULL UNIQUE,
+    display_name TEXT NOT NULL,
     description TEXT NOT NULL,
     -- Who belongs to it, where a rule says so, and whether that speaks of a 'user' or a 'device'.
     membership_rule TEXT,
     rule_subject TEXT,
     -- Since when the rule was not followed for objects that changed.
     rule_followed_at BIGINT NOT NULL DEFAULT 0,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    deleted_at BIGINT
 );
+CREATE UNIQUE INDEX groups_display_name_key ON groups (display_name) WHERE deleted_at IS NULL;
+CREATE INDEX groups_by_deletion ON groups (deleted_at, id) WHERE deleted_at IS NOT NULL;
 
 CREATE INDEX groups_by_folded_name ON groups (lower(display_name), id);
 
@@ -58,6 +66,16 @@ CREATE TABLE group_members (
     PRIMARY KEY (group_id, member_kind, member_id)
 );
 CREATE INDEX group_members_by_member ON group_members (member_kind, member_id);
+
+-- Who belonged to a group when it, or they, were deleted: no query of members has to leave them out.
+CREATE TABLE deleted_members (
+    group_id TEXT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
+    member_kind TEXT NOT NULL,
+    member_id TEXT NOT NULL,
+    added_at BIGINT NOT NULL,
+    PRIMARY KEY (group_id, member_kind, member_id)
+);
+CREATE INDEX deleted_members_by_member ON deleted_members (member_kind, member_id);
 
 CREATE TABLE taps (
     id TEXT NOT NULL PRIMARY KEY,

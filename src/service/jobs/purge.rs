@@ -1,5 +1,6 @@
-//! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, what people gave applications, enrolments that were begun and given up,
-//! SCEP challenges and transactions, keys, identifiers and tokens that no device used, codes of attestations, orders that are over, and versions of profiles that no device has any more.
+//! Deletes what has run out: passes, enrolment tokens, throttles, message signatures, sessions, what people gave applications, enrolments
+//! that were begun and given up, SCEP challenges and transactions, keys, identifiers and tokens that no device used, codes of attestations,
+//! orders that are over, users and groups that were deleted long ago, and versions of profiles that no device has any more.
 //! Licences go back from devices that are not managed any more.
 
 use serde_json::json;
@@ -7,8 +8,8 @@ use serde_json::json;
 use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::audit::Entry;
-use crate::service::Result;
 use crate::service::apple::licences;
+use crate::service::{Result, directory};
 use crate::store::apple::{nonces, sessions};
 use crate::store::{Tx, acme_clients, applications, audit, ceremonies, commands, device_codes, dm_sessions, enrollment_tokens, grants, issued_keys, message_signatures, profiles, registration_tokens, scep, sign_ins, taps, throttles, web_sessions};
 
@@ -43,6 +44,7 @@ pub(super) async fn run(app: &App) -> Result<()> {
     drain(app, move |tx| dm_sessions::purge_sessions(tx, now.plus(-30 * DAY), BATCH)).await?;
     let over = now.plus(-i64::from(app.config.order_days.max(1)) * DAY);
     drain(app, move |tx| commands::purge_commands(tx, over, BATCH)).await?;
+    directory::deleted::purge_old(app).await?;
     licences::release_departed(app).await?;
     drain(app, |tx| profiles::purge_versions(tx, BATCH)).await
 }

@@ -30,7 +30,7 @@ const STATES: &[(&str, &str)] = &[
 pub const MANAGED: Set = Set {
     name: "managedDevices",
     from: "enrollments t JOIN devices d ON d.id = t.device_id LEFT JOIN compliance_states c ON c.device_id = d.id LEFT JOIN users u ON u.id = \
-           d.user_id",
+           d.user_id AND u.deleted_at IS NULL",
     key: "t.id",
     base: "t.ended_at IS NULL",
     reach: REACH,

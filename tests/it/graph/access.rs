@@ -143,7 +143,7 @@ pub(super) async fn give_within(server: &Server, word: &str, user: &muster::ids:
     role::assign(&server.app, assignment, None, &by()).await.unwrap();
 }
 
-fn assignment(word: &str, member: Principal, reach: Reach) -> Assignment {
+pub(super) fn assignment(word: &str, member: Principal, reach: Reach) -> Assignment {
     Assignment {
         id: RoleAssignmentId::new(),
         role: Role::built_in(word).unwrap().id,

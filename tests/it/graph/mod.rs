@@ -3,6 +3,7 @@
 pub mod access;
 mod admin;
 mod batch;
+mod deleted;
 mod methods;
 mod policies;
 mod queries;

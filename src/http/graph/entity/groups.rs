@@ -18,11 +18,12 @@ use crate::service::role;
 use crate::wire::odata::edm;
 use crate::wire::odata::shape::Shape;
 
-const READ: Need = Need {
+pub(super) const READ: Need = Need {
     scopes: &[Scope::GroupReadAll, Scope::GroupReadWriteAll, Scope::DirectoryReadAll, Scope::DirectoryReadWriteAll],
     action: Some(Action::DirectoryRead),
 };
-const WRITE: Need = Need { scopes: &[Scope::GroupReadWriteAll, Scope::DirectoryReadWriteAll], action: Some(Action::GroupsUpdate) };
+pub(super) const WRITE: Need =
+    Need { scopes: &[Scope::GroupReadWriteAll, Scope::DirectoryReadWriteAll], action: Some(Action::GroupsUpdate) };
 const READ_MEMBERS: Need = Need {
     scopes: &[
         Scope::GroupMemberReadAll,
@@ -42,7 +43,8 @@ const WRITE_MEMBERS: Need = Need {
 /// How many members one change adds at most.
 const MOST_BOUND: usize = 20;
 
-const SHAPE: Shape = Shape {
+/// The properties of a group.
+pub(super) const SHAPE: Shape = Shape {
     usual: &[
         "createdDateTime",
         "description",
@@ -76,7 +78,7 @@ routes! {
 }
 
 /// A group as JSON, whole.
-fn json(group: &Group, created: Option<Time>) -> Map<String, Value> {
+pub(super) fn json(group: &Group, created: Option<Time>) -> Map<String, Value> {
     let nickname: String = group.display_name.chars().filter(|c| c.is_ascii_alphanumeric()).collect();
     object! {
         "id": group.id,

@@ -5,6 +5,7 @@ mod audit_events;
 mod authentication;
 mod compliance_policies;
 mod configurations;
+mod deleted_items;
 mod devices;
 mod groups;
 mod managed_devices;
@@ -23,6 +24,7 @@ pub const TABLE: &[&[Route]] = &[
     authentication::ROUTES,
     compliance_policies::ROUTES,
     configurations::ROUTES,
+    deleted_items::ROUTES,
     devices::ROUTES,
     groups::ROUTES,
     managed_devices::ROUTES,

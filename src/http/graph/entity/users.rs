@@ -19,7 +19,8 @@ pub(super) const READ: Need = Need {
     scopes: &[Scope::UserReadAll, Scope::UserReadWriteAll, Scope::DirectoryReadAll, Scope::DirectoryReadWriteAll],
     action: Some(Action::DirectoryRead),
 };
-const WRITE: Need = Need { scopes: &[Scope::UserReadWriteAll, Scope::DirectoryReadWriteAll], action: Some(Action::DirectoryUpdate) };
+pub(super) const WRITE: Need =
+    Need { scopes: &[Scope::UserReadWriteAll, Scope::DirectoryReadWriteAll], action: Some(Action::DirectoryUpdate) };
 
 /// The properties of a user.
 pub(super) const SHAPE: Shape = Shape {
