@@ -132,7 +132,6 @@ impl Day {
     async fn begin() -> Self {
         let server = Server::with(Options { system_clock: true, ..Options::default() }).await;
         fill(&server).await;
-        sign_in(&server).await;
         let all: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
         let (application, secret) = register(&server, &all).await;
         Self { server, application, secret }
@@ -164,6 +163,7 @@ impl Day {
 async fn microsofts_python_libraries_run_a_day() {
     let Some(python) = installed("bin/python", "Microsoft's Python libraries") else { return };
     let day = Day::begin().await;
+    sign_in(&day.server).await;
     let (both, public) = certificate();
     application::add_certificate(&day.server.app, &day.application.id, "key", &public, &by()).await.unwrap();
     let (root, key) = (day.file("root.pem", &day.server.root_pem), day.file("client.pem", &both));
