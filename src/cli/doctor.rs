@@ -160,6 +160,7 @@ async fn check_instance(config: &Config, found: &mut Findings) {
             check_content(&status, found);
             check_authority(&status, found);
             check_issuing(&status, found);
+            check_break_glass(&status, found);
             if text("version") != env!("CARGO_PKG_VERSION") {
                 found.add("version", State::Warning, format!("the running server is {}: restart it", text("version")));
             }
@@ -167,6 +168,21 @@ async fn check_instance(config: &Config, found: &mut Findings) {
             let state = if drift > MINUTE { State::Wrong } else { State::Ok };
             found.add("clock", state, format!("{}, {} s from the server's", SystemClock.now(), drift / 1000));
         }
+    }
+}
+
+/// Accounts that are kept for emergencies: too few, or one was used.
+fn check_break_glass(status: &serde_json::Value, found: &mut Findings) {
+    let Some(said) = status.get("break_glass").filter(|said| !said.is_null()) else {
+        let text = "no account is kept for emergencies: muster user break-glass add USER";
+        return found.add("break-glass", State::Warning, text);
+    };
+    let worries = ["alarm", "advice"].into_iter().filter_map(|key| said.get(key)?.as_str());
+    let worries: Vec<_> = worries.collect();
+    if worries.is_empty() {
+        found.add("break-glass", State::Ok, format!("{} accounts", said.get("accounts").cloned().unwrap_or_default()));
+    } else {
+        found.add("break-glass", State::Warning, worries.join("; "));
     }
 }
 

@@ -13,6 +13,7 @@ use crate::domain::Refusal;
 use crate::domain::authority::{Kind, Status};
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::service::apple::{ade, licences, push_certificate};
+use crate::service::identity::break_glass;
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::issue::LEAST_LIFE;
 use crate::service::signals::receiver;
@@ -41,6 +42,7 @@ pub(super) async fn run(app: &Arc<App>) -> service::Result<Value> {
         "contested_serials": device::contested_serials(app).await?,
         "authority": authority_says(app).await?,
         "issuing": issuing(app).await?,
+        "break_glass": break_glass::status(app).await?,
         "failing_receivers": failing_receivers(app).await?,
     }))
 }

@@ -11,7 +11,7 @@ use crate::domain::tap::Policy;
 use crate::domain::user::{self, User};
 use crate::ids::UserId;
 use crate::service::directory::{self, By};
-use crate::service::identity::{policy, sign_in, tap};
+use crate::service::identity::{break_glass, policy, sign_in, tap};
 use crate::service::{Result, device, role};
 use crate::store::{devices::Filter, roles, users};
 
@@ -51,6 +51,9 @@ pub enum Command {
         /// User principal name or id
         user: String,
     },
+    /// Accounts for emergencies: no policy of sign-in stands in their way, and each use is an alarm
+    #[command(subcommand)]
+    BreakGlass(BreakGlass),
     /// Identities that are brought as a file, for mail and the like
     #[command(subcommand)]
     Pfx(super::pfx::Command),
@@ -67,6 +70,23 @@ pub enum Command {
         /// It may be used any number of times while it is good
         #[arg(long)]
         reusable: bool,
+    },
+}
+
+/// What is done about accounts for emergencies.
+#[derive(Debug, Deserialize, Serialize, Subcommand)]
+pub enum BreakGlass {
+    /// Shows them, and when each was used last
+    List,
+    /// Keeps an account for emergencies; at least two are advised, each with a passkey of its own
+    Add {
+        /// User principal name or id
+        user: String,
+    },
+    /// Keeps an account for emergencies no more
+    Remove {
+        /// User principal name or id
+        user: String,
     },
 }
 
@@ -181,6 +201,20 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             let user = find::user(app, &user).await?;
             directory::delete_user(app, &user.id, &by).await?;
             Ok(json!({ "deleted": user.upn }))
+        }
+        Command::BreakGlass(command) => {
+            match command {
+                BreakGlass::List => {}
+                BreakGlass::Add { user } => break_glass::add(app, &find::user(app, &user).await?.id, &by).await?,
+                BreakGlass::Remove { user } => break_glass::remove(app, &find::user(app, &user).await?.id, &by).await?,
+            }
+            let mut rows = Vec::new();
+            for account in break_glass::list(app).await? {
+                let user = find::user(app, account.user.as_str()).await?;
+                let used = account.last_used_at.map(|at| at.to_string());
+                rows.push(json!({ "user": user.upn, "since": account.named_at.to_string(), "last_used": used }));
+            }
+            Ok(Value::Array(rows))
         }
         Command::Pfx(command) => super::pfx::run(app, command, &by).await,
         Command::Tap { user, minutes, length, reusable } => {

@@ -82,6 +82,8 @@ refusals! {
     AuthorityRevocationUnconfirmed = "CRT0053", "with an authority all that it issued falls; say --yes to revoke it for good";
     AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";
     AuthorizationNotSendable = "SIG0004", "the authorization value holds characters that an HTTP header cannot carry";
+    BreakGlassNamed = "USR0015", "the account is kept for emergencies; take it off that list first (muster user break-glass remove)";
+    BreakGlassTooMany = "USR0016", "there are ten accounts for emergencies, each of them a way around the policies; take one off the list first";
     CertificateExpired = "CRT0028", "the client certificate is not in its validity; renew it or enrol the device again";
     CertificateHeld = "CRT0049", "a certificate in the same place is on hold, or one that took this one's place was; release or revoke it, then ask with a new challenge";
     CertificateKeyRefused = "CRT0013", "the key is too short, of a kind that is not accepted, or malformed; make an RSA key of 2048 bits or more, or a P-256 or P-384 key, as the profile allows";

@@ -6,6 +6,7 @@ pub mod deleted;
 pub mod rules;
 
 use super::desired::{Changed, recompute_in};
+use super::identity::break_glass;
 use super::page::{self, Found, find};
 use super::{Error, Result, push, role};
 use crate::app::App;
@@ -95,7 +96,7 @@ pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
 /// returns: a disabled user fails the built-in rule "enrolled user exists".
 ///
 /// # Errors
-/// `USR0012`, `PRF0004`, `USR0013`; `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`].
+/// `USR0012`, `PRF0004`, `USR0013`, `USR0015`; `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`].
 pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
     check_user(&user)?;
     let (by, now, id, push) = (by.clone(), app.now(), user.id.clone(), push::wns::enabled(&app.config));
@@ -112,6 +113,7 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
                 role::check_administrators(tx)?;
             }
             if before.enabled && !user.enabled {
+                break_glass::check_not_named(tx, &user.id)?;
                 web_sessions::delete_of_user(tx, &user.id)?;
             }
             if before.enabled != user.enabled {
@@ -151,13 +153,14 @@ pub async fn enable_user(app: &App, id: &UserId, enabled: bool, by: &By) -> Resu
 /// stay, and are judged anew before this returns.
 ///
 /// # Errors
-/// `ACC0009`; [`Error::NotFound`].
+/// `ACC0009`, `USR0015`; [`Error::NotFound`].
 pub async fn delete_user(app: &App, id: &UserId, by: &By) -> Result<()> {
     let (user, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
     app.store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
             let before = users::load_present_user(tx.conn(), &user)?;
+            break_glass::check_not_named(tx, &user)?;
             let administrator = role::is_administrator(tx, &user)?;
             web_sessions::delete_of_user(tx, &user)?;
             taps::delete_taps(tx, &user, now)?;

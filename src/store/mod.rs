@@ -10,6 +10,7 @@ pub mod assignments;
 pub mod audit;
 pub mod authorities;
 pub mod backup;
+pub mod break_glass;
 pub mod ceremonies;
 pub mod certificates;
 pub mod clock;

@@ -147,6 +147,14 @@ diesel::table! {
 }
 
 diesel::table! {
+    break_glass (user_id) {
+        user_id -> Text,
+        named_at -> BigInt,
+        last_used_at -> Nullable<BigInt>,
+    }
+}
+
+diesel::table! {
     oauth_grants (id) {
         id -> Text,
         application_id -> Text,
@@ -931,6 +939,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     passkeys,
     ceremonies,
     web_sessions,
+    break_glass,
     oauth_grants,
     device_codes,
     sign_ins,

@@ -63,6 +63,11 @@ impl Form {
     }
 }
 
+/// A text as queries have it (RFC 3986, section 2.3).
+pub fn encode(text: &str) -> impl std::fmt::Display + '_ {
+    utf8_percent_encode(text, PLAIN)
+}
+
 fn decode(text: &[u8]) -> Result<String, Malformed> {
     let spaced: Cow<'_, [u8]> = if text.contains(&b'+') {
         text.iter().map(|b| if *b == b'+' { b' ' } else { *b }).collect::<Vec<u8>>().into()

@@ -76,6 +76,7 @@ mod refusals;
 mod roles;
 mod scep;
 mod sign_in;
+mod sign_in_browser;
 mod signals;
 mod store_apple;
 mod store_audit;

@@ -6,7 +6,7 @@ use muster::domain::tap::{Policy, Rules};
 use muster::ids::UserId;
 use muster::secret::Sealer;
 use muster::service::directory::{self, By};
-use muster::service::identity::{passkey, policy, session, sign_in, tap};
+use muster::service::identity::{break_glass, passkey, policy, session, sign_in, tap};
 use muster::store::audit;
 
 use crate::desired::user;
@@ -475,4 +475,57 @@ async fn passkeys_need_a_host_with_a_name_and_a_fresh_sign_in() {
     assert_eq!(passkey::begin_registration(&server.app, &signed).await.unwrap_err().to_string()[..7], *"AUT0012");
     server.clock.advance(10 * MINUTE);
     assert_eq!(passkey::begin_registration(&server.app, &signed).await.unwrap_err().to_string()[..7], *"AUT0017");
+}
+
+/// What `muster status` says of accounts for emergencies.
+async fn break_glass_status(server: &Server) -> serde_json::Value {
+    break_glass::status(&server.app).await.unwrap().unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_account_for_emergencies_gets_in_past_the_policies_and_each_use_is_an_alarm() {
+    let (server, ana) = house().await;
+    let app = &server.app;
+    assert!(break_glass_status(&server).await.is_null());
+    let mut key = Authenticator::new(&server.web);
+    let mut browser = signed_in(&server, &ana).await;
+    register(&mut browser, &mut key).await;
+    let text = pass(&server, &ana, Policy { one_time: false, lifetime: 20 * DAY, ..Policy::default() }).await;
+    // Passes are off, and no passkey of this kind is taken any more.
+    policy::update_tap(app, Rules { enabled: false, ..Rules::default() }, &by()).await.unwrap();
+    let key_restrictions = KeyRestrictions { is_enforced: true, enforcement_type: Enforcement::Allow, aa_guids: vec![MAC.into()] };
+    policy::update_passkey(app, PasskeyPolicy { key_restrictions, ..PasskeyPolicy::default() }, &by()).await.unwrap();
+    let mut other = Browser::new(&server);
+    assert!(other.sign_in(SECURITY, ANA, &text).await.html.contains("(AUT0002)"));
+    assert!(use_passkey(&mut other, &mut key).await.html.contains("(AUT0013)") || !other.cookies.contains_key(SESSION));
+    break_glass::add(app, &ana, &by()).await.unwrap();
+    break_glass::add(app, &ana, &by()).await.unwrap();
+    let said = break_glass_status(&server).await;
+    assert_eq!((said["accounts"].as_u64(), said["alarm"].as_str()), (Some(1), None), "{said}");
+    assert!(said["advice"].as_str().unwrap().contains("at least two"), "{said}");
+    assert_eq!(use_passkey(&mut other, &mut key).await.status, 303);
+    assert!(break_glass_status(&server).await["alarm"].is_string());
+    assert_eq!(other.sign_in(SECURITY, ANA, &text).await.status, 303);
+    let log = app.store.read(|conn| audit::list(conn, 0, 500)).await.unwrap();
+    assert_eq!(log.iter().filter(|row| row.action == "break-glass.use").count(), 2, "each use");
+    // Nobody takes it away by the way.
+    let refused = directory::enable_user(app, &ana, false, &by()).await.unwrap_err();
+    assert!(matches!(refused, muster::service::Error::Refused(refusal) if refusal.code() == "USR0015"), "{refused:?}");
+    let refused = directory::delete_user(app, &ana, &by()).await.unwrap_err();
+    assert!(matches!(refused, muster::service::Error::Refused(refusal) if refusal.code() == "USR0015"), "{refused:?}");
+    server.clock.advance(8 * DAY);
+    assert!(break_glass_status(&server).await["alarm"].is_null(), "old news");
+    break_glass::remove(app, &ana, &by()).await.unwrap();
+    assert!(matches!(break_glass::remove(app, &ana, &by()).await, Err(muster::service::Error::NotFound(_))));
+    assert!(other.sign_in(SECURITY, ANA, &text).await.html.contains("(AUT0002)"), "the policies hold again");
+    directory::enable_user(app, &ana, false, &by()).await.unwrap();
+    let refused = break_glass::add(app, &ana, &by()).await.unwrap_err();
+    assert!(matches!(refused, muster::service::Error::Refused(muster::domain::Refusal::AccountDisabled)), "{refused:?}");
+    for number in 0..10 {
+        let made = directory::create_user(app, user(&format!("spare{number}@example.org")), &by()).await.unwrap();
+        break_glass::add(app, &made.id, &by()).await.unwrap();
+    }
+    let more = directory::create_user(app, user("spare@example.org"), &by()).await.unwrap();
+    let refused = break_glass::add(app, &more.id, &by()).await.unwrap_err();
+    assert!(matches!(refused, muster::service::Error::Refused(refusal) if refusal.code() == "USR0016"), "{refused:?}");
 }

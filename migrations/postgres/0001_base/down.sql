@@ -47,6 +47,7 @@ DROP TABLE role_assignments;
 DROP TABLE roles;
 DROP TABLE device_codes;
 DROP TABLE oauth_grants;
+DROP TABLE break_glass;
 DROP TABLE used_assertions;
 DROP TABLE application_grants;
 DROP TABLE application_credentials;

@@ -243,6 +243,13 @@ CREATE TABLE used_assertions (
 );
 CREATE INDEX used_assertions_by_expiry ON used_assertions (expires_at);
 
+-- Accounts that are kept for emergencies.
+CREATE TABLE break_glass (
+    user_id TEXT NOT NULL PRIMARY KEY REFERENCES users (id) ON DELETE CASCADE,
+    named_at BIGINT NOT NULL,
+    last_used_at BIGINT
+);
+
 -- What people gave applications: a code that is exchanged once, and refresh tokens after it, which are made of the row and its generation.
 CREATE TABLE oauth_grants (
     id TEXT NOT NULL PRIMARY KEY,

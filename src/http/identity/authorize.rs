@@ -19,7 +19,7 @@ use crate::http::peer::Peer;
 use crate::service;
 use crate::service::identity::oauth::authorize::{self, CHOSEN, Mode, Refused, Request, Return, SINCE, Step, answer};
 use crate::service::identity::oauth::{Error, asked, issuer};
-use crate::wire::form::Form;
+use crate::wire::form::{Form, encode};
 
 /// Where the form of consent goes.
 pub(super) const CONSENT: &str = "/consent";
@@ -122,7 +122,7 @@ async fn handle(app: &App, tenant: &str, request: &HttpRequest, peer: &Peer, que
             let Some(signed) = &signed else { return Err(Problem::internal()) };
             let since = app.now().0.to_string();
             let next = path(&form.query(&[SINCE, CHOSEN], &[(SINCE, &since)]));
-            let encoded = percent_encoding::utf8_percent_encode(&next, percent_encoding::NON_ALPHANUMERIC);
+            let encoded = encode(&next);
             let (go_on, other) = (path(&form.query(&[SINCE, CHOSEN], &[(CHOSEN, "1")])), format!("/signin?again=1&next={encoded}"));
             Page::new()?.show(|nonce| ChoosePage {
                 nonce,
@@ -213,7 +213,6 @@ fn reply(app: &App, to: &Return, fields: &[(&str, &str)]) -> Result<HttpResponse
         let page = Page::new()?.forms_to(&origin(&to.uri));
         return page.show(|nonce| FormPostPage { nonce, action: &to.uri, fields: &fields });
     }
-    let encode = |text| percent_encoding::utf8_percent_encode(text, percent_encoding::NON_ALPHANUMERIC).to_string();
     let query: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encode(value))).collect();
     let mark = match to.mode {
         Mode::Fragment => '#',

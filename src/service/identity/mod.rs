@@ -1,5 +1,6 @@
 //! Sign-in: who is it.
 
+pub mod break_glass;
 mod instance_key;
 pub mod oauth;
 pub mod passkey;

@@ -26,7 +26,7 @@ use crate::secret::Secret;
 use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::ceremonies::{Kind, insert_ceremony, take_ceremony};
-use crate::store::{self, Tx, audit, method_policies, passkeys, sign_ins, throttles, users, web_sessions};
+use crate::store::{self, Tx, audit, break_glass, method_policies, passkeys, sign_ins, throttles, users, web_sessions};
 use crate::wire::webauthn::authenticator;
 
 /// How long a ceremony may take.
@@ -64,7 +64,11 @@ fn relying_party(app: &App) -> Result<Webauthn> {
 /// # Errors
 /// Only the database's own.
 pub async fn is_offered(app: &App) -> Result<bool> {
-    Ok(relying_party(app).is_ok() && policy::load_passkey(app).await?.enabled)
+    if relying_party(app).is_err() {
+        return Ok(false);
+    }
+    // No policy stands in the way of accounts for emergencies, which nobody has named before they sign in.
+    Ok(policy::load_passkey(app).await?.enabled || !super::break_glass::list(app).await?.is_empty())
 }
 
 /// Whether a person should be asked to register a passkey: there is none yet, and they may.
@@ -151,10 +155,11 @@ pub async fn begin_registration(app: &App, signed: &Signed) -> Result<Begun> {
 /// # Errors
 /// [`Refusal::PasskeyNotOffered`], [`Refusal::PasskeyNeedsName`].
 pub async fn begin_sign_in(app: &App) -> Result<Begun> {
-    if !policy::load_passkey(app).await?.enabled {
+    let party = relying_party(app)?;
+    if !is_offered(app).await? {
         return Err(Refusal::PasskeyNotOffered.into());
     }
-    let (options, state) = relying_party(app)?.start_discoverable_authentication().map_err(Error::internal)?;
+    let (options, state) = party.start_discoverable_authentication().map_err(Error::internal)?;
     let options = serde_json::to_value(options).map_err(Error::internal)?;
     begin(app, Kind::SignIn, None, serde_json::to_string(&state).map_err(Error::internal)?, &options).await
 }
@@ -386,17 +391,18 @@ async fn verify_sign_in(app: &App, state: &str, answer: &str) -> Result<Result<V
             let policy: Policy = method_policies::load_policy(conn, policy::PASSKEY)?;
             let Some(passkey) = passkeys::find_by_credential(conn, &id)? else { return Ok(None) };
             let user = users::load_user(conn, &passkey.user_id)?;
-            Ok(Some((policy, user, passkey)))
+            let free = break_glass::is_named(conn, &user.id)?;
+            Ok(Some((policy, user, passkey, free)))
         })
         .await?;
-    let Some((policy, user, passkey)) = found else { return refused(None, &"nobody has this passkey") };
+    let Some((policy, user, passkey, free)) = found else { return refused(None, &"nobody has this passkey") };
     if passkey.user_id.as_str() != owner {
         return refused(Some(user), &"the passkey names another person");
     }
     if !user.enabled {
         return refused(Some(user), &Refusal::AccountDisabled.text());
     }
-    if !(policy.enabled && policy.takes(&passkey.aa_guid)) {
+    if !(free || policy.enabled && policy.takes(&passkey.aa_guid)) {
         return refused(Some(user), &"the organisation does not take this passkey any more");
     }
     let state: DiscoverableAuthentication = serde_json::from_str(state).map_err(Error::internal)?;
@@ -426,6 +432,7 @@ async fn sign_in(app: &App, verified: Verified, visit: &Visit, before: Option<&s
         let beginning = Beginning { user: &id, method: Method::Passkey, method_id: passkey.id.as_str(), one_time: false, until: None };
         let session = session::begin(tx, &hash, &beginning, now)?;
         sign_ins::insert_sign_in(tx, &row)?;
+        super::break_glass::note_use(tx, &id, "passkey", &origin, now)?;
         let actor = format!("user:{id}");
         let state = json!({ "method": "passkey", "passkey": passkey.id, "for": PAGES });
         audit::append(tx, &Entry::new(&actor, "signin.success", &actor, &origin).after(&state), now)?;

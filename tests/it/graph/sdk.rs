@@ -112,15 +112,6 @@ fn certificate() -> (Vec<u8>, Vec<u8>) {
     ([key.private_key_to_pem_pkcs8().unwrap(), pem.clone()].concat(), pem)
 }
 
-/// What `scripts/graph-clients` installed, or `None` after saying that it is missing.
-fn installed(name: &str, what: &str) -> Option<PathBuf> {
-    let found = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/graph-clients").join(name)).filter(|path| path.exists());
-    if found.is_none() {
-        tools::missing(&format!("{what} (scripts/graph-clients installs them)"));
-    }
-    found
-}
-
 /// A server full of devices, and an application that may do everything in its own name.
 struct Day {
     server: Server,
@@ -161,7 +152,7 @@ impl Day {
 
 #[actix_web::test]
 async fn microsofts_python_libraries_run_a_day() {
-    let Some(python) = installed("bin/python", "Microsoft's Python libraries") else { return };
+    let Some(python) = tools::client("bin/python", "Microsoft's Python libraries") else { return };
     let day = Day::begin().await;
     sign_in(&day.server).await;
     let (both, public) = certificate();
@@ -176,7 +167,7 @@ async fn microsofts_python_libraries_run_a_day() {
 #[actix_web::test]
 async fn microsofts_javascript_libraries_run_a_day() {
     let what = "Microsoft's JavaScript libraries, and Node for them";
-    let (Some(node), Some(modules)) = (installed("bin/node", what), installed("node/node_modules", what)) else { return };
+    let (Some(node), Some(modules)) = (tools::client("bin/node", what), tools::client("node/node_modules", what)) else { return };
     let day = Day::begin().await;
     let root = day.file("root.pem", &day.server.root_pem);
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/graph_day.mjs");

@@ -110,11 +110,12 @@ fn start() -> Option<Cluster> {
     let made =
         cluster.run("initdb", &["-D", &data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C.UTF-8"]).status();
     assert!(made.unwrap().success(), "initdb");
-    // A shell that waits for our end of the pipe to close stops the server with the test process, however that ends.
+    // A shell that waits for our end of the pipe to close stops the server with the test process, however that ends, and takes its files away.
     let server = cluster.programs.join("postgres");
     let script = format!(
-        "{} -D {data} -k {} -h '' -F -c full_page_writes=off -c max_connections=400 & read _; kill -QUIT $!",
+        "{} -D {data} -k {} -h '' -F -c full_page_writes=off -c max_connections=400 & read _; kill -QUIT $!; wait $!; rm -rf {}",
         server.display(),
+        cluster.folder(),
         cluster.folder()
     );
     let mut shell = Command::new("/bin/sh");

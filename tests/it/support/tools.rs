@@ -1,7 +1,7 @@
 //! Programs from outside that tests run.
 
 use std::io::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// The path of an installed program, or `None` after saying what is missing; fails when `REQUIRE_ALL=1`.
 pub fn find(program: &str, package: &str) -> Option<PathBuf> {
@@ -28,6 +28,15 @@ pub fn shared(folder: &str) -> Option<PathBuf> {
         place.display()
     ));
     None
+}
+
+/// What `scripts/graph-clients` installed, or `None` after saying that it is missing.
+pub fn client(name: &str, what: &str) -> Option<PathBuf> {
+    let found = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/graph-clients").join(name)).filter(|path| path.exists());
+    if found.is_none() {
+        missing(&format!("{what} (scripts/graph-clients installs them)"));
+    }
+    found
 }
 
 /// Says what is missing; fails when `REQUIRE_ALL=1`.
