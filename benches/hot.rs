@@ -6,6 +6,8 @@
 
 #[path = "hot/authority.rs"]
 mod authority;
+#[path = "hot/identity.rs"]
+mod identity;
 #[path = "hot/management.rs"]
 mod management;
 

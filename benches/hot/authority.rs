@@ -27,14 +27,14 @@ use openssl::x509::{X509, X509NameBuilder};
 use tokio::runtime::Runtime;
 
 /// An instance with its authorities on a fresh SQLite file.
-struct House {
-    runtime: Runtime,
-    app: Arc<App>,
+pub struct House {
+    pub runtime: Runtime,
+    pub app: Arc<App>,
     _folder: tempfile::TempDir,
 }
 
 impl House {
-    fn new(key_algorithm: &str) -> Self {
+    pub fn new(key_algorithm: &str) -> Self {
         let runtime = Runtime::new().unwrap();
         let folder = tempfile::tempdir().unwrap();
         let mut config = Config { data_dir: folder.path().to_owned(), ..Config::default() };

@@ -250,6 +250,26 @@ pub async fn grant(app: &App, id: &ApplicationId, grants: Grants, by: &By) -> Re
     Ok(())
 }
 
+/// Adds to what the application may do in a person's name what `missing` says for the present consent; false when it says nothing.
+pub(in crate::service) fn add_consent(
+    tx: &mut Tx<'_>,
+    id: &ApplicationId,
+    missing: impl Fn(&BTreeSet<Scope>) -> Option<BTreeSet<Scope>>,
+    by: &By,
+    now: Time,
+) -> store::Result<bool> {
+    // The application's row is locked by it, as in `grant`.
+    touch(tx, id, now)?;
+    let before = applications::load_grants(tx.conn(), id)?;
+    let Some(more) = missing(&before.delegated) else { return Ok(false) };
+    let mut after = before.clone();
+    after.delegated.extend(more);
+    applications::replace_grants(tx, id, &after, &by.actor, now)?;
+    let entry = by.entry("application.grant", format!("application:{id}"));
+    audit::append(tx, &entry.before(&shown_grants(&before)).after(&shown_grants(&after)), now)?;
+    Ok(true)
+}
+
 fn shown_grants(grants: &Grants) -> Value {
     let words = |scopes: &BTreeSet<Scope>| scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>();
     json!({ "own": words(&grants.own), "delegated": words(&grants.delegated) })

@@ -86,6 +86,15 @@ pub fn insert_waiting(tx: &mut Tx<'_>, waiting: &Waiting) -> Result<()> {
     Ok(())
 }
 
+/// How many of that address wait.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_open(conn: &mut Conn, origin: &str, now: Time) -> Result<i64> {
+    let open = device_codes::table.filter(device_codes::origin.eq(origin)).filter(device_codes::ends_at.gt(now.0));
+    Ok(open.count().get_result(conn)?)
+}
+
 /// The one that asks by that code.
 ///
 /// # Errors

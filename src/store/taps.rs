@@ -69,7 +69,8 @@ pub fn list_taps(conn: &mut Conn, user: &UserId, now: Time, limit: i64) -> Resul
     Ok(rows.into_iter().map(Tap::from).collect())
 }
 
-/// Removes the passes of a user that have not expired and are not used up, with the sessions that began with them, and says how many.
+/// Removes the passes of a user that have not expired and are not used up, and says how many. What began with them ends, and so does what
+/// began with one that is used up: whoever asks for another one may have lost it to a thief.
 ///
 /// # Errors
 /// Only the database's own.
@@ -79,11 +80,12 @@ pub fn delete_taps(tx: &mut Tx<'_>, user: &UserId, now: Time) -> Result<usize> {
         .filter(taps::expires_at.gt(now.0))
         .filter(taps::one_time.eq(false).or(taps::used_at.is_null()));
     let ids: Vec<String> = open.select(taps::id).load(tx.conn())?;
+    let lasting = taps::table.filter(taps::user_id.eq(user.as_str())).filter(taps::expires_at.gt(now.0));
+    for id in lasting.select(taps::id).load::<String>(tx.conn())? {
+        web_sessions::delete_of_method(tx, &id)?;
+    }
     if ids.is_empty() {
         return Ok(0);
-    }
-    for id in &ids {
-        web_sessions::delete_of_method(tx, id)?;
     }
     Ok(diesel::delete(taps::table.filter(taps::id.eq_any(&ids))).execute(tx.conn())?)
 }

@@ -3,6 +3,7 @@
 
 mod attacks;
 mod device;
+mod msal;
 
 use std::collections::BTreeMap;
 
@@ -293,13 +294,20 @@ async fn refresh_tokens_are_exchanged_and_end() {
     };
     let (_, third) = with(&second, "Device.Read.All").await;
     assert_eq!(third["scope"], "Device.Read.All");
-    assert_eq!(failure(with(&third, "User.ReadWrite.All").await), (400, "consent_required".into(), 65001));
+    let (status, missing) = with(&third, "User.ReadWrite.All").await;
+    assert_eq!(missing["suberror"], "consent_required");
+    assert_eq!(failure((status, missing)), (400, "invalid_grant".into(), 65001));
     assert_eq!(failure(with(&third, "Nope").await), (400, "invalid_scope".into(), 70011));
+    // What was refused has used nothing up, however much later the client goes on.
+    house.server.clock.advance(5 * MINUTE);
     let (_, third) = house.refresh(third["refresh_token"].as_str().unwrap()).await;
     // No token outlives the pass.
-    house.server.clock.advance(8 * HOUR - 5 * MINUTE);
+    house.server.clock.advance(8 * HOUR - 10 * MINUTE);
     let (_, late) = with(&third, "User.Read").await;
     assert!((290..=300).contains(&late["expires_in"].as_i64().unwrap()), "{late}");
+    assert!(house.refresh(late["refresh_token"].as_str().unwrap()).await.1["id_token"].is_string());
+    let id = claims(&third["id_token"]);
+    assert_eq!(id["exp"].as_i64().unwrap() - id["iat"].as_i64().unwrap(), 3600);
     house.server.clock.advance(6 * MINUTE);
     assert_eq!(failure(house.refresh(late["refresh_token"].as_str().unwrap()).await), (400, "invalid_grant".into(), 70008));
 }
@@ -331,7 +339,7 @@ async fn what_a_person_gave_ends_with_the_pass_the_session_and_the_account() {
     let code = house.code(&[("scope", "offline_access Device.Read.All")]).await;
     let (_, tokens) = house.exchange(&code, &[]).await;
     application::grant(&house.server.app, &house.application.id, Grants::default(), &by()).await.unwrap();
-    assert_eq!(failure(house.refresh(tokens["refresh_token"].as_str().unwrap()).await), (400, "consent_required".into(), 65001));
+    assert_eq!(failure(house.refresh(tokens["refresh_token"].as_str().unwrap()).await), (400, "invalid_grant".into(), 65001));
 }
 
 #[actix_web::test]
@@ -348,10 +356,14 @@ async fn an_administrator_consents_for_everybody_and_nobody_else_does() {
     let path = house.path(&wish);
     let query = path.split_once('?').unwrap().1.to_owned();
     let tenant = house.server.app.tenant.to_string();
-    let fields = [("mark", mark.as_str()), ("tenant", &tenant), ("request", &query), ("accept", "yes")];
+    let fields = [("mark", mark.as_str()), ("tenant", &tenant), ("request", &query), ("shown", "Group.ReadWrite.All"), ("accept", "yes")];
     assert!(house.browser.post("/consent", &fields).await.html.contains("AADSTS65001"));
     assert_eq!(
-        house.browser.post("/consent", &[("mark", "x"), ("tenant", &tenant), ("request", &query), ("accept", "yes")]).await.status,
+        house
+            .browser
+            .post("/consent", &[("mark", "x"), ("tenant", &tenant), ("request", &query), ("shown", ""), ("accept", "yes")])
+            .await
+            .status,
         403
     );
 
@@ -363,9 +375,15 @@ async fn an_administrator_consents_for_everybody_and_nobody_else_does() {
         page.html
     );
     let (mark, request) = (page.field("mark"), page.field("request"));
-    let no = house.browser.post("/consent", &[("mark", &mark), ("tenant", &tenant), ("request", &request)]).await;
+    let shown = page.field("shown");
+    let no = house.browser.post("/consent", &[("mark", &mark), ("tenant", &tenant), ("request", &request), ("shown", &shown)]).await;
     assert_eq!(answered(&no)["error"], "access_denied");
-    let yes = house.browser.post("/consent", &[("mark", &mark), ("tenant", &tenant), ("request", &request), ("accept", "yes")]).await;
+    let yes = [("mark", mark.as_str()), ("tenant", &tenant), ("request", &request), ("shown", "User.Read"), ("accept", "yes")];
+    let unseen = house.browser.post("/consent", &yes).await;
+    let again = house.browser.get(&unseen.location).await;
+    assert!(again.status == 200 && again.html.contains("Accept for everybody"), "what was not shown is not accepted");
+    let yes = [("mark", mark.as_str()), ("tenant", &tenant), ("request", &request), ("shown", &shown), ("accept", "yes")];
+    let yes = house.browser.post("/consent", &yes).await;
     assert_eq!(yes.status, 303);
     assert!(answered(&house.browser.get(&yes.location).await).contains_key("code"));
     let log = house.server.app.store.read(|conn| audit::list(conn, 0, 500)).await.unwrap();
@@ -392,10 +410,12 @@ async fn a_person_signs_out_at_the_wish_of_an_application_that_knows_them() {
     let asked = house.browser.get(&plain).await;
     assert!(asked.status == 200 && asked.html.contains("Sign out?"), "{}", asked.html);
     assert_eq!(house.browser.get("/account/security").await.status, 200);
+    let (mark, request) = (asked.field("mark"), asked.field("request"));
+    assert_eq!(house.browser.post("/signout", &[("mark", &mark), ("request", &request)]).await.location, out, "and back");
+    house.sign_in().await;
     let gone = house.browser.get(&known).await;
     assert_eq!((gone.status, gone.location.as_str()), (303, "https://app.example/out?state=a%20b"));
     assert_eq!(house.browser.get("/account/security").await.status, 303);
-    assert_eq!(house.me(&tokens["access_token"]).await, 200, "the program on the machine is another matter");
     house.sign_in().await;
     assert_eq!(house.browser.get(&elsewhere).await.location, "/signin", "nobody is sent where no application lives");
     // Signed out already: back at once, when the application is known.

@@ -324,13 +324,14 @@ async fn forms_of_other_sites_are_refused() {
     let id = passkey::list(&server.app, &ana).await.unwrap()[0].id.clone();
     // The mark of a stranger's own session, and that of a sign-in page, are none of this session.
     let strange = Browser::new(&server).get("/signin").await.field("mark");
+    let ben = directory::create_user(&server.app, user("ben@example.org"), &by()).await.unwrap().id;
     for mark in ["", "x", &strange] {
         for path in [PASSKEYS.to_owned(), format!("{PASSKEYS}/{id}/name"), format!("{PASSKEYS}/{id}/remove"), "/signout".into()] {
             let refused = browser.post(&path, &[("mark", mark), ("name", "x")]).await;
             assert!(refused.status == 403 && refused.html.contains("form-origin"), "{path}");
         }
-        let text = pass(&server, &ana, Policy { one_time: false, ..Policy::default() }).await;
-        let fields = [("mark", mark), ("next", "/"), ("user_name", ANA), ("pass", text.as_str())];
+        let text = pass(&server, &ben, Policy { one_time: false, ..Policy::default() }).await;
+        let fields = [("mark", mark), ("next", "/"), ("user_name", "ben@example.org"), ("pass", text.as_str())];
         let mut fresh = Browser::new(&server);
         assert_eq!(fresh.post("/signin", &fields).await.status, 403, "nobody is signed in as somebody else");
         assert_eq!(fresh.post("/signin/passkey", &[("mark", mark), ("next", "/")]).await.status, 403);

@@ -294,6 +294,7 @@ CREATE TABLE device_codes (
     declined BOOLEAN NOT NULL
 );
 CREATE INDEX device_codes_by_application ON device_codes (application_id);
+CREATE INDEX device_codes_by_origin ON device_codes (origin, ends_at);
 CREATE INDEX device_codes_by_end ON device_codes (ends_at);
 
 -- Roles that the organisation made; those that come with the product are not here.

@@ -80,6 +80,8 @@ words! {
         UserReadAll = "User.Read.All",
         /// The same, and changing them.
         UserReadWriteAll = "User.ReadWrite.All",
+        /// Ending what people are signed in to.
+        UserRevokeSessionsAll = "User.RevokeSessions.All",
         /// Changing the person who signed in.
         UserReadWrite = "User.ReadWrite",
         /// Authentication methods of the person who signed in.

@@ -11,6 +11,7 @@ use super::discovery::check_tenant;
 use super::session::{ask_for, check_mark, go, mark, signed, visit};
 use super::sign_in::LARGEST_FORM;
 use crate::app::App;
+use crate::domain::access::Scope;
 use crate::domain::oauth::Failure;
 use crate::http::error::Problem;
 use crate::http::limits::{Anonymous, Body};
@@ -64,6 +65,8 @@ struct Decision {
     mark: String,
     tenant: String,
     request: String,
+    /// The permissions that the page showed.
+    shown: String,
     #[serde(default)]
     accept: String,
 }
@@ -178,7 +181,10 @@ pub async fn consent(
         return refuse(&app, Refused { error: Failure::ConsentDeclined.into(), to: Some(wish.to) });
     }
     let Request { application, asked, .. } = &wish;
-    asked::consent(&app, application, asked, &signed.user.id, &peer.address.to_string()).await.map_err(|error| told(&error))?;
+    let shown = decision.shown.split(' ').filter_map(Scope::parse).collect();
+    let origin = peer.address.to_string();
+    // When more is missing by now, the page comes back and shows it.
+    asked::consent(&app, application, asked, &shown, (&signed.user.id, &origin)).await.map_err(|error| told(&error))?;
     Ok(go(&back))
 }
 
@@ -250,7 +256,7 @@ pub(super) async fn page_before(app: &App, next: &str) -> Result<Page, Problem> 
 }
 
 /// Scheme, host and port of a redirect URI; the scheme alone of a program's own.
-fn origin(uri: &str) -> String {
+pub(super) fn origin(uri: &str) -> String {
     match uri.split_once("://") {
         Some((scheme @ ("https" | "http"), rest)) => format!("{scheme}://{}", rest.split(['/', '?']).next().unwrap_or_default()),
         Some((scheme, _)) => format!("{scheme}:"),

@@ -39,7 +39,6 @@ struct ConfirmPage<'a> {
     code: &'a str,
     origin: &'a str,
     scopes: &'a [&'static str],
-    missing: bool,
     allowed: bool,
 }
 
@@ -118,8 +117,7 @@ fn confirm(app: &App, request: &HttpRequest, signed: &Signed, pending: &Pending)
         code: &pending.user_code,
         origin: &pending.origin,
         scopes: &scopes,
-        missing: !pending.missing.is_empty(),
-        allowed: pending.missing.is_empty() || pending.may_consent,
+        allowed: pending.missing.is_empty(),
     })
 }
 

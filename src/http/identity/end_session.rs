@@ -6,7 +6,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use serde_json::json;
 
-use super::authorize::told;
+use super::authorize::{origin, told};
 use super::discovery::check_tenant;
 use super::session::{go_out, mark, signed};
 use super::sign_in::LARGEST_FORM;
@@ -27,6 +27,8 @@ struct SignOutPage<'a> {
     organisation: &'a str,
     mark: &'a str,
     name: &'a str,
+    /// What was asked, for the way back.
+    request: &'a str,
 }
 
 /// `GET …/logout`: at once when the application proves who is meant, else the person is asked.
@@ -73,7 +75,12 @@ async fn end(app: &App, request: &HttpRequest, peer: &Peer, query: &[u8]) -> Res
         Some(signed) => {
             let mark = mark(request);
             let (organisation, name) = (app.config.organisation.as_str(), signed.user.display_name.as_str());
-            Page::new()?.show(|nonce| SignOutPage { nonce, organisation, mark: &mark, name })
+            let page = match &wish.to {
+                Some(uri) => Page::new()?.forms_to(&origin(uri)),
+                None => Page::new()?,
+            };
+            let request = form.query(&[], &[]);
+            page.show(|nonce| SignOutPage { nonce, organisation, mark: &mark, name, request: &request })
         }
     }
 }
@@ -89,9 +96,12 @@ pub async fn show_userinfo(app: Data<App>, request: HttpRequest, _: Anonymous) -
         Ok(claims) => {
             HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).insert_header((ACCESS_CONTROL_ALLOW_ORIGIN, "*")).json(claims)
         }
-        Err(_) => HttpResponse::Unauthorized().insert_header((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\"")).json(
-            json!({ "error": "invalid_token", "error_description": "The access token is none of a person who signed in with openid." }),
-        ),
+        Err(_) => HttpResponse::Unauthorized()
+            .insert_header((WWW_AUTHENTICATE, "Bearer error=\"invalid_token\""))
+            .insert_header((ACCESS_CONTROL_ALLOW_ORIGIN, "*"))
+            .json(
+                json!({ "error": "invalid_token", "error_description": "The access token is none of a person who signed in with openid." }),
+            ),
     };
     Ok(answer)
 }

@@ -20,6 +20,8 @@ pub struct OAuthProblem {
     failure: Failure,
     text: String,
     retry_after: Option<u64>,
+    /// We failed, and not the client.
+    ours: bool,
     correlation_id: String,
     at: OffsetDateTime,
 }
@@ -38,7 +40,8 @@ impl OAuthProblem {
                 (Failure::Throttled, "AADSTS90006: the server failed; try again".into(), Some(5))
             }
         };
-        Self { failure, text, retry_after, correlation_id: correlation_id.to_owned(), at }
+        let ours = matches!(error, Error::Service(other) if !matches!(other, service::Error::Throttled(_)));
+        Self { failure, text, retry_after, ours, correlation_id: correlation_id.to_owned(), at }
     }
 }
 
@@ -46,7 +49,14 @@ impl From<Problem> for OAuthProblem {
     fn from(problem: Problem) -> Self {
         let failure = if problem.status_code() == StatusCode::TOO_MANY_REQUESTS { Failure::Throttled } else { Failure::Malformed };
         let text = format!("AADSTS{}: {problem}", failure.number());
-        Self { failure, text, retry_after: problem.retry_after(), correlation_id: String::new(), at: OffsetDateTime::UNIX_EPOCH }
+        Self {
+            failure,
+            text,
+            retry_after: problem.retry_after(),
+            ours: false,
+            correlation_id: String::new(),
+            at: OffsetDateTime::UNIX_EPOCH,
+        }
     }
 }
 
@@ -58,7 +68,10 @@ impl fmt::Display for OAuthProblem {
 
 impl ResponseError for OAuthProblem {
     fn status_code(&self) -> StatusCode {
-        StatusCode::from_u16(self.failure.status()).unwrap_or(StatusCode::BAD_REQUEST)
+        match self.ours {
+            true => StatusCode::SERVICE_UNAVAILABLE,
+            false => StatusCode::from_u16(self.failure.status()).unwrap_or(StatusCode::BAD_REQUEST),
+        }
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -73,8 +86,11 @@ impl ResponseError for OAuthProblem {
         if self.status_code() == StatusCode::UNAUTHORIZED {
             response.insert_header((WWW_AUTHENTICATE, "Basic realm=\"client\""));
         }
+        // Libraries ask the person again on this word alone; the closer one stands beside it.
+        let consent = self.failure == Failure::ConsentMissing;
         response.json(json!({
-            "error": self.failure.word(),
+            "error": if consent { "invalid_grant" } else { self.failure.word() },
+            "suberror": if consent { self.failure.word() } else { "" },
             "error_description": format!("{}. Trace ID: {trace} Correlation ID: {correlation} Timestamp: {at}", self.text),
             "error_codes": [self.failure.number()],
             "timestamp": at,

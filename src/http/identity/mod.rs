@@ -39,5 +39,10 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(path(r"oauth2/(v2\.0/)?devicecode").route(post().to(token::begin_device)))
         .service(resource(PAGE).route(read().to(device_code::show)).route(post().to(device_code::submit)))
         .service(path(r"oauth2/(v2\.0/)?logout").route(read().to(end_session::show)).route(post().to(end_session::submit)))
-        .service(resource("/oidc/userinfo").route(read().to(end_session::show_userinfo)).route(post().to(end_session::show_userinfo)));
+        .service(
+            resource("/oidc/userinfo")
+                .route(method(Method::OPTIONS).to(token::allow))
+                .route(read().to(end_session::show_userinfo))
+                .route(post().to(end_session::show_userinfo)),
+        );
 }

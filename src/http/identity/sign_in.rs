@@ -7,7 +7,7 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::account::SECURITY;
-use super::authorize::page_before;
+use super::authorize::{page_before, told};
 use super::session::{check_mark, check_visitor, go, go_in, go_out, mark, signed, token, visit, visitor};
 use crate::app::App;
 use crate::domain::Refusal;
@@ -17,8 +17,10 @@ use crate::http::limits::{Anonymous, Body};
 use crate::http::page::form;
 use crate::http::peer::Peer;
 use crate::service::Error;
+use crate::service::identity::oauth::end_session;
 use crate::service::identity::sign_in::PATH;
 use crate::service::identity::{passkey, session, sign_in};
+use crate::wire::form::Form;
 
 /// Largest form.
 pub(super) const LARGEST_FORM: usize = 64 * 1024;
@@ -58,6 +60,9 @@ struct WithPasskey {
 #[derive(Deserialize)]
 struct Out {
     mark: String,
+    /// What an application asked (`…/logout`): it says where to go then.
+    #[serde(default)]
+    request: String,
 }
 
 #[derive(Template)]
@@ -243,5 +248,7 @@ pub async fn sign_out(
         check_mark(&request, &form.mark)?;
         session::end(&app, &signed, &peer.address.to_string()).await?;
     }
-    Ok(go_out(PATH))
+    let asked = Form::parse(form.request.as_bytes()).unwrap_or_default();
+    let wish = end_session::read(&app, &asked, None).await.map_err(|error| told(&error))?;
+    Ok(go_out(wish.to.as_deref().unwrap_or(PATH)))
 }

@@ -222,9 +222,12 @@ pub async fn finish_registration(app: &App, signed: &Signed, token: &str, answer
         last_used_at: None,
     };
     let (made, actor, origin) = (passkey.clone(), format!("user:{}", passkey.user_id), origin.to_owned());
+    let held = signed.clone();
     let write = move |tx: &mut Tx<'_>| {
         // Locked, so that several registrations at once are counted one after the other.
-        users::lock_user(tx, &made.user_id)?;
+        if !session::holds(tx, &held, now)? {
+            return Err(Refusal::SignInStale.into());
+        }
         if passkeys::list_passkeys(tx.conn(), &made.user_id)?.len() >= MOST {
             return Err(Refusal::PasskeyTooMany.into());
         }
@@ -315,6 +318,7 @@ pub async fn remove(app: &App, user: &UserId, id: &PasskeyId, by: &By) -> Result
     let (user, id, by, now) = (user.clone(), id.clone(), by.clone(), app.now());
     app.store
         .write(move |tx| {
+            users::lock_user(tx, &user)?;
             let before = passkeys::load_passkey(tx.conn(), &user, &id)?;
             passkeys::delete_passkey(tx, &id)?;
             let ended = web_sessions::delete_of_method(tx, id.as_str())?;

@@ -93,6 +93,16 @@ pub async fn find(app: &App, token: &str) -> Result<Option<Signed>> {
     Ok(found)
 }
 
+/// Whether the person is still signed in, in a transaction that gives something away for it: whoever ends sessions takes the user first, so
+/// that nothing is given after it was ended.
+pub(super) fn holds(tx: &mut Tx<'_>, signed: &Signed, now: Time) -> store::Result<bool> {
+    let user = match users::lock_user(tx, &signed.user.id) {
+        Err(store::Error::NotFound) => return Ok(false),
+        other => other?,
+    };
+    Ok(user.enabled && web_sessions::find_session(tx.conn(), &signed.session.hash)?.is_some_and(|session| session.is_good(now)))
+}
+
 /// Ends a session.
 ///
 /// # Errors
@@ -119,7 +129,7 @@ pub async fn end(app: &App, signed: &Signed, origin: &str) -> Result<()> {
 pub async fn end_all(app: &App, user: &UserId, by: &By) -> Result<usize> {
     let (user, by, now) = (user.clone(), by.clone(), app.now());
     let ended = app.store.write(move |tx| {
-        users::load_user(tx.conn(), &user)?;
+        users::lock_user(tx, &user)?;
         let ended = web_sessions::delete_of_user(tx, &user)?;
         audit::append(tx, &by.entry("session.end-all", format!("user:{user}")).before(&serde_json::json!({ "sessions": ended })), now)?;
         Ok(ended)

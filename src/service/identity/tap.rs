@@ -100,14 +100,15 @@ pub async fn create(app: &App, user: &UserId, policy: Policy, starts_at: Option<
     Ok(answer)
 }
 
-/// Ends the open passes of a user, and says how many there were.
+/// Ends the open passes of a user, and says how many there were. What began with them, and with one that is used up, ends.
 ///
 /// # Errors
-/// Only the database's own.
+/// [`Error::NotFound`] without such a user.
 pub async fn end_open(app: &App, user: &UserId, actor: &str, origin: &str) -> Result<usize> {
     let (user, now) = (user.clone(), app.now());
     let entry = Entry::new(actor, "tap.delete", format!("user:{user}"), origin);
     let ended = app.store.write(move |tx| {
+        users::lock_user(tx, &user)?;
         let ended = taps::delete_taps(tx, &user, now)?;
         if ended > 0 {
             audit::append(tx, &entry.clone().before(&serde_json::json!({ "open": ended })), now)?;
@@ -134,6 +135,7 @@ pub async fn end(app: &App, user: &UserId, id: &TapId, by: &By) -> Result<()> {
     let (user, id, by, now) = (user.clone(), id.clone(), by.clone(), app.now());
     app.store
         .write(move |tx| {
+            users::lock_user(tx, &user)?;
             taps::delete_tap(tx, &user, &id)?;
             let entry = by.entry("tap.delete", format!("user:{user}")).before(&serde_json::json!({ "tap": id }));
             audit::append(tx, &entry, now)
@@ -191,6 +193,8 @@ pub(super) enum Verdict {
     Wrong,
     /// Not even looked at; until when.
     Blocked(Time),
+    /// Not even looked at, and not logged: the address has tried too often, and the log has it; until when.
+    Shut(Time),
 }
 
 impl Verdict {
@@ -198,7 +202,7 @@ impl Verdict {
         match self {
             Self::Good(checked) => Ok(*checked),
             Self::Wrong => Err(Refusal::SignInFailed.into()),
-            Self::Blocked(until) => Err(Error::Throttled(u64::try_from(until.since(now) / 1000 + 1).unwrap_or(1))),
+            Self::Blocked(until) | Self::Shut(until) => Err(Error::Throttled(u64::try_from(until.since(now) / 1000 + 1).unwrap_or(1))),
         }
     }
 }
@@ -250,10 +254,15 @@ impl Attempt {
     /// Counts the try and says what became of it. The row of person and address is locked until the commit, so that a hundred tries at
     /// once are a hundred tries.
     pub(super) fn decide(&self, tx: &mut Tx<'_>, now: Time) -> store::Result<Verdict> {
-        let pair = throttles::claim_throttle(tx, &self.pair, now)?;
+        // First the address: whoever tries on is not given a row for each name.
         let address = throttles::find_throttle(tx.conn(), &self.address)?.unwrap_or_default();
-        if let Some(state) = [pair, address].into_iter().find(|state| state.wait(now).is_some()) {
-            return Ok(Verdict::Blocked(state.blocked_until));
+        if address.wait(now).is_some() {
+            return Ok(Verdict::Shut(address.blocked_until));
+        }
+        let pair = throttles::claim_throttle(tx, &self.pair, now)?;
+        if pair.wait(now).is_some() {
+            throttles::update_after_failure(tx, &self.address, &throttle::ADDRESS, now)?;
+            return Ok(Verdict::Blocked(pair.blocked_until));
         }
         if let Some(checked) = &self.matched {
             throttles::delete_throttle(tx, &self.pair)?;
@@ -287,6 +296,7 @@ impl Attempt {
                 super::break_glass::note_use(tx, &checked.user.id, "tap", &self.origin, now)?;
                 row
             }
+            Verdict::Shut(_) => return Ok(()),
             Verdict::Wrong => row.failed(Failure::SignInWrong.number(), Refusal::SignInFailed.text()),
             Verdict::Blocked(_) => row.failed(Failure::SignInThrottled.number(), Failure::SignInThrottled.text()),
         };

@@ -347,3 +347,30 @@ async fn of_two_who_close_both_ways_at_once_one_is_refused() {
     }
     assert_eq!(signed_in(&server, &ana).await.get(SECURITY).await.status, 200);
 }
+
+#[actix_web::test]
+async fn what_a_person_is_signed_in_to_ends_by_order() {
+    let (server, ana) = house().await;
+    let (application, secret) = register(&server, &[Scope::UserRevokeSessionsAll]).await;
+    let shown = token(&server, &application, &secret).await;
+    let mut browser = signed_in(&server, &ana).await;
+    let mine = delegated(&server, ANA, &[Scope::UserRead]).await;
+    let caller = Caller::of(server, shown);
+    let me = async || {
+        let request = caller.server.client().get(format!("{}/v1.0/me", caller.server.web)).bearer_auth(&mine);
+        request.send().await.unwrap().status().as_u16()
+    };
+    assert_eq!((me().await, browser.get(SECURITY).await.status), (200, 200));
+    let answer = caller.post(&format!("/v1.0/users/{ANA}/revokeSignInSessions"), Value::Null).await;
+    assert_eq!(answer["value"], true);
+    assert!(answer["@odata.context"].as_str().unwrap().ends_with("/v1.0/$metadata#Edm.Boolean"), "{answer}");
+    assert_eq!((me().await, browser.get(SECURITY).await.status), (401, 303), "the token is as good as the session was");
+    // Nobody ends what somebody with more rights is signed in to.
+    let helper = user(&caller.server, "helper@x.example", "Helper").await;
+    give(&caller.server, "helpdesk", &helper.id).await;
+    give(&caller.server, "administrator", &ana).await;
+    let weak = delegated(&caller.server, "helper@x.example", &[Scope::UserRevokeSessionsAll]).await;
+    let weak = Caller::of(caller.server, weak);
+    let (status, _) = weak.refused(Method::POST, &format!("/v1.0/users/{ANA}/revokeSignInSessions"), None).await;
+    assert_eq!(status, 403);
+}

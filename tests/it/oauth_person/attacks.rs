@@ -60,6 +60,7 @@ async fn the_application_hears_what_is_wrong_with_its_request() {
         (&[("code_challenge_method", "")], "invalid_request", 9_002_325),
         (&[("code_challenge", "")], "invalid_request", 9_002_325),
         (&[("code_challenge", ""), ("code_challenge_method", ""), ("redirect_uri", SPA)], "invalid_request", 9_002_325),
+        (&[("code_challenge", ""), ("code_challenge_method", ""), ("redirect_uri", WEB), ("nonce", "")], "invalid_request", 9_002_325),
         (&[("code_challenge", "abc")], "invalid_request", 9_002_313),
     ] {
         let told = answered(&house.authorize(fields).await);
@@ -159,4 +160,16 @@ async fn a_program_on_a_server_proves_itself_and_one_without_a_verifier_gets_non
     let fields = [("grant_type", "refresh_token"), ("refresh_token", token), ("client_secret", secret.show())];
     assert_eq!(house.token(&fields).await.0, 200);
     assert_eq!(failure(house.token(&[("grant_type", "password")]).await), (400, "unsupported_grant_type".into(), 70_003));
+}
+
+#[actix_web::test]
+async fn what_began_with_a_pass_that_was_stolen_ends_with_the_next_pass() {
+    let mut house = House::new().await;
+    let pass = tap::create(&house.server.app, &house.ana, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();
+    // The thief uses the pass, which was for one time; the person asks for another one.
+    assert_eq!(house.browser.sign_in("/account/security", ANA, &pass).await.status, 303);
+    let thief = house.tokens().await;
+    assert_eq!(house.me(&thief["access_token"]).await, 200);
+    tap::create(&house.server.app, &house.ana, Policy::default(), None, "cli:test", "local").await.unwrap();
+    assert_eq!((house.me(&thief["access_token"]).await, house.browser.get("/account/security").await.status), (401, 303));
 }

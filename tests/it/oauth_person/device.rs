@@ -117,7 +117,21 @@ async fn what_nobody_consented_to_needs_an_administrator_here_as_well() {
     assert!(house.decide(&code, "yes").await.html.contains("AADSTS65001"));
     assert_eq!(failure(house.poll(&begun).await).1, "authorization_pending");
     crate::graph::access::give(&house.server, "administrator", &house.ana).await;
-    assert!(house.decide(&code, "").await.html.contains("for everybody here"));
+    // Not even who may consent does so here: a stranger may have begun it.
+    assert!(house.decide(&code, "yes").await.html.contains("AADSTS65001"));
+    let grants = Grants { delegated: [Scope::DeviceReadAll].into(), ..Grants::default() };
+    application::grant(&house.server.app, &house.application.id, grants, &by()).await.unwrap();
     assert!(house.decide(&code, "yes").await.html.contains("The program is signed in"));
     assert_eq!(house.poll(&begun).await.1["scope"], "Device.Read.All");
+}
+
+#[actix_web::test]
+async fn an_address_has_only_so_many_programs_that_wait() {
+    let house = house().await;
+    for _ in 0..50 {
+        assert_eq!(house.begin("User.Read").await.0, 200);
+    }
+    assert_eq!(failure(house.begin("User.Read").await), (429, "temporarily_unavailable".into(), 90_055));
+    house.server.clock.advance(15 * MINUTE);
+    assert_eq!(house.begin("User.Read").await.0, 200);
 }

@@ -15,7 +15,7 @@ use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
 use crate::ids::{PasskeyId, TapId};
-use crate::service::identity::{passkey, policy, tap};
+use crate::service::identity::{passkey, policy, session, tap};
 use crate::service::role;
 use crate::wire::odata::edm;
 use crate::wire::odata::filter::moment;
@@ -28,6 +28,12 @@ const TAP: &str = "#microsoft.graph.temporaryAccessPassAuthenticationMethod";
 /// The type of a passkey.
 const FIDO2: &str = "#microsoft.graph.fido2AuthenticationMethod";
 
+/// Ending what a person is signed in to takes less than changing how they sign in.
+const REVOKE: Need = Need {
+    scopes: &[Scope::UserRevokeSessionsAll, Scope::UserReadWriteAll, Scope::DirectoryReadWriteAll],
+    action: Some(Action::MethodsUpdate),
+};
+
 routes! {
     Get "users/{id}/authentication/methods", READ => methods;
     Get "users/{id}/authentication/fido2Methods", READ => passkeys;
@@ -37,6 +43,7 @@ routes! {
     Post "users/{id}/authentication/temporaryAccessPassMethods", WRITE => create_pass;
     Get "users/{id}/authentication/temporaryAccessPassMethods/{pass}", READ => show_pass;
     Delete "users/{id}/authentication/temporaryAccessPassMethods/{pass}", WRITE => delete_pass;
+    Post "users/{id}/revokeSignInSessions", REVOKE => revoke_sessions;
 }
 
 /// A pass as JSON: without its text, which only its making shows.
@@ -190,6 +197,15 @@ async fn create_pass(call: Call<'_>) -> Result<Answer> {
 
 fn pass_id(call: &Call<'_>) -> Result<TapId> {
     TapId::parse(call.key(1)?).ok_or_else(GraphProblem::not_found)
+}
+
+/// Ends the sessions of a person at browsers and what they gave applications: access tokens and refresh tokens with them.
+async fn revoke_sessions(call: Call<'_>) -> Result<Answer> {
+    let (user, _) = users::named(&call).await?;
+    role::check_helper(call.app, call.caller, &user.id).await?;
+    session::end_all(call.app, &user.id, &call.by()).await?;
+    let context = format!("{}/$metadata#Edm.Boolean", base(&call.app.config, call.request.version));
+    Ok(Answer::ok(json!({ "@odata.context": context, "value": true })))
 }
 
 async fn show_pass(call: Call<'_>) -> Result<Answer> {

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use super::{Error, Result, resource};
 use crate::app::App;
 use crate::domain::access::{Action, Reach, Scope};
-use crate::domain::application::{Application, Grants};
+use crate::domain::application::Application;
 use crate::domain::grant::Asked;
 use crate::domain::oauth::Failure;
 use crate::ids::{ApplicationId, UserId};
@@ -60,18 +60,28 @@ pub(super) fn may_consent(conn: &mut Conn, user: &UserId) -> store::Result<bool>
     Ok(held.iter().any(|(role, reach)| role.allows(Action::ApplicationsUpdate) && *reach == Reach::All))
 }
 
-/// Consents for everybody to what was asked for and is missing, in the name of a person who may.
+/// Consents for everybody to what was asked for and is missing, in the name of a person who may; false when more is missing than the person
+/// was `shown`.
 ///
 /// # Errors
 /// [`Failure::ConsentMissing`] when the person may not.
-pub async fn consent(app: &App, application: &Application, asked: &Asked, user: &UserId, origin: &str) -> Result<()> {
-    let (id, person) = (application.id.clone(), user.clone());
-    let read = move |conn: &mut Conn| Ok((may_consent(conn, &person)?, applications::load_grants(conn, &id)?));
-    let (may, Grants { own, mut delegated }) = app.store.read(read).await?;
-    if !may {
-        return Err(Failure::ConsentMissing.into());
-    }
-    delegated.extend(asked.missing(&delegated));
+pub async fn consent(
+    app: &App,
+    application: &Application,
+    asked: &Asked,
+    shown: &BTreeSet<Scope>,
+    person: (&UserId, &str),
+) -> Result<bool> {
+    let (user, origin) = person;
     let by = By { actor: format!("user:{user}"), origin: origin.to_owned() };
-    Ok(application::grant(app, &application.id, Grants { own, delegated }, &by).await?)
+    let (id, asked, shown, user, now) = (application.id.clone(), asked.clone(), shown.clone(), user.clone(), app.now());
+    // One transaction: what somebody else takes away meanwhile does not come back, and who may no longer consent does not.
+    let done = app.store.write(move |tx| {
+        if !may_consent(tx.conn(), &user)? {
+            return Ok(None);
+        }
+        application::add_consent(tx, &id, |delegated| Some(asked.missing(delegated)).filter(|missing| missing.is_subset(&shown)), &by, now)
+            .map(Some)
+    });
+    Ok(done.await?.ok_or(Failure::ConsentMissing)?)
 }

@@ -110,7 +110,7 @@ pub async fn read(app: &App, form: &Form) -> std::result::Result<Request, Refuse
         return Err(tell(Failure::ResponseUnsupported.into()));
     }
     let asked = asked::read(app, form.get("scope"), form.get("resource")).map_err(tell)?;
-    let challenge = challenge(form, client).map_err(tell)?;
+    let challenge = challenge(form, if application.public { Client::Native } else { client }).map_err(tell)?;
     let prompt: BTreeSet<String> = form.get("prompt").unwrap_or_default().split(' ').filter(|w| !w.is_empty()).map(str::to_owned).collect();
     if prompt.contains("none") && prompt.len() > 1 {
         return Err(tell(Error::of(Failure::Malformed, "prompt")));
@@ -130,7 +130,8 @@ pub async fn read(app: &App, form: &Form) -> std::result::Result<Request, Refuse
 /// RFC 7636, section 4.3: of programs that keep no secret it is demanded, and only in the form that does not show the verifier.
 fn challenge(form: &Form, client: Client) -> Result<Option<String>> {
     match (form.get("code_challenge"), form.get("code_challenge_method")) {
-        (None, None) if client == Client::Web => Ok(None),
+        // Where there is none, the identity token's nonce shows whether the code is somebody else's (RFC 9700, section 2.1.1).
+        (None, None) if client == Client::Web && form.get("nonce").is_some() => Ok(None),
         (None, _) => Err(Failure::ChallengeMissing.into()),
         (Some(challenge), Some("S256")) if is_challenge(challenge) => Ok(Some(challenge.to_owned())),
         (Some(_), Some("S256")) => Err(Error::of(Failure::Malformed, "code_challenge")),
@@ -189,8 +190,8 @@ pub async fn decide(app: &App, request: &Request, signed: Option<&Signed>, visit
             (true, _) => Err(tell(missing_consent(&missing))),
         };
     }
-    let code = give(app, request, signed, visit, now).await.map_err(tell)?;
-    Ok(Step::Code(code))
+    // The session may have ended since it was looked at.
+    Ok(give(app, request, signed, visit, now).await.map_err(tell)?.map_or(Step::SignIn(false), Step::Code))
 }
 
 fn missing_consent(missing: &BTreeSet<Scope>) -> Error {
@@ -222,14 +223,17 @@ pub(super) fn new_grant(application: &Application, signed: &Signed, asked: Asked
     }
 }
 
-/// Stores a grant with what the logs say of it.
+/// Stores a grant with what the logs say of it; false when the person is not signed in any more.
 pub(super) fn insert(
     tx: &mut Tx<'_>,
     (grant, hash): (&Grant, &str),
     (application, signed): (&Application, &Signed),
     visit: &Visit,
     now: Time,
-) -> crate::store::Result<()> {
+) -> crate::store::Result<bool> {
+    if !session::holds(tx, signed, now)? {
+        return Ok(false);
+    }
     grants::insert_grant(tx, grant, hash)?;
     let mut row = visit.row(signed.session.method.as_str(), now).of(Some(&signed.user));
     row.app_id.clone_from(&application.client_id);
@@ -238,10 +242,11 @@ pub(super) fn insert(
     let actor = format!("user:{}", signed.user.id);
     let state = serde_json::json!({ "grant": grant.id, "application": application.client_id, "scopes": grant.asked.words() });
     let entry = crate::domain::audit::Entry::new(&actor, "grant.create", &actor, visit.address.to_string()).after(&state);
-    audit::append(tx, &entry, now)
+    audit::append(tx, &entry, now)?;
+    Ok(true)
 }
 
-async fn give(app: &App, request: &Request, signed: &Signed, visit: &Visit, now: Time) -> Result<String> {
+async fn give(app: &App, request: &Request, signed: &Signed, visit: &Visit, now: Time) -> Result<Option<String>> {
     let (token, hash) = session::new_token()?;
     let grant = Grant {
         client: request.client,
@@ -251,8 +256,8 @@ async fn give(app: &App, request: &Request, signed: &Signed, visit: &Visit, now:
         ..new_grant(&request.application, signed, request.asked.clone(), now.plus(CODE), now)
     };
     let (application, signed, visit) = (request.application.clone(), signed.clone(), visit.clone());
-    app.store.write(move |tx| insert(tx, (&grant, &hash), (&application, &signed), &visit, now)).await?;
-    Ok(std::str::from_utf8(token.expose()).unwrap_or_default().to_owned())
+    let given = app.store.write(move |tx| insert(tx, (&grant, &hash), (&application, &signed), &visit, now)).await?;
+    Ok(given.then(|| std::str::from_utf8(token.expose()).unwrap_or_default().to_owned()))
 }
 
 /// The answer for the application, as the fields that it gets: with who issues it (RFC 9207).
@@ -284,7 +289,7 @@ mod tests {
             assert_eq!(read("code_challenge=short&code_challenge_method=S256", client), Err(false));
             assert_eq!(read("code_challenge_method=S256", client), Err(true));
         }
-        assert_eq!(read("", Client::Web), Ok(None));
-        assert_eq!((read("", Client::Native), read("", Client::SinglePage)), (Err(true), Err(true)));
+        assert_eq!((read("nonce=1", Client::Web), read("", Client::Web)), (Ok(None), Err(true)));
+        assert_eq!((read("nonce=1", Client::Native), read("nonce=1", Client::SinglePage)), (Err(true), Err(true)));
     }
 }

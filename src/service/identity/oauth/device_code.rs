@@ -27,6 +27,8 @@ use crate::wire::form::Form;
 pub const PAGE: &str = "/devicelogin";
 /// How the protocol names the grant.
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
+/// How many programs of one address may wait at once.
+const MOST_OPEN: i64 = 50;
 /// Longest wait between two questions, in seconds.
 const LONGEST_WAIT: i64 = 60;
 
@@ -58,7 +60,16 @@ pub async fn begin(app: &App, application: &Application, form: &Form, origin: &s
         wait_seconds: INTERVAL,
         declined: false,
     };
-    app.store.write(move |tx| device_codes::insert_waiting(tx, &waiting)).await?;
+    let inserted = app.store.write(move |tx| {
+        let open = device_codes::count_open(tx.conn(), &waiting.origin, now)?;
+        if open < MOST_OPEN {
+            device_codes::insert_waiting(tx, &waiting)?;
+        }
+        Ok(open < MOST_OPEN)
+    });
+    if !inserted.await? {
+        return Err(service::Error::Throttled(60).into());
+    }
     let page = format!("{}{PAGE}", app.config.web_url());
     Ok(json!({
         "user_code": user_code,
@@ -116,8 +127,6 @@ pub struct Pending {
     pub asked: Asked,
     /// What nobody has consented to yet.
     pub missing: BTreeSet<Scope>,
-    /// Whether the person may consent to it for everybody.
-    pub may_consent: bool,
     code_hash: String,
 }
 
@@ -141,29 +150,27 @@ pub async fn find(app: &App, typed: &str, signed: &Signed) -> Result<Pending> {
                 throttles::update_after_failure(tx, &key, &throttle::PAIR, now)?;
                 return Ok(Ok(None));
             };
-            throttles::delete_throttle(tx, &key)?;
             let application = applications::load_application(tx.conn(), &waiting.application)?;
             let consented = applications::load_grants(tx.conn(), &application.id)?.delegated;
-            Ok(Ok(Some((waiting, application, consented, asked::may_consent(tx.conn(), &user)?))))
+            Ok(Ok(Some((waiting, application, consented))))
         })
         .await?;
     let found = found.map_err(|until| service::Error::Throttled(u64::try_from(until.since(now) / SECOND + 1).unwrap_or(1)))?;
-    let (waiting, application, consented, may_consent) =
-        found.filter(|(_, application, ..)| application.enabled).ok_or(Failure::DeviceCodeInvalid)?;
+    let (waiting, application, consented) = found.filter(|(_, application, _)| application.enabled).ok_or(Failure::DeviceCodeInvalid)?;
     let asked = Asked::read(waiting.scopes.split(' ')).map_err(|word| Error::of(Failure::ScopeInvalid, word))?;
     let missing = asked.missing(&consented);
     let Waiting { code_hash, user_code, origin, .. } = waiting;
-    Ok(Pending { application, user_code, origin, asked, missing, may_consent, code_hash })
+    Ok(Pending { application, user_code, origin, asked, missing, code_hash })
 }
 
-/// The person says yes: the program gets its tokens when it asks next. Where something is missing and the person may, it is a consent for
-/// everybody, too.
+/// The person says yes: the program gets its tokens when it asks next.
 ///
 /// # Errors
 /// [`Failure::ConsentMissing`]; [`Failure::DeviceCodeInvalid`] when it was decided before.
 pub async fn approve(app: &App, pending: Pending, signed: &Signed, visit: &Visit) -> Result<()> {
+    // Whoever is talked into typing a code decides for nobody else: consent has a page of its own.
     if !pending.missing.is_empty() {
-        asked::consent(app, &pending.application, &pending.asked, &signed.user.id, &visit.address.to_string()).await?;
+        return Err(Failure::ConsentMissing.into());
     }
     let now = app.now();
     let grant = new_grant(&pending.application, signed, pending.asked, now.plus(DEVICE_CODE), now);
@@ -174,8 +181,7 @@ pub async fn approve(app: &App, pending: Pending, signed: &Signed, visit: &Visit
             if !device_codes::delete_waiting(tx, &pending.code_hash)? {
                 return Ok(false);
             }
-            authorize::insert(tx, (&grant, &pending.code_hash), (&pending.application, &signed), &visit, now)?;
-            Ok(true)
+            authorize::insert(tx, (&grant, &pending.code_hash), (&pending.application, &signed), &visit, now)
         })
         .await?;
     if taken { Ok(()) } else { Err(Failure::DeviceCodeInvalid.into()) }

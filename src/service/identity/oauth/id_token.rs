@@ -20,12 +20,14 @@ use crate::wire::jwt;
 pub async fn issue(app: &App, application: &Application, grant: &Grant, user: &User) -> Result<String> {
     let now = app.now();
     let key = keys::active(app).await?;
+    // It says no longer than the access token who signed in.
+    let end = now.plus(LIFETIME);
     let mut claims = json!({
         "aud": application.client_id,
         "iss": issuer(app),
         "iat": now.seconds(),
         "nbf": now.seconds(),
-        "exp": now.plus(LIFETIME).seconds(),
+        "exp": grant.method_ends_at.map_or(end, |method| method.min(end)).seconds(),
         "amr": grant.method.amr(),
         "auth_time": grant.signed_in_at.seconds(),
         "oid": user.id,

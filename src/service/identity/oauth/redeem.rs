@@ -16,6 +16,7 @@ use crate::domain::application::{Application, Client};
 use crate::domain::audit::Entry;
 use crate::domain::grant::{Asked, Grant, Worth};
 use crate::domain::oauth::Failure;
+use crate::domain::user::User;
 use crate::ids::GrantId;
 use crate::secret::{hmac_sha256, same};
 use crate::service::identity::{instance_key, session};
@@ -67,6 +68,8 @@ pub(super) async fn exchange(app: &App, asker: Asker<'_>, grant: Grant, form: &F
     if grant.generation == 0 && now >= grant.code_ends_at {
         return Err(Failure::GrantExpired.into());
     }
+    // What may be refused is refused before the code is used up.
+    let ready = Ready::new(app, asker, &grant, None, form).await?;
     let claimed = grant.clone();
     let first = grant.generation == 0 && app.store.write(move |tx| grants::claim_next(tx, &claimed, now)).await?;
     if !first {
@@ -74,7 +77,7 @@ pub(super) async fn exchange(app: &App, asker: Asker<'_>, grant: Grant, form: &F
         take_back(app, &grant, "code", asker.origin).await?;
         return Err(Failure::CodeUsed.into());
     }
-    answer(app, asker, &Grant { generation: 1, rotated_at: now, ..grant }, None, form).await
+    answer(app, asker, &Grant { generation: 1, rotated_at: now, ..grant }, ready, form).await
 }
 
 /// RFC 7636, section 4.1 and 4.6.
@@ -112,6 +115,11 @@ pub async fn refresh(app: &App, asker: Asker<'_>, form: &Form) -> Result<Value> 
     if now >= grant.ends_at {
         return Err(Failure::GrantExpired.into());
     }
+    // What may be refused is refused before the token is used up: the client goes on with it.
+    let ready = match grant.worth(number, now) {
+        Worth::Stale => None,
+        Worth::Newest | Worth::Again => Some(Ready::new(app, asker, &grant, wanted, form).await?),
+    };
     // Two who show the newest at once get the same next one.
     if grant.worth(number, now) == Worth::Newest {
         let claimed = grant.clone();
@@ -121,11 +129,12 @@ pub async fn refresh(app: &App, asker: Asker<'_>, form: &Form) -> Result<Value> 
             grant = load(app, &id).await?;
         }
     }
-    if grant.generation != number + 1 || grant.worth(number, now) == Worth::Stale {
+    let good = grant.generation == number + 1 && grant.worth(number, now) != Worth::Stale;
+    let Some(ready) = ready.filter(|_| good) else {
         take_back(app, &grant, "refresh-token", asker.origin).await?;
         return Err(Failure::GrantInvalid.into());
-    }
-    answer(app, asker, &grant, wanted, form).await
+    };
+    answer(app, asker, &grant, ready, form).await
 }
 
 async fn load(app: &App, id: &GrantId) -> Result<Grant> {
@@ -151,32 +160,47 @@ async fn take_back(app: &App, grant: &Grant, what: &str, origin: &str) -> Result
     Ok(())
 }
 
+/// What the tokens of a grant will say, after everything was checked that may be refused.
+struct Ready {
+    user: User,
+    asked: Asked,
+    allowed: Vec<&'static str>,
+    capabilities: Vec<String>,
+}
+
+impl Ready {
+    async fn new(app: &App, asker: Asker<'_>, grant: &Grant, wanted: Option<Asked>, form: &Form) -> Result<Self> {
+        let id = grant.user.clone();
+        let user = app.store.look_up(move |conn| users::load_user(conn, &id)).await?;
+        if !user.enabled {
+            return Err(Failure::AccountDisabled.into());
+        }
+        // An administrator's consent holds for the application, so a later request may name other permissions of it; identity was given
+        // once.
+        let asked = match wanted {
+            None => grant.asked.clone(),
+            Some(wanted) => Asked {
+                openid: wanted.openid && grant.asked.openid,
+                profile: wanted.profile && grant.asked.profile,
+                email: wanted.email && grant.asked.email,
+                offline: grant.asked.offline,
+                ..wanted
+            },
+        };
+        let consented = asked::consented(app, &asker.application.id).await?;
+        let missing = asked.missing(&consented);
+        if !missing.is_empty() {
+            let words: Vec<_> = missing.iter().map(|scope| scope.as_str()).collect();
+            return Err(Error::of(Failure::ConsentMissing, words.join(", ")));
+        }
+        let allowed = asked.allowed(&consented);
+        Ok(Self { user, asked, allowed, capabilities: access_token::capabilities(form.get("claims"))? })
+    }
+}
+
 /// The tokens of a grant (RFC 6749, section 5.1; OpenID Connect Core, section 3.1.3.3).
-async fn answer(app: &App, asker: Asker<'_>, grant: &Grant, wanted: Option<Asked>, form: &Form) -> Result<Value> {
-    let id = grant.user.clone();
-    let user = app.store.look_up(move |conn| users::load_user(conn, &id)).await?;
-    if !user.enabled {
-        return Err(Failure::AccountDisabled.into());
-    }
-    // An administrator's consent holds for the application, so a later request may name other permissions of it; identity was given once.
-    let asked = match wanted {
-        None => grant.asked.clone(),
-        Some(wanted) => Asked {
-            openid: wanted.openid && grant.asked.openid,
-            profile: wanted.profile && grant.asked.profile,
-            email: wanted.email && grant.asked.email,
-            offline: grant.asked.offline,
-            ..wanted
-        },
-    };
-    let consented = asked::consented(app, &asker.application.id).await?;
-    let missing = asked.missing(&consented);
-    if !missing.is_empty() {
-        let words: Vec<_> = missing.iter().map(|scope| scope.as_str()).collect();
-        return Err(Error::of(Failure::ConsentMissing, words.join(", ")));
-    }
-    let allowed = asked.allowed(&consented);
-    let capabilities = access_token::capabilities(form.get("claims"))?;
+async fn answer(app: &App, asker: Asker<'_>, grant: &Grant, ready: Ready, form: &Form) -> Result<Value> {
+    let Ready { user, asked, allowed, capabilities } = ready;
     let person = Person {
         id: user.id.clone(),
         upn: user.upn.clone(),
