@@ -18,6 +18,7 @@ use muster::app::App;
 use muster::clock::{Clock as _, SystemClock};
 use muster::config::Config;
 use muster::domain::access::Reach;
+use muster::domain::compliance::{State, Verdict};
 use muster::secret::Sealer;
 use muster::service::device::managed::page_managed;
 use muster::service::setup;
@@ -38,6 +39,9 @@ const QUESTIONS: &[(&str, &str)] = &[
 ];
 
 fn fill(conn: &mut Conn, count: u32) {
+    let verdict =
+        Verdict { state: State::Compliant, compliant: true, grace_expires_at: None, reevaluate_at: None, held: None, policies: Vec::new() };
+    let verdict = serde_json::to_string(&verdict).unwrap();
     let sql = format!(
         "INSERT INTO users (id, upn, display_name, mail, enabled, created_at, updated_at)
             WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < {count})
@@ -47,7 +51,7 @@ fn fill(conn: &mut Conn, count: u32) {
         INSERT INTO enrollments (id, device_id, platform, kind, state, mdm_id, context, last_seen_at, enrolled_at, version)
             SELECT 'e' || id, id, platform, 'full', 'active', id, '{{}}', created_at, created_at, 1 FROM devices;
         INSERT INTO compliance_states (device_id, state, compliant, detail, evaluated_at, changed_at, version)
-            SELECT id, CASE WHEN created_at % 50 = 0 THEN 'noncompliant' ELSE 'compliant' END, created_at % 50 <> 0, '{{}}', 1, 1, 1
+            SELECT id, CASE WHEN created_at % 50 = 0 THEN 'noncompliant' ELSE 'compliant' END, created_at % 50 <> 0, '{verdict}', 1, 1, 1
             FROM devices;
         ANALYZE;"
     );
