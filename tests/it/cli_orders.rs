@@ -1,4 +1,5 @@
-//! One walk for each subcommand that gives orders, through the program itself.
+//! One walk for each subcommand that gives orders, through the program itself. One list of walks over one house, as long as there are
+//! subcommands.
 
 use std::path::Path;
 use std::sync::Arc;
