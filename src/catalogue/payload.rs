@@ -163,6 +163,9 @@ pub struct KeyRow {
     /// The value is a secret: never logged or shown.
     #[serde(default)]
     pub secret: bool,
+    /// Of a table that takes any key: those whose values are no secrets. With it, others hide their texts only.
+    #[serde(default)]
+    pub open: Vec<String>,
     /// The value names an asset of the same profile: of which declaration types.
     #[serde(default)]
     pub assets: Vec<String>,
@@ -309,6 +312,11 @@ impl PayloadRow {
             let value = match (self.key(&at), json) {
                 (Some(key), Json::Object(body)) if !key.secret && self.keys.iter().any(|key| key.at.starts_with(&below)) => {
                     Json::Object(self.redacted_within(body, &at))
+                }
+                (Some(key), Json::Object(body)) if !key.secret && !key.open.is_empty() => {
+                    let open = |name: &String, json: &Json| json.is_number() || json.is_boolean() || key.open.contains(name);
+                    let one = |(name, json): (&String, &Json)| (name.clone(), if open(name, json) { json.clone() } else { HIDDEN.into() });
+                    Json::Object(body.iter().map(one).collect())
                 }
                 (Some(key), Json::Array(items)) if !key.secret && key.kind == Kind::Dicts => {
                     let item = |item: &Json| match item {

@@ -13,7 +13,8 @@ use crate::domain::pfx::{Pfx, Purpose};
 use crate::ids::PfxId;
 use crate::secret::Secret;
 use crate::service::directory::By;
-use crate::service::{Error, Result, pfx};
+use crate::service::pfx::Brought;
+use crate::service::{Error, Result, pfx, pfx_password};
 
 /// Largest file that is read, in bytes.
 const LARGEST: u64 = 256 * 1024;
@@ -30,6 +31,8 @@ pub enum Command {
     },
     /// Brings one from a PFX (PKCS#12) file: profiles with imported-pfx hand it to the user's devices
     Import(Box<Import>),
+    /// Shows the key for which programs encrypt passwords when they bring identities over the API
+    Key,
     /// Deletes one; the user's devices give it back
     Delete {
         /// User principal name or id
@@ -96,11 +99,16 @@ pub(super) async fn run(app: &App, command: Command, by: &By) -> Result<Value> {
             let user = find::user(app, &user).await?;
             Ok(pfx::list(app, &user.id).await?.iter().map(row).collect())
         }
+        Command::Key => {
+            let key = pfx_password::public(app).await?;
+            Ok(json!({ "key_name": key.key_name, "provider_name": pfx_password::PROVIDER, "public_key": key.pem }))
+        }
         Command::Import(import) => {
             let user = find::user(app, &import.user).await?;
             let file = STANDARD.decode(import.file.secret().expose()).map_err(Error::internal)?;
             let password = import.password_file.as_ref().map_or_else(|| Secret::new(Vec::new()), password);
-            Ok(row(&pfx::import(app, &user.id, import.purpose, &file, &password, by).await?))
+            let brought = Brought { purpose: import.purpose, file: &file, password: &password, sent: None, thumbprint: None };
+            Ok(row(&pfx::import(app, &user.id, brought, by).await?))
         }
         Command::Delete { user, identity } => {
             let user = find::user(app, &user).await?;

@@ -20,6 +20,29 @@ words! {
     }
 }
 
+words! {
+    /// How a password is encrypted for a key of this server (RSA-OAEP, RFC 8017), as Graph calls it.
+    Padding {
+        /// With SHA-256.
+        OaepSha256 = "oaepSha256",
+        /// With SHA-384.
+        OaepSha384 = "oaepSha384",
+        /// With SHA-512.
+        OaepSha512 = "oaepSha512",
+    }
+}
+
+/// How the password of a file came over the API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Sent {
+    /// The key that it was encrypted for.
+    pub key_name: String,
+    /// Whose key that is.
+    pub provider_name: String,
+    /// And how.
+    pub padding: Padding,
+}
+
 /// An imported identity, without its key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Pfx {
@@ -31,14 +54,20 @@ pub struct Pfx {
     pub purpose: Purpose,
     /// SHA-256 of the certificate, lower-case hex.
     pub sha256: String,
+    /// SHA-1 of it, lower-case hex: what Windows and Graph call the thumbprint.
+    pub thumbprint: String,
     /// The certificate's subject, for people.
     pub subject: String,
     /// First moment of validity.
     pub not_before: Time,
     /// Last moment of validity.
     pub not_after: Time,
+    /// How it came, when it came over the API.
+    pub sent: Option<Sent>,
     /// When it was brought.
     pub created_at: Time,
+    /// When it was changed last.
+    pub updated_at: Time,
 }
 
 /// Which of a person's identities their devices get, the one that counts first: to read mail all of them, else the one that ends last,
@@ -65,10 +94,13 @@ mod tests {
             user_id: UserId::new(),
             purpose,
             sha256: ends.to_string(),
+            thumbprint: String::new(),
             subject: String::new(),
             not_before: Time(0),
             not_after: Time(ends),
+            sent: None,
             created_at: Time(0),
+            updated_at: Time(0),
         };
         let all = [
             pfx(Purpose::SmimeEncryption, 5),

@@ -171,6 +171,8 @@ refusals! {
     PermissionUnknown = "ACC0011", "there is no such permission; `muster app permissions` shows all";
     PersonalDeviceRefused = "ENR0031", "only devices that the organisation lists may enrol; an administrator can add the serial number (enrollment.serial_numbers)";
     PfxNotOneIdentity = "PFX0002", "the file does not hold exactly one private key with its certificate and a chain of at most eight";
+    PfxOther = "PFX0006", "the file holds another certificate than the one that was named";
+    PfxPasswordLocked = "PFX0005", "the password is not encrypted for this server's key as it has to be; `muster user pfx key` shows the key";
     PfxPresent = "PFX0003", "the person has an identity with this certificate already; delete it first to bring it again";
     PfxTooMany = "PFX0004", "the person has as many imported identities as allowed; delete those that nobody needs";
     PfxUnreadable = "PFX0001", "the file does not open: the password is wrong, it is no PKCS#12, or it is encrypted by RC2, which is not safe; export it anew";

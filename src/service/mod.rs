@@ -19,6 +19,7 @@ pub mod outbound;
 pub mod outbox;
 pub mod page;
 pub mod pfx;
+pub mod pfx_password;
 pub mod pki;
 pub mod presence;
 pub mod profile;

@@ -6,32 +6,65 @@ use serde_json::json;
 
 use super::apple::identities::{IMPORTED, STALE};
 use super::directory::By;
+use super::page::{self, Found, find};
 use super::pki::pkcs12::Identity;
-use super::{Result, push};
+use super::{Result, pfx_password, push};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
+use crate::domain::access::Reach;
 use crate::domain::desired::{self, Input, Timing};
 use crate::domain::device::State as DeviceState;
 use crate::domain::enrollment::State;
-use crate::domain::pfx::{MOST, Pfx, Purpose};
+use crate::domain::pfx::{MOST, Pfx, Purpose, Sent};
 use crate::ids::{PfxId, UserId};
 use crate::secret::Secret;
 use crate::store::devices::Filter;
 use crate::store::sealed::IMPORTED_PFX;
 use crate::store::{self, Tx, audit, desired_items, devices, enrollments, pfx, users};
+use crate::wire::odata::query::Query;
 
 /// Devices of one person that are looked at together.
 const PAGE: i64 = 100;
 
+/// What somebody brings.
+#[derive(Clone, Copy, Debug)]
+pub struct Brought<'a> {
+    /// What it is for.
+    pub purpose: Purpose,
+    /// The file.
+    pub file: &'a [u8],
+    /// What opens it; encrypted, when it was sent so.
+    pub password: &'a Secret,
+    /// How the password is encrypted.
+    pub sent: Option<&'a Sent>,
+    /// Which certificate it is, when that is said.
+    pub thumbprint: Option<&'a str>,
+}
+
+impl Brought<'_> {
+    /// The identity in the file.
+    async fn open(&self, app: &App) -> Result<Identity> {
+        let password = match self.sent {
+            Some(sent) => pfx_password::open(app, sent, self.password.expose()).await?,
+            None => self.password.clone(),
+        };
+        let identity = Identity::open(self.file, std::str::from_utf8(password.expose()).map_err(|_| Refusal::PfxUnreadable)?)?;
+        let found = thumbprint(&identity)?;
+        match self.thumbprint {
+            Some(said) if !said.eq_ignore_ascii_case(&found) => Err(Refusal::PfxOther.into()),
+            _ => Ok(identity),
+        }
+    }
+}
+
 /// Opens a file and keeps what is in it for the person; their devices get it where a profile says so.
 ///
 /// # Errors
-/// [`Refusal::PfxUnreadable`], [`Refusal::PfxNotOneIdentity`], [`Refusal::PfxPresent`], [`Refusal::PfxTooMany`];
-/// [`NotFound`](super::Error::NotFound) without such a person.
-pub async fn import(app: &App, user: &UserId, purpose: Purpose, file: &[u8], password: &Secret, by: &By) -> Result<Pfx> {
-    let password = std::str::from_utf8(password.expose()).map_err(|_| Refusal::PfxUnreadable)?;
-    let identity = Identity::open(file, password)?;
+/// [`Refusal::PfxUnreadable`], [`Refusal::PfxNotOneIdentity`], [`Refusal::PfxOther`], [`Refusal::PfxPasswordLocked`],
+/// [`Refusal::PfxPresent`], [`Refusal::PfxTooMany`]; [`NotFound`](super::Error::NotFound) without such a person.
+pub async fn import(app: &App, user: &UserId, brought: Brought<'_>, by: &By) -> Result<Pfx> {
+    let identity = brought.open(app).await?;
     let certificate = identity.certificate();
     let at = |time: &openssl::asn1::Asn1TimeRef| -> Result<Time> {
         let since = openssl::asn1::Asn1Time::from_unix(0)?.diff(time)?;
@@ -42,12 +75,15 @@ pub async fn import(app: &App, user: &UserId, purpose: Purpose, file: &[u8], pas
     let new = Pfx {
         id: PfxId::new(),
         user_id: user.clone(),
-        purpose,
+        purpose: brought.purpose,
         sha256: hex::encode(sha256(&certificate.to_der()?)),
+        thumbprint: thumbprint(&identity)?,
         subject: names.collect::<Vec<_>>().join(", ").chars().take(200).collect(),
         not_before: at(certificate.not_before())?,
         not_after: at(certificate.not_after())?,
+        sent: brought.sent.cloned(),
         created_at: now,
+        updated_at: now,
     };
     let sealed = app.sealer().seal(IMPORTED_PFX, identity.to_bytes()?.expose())?;
     let (row, by, push) = (new.clone(), by.clone(), push::wns::enabled(&app.config));
@@ -70,6 +106,34 @@ pub async fn import(app: &App, user: &UserId, purpose: Purpose, file: &[u8], pas
     Ok(new)
 }
 
+fn thumbprint(identity: &Identity) -> Result<String> {
+    Ok(hex::encode(identity.certificate().digest(openssl::hash::MessageDigest::sha1())?))
+}
+
+/// Changes what an identity is for. A file may be brought along when it holds the same certificate.
+///
+/// # Errors
+/// [`Refusal::PfxOther`] for another certificate; those of opening the file; [`NotFound`](super::Error::NotFound).
+pub async fn update(app: &App, before: &Pfx, purpose: Purpose, again: Option<Brought<'_>>, by: &By) -> Result<()> {
+    let mut after = Pfx { purpose, updated_at: app.now(), ..before.clone() };
+    if let Some(again) = again {
+        Brought { thumbprint: Some(&before.thumbprint), ..again }.open(app).await?;
+        after.sent = again.sent.cloned();
+    }
+    let (before, by, now, push) = (before.clone(), by.clone(), after.updated_at, push::wns::enabled(&app.config));
+    app.store
+        .write(move |tx| {
+            if after.purpose != before.purpose {
+                tell(tx, &after.user_id, push, now)?;
+            }
+            pfx::update_pfx(tx, &after)?;
+            audit::append(tx, &by.entry("pfx.update", format!("pfx:{}", after.id)).before(&shown(&before)).after(&shown(&after)), now)
+        })
+        .await?;
+    app.outbox.notify_waiters();
+    Ok(())
+}
+
 fn shown(pfx: &Pfx) -> serde_json::Value {
     json!({ "user": pfx.user_id, "purpose": pfx.purpose, "sha256": pfx.sha256, "subject": pfx.subject, "notAfter": pfx.not_after.to_string() })
 }
@@ -81,6 +145,17 @@ fn shown(pfx: &Pfx) -> serde_json::Value {
 pub async fn list(app: &App, user: &UserId) -> Result<Vec<Pfx>> {
     let user = user.clone();
     Ok(app.store.read(move |conn| pfx::list_of_user(conn, &user)).await?)
+}
+
+/// A page of what is kept, each with the name of its person.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what identities have not.
+pub async fn page_pfx(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<(Pfx, String)>, page::Error> {
+    let load = |conn: &mut store::Conn, ids: &[String]| {
+        Ok(pfx::list_by_ids(conn, ids)?.into_iter().map(|found| (found.0.id.to_string(), found)).collect())
+    };
+    find(app, &pfx::SET, query, page::within(reach), limit, load).await
 }
 
 /// Deletes what was kept for a person: their devices give it back.

@@ -285,6 +285,18 @@ pub const SET: Set = Set {
     newest_first: None,
 };
 
+/// Devices of which the password of a local administrator is kept, as the API finds them.
+pub const WITH_LOCAL_ADMIN: Set = Set {
+    name: "devices with a local administrator",
+    base: "EXISTS (SELECT 1 FROM enrollments e JOIN apple_secrets s ON s.enrollment_id = e.id WHERE e.device_id = d.id AND s.kind = 'admin')",
+    properties: &[
+        Property::new("id", "COALESCE(d.entra_device_id, d.id)", Kind::Id),
+        Property::new("deviceName", "d.display_name", Kind::Text).ordered().searched(),
+    ],
+    types: &[("deviceLocalCredentialInfo", "TRUE")],
+    ..SET
+};
+
 /// The devices with these ids, those that exist, with when each was first known.
 ///
 /// # Errors

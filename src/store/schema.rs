@@ -764,11 +764,16 @@ diesel::table! {
         user_id -> Text,
         purpose -> Text,
         sha256 -> Text,
+        thumbprint -> Text,
         subject -> Text,
         not_before -> BigInt,
         not_after -> BigInt,
         sealed_identity -> Binary,
+        key_name -> Nullable<Text>,
+        provider_name -> Nullable<Text>,
+        padding -> Nullable<Text>,
         created_at -> BigInt,
+        updated_at -> BigInt,
     }
 }
 
@@ -925,6 +930,8 @@ diesel::table! {
 }
 
 diesel::joinable!(apple_management -> enrollments (enrollment_id));
+diesel::joinable!(apple_secrets -> enrollments (enrollment_id));
+diesel::joinable!(imported_pfx -> users (user_id));
 
 diesel::allow_tables_to_appear_in_same_query!(
     meta,

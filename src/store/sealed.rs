@@ -64,13 +64,25 @@ pub const TAP_PEPPER: &str = "sealed.tap_pepper";
 pub const MANIFEST_KEY: &str = "sealed.manifest_key";
 /// The key that marks what comes back with the terms of use.
 pub const TERMS_KEY: &str = "sealed.terms_key";
+/// The key for which passwords of imported identities are encrypted.
+pub const PFX_PASSWORD_KEY: &str = "sealed.pfx_password_key";
 /// The key that marks the tokens of pages.
 pub const PAGE_KEY: &str = "sealed.page_key";
 /// The key that marks refresh tokens as ours.
 pub const REFRESH_KEY: &str = "sealed.refresh_key";
 /// The keys of all sealed values in `meta`.
-pub const META: &[&str] =
-    &[AUDIT_KEY, CANARY, MANIFEST_KEY, PAGE_KEY, REFRESH_KEY, REGISTRATION_KEY, SCEP_CHALLENGE_KEY, TAP_PEPPER, TERMS_KEY];
+pub const META: &[&str] = &[
+    AUDIT_KEY,
+    CANARY,
+    MANIFEST_KEY,
+    PAGE_KEY,
+    PFX_PASSWORD_KEY,
+    REFRESH_KEY,
+    REGISTRATION_KEY,
+    SCEP_CHALLENGE_KEY,
+    TAP_PEPPER,
+    TERMS_KEY,
+];
 
 /// A sealed column.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -148,6 +148,55 @@ const again = of("TemporaryAccessPassAuthenticationMethod", await graph.api(`${p
 assert.equal(again.temporaryAccessPass, null);
 ok("a pass is shown once");
 
+/** Certificates whose key the server makes, and those that were brought. */
+function certificates(system) {
+  const mac = system === "macOS" ? { deploymentChannel: "deviceChannel" } : {};
+  return [
+    {
+      "@odata.type": `#microsoft.graph.${system}PkcsCertificateProfile`, displayName: `${system} PKCS`, renewalThresholdPercentage: 25,
+      subjectNameFormat: "commonNameAsEmail", subjectNameFormatString: "CN={{EmailAddress}}", subjectAlternativeNameType: "none",
+      customSubjectAlternativeNames: [{ sanType: "emailAddress", name: "{{EmailAddress}}" }], certificateStore: "user",
+      certificateValidityPeriodValue: 6, certificateValidityPeriodScale: "months", certificationAuthority: HOST,
+      certificationAuthorityName: "issuing", certificateTemplateName: "", ...mac, ...(system === "macOS" ? { allowAllAppsAccess: true } : {}),
+    },
+    {
+      "@odata.type": `#microsoft.graph.${system}ImportedPFXCertificateProfile`, displayName: `${system} mail`,
+      intendedPurpose: "smimeEncryption", ...mac,
+    },
+  ];
+}
+
+/** Extensions that sign people in. */
+function extensions(system) {
+  const named = (kind, extension) => ({
+    "@odata.type": `#microsoft.graph.${system}DeviceFeaturesConfiguration`, displayName: `${system} ${kind}`,
+    [`${system}SingleSignOnExtension`]: { "@odata.type": `#microsoft.graph.${system}${kind}SingleSignOnExtension`, ...extension },
+  });
+  const bundle = { extensionIdentifier: "org.example.sso", teamIdentifier: "ABCDE12345" };
+  const configurations = [
+    { "@odata.type": "#microsoft.graph.keyIntegerValuePair", key: "attempts", value: 3 },
+    { "@odata.type": "#microsoft.graph.keyBooleanValuePair", key: "quiet", value: true },
+    { "@odata.type": "#microsoft.graph.keyRealValuePair", key: "share", value: 0.5 },
+  ];
+  const kerberos = {
+    realm: "EXAMPLE.ORG", domains: [".example.org"], activeDirectorySiteCode: "site", blockActiveDirectorySiteAutoDiscovery: true,
+    blockAutomaticLogin: true, cacheName: "cache", credentialBundleIdAccessControlList: ["org.example.app"], isDefaultRealm: true,
+    managedAppsInBundleIdACLIncluded: true, passwordBlockModification: false, passwordChangeUrl: "https://example.org/password",
+    passwordExpirationDays: 90, passwordExpirationNotificationDays: 14, passwordMinimumAgeDays: 1, passwordMinimumLength: 12,
+    passwordPreviousPasswordBlockCount: 5, passwordRequireActiveDirectoryComplexity: true, passwordRequirementsDescription: "long",
+    requireUserPresence: true, signInHelpText: "Ask us", userPrincipalName: "ana",
+  };
+  const macs = {
+    credentialsCacheMonitored: true, kerberosAppsInBundleIdACLIncluded: true, modeCredentialUsed: "always", passwordEnableLocalSync: true,
+    preferredKDCs: ["kdc.example.org"], tlsForLDAPRequired: true, userSetupDelayed: false, usernameLabelCustom: "Name",
+  };
+  return [
+    named("Redirect", { ...bundle, urlPrefixes: ["https://idp.example.org/"], configurations }),
+    named("Credential", { ...bundle, realm: "EXAMPLE.ORG", domains: ["example.org"], configurations }),
+    named("Kerberos", { ...kerberos, ...(system === "macOS" ? macs : {}) }),
+  ];
+}
+
 // Configurations and a policy, and who gets them.
 const target = { "@odata.type": "#microsoft.graph.groupAssignmentTarget", groupId: group.id };
 const CONFIGURATIONS = "/deviceManagement/deviceConfigurations";
@@ -165,6 +214,8 @@ const configurations = [
     certificateValidityPeriodValue: 1, certificateValidityPeriodScale: "years", keySize: "size2048", hashAlgorithm: "sha2",
     keyUsage: "digitalSignature", extendedKeyUsages: [{ name: "Client Authentication", objectIdentifier: "1.3.6.1.5.5.7.3.2" }],
   },
+  ...["macOS", "ios"].flatMap((system) => certificates(system)),
+  ...["macOS", "ios"].flatMap((system) => extensions(system)),
 ];
 const made = [];
 for (const sent of configurations) {

@@ -13,6 +13,7 @@ use muster::domain::profile::Kind;
 use muster::ids::{CertificateId, DeviceId, PfxId, ProfileId};
 use muster::secret::Secret;
 use muster::service::outbox::Worker;
+use muster::service::pfx::Brought;
 use muster::service::pki::{authority, revoke};
 use muster::service::profile::{self, Draft};
 use muster::service::{Error, device, directory, pfx};
@@ -270,7 +271,8 @@ fn file(name: &str, password: &str) -> (Vec<u8>, PKey<Private>) {
 
 async fn import(house: &House, file: &[u8], password: &str) -> Result<Pfx, Error> {
     let password = Secret::new(password.as_bytes().to_vec());
-    pfx::import(&house.server.app, &house.user, Purpose::SmimeEncryption, file, &password, &by()).await
+    let brought = Brought { purpose: Purpose::SmimeEncryption, file, password: &password, sent: None, thumbprint: None };
+    pfx::import(&house.server.app, &house.user, brought, &by()).await
 }
 
 fn code<T: std::fmt::Debug>(result: Result<T, Error>) -> &'static str {
@@ -342,20 +344,21 @@ async fn an_imported_identity_is_for_one_person_and_what_is_wrong_with_a_file_is
     house.assign(draft(Platform::MacOs, "Mail", &json!([{ "type": "imported-pfx", "name": "mail", "purpose": "smime-encryption" }]))).await;
     let bob = directory::create_user(&house.server.app, user("bob@example.org"), &by()).await.unwrap().id;
     let (content, _) = file("bob", "p");
-    let password = || Secret::new(b"p".to_vec());
+    let password = Secret::new(b"p".to_vec());
+    let brought = |purpose| Brought { purpose, file: &content, password: &password, sent: None, thumbprint: None };
     let app = &house.server.app;
-    let of_bob = pfx::import(app, &bob, Purpose::SmimeEncryption, &content, &password(), &by()).await.unwrap();
+    let of_bob = pfx::import(app, &bob, brought(Purpose::SmimeEncryption), &by()).await.unwrap();
     let mut mac = enrolled(&house, Machine::mac(1)).await;
     mac.settle().await.unwrap();
     assert!(identities(&mac).is_empty(), "it is ana's");
     assert!(matches!(pfx::delete(app, &house.user, &of_bob.id, &by()).await, Err(Error::NotFound(_))));
     assert!(matches!(pfx::delete(app, &bob, &PfxId::new(), &by()).await, Err(Error::NotFound(_))));
-    assert_eq!(code(pfx::import(app, &bob, Purpose::Vpn, &content, &password(), &by()).await), "PFX0003");
+    assert_eq!(code(pfx::import(app, &bob, brought(Purpose::Vpn), &by()).await), "PFX0003");
     assert_eq!(code(import(&house, &content, "wrong").await), "PFX0001");
     directory::delete_user(app, &bob, &by()).await.unwrap();
     assert_eq!(code(directory::deleted::purge_user(app, &bob, &by()).await), "USR0010");
     let (content, _) = file("late", "p");
-    assert!(matches!(pfx::import(app, &bob, Purpose::Vpn, &content, &password(), &by()).await, Err(Error::NotFound(_))));
+    assert!(matches!(pfx::import(app, &bob, Brought { file: &content, ..brought(Purpose::Vpn) }, &by()).await, Err(Error::NotFound(_))));
     for n in 0..50 {
         import(&house, &file(&format!("{n}"), "p").0, "p").await.unwrap();
     }

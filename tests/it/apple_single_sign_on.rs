@@ -153,7 +153,7 @@ async fn password_and_smart_card_are_other_profiles_and_an_iphone_has_its_extens
     let id = profile::apply(&house.server.app, draft("macos", &whole), &by()).await.unwrap().profile.id;
     let body = profile::read(&house.server.app, &id, false, &by()).await.unwrap().document.payloads[0].body.clone();
     assert_eq!(body["EnableDirectDownloads"], json!(true));
-    assert_eq!((&body["PlatformSSO"]["LoginFrequency"], &body["ExtensionData"]), (&json!(7200), &json!("(secret)")));
+    assert_eq!((&body["PlatformSSO"]["LoginFrequency"], &body["ExtensionData"]), (&json!(7200), &json!({ "Key": "(secret)" })));
 
     house.assign_baseline("ios-single-sign-on").await;
     let mut phone = enrolled(&house, Machine::iphone(2)).await;

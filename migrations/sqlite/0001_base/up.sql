@@ -848,11 +848,16 @@ CREATE TABLE imported_pfx (
     user_id TEXT NOT NULL REFERENCES users (id),
     purpose TEXT NOT NULL,
     sha256 TEXT NOT NULL,
+    thumbprint TEXT NOT NULL,
     subject TEXT NOT NULL,
     not_before BIGINT NOT NULL,
     not_after BIGINT NOT NULL,
     sealed_identity BLOB NOT NULL,
-    created_at BIGINT NOT NULL
+    key_name TEXT,
+    provider_name TEXT,
+    padding TEXT,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
 );
 CREATE UNIQUE INDEX imported_pfx_by_user ON imported_pfx (user_id, sha256);
 

@@ -90,6 +90,10 @@ words! {
         DirectoryRead = "Muster_Directory_Read",
         /// Make, change and delete groups and say who belongs to them.
         GroupsUpdate = "Muster_Groups_Update",
+        /// See which identities were brought for people; nobody sees their keys.
+        IdentitiesRead = "Muster_ImportedIdentities_Read",
+        /// Bring and delete them.
+        IdentitiesUpdate = "Muster_ImportedIdentities_Update",
         /// See what the organisation says about the ways to sign in.
         MethodPoliciesRead = "Muster_MethodPolicies_Read",
         /// Change it.

@@ -93,9 +93,13 @@ pub const BUILT_IN: &[BuiltIn] = &[
         id: "0a5d1c52-0001-4000-8000-000000000004",
         word: "certificate-manager",
         display_name: "Certificate Manager",
-        description: "Runs the authorities and revokes certificates.",
+        description: "Runs the authorities, revokes certificates, and brings identities for people.",
         allows: |action| {
-            is_read(action) || matches!(action, Action::AuthoritiesCreate | Action::AuthoritiesUpdate | Action::CertificatesRevoke)
+            is_read(action)
+                || matches!(
+                    action,
+                    Action::AuthoritiesCreate | Action::AuthoritiesUpdate | Action::CertificatesRevoke | Action::IdentitiesUpdate
+                )
         },
     },
     BuiltIn {

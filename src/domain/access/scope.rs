@@ -18,6 +18,8 @@ words! {
         DeviceReadWriteAll = "Device.ReadWrite.All",
         /// Passwords of local administrators.
         DeviceLocalCredentialReadAll = "DeviceLocalCredential.Read.All",
+        /// Of which devices they are kept.
+        DeviceLocalCredentialReadBasicAll = "DeviceLocalCredential.ReadBasic.All",
         /// Applications for devices.
         AppsReadAll = "DeviceManagementApps.Read.All",
         /// The same, and changing them.

@@ -436,10 +436,13 @@ fn samples() -> Vec<Pfx> {
         user_id: UserId::new(),
         purpose: *purpose,
         sha256: "0".repeat(64),
+        thumbprint: "0".repeat(40),
         subject: String::new(),
         not_before: Time(0),
         not_after: Time(1),
+        sent: None,
         created_at: Time(0),
+        updated_at: Time(0),
     };
     Purpose::ALL.iter().map(sample).collect()
 }

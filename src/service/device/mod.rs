@@ -19,4 +19,4 @@ pub use order::{Custom, LONGEST_FILE, Order, cancel, command, orders, sync};
 pub use own::{OwnDevice, list_own};
 pub use renewed::confirm_renewal;
 pub use retire::{Ending, Leaving, checked_out_in, end_in, end_silent, end_unfinished, give_up, give_up_device, left_in, retire, wiped_in};
-pub use secret::{Kept, reveal, secrets};
+pub use secret::{Kept, LocalAdmin, find_local_admin, page_local_admins, reveal, secrets};

@@ -11,4 +11,4 @@ pub mod sign_in;
 pub mod tap;
 pub mod token;
 
-pub(crate) use instance_key::instance_key;
+pub(crate) use instance_key::{instance_key, instance_secret};

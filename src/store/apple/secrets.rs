@@ -3,7 +3,7 @@
 use diesel::prelude::*;
 
 use super::super::dialect::each_backend;
-use super::super::schema::apple_secrets;
+use super::super::schema::{apple_secrets, enrollments};
 use super::super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::apple::escrow::Kind;
@@ -97,6 +97,17 @@ pub fn list_kinds(conn: &mut Conn, enrollment: &EnrollmentId) -> Result<Vec<(Kin
     let rows: Vec<(String, i64)> = of.order(apple_secrets::kind).select((apple_secrets::kind, apple_secrets::escrowed_at)).load(conn)?;
     let kind = |(kind, at): (String, i64)| Ok((Kind::parse(&kind).ok_or_else(|| Error::corrupt("apple_secrets.kind"))?, Time(at)));
     rows.into_iter().map(kind).collect()
+}
+
+/// Since when secrets of a kind are kept of these devices.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_of_devices(conn: &mut Conn, kind: Kind, devices: &[String]) -> Result<Vec<(String, Time)>> {
+    let of = apple_secrets::table.inner_join(enrollments::table).filter(apple_secrets::kind.eq(kind.as_str()));
+    let of = of.filter(enrollments::device_id.eq_any(devices)).select((enrollments::device_id, apple_secrets::escrowed_at));
+    let rows: Vec<(String, i64)> = of.load(conn)?;
+    Ok(rows.into_iter().map(|(device, at)| (device, Time(at))).collect())
 }
 
 /// Forgets a secret.

@@ -4,10 +4,12 @@ pub mod access;
 mod admin;
 mod batch;
 mod deleted;
+mod kinds;
 mod methods;
 mod policies;
 mod queries;
 mod sdk;
+mod secrets;
 mod sets;
 mod tokens;
 

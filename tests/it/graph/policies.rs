@@ -166,7 +166,7 @@ async fn configurations_keep_what_they_were_given() {
         (
             json!({
                 "@odata.type": "#microsoft.graph.macOSScepCertificateProfile", "displayName": "Mac auth", "renewalThresholdPercentage": 20,
-                "subjectNameFormat": "commonNameAsIntuneDeviceId", "customSubjectAlternativeNames": [], "certificateValidityPeriodValue": 6,
+                "subjectNameFormat": "commonNameAsSerialNumber", "customSubjectAlternativeNames": [], "certificateValidityPeriodValue": 6,
                 "certificateValidityPeriodScale": "months", "certificateStore": "machine", "keySize": "size2048", "keyUsage": "digitalSignature",
             }),
             Value::Null,

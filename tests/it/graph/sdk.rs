@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use muster::domain::access::Scope;
 use muster::domain::application::Application;
 use muster::domain::compliance::{State, Verdict};
@@ -10,7 +12,7 @@ use muster::domain::device::Platform;
 use muster::domain::passkey::Passkey;
 use muster::domain::sign_in::SignIn;
 use muster::ids::PasskeyId;
-use muster::service::application;
+use muster::service::{application, pfx_password};
 use muster::store::{compliance, devices, enrollments, passkeys, sign_ins};
 use openssl::asn1::Asn1Time;
 use openssl::hash::MessageDigest;
@@ -20,6 +22,7 @@ use openssl::x509::{X509, X509NameBuilder};
 
 use super::{by, register, user};
 use crate::desired::{device, enrollment};
+use crate::support::ca::Ca;
 use crate::support::server::{Options, Server};
 use crate::support::tools;
 
@@ -162,6 +165,29 @@ async fn microsofts_python_libraries_run_a_day() {
     command.env_clear().arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/graph_day.py"));
     command.env("CERTIFICATE", key).env("REQUESTS_CA_BUNDLE", &root).env("SSL_CERT_FILE", &root);
     day.run(command, 19).await;
+}
+
+#[actix_web::test]
+async fn each_kind_of_configuration_comes_back_as_microsofts_library_sent_it() {
+    let Some(python) = tools::client("bin/python", "Microsoft's Python libraries") else { return };
+    let server = Server::with(Options { system_clock: true, ..Options::default() }).await;
+    let all: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
+    let (application, secret) = register(&server, &all).await;
+    user(&server, "ana@day.example", "Ana").await;
+    let leaf = Ca::new("Mail CA").leaf("ana", &[]);
+    let mut builder = openssl::pkcs12::Pkcs12::builder();
+    builder.pkey(&leaf.key).cert(&leaf.certificate);
+    let file = builder.build2("pässword").unwrap().to_der().unwrap();
+    let key = pfx_password::public(&server.app).await.unwrap();
+    let day = Day { server, application, secret };
+    let root = day.file("root.pem", &day.server.root_pem);
+    let mut command = Command::new(python);
+    command.env_clear().arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/config_day.py"));
+    command.env("REQUESTS_CA_BUNDLE", &root).env("SSL_CERT_FILE", &root).env("PYTHONUTF8", "1");
+    command.env("PFX", STANDARD.encode(file)).env("PFX_PASSWORD", "pässword");
+    command.env("THUMBPRINT", hex::encode_upper(leaf.certificate.digest(MessageDigest::sha1()).unwrap()));
+    command.env("KEY_NAME", &key.key_name).env("PUBLIC_KEY", &key.pem);
+    day.run(command, 15).await;
 }
 
 #[actix_web::test]

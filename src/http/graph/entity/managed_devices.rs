@@ -6,6 +6,7 @@ use actix_web::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::device_secrets;
 use super::devices::system;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::command::State as CommandState;
@@ -273,7 +274,10 @@ async fn named(call: &Call<'_>) -> Result<Managed> {
 async fn show(call: Call<'_>) -> Result<Answer> {
     let found = named(&call).await?;
     let orders = managed::orders_of(call.app, &found).await?;
-    Ok(Answer::ok(list::single(&call, &SHAPE, "deviceManagement/managedDevices", json(&found, &orders))?))
+    let mut whole = json(&found, &orders);
+    let bypass = device_secrets::bypass_code(&call, &found, &list::query(call.request, &SHAPE)?).await?;
+    whole.insert("activationLockBypassCode".into(), bypass);
+    Ok(Answer::ok(list::single(&call, &SHAPE, "deviceManagement/managedDevices", whole)?))
 }
 
 /// How the device stands with each policy (`deviceCompliancePolicyState`).

@@ -6,6 +6,7 @@ mod authentication;
 mod compliance_policies;
 mod configurations;
 mod deleted_items;
+mod device_secrets;
 mod devices;
 mod groups;
 mod managed_devices;
@@ -14,6 +15,7 @@ mod method_policies;
 mod organization;
 mod roles;
 mod sign_ins;
+mod user_pfx_certificates;
 mod users;
 
 use super::route::Route;
@@ -25,6 +27,7 @@ pub const TABLE: &[&[Route]] = &[
     compliance_policies::ROUTES,
     configurations::ROUTES,
     deleted_items::ROUTES,
+    device_secrets::ROUTES,
     devices::ROUTES,
     groups::ROUTES,
     managed_devices::ROUTES,
@@ -33,5 +36,6 @@ pub const TABLE: &[&[Route]] = &[
     organization::ROUTES,
     roles::ROUTES,
     sign_ins::ROUTES,
+    user_pfx_certificates::ROUTES,
     users::ROUTES,
 ];

@@ -13,11 +13,10 @@ use crate::domain::profile::{Custom, Document};
 use crate::http::graph::error::{GraphProblem, Result};
 
 pub(super) const WINDOWS: Type =
-    Type { name: "windows10CustomConfiguration", platform: Platform::Windows, beta: false, fits: |_| true, write, read };
+    Type { name: "windows10CustomConfiguration", platform: Platform::Windows, beta: false, channel: false, fits: |_| true, write, read };
 pub(super) const MACOS: Type =
-    Type { name: "macOSCustomConfiguration", platform: Platform::MacOs, beta: false, fits: |_| true, write: write_apple, read: read_apple };
-pub(super) const IOS: Type =
-    Type { name: "iosCustomConfiguration", platform: Platform::Ios, beta: false, fits: |_| true, write: write_apple, read: read_apple };
+    Type { name: "macOSCustomConfiguration", platform: Platform::MacOs, channel: true, write: write_apple, read: read_apple, ..WINDOWS };
+pub(super) const IOS: Type = Type { name: "iosCustomConfiguration", platform: Platform::Ios, channel: false, ..MACOS };
 
 /// The payload that holds a whole profile.
 const APPLE: &str = "mobileconfig";
@@ -98,7 +97,6 @@ fn read_apple(_: &Server<'_>, document: &mut Document, property: &str, value: &V
             super::payload(document, APPLE, "profile").body.insert("content".into(), json!(text));
         }
         "payloadName" | "payloadFileName" => {}
-        "deploymentChannel" if value.as_str() == Some("deviceChannel") => {}
         _ => return Ok(false),
     }
     Ok(true)

@@ -8,7 +8,7 @@ use crate::domain::profile::Document;
 use crate::http::graph::error::{GraphProblem, Result};
 
 pub(super) const TYPE: Type =
-    Type { name: "windowsIdentityProtectionConfiguration", platform: Platform::Windows, beta: true, fits, write, read };
+    Type { name: "windowsIdentityProtectionConfiguration", platform: Platform::Windows, beta: true, channel: false, fits, write, read };
 
 /// How a property stands in a setting.
 enum Form {

@@ -2,8 +2,11 @@
 //! and writes them from it; what a type has no property for stays in the document.
 
 mod custom;
+mod device_features;
 mod hello;
+pub(super) mod pkcs;
 mod scep;
+mod template;
 mod trusted_root;
 
 use serde_json::{Map, Value, json};
@@ -12,7 +15,7 @@ use super::assignment;
 use crate::config::Config;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
-use crate::domain::profile::{Document, Kind, Payload, Profile};
+use crate::domain::profile::{Document, Kind, Payload, Profile, Scope as ConfigScope};
 use crate::http::graph::answer::{Answer, base, entity};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, MANAGEMENT};
@@ -56,6 +59,8 @@ struct Type {
     platform: Platform,
     /// Whether only beta has it.
     beta: bool,
+    /// Whether beta says of it to which channel of a Mac it goes.
+    channel: bool,
     /// Whether a document is one of it.
     fits: fn(&Document) -> bool,
     /// Its properties, from a document.
@@ -70,6 +75,12 @@ const TYPES: &[Type] = &[
     scep::WINDOWS,
     scep::MACOS,
     scep::IOS,
+    pkcs::MACOS,
+    pkcs::IOS,
+    pkcs::IMPORTED_MACOS,
+    pkcs::IMPORTED_IOS,
+    device_features::MACOS,
+    device_features::IOS,
     trusted_root::WINDOWS,
     trusted_root::MACOS,
     trusted_root::IOS,
@@ -77,6 +88,17 @@ const TYPES: &[Type] = &[
     custom::MACOS,
     custom::IOS,
 ];
+
+/// Types that Graph has and this server has nothing for, with what is there instead.
+const UNSUPPORTED: [(&str, &str); 3] = [
+    ("windows10ImportedPFXCertificateProfile", "this server brings no keys to PCs"),
+    ("windows10PkcsCertificateProfile", "this server brings no keys to PCs; use windows81SCEPCertificateProfile"),
+    ("windows81PkcsCertificateProfile", "this server brings no keys to PCs; use windows81SCEPCertificateProfile"),
+];
+
+/// The property that says to which channel of a Mac a configuration goes.
+const CHANNEL: &str = "deploymentChannel";
+const CHANNELS: [(&str, Option<ConfigScope>); 2] = [("deviceChannel", None), ("userChannel", Some(ConfigScope::User))];
 
 /// The only payload of a document, when it is of that kind and there is nothing else.
 fn only<'a>(document: &'a Document, kind: &str) -> Option<&'a Payload> {
@@ -106,6 +128,10 @@ fn json(call: &Call<'_>, found: &Dated) -> Map<String, Value> {
     if let Some(kind) = type_of(profile) {
         whole.insert("@odata.type".into(), json!(format!("#microsoft.graph.{}", kind.name)));
         (kind.write)(&Server { config: &call.app.config }, &profile.document, &mut whole);
+        if kind.channel && call.is_beta() {
+            let channel = CHANNELS.iter().find(|(_, scope)| *scope == profile.document.scope).map(|(word, _)| *word);
+            whole.insert(CHANNEL.into(), json!(channel));
+        }
     }
     whole.insert("id".into(), json!(profile.id));
     whole.insert("createdDateTime".into(), edm::time(found.created_at.0));
@@ -158,12 +184,17 @@ async fn show(call: Call<'_>) -> Result<Answer> {
 fn change(server: &Server<'_>, kind: &Type, name: &mut String, document: &mut Document, body: &Map<String, Value>) -> Result<()> {
     let (mut present, mut body) = (Map::new(), body.clone());
     (kind.write)(server, document, &mut present);
-    scep::join_life(&mut body, &present);
+    template::join_life(&mut body, &present);
     for (property, value) in &body {
         match property.as_str() {
             "displayName" => value.as_str().ok_or_else(|| GraphProblem::invalid("displayName is a text."))?.clone_into(name),
             "description" => value.as_str().unwrap_or_default().clone_into(&mut document.description),
             "id" | "createdDateTime" | "lastModifiedDateTime" | "version" | "roleScopeTagIds" | "assignments" | "supportsScopeTags" => {}
+            CHANNEL if kind.channel => {
+                let found = CHANNELS.iter().find(|(word, _)| value.as_str() == Some(word));
+                let (_, scope) = found.ok_or_else(|| GraphProblem::invalid("deploymentChannel is deviceChannel or userChannel."))?;
+                document.scope = *scope;
+            }
             _ if property == "@odata.type" || property == "@odata.context" => {}
             _ => {
                 if !((kind.read)(server, document, property, value)? || value.is_null() || property.contains('@')) {
@@ -181,6 +212,9 @@ async fn create(call: Call<'_>) -> Result<Answer> {
     let body: Map<String, Value> = call.request.json()?;
     let wanted = body.get("@odata.type").and_then(Value::as_str).unwrap_or_default().trim_start_matches('#');
     let wanted = wanted.strip_prefix("microsoft.graph.").unwrap_or(wanted);
+    if let Some((name, why)) = UNSUPPORTED.iter().find(|(name, _)| name.eq_ignore_ascii_case(wanted)) {
+        return Err(GraphProblem::invalid(format!("{name} is not supported: {why}.")));
+    }
     let kind = TYPES.iter().find(|one| one.name.eq_ignore_ascii_case(wanted) && (!one.beta || call.is_beta())).ok_or_else(|| {
         let names: Vec<&str> = TYPES.iter().filter(|one| !one.beta || call.is_beta()).map(|one| one.name).collect();
         GraphProblem::invalid(format!("@odata.type is one of {}.", names.join(", ")))

@@ -13,12 +13,12 @@ const KIND: &str = "trusted-certificate";
 const STORES: [(&str, &str); 2] = [("computerCertStoreRoot", "Root"), ("computerCertStoreIntermediate", "CA")];
 
 const fn of(name: &'static str, platform: Platform) -> Type {
-    Type { name, platform, beta: true, fits, write, read }
+    Type { name, platform, beta: true, channel: false, fits, write, read }
 }
 
 pub(super) const WINDOWS: Type =
     Type { write: write_windows, read: read_windows, ..of("windows81TrustedRootCertificate", Platform::Windows) };
-pub(super) const MACOS: Type = of("macOSTrustedRootCertificate", Platform::MacOs);
+pub(super) const MACOS: Type = Type { channel: true, ..of("macOSTrustedRootCertificate", Platform::MacOs) };
 pub(super) const IOS: Type = of("iosTrustedRootCertificate", Platform::Ios);
 
 fn fits(document: &Document) -> bool {
@@ -65,7 +65,6 @@ fn read(_: &Server<'_>, document: &mut Document, property: &str, value: &Value) 
                 payload(document, KIND, "root").name = clean;
             }
         }
-        "deploymentChannel" if value.as_str() == Some("deviceChannel") => {}
         _ => return Ok(false),
     }
     Ok(true)
