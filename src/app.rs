@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::domain::apple::profile::Names;
 use crate::ids::TenantId;
 use crate::secret::{SealError, Sealer, Secret};
+use crate::service::callers::Callers;
 use crate::service::identity::oauth::keys::TokenKeys;
 use crate::service::pki::keys::Keys;
 use crate::service::presence::Presence;
@@ -96,6 +97,8 @@ pub struct App {
     pub strangers: Strangers,
     /// Which audit rows devices caused lately.
     pub repeats: Repeats,
+    /// How often each caller of the API has called lately.
+    pub callers: Callers,
     clock: Arc<dyn Clock>,
     sealer: RwLock<Arc<Sealer>>,
 }
@@ -160,6 +163,7 @@ impl App {
             .redirect(reqwest::redirect::Policy::none())
             .timeout(std::time::Duration::from_secs(u64::from(config.signals.timeout_seconds)))
             .build()?;
+        let callers = Callers::new(&config.limits);
         Ok(Self {
             store,
             config: Arc::new(config),
@@ -177,6 +181,7 @@ impl App {
             rotation: tokio::sync::Mutex::new(()),
             strangers: Strangers::default(),
             repeats: Repeats::default(),
+            callers,
             clock,
             sealer: RwLock::new(Arc::new(sealer)),
         })

@@ -72,7 +72,7 @@ settings! {
         order_days: u32 = 365;
         /// How long the sign-in log is kept, in days.
         sign_in_days: u32 = 30;
-        /// Bounds on what unauthenticated callers may do.
+        /// How often callers may call.
         limits: Limits = Limits::default();
         /// The face that never asks for a client certificate.
         web: Face = face(8443);
@@ -100,12 +100,17 @@ settings! {
 }
 
 settings! {
-    /// Bounds on what unauthenticated callers may do.
+    /// How often callers may call.
     Limits {
         /// Requests per second that one address may send where no authentication is needed; 0 means any number.
         anonymous_per_second: u32 = 50;
         /// How many it may send at once after a pause.
         anonymous_burst: u32 = 500;
+        /// Calls per second of the API for one program, or one person through it; reading, writing and what is urgent are counted apart; 0
+        /// means any number.
+        api_per_second: u32 = 100;
+        /// How many it may send at once after a pause.
+        api_burst: u32 = 1000;
     }
 }
 

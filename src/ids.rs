@@ -75,6 +75,8 @@ ids! {
     SignInId,
     /// What a person gave an application.
     GrantId,
+    /// Who wants to hear of changes.
+    SubscriptionId,
     /// One thing queued for a device.
     CommandId,
     /// A signal receiver.

@@ -41,6 +41,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             let plain = |error| match error {
                 Error::Service(error) => error,
                 Error::Wrong(wrong) => crate::service::Error::internal(wrong),
+                Error::Resync => crate::service::Error::NotFound("place"),
             };
             let users = deleted::page_users(app, &asked, &Reach::All, limit).await.map_err(plain)?;
             let groups = deleted::page_groups(app, &asked, &Reach::All, limit).await.map_err(plain)?;

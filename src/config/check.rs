@@ -123,7 +123,12 @@ fn check_base(config: &Config, found: &mut Findings) {
     let known = PROXY_HEADERS.contains(&config.proxy_header.as_str());
     found.require(known, "proxy_header", &config.proxy_header, &format!("must be one of {}", PROXY_HEADERS.join(", ")));
     found.range("workers", u64::try_from(config.workers).unwrap_or(u64::MAX), 0, 1024);
-    found.range("limits.anonymous_burst", config.limits.anonymous_burst, u64::from(config.limits.anonymous_per_second > 0), 1_000_000);
+    for (key, burst, rate) in [
+        ("limits.anonymous_burst", config.limits.anonymous_burst, config.limits.anonymous_per_second),
+        ("limits.api_burst", config.limits.api_burst, config.limits.api_per_second),
+    ] {
+        found.range(key, burst, u64::from(rate > 0), 1_000_000);
+    }
 }
 
 fn check_faces(config: &Config, found: &mut Findings) {

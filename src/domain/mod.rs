@@ -61,6 +61,7 @@ pub mod scep;
 pub mod session;
 pub mod sign_in;
 pub mod signal;
+pub mod subscription;
 pub mod tap;
 pub mod throttle;
 pub mod user;

@@ -231,6 +231,11 @@ refusals! {
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";
     SignInStale = "AUT0017", "for this you must have signed in within the last minutes; sign in again";
     SsoExtensionUnset = "PRF0013", "the organisation's extension for single sign-on is not configured; set apple.sso.macos_extension or apple.sso.ios_extension to TEAMID.bundle.id of your build";
+    SubscriptionEnd = "SIG0008", "a subscription ends within three days from now; renew it before that";
+    SubscriptionInvalid = "SIG0007", "a subscription names users, groups, devices, deviceManagement/managedDevices or one object of these, changes among created, updated and deleted, and a state of at most 128 characters";
+    SubscriptionNotAllowed = "SIG0011", "whoever subscribes to changes must be allowed to read all objects of the kind";
+    SubscriptionTooMany = "SIG0009", "an application has at most 100 subscriptions; delete some";
+    SubscriptionUnvalidated = "SIG0010", "the address has to answer the validation request within 10 seconds: 200, text/plain, the decoded validationToken and nothing else";
     TapForOneself = "AUT0009", "nobody makes a Temporary Access Pass for themselves over the API; another administrator has to, or the command line on the server";
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";
     TapLifetime = "AUT0005", "a Temporary Access Pass lives from 10 minutes to 30 days";

@@ -220,14 +220,14 @@ mod tests {
 
     #[test]
     fn an_address_that_asks_too_often_waits_and_its_neighbour_does_not() {
-        let limiter = Limiter::new(&config::Limits { anonymous_per_second: 1, anonymous_burst: 3 });
+        let limiter = Limiter::new(&config::Limits { anonymous_per_second: 1, anonymous_burst: 3, ..Default::default() });
         let one: IpAddr = "2001:db8::1".parse().unwrap();
         let same_net: IpAddr = "2001:db8::2".parse().unwrap();
         let other: IpAddr = "192.0.2.1".parse().unwrap();
         assert!((0..3).all(|_| limiter.check(one).is_ok()));
         assert!(limiter.check(same_net).is_err_and(|seconds| seconds >= 1));
         assert!(limiter.check(other).is_ok());
-        let open = Limiter::new(&config::Limits { anonymous_per_second: 0, anonymous_burst: 0 });
+        let open = Limiter::new(&config::Limits { anonymous_per_second: 0, anonymous_burst: 0, ..Default::default() });
         assert!((0..1000).all(|_| open.check(one).is_ok()));
     }
 }

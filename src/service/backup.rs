@@ -41,6 +41,8 @@ pub async fn finish_restore(app: &App) -> Result<()> {
         let mut ended = taps::delete_all(tx)? + enrollment_tokens::delete_all(tx)? + scep::delete_challenges(tx)?;
         ended +=
             registration_tokens::delete_all(tx)? + ceremonies::delete_all(tx)? + web_sessions::delete_all(tx)? + grants::delete_all(tx)?;
+        // Whoever follows changes was told of some that never were.
+        super::changes::begin_anew(tx)?;
         let entry = Entry::new(note.by, "instance.restore", format!("file:{}", note.from), "local")
             .after(&json!({ "restoredAt": note.at, "crlNumbersFrom": now.0, "ended": ended }));
         store::audit::append(tx, &entry, now)?;

@@ -3,6 +3,7 @@
 use serde_json::json;
 
 pub mod deleted;
+pub mod follow;
 pub mod rules;
 
 use super::desired::{Changed, recompute_in};

@@ -6,6 +6,8 @@ pub mod application;
 pub mod audit;
 pub mod background;
 pub mod backup;
+pub mod callers;
+pub mod changes;
 pub mod compliance;
 pub mod desired;
 pub mod device;
@@ -35,6 +37,7 @@ pub mod signals;
 mod signature;
 pub mod signing_keys;
 pub mod strangers;
+pub mod subscription;
 pub mod windows;
 
 /// Longest list that is read at once: a page of 1000, and one more that tells whether that was all.

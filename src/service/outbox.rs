@@ -15,7 +15,7 @@ use futures_util::FutureExt as _;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::{LONGEST_LIST, Result, pki, push, signals};
+use super::{LONGEST_LIST, Result, pki, push, signals, subscription};
 use crate::app::App;
 use crate::clock::{DAY, HOUR, MINUTE, SECOND, Time};
 use crate::domain::audit::Entry;
@@ -94,6 +94,7 @@ fn deliverers(app: &App) -> Result<Vec<Box<dyn Deliverer>>> {
         Box::new(push::apns::ApnsWake::default()),
         Box::new(push::due::WakeDue),
         Box::new(pki::fallen::Fallen),
+        Box::new(subscription::deliver::Notify::new(client.clone())),
         Box::new(push::wns::WnsWake::new(client)),
     ])
 }

@@ -32,6 +32,8 @@ pub struct Found<T> {
 pub enum Error {
     /// The query is wrong.
     Wrong(Wrong),
+    /// What was asked goes on from a place that is not known any more.
+    Resync,
     /// Something failed.
     Service(super::Error),
 }

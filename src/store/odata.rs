@@ -113,6 +113,8 @@ pub enum Within {
     Equal(&'static str, String),
     /// Objects in these groups.
     Groups(Vec<GroupId>),
+    /// Objects with one of these keys.
+    Keys(Vec<String>),
 }
 
 /// A value that is ordered by.
@@ -345,6 +347,11 @@ impl Compiler<'_> {
             all.push(match bound {
                 Within::Equal(column, value) => format!("{column} = {}", self.bind(Bind::Text(value.clone()))),
                 Within::Groups(groups) if groups.is_empty() => "FALSE".into(),
+                Within::Keys(keys) if keys.is_empty() => "FALSE".into(),
+                Within::Keys(keys) => {
+                    let places: Vec<String> = keys.iter().map(|key| self.bind(Bind::Text(key.clone()))).collect();
+                    format!("{} IN ({})", self.set.key, places.join(", "))
+                }
                 Within::Groups(groups) => {
                     let ids: Vec<String> = groups.iter().map(|group| self.bind(Bind::Text(group.to_string()))).collect();
                     format!("({})", self.set.reach.replace("{groups}", &ids.join(", ")))

@@ -929,6 +929,42 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    changes (kind, id) {
+        kind -> Text,
+        id -> Text,
+        seq -> BigInt,
+        made_seq -> BigInt,
+    }
+}
+
+diesel::table! {
+    member_changes (group_id, member_kind, member_id) {
+        group_id -> Text,
+        member_kind -> Text,
+        member_id -> Text,
+        seq -> BigInt,
+    }
+}
+
+diesel::table! {
+    subscriptions (id) {
+        id -> Text,
+        application_id -> Text,
+        user_id -> Nullable<Text>,
+        resource -> Text,
+        kind -> Text,
+        object_id -> Nullable<Text>,
+        change_types -> Text,
+        notification_url -> Text,
+        lifecycle_url -> Nullable<Text>,
+        sealed_client_state -> Nullable<Binary>,
+        created_at -> BigInt,
+        expires_at -> BigInt,
+        warned_at -> Nullable<BigInt>,
+    }
+}
+
 diesel::joinable!(apple_management -> enrollments (enrollment_id));
 diesel::joinable!(apple_secrets -> enrollments (enrollment_id));
 diesel::joinable!(imported_pfx -> users (user_id));
@@ -1003,4 +1039,7 @@ diesel::allow_tables_to_appear_in_same_query!(
     jobs,
     audit,
     audit_head,
+    changes,
+    member_changes,
+    subscriptions,
 );

@@ -14,6 +14,8 @@ pub const APPLE_PUSH: &str = "apple_channels.sealed_push";
 pub const APPLE_SECRET: &str = "apple_secrets.sealed_value";
 /// Purpose of sealed private keys that sign tokens.
 pub const SIGNING_KEY: &str = "signing_keys.sealed_key";
+/// Purpose of the sealed `clientState` of subscriptions.
+pub const SUBSCRIPTION_STATE: &str = "subscriptions.sealed_client_state";
 /// Purpose of sealed `Authorization` values of receivers.
 pub const RECEIVER_AUTHORIZATION: &str = "receivers.sealed_authorization";
 /// Purpose of the sealed private keys of push certificates.
@@ -120,6 +122,7 @@ pub const COLUMNS: &[Column] = &[
     Column { table: "receivers", key: "id", column: "sealed_authorization", purpose: RECEIVER_AUTHORIZATION },
     Column { table: "service_keys", key: "id", column: "sealed_key", purpose: SERVICE_KEY },
     Column { table: "signing_keys", key: "kid", column: "sealed_key", purpose: SIGNING_KEY },
+    Column { table: "subscriptions", key: "id", column: "sealed_client_state", purpose: SUBSCRIPTION_STATE },
 ];
 
 /// A sealed value and the key of its row.

@@ -328,6 +328,23 @@ assert.equal(roles.value.length, 5);
 of("DeviceAndAppManagementRoleDefinition", await graph.api("/deviceManagement/roleDefinitions").version("beta").get(), "beta");
 ok("the audit log names the application and whom it made");
 
+// What changes.
+const begun = await graph.api("/groups/delta").get();
+const followed = [];
+const follower = new PageIterator(graph, begun, (one) => followed.push(one) > 0);
+await follower.iterate();
+assert.ok(followed.some((one) => one.id === group.id && one.displayName));
+assert.ok(followed.some((one) => one.id === group.id && one["members@delta"]?.length > 0));
+const later = follower.getDeltaLink();
+assert.ok(later.startsWith(`${BASE}/v1.0/groups/delta`));
+await graph.api(`/groups/${batched.id}`).patch({ description: "Changed" });
+const news = await graph.api(later).get();
+assert.deepEqual(news.value.map((one) => [one.id, one.description]), [[batched.id, "Changed"]]);
+const entity = await graph.api(`/groups/${batched.id}`).get();
+await refused(graph.api(`/groups/${batched.id}`).header("If-Match", 'W/"other"').patch({ description: "Lost" }), 412, "PreconditionFailed");
+await graph.api(`/groups/${batched.id}`).header("If-Match", entity["@odata.etag"]).patch({ description: "Kept" });
+ok("changes are followed, and nobody changes what somebody else changed");
+
 // What is refused.
 await refused(graph.api(`${DEVICES}/${NOBODY}`).get(), 404, "ResourceNotFound");
 await refused(graph.api("/users").post({ displayName: "No name" }), 400, "Request_BadRequest");

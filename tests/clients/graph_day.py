@@ -1,10 +1,16 @@
 """An administrator's day through Microsoft's own libraries: azure-identity, msgraph-sdk and msgraph-beta-sdk."""
 
 import asyncio
+import datetime
+import http.server
 import importlib
+import json
 import os
+import queue
 import sys
+import threading
 import types
+import urllib.parse
 
 from azure.identity import CertificateCredential, ClientSecretCredential
 from kiota_authentication_azure.azure_identity_authentication_provider import AzureIdentityAuthenticationProvider
@@ -15,6 +21,7 @@ from msgraph.generated.models.fido2_authentication_method_configuration import F
 from msgraph.generated.models.group import Group
 from msgraph.generated.models.o_data_errors.o_data_error import ODataError
 from msgraph.generated.models.reference_create import ReferenceCreate
+from msgraph.generated.models.subscription import Subscription
 from msgraph.generated.models.user import User
 from msgraph.generated.models.compliance_state import ComplianceState
 from msgraph.generated.device_management.managed_devices.managed_devices_request_builder import ManagedDevicesRequestBuilder
@@ -79,6 +86,31 @@ def check(condition, what):
     if not condition:
         sys.exit(f"not so: {what}")
     print("ok:", what)
+
+
+class Hook:
+    """Where changes are told."""
+
+    def __init__(self):
+        self.notes = notes = queue.Queue()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self):
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                token = urllib.parse.parse_qs(urllib.parse.urlsplit(self.path).query).get("validationToken")
+                if not token:
+                    notes.put(body)
+                self.send_response(200)
+                self.send_header("Content-Type", "text/plain")
+                self.end_headers()
+                self.wfile.write(token[0].encode() if token else b"")
+
+            def log_message(self, *_):
+                pass
+
+        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{server.server_port}/hook"
 
 
 def known(thing):
@@ -252,6 +284,32 @@ async def main():
 
     in_beta = await beta(secret).device_management.managed_devices.by_managed_device_id(device.id).get()
     check(in_beta.management_state is not None, "beta has more properties")
+
+    delta, piece = graph.users.delta, await graph.users.delta.get()
+    seen = list(piece.value)
+    while piece.odata_next_link:
+        piece = await delta.with_url(piece.odata_next_link).get()
+        seen += piece.value
+    check({"Ana", "Keys"} <= {one.display_name for one in seen}, "whoever follows people is given all of them first")
+    hook = Hook()
+    end = datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(hours=2)
+    wanted = Subscription(change_type="created", resource="users", notification_url=hook.url, expiration_date_time=end, client_state="ours")
+    subscription = await graph.subscriptions.post(wanted)
+    check(subscription.expiration_date_time is not None and subscription.client_state == "ours" and known(subscription), "a subscription is made")
+    newcomer = await graph.users.post(User(account_enabled=True, display_name="New", user_principal_name="new@day.example"))
+    note = await asyncio.to_thread(hook.notes.get, timeout=120)
+    (told,) = json.loads(note)["value"]
+    check(told["clientState"] == "ours" and told["subscriptionId"] == subscription.id, "its receiver is told, and knows by whom")
+    check(told["resource"] == f"users/{newcomer.id}" and told["changeType"] == "created", "of whom, and what happened")
+    await graph.users.by_user_id(made.id).patch(User(job_title="Director"))
+    piece = await delta.with_url(piece.odata_delta_link).get()
+    changed = {one.id: one for one in piece.value}
+    check(newcomer.id in changed and changed[made.id].job_title == "Director", "a link of changes leads to what changed since")
+    check(all(one.display_name != "Keys" for one in piece.value), "and to nothing else")
+    await graph.subscriptions.by_subscription_id(subscription.id).patch(Subscription(expiration_date_time=end + datetime.timedelta(hours=1)))
+    await graph.subscriptions.by_subscription_id(subscription.id).delete()
+    check(not (await graph.subscriptions.get()).value, "a subscription is renewed and ended")
+    await graph.users.by_user_id(newcomer.id).delete()
 
     by_certificate = CertificateCredential(
         TENANT, CLIENT, certificate_path=CERTIFICATE, authority=BASE, disable_instance_discovery=True

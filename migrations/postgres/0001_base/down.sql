@@ -1,3 +1,14 @@
+DROP TABLE subscriptions;
+DROP FUNCTION compliance_states_note() CASCADE;
+DROP FUNCTION enrollments_note() CASCADE;
+DROP FUNCTION devices_note() CASCADE;
+DROP FUNCTION group_members_note() CASCADE;
+DROP FUNCTION groups_note() CASCADE;
+DROP FUNCTION users_note() CASCADE;
+DROP FUNCTION note_managed_change(TEXT) CASCADE;
+DROP FUNCTION note_change(TEXT, TEXT, BOOLEAN) CASCADE;
+DROP TABLE member_changes;
+DROP TABLE changes;
 DROP TABLE audit_head;
 DROP TABLE audit;
 DROP TABLE jobs;

@@ -1014,3 +1014,135 @@ CREATE TABLE audit_head (
     mark TEXT NOT NULL
 );
 INSERT INTO audit_head (id, seq, hash, mark) VALUES (1, 0, '', '');
+
+-- Changes ---------------------------------------------------------------------------------------------------------------------------
+-- What changed last, and in which order: one row for each object, written by the database itself so that no writer can forget it. The number
+-- is the transaction's: those of transactions that are over are below the oldest that runs, so that a reader who stops there misses none.
+
+CREATE TABLE changes (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    -- The change that made it, or brought it back; 0 for what was there before.
+    made_seq BIGINT NOT NULL,
+    PRIMARY KEY (kind, id)
+);
+CREATE INDEX changes_in_order ON changes (kind, seq, id);
+
+CREATE TABLE member_changes (
+    group_id TEXT NOT NULL,
+    member_kind TEXT NOT NULL,
+    member_id TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    PRIMARY KEY (group_id, member_kind, member_id)
+);
+CREATE INDEX member_changes_in_order ON member_changes (seq, group_id, member_kind, member_id);
+
+CREATE FUNCTION note_change(of_kind TEXT, of_id TEXT, made BOOLEAN) RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+    number BIGINT := pg_current_xact_id()::text::bigint;
+BEGIN
+    INSERT INTO changes AS c (kind, id, seq, made_seq) VALUES (of_kind, of_id, number, CASE WHEN made THEN number ELSE 0 END)
+    ON CONFLICT (kind, id) DO UPDATE SET seq = number, made_seq = CASE WHEN made THEN number ELSE c.made_seq END
+    WHERE c.seq <> number OR made;
+END $$;
+CREATE FUNCTION note_managed_change(of_device TEXT) RETURNS VOID LANGUAGE plpgsql AS $$
+DECLARE
+    enrollment TEXT;
+BEGIN
+    FOR enrollment IN SELECT e.id FROM enrollments e WHERE e.device_id = of_device AND e.ended_at IS NULL LOOP
+        PERFORM note_change('managedDevice', enrollment, FALSE);
+    END LOOP;
+END $$;
+
+CREATE FUNCTION users_note() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_change('user', COALESCE(NEW.id, OLD.id), TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER users_changed AFTER INSERT OR UPDATE OR DELETE ON users FOR EACH ROW EXECUTE FUNCTION users_note();
+
+CREATE FUNCTION groups_note() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_change('group', COALESCE(NEW.id, OLD.id), TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL));
+    RETURN NULL;
+END $$;
+CREATE TRIGGER groups_made AFTER INSERT OR DELETE ON groups FOR EACH ROW EXECUTE FUNCTION groups_note();
+CREATE TRIGGER groups_changed AFTER UPDATE ON groups FOR EACH ROW
+WHEN ((OLD.display_name, OLD.description, OLD.membership_rule, OLD.deleted_at)
+    IS DISTINCT FROM (NEW.display_name, NEW.description, NEW.membership_rule, NEW.deleted_at)) EXECUTE FUNCTION groups_note();
+
+CREATE FUNCTION group_members_note() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+DECLARE
+    number BIGINT := pg_current_xact_id()::text::bigint;
+BEGIN
+    IF TG_OP = 'INSERT' THEN
+        INSERT INTO member_changes (group_id, member_kind, member_id, seq) VALUES (NEW.group_id, NEW.member_kind, NEW.member_id, number)
+        ON CONFLICT (group_id, member_kind, member_id) DO UPDATE SET seq = number;
+    ELSE
+        INSERT INTO member_changes (group_id, member_kind, member_id, seq) VALUES (OLD.group_id, OLD.member_kind, OLD.member_id, number)
+        ON CONFLICT (group_id, member_kind, member_id) DO UPDATE SET seq = number;
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER group_members_changed AFTER INSERT OR DELETE ON group_members FOR EACH ROW EXECUTE FUNCTION group_members_note();
+
+-- A change of a device is one of its enrolment, which is what the API manages.
+CREATE FUNCTION devices_note() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_change('device', COALESCE(NEW.id, OLD.id), TG_OP = 'INSERT');
+    IF TG_OP = 'UPDATE' THEN
+        PERFORM note_managed_change(NEW.id);
+    END IF;
+    RETURN NULL;
+END $$;
+CREATE TRIGGER devices_made AFTER INSERT OR DELETE ON devices FOR EACH ROW EXECUTE FUNCTION devices_note();
+CREATE TRIGGER devices_changed AFTER UPDATE ON devices FOR EACH ROW
+WHEN ((OLD.display_name, OLD.user_id, OLD.entra_device_id, OLD.serial_number, OLD.manufacturer, OLD.model, OLD.os_version, OLD.os_edition, OLD.state)
+    IS DISTINCT FROM
+    (NEW.display_name, NEW.user_id, NEW.entra_device_id, NEW.serial_number, NEW.manufacturer, NEW.model, NEW.os_version, NEW.os_edition, NEW.state))
+EXECUTE FUNCTION devices_note();
+
+CREATE FUNCTION enrollments_note() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_change('managedDevice', COALESCE(NEW.id, OLD.id), TG_OP = 'INSERT');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER enrollments_made AFTER INSERT OR DELETE ON enrollments FOR EACH ROW EXECUTE FUNCTION enrollments_note();
+CREATE TRIGGER enrollments_changed AFTER UPDATE ON enrollments FOR EACH ROW
+WHEN ((OLD.kind, OLD.state, OLD.user_id, OLD.certificate_id, OLD.ended_at)
+    IS DISTINCT FROM (NEW.kind, NEW.state, NEW.user_id, NEW.certificate_id, NEW.ended_at)) EXECUTE FUNCTION enrollments_note();
+
+CREATE FUNCTION compliance_states_note() RETURNS TRIGGER LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM note_change('device', NEW.device_id, FALSE);
+    PERFORM note_managed_change(NEW.device_id);
+    RETURN NULL;
+END $$;
+CREATE TRIGGER compliance_states_made AFTER INSERT ON compliance_states FOR EACH ROW EXECUTE FUNCTION compliance_states_note();
+CREATE TRIGGER compliance_states_changed AFTER UPDATE ON compliance_states FOR EACH ROW
+WHEN ((OLD.state, OLD.compliant, OLD.grace_expires_at) IS DISTINCT FROM (NEW.state, NEW.compliant, NEW.grace_expires_at))
+EXECUTE FUNCTION compliance_states_note();
+
+-- Who wants to hear of changes.
+CREATE TABLE subscriptions (
+    id TEXT NOT NULL PRIMARY KEY,
+    application_id TEXT NOT NULL REFERENCES applications (id) ON DELETE CASCADE,
+    -- The person in whose name it was made; NULL for the application in its own.
+    user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
+    resource TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    -- The one object that it is about; NULL for all.
+    object_id TEXT,
+    change_types TEXT NOT NULL,
+    notification_url TEXT NOT NULL,
+    lifecycle_url TEXT,
+    sealed_client_state BYTEA,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    -- When it was said that it ends soon.
+    warned_at BIGINT
+);
+CREATE INDEX subscriptions_by_application ON subscriptions (application_id, id);
+CREATE INDEX subscriptions_by_user ON subscriptions (user_id);
+CREATE INDEX subscriptions_by_end ON subscriptions (expires_at);

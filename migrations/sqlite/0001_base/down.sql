@@ -1,3 +1,9 @@
+DROP VIEW member_notes;
+DROP VIEW change_notes;
+DROP TABLE subscriptions;
+DROP TABLE member_changes;
+DROP TABLE changes;
+DROP TABLE change_clock;
 DROP TABLE audit_head;
 DROP TABLE audit;
 DROP TABLE jobs;

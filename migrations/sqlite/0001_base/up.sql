@@ -1014,3 +1014,138 @@ CREATE TABLE audit_head (
     mark TEXT NOT NULL
 );
 INSERT INTO audit_head (id, seq, hash, mark) VALUES (1, 0, '', '');
+
+-- Changes ---------------------------------------------------------------------------------------------------------------------------
+-- What changed last, and in which order: one row for each object, written by the database itself so that no writer can forget it.
+
+-- Counts the changes. There is one writer at a time, so numbers are committed in their order.
+CREATE TABLE change_clock (
+    id BIGINT NOT NULL PRIMARY KEY CHECK (id = 1),
+    seq BIGINT NOT NULL
+);
+INSERT INTO change_clock (id, seq) VALUES (1, 0);
+
+CREATE TABLE changes (
+    kind TEXT NOT NULL,
+    id TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    -- The change that made it, or brought it back; 0 for what was there before.
+    made_seq BIGINT NOT NULL,
+    PRIMARY KEY (kind, id)
+);
+CREATE INDEX changes_in_order ON changes (kind, seq, id);
+
+CREATE TABLE member_changes (
+    group_id TEXT NOT NULL,
+    member_kind TEXT NOT NULL,
+    member_id TEXT NOT NULL,
+    seq BIGINT NOT NULL,
+    PRIMARY KEY (group_id, member_kind, member_id)
+);
+CREATE INDEX member_changes_in_order ON member_changes (seq, group_id, member_kind, member_id);
+
+-- What the triggers below write to.
+CREATE VIEW change_notes AS SELECT kind, id, FALSE AS made FROM changes;
+CREATE TRIGGER change_notes_written INSTEAD OF INSERT ON change_notes BEGIN
+    UPDATE change_clock SET seq = seq + 1;
+    INSERT INTO changes (kind, id, seq, made_seq)
+    SELECT NEW.kind, NEW.id, c.seq, CASE WHEN NEW.made THEN c.seq ELSE 0 END FROM change_clock c WHERE TRUE
+    ON CONFLICT (kind, id) DO UPDATE SET seq = excluded.seq, made_seq = max(changes.made_seq, excluded.made_seq);
+END;
+CREATE VIEW member_notes AS SELECT group_id, member_kind, member_id FROM member_changes;
+CREATE TRIGGER member_notes_written INSTEAD OF INSERT ON member_notes BEGIN
+    UPDATE change_clock SET seq = seq + 1;
+    INSERT INTO member_changes (group_id, member_kind, member_id, seq)
+    SELECT NEW.group_id, NEW.member_kind, NEW.member_id, c.seq FROM change_clock c WHERE TRUE
+    ON CONFLICT (group_id, member_kind, member_id) DO UPDATE SET seq = excluded.seq;
+END;
+
+CREATE TRIGGER users_made AFTER INSERT ON users BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('user', NEW.id, TRUE);
+END;
+CREATE TRIGGER users_changed AFTER UPDATE ON users BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('user', NEW.id, OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL);
+END;
+CREATE TRIGGER users_gone AFTER DELETE ON users BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('user', OLD.id, FALSE);
+END;
+
+CREATE TRIGGER groups_made AFTER INSERT ON groups BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('group', NEW.id, TRUE);
+END;
+CREATE TRIGGER groups_changed AFTER UPDATE ON groups
+WHEN (OLD.display_name, OLD.description, OLD.membership_rule, OLD.deleted_at)
+    IS NOT (NEW.display_name, NEW.description, NEW.membership_rule, NEW.deleted_at) BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('group', NEW.id, OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL);
+END;
+CREATE TRIGGER groups_gone AFTER DELETE ON groups BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('group', OLD.id, FALSE);
+END;
+
+CREATE TRIGGER group_members_added AFTER INSERT ON group_members BEGIN
+    INSERT INTO member_notes (group_id, member_kind, member_id) VALUES (NEW.group_id, NEW.member_kind, NEW.member_id);
+END;
+CREATE TRIGGER group_members_removed AFTER DELETE ON group_members BEGIN
+    INSERT INTO member_notes (group_id, member_kind, member_id) VALUES (OLD.group_id, OLD.member_kind, OLD.member_id);
+END;
+
+-- A change of a device is one of its enrolment, which is what the API manages.
+CREATE TRIGGER devices_made AFTER INSERT ON devices BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('device', NEW.id, TRUE);
+END;
+CREATE TRIGGER devices_changed AFTER UPDATE ON devices
+WHEN (OLD.display_name, OLD.user_id, OLD.entra_device_id, OLD.serial_number, OLD.manufacturer, OLD.model, OLD.os_version, OLD.os_edition, OLD.state)
+    IS NOT (NEW.display_name, NEW.user_id, NEW.entra_device_id, NEW.serial_number, NEW.manufacturer, NEW.model, NEW.os_version, NEW.os_edition, NEW.state)
+BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('device', NEW.id, FALSE);
+    INSERT INTO change_notes (kind, id, made) SELECT 'managedDevice', e.id, FALSE FROM enrollments e WHERE e.device_id = NEW.id AND e.ended_at IS NULL;
+END;
+CREATE TRIGGER devices_gone AFTER DELETE ON devices BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('device', OLD.id, FALSE);
+END;
+
+CREATE TRIGGER enrollments_made AFTER INSERT ON enrollments BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('managedDevice', NEW.id, TRUE);
+END;
+CREATE TRIGGER enrollments_changed AFTER UPDATE ON enrollments
+WHEN (OLD.kind, OLD.state, OLD.user_id, OLD.certificate_id, OLD.ended_at) IS NOT (NEW.kind, NEW.state, NEW.user_id, NEW.certificate_id, NEW.ended_at) BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('managedDevice', NEW.id, FALSE);
+END;
+CREATE TRIGGER enrollments_gone AFTER DELETE ON enrollments BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('managedDevice', OLD.id, FALSE);
+END;
+
+CREATE TRIGGER compliance_states_made AFTER INSERT ON compliance_states BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('device', NEW.device_id, FALSE);
+    INSERT INTO change_notes (kind, id, made)
+    SELECT 'managedDevice', e.id, FALSE FROM enrollments e WHERE e.device_id = NEW.device_id AND e.ended_at IS NULL;
+END;
+CREATE TRIGGER compliance_states_changed AFTER UPDATE ON compliance_states
+WHEN (OLD.state, OLD.compliant, OLD.grace_expires_at) IS NOT (NEW.state, NEW.compliant, NEW.grace_expires_at) BEGIN
+    INSERT INTO change_notes (kind, id, made) VALUES ('device', NEW.device_id, FALSE);
+    INSERT INTO change_notes (kind, id, made)
+    SELECT 'managedDevice', e.id, FALSE FROM enrollments e WHERE e.device_id = NEW.device_id AND e.ended_at IS NULL;
+END;
+
+-- Who wants to hear of changes.
+CREATE TABLE subscriptions (
+    id TEXT NOT NULL PRIMARY KEY,
+    application_id TEXT NOT NULL REFERENCES applications (id) ON DELETE CASCADE,
+    -- The person in whose name it was made; NULL for the application in its own.
+    user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
+    resource TEXT NOT NULL,
+    kind TEXT NOT NULL,
+    -- The one object that it is about; NULL for all.
+    object_id TEXT,
+    change_types TEXT NOT NULL,
+    notification_url TEXT NOT NULL,
+    lifecycle_url TEXT,
+    sealed_client_state BLOB,
+    created_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    -- When it was said that it ends soon.
+    warned_at BIGINT
+);
+CREATE INDEX subscriptions_by_application ON subscriptions (application_id, id);
+CREATE INDEX subscriptions_by_user ON subscriptions (user_id);
+CREATE INDEX subscriptions_by_end ON subscriptions (expires_at);

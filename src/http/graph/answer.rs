@@ -1,8 +1,9 @@
 //! What a call is answered with.
 
 use actix_web::HttpResponse;
-use actix_web::http::StatusCode;
 use actix_web::http::header::CACHE_CONTROL;
+use actix_web::http::{Method, StatusCode};
+use openssl::sha::sha256;
 use serde_json::{Map, Value};
 
 use super::request::{Request, Version};
@@ -66,10 +67,24 @@ impl Answer {
         Self { status: StatusCode::OK, headers: Vec::new(), body: Body::Text(text) }
     }
 
-    /// With an ETag.
+    /// The ETag of the object that it shows, where it shows one.
     #[must_use]
-    pub fn with_etag(mut self, etag: &str) -> Self {
-        self.headers.push(("ETag", etag.to_owned()));
+    pub fn etag(&self) -> Option<&str> {
+        match &self.body {
+            Body::Json(Value::Object(object)) => object.get(ETAG).and_then(Value::as_str),
+            _ => None,
+        }
+    }
+
+    /// The same with the ETag as a header; for whoever has that version already, 304 without the object (RFC 9110, section 13.1.2).
+    #[must_use]
+    pub fn conditional(mut self, request: &Request) -> Self {
+        let Some(etag) = self.etag().map(str::to_owned) else { return self };
+        let known = request.if_none_match.as_deref().is_some_and(|known| matches(known, &etag));
+        if known && self.status == StatusCode::OK && request.method == Method::GET {
+            self = Self { status: StatusCode::NOT_MODIFIED, headers: Vec::new(), body: Body::Empty };
+        }
+        self.headers.push(("ETag", etag));
         self
     }
 
@@ -128,12 +143,26 @@ pub fn entity(config: &Config, request: &Request, context: &str, object: Map<Str
     let mut whole = Map::new();
     let base = base(config, request.version);
     whole.insert("@odata.context".into(), format!("{base}/$metadata#{context}/$entity").into());
-    whole.extend(object);
+    whole.extend(tagged(object));
     Value::Object(whole)
 }
 
-/// An ETag of something that counts its changes.
+/// Whether one of the ETags of a header is that one. ETags of clients that spell them as strong ones are the same (RFC 9110, section 8.8.3.2).
 #[must_use]
-pub fn etag(version: i64) -> String {
-    format!("W/\"{version}\"")
+pub fn matches(header: &str, etag: &str) -> bool {
+    let bare = |tag: &str| tag.trim().trim_start_matches("W/").to_owned();
+    header.trim() == "*" || header.split(',').any(|one| bare(one) == bare(etag))
+}
+
+/// The annotation that says which version of an object is shown.
+pub const ETAG: &str = "@odata.etag";
+
+/// The object with its ETag: what it is as a whole, whatever will be selected of it.
+#[must_use]
+pub fn tagged(mut object: Map<String, Value>) -> Map<String, Value> {
+    if !object.contains_key(ETAG) {
+        let hash = sha256(Value::Object(object.clone()).to_string().as_bytes());
+        object.insert(ETAG.into(), format!("W/\"{}\"", hex::encode(hash.get(..12).unwrap_or_default())).into());
+    }
+    object
 }

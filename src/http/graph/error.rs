@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, RETRY_AFTER, WWW_AUTHENTICATE};
+use actix_web::http::header::{CACHE_CONTROL, LOCATION, RETRY_AFTER, WWW_AUTHENTICATE};
 use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Value, json};
 use time::OffsetDateTime;
@@ -25,6 +25,7 @@ pub struct GraphProblem {
     pub message: Cow<'static, str>,
     retry_after: Option<u64>,
     challenge: Option<String>,
+    location: Option<String>,
 }
 
 /// The result of a call.
@@ -34,7 +35,7 @@ impl GraphProblem {
     /// An error with a status, a code and a text.
     #[must_use]
     pub fn new(status: StatusCode, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { status, code, message: message.into(), retry_after: None, challenge: None }
+        Self { status, code, message: message.into(), retry_after: None, challenge: None, location: None }
     }
 
     /// The request cannot be understood.
@@ -90,6 +91,15 @@ impl GraphProblem {
         Self::new(StatusCode::PRECONDITION_FAILED, "PreconditionFailed", "The object was changed since you read it; read it again.")
     }
 
+    /// Where the caller was is not known any more; what follows changes begins anew, at the address.
+    #[must_use]
+    pub fn resync(location: String) -> Self {
+        let text = "The place from which the call goes on is not known any more; begin anew without a token.";
+        let mut problem = Self::new(StatusCode::GONE, "syncStateNotFound", text);
+        problem.location = Some(location);
+        problem
+    }
+
     /// The body.
     #[must_use]
     pub fn body(&self, client_request_id: &str, at: OffsetDateTime) -> Value {
@@ -106,7 +116,8 @@ impl GraphProblem {
     /// The headers beside the common ones.
     pub fn headers(&self) -> impl Iterator<Item = (&'static str, String)> + '_ {
         let retry = self.retry_after.map(|seconds| (RETRY_AFTER.as_str(), seconds.to_string()));
-        retry.into_iter().chain(self.challenge.clone().map(|challenge| (WWW_AUTHENTICATE.as_str(), challenge)))
+        let challenge = self.challenge.clone().map(|challenge| (WWW_AUTHENTICATE.as_str(), challenge));
+        retry.into_iter().chain(challenge).chain(self.location.clone().map(|location| (LOCATION.as_str(), location)))
     }
 }
 
@@ -127,6 +138,8 @@ impl From<service::Error> for GraphProblem {
                 Refusal::AssignmentBeyondReach | Refusal::MethodsOfSuperior | Refusal::RoleBeyondGiver | Refusal::TapForOneself => {
                     (StatusCode::FORBIDDEN, "Authorization_RequestDenied")
                 }
+                Refusal::SubscriptionNotAllowed | Refusal::SubscriptionTooMany => (StatusCode::FORBIDDEN, "ExtensionError"),
+                Refusal::SubscriptionUnvalidated => (StatusCode::BAD_REQUEST, "ValidationError"),
                 _ => (StatusCode::BAD_REQUEST, "Request_BadRequest"),
             };
             Self::new(status, code, text)

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::answer::{Answer, base, entity};
+use super::answer::{Answer, base, entity, tagged};
 use super::error::{GraphProblem, Result};
 use super::request::Request;
 use super::route::Call;
 use crate::config::Config;
+use crate::service::changes::{Link, Membership, Reason, Told};
 use crate::service::page::{self, Found};
 use crate::wire::odata::Wrong;
 use crate::wire::odata::query::Query;
@@ -22,6 +23,7 @@ impl From<page::Error> for GraphProblem {
     fn from(error: page::Error) -> Self {
         match error {
             page::Error::Wrong(wrong) => wrong.into(),
+            page::Error::Resync => Self::resync(String::new()),
             page::Error::Service(error) => error.into(),
         }
     }
@@ -68,7 +70,7 @@ pub fn collection(config: &Config, request: &Request, context: &str, query: &Que
         whole.insert("@odata.count".into(), count.into());
     }
     if let Some(token) = found.next {
-        whole.insert("@odata.nextLink".into(), next_link(&base, request, &token).into());
+        whole.insert("@odata.nextLink".into(), link(&base, request, Some(("$skiptoken", &token))).into());
     }
     whole.insert("value".into(), Value::Array(found.objects.into_iter().map(Value::Object).collect()));
     Answer::ok(Value::Object(whole))
@@ -81,16 +83,17 @@ pub fn whole(config: &Config, request: &Request, context: &str, objects: &[Value
     Answer::ok(json!({ "@odata.context": format!("{base}/$metadata#{context}"), "value": objects }))
 }
 
-/// The address of the next page: the same question with the token, from the configured base URL.
-fn next_link(base: &str, request: &Request, token: &str) -> String {
+/// The same question with a token, or without one, from the configured base URL.
+fn link(base: &str, request: &Request, token: Option<(&str, &str)>) -> String {
     let path: Vec<String> = request.segments.iter().map(|segment| encode(segment)).collect();
     let kept = request.query.split('&').filter(|pair| {
         let name = pair.split('=').next().unwrap_or_default().trim_start_matches("%24").trim_start_matches('$').to_ascii_lowercase();
-        !pair.is_empty() && name != "skiptoken" && name != "skip"
+        !pair.is_empty() && !["skiptoken", "deltatoken", "skip"].contains(&name.as_str())
     });
     let mut query: Vec<String> = kept.map(str::to_owned).collect();
-    query.push(format!("$skiptoken={token}"));
-    format!("{base}/{}?{}", path.join("/"), query.join("&"))
+    query.extend(token.map(|(name, token)| format!("{name}={token}")));
+    let mark = if query.is_empty() { "" } else { "?" };
+    format!("{base}/{}{mark}{}", path.join("/"), query.join("&"))
 }
 
 fn encode(segment: &str) -> String {
@@ -115,12 +118,72 @@ pub async fn answer<T>(
     Ok(collection(&call.app.config, call.request, context, &query, found))
 }
 
+/// A piece for whoever follows the changes of a set (delta query): `follow` looks it up for the query and the size of the piece.
+///
+/// # Errors
+/// 400 for a query that is not taken, 403 for whoever is bound to groups, 410 for whoever has to begin anew.
+pub async fn delta<T>(
+    call: &Call<'_>,
+    (shape, sizes, context): (&Shape, Sizes, &str),
+    follow: impl AsyncFnOnce(&Query, u32) -> std::result::Result<Told<T>, page::Error>,
+    show: impl Fn(&T) -> Map<String, Value>,
+) -> Result<Answer> {
+    // What leaves their groups would have to be told as gone, and what never was in them not at all.
+    if !call.reach.is_all() {
+        return Err(GraphProblem::forbidden("Whoever is bound to groups follows no changes."));
+    }
+    let query = query(call.request, shape)?;
+    let asked = Query { top: query.top.or(call.request.page_size), ..query };
+    let (base, request) = (base(&call.app.config, call.request.version), call.request);
+    let told = match follow(&asked, limit(&asked, sizes)).await {
+        Ok(told) => told,
+        Err(page::Error::Resync) => return Err(GraphProblem::resync(link(&base, request, None))),
+        Err(other) => return Err(other.into()),
+    };
+    let mut value: Vec<Value> =
+        told.objects.iter().map(|object| Value::Object(shape.show(show(object), &asked.select, call.is_beta()))).collect();
+    value.extend(told.removed.iter().map(|(id, reason)| json!({ "id": id, "@removed": { "reason": word(*reason) } })));
+    value.extend(memberships(&told.members));
+    let mut whole = Map::new();
+    whole.insert("@odata.context".into(), format!("{base}/$metadata#{context}").into());
+    match &told.link {
+        Link::Next(token) => whole.insert("@odata.nextLink".into(), link(&base, request, Some(("$skiptoken", token))).into()),
+        Link::Later(token) => whole.insert("@odata.deltaLink".into(), link(&base, request, Some(("$deltatoken", token))).into()),
+    };
+    whole.insert("value".into(), Value::Array(value));
+    Ok(Answer::ok(Value::Object(whole)))
+}
+
+fn word(reason: Reason) -> &'static str {
+    match reason {
+        Reason::Changed => "changed",
+        Reason::Deleted => "deleted",
+    }
+}
+
+/// Who came into groups and left them: a group may be told of several times.
+fn memberships(members: &[Membership]) -> Vec<Value> {
+    let mut groups: Vec<(&str, Vec<Value>)> = Vec::new();
+    for one in members {
+        let kind = if one.kind == "device" { "#microsoft.graph.device" } else { "#microsoft.graph.user" };
+        let shown = match one.present {
+            true => json!({ "@odata.type": kind, "id": one.member }),
+            false => json!({ "@odata.type": kind, "id": one.member, "@removed": { "reason": "deleted" } }),
+        };
+        match groups.iter_mut().find(|(group, _)| *group == one.group) {
+            Some((_, all)) => all.push(shown),
+            None => groups.push((&one.group, vec![shown])),
+        }
+    }
+    groups.into_iter().map(|(group, all)| json!({ "id": group, "members@delta": all })).collect()
+}
+
 /// One object as JSON, with what was selected of it.
 ///
 /// # Errors
 /// 400 for a query that is not taken.
 pub fn single(call: &Call<'_>, shape: &Shape, context: &str, object: Map<String, Value>) -> Result<Value> {
     let query = query(call.request, shape)?;
-    let shown = shape.show(object, &query.select, call.is_beta());
+    let shown = shape.show(tagged(object), &query.select, call.is_beta());
     Ok(entity(&call.app.config, call.request, context, shown))
 }

@@ -6,6 +6,7 @@ use actix_web::web::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 
+use super::answer::matches;
 use super::error::{GraphProblem, Result};
 
 /// How many segments an address has at most.
@@ -54,6 +55,8 @@ pub struct Request {
     pub if_none_match: Option<String>,
     /// `Prefer: return=minimal`.
     pub minimal: bool,
+    /// `Prefer: odata.maxpagesize=N`.
+    pub page_size: Option<u32>,
     /// `Accept` with `odata.metadata=none`.
     pub bare: bool,
     /// Whether it came inside a batch.
@@ -77,6 +80,7 @@ impl Request {
             if_match: header("if-match").map(str::to_owned),
             if_none_match: header("if-none-match").map(str::to_owned),
             minimal: header("prefer").is_some_and(|prefer| prefer.to_ascii_lowercase().contains("return=minimal")),
+            page_size: header("prefer").and_then(page_size),
             bare: header("accept").is_some_and(|accept| accept.to_ascii_lowercase().contains("odata.metadata=none")),
             in_batch: false,
             body,
@@ -97,9 +101,17 @@ impl Request {
     /// # Errors
     /// 412.
     pub fn check_match(&self, etag: &str) -> Result<()> {
-        let allowed = |wanted: &str| wanted == "*" || wanted.split(',').any(|one| one.trim() == etag);
-        if self.if_match.as_deref().is_none_or(allowed) { Ok(()) } else { Err(GraphProblem::precondition()) }
+        if self.if_match.as_deref().is_none_or(|wanted| matches(wanted, etag)) { Ok(()) } else { Err(GraphProblem::precondition()) }
     }
+}
+
+/// The size of pages that a client prefers (OData 4.01, section 8.2.8.6).
+fn page_size(prefer: &str) -> Option<u32> {
+    let (_, value) = prefer.split(',').filter_map(|one| one.split_once('=')).find(|(name, _)| {
+        let name = name.trim();
+        name.eq_ignore_ascii_case("odata.maxpagesize") || name.eq_ignore_ascii_case("maxpagesize")
+    })?;
+    value.trim().trim_matches('"').parse().ok().filter(|size| *size > 0)
 }
 
 /// Takes a path apart: `users('a@x')/memberOf` is `users`, `a@x`, `memberOf`; `delta()` is `delta`; `f(name='v')` is `f`, `v`.

@@ -3,13 +3,15 @@
 use std::future::Future;
 use std::pin::Pin;
 
-use actix_web::http::StatusCode;
+use actix_web::http::{Method, StatusCode};
+use actix_web::web::Bytes;
 
 use super::answer::Answer;
 use super::error::{GraphProblem, Result};
 use super::request::{Request, Version};
 use crate::app::App;
 use crate::domain::access::{Caller, Need, Reach};
+use crate::service::callers::Weight;
 use crate::service::directory::By;
 
 /// A call that may be made.
@@ -85,11 +87,12 @@ impl Verb {
     }
 }
 
-/// Declares the routes of an entity: verb, address, what the caller needs, and the handler; `beta` for those below `/beta` only.
+/// Declares the routes of an entity: verb, address, what the caller needs, and the handler; `beta` for those below `/beta` only,
+/// `urgent` for what must get through.
 macro_rules! routes {
-    ($($verb:ident $pattern:literal, $need:expr => $handler:path $(, $beta:ident)?;)+) => {
+    ($($verb:ident $pattern:literal, $need:expr => $handler:path $(, $more:ident)*;)+) => {
         pub(super) const ROUTES: &[$crate::http::graph::route::Route] = &[$(
-            $crate::http::graph::route::Route::new($crate::http::graph::route::Verb::$verb, $pattern, $need, |call| Box::pin($handler(call)))$(.$beta())?
+            $crate::http::graph::route::Route::new($crate::http::graph::route::Verb::$verb, $pattern, $need, |call| Box::pin($handler(call)))$(.$more())*
         ),+];
     };
 }
@@ -103,6 +106,7 @@ pub struct Route {
     pattern: &'static str,
     need: Need,
     beta: bool,
+    urgent: bool,
     handler: Handler,
 }
 
@@ -110,13 +114,27 @@ impl Route {
     /// A route of both roots.
     #[must_use]
     pub const fn new(verb: Verb, pattern: &'static str, need: Need, handler: Handler) -> Self {
-        Self { verb, pattern, need, beta: false, handler }
+        Self { verb, pattern, need, beta: false, urgent: false, handler }
     }
 
     /// The same, below `/beta` only.
     #[must_use]
     pub const fn beta(self) -> Self {
         Self { beta: true, ..self }
+    }
+
+    /// The same, for what takes rights away or makes a device harmless: it waits behind no flood of other calls.
+    #[must_use]
+    pub const fn urgent(self) -> Self {
+        Self { urgent: true, ..self }
+    }
+
+    fn weight(&self) -> Weight {
+        match self.verb {
+            _ if self.urgent => Weight::Urgent,
+            Verb::Get => Weight::Read,
+            Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => Weight::Write,
+        }
     }
 
     /// Its method.
@@ -166,7 +184,7 @@ impl Route {
 /// Answers a call by the table.
 ///
 /// # Errors
-/// 400 for an address that is not in the table, 405 for a method that the address has not, 403 without the permission, and the handler's.
+/// 400 for an address that is not in the table, 429 when there were too many calls, 405 for a method that the address has not, 403 without the permission, and the handler's.
 pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Request, table: &'static [&'static [Route]]) -> Result<Answer> {
     let mut methods: Vec<&str> = Vec::new();
     // An address with a word in it comes before one with a key in its place.
@@ -193,7 +211,36 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
         });
     };
     let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
-    (route.handler)(Call { app, caller, reach, origin, request, keys }).await
+    app.callers.count(caller, route.weight()).map_err(GraphProblem::throttled)?;
+    if let Some(seen) = &request.if_match
+        && route.verb != Verb::Get
+        && route.verb != Verb::Post
+    {
+        check_version(app, caller, origin, request, table, seen).await?;
+    }
+    let answer = (route.handler)(Call { app, caller, reach, origin, request, keys }).await?;
+    Ok(answer.conditional(request))
+}
+
+/// Whether the object is as the caller saw it: as reading it would show it now.
+///
+/// # Errors
+/// 412 when it is not, and what reading it fails with.
+async fn check_version(
+    app: &App,
+    caller: &Caller,
+    origin: &str,
+    request: &Request,
+    table: &'static [&'static [Route]],
+    seen: &str,
+) -> Result<()> {
+    if seen.trim() == "*" {
+        return Ok(());
+    }
+    let read =
+        Request { method: Method::GET, query: String::new(), if_match: None, if_none_match: None, body: Bytes::new(), ..request.clone() };
+    let shown = Box::pin(dispatch(app, caller, origin, &read, table)).await?;
+    shown.etag().map_or_else(|| Err(GraphProblem::precondition()), |etag| request.check_match(etag))
 }
 
 /// The first segment with which no route goes on.

@@ -8,7 +8,9 @@ use crate::domain::Refusal;
 use crate::domain::access::{Action, Reach};
 use crate::domain::command::{Command, State};
 use crate::domain::device::Platform;
+use crate::domain::subscription::Kind;
 use crate::ids::{CommandId, EnrollmentId};
+use crate::service::changes::{Followed, Told, follow};
 use crate::service::directory::By;
 use crate::service::page::{self, Found, find};
 use crate::service::{Error, Result};
@@ -44,6 +46,19 @@ pub async fn page_managed(app: &App, query: &Query, reach: &Reach, limit: u32) -
         Ok(list_managed(conn, ids, FACTS)?.into_iter().map(|found| (found.enrollment.id.to_string(), found)).collect())
     };
     find(app, &MANAGED, query, page::within(reach), limit, load).await
+}
+
+/// What changed among the managed devices: by whom they are used, what they are called and run, and how they are judged; not when they were last
+/// heard of, nor what changes with each report.
+///
+/// # Errors
+/// As [`follow`].
+pub async fn follow_managed(app: &App, query: &Query, limit: u32) -> std::result::Result<Told<Managed>, page::Error> {
+    let followed = Followed { kind: Kind::ManagedDevice, set: &MANAGED, members: false };
+    let load = |conn: &mut store::Conn, ids: &[String]| {
+        Ok(list_managed(conn, ids, FACTS)?.into_iter().map(|found| (found.enrollment.id.to_string(), found)).collect())
+    };
+    follow(app, followed, query, limit, load).await
 }
 
 /// The managed device of that id (or whose device has it), which the caller may see.

@@ -66,6 +66,7 @@ jobs! {
     outbox = "outbox",
     purge = "purge",
     signing_keys = "signing-keys",
+    subscriptions = "subscriptions",
     wake = "wake",
 }
 

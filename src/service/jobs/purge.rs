@@ -9,9 +9,9 @@ use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::audit::Entry;
 use crate::service::apple::licences;
-use crate::service::{Result, directory};
+use crate::service::{Result, changes, directory};
 use crate::store::apple::{nonces, sessions};
-use crate::store::{Tx, acme_clients, applications, audit, ceremonies, commands, device_codes, dm_sessions, enrollment_tokens, grants, issued_keys, message_signatures, profiles, registration_tokens, scep, sign_ins, taps, throttles, web_sessions};
+use crate::store::{Tx, acme_clients, applications, audit, ceremonies, commands, device_codes, dm_sessions, enrollment_tokens, grants, issued_keys, message_signatures, profiles, registration_tokens, scep, sign_ins, subscriptions, taps, throttles, web_sessions};
 
 /// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
@@ -45,6 +45,8 @@ pub(super) async fn run(app: &App) -> Result<()> {
     let over = now.plus(-i64::from(app.config.order_days.max(1)) * DAY);
     drain(app, move |tx| commands::purge_commands(tx, over, BATCH)).await?;
     directory::deleted::purge_old(app).await?;
+    changes::purge(app).await?;
+    drain(app, move |tx| subscriptions::purge_subscriptions(tx, now, BATCH)).await?;
     licences::release_departed(app).await?;
     drain(app, |tx| profiles::purge_versions(tx, BATCH)).await
 }

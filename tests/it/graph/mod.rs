@@ -4,6 +4,8 @@ pub mod access;
 mod admin;
 mod batch;
 mod deleted;
+mod delta;
+mod etags;
 mod kinds;
 mod methods;
 mod policies;
@@ -11,6 +13,7 @@ mod queries;
 mod sdk;
 mod secrets;
 mod sets;
+mod subscriptions;
 mod tokens;
 
 use muster::clock::DAY;

@@ -2,6 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
+use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -12,6 +14,8 @@ use muster::domain::device::Platform;
 use muster::domain::passkey::Passkey;
 use muster::domain::sign_in::SignIn;
 use muster::ids::PasskeyId;
+use muster::service::outbox::Worker;
+use muster::service::subscription::tell;
 use muster::service::{application, pfx_password};
 use muster::store::{compliance, devices, enrollments, passkeys, sign_ins};
 use openssl::asn1::Asn1Time;
@@ -137,6 +141,17 @@ impl Day {
         path
     }
 
+    /// Tells those who subscribed, as a server's jobs do.
+    async fn tell(&self) {
+        let worker = Arc::new(Worker::new(Arc::clone(&self.server.app)).unwrap());
+        let mut turns = tokio::time::interval(Duration::from_millis(200));
+        loop {
+            turns.tick().await;
+            tell::run(&self.server.app).await.unwrap();
+            worker.drain().await.unwrap();
+        }
+    }
+
     /// Runs the day; it says `ok: ` so many times or more.
     async fn run(&self, mut command: Command, times: usize) {
         command
@@ -146,7 +161,11 @@ impl Day {
             .env("CLIENT", &self.application.client_id)
             .env("SECRET", &self.secret)
             .env("NO_PROXY", "*");
-        let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+        let ran = tokio::task::spawn_blocking(move || command.output());
+        let output = tokio::select! {
+            output = ran => output.unwrap().unwrap(),
+            () = self.tell() => unreachable!("it never ends"),
+        };
         let (said, why) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         assert!(output.status.success(), "{said}\n{why}");
         assert!(said.lines().filter(|line| line.starts_with("ok: ")).count() >= times, "{said}");

@@ -43,7 +43,7 @@ routes! {
     Post "users/{id}/authentication/temporaryAccessPassMethods", WRITE => create_pass;
     Get "users/{id}/authentication/temporaryAccessPassMethods/{pass}", READ => show_pass;
     Delete "users/{id}/authentication/temporaryAccessPassMethods/{pass}", WRITE => delete_pass;
-    Post "users/{id}/revokeSignInSessions", REVOKE => revoke_sessions;
+    Post "users/{id}/revokeSignInSessions", REVOKE => revoke_sessions, urgent;
 }
 
 /// A pass as JSON: without its text, which only its making shows.

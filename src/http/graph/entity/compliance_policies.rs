@@ -9,7 +9,7 @@ use crate::catalogue::{RuleRow, ValueType, catalogue};
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Compliance, Document, Kind};
-use crate::http::graph::answer::{Answer, base, entity};
+use crate::http::graph::answer::{Answer, base, entity, tagged};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, MANAGEMENT};
 use crate::http::graph::route::{Call, routes};
@@ -103,7 +103,7 @@ fn json(found: &Dated, beta: bool) -> Map<String, Value> {
         };
         whole.insert(row.id.clone(), policy.rules.get(&row.id).cloned().unwrap_or(unset));
     }
-    whole
+    tagged(whole)
 }
 
 /// The one action of a policy: not compliant after the grace.

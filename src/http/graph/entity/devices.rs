@@ -3,9 +3,10 @@
 use serde_json::{Map, Value};
 
 use crate::clock::Time;
-use crate::domain::access::{Action, Need, Scope};
+use crate::domain::access::Need;
 use crate::domain::compliance::Verdict;
 use crate::domain::device::{Device, Platform, State};
+use crate::domain::subscription::Kind;
 use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::Result;
 use crate::http::graph::list::{self, DIRECTORY};
@@ -15,10 +16,7 @@ use crate::wire::odata::edm;
 use crate::wire::odata::query::Query;
 use crate::wire::odata::shape::Shape;
 
-const READ: Need = Need {
-    scopes: &[Scope::DeviceReadAll, Scope::DeviceReadWriteAll, Scope::DirectoryReadAll, Scope::DirectoryReadWriteAll],
-    action: Some(Action::DirectoryRead),
-};
+const READ: Need = Kind::Device.need();
 
 /// The properties of a device.
 pub(super) const SHAPE: Shape = Shape {
@@ -46,6 +44,7 @@ pub(super) const SHAPE: Shape = Shape {
 routes! {
     Get "devices", READ => list_devices;
     Get "devices/$count", READ => count;
+    Get "devices/delta", READ => delta;
     Get "devices/{id}", READ => show;
     Get "devices/{id}/memberOf", READ => member_of;
     Get "devices/{id}/transitiveMemberOf", READ => member_of;
@@ -88,6 +87,12 @@ async fn list_devices(call: Call<'_>) -> Result<Answer> {
     let find = async |query: &_, limit| directory::page_devices(call.app, query, &call.reach, limit).await;
     let show = |found: &directory::Listed| json(&found.device, found.created_at, found.verdict.as_ref());
     list::answer(&call, (&SHAPE, DIRECTORY, "devices"), find, show).await
+}
+
+async fn delta(call: Call<'_>) -> Result<Answer> {
+    let follow = async |query: &_, limit| directory::follow::follow_devices(call.app, query, limit).await;
+    let show = |found: &directory::Listed| json(&found.device, found.created_at, found.verdict.as_ref());
+    list::delta(&call, (&SHAPE, DIRECTORY, "devices"), follow, show).await
 }
 
 async fn count(call: Call<'_>) -> Result<Answer> {

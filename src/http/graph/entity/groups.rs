@@ -8,6 +8,7 @@ use super::{devices, users};
 use crate::clock::Time;
 use crate::domain::access::{Action, Need, Reach, Scope};
 use crate::domain::group::{Group, Member};
+use crate::domain::subscription::Kind;
 use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, DIRECTORY};
@@ -16,12 +17,10 @@ use crate::service::directory::{self, Belonging};
 use crate::service::page::Found;
 use crate::service::role;
 use crate::wire::odata::edm;
+use crate::wire::odata::query::Query;
 use crate::wire::odata::shape::Shape;
 
-pub(super) const READ: Need = Need {
-    scopes: &[Scope::GroupReadAll, Scope::GroupReadWriteAll, Scope::DirectoryReadAll, Scope::DirectoryReadWriteAll],
-    action: Some(Action::DirectoryRead),
-};
+pub(super) const READ: Need = Kind::Group.need();
 pub(super) const WRITE: Need =
     Need { scopes: &[Scope::GroupReadWriteAll, Scope::DirectoryReadWriteAll], action: Some(Action::GroupsUpdate) };
 const READ_MEMBERS: Need = Need {
@@ -61,6 +60,9 @@ pub(super) const SHAPE: Shape = Shape {
     beta: &[],
 };
 
+/// The same with those who belong to it, which only those select who follow changes.
+const FOLLOWED: Shape = Shape { more: &["members"], ..SHAPE };
+
 /// What members of groups have in common, whatever they are.
 const MEMBER: Shape = Shape { usual: &["displayName", "userPrincipalName", "mail", "deviceId", "operatingSystem"], more: &[], beta: &[] };
 
@@ -68,6 +70,7 @@ routes! {
     Get "groups", READ => list_groups;
     Post "groups", WRITE => create;
     Get "groups/$count", READ => count;
+    Get "groups/delta", READ => delta;
     Get "groups/{id}", READ => show;
     Patch "groups/{id}", WRITE => update;
     Delete "groups/{id}", WRITE => delete;
@@ -107,9 +110,18 @@ async fn list_groups(call: Call<'_>) -> Result<Answer> {
     list::answer(&call, (&SHAPE, DIRECTORY, "groups"), find, |(group, created)| json(group, Some(*created))).await
 }
 
+/// Who belongs to the groups is told, too, unless the client selects other things.
+async fn delta(call: Call<'_>) -> Result<Answer> {
+    let follow = async |query: &Query, limit| {
+        let members = query.select.is_empty() || query.select.iter().any(|name| name.eq_ignore_ascii_case("members"));
+        directory::follow::follow_groups(call.app, query, members, limit).await
+    };
+    list::delta(&call, (&FOLLOWED, DIRECTORY, "groups"), follow, |(group, created)| json(group, Some(*created))).await
+}
+
 async fn count(call: Call<'_>) -> Result<Answer> {
     let query = list::query(call.request, &SHAPE)?;
-    let counted = crate::wire::odata::query::Query { count: true, ..query };
+    let counted = Query { count: true, ..query };
     let found = directory::page_groups(call.app, &counted, &call.reach, 1).await?;
     Ok(Answer::text(found.count.unwrap_or_default().to_string()))
 }

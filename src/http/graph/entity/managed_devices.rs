@@ -12,6 +12,7 @@ use crate::domain::access::{Action, Need, Scope};
 use crate::domain::command::State as CommandState;
 use crate::domain::compliance::State;
 use crate::domain::device::Platform;
+use crate::domain::subscription::Kind;
 use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, MANAGEMENT};
@@ -23,8 +24,7 @@ use crate::wire::odata::filter::{Comparison, Expr, Literal};
 use crate::wire::odata::query::Query;
 use crate::wire::odata::shape::Shape;
 
-pub(super) const READ: Need =
-    Need { scopes: &[Scope::ManagedDevicesReadAll, Scope::ManagedDevicesReadWriteAll], action: Some(Action::ManagedDevicesRead) };
+pub(super) const READ: Need = Kind::ManagedDevice.need();
 
 /// What an order needs; the role's part is that of the order.
 const fn task(action: Action) -> Need {
@@ -101,16 +101,17 @@ const SHAPE: Shape = Shape {
 routes! {
     Get "deviceManagement/managedDevices", READ => list_devices;
     Get "deviceManagement/managedDevices/$count", READ => count;
+    Get "deviceManagement/managedDevices/delta", READ => delta;
     Get "deviceManagement/managedDevices/{id}", READ => show;
     Delete "deviceManagement/managedDevices/{id}", DELETE => delete;
     Get "deviceManagement/managedDevices/{id}/deviceCompliancePolicyStates", READ => policy_states;
     Post "deviceManagement/managedDevices/{id}/syncDevice", task(Action::RemoteSync) => sync;
     Post "deviceManagement/managedDevices/{id}/rebootNow", task(Action::RemoteReboot) => reboot;
     Post "deviceManagement/managedDevices/{id}/shutDown", task(Action::RemoteReboot) => shut_down;
-    Post "deviceManagement/managedDevices/{id}/remoteLock", task(Action::RemoteLock) => lock;
+    Post "deviceManagement/managedDevices/{id}/remoteLock", task(Action::RemoteLock) => lock, urgent;
     Post "deviceManagement/managedDevices/{id}/resetPasscode", task(Action::RemoteResetPasscode) => reset_passcode;
-    Post "deviceManagement/managedDevices/{id}/retire", task(Action::RemoteRetire) => retire;
-    Post "deviceManagement/managedDevices/{id}/wipe", task(Action::RemoteWipe) => wipe;
+    Post "deviceManagement/managedDevices/{id}/retire", task(Action::RemoteRetire) => retire, urgent;
+    Post "deviceManagement/managedDevices/{id}/wipe", task(Action::RemoteWipe) => wipe, urgent;
     Post "deviceManagement/managedDevices/{id}/locateDevice", task(Action::RemoteLocate) => locate;
     Post "deviceManagement/managedDevices/{id}/disableLostMode", task(Action::RemoteLocate) => disable_lost_mode;
     Post "deviceManagement/managedDevices/{id}/enableLostMode", task(Action::RemoteLocate) => enable_lost_mode, beta;
@@ -259,6 +260,11 @@ pub(super) async fn list_of_user(call: &Call<'_>, user: &UserId) -> Result<Answe
         managed::page_managed(call.app, &Query { filter: Some(filter), ..query.clone() }, &call.reach, limit).await
     };
     list::answer(call, (&SHAPE, MANAGEMENT, "managedDevices"), find, |found| json(found, &[])).await
+}
+
+async fn delta(call: Call<'_>) -> Result<Answer> {
+    let follow = async |query: &_, limit| managed::follow_managed(call.app, query, limit).await;
+    list::delta(&call, (&SHAPE, MANAGEMENT, "deviceManagement/managedDevices"), follow, |found| json(found, &[])).await
 }
 
 async fn count(call: Call<'_>) -> Result<Answer> {

@@ -15,6 +15,7 @@ mod method_policies;
 mod organization;
 mod roles;
 mod sign_ins;
+mod subscriptions;
 mod user_pfx_certificates;
 mod users;
 
@@ -36,6 +37,7 @@ pub const TABLE: &[&[Route]] = &[
     organization::ROUTES,
     roles::ROUTES,
     sign_ins::ROUTES,
+    subscriptions::ROUTES,
     user_pfx_certificates::ROUTES,
     users::ROUTES,
 ];

@@ -5,6 +5,7 @@ use serde_json::{Map, Value};
 use super::managed_devices;
 use crate::clock::Time;
 use crate::domain::access::{Action, Need, Scope};
+use crate::domain::subscription::Kind;
 use crate::domain::user::{Details, User};
 use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
@@ -15,10 +16,7 @@ use crate::service::{directory, role};
 use crate::wire::odata::edm;
 use crate::wire::odata::shape::Shape;
 
-pub(super) const READ: Need = Need {
-    scopes: &[Scope::UserReadAll, Scope::UserReadWriteAll, Scope::DirectoryReadAll, Scope::DirectoryReadWriteAll],
-    action: Some(Action::DirectoryRead),
-};
+pub(super) const READ: Need = Kind::User.need();
 pub(super) const WRITE: Need =
     Need { scopes: &[Scope::UserReadWriteAll, Scope::DirectoryReadWriteAll], action: Some(Action::DirectoryUpdate) };
 
@@ -56,9 +54,10 @@ routes! {
     Get "users", READ => list_users;
     Post "users", WRITE => create;
     Get "users/$count", READ => count;
+    Get "users/delta", READ => delta;
     Get "users/{id}", READ => show;
-    Patch "users/{id}", WRITE => update;
-    Delete "users/{id}", WRITE => delete;
+    Patch "users/{id}", WRITE => update, urgent;
+    Delete "users/{id}", WRITE => delete, urgent;
     Get "users/{id}/memberOf", READ => member_of;
     Get "users/{id}/transitiveMemberOf", READ => member_of;
     Get "users/{id}/managedDevices", managed_devices::READ => managed;
@@ -97,6 +96,11 @@ pub(super) fn json(user: &User, created: Time) -> Map<String, Value> {
 async fn list_users(call: Call<'_>) -> Result<Answer> {
     let find = async |query: &_, limit| directory::page_users(call.app, query, &call.reach, limit).await;
     list::answer(&call, (&SHAPE, DIRECTORY, "users"), find, |(user, created)| json(user, *created)).await
+}
+
+async fn delta(call: Call<'_>) -> Result<Answer> {
+    let follow = async |query: &_, limit| directory::follow::follow_users(call.app, query, limit).await;
+    list::delta(&call, (&SHAPE, DIRECTORY, "users"), follow, |(user, created)| json(user, *created)).await
 }
 
 async fn count(call: Call<'_>) -> Result<Answer> {

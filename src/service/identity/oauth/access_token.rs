@@ -8,9 +8,9 @@ use crate::app::App;
 use crate::clock::{MINUTE, SECOND, Time};
 use crate::domain::access::{Caller, Identity, Scope};
 use crate::domain::application::Application;
-use crate::ids::{GrantId, UserId};
+use crate::ids::{ApplicationId, GrantId, UserId};
 use crate::service;
-use crate::store::{applications, grants, roles, users};
+use crate::store::{Conn, applications, grants, roles, users};
 use crate::wire::jwt::{self, Compact};
 
 /// How long an access token is good.
@@ -225,7 +225,7 @@ impl Shown {
     }
 
     /// Who that is now; `None` when nobody any more.
-    fn caller(self, conn: &mut crate::store::Conn) -> crate::store::Result<Option<Caller>> {
+    fn caller(self, conn: &mut Conn) -> crate::store::Result<Option<Caller>> {
         let Some(application) = applications::find_by_client_id(conn, &self.client_id)?.filter(|application| application.enabled) else {
             return Ok(None);
         };
@@ -254,6 +254,35 @@ impl Shown {
         let held = roles::list_roles_of_user(conn, &user.id)?;
         Ok(Some(caller(Identity::Person(user.id), held, &grants.delegated)))
     }
+}
+
+/// Who calls when an application does, in its own name or a person's, with all that it may do now; `None` when nobody does any more. For what
+/// goes on without a token.
+///
+/// # Errors
+/// Only the database's own.
+pub fn caller_now(conn: &mut Conn, application: &ApplicationId, user: Option<&UserId>) -> crate::store::Result<Option<Caller>> {
+    let application = match applications::load_application(conn, application) {
+        Ok(application) if application.enabled => application,
+        Ok(_) | Err(crate::store::Error::NotFound) => return Ok(None),
+        Err(other) => return Err(other),
+    };
+    let grants = applications::load_grants(conn, &application.id)?;
+    let (identity, roles, scopes) = match user {
+        None => (Identity::Application, Vec::new(), grants.own),
+        Some(id) => match users::load_user(conn, id) {
+            Ok(user) if user.enabled => (Identity::Person(user.id.clone()), roles::list_roles_of_user(conn, &user.id)?, grants.delegated),
+            Ok(_) | Err(crate::store::Error::NotFound) => return Ok(None),
+            Err(other) => return Err(other),
+        },
+    };
+    Ok(Some(Caller {
+        application: application.id,
+        client_id: application.client_id,
+        identity,
+        scopes: scopes.into_iter().collect(),
+        roles,
+    }))
 }
 
 /// The answer to a request for a token, as the protocol has it.

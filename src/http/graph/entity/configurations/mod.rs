@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Document, Kind, Payload, Profile, Scope as ConfigScope};
-use crate::http::graph::answer::{Answer, base, entity};
+use crate::http::graph::answer::{Answer, base, entity, tagged};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, MANAGEMENT};
 use crate::http::graph::route::{Call, routes};
@@ -139,7 +139,7 @@ fn json(call: &Call<'_>, found: &Dated) -> Map<String, Value> {
     whole.insert("displayName".into(), json!(profile.display_name));
     whole.insert("lastModifiedDateTime".into(), edm::time(found.updated_at.0));
     whole.insert("version".into(), json!(profile.version));
-    whole
+    tagged(whole)
 }
 
 async fn shaped(call: &Call<'_>, query: &Query, found: &Dated) -> Result<Map<String, Value>> {

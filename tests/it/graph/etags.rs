@@ -1,0 +1,114 @@
+//! Versions of objects, and callers who call too often.
+
+use muster::domain::access::Scope;
+use reqwest::Method;
+use serde_json::json;
+
+use super::{Caller, register, token};
+use crate::support::server::Server;
+
+#[actix_web::test]
+async fn a_change_of_what_somebody_else_changed_is_refused() {
+    let caller = Caller::everything().await;
+    let group = caller
+        .post("/v1.0/groups", json!({ "displayName": "Sales", "mailEnabled": false, "mailNickname": "s", "securityEnabled": true }))
+        .await;
+    let path = format!("/v1.0/groups/{}", group["id"].as_str().unwrap());
+    let shown = caller.send(Method::GET, &path, None).await;
+    let etag = shown.headers()["etag"].to_str().unwrap().to_owned();
+    assert!(etag.starts_with("W/\""), "{etag}");
+    assert_eq!(shown.json::<serde_json::Value>().await.unwrap()["@odata.etag"], etag.as_str());
+    assert_eq!(group["@odata.etag"], etag.as_str(), "what is made says its version, too");
+    let with = |method: Method, path: &str, name: &'static str, value: &str| {
+        caller.client.request(method, format!("{}{path}", caller.server.web)).bearer_auth(&caller.token).header(name, value)
+    };
+    // Whoever has it already is not sent it again, however little they select.
+    for query in ["", "?$select=id"] {
+        let again = with(Method::GET, &format!("{path}{query}"), "If-None-Match", &etag).send().await.unwrap();
+        assert_eq!((again.status().as_u16(), again.headers()["etag"].to_str().unwrap()), (304, etag.as_str()));
+        assert_eq!(again.text().await.unwrap(), "");
+    }
+    let name = |name: &str| json!({ "displayName": name });
+    let changed = with(Method::PATCH, &path, "If-Match", &etag).json(&name("Sale")).send().await.unwrap();
+    assert_eq!(changed.status().as_u16(), 204);
+    for method in [Method::PATCH, Method::DELETE] {
+        let stale = with(method, &path, "If-Match", &etag).json(&name("Lost")).send().await.unwrap();
+        assert_eq!(stale.status().as_u16(), 412);
+        assert_eq!(stale.json::<serde_json::Value>().await.unwrap()["error"]["code"], "PreconditionFailed");
+    }
+    let now = caller.send(Method::GET, &path, None).await;
+    let newer = now.headers()["etag"].to_str().unwrap().to_owned();
+    assert_eq!(now.json::<serde_json::Value>().await.unwrap()["displayName"], "Sale");
+    assert_ne!(newer, etag);
+    // The last writer wins where nobody says what they saw; and `*` is any version.
+    for (header, name_of) in [("*", "Star"), (newer.trim_start_matches("W/"), "Late")] {
+        let answer = with(Method::PATCH, &path, "If-Match", header).json(&name(name_of)).send().await.unwrap();
+        assert_eq!(answer.status().as_u16(), if header == "*" { 204 } else { 412 }, "{header}");
+    }
+    assert_eq!(caller.send(Method::PATCH, &path, Some(name("Last"))).await.status().as_u16(), 204);
+}
+
+#[actix_web::test]
+async fn policies_and_configurations_have_versions() {
+    let caller = Caller::everything().await;
+    for (set, body) in [
+        (
+            "deviceManagement/deviceConfigurations",
+            json!({ "@odata.type": "#microsoft.graph.windows10CustomConfiguration", "displayName": "One", "omaSettings": [] }),
+        ),
+        (
+            "deviceManagement/deviceCompliancePolicies",
+            json!({
+                "@odata.type": "#microsoft.graph.windows10CompliancePolicy", "displayName": "One", "bitLockerEnabled": true,
+                "scheduledActionsForRule": [{ "ruleName": "x", "scheduledActionConfigurations": [{ "actionType": "block", "gracePeriodHours": 0 }] }],
+            }),
+        ),
+    ] {
+        let made = caller.post(&format!("/v1.0/{set}"), body).await;
+        let path = format!("/v1.0/{set}/{}", made["id"].as_str().unwrap());
+        let etag = made["@odata.etag"].as_str().unwrap_or_else(|| panic!("{made}")).to_owned();
+        let change = async |etag: &str, name: &str| {
+            let body = json!({ "@odata.type": made["@odata.type"], "displayName": format!("{name} of {set}") });
+            let url = format!("{}{path}", caller.server.web);
+            caller.client.patch(url).bearer_auth(&caller.token).header("If-Match", etag).json(&body).send().await.unwrap().status().as_u16()
+        };
+        assert_eq!(change(&etag, "Two").await, 200, "{set}");
+        assert_eq!(change(&etag, "Three").await, 412, "{set}");
+        let page = caller.get(&format!("/v1.0/{set}")).await;
+        assert_eq!(page["value"][0]["displayName"], format!("Two of {set}"));
+        assert_eq!(change(page["value"][0]["@odata.etag"].as_str().unwrap(), "Three").await, 200, "a list says the versions, too");
+    }
+}
+
+#[actix_web::test]
+async fn whoever_calls_too_often_waits_and_what_is_urgent_gets_through() {
+    let server = Server::tweaked(|config| {
+        config.limits.api_per_second = 1;
+        config.limits.api_burst = 3;
+    })
+    .await;
+    let everything: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
+    let (application, secret) = register(&server, &everything).await;
+    let (other, others) = register(&server, &everything).await;
+    let (first, second) = (token(&server, &application, &secret).await, token(&server, &other, &others).await);
+    let caller = Caller::of(server, first);
+    let mut waits = Vec::new();
+    for _ in 0..40 {
+        let answer = caller.send(Method::GET, "/v1.0/users", None).await;
+        if answer.status().as_u16() == 429 {
+            waits.push(answer.headers()["retry-after"].to_str().unwrap().parse::<u64>().unwrap());
+            assert_eq!(answer.json::<serde_json::Value>().await.unwrap()["error"]["code"], "TooManyRequests");
+        }
+    }
+    assert!(!waits.is_empty() && waits.iter().all(|seconds| (1..=4).contains(seconds)), "{waits:?}");
+    // Each call of a batch counts.
+    let requests: Vec<_> = (0..20).map(|id| json!({ "id": id.to_string(), "method": "GET", "url": "/users" })).collect();
+    let batch = caller.post("/v1.0/$batch", json!({ "requests": requests })).await;
+    let throttled: Vec<_> = batch["responses"].as_array().unwrap().iter().filter(|one| one["status"] == 429).collect();
+    assert!(throttled.len() >= 16 && throttled.iter().all(|one| one["headers"]["retry-after"].is_string()), "{batch}");
+    // What takes rights away waits behind no reading, and nobody waits for somebody else.
+    let gone = "/v1.0/deviceManagement/managedDevices/01900000-0000-7000-8000-000000000000/wipe";
+    assert_eq!(caller.send(Method::POST, gone, Some(json!({}))).await.status().as_u16(), 404);
+    let neighbour = Caller { token: second, client: caller.client.clone(), server: caller.server };
+    assert_eq!(neighbour.send(Method::GET, "/v1.0/users", None).await.status().as_u16(), 200);
+}
