@@ -234,7 +234,7 @@ refusals! {
     SubscriptionEnd = "SIG0008", "a subscription ends within three days from now; renew it before that";
     SubscriptionInvalid = "SIG0007", "a subscription names users, groups, devices, deviceManagement/managedDevices or one object of these, changes among created, updated and deleted, and a state of at most 128 characters";
     SubscriptionNotAllowed = "SIG0011", "whoever subscribes to changes must be allowed to read all objects of the kind";
-    SubscriptionTooMany = "SIG0009", "an application has at most 100 subscriptions; delete some";
+    SubscriptionTooMany = "SIG0009", "an application has at most 100 subscriptions in its own name, and in each person's; delete some";
     SubscriptionUnvalidated = "SIG0010", "the address has to answer the validation request within 10 seconds: 200, text/plain, the decoded validationToken and nothing else";
     TapForOneself = "AUT0009", "nobody makes a Temporary Access Pass for themselves over the API; another administrator has to, or the command line on the server";
     TapLength = "AUT0004", "a Temporary Access Pass has 8 to 48 letters";

@@ -12,7 +12,7 @@ pub const LONGEST: i64 = 3 * DAY;
 pub const SHORTEST: i64 = 45 * MINUTE;
 /// How long before its end, or before half its life is left, its owner is told to renew it.
 pub const WARN: i64 = 12 * HOUR;
-/// How many an application has at most.
+/// How many an application has at most in its own name, and in that of each person.
 pub const MOST: usize = 100;
 /// The longest `clientState`.
 pub const LONGEST_STATE: usize = 128;

@@ -7,7 +7,9 @@ use serde_json::json;
 use super::Result;
 use crate::app::App;
 use crate::domain::audit::Entry;
-use crate::store::{self, authorities, ceremonies, enrollment_tokens, grants, meta, registration_tokens, scep, taps, web_sessions};
+use crate::store::{
+    self, authorities, ceremonies, enrollment_tokens, grants, meta, registration_tokens, scep, subscriptions, taps, web_sessions,
+};
 
 /// Writes a copy of the database to `target`, which must not exist.
 ///
@@ -41,6 +43,7 @@ pub async fn finish_restore(app: &App) -> Result<()> {
         let mut ended = taps::delete_all(tx)? + enrollment_tokens::delete_all(tx)? + scep::delete_challenges(tx)?;
         ended +=
             registration_tokens::delete_all(tx)? + ceremonies::delete_all(tx)? + web_sessions::delete_all(tx)? + grants::delete_all(tx)?;
+        ended += subscriptions::delete_all(tx)?;
         // Whoever follows changes was told of some that never were.
         super::changes::begin_anew(tx)?;
         let entry = Entry::new(note.by, "instance.restore", format!("file:{}", note.from), "local")

@@ -21,6 +21,7 @@ use crate::store::odata::{self, Last, Set, Within};
 use crate::store::sealed::PAGE_KEY;
 use crate::store::{Conn, Tx, meta};
 use crate::wire::odata::Wrong;
+use crate::wire::odata::filter::{Comparison, Expr, Literal};
 use crate::wire::odata::query::Query;
 
 /// For how long a place is kept, in milliseconds.
@@ -29,6 +30,8 @@ pub const KEPT: i64 = 30 * DAY;
 const COURSE: &str = "changes_course";
 /// Where it is written down how far changes went at which times.
 const MARKS: &str = "changes_marks";
+/// Where it is written down which changes were forgotten.
+const FORGOTTEN: &str = "changes_forgotten";
 /// How often that is written down, in milliseconds.
 const MARK_EVERY: i64 = DAY;
 /// How many changes go at once.
@@ -117,6 +120,23 @@ fn fingerprint(query: &Query, members: bool) -> String {
     hex::encode(sha256(format!("delta {:?} {members}", query.filter).as_bytes()).get(..16).unwrap_or_default())
 }
 
+/// The ids that a filter is about, when it is about nothing else.
+fn only_ids(query: &Query) -> Option<Vec<String>> {
+    fn of(filter: &Expr) -> Option<Vec<String>> {
+        let text = |literal: &Literal| match literal {
+            Literal::Text(text) => Some(text.to_lowercase()),
+            _ => None,
+        };
+        match filter {
+            Expr::Or(one, other) => Some([of(one)?, of(other)?].concat()),
+            Expr::Compare(name, Comparison::Equal, literal) if name == "id" => Some(vec![text(literal)?]),
+            Expr::In(name, values) if name == "id" => values.iter().map(text).collect(),
+            _ => None,
+        }
+    }
+    query.filter.as_ref().and_then(of)
+}
+
 fn wrong(text: &'static str) -> Error {
     Error::Wrong(Wrong::new(text))
 }
@@ -133,6 +153,13 @@ where
 {
     if !query.order_by.is_empty() || !query.search.is_empty() || !query.expand.is_empty() || query.skip > 0 || query.count {
         return Err(wrong("Whoever follows changes may use $select, $filter and $top only."));
+    }
+    let limit = limit.max(1);
+    if query.filter.as_ref().is_some_and(|filter| filter.names().contains(&"lastSyncDateTime")) {
+        return Err(wrong("When a device called last is not followed, and nothing can be filtered by it here."));
+    }
+    if followed.members && query.filter.is_some() && only_ids(query).is_none() {
+        return Err(wrong("Whoever follows members filters by id only; $select other properties to follow the groups alone."));
     }
     let key = instance_key(app, PAGE_KEY).await?;
     let print = fingerprint(query, followed.members);
@@ -201,7 +228,7 @@ fn read<T>(
             Ok(Some((objects, Vec::new(), Vec::new(), going)))
         }
         Stage::Members(after) => {
-            let found = changes::list_members(conn, after.as_ref(), size)?;
+            let found = changes::list_members(conn, only_ids(query).as_deref(), after.as_ref(), size)?;
             let members = shown(conn, followed, query, &found, &found)?;
             let going = match found.last() {
                 Some(last) if found.len() >= limit.max(1) as usize => on(token, Stage::Members(Some(last.clone()))),
@@ -211,8 +238,8 @@ fn read<T>(
         }
         Stage::Changes(to, after) => {
             let horizon = changes::horizon(conn)?;
-            // Numbers that nobody has had yet: the database is another one.
-            if token.from > horizon {
+            // Numbers that nobody has had yet, or that were forgotten: the database is another one, or its clock was ahead.
+            if token.from > horizon || token.from < forgotten(conn)? {
                 return Ok(None);
             }
             // The place is as old as the number with which the next round begins.
@@ -301,6 +328,11 @@ fn shown(
     Ok(told.collect())
 }
 
+/// Below which number changes were forgotten.
+fn forgotten(conn: &mut Conn) -> crate::store::Result<i64> {
+    Ok(meta::find_value(conn, FORGOTTEN)?.and_then(|text| text.parse().ok()).unwrap_or(i64::MIN))
+}
+
 /// The name of the course of changes of this database.
 async fn course(app: &App) -> Result<String> {
     if let Some(name) = app.store.read(|conn| meta::find_value(conn, COURSE)).await? {
@@ -315,7 +347,9 @@ async fn course(app: &App) -> Result<String> {
 /// # Errors
 /// Only the database's own.
 pub(super) fn begin_anew(tx: &mut Tx<'_>) -> crate::store::Result<()> {
+    changes::delete_all(tx)?;
     meta::take_value(tx, MARKS)?;
+    meta::take_value(tx, FORGOTTEN)?;
     meta::take_value(tx, COURSE).map(drop)
 }
 
@@ -339,6 +373,9 @@ pub async fn purge(app: &App) -> Result<()> {
                 marks.push((now.0, changes::horizon(tx.conn())?));
             }
             meta::upsert_value(tx, MARKS, &serde_json::to_string(&marks)?)?;
+            if let Some(before) = before {
+                meta::upsert_value(tx, FORGOTTEN, &before.to_string())?;
+            }
             Ok(before)
         })
         .await?;

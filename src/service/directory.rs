@@ -217,6 +217,14 @@ pub async fn create_group_by_rule(app: &App, display_name: &str, description: &s
 /// # Errors
 /// `PRF0004`, `USR0014`; `DIR0002` when the rule is none, `DIR0003` when the group gives a role; [`Error::NotFound`].
 pub async fn update_group(app: &App, group: Group, by: &By) -> Result<()> {
+    update_seen_group(app, None, group, by).await
+}
+
+/// The same, of a group that was seen as `seen`.
+///
+/// # Errors
+/// As [`update_group`]; [`Error::Conflict`] when somebody else was faster.
+pub async fn update_seen_group(app: &App, seen: Option<Group>, group: Group, by: &By) -> Result<()> {
     check_name(&group.display_name)?;
     rules::check(&group)?;
     let (by, now, push) = (by.clone(), app.now(), push::wns::enabled(&app.config));
@@ -224,6 +232,9 @@ pub async fn update_group(app: &App, group: Group, by: &By) -> Result<()> {
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
             let before = groups::load_group(tx.conn(), &group.id)?;
+            if seen.as_ref().is_some_and(|seen| *seen != before) {
+                return Err(store::Error::Conflict("the group was changed meanwhile; read it again".into()));
+            }
             groups::update_group(tx, &group)?;
             if before.rule != group.rule && group.rule.is_some() {
                 if !roles::list_roles_of_group(tx.conn(), &group.id)?.is_empty() {

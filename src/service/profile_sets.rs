@@ -76,7 +76,8 @@ pub async fn change<E: From<Error>>(
     if before.kind != kind {
         return Err(Error::NotFound("profile").into());
     }
-    update(app, id, change(before)?, by).await.map_err(E::from)
+    let version = before.version;
+    update_seen(app, id, Some(version), change(before)?, by).await.map_err(E::from)
 }
 
 /// Makes a profile.
@@ -108,6 +109,10 @@ pub async fn create(app: &App, draft: Draft, by: &By) -> Result<ProfileId> {
 /// # Errors
 /// A `PRF` refusal that names the place; [`Error::NotFound`]; [`Error::Conflict`] when somebody else was faster.
 pub async fn update(app: &App, id: &ProfileId, draft: Draft, by: &By) -> Result<()> {
+    update_seen(app, id, None, draft, by).await
+}
+
+async fn update_seen(app: &App, id: &ProfileId, seen: Option<i64>, draft: Draft, by: &By) -> Result<()> {
     check(app, &draft)?;
     let (id, by, now, push, sealer) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config), app.sealer());
     app.store
@@ -116,6 +121,9 @@ pub async fn update(app: &App, id: &ProfileId, draft: Draft, by: &By) -> Result<
             let before = profiles::load_profile(tx.conn(), &sealer, &id)?;
             if before.kind != draft.kind || before.platform != draft.platform {
                 return Err(store::Error::NotFound);
+            }
+            if seen.is_some_and(|seen| seen != before.version) {
+                return Err(store::Error::Conflict("it was changed meanwhile; read it again".into()));
             }
             let mut profile = Profile { display_name: draft.display_name.clone(), document: draft.document.clone(), ..before.clone() };
             if diff(&before.document, &profile.document).is_empty() {

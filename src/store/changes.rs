@@ -72,6 +72,26 @@ pub fn list_changes(conn: &mut Conn, kind: Kind, from: i64, to: i64, after: Opti
     Ok(rows)
 }
 
+/// A page of the objects that were made from `from` on and below `to`, and changed again from `to` on, after `after` (the change that made it,
+/// and its id).
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_made(conn: &mut Conn, kind: Kind, from: i64, to: i64, after: Option<&(i64, String)>, limit: i64) -> Result<Vec<Change>> {
+    let (made, id) = after.map_or((from, ""), |(made, id)| (*made, id.as_str()));
+    let rows = changes::table
+        .filter(changes::kind.eq(kind.as_str()))
+        .filter(changes::made_seq.ge(made.max(from)))
+        .filter(changes::made_seq.lt(to))
+        .filter(changes::made_seq.gt(made).or(changes::id.gt(id)))
+        .filter(changes::seq.ge(to))
+        .order((changes::made_seq, changes::id))
+        .limit(limit)
+        .select((changes::seq, changes::id, changes::made_seq))
+        .load(conn)?;
+    Ok(rows)
+}
+
 /// A page of the changes of who belongs to groups, as [`list_changes`].
 ///
 /// # Errors
@@ -97,17 +117,20 @@ pub fn list_member_changes(conn: &mut Conn, from: i64, to: i64, after: Option<&M
     Ok(query.load(conn)?)
 }
 
-/// A page of all who belong to groups, after `after` in the order of groups.
+/// A page of all who belong to groups, or to some of them, after `after` in the order of groups.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_members(conn: &mut Conn, after: Option<&MemberChange>, limit: i64) -> Result<Vec<MemberChange>> {
+pub fn list_members(conn: &mut Conn, of: Option<&[String]>, after: Option<&MemberChange>, limit: i64) -> Result<Vec<MemberChange>> {
     use group_members as m;
     let mut query = m::table.order((m::group_id, m::member_kind, m::member_id)).limit(limit).into_boxed();
     if let Some(after) = after {
         let (group, kind, member) = (&after.group, &after.kind, &after.member);
         let beyond = m::group_id.gt(group).or(m::member_kind.gt(kind)).or(m::member_kind.eq(kind).and(m::member_id.gt(member)));
         query = query.filter(m::group_id.ge(group)).filter(beyond);
+    }
+    if let Some(groups) = of {
+        query = query.filter(m::group_id.eq_any(groups));
     }
     let rows: Vec<(String, String, String)> = query.select((m::group_id, m::member_kind, m::member_id)).load(conn)?;
     Ok(rows.into_iter().map(|(group, kind, member)| MemberChange { seq: 0, group, kind, member }).collect())
@@ -157,6 +180,16 @@ pub fn list_kept(conn: &mut Conn, kind: Kind, ids: &[String]) -> Result<Vec<Stri
         query.load(c)
     })?;
     Ok(rows.into_iter().map(|row| row.id).collect())
+}
+
+/// Forgets all changes: for a database that was restored.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_all(tx: &mut Tx<'_>) -> Result<()> {
+    diesel::delete(changes::table).execute(tx.conn())?;
+    diesel::delete(member_changes::table).execute(tx.conn())?;
+    Ok(())
 }
 
 /// Forgets at most `limit` changes of each kind below `before`; says how many.

@@ -41,6 +41,15 @@ pub fn insert_value_once(tx: &mut Tx<'_>, key: &str, value: &str) -> Result<Stri
     Ok(meta::table.find(key).select(meta::value).first(tx.conn())?)
 }
 
+/// Puts a value in the place of another, if that one is still there.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_value(tx: &mut Tx<'_>, key: &str, old: &str, new: &str) -> Result<bool> {
+    let changed = diesel::update(meta::table.find(key).filter(meta::value.eq(old))).set(meta::value.eq(new)).execute(tx.conn())?;
+    Ok(changed > 0)
+}
+
 /// Takes the value under `key` away; `None` when there is none (any more).
 ///
 /// # Errors

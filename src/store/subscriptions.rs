@@ -72,17 +72,23 @@ pub fn insert_subscription(tx: &mut Tx<'_>, new: &Subscription) -> Result<()> {
     Ok(())
 }
 
-/// The subscriptions of an application, the oldest first.
+/// The subscriptions of an application in its own name, or in a person's, that are not over at `now`, the oldest first.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_of_application(conn: &mut Conn, application: &ApplicationId, limit: i64) -> Result<Vec<Subscription>> {
-    let rows: Vec<Row> = subscriptions::table
+pub fn list_of(conn: &mut Conn, application: &ApplicationId, user: Option<&UserId>, now: Time, limit: i64) -> Result<Vec<Subscription>> {
+    let mut query = subscriptions::table
         .filter(subscriptions::application_id.eq(application.as_str()))
+        .filter(subscriptions::expires_at.gt(now.0))
         .order(subscriptions::id)
         .limit(limit)
         .select(Row::as_select())
-        .load(conn)?;
+        .into_boxed();
+    query = match user {
+        Some(user) => query.filter(subscriptions::user_id.eq(user.as_str())),
+        None => query.filter(subscriptions::user_id.is_null()),
+    };
+    let rows: Vec<Row> = query.load(conn)?;
     rows.into_iter().map(Subscription::try_from).collect()
 }
 
@@ -136,6 +142,14 @@ pub fn update_warned(tx: &mut Tx<'_>, id: &SubscriptionId, at: Option<Time>) -> 
 /// Only the database's own.
 pub fn delete_subscription(tx: &mut Tx<'_>, id: &SubscriptionId) -> Result<bool> {
     Ok(diesel::delete(subscriptions::table.find(id.as_str())).execute(tx.conn())? > 0)
+}
+
+/// Takes all away; says how many there were. For a database that was restored.
+///
+/// # Errors
+/// Only the database's own.
+pub fn delete_all(tx: &mut Tx<'_>) -> Result<usize> {
+    Ok(diesel::delete(subscriptions::table).execute(tx.conn())?)
 }
 
 /// Takes away at most `limit` that are over; says how many.

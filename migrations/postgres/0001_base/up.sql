@@ -1028,6 +1028,7 @@ CREATE TABLE changes (
     PRIMARY KEY (kind, id)
 );
 CREATE INDEX changes_in_order ON changes (kind, seq, id);
+CREATE INDEX changes_by_making ON changes (kind, made_seq, id) WHERE made_seq > 0;
 
 CREATE TABLE member_changes (
     group_id TEXT NOT NULL,
@@ -1058,6 +1059,11 @@ END $$;
 CREATE FUNCTION users_note() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM note_change('user', COALESCE(NEW.id, OLD.id), TG_OP = 'INSERT' OR (TG_OP = 'UPDATE' AND OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL));
+    -- Managed devices are shown with whose they are.
+    IF TG_OP = 'UPDATE' AND (OLD.upn, OLD.mail, OLD.display_name, OLD.deleted_at)
+        IS DISTINCT FROM (NEW.upn, NEW.mail, NEW.display_name, NEW.deleted_at) THEN
+        PERFORM note_managed_change(d.id) FROM devices d WHERE d.user_id = NEW.id;
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER users_changed AFTER INSERT OR UPDATE OR DELETE ON users FOR EACH ROW EXECUTE FUNCTION users_note();

@@ -1034,6 +1034,7 @@ CREATE TABLE changes (
     PRIMARY KEY (kind, id)
 );
 CREATE INDEX changes_in_order ON changes (kind, seq, id);
+CREATE INDEX changes_by_making ON changes (kind, made_seq, id) WHERE made_seq > 0;
 
 CREATE TABLE member_changes (
     group_id TEXT NOT NULL,
@@ -1065,6 +1066,12 @@ CREATE TRIGGER users_made AFTER INSERT ON users BEGIN
 END;
 CREATE TRIGGER users_changed AFTER UPDATE ON users BEGIN
     INSERT INTO change_notes (kind, id, made) VALUES ('user', NEW.id, OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL);
+END;
+-- Managed devices are shown with whose they are.
+CREATE TRIGGER users_renamed AFTER UPDATE ON users
+WHEN (OLD.upn, OLD.mail, OLD.display_name, OLD.deleted_at) IS NOT (NEW.upn, NEW.mail, NEW.display_name, NEW.deleted_at) BEGIN
+    INSERT INTO change_notes (kind, id, made)
+    SELECT 'managedDevice', e.id, FALSE FROM devices d JOIN enrollments e ON e.device_id = d.id AND e.ended_at IS NULL WHERE d.user_id = NEW.id;
 END;
 CREATE TRIGGER users_gone AFTER DELETE ON users BEGIN
     INSERT INTO change_notes (kind, id, made) VALUES ('user', OLD.id, FALSE);

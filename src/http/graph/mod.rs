@@ -23,6 +23,7 @@ use super::error::{Problem, trace_id};
 use super::limits::{Anonymous, Body};
 use super::peer::Peer;
 use crate::app::App;
+use crate::service::callers::Weight;
 
 /// Largest body (Graph's own limit is 4 MB).
 const LARGEST: usize = 4 * 1024 * 1024;
@@ -82,6 +83,8 @@ async fn call(
     let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
     let call = Request::new(version, method, &path.1, request.query_string(), request.headers(), body.0)?;
     let answer = if batch::is_batch(&call) {
+        // Its calls are counted besides.
+        app.callers.count(&caller, Weight::Read).map_err(GraphProblem::throttled)?;
         batch::answer(app, &caller, &origin, &call).await?
     } else {
         route::dispatch(app, &caller, &origin, &call, entity::TABLE).await?

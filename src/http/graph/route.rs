@@ -6,6 +6,8 @@ use std::pin::Pin;
 use actix_web::http::{Method, StatusCode};
 use actix_web::web::Bytes;
 
+use serde::Deserialize;
+
 use super::answer::Answer;
 use super::error::{GraphProblem, Result};
 use super::request::{Request, Version};
@@ -50,6 +52,13 @@ impl Call<'_> {
     pub fn is_beta(&self) -> bool {
         self.request.version == Version::Beta
     }
+}
+
+/// A change that disables somebody.
+#[derive(Deserialize)]
+struct Disabling {
+    #[serde(rename = "accountEnabled")]
+    account_enabled: bool,
 }
 
 /// What a handler gives back in time.
@@ -129,9 +138,11 @@ impl Route {
         Self { urgent: true, ..self }
     }
 
-    fn weight(&self) -> Weight {
+    fn weight(&self, request: &Request) -> Weight {
         match self.verb {
-            _ if self.urgent => Weight::Urgent,
+            // Of changes only those that disable.
+            Verb::Patch if self.urgent && request.json::<Disabling>().is_ok_and(|body| !body.account_enabled) => Weight::Urgent,
+            Verb::Post | Verb::Delete if self.urgent => Weight::Urgent,
             Verb::Get => Weight::Read,
             Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => Weight::Write,
         }
@@ -186,6 +197,23 @@ impl Route {
 /// # Errors
 /// 400 for an address that is not in the table, 429 when there were too many calls, 405 for a method that the address has not, 403 without the permission, and the handler's.
 pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Request, table: &'static [&'static [Route]]) -> Result<Answer> {
+    let found = find(request, table);
+    // What is refused is counted, too.
+    let weight = found.as_ref().map_or(Weight::Read, |(route, _)| route.weight(request));
+    app.callers.count(caller, weight).map_err(GraphProblem::throttled)?;
+    let (route, keys) = found?;
+    let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
+    if let Some(seen) = &request.if_match
+        && !matches!(route.verb, Verb::Get | Verb::Post)
+    {
+        check_version(app, caller, origin, request, table, seen).await?;
+    }
+    let answer = (route.handler)(Call { app, caller, reach, origin, request, keys }).await?;
+    Ok(answer.conditional(request))
+}
+
+/// The entry of the table that a call is for, with its variable segments.
+fn find<'a>(request: &'a Request, table: &'static [&'static [Route]]) -> Result<(&'static Route, Vec<&'a str>)> {
     let mut methods: Vec<&str> = Vec::new();
     // An address with a word in it comes before one with a key in its place.
     let mut best: Option<(&Route, Vec<&str>)> = None;
@@ -200,29 +228,17 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
             best = Some((route, keys));
         }
     }
-    let Some((route, keys)) = best else {
-        return Err(match methods.is_empty() {
-            true => GraphProblem::segment(unknown_segment(request, table)),
-            false => GraphProblem::new(
-                StatusCode::METHOD_NOT_ALLOWED,
-                "Request_BadRequest",
-                format!("{} is not possible here; possible: {}.", request.method, methods.join(", ")),
-            ),
-        });
-    };
-    let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
-    app.callers.count(caller, route.weight()).map_err(GraphProblem::throttled)?;
-    if let Some(seen) = &request.if_match
-        && route.verb != Verb::Get
-        && route.verb != Verb::Post
-    {
-        check_version(app, caller, origin, request, table, seen).await?;
-    }
-    let answer = (route.handler)(Call { app, caller, reach, origin, request, keys }).await?;
-    Ok(answer.conditional(request))
+    best.ok_or_else(|| match methods.is_empty() {
+        true => GraphProblem::segment(unknown_segment(request, table)),
+        false => GraphProblem::new(
+            StatusCode::METHOD_NOT_ALLOWED,
+            "Request_BadRequest",
+            format!("{} is not possible here; possible: {}.", request.method, methods.join(", ")),
+        ),
+    })
 }
 
-/// Whether the object is as the caller saw it: as reading it would show it now.
+/// Whether the object is as the caller saw it: as reading it would show it now. What has no address to be read at has no versions.
 ///
 /// # Errors
 /// 412 when it is not, and what reading it fails with.
@@ -239,7 +255,9 @@ async fn check_version(
     }
     let read =
         Request { method: Method::GET, query: String::new(), if_match: None, if_none_match: None, body: Bytes::new(), ..request.clone() };
-    let shown = Box::pin(dispatch(app, caller, origin, &read, table)).await?;
+    let Ok((route, keys)) = find(&read, table) else { return Ok(()) };
+    let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
+    let shown = (route.handler)(Call { app, caller, reach, origin, request: &read, keys }).await?;
     shown.etag().map_or_else(|| Err(GraphProblem::precondition()), |etag| request.check_match(etag))
 }
 

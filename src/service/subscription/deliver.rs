@@ -77,12 +77,9 @@ enum Payload {
     },
 }
 
-fn destination(id: &SubscriptionId) -> String {
-    format!("subscription-{id}")
-}
-
-fn enqueue(tx: &mut Tx<'_>, id: &SubscriptionId, lane: &str, key: &str, payload: &Payload, now: Time) -> crate::store::Result<()> {
-    let order_key = format!("{}/{lane}", destination(id));
+/// All that an application subscribed to is one destination: it takes its share of what is sent at once, and no more.
+fn enqueue(tx: &mut Tx<'_>, of: &Subscription, lane: &str, key: &str, payload: &Payload, now: Time) -> crate::store::Result<()> {
+    let order_key = format!("subscriptions-{}/{}/{lane}", of.application, of.id);
     let message = Message { topic: TOPIC, dedup_key: format!("{order_key}/{key}"), order_key, payload: serde_json::to_string(payload)? };
     outbox::enqueue(tx, &message, now)
 }
@@ -90,7 +87,7 @@ fn enqueue(tx: &mut Tx<'_>, id: &SubscriptionId, lane: &str, key: &str, payload:
 /// Puts in a message about changes.
 pub(super) fn changes(tx: &mut Tx<'_>, to: &Subscription, items: Vec<Item>, now: Time) -> crate::store::Result<()> {
     let key = items.first().map(|item| item.note.clone()).unwrap_or_default();
-    enqueue(tx, &to.id, "changes", &key, &Payload::Changes { subscription: to.id.clone(), items }, now)
+    enqueue(tx, to, "changes", &key, &Payload::Changes { subscription: to.id.clone(), items }, now)
 }
 
 /// Puts in a message about the subscription, where its owner wants to hear of that.
@@ -103,7 +100,7 @@ pub(super) fn lifecycle(tx: &mut Tx<'_>, of: &Subscription, event: Event, key: &
         sealed_state: of.sealed_state.as_ref().map(hex::encode),
         expires_at: of.expires_at.0,
     };
-    enqueue(tx, &of.id, "lifecycle", key, &payload, now)
+    enqueue(tx, of, "lifecycle", key, &payload, now)
 }
 
 /// A receiver that takes nothing is told so at its other address.
@@ -111,7 +108,11 @@ fn settled(tx: &mut Tx<'_>, claim: &Claim, how: &Settled) -> crate::store::Resul
     let (Settled::Dead(_) | Settled::Expired(_)) = how else { return Ok(()) };
     let Ok(Payload::Changes { subscription, .. }) = serde_json::from_str(&claim.payload) else { return Ok(()) };
     match subscriptions::find_subscription(tx.conn(), &subscription)? {
-        Some(of) => lifecycle(tx, &of, Event::Missed, &format!("missed/{}", claim.seq), claim.queued_at.plus(RETENTION)),
+        // Once an hour: whoever missed something reads everything anew.
+        Some(of) => {
+            let at = claim.queued_at.plus(RETENTION);
+            lifecycle(tx, &of, Event::Missed, &format!("missed/{}", at.0 / HOUR), at)
+        }
         None => Ok(()),
     }
 }
@@ -134,6 +135,10 @@ impl Notify {
                 let id = subscription.clone();
                 let found = app.store.read(move |conn| subscriptions::find_subscription(conn, &id)).await?;
                 let Some(subscription) = found.filter(|one| one.expires_at > app.now()) else { return Ok(Outcome::Skipped) };
+                // The first one that grew too old was tried once more and given up; what waited behind it was missed with it.
+                if claim.attempts == 0 && app.now() >= claim.queued_at.plus(RETENTION) {
+                    return Ok(Outcome::Skipped);
+                }
                 if !may_hear(app, &subscription).await? {
                     remove(app, subscription).await?;
                     return Ok(Outcome::Skipped);
@@ -204,7 +209,8 @@ fn note(app: &App, of: &Subscription, item: &Item, state: Option<&str>) -> Value
 /// Whether its owner may still read what it is about, everywhere.
 async fn may_hear(app: &App, subscription: &Subscription) -> Result<bool> {
     let (application, user) = (subscription.application.clone(), subscription.user.clone());
-    let caller = app.store.read(move |conn| access_token::caller_now(conn, &application, user.as_ref())).await?;
+    let now = app.now();
+    let caller = app.store.read(move |conn| access_token::caller_now(conn, &application, user.as_ref(), now)).await?;
     Ok(caller.is_some_and(|caller| caller.reach(subscription.kind.need()) == Some(Reach::All)))
 }
 

@@ -66,7 +66,6 @@ pub async fn create(app: &App, caller: &Caller, new: New, by: &By) -> Result<Sub
     }
     let now = app.now();
     let expires_at = end(new.expires_at, now).ok_or(Refusal::SubscriptionEnd)?;
-    check_room(app, caller).await?;
     for url in std::iter::once(&new.notification_url).chain(&new.lifecycle_url) {
         validate(app, check_url_and_addresses(&app.config, url).await?).await?;
     }
@@ -90,8 +89,12 @@ pub async fn create(app: &App, caller: &Caller, new: New, by: &By) -> Result<Sub
     let (row, by) = (subscription.clone(), by.clone());
     app.store
         .write(move |tx| {
+            let most = i64::try_from(MOST).unwrap_or(i64::MAX);
+            if subscriptions::list_of(tx.conn(), &row.application, row.user.as_ref(), now, most)?.len() >= MOST {
+                return Err(Refusal::SubscriptionTooMany.into());
+            }
             subscriptions::insert_subscription(tx, &row)?;
-            tell::begin(tx)?;
+            tell::begin(tx, now)?;
             audit::append(tx, &by.entry("subscription.create", format!("subscription:{}", row.id)).after(&shown(&row)), now)
         })
         .await?;
@@ -108,13 +111,6 @@ fn shown(subscription: &Subscription) -> serde_json::Value {
         "lifecycle_url": subscription.lifecycle_url.as_deref().map(bare),
         "expires_at": subscription.expires_at,
     })
-}
-
-async fn check_room(app: &App, caller: &Caller) -> Result<()> {
-    let application = caller.application.clone();
-    let most = i64::try_from(MOST).unwrap_or(i64::MAX);
-    let known = app.store.read(move |conn| subscriptions::list_of_application(conn, &application, most)).await?;
-    if known.len() < MOST { Ok(()) } else { Err(Refusal::SubscriptionTooMany.into()) }
 }
 
 /// Asks the receiver to repeat a token: nobody is sent anything who does not want it.
@@ -148,10 +144,9 @@ async fn validate(app: &App, mut url: Url) -> Result<()> {
 /// # Errors
 /// Only the database's own.
 pub async fn list(app: &App, caller: &Caller) -> Result<Vec<Subscription>> {
-    let (application, now) = (caller.application.clone(), app.now());
+    let (application, user, now) = (caller.application.clone(), caller.person().cloned(), app.now());
     let most = i64::try_from(MOST).unwrap_or(i64::MAX);
-    let all = app.store.read(move |conn| subscriptions::list_of_application(conn, &application, most)).await?;
-    Ok(all.into_iter().filter(|one| is_of(one, caller) && one.expires_at > now).collect())
+    Ok(app.store.read(move |conn| subscriptions::list_of(conn, &application, user.as_ref(), now, most)).await?)
 }
 
 /// One of the caller's subscriptions.

@@ -1,6 +1,8 @@
 //! Tells those who subscribed what changed: from the place where the last run stopped to the horizon, each step in a transaction of its own
 //! with the messages that it makes, so that none is made twice and none is lost.
 
+use std::sync::Arc;
+
 use serde::{Deserialize, Serialize};
 
 use super::deliver::{self, Event, Item};
@@ -17,8 +19,8 @@ use crate::wire::odata::query::Query;
 const PLACE: &str = "subscriptions_place";
 /// How many changes one step takes.
 const STEP: i64 = 200;
-/// How many subscriptions are looked at in all.
-const MOST: i64 = 10_000;
+/// How many subscriptions are read at once.
+const PAGE: i64 = 1000;
 
 /// How far it is.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,7 +29,7 @@ struct Place {
     from: i64,
     /// What is being told goes up to this one.
     to: Option<i64>,
-    /// Which kind is being told; the last one is who belongs to groups.
+    /// What is being told: each kind's changes and then what was made and changed again before it was told, and last who belongs to groups.
     stage: usize,
     /// After which object.
     after: Option<(i64, String)>,
@@ -39,10 +41,14 @@ impl Place {
     fn at(from: i64) -> Self {
         Self { from, to: None, stage: 0, after: None, after_member: None }
     }
+
+    fn text(&self) -> crate::store::Result<String> {
+        Ok(serde_json::to_string(self)?)
+    }
 }
 
 /// The order of the kinds; who belongs to groups comes after them.
-const STAGES: [Kind; 4] = [Kind::User, Kind::Group, Kind::Device, Kind::ManagedDevice];
+const KINDS: [Kind; 4] = [Kind::User, Kind::Group, Kind::Device, Kind::ManagedDevice];
 
 fn set(kind: Kind) -> &'static Set {
     match kind {
@@ -53,10 +59,13 @@ fn set(kind: Kind) -> &'static Set {
     }
 }
 
-/// The first subscription begins here: nothing of before is told.
-pub(super) fn begin(tx: &mut Tx<'_>) -> crate::store::Result<()> {
-    let place = Place::at(changes::horizon(tx.conn())?);
-    meta::insert_value_once(tx, PLACE, &serde_json::to_string(&place)?).map(drop)
+/// The first subscription begins here: nothing of before is told. For the transaction that inserted it.
+pub(super) fn begin(tx: &mut Tx<'_>, now: Time) -> crate::store::Result<()> {
+    if subscriptions::list_live(tx.conn(), now, "", 2)?.len() > 1 && meta::find_value(tx.conn(), PLACE)?.is_some() {
+        return Ok(());
+    }
+    let place = Place::at(changes::horizon(tx.conn())?).text()?;
+    meta::upsert_value(tx, PLACE, &place)
 }
 
 /// Tells what changed since the last run, and who has to renew; says how many messages were made.
@@ -64,20 +73,29 @@ pub(super) fn begin(tx: &mut Tx<'_>) -> crate::store::Result<()> {
 /// # Errors
 /// Only the database's own.
 pub async fn run(app: &App) -> Result<usize> {
-    let (now, mut made) = (app.now(), 0);
-    let known = app.store.read(move |conn| Ok((meta::find_value(conn, PLACE)?, subscriptions::list_live(conn, now, "", 1)?))).await?;
-    match known {
-        (None, live) if live.is_empty() => return Ok(0),
-        // Nobody listens any more: whoever comes next begins anew.
-        (Some(_), live) if live.is_empty() => {
-            app.store.write(|tx| meta::take_value(tx, PLACE).map(drop)).await?;
-            return Ok(0);
-        }
-        _ => {}
-    }
-    made += app.store.write(move |tx| warn(tx, now)).await?;
+    let now = app.now();
+    let mut live: Vec<Subscription> = Vec::new();
     loop {
-        let (more, count) = app.store.write(move |tx| step(tx, now)).await?;
+        let after = live.last().map(|one| one.id.to_string()).unwrap_or_default();
+        let page = app.store.read(move |conn| subscriptions::list_live(conn, now, &after, PAGE)).await?;
+        let more = page.len() >= usize::try_from(PAGE).unwrap_or(usize::MAX);
+        live.extend(page);
+        if !more {
+            break;
+        }
+    }
+    if live.is_empty() {
+        return Ok(0);
+    }
+    let mut made = 0;
+    for one in live.iter().filter(|one| one.warned_at.is_none() && one.lifecycle_url.is_some() && now >= one.warn_at()) {
+        let one = one.clone();
+        made += app.store.write(move |tx| warn(tx, &one, now)).await?;
+    }
+    let live = Arc::new(live);
+    loop {
+        let heard = Arc::clone(&live);
+        let (more, count) = app.store.write(move |tx| step(tx, &heard, now)).await?;
         made += count;
         if !more {
             break;
@@ -89,25 +107,26 @@ pub async fn run(app: &App) -> Result<usize> {
     Ok(made)
 }
 
-/// Says to owners that their subscriptions end soon.
-fn warn(tx: &mut Tx<'_>, now: Time) -> crate::store::Result<usize> {
-    let mut made = 0;
-    for one in subscriptions::list_live(tx.conn(), now, "", MOST)? {
-        if one.warned_at.is_none() && one.lifecycle_url.is_some() && now >= one.warn_at() {
-            deliver::lifecycle(tx, &one, Event::ReauthorizationRequired, &format!("warn/{}", one.expires_at.0), now)?;
-            subscriptions::update_warned(tx, &one.id, Some(now))?;
-            made += 1;
-        }
+/// Says to its owner that a subscription ends soon.
+fn warn(tx: &mut Tx<'_>, one: &Subscription, now: Time) -> crate::store::Result<usize> {
+    match subscriptions::update_warned(tx, &one.id, Some(now)) {
+        Err(crate::store::Error::NotFound) => return Ok(0),
+        other => other?,
     }
-    Ok(made)
+    deliver::lifecycle(tx, one, Event::ReauthorizationRequired, &format!("warn/{}", one.expires_at.0), now)?;
+    Ok(1)
 }
 
-fn step(tx: &mut Tx<'_>, now: Time) -> crate::store::Result<(bool, usize)> {
-    let known = meta::find_value(tx.conn(), PLACE)?.and_then(|text| serde_json::from_str::<Place>(&text).ok());
+fn step(tx: &mut Tx<'_>, live: &[Subscription], now: Time) -> crate::store::Result<(bool, usize)> {
+    let stored = meta::find_value(tx.conn(), PLACE)?;
+    let known = stored.as_deref().and_then(|text| serde_json::from_str::<Place>(text).ok());
     let horizon = changes::horizon(tx.conn())?;
-    // A restored database counts anew.
-    let mut place = known.filter(|place| place.from <= horizon).unwrap_or_else(|| Place::at(horizon));
-    let live = subscriptions::list_live(tx.conn(), now, "", MOST)?;
+    // A database that was carried elsewhere counts anew.
+    let Some(mut place) = known.filter(|place| place.from <= horizon) else {
+        let place = Place::at(horizon).text()?;
+        meta::upsert_value(tx, PLACE, &place)?;
+        return Ok((false, 0));
+    };
     let to = place.to.unwrap_or(horizon);
     if to == place.from {
         return Ok((false, 0));
@@ -116,14 +135,23 @@ fn step(tx: &mut Tx<'_>, now: Time) -> crate::store::Result<(bool, usize)> {
     // Kinds of which nothing changed, or nobody hears, take no transaction of their own.
     let (mut made, mut looked) = (0, 0);
     let over = loop {
-        match STAGES.get(place.stage) {
+        match KINDS.get(place.stage / 2) {
             Some(kind) if heard(*kind) => {
-                let found = changes::list_changes(tx.conn(), *kind, place.from, to, place.after.as_ref(), STEP)?;
-                let told = types(tx.conn(), *kind, place.from, &found)?;
+                let after = place.after.as_ref();
+                let again = place.stage % 2 == 1;
+                let found = match again {
+                    false => changes::list_changes(tx.conn(), *kind, place.from, to, after, STEP)?,
+                    true => changes::list_made(tx.conn(), *kind, place.from, to, after, STEP)?,
+                };
+                let told = match again {
+                    false => types(tx.conn(), *kind, place.from, &found)?,
+                    true => found.iter().map(|change| (change.id.clone(), ChangeType::Created)).collect(),
+                };
                 let items: Vec<Item> = told.into_iter().map(|(id, change)| Item::new(change, id)).collect();
                 looked += found.len();
-                advance(&mut place, found.last().map(|last| (last.seq, last.id.clone())), found.len());
-                made += send(tx, &live, *kind, &items, now)?;
+                let number = |change: &changes::Change| if again { change.made_seq } else { change.seq };
+                advance(&mut place, found.last().map(|last| (number(last), last.id.clone())), found.len());
+                made += send(tx, live, *kind, &items, now)?;
             }
             Some(_) => advance(&mut place, None, 0),
             None if heard(Kind::Group) => {
@@ -131,7 +159,7 @@ fn step(tx: &mut Tx<'_>, now: Time) -> crate::store::Result<(bool, usize)> {
                 let present = changes::list_present(tx.conn(), &found)?;
                 looked += found.len();
                 place.after_member = found.last().filter(|_| is_full(found.len())).cloned();
-                made += send(tx, &live, Kind::Group, &members(&found, &present), now)?;
+                made += send(tx, live, Kind::Group, &members(&found, &present), now)?;
                 if place.after_member.is_none() {
                     break true;
                 }
@@ -143,7 +171,10 @@ fn step(tx: &mut Tx<'_>, now: Time) -> crate::store::Result<(bool, usize)> {
         }
     };
     let place = if over { Place::at(to) } else { Place { to: Some(to), ..place } };
-    meta::upsert_value(tx, PLACE, &serde_json::to_string(&place)?)?;
+    // Another node that was as far tells the same: one of the two does.
+    if !meta::claim_value(tx, PLACE, stored.as_deref().unwrap_or_default(), &place.text()?)? {
+        return Err(crate::store::Error::Busy);
+    }
     Ok((!over, made))
 }
 

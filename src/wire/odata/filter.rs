@@ -79,6 +79,17 @@ pub enum Expr {
 }
 
 impl Expr {
+    /// The properties that it looks at.
+    #[must_use]
+    pub fn names(&self) -> Vec<&str> {
+        match self {
+            Self::And(a, b) | Self::Or(a, b) => [a.names(), b.names()].concat(),
+            Self::Not(inner) => inner.names(),
+            Self::Compare(name, ..) | Self::In(name, _) | Self::Match(_, name, _) | Self::Any(name, _) => vec![name],
+            Self::IsOf(_) => Vec::new(),
+        }
+    }
+
     /// Reads a filter.
     ///
     /// # Errors

@@ -109,8 +109,12 @@ both_backends! {
         let (told, link) = rounds(&caller, &link, &[made[1].id.as_str(), made[3].id.as_str()]).await;
         assert_eq!(last(&told, made[1].id.as_str())["displayName"], "ben");
         assert_eq!(last(&told, made[3].id.as_str())["@removed"]["reason"], "deleted");
-        let (told, _) = round(&caller, &link).await;
+        let (told, link) = round(&caller, &link).await;
         assert_eq!(told, Vec::<Value>::new(), "nothing is told twice");
+        let none = link.replace("$top=2", "$top=0");
+        directory::update_user(app, User { display_name: "Cid B".into(), ..made[2].clone() }, &by()).await.unwrap();
+        let (told, _) = rounds(&caller, &none, &[made[2].id.as_str()]).await;
+        assert_eq!(last(&told, made[2].id.as_str())["displayName"], "Cid B", "a page has one at least, and nobody is said to be gone");
     }
 
     async fn whoever_follows_groups_is_told_who_comes_and_leaves(store: Store) {
@@ -186,6 +190,18 @@ both_backends! {
         let (told, _) = rounds(&caller, &directory, &[rows[0].1.id.as_str()]).await;
         assert_eq!(last(&told, rows[0].1.id.as_str())["isCompliant"], true);
 
+        // Whose it is shows in it.
+        let owner = person(&caller, "owner").await;
+        let (_, link) = round(&caller, root).await;
+        let (mut owned, third) = (rows[2].1.clone(), rows[2].0.id.clone());
+        owned.user_id = Some(owner.id.clone());
+        app.store.write(move |tx| devices::update_device(tx, &owned, now)).await.unwrap();
+        let (told, link) = rounds(&caller, &link, &[third.as_str()]).await;
+        assert_eq!(last(&told, third.as_str())["userPrincipalName"], "owner@example.org");
+        directory::update_user(app, User { display_name: "Other".into(), ..owner.clone() }, &by()).await.unwrap();
+        let (told, _) = rounds(&caller, &link, &[third.as_str()]).await;
+        assert_eq!(last(&told, third.as_str())["userDisplayName"], "Other");
+
         let (told, filtered) = rounds(&caller, &filtered, &[rows[0].0.id.as_str()]).await;
         assert_eq!(last(&told, rows[0].0.id.as_str())["complianceState"], "compliant");
         let verdict = Verdict { state: State::Noncompliant, compliant: false, grace_expires_at: None, reevaluate_at: None, held: None, policies: Vec::new() };
@@ -205,7 +221,8 @@ both_backends! {
 #[actix_web::test]
 async fn a_token_is_good_for_its_own_question_and_for_thirty_days() {
     let server = Server::start().await;
-    let (application, _) = register(&server, &[Scope::UserReadAll]).await;
+    let scopes = [Scope::UserReadAll, Scope::GroupReadAll, Scope::ManagedDevicesReadAll];
+    let (application, _) = register(&server, &scopes).await;
     let secret = application::add_secret(&server.app, &application.id, "long", 90 * DAY, &by()).await.unwrap().show().to_owned();
     let bearer = token(&server, &application, &secret).await;
     let caller = Caller::of(server, bearer);
@@ -220,6 +237,8 @@ async fn a_token_is_good_for_its_own_question_and_for_thirty_days() {
         (format!("/v1.0/users?$skiptoken={token_of_link}"), "in a list"),
         ("/v1.0/users/delta?$orderby=displayName".into(), "with an order"),
         ("/v1.0/users/delta?$count=true".into(), "with a count"),
+        ("/v1.0/groups/delta?$filter=startswith(displayName,'a')".into(), "members of groups that fit a filter"),
+        ("/v1.0/deviceManagement/managedDevices/delta?$filter=lastSyncDateTime ge 2026-01-01".into(), "by what is not followed"),
     ] {
         assert_eq!(caller.refused(reqwest::Method::GET, &path, None).await, (400, "BadRequest".into()), "{why}");
     }

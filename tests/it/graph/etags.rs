@@ -90,7 +90,9 @@ async fn whoever_calls_too_often_waits_and_what_is_urgent_gets_through() {
     let everything: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
     let (application, secret) = register(&server, &everything).await;
     let (other, others) = register(&server, &everything).await;
+    let (third, thirds) = register(&server, &everything).await;
     let (first, second) = (token(&server, &application, &secret).await, token(&server, &other, &others).await);
+    let third = token(&server, &third, &thirds).await;
     let caller = Caller::of(server, first);
     let mut waits = Vec::new();
     for _ in 0..40 {
@@ -103,7 +105,9 @@ async fn whoever_calls_too_often_waits_and_what_is_urgent_gets_through() {
     assert!(!waits.is_empty() && waits.iter().all(|seconds| (1..=4).contains(seconds)), "{waits:?}");
     // Each call of a batch counts.
     let requests: Vec<_> = (0..20).map(|id| json!({ "id": id.to_string(), "method": "GET", "url": "/users" })).collect();
-    let batch = caller.post("/v1.0/$batch", json!({ "requests": requests })).await;
+    let url = format!("{}/v1.0/$batch", caller.server.web);
+    let batch = caller.client.post(url).bearer_auth(&third).json(&json!({ "requests": requests })).send().await.unwrap();
+    let batch: serde_json::Value = batch.json().await.unwrap();
     let throttled: Vec<_> = batch["responses"].as_array().unwrap().iter().filter(|one| one["status"] == 429).collect();
     assert!(throttled.len() >= 16 && throttled.iter().all(|one| one["headers"]["retry-after"].is_string()), "{batch}");
     // What takes rights away waits behind no reading, and nobody waits for somebody else.

@@ -16,7 +16,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::access::{delegated, give, give_within};
-use super::{Caller, by, names, register, token, user};
+use super::{Caller, by, names, register, token, untagged, user};
 use crate::sign_in::{ANA, SECURITY, house, pass, signed_in, use_passkey};
 use crate::support::browser::Browser;
 use crate::support::passkey::Authenticator;
@@ -71,7 +71,7 @@ async fn the_sign_in_log_is_filtered_and_paged_newest_first() {
     let newest_first: Vec<String> = rows.iter().rev().map(|row| row.id.to_string()).collect();
     assert_eq!((found, pages), (newest_first.clone(), 3));
 
-    let one = caller.get(&format!("{LOG}/{}", rows[5].id)).await;
+    let one = untagged(caller.get(&format!("{LOG}/{}", rows[5].id)).await);
     assert_eq!(
         one,
         json!({
@@ -176,7 +176,7 @@ async fn passkeys_are_shown_and_taken_away_with_what_began_with_them() {
     let all = caller.get(&format!("{path}/methods")).await;
     let types: Vec<String> = names(&all, "@odata.type");
     assert_eq!(types, ["#microsoft.graph.temporaryAccessPassAuthenticationMethod", "#microsoft.graph.fido2AuthenticationMethod"], "{all}");
-    let one = caller.get(&format!("{path}/fido2Methods/{key}")).await;
+    let one = untagged(caller.get(&format!("{path}/fido2Methods/{key}")).await);
     let now = one["createdDateTime"].clone();
     assert_eq!(
         one,
@@ -248,7 +248,7 @@ async fn the_policy_of_methods_is_read_and_changed() {
     assert_eq!(whole["authenticationMethodConfigurations"], json!([fido2, passes]));
     let listed = caller.get(&format!("{POLICY}/authenticationMethodConfigurations")).await;
     assert_eq!(listed["value"], json!([fido2, passes]));
-    let mut one = caller.get(&format!("{POLICY}/authenticationMethodConfigurations('TEMPORARYaccessPASS')")).await;
+    let mut one = untagged(caller.get(&format!("{POLICY}/authenticationMethodConfigurations('TEMPORARYaccessPASS')")).await);
     one.as_object_mut().unwrap().remove("@odata.context");
     assert_eq!(one, passes);
 

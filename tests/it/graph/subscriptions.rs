@@ -1,9 +1,11 @@
 //! Subscriptions to changes: a receiver that we watch is asked, told, and told of what it missed.
 
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix_web::web::{Bytes, Data};
 use actix_web::{App as Web, HttpRequest, HttpResponse, HttpServer, web};
+use diesel::connection::{Connection as _, SimpleConnection as _};
 use muster::clock::{DAY, HOUR, MINUTE};
 use muster::domain::access::Scope;
 use muster::domain::application::Grants;
@@ -13,13 +15,14 @@ use muster::service::application;
 use muster::service::directory::{self, deleted};
 use muster::service::outbox::Worker;
 use muster::service::subscription::tell;
-use muster::store::{audit, outbox};
+use muster::store::{Location, Store, audit, outbox};
 use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::access::{delegated, give_within};
 use super::{Caller, by, register, token, user};
-use crate::support::server::Server;
+use crate::support::db;
+use crate::support::server::{Options, Server};
 
 /// How a receiver answers.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -273,7 +276,9 @@ async fn who_may_not_read_everything_is_told_nothing() {
     user(server, "one@example.org", "One").await;
     deliver(&caller).await;
     assert_eq!(receiver.take().len(), 1, "asked for changes, told of new people, too, as Graph does");
-    directory::enable_user(app, &free.id, false, &by()).await.unwrap();
+    // Whoever signs out everywhere takes back what was given to the program.
+    muster::service::identity::session::end_all(app, &free.id, &by()).await.unwrap();
+    user(server, "two@example.org", "Two").await;
     deliver(&caller).await;
     let told = receiver.take();
     assert_eq!(told.len(), 1, "{told:?}");
@@ -360,4 +365,31 @@ async fn its_owner_is_told_before_a_subscription_ends() {
     let bearer = token(&caller.server, &application, &secret).await;
     let caller = Caller::of(caller.server, bearer);
     assert_eq!(caller.get("/v1.0/subscriptions").await["value"], json!([]));
+}
+
+/// On PostgreSQL what is told goes as far as the oldest open transaction: what was made before it and changed after it is new all the same.
+#[actix_web::test]
+async fn what_is_changed_again_before_it_was_told_is_new_all_the_same() {
+    let Some(url) = db::postgres_url() else { return };
+    let store = Store::open(&Location::Postgres(url.clone()), 4).unwrap();
+    let server = Server::with(Options { store: Some(store), ..Options::default() }).await;
+    let (application, secret) = register(&server, &[Scope::UserReadAll]).await;
+    let bearer = token(&server, &application, &secret).await;
+    let (caller, receiver) = (Caller::of(server, bearer), Receiver::start());
+    caller.post("/v1.0/subscriptions", wanted(&receiver, &caller, "users", "created")).await;
+    let ann = user(&caller.server, "ann@example.org", "Ann").await;
+    let mut other = diesel::PgConnection::establish(&url).unwrap();
+    other.batch_execute("BEGIN; SELECT pg_current_xact_id();").unwrap();
+    directory::update_user(&caller.server.app, User { display_name: "Anne".into(), ..ann.clone() }, &by()).await.unwrap();
+    let mut told = Vec::new();
+    for _ in 0..3000 {
+        deliver(&caller).await;
+        told.extend(receiver.take());
+        if !told.is_empty() {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    assert_eq!(kinds(&told), [("created", format!("users/{}", ann.id).as_str())]);
+    other.batch_execute("COMMIT").unwrap();
 }

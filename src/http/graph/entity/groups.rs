@@ -204,6 +204,7 @@ async fn update(call: Call<'_>) -> Result<Answer> {
     check_writer(&call, Some(&group)).await?;
     let given: Given = call.request.json()?;
     given.check()?;
+    let seen = group.clone();
     if let Some(name) = given.display_name {
         group.display_name = name;
     }
@@ -219,7 +220,7 @@ async fn update(call: Call<'_>) -> Result<Answer> {
     }
     group.rule = rule;
     let id = group.id.clone();
-    directory::update_group(call.app, group, &call.by()).await?;
+    directory::update_seen_group(call.app, Some(seen), group, &call.by()).await?;
     if !given.members.is_empty() {
         let members = bound(&call, &given.members).await?;
         directory::add_members(call.app, &id, members, &call.by()).await?;

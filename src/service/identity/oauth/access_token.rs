@@ -261,17 +261,20 @@ impl Shown {
 ///
 /// # Errors
 /// Only the database's own.
-pub fn caller_now(conn: &mut Conn, application: &ApplicationId, user: Option<&UserId>) -> crate::store::Result<Option<Caller>> {
+pub fn caller_now(conn: &mut Conn, application: &ApplicationId, user: Option<&UserId>, now: Time) -> crate::store::Result<Option<Caller>> {
     let application = match applications::load_application(conn, application) {
         Ok(application) if application.enabled => application,
         Ok(_) | Err(crate::store::Error::NotFound) => return Ok(None),
         Err(other) => return Err(other),
     };
-    let grants = applications::load_grants(conn, &application.id)?;
+    let given = applications::load_grants(conn, &application.id)?;
     let (identity, roles, scopes) = match user {
-        None => (Identity::Application, Vec::new(), grants.own),
+        None => (Identity::Application, Vec::new(), given.own),
         Some(id) => match users::load_user(conn, id) {
-            Ok(user) if user.enabled => (Identity::Person(user.id.clone()), roles::list_roles_of_user(conn, &user.id)?, grants.delegated),
+            // Whoever signed out everywhere, or lost the pass, takes nothing by what they gave before.
+            Ok(user) if user.enabled && grants::has_live(conn, &application.id, id, now)? => {
+                (Identity::Person(user.id.clone()), roles::list_roles_of_user(conn, &user.id)?, given.delegated)
+            }
             Ok(_) | Err(crate::store::Error::NotFound) => return Ok(None),
             Err(other) => return Err(other),
         },
