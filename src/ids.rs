@@ -65,6 +65,10 @@ ids! {
     AuthorityId,
     /// An issued certificate.
     CertificateId,
+    /// A PC that is registered for Windows Autopilot.
+    AutopilotId,
+    /// What came of registering one.
+    AutopilotImportId,
     /// An identity that was imported for a person.
     PfxId,
     /// A Temporary Access Pass.

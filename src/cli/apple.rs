@@ -50,6 +50,10 @@ pub enum Command {
         /// Confirms that the devices which are enrolled are cut off
         #[arg(long)]
         yes: bool,
+        /// The Apple Account that it was made with, to know it at the next renewal
+        #[arg(long, value_name = "NAME")]
+        #[serde(default)]
+        apple_account: Option<String>,
     },
     /// Shows the push certificate, and what to do about it
     #[command(name = "push-status")]
@@ -194,14 +198,14 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 None => request_pem(&request)?.into(),
             }
         }
-        Command::Import { certificate, key, replace_topic, yes } => {
-            let import = Import { certificate, key: key.map(|key| key.secret()), replace_topic, confirmed: yes };
+        Command::Import { certificate, key, replace_topic, yes, apple_account } => {
+            let import = Import { certificate, key: key.map(|key| key.secret()), replace_topic, confirmed: yes, account: apple_account };
             json!(push_certificate::import(app, import, actor, ORIGIN).await?)
         }
         Command::Status => json!(push_certificate::status(app).await?),
         Command::AdeKey { name, fresh } => ade::request(app, name, fresh, actor, ORIGIN).await?.into(),
         Command::AdeToken { file, name, replace } => {
-            let import = ade::Import { name, file: file.secret().expose().to_vec(), replace };
+            let import = ade::Import { name, file: file.secret().expose().to_vec(), replace, account: None };
             json!(ade::import(app, import, actor, ORIGIN).await?)
         }
         Command::AdeStatus => json!(ade::status(app).await?),

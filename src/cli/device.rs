@@ -91,6 +91,9 @@ pub enum Command {
         #[arg(value_parser = read_kind)]
         kind: Option<Kind>,
     },
+    /// Looks after PCs that are registered for Windows Autopilot
+    #[command(subcommand)]
+    Autopilot(super::autopilot::Command),
     /// Tells a device to leave: its profiles and certificates go, its owner's data stay
     Retire {
         /// Id, name or serial number
@@ -307,6 +310,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 Some(kind) => Ok(String::from_utf8_lossy(device::reveal(app, &found.id, kind, &by).await?.expose()).into()),
             }
         }
+        Command::Autopilot(command) => super::autopilot::run(app, command, actor).await,
         Command::Retire { device, give_up } => {
             let found = find::device(app, &device).await?;
             device::retire(app, &found.id, actor, &by.origin).await?;

@@ -7,6 +7,7 @@ mod app;
 mod apple;
 mod ask;
 mod audit;
+mod autopilot;
 mod backup;
 mod ca;
 mod config;

@@ -57,6 +57,14 @@ pub struct Record {
     pub created_at: Time,
     /// The certificates above it that belong to others, nearest first, to the root, DER; empty when all above it is ours.
     pub upper_chain: Vec<Vec<u8>>,
+    /// What people call it.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// When it was changed last.
+    pub updated_at: Time,
+    /// How often it was changed, and once for its making.
+    pub version: i64,
 }
 
 /// An authority that waits for an outside authority to sign its certificate.
@@ -76,6 +84,14 @@ pub struct Pending {
     pub request: Vec<u8>,
     /// When it was made.
     pub created_at: Time,
+    /// What people call it.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// When it was changed last.
+    pub updated_at: Time,
+    /// How often it was changed, and once for its making.
+    pub version: i64,
 }
 
 /// A certificate with a key of ours: SCEP registration authority, OCSP responder or TLS server.
@@ -99,8 +115,28 @@ pub struct KeyRecord {
     pub created_at: Time,
 }
 
+/// A name for addresses, made of what people call it: other signs than letters and digits become hyphens. It may be none ([`is_name`]).
+#[must_use]
+pub fn name_of(display_name: &str) -> String {
+    let words = display_name.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty());
+    let name = words.collect::<Vec<_>>().join("-").to_ascii_lowercase();
+    name.get(..40).unwrap_or(&name).trim_end_matches('-').to_owned()
+}
+
 /// Whether a text can name an authority in addresses: 1 to 40 lower-case letters, digits and hyphens.
 #[must_use]
 pub fn is_name(text: &str) -> bool {
     (1..=40).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_for_addresses_are_made_of_words() {
+        assert_eq!(name_of("Issuing CA 2 (Wi-Fi)"), "issuing-ca-2-wi-fi");
+        assert_eq!(name_of(&"A b ".repeat(20)), "a-b-a-b-a-b-a-b-a-b-a-b-a-b-a-b-a-b-a-b");
+        assert!(is_name(&name_of("Zürich")) && !is_name(&name_of("日本")) && !is_name(&name_of("-")));
+    }
 }

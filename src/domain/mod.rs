@@ -39,6 +39,7 @@ pub mod application;
 pub mod assignment;
 pub mod audit;
 pub mod authority;
+pub mod autopilot;
 pub mod certificate;
 pub mod command;
 pub mod compliance;

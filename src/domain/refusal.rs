@@ -38,7 +38,7 @@ impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
 // Areas: ACC access, ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, DIR users, groups and rules, ENR enrolment, KEY master keys, MGT management sessions, OAU applications and OAuth, PFX imported identities, PRF profiles and assignments,
-// REG registration at the identity service, SCP SCEP, SIG signals, USR directory.
+// REG registration at the identity service, SCP SCEP, SIG signals, USR directory, WAP Windows Autopilot.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
     AccountEnrollmentOff = "ENR0035", "devices of this platform do not enrol in this way by account (apple.account); enrol by a link, or ask your administrator";
@@ -74,6 +74,7 @@ refusals! {
     AuthorityImported = "CRT0050", "the authority has its certificate already; nothing is left to import (muster ca show NAME)";
     AuthorityIsAnchor = "CRT0051", "a root cannot be revoked: nobody above it could say so; revoke the authorities below it, take the root from where it is trusted, and make another hierarchy";
     AuthorityIsRoot = "CRT0044", "a root with an issuing authority below it signs authorities only; issue from the one below it";
+    AuthorityKept = "CRT0054", "an authority that has its certificate is kept: what it issued must be judged until it ends; pause it, or revoke it for good";
     AuthorityNameInvalid = "CRT0024", "an authority's name has 1 to 40 lower-case letters, digits and hyphens";
     AuthorityNameTaken = "CRT0048", "there is an authority of that name already; choose another name";
     AuthorityNotActive = "CRT0011", "the authority is paused or revoked and issues nothing; activate it or use another one";
@@ -82,6 +83,11 @@ refusals! {
     AuthorityRevocationUnconfirmed = "CRT0053", "with an authority all that it issued falls; say --yes to revoke it for good";
     AuthorityTooShort = "CRT0012", "the authority ends too soon to issue a useful certificate; renew the authority";
     AuthorizationNotSendable = "SIG0004", "the authorization value holds characters that an HTTP header cannot carry";
+    AutopilotFileInvalid = "WAP0001", "this is no table of devices as Get-WindowsAutopilotInfo writes it; the reason says what is missing";
+    AutopilotHashInvalid = "WAP0002", "this is no hardware hash: take it from the device with Get-WindowsAutopilotInfo, whole";
+    AutopilotPresent = "WAP0003", "a device with that serial number is registered already; change that one, or remove it first";
+    AutopilotSerialInvalid = "WAP0004", "a device has a serial number of at most 128 characters, as its firmware says it";
+    AutopilotTextInvalid = "WAP0005", "group tags and names have at most 256 characters and no control characters";
     BreakGlassNamed = "USR0015", "the account is kept for emergencies; take it off that list first (muster user break-glass remove)";
     BreakGlassTooMany = "USR0016", "there are ten accounts for emergencies, each of them a way around the policies; take one off the list first";
     CertificateExpired = "CRT0028", "the client certificate is not in its validity; renew it or enrol the device again";

@@ -15,6 +15,7 @@ use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::access::{Principal, Reach};
 use crate::domain::audit::Entry;
+use crate::domain::device::Device;
 use crate::domain::group::rule::Subject;
 use crate::domain::group::{Group, Member};
 use crate::domain::user::{LONGEST_DETAIL, User};
@@ -22,7 +23,7 @@ use crate::ids::{DeviceId, GroupId, UserId};
 use crate::store::odata::Within;
 use crate::store::targets::{Turn, take_turn};
 use crate::store::{
-    self, audit, compliance, deleted_members, devices, enrollment_tokens, group_rules, groups, roles, taps, users, web_sessions,
+    self, audit, autopilot, compliance, deleted_members, devices, enrollment_tokens, group_rules, groups, roles, taps, users, web_sessions,
 };
 use crate::wire::odata::query::Query;
 
@@ -416,7 +417,7 @@ pub enum Belonging {
     /// A person.
     User(Box<User>, Time),
     /// A device.
-    Device(Box<crate::domain::device::Device>, Time),
+    Device(Box<Listed>),
 }
 
 /// A page of a group's members.
@@ -427,9 +428,9 @@ pub async fn page_members(app: &App, group: &GroupId, query: &Query, limit: u32)
     let load = |conn: &mut store::Conn, keys: &[String]| {
         let of = |kind: &str| -> Vec<String> { keys.iter().filter_map(|key| key.strip_prefix(kind)).map(str::to_owned).collect() };
         let people = users::list_by_ids(conn, &of("user:"))?.into_iter();
-        let things = devices::list_by_ids(conn, &of("device:"))?.into_iter();
+        let things = listed(conn, &of("device:"))?.into_iter();
         let people = people.map(|(user, at)| (format!("user:{}", user.id), Belonging::User(Box::new(user), at)));
-        let things = things.map(|(device, at)| (format!("device:{}", device.id), Belonging::Device(Box::new(device), at)));
+        let things = things.map(|found| (format!("device:{}", found.device.id), Belonging::Device(Box::new(found))));
         Ok(people.chain(things).collect())
     };
     find(app, &groups::MEMBERS, query, vec![Within::Equal("t.group_id", group.to_string())], limit, load).await
@@ -489,17 +490,26 @@ pub async fn page_devices(app: &App, query: &Query, reach: &Reach, limit: u32) -
 #[derive(Clone, Debug)]
 pub struct Listed {
     /// The device.
-    pub device: crate::domain::device::Device,
+    pub device: Device,
     /// When it was first known.
     pub created_at: Time,
     /// How it is judged; `None`: never.
     pub verdict: Option<crate::domain::compliance::Verdict>,
+    /// What it is known by as a PC that is registered for Autopilot.
+    pub physical_ids: Vec<String>,
 }
 
 fn listed(conn: &mut store::Conn, ids: &[String]) -> store::Result<Vec<Listed>> {
     let mut verdicts = compliance::list_verdicts(conn, ids)?;
-    let all = devices::list_by_ids(conn, ids)?.into_iter();
-    Ok(all.map(|(device, created_at)| Listed { verdict: verdicts.remove(&device.id), device, created_at }).collect())
+    let all = devices::list_by_ids(conn, ids)?;
+    let mut known = autopilot::list_physical_ids(conn, all.iter().map(|(device, _)| device))?;
+    let with = |(device, created_at): (Device, Time)| Listed {
+        verdict: verdicts.remove(&device.id),
+        physical_ids: known.remove(&device.id).unwrap_or_default(),
+        device,
+        created_at,
+    };
+    Ok(all.into_iter().map(with).collect())
 }
 
 /// The device of that id, or that its identity provider knows by that id, which the caller may see.

@@ -4,6 +4,7 @@
 pub mod apple;
 pub mod application;
 pub mod audit;
+pub mod autopilot;
 pub mod background;
 pub mod backup;
 pub mod callers;

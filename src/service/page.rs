@@ -14,6 +14,7 @@ use crate::store::Conn;
 use crate::store::odata::{self, Last, Page, Refused, Set, Within};
 use crate::store::sealed::PAGE_KEY;
 use crate::wire::odata::Wrong;
+use crate::wire::odata::filter::Expr;
 use crate::wire::odata::query::Query;
 
 /// What comes of a query.
@@ -91,6 +92,26 @@ where
     T: Send + 'static,
     F: FnOnce(&mut Conn, &[String]) -> crate::store::Result<Vec<(String, T)>> + Send + 'static,
 {
+    find_meant(app, set, (query, query.filter.clone()), within, limit, load).await
+}
+
+/// [`find`], where the filter of the query means `meant` at this moment: the next page is that of the same question, though it may mean
+/// something else by then.
+///
+/// # Errors
+/// As [`find`].
+pub async fn find_meant<T, F>(
+    app: &App,
+    set: &'static Set,
+    (query, meant): (&Query, Option<Expr>),
+    within: Vec<Within>,
+    limit: u32,
+    load: F,
+) -> std::result::Result<Found<T>, Error>
+where
+    T: Send + 'static,
+    F: FnOnce(&mut Conn, &[String]) -> crate::store::Result<Vec<(String, T)>> + Send + 'static,
+{
     let key = instance_key(app, PAGE_KEY).await?;
     let print = fingerprint(query, &within);
     let last = match &query.skip_token {
@@ -99,7 +120,7 @@ where
             Some(open(key.expose(), text, set.name, &print)?.ok_or_else(|| Error::Wrong(Wrong::new("The skip token is not valid.")))?)
         }
     };
-    let asked = query.clone();
+    let asked = Query { filter: meant, ..query.clone() };
     let found = app.store.read(move |conn| {
         // One question each, so that a wrong one is told from a failure.
         let found = odata::page(conn, set, &asked, &within, last.as_ref(), limit).and_then(|page| {

@@ -7,17 +7,21 @@ use crate::domain::Refusal;
 use crate::domain::device::Platform;
 use crate::domain::restriction::Restriction;
 use crate::store::apple::ade;
-use crate::store::{self, Conn};
+use crate::store::{self, Conn, autopilot};
 
-/// Whether the organisation lists the serial number as one of its own devices: in the configuration, or, of an Apple device, in
-/// Apple Business Manager. A PC states its serial number itself, and those of Apple devices are no secret.
+/// Whether the organisation lists the serial number as one of its own devices: in the configuration, of an Apple device in
+/// Apple Business Manager, or of a PC for Windows Autopilot. A PC states its serial number itself, and those of Apple devices are no secret.
 ///
 /// # Errors
 /// Only the database's own.
 pub(in crate::service) fn is_listed(conn: &mut Conn, config: &Config, platform: Platform, serial: &str) -> store::Result<bool> {
     let configured = config.enrollment.serial_numbers.iter().any(|listed| listed.eq_ignore_ascii_case(serial));
-    let is_apple = matches!(platform, Platform::MacOs | Platform::Ios);
-    Ok(configured || is_apple && ade::is_listed(conn, serial)?)
+    Ok(configured
+        || match platform {
+            Platform::Windows => autopilot::is_listed(conn, serial)?,
+            Platform::MacOs | Platform::Ios => ade::is_listed(conn, serial)?,
+            Platform::Android => false,
+        })
 }
 
 /// Judges a device by what it says of itself.

@@ -28,6 +28,10 @@ struct Row {
     not_after: i64,
     created_at: i64,
     upper_chain: Vec<u8>,
+    display_name: String,
+    description: String,
+    updated_at: i64,
+    version: i64,
 }
 
 /// Certificates that were stored one behind the other.
@@ -59,6 +63,10 @@ impl TryFrom<Row> for Record {
             not_after: Time(row.not_after),
             created_at: Time(row.created_at),
             upper_chain: certificates(&row.upper_chain)?,
+            display_name: row.display_name,
+            description: row.description,
+            updated_at: Time(row.updated_at),
+            version: row.version,
         })
     }
 }
@@ -73,6 +81,10 @@ struct PendingRow {
     sealed_key: Vec<u8>,
     request: Vec<u8>,
     created_at: i64,
+    display_name: String,
+    description: String,
+    updated_at: i64,
+    version: i64,
 }
 
 impl TryFrom<PendingRow> for Pending {
@@ -87,6 +99,10 @@ impl TryFrom<PendingRow> for Pending {
             sealed_key: row.sealed_key,
             request: row.request,
             created_at: Time(row.created_at),
+            display_name: row.display_name,
+            description: row.description,
+            updated_at: Time(row.updated_at),
+            version: row.version,
         })
     }
 }
@@ -144,6 +160,10 @@ pub fn insert_authority(tx: &mut Tx<'_>, record: &Record) -> Result<()> {
         not_after: record.not_after.0,
         created_at: record.created_at.0,
         upper_chain: record.upper_chain.concat(),
+        display_name: record.display_name.clone(),
+        description: record.description.clone(),
+        updated_at: record.updated_at.0,
+        version: record.version,
     };
     diesel::insert_into(authorities::table).values(row).execute(tx.conn())?;
     Ok(())
@@ -166,6 +186,10 @@ pub fn insert_pending(tx: &mut Tx<'_>, pending: &Pending) -> Result<()> {
         sealed_key: pending.sealed_key.clone(),
         request: pending.request.clone(),
         created_at: pending.created_at.0,
+        display_name: pending.display_name.clone(),
+        description: pending.description.clone(),
+        updated_at: pending.updated_at.0,
+        version: pending.version,
     };
     diesel::insert_into(authority_requests::table).values(row).execute(tx.conn())?;
     Ok(())
@@ -228,7 +252,7 @@ pub fn lock_active(tx: &mut Tx<'_>, id: &AuthorityId) -> Result<bool> {
 ///
 /// # Errors
 /// [`Error::NotFound`]; else only the database's own.
-pub fn claim_status(tx: &mut Tx<'_>, id: &AuthorityId, to: Status) -> Result<Status> {
+pub fn claim_status(tx: &mut Tx<'_>, id: &AuthorityId, to: Status, now: Time) -> Result<Status> {
     let found: String = match tx.conn() {
         // A plain update would let [`lock_active`] pass.
         Conn::Postgres(c) => authorities::table.find(id.as_str()).select(authorities::status).for_update().first(c)?,
@@ -236,9 +260,58 @@ pub fn claim_status(tx: &mut Tx<'_>, id: &AuthorityId, to: Status) -> Result<Sta
     };
     let found = Status::parse(&found).ok_or_else(|| Error::corrupt("authorities.status"))?;
     if found != Status::Revoked && found != to {
-        diesel::update(authorities::table.find(id.as_str())).set(authorities::status.eq(to.as_str())).execute(tx.conn())?;
+        let change =
+            (authorities::status.eq(to.as_str()), authorities::updated_at.eq(now.0), authorities::version.eq(authorities::version + 1));
+        diesel::update(authorities::table.find(id.as_str())).set(change).execute(tx.conn())?;
     }
     Ok(found)
+}
+
+/// What an authority, or one that waits, is called, and its version.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// By people.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// How often it was changed.
+    pub version: i64,
+}
+
+/// What an authority, or one that waits, is called.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn load_called(conn: &mut Conn, id: &AuthorityId) -> Result<Called> {
+    macro_rules! read {
+        ($table:ident) => {
+            $table::table.find(id.as_str()).select(($table::display_name, $table::description, $table::version)).first(conn).optional()?
+        };
+    }
+    let found: Option<(String, String, i64)> = read!(authorities);
+    let found = if found.is_some() { found } else { read!(authority_requests) };
+    let (display_name, description, version) = found.ok_or(Error::NotFound)?;
+    Ok(Called { display_name, description, version })
+}
+
+/// Changes what an authority, or one that waits, is called, when it is still of that version; false when it is not, or is gone.
+///
+/// # Errors
+/// Only the database's own.
+pub fn claim_names(tx: &mut Tx<'_>, id: &AuthorityId, seen: i64, (display_name, description): (&str, &str), now: Time) -> Result<bool> {
+    macro_rules! change {
+        ($table:ident) => {
+            diesel::update($table::table.find(id.as_str()).filter($table::version.eq(seen)))
+                .set((
+                    $table::display_name.eq(display_name),
+                    $table::description.eq(description),
+                    $table::updated_at.eq(now.0),
+                    $table::version.eq(seen + 1),
+                ))
+                .execute(tx.conn())?
+        };
+    }
+    Ok(change!(authorities) + change!(authority_requests) > 0)
 }
 
 /// Makes a CRL due at `at`, or, where it is due before, a little earlier still: the moment always changes, so that whoever is publishing

@@ -1,5 +1,6 @@
 //! Issued certificates.
 
+pub mod leaf;
 mod line;
 
 use diesel::prelude::*;

@@ -280,7 +280,7 @@ pub const SET: Set = Set {
         Property::new("isManaged", "(d.state <> 'retired')", Kind::Bool),
         Property::new("registrationDateTime", "d.created_at", Kind::Time),
     ],
-    lists: &[],
+    lists: &[super::autopilot::PHYSICAL_IDS],
     types: &[("device", "TRUE")],
     newest_first: None,
 };

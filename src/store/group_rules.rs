@@ -64,7 +64,7 @@ const DEVICES: Set = Set {
         Property::new("displayName", "t.display_name", Kind::Text),
         Property::new("objectId", "t.id", Kind::Text),
     ],
-    lists: &[],
+    lists: &[super::autopilot::DEVICE_PHYSICAL_IDS],
     types: &[],
     newest_first: None,
 };

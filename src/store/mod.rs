@@ -9,6 +9,7 @@ pub mod applications;
 pub mod assignments;
 pub mod audit;
 pub mod authorities;
+pub mod autopilot;
 pub mod backup;
 pub mod break_glass;
 pub mod ceremonies;

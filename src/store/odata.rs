@@ -347,6 +347,8 @@ impl Compiler<'_> {
             all.push(match bound {
                 Within::Equal(column, value) => format!("{column} = {}", self.bind(Bind::Text(value.clone()))),
                 Within::Groups(groups) if groups.is_empty() => "FALSE".into(),
+                // Nobody's in particular.
+                Within::Groups(_) if !self.set.reach.contains("{groups}") => self.set.reach.to_owned(),
                 Within::Keys(keys) if keys.is_empty() => "FALSE".into(),
                 Within::Keys(keys) => {
                     let places: Vec<String> = keys.iter().map(|key| self.bind(Bind::Text(key.clone()))).collect();

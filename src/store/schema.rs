@@ -534,6 +534,36 @@ diesel::table! {
 }
 
 diesel::table! {
+    autopilot_devices (id) {
+        id -> Text,
+        serial -> Text,
+        product_key -> Text,
+        hardware_hash -> Binary,
+        group_tag -> Text,
+        user_id -> Nullable<Text>,
+        addressable_user_name -> Text,
+        display_name -> Text,
+        purchase_order -> Text,
+        created_at -> BigInt,
+        updated_at -> BigInt,
+    }
+}
+
+diesel::table! {
+    autopilot_imports (id) {
+        id -> Text,
+        import_id -> Text,
+        serial -> Text,
+        product_key -> Text,
+        group_tag -> Text,
+        user_principal_name -> Text,
+        registration_id -> Nullable<Text>,
+        error -> Nullable<Text>,
+        created_at -> BigInt,
+    }
+}
+
+diesel::table! {
     authorities (id) {
         id -> Text,
         name -> Text,
@@ -549,6 +579,10 @@ diesel::table! {
         not_after -> BigInt,
         created_at -> BigInt,
         upper_chain -> Binary,
+        display_name -> Text,
+        description -> Text,
+        updated_at -> BigInt,
+        version -> BigInt,
     }
 }
 
@@ -561,6 +595,10 @@ diesel::table! {
         sealed_key -> Binary,
         request -> Binary,
         created_at -> BigInt,
+        display_name -> Text,
+        description -> Text,
+        updated_at -> BigInt,
+        version -> BigInt,
     }
 }
 
@@ -590,6 +628,7 @@ diesel::table! {
         alarm_at -> Nullable<BigInt>,
         warned_days -> Nullable<BigInt>,
         created_at -> BigInt,
+        account -> Nullable<Text>,
     }
 }
 
@@ -662,6 +701,7 @@ diesel::table! {
         alarm -> Nullable<Text>,
         alarm_at -> Nullable<BigInt>,
         created_at -> BigInt,
+        account -> Nullable<Text>,
     }
 }
 
@@ -1027,6 +1067,8 @@ diesel::allow_tables_to_appear_in_same_query!(
     issued_keys,
     imported_pfx,
     authority_requests,
+    autopilot_devices,
+    autopilot_imports,
     crls,
     ocsp_responses,
     scep_challenges,

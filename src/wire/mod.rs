@@ -25,6 +25,7 @@ pub mod cbor;
 pub mod cms;
 pub mod constraints;
 pub mod crl;
+pub mod csv;
 pub mod form;
 pub mod jwk;
 pub mod jwt;

@@ -359,6 +359,26 @@ await assert.rejects(signIn("wrong").getToken(`${BASE}/.default`), (error) => {
 });
 ok("a wrong secret is told by its number");
 
+// Authorities, certificates and what Apple gives.
+const CA = "/deviceManagement/cloudCertificationAuthority";
+const authorities = of("CloudCertificationAuthority", await graph.api(CA).version("beta").get(), "beta").value;
+const leaves = of("CloudCertificationAuthorityLeafCertificate", await graph.api(`${CA}LeafCertificate`).version("beta").get(), "beta").value;
+assert.deepEqual(authorities.map((one) => one.displayName), ["root", "issuing"]);
+assert.equal(leaves[0].issuerId, authorities[1].id);
+of("ApplePushNotificationCertificate", await graph.api("/deviceManagement/applePushNotificationCertificate").get());
+const pc = { serialNumber: "DAY-1", groupTag: "Day", hardwareIdentifier: Buffer.alloc(3000, "OA").toString("base64") };
+const PCS = "/deviceManagement/windowsAutopilotDeviceIdentities";
+const IMPORTS = "/deviceManagement/importedWindowsAutopilotDeviceIdentities";
+of("ImportedWindowsAutopilotDeviceIdentity", await graph.api(`${IMPORTS}/import`).post({ importedWindowsAutopilotDeviceIdentities: [pc] }));
+const registered = of("WindowsAutopilotDeviceIdentity", await graph.api(PCS).get()).value;
+assert.equal(registered[0].serialNumber, "DAY-1");
+await graph.api(`${PCS}/${registered[0].id}`).delete();
+of("DeviceEnrollmentConfiguration", await graph.api("/deviceManagement/deviceEnrollmentConfigurations").get());
+const SERVERS = "/deviceManagement/depOnboardingSettings";
+const server = of("DepOnboardingSetting", await graph.api(SERVERS).version("beta").post({ tokenName: "day" }), "beta");
+await graph.api(`${SERVERS}/${server.id}`).version("beta").delete();
+ok("authorities, certificates, the push certificate and what enrols are read");
+
 // What was made goes.
 for (const path of made) {
   await graph.api(path).version("beta").delete();

@@ -30,7 +30,7 @@ use crate::support::windows::House;
 const ACTOR: &str = "cli:test";
 
 /// The token of the stand-in, as Apple's message holds it.
-fn message(expiry: &str) -> String {
+pub fn message(expiry: &str) -> String {
     let mut parts: Vec<String> = TOKEN.iter().map(|(name, text)| format!("\"{name}\":\"{text}\"")).collect();
     parts.push(format!("\"access_token_expiry\":\"{expiry}\""));
     let text = format!("{{{}}}", parts.join(","));
@@ -42,7 +42,7 @@ fn message(expiry: &str) -> String {
 }
 
 /// Encrypts it for a certificate (PEM), by the `openssl` program.
-fn encrypted(message: &str, certificate: &str, cipher: &str) -> Option<Vec<u8>> {
+pub fn encrypted(message: &str, certificate: &str, cipher: &str) -> Option<Vec<u8>> {
     let program = tools::find("openssl", "openssl")?;
     let mut file = tempfile::NamedTempFile::new().unwrap();
     file.write_all(certificate.as_bytes()).unwrap();
@@ -59,7 +59,7 @@ fn encrypted(message: &str, certificate: &str, cipher: &str) -> Option<Vec<u8>> 
     Some(output.stdout)
 }
 
-async fn house(service: &Ade, tweak: impl FnOnce(&mut Config) + Send + 'static) -> House {
+pub async fn house(service: &Ade, tweak: impl FnOnce(&mut Config) + Send + 'static) -> House {
     let root = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(root.path(), &service.root_pem).unwrap();
     let (_, root) = root.keep().unwrap();
@@ -78,7 +78,7 @@ async fn key(house: &House) -> String {
 }
 
 async fn bring(house: &House, file: Vec<u8>, replace: bool) -> Result<ade::Status> {
-    ade::import(&house.server.app, Import { name: "default".into(), file, replace }, ACTOR, "local").await
+    ade::import(&house.server.app, Import { name: "default".into(), file, replace, account: None }, ACTOR, "local").await
 }
 
 /// A house with a token in force; `None` without `openssl`.

@@ -46,6 +46,7 @@ pub async fn on(house: House) -> House {
         alarm: None,
         warned_days: None,
         created_at: now,
+        account: None,
     };
     house.server.app.store.write(move |tx| push::upsert_certificate(tx, &certificate)).await.unwrap();
     house

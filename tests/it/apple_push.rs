@@ -75,7 +75,7 @@ impl Rig {
     }
 
     pub async fn import(&self, certificate: &X509, key: Option<Secret>, replace_topic: bool) -> Result<Status> {
-        let import = Import { certificate: pem(certificate), key, replace_topic, confirmed: false };
+        let import = Import { certificate: pem(certificate), key, replace_topic, confirmed: false, account: None };
         push_certificate::import(&self.server.app, import, "cli:test", "local").await
     }
 
@@ -150,7 +150,7 @@ async fn what_is_no_push_certificate_of_ours_is_refused() {
     assert_eq!(code(rig.import(&leaf.certificate, Some(key_pem(&leaf.key)), false).await), "APN0002", "an EC key");
     let request = String::from_utf8(X509Req::from_der(&rig.request().await).unwrap().to_pem().unwrap()).unwrap();
     for (certificate, why) in [("no PEM".to_owned(), "no certificate is in it"), (request, "it is the request")] {
-        let import = Import { certificate, key: None, replace_topic: false, confirmed: false };
+        let import = Import { certificate, key: None, replace_topic: false, confirmed: false, account: None };
         let refused = push_certificate::import(&rig.server.app, import, "cli:test", "local").await.unwrap_err();
         assert!(refused.to_string().contains(why), "{refused}");
         assert_eq!(code(Err::<(), _>(refused)), "APN0002");
@@ -481,7 +481,13 @@ async fn a_renewed_certificate_is_used_with_the_next_wake() {
         assert_eq!(state.seen[1].client, renewed.to_der().unwrap());
     }
     // A device of the old topic is not pushed to over the certificate of another, and not given up.
-    let other = Import { certificate: pem(&pushing.rig.certificate(OTHER, 366).await), key: None, replace_topic: true, confirmed: true };
+    let other = Import {
+        certificate: pem(&pushing.rig.certificate(OTHER, 366).await),
+        key: None,
+        replace_topic: true,
+        confirmed: true,
+        account: None,
+    };
     push_certificate::import(&pushing.rig.server.app, other, "cli:test", "local").await.unwrap();
     pushing.wake(&mac).await;
     assert_eq!((pushing.drain().await, pushing.apns.count()), (1, 2));

@@ -151,7 +151,7 @@ async fn another_topic_that_cuts_devices_off_has_to_be_confirmed() {
         result => panic!("{result:?}"),
     }
     assert_eq!(push_certificate::topic(&pushing.rig.server.app).await.unwrap(), TOPIC);
-    let import = Import { certificate: pem(&other), key: None, replace_topic: true, confirmed: true };
+    let import = Import { certificate: pem(&other), key: None, replace_topic: true, confirmed: true, account: None };
     push_certificate::import(&pushing.rig.server.app, import, "cli:test", "local").await.unwrap();
     assert_eq!(push_certificate::topic(&pushing.rig.server.app).await.unwrap(), OTHER);
 }

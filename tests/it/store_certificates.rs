@@ -31,6 +31,10 @@ pub fn authority() -> Record {
         not_after: Time(1_000_000),
         created_at: Time(5),
         upper_chain: vec![vec![0x30, 1, 7], vec![0x30, 0]],
+        display_name: "Issuing".into(),
+        description: String::new(),
+        updated_at: Time(5),
+        version: 1,
     }
 }
 
@@ -291,7 +295,7 @@ both_backends! {
     }
 
     async fn what_another_node_is_about_to_pause_issues_nothing(store: Store) {
-        let pause = |tx: &mut Tx<'_>, leaf: &Certificate| authorities::claim_status(tx, &leaf.authority_id, Status::Paused).map(|_| ());
+        let pause = |tx: &mut Tx<'_>, leaf: &Certificate| authorities::claim_status(tx, &leaf.authority_id, Status::Paused, Time(9)).map(|_| ());
         let (said, hears) = std::sync::mpsc::channel();
         let issue = move |tx: &mut Tx<'_>, leaf: &Certificate| {
             let next = Certificate { id: CertificateId::new(), serial: "42".into(), sha256: "next".into(), ..leaf.clone() };
@@ -310,7 +314,7 @@ both_backends! {
         };
         let (said, hears) = std::sync::mpsc::channel();
         let pause = move |tx: &mut Tx<'_>, leaf: &Certificate| {
-            assert_eq!(authorities::claim_status(tx, &leaf.authority_id, Status::Paused)?, Status::Active);
+            assert_eq!(authorities::claim_status(tx, &leaf.authority_id, Status::Paused, Time(9))?, Status::Active);
             said.send(certificates::find_certificate_by_sha256(tx.conn(), "next")?.is_some()).unwrap();
             Ok(())
         };

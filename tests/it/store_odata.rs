@@ -8,9 +8,10 @@ use std::sync::{Arc, LazyLock, Mutex};
 use diesel::connection::{Connection as _, InstrumentationEvent, SimpleConnection as _};
 use diesel::sql_types::Text;
 use diesel::{QueryableByName, RunQueryDsl as _};
+use muster::store::certificates::leaf::LEAVES;
 use muster::store::enrollments::managed::MANAGED;
 use muster::store::odata::{Kind, Last, List, Property, Set, page};
-use muster::store::{Conn, Store, sign_ins, users};
+use muster::store::{Conn, Store, autopilot, devices, sign_ins, users};
 use muster::wire::odata::edm::time;
 use muster::wire::odata::evaluate::fits;
 use muster::wire::odata::filter::{Comparison, Expr, Literal, Match, moment};
@@ -262,6 +263,16 @@ const FLEET: &str = "
             resource_display_name, ip_address, client_app_used, user_agent, correlation_id, is_interactive, method, error_code, failure_reason)
         SELECT 's' || id, created_at, id, upn, display_name, 'a' || (created_at % 20), 'App', '', '', '192.0.2.' || (created_at % 200), 'Browser',
             '', '', TRUE, 'passkey', CASE WHEN created_at % 5000 = 0 THEN 50126 ELSE 0 END, '' FROM users;
+    INSERT INTO authorities (id, name, kind, status, key_algorithm, certificate, sealed_key, crl_number, crl_due_at, not_before, not_after,
+            created_at, upper_chain, display_name, description, updated_at, version)
+        VALUES ('ca', 'ca', 'issuing', 'active', 'p-256', 'c', 'k', 1, 1, 1, 1, 1, '', 'CA', '', 1, 1);
+    INSERT INTO certificates (id, authority_id, serial, sha1, sha256, subject, purpose, status, not_before, not_after, device_id, user_id,
+            grant_document, certificate, created_at, names_hash)
+        SELECT 'c' || id, 'ca', 'ab' || created_at, 'a' || created_at, 'b' || created_at, 'CN=' || created_at, 'mdm-identity',
+            CASE WHEN created_at % 50 = 0 THEN 'revoked' ELSE 'active' END, 1, created_at, id, user_id, '{}', 'c', created_at, '' FROM devices;
+    INSERT INTO autopilot_devices (id, serial, product_key, hardware_hash, group_tag, user_id, addressable_user_name, display_name,
+            purchase_order, created_at, updated_at)
+        SELECT 'a' || id, serial_number, '', '', 'T' || (created_at % 1000), user_id, '', '', '', 1, 1 FROM devices;
 ";
 
 /// What a plan reads from end to end, or sorts although it is much; few rows may be sorted.
@@ -337,7 +348,7 @@ both_backends! {
             Ok(())
         };
         store.write(insert).await.unwrap();
-        let cases: [(&'static Set, &str, usize); 24] = [
+        let cases: [(&'static Set, &str, usize); 39] = [
             (&MANAGED, "", 50),
             (&MANAGED, "$orderby=deviceName", 50),
             (&MANAGED, "$orderby=deviceName desc", 50),
@@ -362,6 +373,21 @@ both_backends! {
             (&sign_ins::SET, "$filter=ipAddress eq '192.0.2.7'", 50),
             (&sign_ins::SET, "$filter=status/errorCode eq 50126", 20),
             (&sign_ins::SET, "$filter=status/errorCode eq 0 and signInEventTypes/any(t: t eq 'interactiveUser')", 50),
+            (&LEAVES, "", 50),
+            (&LEAVES, "$filter=serialNumber eq 'AB4711'", 1),
+            (&LEAVES, "$filter=deviceId eq 'd1004711'", 1),
+            (&LEAVES, "$filter=userPrincipalName eq 'User4711@Example.org'", 1),
+            (&LEAVES, "$filter=issuerId eq 'ca'", 50),
+            (&LEAVES, "$filter=storedStatus eq 'revoked'", 50),
+            (&LEAVES, "$filter=storedStatus eq 'active' and validityEndDateTime gt 1970-01-01T00:00:50Z", 50),
+            (&LEAVES, "$filter=issuerId eq 'ca' and storedStatus eq 'revoked'", 50),
+            (&autopilot::SET, "", 50),
+            (&autopilot::SET, "$filter=serialNumber eq 'sn4711'", 1),
+            (&autopilot::SET, "$orderby=serialNumber desc", 50),
+            (&autopilot::SET, "$filter=groupTag eq 't7'", 50),
+            (&autopilot::SET, "$filter=userPrincipalName eq 'user4711@example.org'", 1),
+            (&devices::SET, "$filter=physicalIds/any(p:p eq '[OrderID]:T7')", 50),
+            (&devices::SET, "$filter=physicalIds/any(p:startswith(p,'[ZTDID]'))", 50),
         ];
         let mut bad = Vec::new();
         for (set, text, count) in cases {

@@ -25,6 +25,10 @@ async fn authority(store: &Store) -> AuthorityId {
         not_after: Time(1),
         created_at: Time(0),
         upper_chain: Vec::new(),
+        display_name: "Issuing".into(),
+        description: String::new(),
+        updated_at: Time(0),
+        version: 1,
     };
     let id = record.id.clone();
     store.write(move |tx| authorities::insert_authority(tx, &record)).await.unwrap();

@@ -1,6 +1,7 @@
 DROP TABLE subscriptions;
 DROP FUNCTION compliance_states_note() CASCADE;
 DROP FUNCTION enrollments_note() CASCADE;
+DROP FUNCTION autopilot_note() CASCADE;
 DROP FUNCTION devices_note() CASCADE;
 DROP FUNCTION group_members_note() CASCADE;
 DROP FUNCTION groups_note() CASCADE;
@@ -51,6 +52,8 @@ DROP TABLE apple_management;
 DROP TABLE apple_sessions;
 DROP TABLE apple_channels;
 DROP TABLE enrollments;
+DROP TABLE autopilot_imports;
+DROP TABLE autopilot_devices;
 DROP TABLE devices;
 DROP TABLE role_reaches;
 DROP TABLE role_members;

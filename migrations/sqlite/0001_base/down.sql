@@ -46,6 +46,8 @@ DROP TABLE apple_management;
 DROP TABLE apple_sessions;
 DROP TABLE apple_channels;
 DROP TABLE enrollments;
+DROP TABLE autopilot_imports;
+DROP TABLE autopilot_devices;
 DROP TABLE devices;
 DROP TABLE role_reaches;
 DROP TABLE role_members;

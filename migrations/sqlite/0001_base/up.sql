@@ -360,6 +360,39 @@ CREATE INDEX devices_by_serial ON devices (serial_number);
 CREATE UNIQUE INDEX devices_by_hardware ON devices (hardware_id, user_id);
 CREATE INDEX devices_by_entra_id ON devices (entra_device_id);
 
+-- PCs that are registered for Windows Autopilot: devices of the directory with their serial numbers are these.
+CREATE TABLE autopilot_devices (
+    id TEXT NOT NULL PRIMARY KEY,
+    serial TEXT NOT NULL UNIQUE,
+    product_key TEXT NOT NULL,
+    hardware_hash BLOB NOT NULL,
+    group_tag TEXT NOT NULL,
+    user_id TEXT REFERENCES users (id) ON DELETE SET NULL,
+    addressable_user_name TEXT NOT NULL,
+    display_name TEXT NOT NULL,
+    purchase_order TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    updated_at BIGINT NOT NULL
+);
+CREATE INDEX autopilot_devices_by_folded_serial ON autopilot_devices (lower(serial), id);
+CREATE INDEX autopilot_devices_by_folded_tag ON autopilot_devices (lower(group_tag), id);
+CREATE INDEX autopilot_devices_by_user ON autopilot_devices (user_id) WHERE user_id IS NOT NULL;
+
+-- What came of registering each, for a while.
+CREATE TABLE autopilot_imports (
+    id TEXT NOT NULL PRIMARY KEY,
+    import_id TEXT NOT NULL,
+    serial TEXT NOT NULL,
+    product_key TEXT NOT NULL,
+    group_tag TEXT NOT NULL,
+    user_principal_name TEXT NOT NULL,
+    registration_id TEXT,
+    error TEXT,
+    created_at BIGINT NOT NULL
+);
+CREATE INDEX autopilot_imports_by_age ON autopilot_imports (created_at);
+CREATE INDEX autopilot_imports_by_folded_serial ON autopilot_imports (lower(serial), id);
+
 CREATE TABLE enrollments (
     id TEXT NOT NULL PRIMARY KEY,
     device_id TEXT NOT NULL REFERENCES devices (id),
@@ -619,7 +652,11 @@ CREATE TABLE authorities (
     not_before BIGINT NOT NULL,
     not_after BIGINT NOT NULL,
     created_at BIGINT NOT NULL,
-    upper_chain BLOB NOT NULL
+    upper_chain BLOB NOT NULL,
+    display_name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    version BIGINT NOT NULL
 );
 
 -- Authorities that wait for an outside authority to sign their certificate.
@@ -630,7 +667,11 @@ CREATE TABLE authority_requests (
     key_algorithm TEXT NOT NULL,
     sealed_key BLOB NOT NULL,
     request BLOB NOT NULL,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    display_name TEXT NOT NULL,
+    description TEXT NOT NULL,
+    updated_at BIGINT NOT NULL,
+    version BIGINT NOT NULL
 );
 
 -- Certificates with a key of ours: SCEP registration authority, OCSP responder, server.
@@ -658,7 +699,8 @@ CREATE TABLE apple_push (
     alarm TEXT,
     alarm_at BIGINT,
     warned_days BIGINT,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    account TEXT
 );
 
 -- Packages of applications for Apple devices. One that is still being taken in has its identifier for a name.
@@ -728,7 +770,8 @@ CREATE TABLE ade_servers (
     wait_until BIGINT,
     alarm TEXT,
     alarm_at BIGINT,
-    created_at BIGINT NOT NULL
+    created_at BIGINT NOT NULL,
+    account TEXT
 );
 
 -- The organisation's Apple devices, by that list.
@@ -782,6 +825,8 @@ CREATE INDEX certificates_by_enrollment ON certificates (enrollment_id);
 -- Certificates of no device are counted by their names when they renew themselves.
 CREATE INDEX certificates_by_names ON certificates (names_hash) WHERE device_id IS NULL;
 CREATE INDEX certificates_by_subject ON certificates (subject);
+-- Lists of the API.
+CREATE INDEX certificates_by_authority ON certificates (authority_id, id);
 -- What one took the place of goes with it.
 CREATE INDEX certificates_by_successor ON certificates (superseded_by) WHERE superseded_by IS NOT NULL;
 -- Few are replaced before they end.
@@ -1109,6 +1154,20 @@ BEGIN
 END;
 CREATE TRIGGER devices_gone AFTER DELETE ON devices BEGIN
     INSERT INTO change_notes (kind, id, made) VALUES ('device', OLD.id, FALSE);
+END;
+
+-- A device is known by what is registered of it.
+CREATE TRIGGER autopilot_devices_made AFTER INSERT ON autopilot_devices BEGIN
+    INSERT INTO change_notes (kind, id, made)
+        SELECT 'device', d.id, FALSE FROM devices d WHERE d.serial_number = NEW.serial AND d.platform = 'windows';
+END;
+CREATE TRIGGER autopilot_devices_changed AFTER UPDATE OF group_tag ON autopilot_devices BEGIN
+    INSERT INTO change_notes (kind, id, made)
+        SELECT 'device', d.id, FALSE FROM devices d WHERE d.serial_number = NEW.serial AND d.platform = 'windows';
+END;
+CREATE TRIGGER autopilot_devices_gone AFTER DELETE ON autopilot_devices BEGIN
+    INSERT INTO change_notes (kind, id, made)
+        SELECT 'device', d.id, FALSE FROM devices d WHERE d.serial_number = OLD.serial AND d.platform = 'windows';
 END;
 
 CREATE TRIGGER enrollments_made AFTER INSERT ON enrollments BEGIN

@@ -71,7 +71,8 @@ pub(super) async fn push_certificate(app: &App, apple: &Authority, by: &By) -> a
     let key = X509Req::from_der(&request)?.public_key()?;
     let now = app.now();
     let certificate = apple.push_certificate(&key, TOPIC, now.seconds(), now.plus(365 * DAY).seconds())?;
-    let import = Import { certificate: String::from_utf8(certificate.to_pem()?)?, key: None, replace_topic: false, confirmed: false };
+    let import =
+        Import { certificate: String::from_utf8(certificate.to_pem()?)?, key: None, replace_topic: false, confirmed: false, account: None };
     push_certificate::import(app, import, &by.actor, &by.origin).await?;
     Ok(())
 }

@@ -28,6 +28,8 @@ pub struct Server {
     pub alarm: Option<(String, Time)>,
     /// When it was made.
     pub created_at: Time,
+    /// The Apple Account that the token was downloaded with, as far as it was said.
+    pub account: Option<String>,
 }
 
 /// The connection with Apple that a token gives.

@@ -22,6 +22,8 @@ pub struct Certificate {
     pub warned_days: Option<i64>,
     /// When it was put in force.
     pub created_at: Time,
+    /// The Apple Account that it was made with, and is to be renewed with.
+    pub account: Option<String>,
 }
 
 /// The push service refuses the certificate: no device is woken until somebody does something about it.

@@ -133,7 +133,11 @@ impl From<service::Error> for GraphProblem {
         let named = |refusal: Refusal, detail: Option<String>| {
             let text = detail.map_or_else(|| refusal.to_string(), |detail| format!("{refusal} ({detail})"));
             let (status, code) = match refusal {
-                Refusal::GroupNameTaken | Refusal::ProfileNameTaken | Refusal::RoleNameTaken => (StatusCode::CONFLICT, "NameConflict"),
+                Refusal::AuthorityNameTaken
+                | Refusal::AuthorityRequested
+                | Refusal::GroupNameTaken
+                | Refusal::ProfileNameTaken
+                | Refusal::RoleNameTaken => (StatusCode::CONFLICT, "NameConflict"),
                 Refusal::RestoreNameTaken | Refusal::UserNameTaken => (StatusCode::BAD_REQUEST, "Request_MultipleObjectsWithSameKeyValue"),
                 Refusal::AssignmentBeyondReach | Refusal::MethodsOfSuperior | Refusal::RoleBeyondGiver | Refusal::TapForOneself => {
                     (StatusCode::FORBIDDEN, "Authorization_RequestDenied")

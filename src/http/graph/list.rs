@@ -9,9 +9,11 @@ use super::route::Call;
 use crate::config::Config;
 use crate::service::changes::{Link, Membership, Reason, Told};
 use crate::service::page::{self, Found};
-use crate::wire::odata::Wrong;
+use crate::wire::odata::evaluate::fits;
+use crate::wire::odata::filter::Expr;
 use crate::wire::odata::query::Query;
 use crate::wire::odata::shape::Shape;
+use crate::wire::odata::{Wrong, quoted};
 
 impl From<Wrong> for GraphProblem {
     fn from(wrong: Wrong) -> Self {
@@ -81,6 +83,40 @@ pub fn collection(config: &Config, request: &Request, context: &str, query: &Que
 pub fn whole(config: &Config, request: &Request, context: &str, objects: &[Value]) -> Answer {
     let base = base(config, request.version);
     Answer::ok(json!({ "@odata.context": format!("{base}/$metadata#{context}"), "value": objects }))
+}
+
+/// All objects of a small set that the program makes itself, with what the query leaves of them: they are few, and there is one page.
+///
+/// # Errors
+/// 400 for a query that is not taken.
+pub fn few(call: &Call<'_>, shape: &Shape, context: &str, objects: Vec<Map<String, Value>>) -> Result<Answer> {
+    let query = query(call.request, shape)?;
+    let beta = call.is_beta();
+    if !query.order_by.is_empty() || !query.search.is_empty() {
+        return Err(GraphProblem::bad("This set can be neither ordered nor searched."));
+    }
+    if let Some(filter) = &query.filter {
+        check_names(filter, shape, beta)?;
+    }
+    let fits = |object: &Map<String, Value>| query.filter.as_ref().is_none_or(|filter| fits(filter, &Value::Object(object.clone())));
+    let all: Vec<_> = objects.into_iter().filter(fits).collect();
+    let count = query.count.then(|| i64::try_from(all.len()).unwrap_or(i64::MAX));
+    let page = all.into_iter().skip(query.skip as usize).take(query.top.map_or(usize::MAX, |top| top as usize));
+    let objects = page.map(|object| shape.show(object, &query.select, beta)).collect();
+    Ok(collection(&call.app.config, call.request, context, &query, Found { objects, next: None, count }))
+}
+
+/// Holds the names in a filter against the type.
+fn check_names(filter: &Expr, shape: &Shape, beta: bool) -> Result<()> {
+    match filter {
+        Expr::And(a, b) | Expr::Or(a, b) => check_names(a, shape, beta).and_then(|()| check_names(b, shape, beta)),
+        Expr::Not(inner) => check_names(inner, shape, beta),
+        Expr::IsOf(_) => Ok(()),
+        Expr::Compare(name, ..) | Expr::In(name, _) | Expr::Match(_, name, _) | Expr::Any(name, _) => {
+            let known = name == "id" || shape.has(name.split('/').next().unwrap_or_default(), beta);
+            if known { Ok(()) } else { Err(GraphProblem::bad(format!("The property '{}' cannot be filtered by.", quoted(name)))) }
+        }
+    }
 }
 
 /// The same question with a token, or without one, from the configured base URL.

@@ -7,7 +7,7 @@ use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private};
 use openssl::sign::Signer;
-use openssl::x509::{X509, X509NameBuilder, X509ReqBuilder};
+use openssl::x509::{X509, X509NameBuilder, X509Req, X509ReqBuilder};
 use serde::Serialize;
 use serde_json::json;
 
@@ -30,6 +30,8 @@ use crate::wire::x509::Parts;
 
 /// The largest number of certificates in a vendor's chain.
 const TIERS: usize = 5;
+/// Longest name of an Apple Account.
+const LONGEST_ACCOUNT: usize = 256;
 const TARGET: &str = "apple-push:certificate";
 
 /// The topic that devices enrol for.
@@ -146,6 +148,8 @@ pub struct Import {
     pub replace_topic: bool,
     /// The administrator knows how many devices that cuts off.
     pub confirmed: bool,
+    /// The Apple Account that it was made with; without one that of the certificate in force is taken, where the topic is the same.
+    pub account: Option<String>,
 }
 
 fn refused(why: impl Into<String>) -> Error {
@@ -201,7 +205,7 @@ pub async fn import(app: &App, import: Import, actor: &str, origin: &str) -> Res
 
 fn describe(certificate: &Certificate) -> serde_json::Value {
     json!({
-        "topic": certificate.topic, "notAfter": certificate.not_after.to_string(),
+        "topic": certificate.topic, "notAfter": certificate.not_after.to_string(), "account": certificate.account,
         "sha256": hex::encode(openssl::sha::sha256(&certificate.der)),
     })
 }
@@ -246,8 +250,14 @@ fn judge(sealer: &Sealer, import: &Import, current: Option<&Certificate>, waitin
     if current.is_some_and(|current| current.topic == topic && current.not_after > not_after) {
         return Err(refused("it ends before the one in force: it is an older one"));
     }
+    let account = import.account.as_deref().map(str::trim).filter(|name| !name.is_empty());
+    if account.is_some_and(|name| name.chars().count() > LONGEST_ACCOUNT || name.chars().any(char::is_control)) {
+        return Err(refused(format!("the name of the Apple Account has more than {LONGEST_ACCOUNT} characters")));
+    }
+    let before = current.filter(|current| current.topic == topic).and_then(|current| current.account.clone());
+    let account = account.map(str::to_owned).or(before);
     let sealed_key = sealer.seal(APPLE_PUSH_KEY, &zeroize::Zeroizing::new(key.private_key_to_pkcs8()?))?;
-    Ok(Certificate { sealed_key, der, topic, not_before, not_after, alarm: None, warned_days: None, created_at: now })
+    Ok(Certificate { sealed_key, der, topic, not_before, not_after, alarm: None, warned_days: None, created_at: now, account })
 }
 
 /// The push certificate and what is to be done about it.
@@ -255,6 +265,9 @@ fn judge(sealer: &Sealer, import: &Import, current: Option<&Certificate>, waitin
 pub struct Status {
     /// The topic that devices enrol for.
     pub topic: Option<String>,
+    /// The Apple Account that it is renewed with, as far as it was said.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub account: Option<String>,
     /// SHA-256 of the certificate, hex.
     pub sha256: Option<String>,
     /// Its last moment.
@@ -296,6 +309,7 @@ impl Status {
         };
         Self {
             topic: certificate.map(|c| c.topic.clone()),
+            account: certificate.and_then(|c| c.account.clone()),
             sha256: certificate.map(|c| hex::encode(openssl::sha::sha256(&c.der))),
             not_after: certificate.map(|c| c.not_after.to_string()),
             days_left,
@@ -320,6 +334,43 @@ impl Health {
         let stuck = push::find_stuck(conn, apns::TOPIC)?.map(|(since, reason)| Alarm { reason, since });
         Ok(Self { foreign: channels::count_push_dead(conn, &FOREIGN)?, stuck: stuck.filter(|stuck| now.since(stuck.since) >= UNREACHABLE) })
     }
+}
+
+/// The push certificate in force, as the API shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Shown {
+    /// The certificate, PEM.
+    pub pem: String,
+    /// Its serial number, hexadecimal.
+    pub serial: String,
+    /// The topic that devices enrol for.
+    pub topic: String,
+    /// The Apple Account that it is renewed with, as far as it was said.
+    pub account: Option<String>,
+    /// Its last moment.
+    pub not_after: Time,
+    /// When it was put in force.
+    pub updated_at: Time,
+}
+
+/// The push certificate in force.
+///
+/// # Errors
+/// When the store fails.
+pub async fn shown(app: &App) -> Result<Option<Shown>> {
+    let Some(found) = app.store.read(push::find_certificate).await? else { return Ok(None) };
+    let serial = hex::encode_upper(Parts::parse(&found.der)?.serial);
+    let (topic, account, not_after) = (found.topic, found.account, found.not_after);
+    Ok(Some(Shown { pem: authority::pem(&found.der), serial, topic, account, not_after, updated_at: found.created_at }))
+}
+
+/// [`request`] for a person, PEM; a key that waits is used again.
+///
+/// # Errors
+/// As [`request`].
+pub async fn request_pem(app: &App, actor: &str, origin: &str) -> Result<String> {
+    let der = request(app, false, actor, origin).await?;
+    String::from_utf8(X509Req::from_der(&der)?.to_pem()?).map_err(Error::internal)
 }
 
 /// What there is.

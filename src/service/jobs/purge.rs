@@ -11,7 +11,7 @@ use crate::domain::audit::Entry;
 use crate::service::apple::licences;
 use crate::service::{Result, changes, directory};
 use crate::store::apple::{nonces, sessions};
-use crate::store::{Tx, acme_clients, applications, audit, ceremonies, commands, device_codes, dm_sessions, enrollment_tokens, grants, issued_keys, message_signatures, profiles, registration_tokens, scep, sign_ins, subscriptions, taps, throttles, web_sessions};
+use crate::store::{Tx, acme_clients, applications, audit, autopilot, ceremonies, commands, device_codes, dm_sessions, enrollment_tokens, grants, issued_keys, message_signatures, profiles, registration_tokens, scep, sign_ins, subscriptions, taps, throttles, web_sessions};
 
 /// How many rows of a table go in one transaction: there may be as many as devices, and others get to write in between.
 const BATCH: i64 = 500;
@@ -33,6 +33,7 @@ pub(super) async fn run(app: &App) -> Result<()> {
     drain(app, move |tx| device_codes::purge_waiting(tx, now.plus(-HOUR), BATCH)).await?;
     let logged = now.plus(-i64::from(app.config.sign_in_days.max(1)) * DAY);
     drain(app, move |tx| sign_ins::purge_sign_ins(tx, logged, BATCH)).await?;
+    drain(app, move |tx| autopilot::purge_imports(tx, now.plus(-30 * DAY), BATCH)).await?;
     drain(app, move |tx| sessions::purge_sessions(tx, now.plus(-HOUR), BATCH)).await?;
     drain(app, move |tx| throttles::purge_throttles(tx, now.plus(-DAY), BATCH)).await?;
     drain(app, move |tx| purge_scep(tx, now)).await?;

@@ -130,19 +130,19 @@ impl Authority {
     /// Where its CRL is.
     #[must_use]
     pub fn crl_url(&self) -> String {
-        format!("{}/crl/{}.crl", self.base, self.name)
+        crl_url(&self.base, &self.name)
     }
 
     /// Where its certificate is.
     #[must_use]
     pub fn certificate_url(&self) -> String {
-        format!("{}/aia/{}.cer", self.base, self.name)
+        certificate_url(&self.base, &self.name)
     }
 
     /// Where its OCSP responder is.
     #[must_use]
     pub fn ocsp_url(&self) -> String {
-        format!("{}/ocsp/{}", self.base, self.name)
+        ocsp_url(&self.base, &self.name)
     }
 
     /// Its subject for people.
@@ -154,6 +154,21 @@ impl Authority {
         });
         attributes.collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Where the CRL of the authority of that name is, below the base of the pki face.
+pub(super) fn crl_url(base: &str, name: &str) -> String {
+    format!("{base}/crl/{name}.crl")
+}
+
+/// Where its certificate is.
+pub(super) fn certificate_url(base: &str, name: &str) -> String {
+    format!("{base}/aia/{name}.cer")
+}
+
+/// Where its OCSP responder is.
+pub(super) fn ocsp_url(base: &str, name: &str) -> String {
+    format!("{base}/ocsp/{name}")
 }
 
 /// A certificate as PEM text.
@@ -241,12 +256,53 @@ pub struct NewAuthority {
     pub days: u32,
 }
 
+/// What else an authority is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// By people.
+    pub display_name: String,
+    /// For people.
+    pub description: String,
+    /// Further attributes of its certificate's subject; without an organisation that of the configuration is there.
+    pub attributes: Vec<Rdn>,
+}
+
+impl Called {
+    /// As its name says, and nothing else.
+    #[must_use]
+    pub fn by(name: &str) -> Self {
+        Self { display_name: name.to_owned(), description: String::new(), attributes: Vec::new() }
+    }
+
+    /// The subject, from the country down to the common name.
+    pub(super) fn subject(&self, organisation: &str, common_name: &str) -> Vec<Rdn> {
+        use AttributeType::{CommonName, Country, Locality, Organization, OrganizationalUnit, State};
+        let mut subject = self.attributes.clone();
+        let kind = |rdn: &Rdn| rdn.0.first().map(|attribute| attribute.kind);
+        if !subject.iter().any(|rdn| kind(rdn) == Some(Organization)) {
+            subject.push(Rdn::new(Organization, organisation));
+        }
+        subject.push(Rdn::new(CommonName, common_name));
+        let order = [Country, State, Locality, Organization, OrganizationalUnit, CommonName];
+        subject.sort_by_key(|rdn| order.iter().position(|known| kind(rdn) == Some(*known)));
+        subject
+    }
+}
+
 /// Makes an authority with a key of its own, its service certificates and its first CRL.
 ///
 /// # Errors
 /// [`Refusal::AuthorityNameInvalid`], [`Refusal::CertificateNameInvalid`], [`Refusal::AuthorityNotActive`] (the parent issues nothing),
 /// [`Error::NotFound`] (no such parent), [`Refusal::AuthorityNameTaken`].
 pub async fn create(app: &App, new: &NewAuthority, actor: &str, origin: &str) -> Result<Arc<Authority>> {
+    create_called(app, new, Called::by(&new.name), actor, origin).await
+}
+
+/// [`create`], with what else it is called.
+///
+/// # Errors
+/// As [`create`].
+pub async fn create_called(app: &App, new: &NewAuthority, called: Called, actor: &str, origin: &str) -> Result<Arc<Authority>> {
     if !is_name(&new.name) {
         return Err(Refusal::AuthorityNameInvalid.into());
     }
@@ -257,10 +313,7 @@ pub async fn create(app: &App, new: &NewAuthority, actor: &str, origin: &str) ->
     if parent.as_ref().is_some_and(|p| p.status != Status::Active || p.kind != Kind::Root) {
         return Err(Refusal::AuthorityNotActive.into());
     }
-    let subject = vec![
-        Rdn::new(AttributeType::Organization, app.config.organisation.clone()),
-        Rdn::new(AttributeType::CommonName, new.common_name.clone()),
-    ];
+    let subject = called.subject(&app.config.organisation, &new.common_name);
     let grant = Grant {
         subject,
         extended_key_usages: Vec::new(),
@@ -295,6 +348,10 @@ pub async fn create(app: &App, new: &NewAuthority, actor: &str, origin: &str) ->
         not_after: certificate.not_after,
         created_at: now,
         upper_chain: Vec::new(),
+        display_name: called.display_name,
+        description: called.description,
+        updated_at: now,
+        version: 1,
     };
     let audit = Entry::new(actor, "authority.create", format!("authority:{}", record.id), origin).after(&json!({
         "name": record.name, "kind": record.kind, "subject": certificate.subject, "serial": certificate.serial,
@@ -362,7 +419,7 @@ pub async fn set_paused(app: &App, name: &str, paused: bool, actor: &str, origin
     // By the row, not by what is remembered here: another node may have changed it a moment ago.
     let changed = app
         .store
-        .write(move |tx| match authorities::claim_status(tx, &id, to)? {
+        .write(move |tx| match authorities::claim_status(tx, &id, to, now)? {
             Status::Revoked => Err(Refusal::AuthorityNotActive.into()),
             before if before == to => Ok(()),
             _ => crate::store::audit::append(tx, &audit, now),
@@ -401,7 +458,7 @@ pub async fn revoke(app: &App, name: &str, reason: RevocationReason, actor: &str
     app.store
         .write(move |tx| {
             // Authorities before certificates, as all take them.
-            authorities::claim_status(tx, &id, Status::Revoked)?;
+            authorities::claim_status(tx, &id, Status::Revoked, now)?;
             if let Some(row) = certificates::find_certificate_by_sha256(tx.conn(), &sha256)? {
                 certificates::update_revoked(tx, &row.id, reason, now)?;
             }

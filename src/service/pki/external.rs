@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use openssl::asn1::Asn1Object;
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{Id, PKey, PKeyRef, Public};
@@ -12,7 +13,7 @@ use openssl::x509::verify::{X509VerifyFlags, X509VerifyParam};
 use openssl::x509::{X509, X509NameBuilder, X509ReqBuilder, X509StoreContext};
 use serde_json::json;
 
-use super::authority::{self, Authority};
+use super::authority::{self, Authority, Called};
 use super::issue;
 use super::keys::SigningKey;
 use super::service_key;
@@ -21,7 +22,7 @@ use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::authority::{Kind, Pending, Record, Status, is_name};
-use crate::domain::certificate::{KeyAlgorithm, Purpose};
+use crate::domain::certificate::{KeyAlgorithm, Purpose, Rdn};
 use crate::ids::AuthorityId;
 use crate::secret::Secret;
 use crate::service::{Error, Result};
@@ -38,41 +39,72 @@ const TIERS: usize = 8;
 /// # Errors
 /// [`Refusal::AuthorityNameInvalid`], [`Refusal::AuthorityNameTaken`]; [`Refusal::AuthorityRequested`] when it was made before and waits.
 pub async fn request(app: &App, name: &str, common_name: &str, key_algorithm: KeyAlgorithm, actor: &str, origin: &str) -> Result<Vec<u8>> {
-    if !is_name(name) {
+    let ordered = Ordered { name: name.to_owned(), common_name: common_name.to_owned(), key_algorithm };
+    Ok(request_called(app, ordered, Called::by(name), actor, origin).await?.request)
+}
+
+/// An authority that an outside authority shall sign.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ordered {
+    /// Name in addresses.
+    pub name: String,
+    /// Common name of its certificate.
+    pub common_name: String,
+    /// Its key.
+    pub key_algorithm: KeyAlgorithm,
+}
+
+/// [`request`], with what else it is called.
+///
+/// # Errors
+/// As [`request`]; [`Refusal::CertificateNameTooLong`].
+pub async fn request_called(app: &App, ordered: Ordered, called: Called, actor: &str, origin: &str) -> Result<Pending> {
+    let Ordered { name, common_name, key_algorithm } = ordered;
+    if !is_name(&name) {
         return Err(Refusal::AuthorityNameInvalid.into());
     }
-    let (sealer, organisation, subject, now) = (app.sealer(), app.config.organisation.clone(), common_name.to_owned(), app.now());
+    let (sealer, subject, now) = (app.sealer(), called.subject(&app.config.organisation, &common_name), app.now());
+    if !subject.iter().all(Rdn::is_well_formed) {
+        return Err(Refusal::CertificateNameInvalid.into());
+    }
     let (request, sealed_key) = tokio::task::spawn_blocking(move || -> Result<_> {
         let key = SigningKey::generate(key_algorithm)?;
-        Ok((sign_request(&key, &organisation, &subject)?, key.seal(&sealer, REQUEST_KEY)?))
+        Ok((sign_request(&key, &subject)?, key.seal(&sealer, REQUEST_KEY)?))
     })
     .await
     .map_err(Error::internal)??;
+    let audit_after = json!({ "name": name, "commonName": common_name, "keyAlgorithm": key_algorithm });
     let pending = Pending {
         id: AuthorityId::new(),
-        name: name.to_owned(),
-        common_name: common_name.to_owned(),
+        name,
+        common_name,
         key_algorithm,
         sealed_key,
-        request: request.clone(),
+        request,
         created_at: now,
+        display_name: called.display_name,
+        description: called.description,
+        updated_at: now,
+        version: 1,
     };
-    let audit = Entry::new(actor, "authority.request", format!("authority:{}", pending.id), origin)
-        .after(&json!({ "name": name, "commonName": common_name, "keyAlgorithm": key_algorithm }));
+    let audit = Entry::new(actor, "authority.request", format!("authority:{}", pending.id), origin).after(&audit_after);
+    let row = pending.clone();
     app.store
         .write(move |tx| {
-            authorities::insert_pending(tx, &pending)?;
+            authorities::insert_pending(tx, &row)?;
             crate::store::audit::append(tx, &audit, now)
         })
         .await?;
-    Ok(request)
+    Ok(pending)
 }
 
-fn sign_request(key: &SigningKey, organisation: &str, common_name: &str) -> Result<Vec<u8>> {
+fn sign_request(key: &SigningKey, subject: &[Rdn]) -> Result<Vec<u8>> {
     let too_long = |_| Error::from(Refusal::CertificateNameTooLong);
     let mut name = X509NameBuilder::new()?;
-    name.append_entry_by_nid(Nid::ORGANIZATIONNAME, organisation).map_err(too_long)?;
-    name.append_entry_by_nid(Nid::COMMONNAME, common_name).map_err(too_long)?;
+    for attribute in subject.iter().flat_map(|rdn| &rdn.0) {
+        let kind = Asn1Object::from_str(attribute.kind.oid())?.nid();
+        name.append_entry_by_nid(kind, &attribute.value).map_err(too_long)?;
+    }
     let mut request = X509ReqBuilder::new()?;
     request.set_subject_name(&name.build())?;
     request.set_pubkey(key.pkey())?;
@@ -144,7 +176,8 @@ pub async fn import_certificate(app: &App, import: Import, actor: &str, origin: 
     };
     let (sealer, sealed, algorithm) = (app.sealer(), pending.sealed_key.clone(), pending.key_algorithm);
     let key = SigningKey::open(&sealer, REQUEST_KEY, &sealed, algorithm)?;
-    put_to_work(app, import, key, pending.id, 0, actor, origin).await
+    let waited = Waited { id: pending.id, called: (pending.display_name, pending.description), version: pending.version, crl_number: 0 };
+    put_to_work(app, import, key, waited, actor, origin).await
 }
 
 /// Puts an authority that exists elsewhere to work here, with its private key (PEM, not encrypted). Its CRLs go on after `crl_number`.
@@ -166,22 +199,24 @@ pub async fn import_with_key(
     let key = PKey::private_key_from_pem_passphrase(key.expose(), b"")
         .map_err(|_| refused("the private key cannot be read; it must not be encrypted"))?;
     let key = SigningKey::of(key).ok_or_else(|| refused("the key is neither RSA of 2048, 3072 or 4096 bits, nor P-256, nor P-384"))?;
-    put_to_work(app, import, key, AuthorityId::new(), crl_number, actor, origin).await
+    let called = (import.name.clone(), String::new());
+    put_to_work(app, import, key, Waited { id: AuthorityId::new(), called, version: 0, crl_number }, actor, origin).await
 }
 
 fn refused(why: impl Into<String>) -> Error {
     Error::Invalid(Refusal::AuthorityCertificateRefused, why.into())
 }
 
-async fn put_to_work(
-    app: &App,
-    import: Import,
-    key: SigningKey,
+/// What is known of an authority before it is put to work.
+struct Waited {
     id: AuthorityId,
+    /// Its name and description for people.
+    called: (String, String),
+    version: i64,
     crl_number: u32,
-    actor: &str,
-    origin: &str,
-) -> Result<Arc<Authority>> {
+}
+
+async fn put_to_work(app: &App, import: Import, key: SigningKey, waited: Waited, actor: &str, origin: &str) -> Result<Arc<Authority>> {
     let (now, sealer, base) = (app.now(), app.sealer(), app.config.pki_url());
     let (organisation, names) = (app.config.organisation.clone(), app.config.server_names());
     // Where no other authority issues, the certificate of our TLS faces comes from this one.
@@ -191,20 +226,24 @@ async fn put_to_work(
         let certificate = read(&import.certificate)?.pop().ok_or_else(|| refused("there is no certificate"))?.to_der()?;
         let parts = Parts::parse(&certificate)?;
         let record = Record {
-            id,
+            id: waited.id,
             name: import.name,
             kind: if upper_chain.is_empty() { Kind::Root } else { Kind::Issuing },
             status: Status::Active,
             parent_id: None,
             key_algorithm: key.algorithm(),
             sealed_key: key.seal(&sealer, AUTHORITY_KEY)?,
-            crl_number: i64::from(crl_number),
+            crl_number: i64::from(waited.crl_number),
             crl_due_at: now,
             not_before: Time::from_seconds(parts.not_before),
             not_after: Time::from_seconds(parts.not_after),
             created_at: now,
             certificate,
             upper_chain,
+            display_name: waited.called.0,
+            description: waited.called.1,
+            updated_at: now,
+            version: waited.version + 1,
         };
         // It must be able to certify what it cannot do without: its constraints, or those above it, may forbid our own names.
         let chain: Vec<Vec<u8>> = [&record.certificate].into_iter().chain(&record.upper_chain).cloned().collect();

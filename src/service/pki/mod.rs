@@ -2,11 +2,13 @@
 
 pub mod authority;
 pub mod authorize;
+pub mod cloud;
 pub mod crl;
 pub mod external;
 pub mod fallen;
 pub mod issue;
 pub mod keys;
+pub mod leaf;
 pub mod ocsp;
 pub mod pkcs12;
 pub mod revoke;

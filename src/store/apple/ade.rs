@@ -1,12 +1,16 @@
 //! The organisation's list of its own Apple devices, and the servers of Apple Business Manager that it comes from.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 
 use crate::clock::Time;
 use crate::domain::apple::ade::{Device, Link, Phase, Progress, Server};
+use crate::domain::device::Platform;
 use crate::ids::AdeServerId;
 use crate::store::dialect::each_backend;
-use crate::store::schema::{ade_devices, ade_servers};
+use crate::store::odata::{Kind, Property, Set};
+use crate::store::schema::{ade_devices, ade_servers, devices, enrollments};
 use crate::store::{Conn, Error, Result, Tx};
 
 #[derive(Queryable, Selectable, Insertable)]
@@ -31,6 +35,7 @@ struct ServerRow {
     alarm: Option<String>,
     alarm_at: Option<i64>,
     created_at: i64,
+    account: Option<String>,
 }
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset)]
@@ -87,6 +92,7 @@ impl ServerRow {
             wait_until: self.wait_until.map(Time),
             alarm: self.alarm.zip(self.alarm_at.map(Time)),
             created_at: Time(self.created_at),
+            account: self.account,
         })
     }
 }
@@ -134,6 +140,7 @@ pub fn insert_server(tx: &mut Tx<'_>, server: &Server) -> Result<()> {
         alarm: None,
         alarm_at: None,
         created_at: server.created_at.0,
+        account: server.account.clone(),
     };
     diesel::insert_into(ade_servers::table).values(row).execute(tx.conn())?;
     Ok(())
@@ -166,6 +173,15 @@ pub fn update_key(tx: &mut Tx<'_>, id: &AdeServerId, sealed_key: &[u8], certific
     diesel::update(ade_servers::table.find(id.as_str()))
         .set((ade_servers::sealed_key.eq(sealed_key), ade_servers::certificate.eq(certificate)))
         .execute(tx.conn())?;
+    Ok(())
+}
+
+/// Notes with which Apple Account a token was downloaded.
+///
+/// # Errors
+/// Only the database's own.
+pub fn update_account(tx: &mut Tx<'_>, id: &AdeServerId, account: &str) -> Result<()> {
+    diesel::update(ade_servers::table.find(id.as_str())).set(ade_servers::account.eq(Some(account))).execute(tx.conn())?;
     Ok(())
 }
 
@@ -395,4 +411,69 @@ pub fn list_devices(conn: &mut Conn, after: &str, limit: i64) -> Result<Vec<(Dev
 /// Only the database's own.
 pub fn count_devices(conn: &mut Conn, server: &AdeServerId) -> Result<i64> {
     Ok(ade_devices::table.filter(ade_devices::server_id.eq(server.as_str())).count().get_result(conn)?)
+}
+
+/// The server that a list is of.
+pub const SERVER: &str = "t.server_id";
+
+/// Devices of the lists as the API finds them. Whoever is bound to groups sees none.
+pub const LISTED: Set = Set {
+    name: "adeDevices",
+    from: "ade_devices t",
+    key: "t.serial",
+    base: "TRUE",
+    reach: "FALSE",
+    properties: &[
+        Property::new("id", "t.serial", Kind::Text),
+        Property::new("serialNumber", "t.serial", Kind::Text),
+        Property::new("description", "t.description", Kind::Text),
+        Property::new("requestedEnrollmentProfileId", "t.profile_uuid", Kind::Text),
+    ],
+    lists: &[],
+    types: &[("importedAppleDeviceIdentity", "TRUE")],
+    newest_first: None,
+};
+
+/// A device of a list, and whether it is enrolled: with the moment of its last contact.
+#[derive(Clone, Debug)]
+pub struct Listed {
+    /// The device.
+    pub device: Device,
+    /// When the device with that serial number that is enrolled was seen last; `None`: there is none.
+    pub enrolled: Option<Option<Time>>,
+}
+
+impl Listed {
+    /// What it is, as far as it can be managed here.
+    #[must_use]
+    pub fn platform(&self) -> Option<Platform> {
+        match (self.device.os.as_deref(), self.device.family.as_deref()) {
+            (Some("OSX"), _) | (None, Some("Mac")) => Some(Platform::MacOs),
+            (Some("iOS"), _) | (None, Some("iPhone" | "iPad" | "iPod")) => Some(Platform::Ios),
+            _ => None,
+        }
+    }
+}
+
+/// The devices with these serial numbers, those that are listed.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_listed(conn: &mut Conn, serials: &[String]) -> Result<Vec<Listed>> {
+    let rows: Vec<DeviceRow> = ade_devices::table.filter(ade_devices::serial.eq_any(serials)).select(DeviceRow::as_select()).load(conn)?;
+    let apple = [Platform::MacOs.as_str(), Platform::Ios.as_str()];
+    let enrolled: Vec<(Option<String>, Option<i64>)> = devices::table
+        .inner_join(enrollments::table.on(enrollments::device_id.eq(devices::id)))
+        .filter(devices::serial_number.eq_any(serials))
+        .filter(devices::platform.eq_any(apple))
+        .filter(enrollments::ended_at.is_null())
+        .select((devices::serial_number, enrollments::last_seen_at))
+        .load(conn)?;
+    let enrolled: HashMap<String, Option<Time>> =
+        enrolled.into_iter().filter_map(|(serial, seen)| Some((serial?, seen.map(Time)))).collect();
+    let with = |row: DeviceRow| {
+        let device = row.read();
+        Listed { enrolled: enrolled.get(&device.serial).copied(), device }
+    };
+    Ok(rows.into_iter().map(with).collect())
 }

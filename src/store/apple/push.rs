@@ -26,6 +26,7 @@ struct Row {
     alarm_at: Option<i64>,
     warned_days: Option<i64>,
     created_at: i64,
+    account: Option<String>,
 }
 
 fn find(conn: &mut Conn, slot: &str) -> Result<Option<Row>> {
@@ -59,6 +60,7 @@ pub fn find_certificate(conn: &mut Conn) -> Result<Option<Certificate>> {
                 alarm: row.alarm.zip(row.alarm_at).map(|(reason, at)| Alarm { reason, since: Time(at) }),
                 warned_days: row.warned_days,
                 created_at: Time(row.created_at),
+                account: row.account,
             })
         })
         .transpose()
@@ -105,6 +107,7 @@ pub fn upsert_certificate(tx: &mut Tx<'_>, certificate: &Certificate) -> Result<
             alarm_at: certificate.alarm.as_ref().map(|alarm| alarm.since.0),
             warned_days: certificate.warned_days,
             created_at: certificate.created_at.0,
+            account: certificate.account.clone(),
         },
     )
 }
@@ -128,6 +131,7 @@ pub fn upsert_request(tx: &mut Tx<'_>, request: &Request) -> Result<()> {
             alarm_at: None,
             warned_days: None,
             created_at: request.created_at.0,
+            account: None,
         },
     )
 }

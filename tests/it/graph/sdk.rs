@@ -9,14 +9,16 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use muster::domain::access::Scope;
 use muster::domain::application::Application;
+use muster::domain::certificate::{Grant, KeyAlgorithm, Purpose};
 use muster::domain::compliance::{State, Verdict};
 use muster::domain::device::Platform;
 use muster::domain::passkey::Passkey;
 use muster::domain::sign_in::SignIn;
 use muster::ids::PasskeyId;
 use muster::service::outbox::Worker;
+use muster::service::pki::keys::SigningKey;
 use muster::service::subscription::tell;
-use muster::service::{application, pfx_password};
+use muster::service::{application, pfx_password, pki};
 use muster::store::{compliance, devices, enrollments, passkeys, sign_ins};
 use openssl::asn1::Asn1Time;
 use openssl::hash::MessageDigest;
@@ -128,8 +130,14 @@ struct Day {
 
 impl Day {
     async fn begin() -> Self {
+        let day = Self::empty().await;
+        fill(&day.server).await;
+        day
+    }
+
+    /// Without devices.
+    async fn empty() -> Self {
         let server = Server::with(Options { system_clock: true, ..Options::default() }).await;
-        fill(&server).await;
         let all: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
         let (application, secret) = register(&server, &all).await;
         Self { server, application, secret }
@@ -186,6 +194,29 @@ async fn microsofts_python_libraries_run_a_day() {
     day.run(command, 19).await;
 }
 
+/// A certificate of the issuing authority.
+async fn certify(server: &Server, grant: Grant) {
+    let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();
+    let issuing = pki::authority::issuing(&server.app).await.unwrap();
+    pki::issue::issue(&server.app, &issuing.id, &grant, &spki, "cli:test", "local").await.unwrap();
+}
+
+#[actix_web::test]
+async fn microsofts_python_libraries_look_after_certificates() {
+    let Some(python) = tools::client("bin/python", "Microsoft's Python libraries") else { return };
+    let day = Day::empty().await;
+    let (owner, now) = (user(&day.server, "leaf@day.example", "Leaf").await, day.server.app.now());
+    let pc = device("PC-LEAF", Platform::Windows, Some(&owner.id));
+    let grant = Grant { device_id: Some(pc.id.clone()), user_id: Some(owner.id), ..Grant::client(Purpose::Authentication, "leaf", 30) };
+    day.server.app.store.write(move |tx| devices::insert_device(tx, &pc, now)).await.unwrap();
+    certify(&day.server, grant).await;
+    let root = day.file("root.pem", &day.server.root_pem);
+    let mut command = Command::new(python);
+    command.env_clear().arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/pki_day.py"));
+    command.env("REQUESTS_CA_BUNDLE", &root).env("SSL_CERT_FILE", &root);
+    day.run(command, 28).await;
+}
+
 #[actix_web::test]
 async fn each_kind_of_configuration_comes_back_as_microsofts_library_sent_it() {
     let Some(python) = tools::client("bin/python", "Microsoft's Python libraries") else { return };
@@ -215,6 +246,7 @@ async fn microsofts_javascript_libraries_run_a_day() {
     let (Some(node), Some(modules)) = (tools::client("bin/node", what), tools::client("node/node_modules", what)) else { return };
     let day = Day::begin().await;
     let root = day.file("root.pem", &day.server.root_pem);
+    certify(&day.server, Grant::client(Purpose::Manual, "printer", 30)).await;
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/graph_day.mjs");
     // Modules are looked for beside the program.
     let program = day.file("graph_day.mjs", &std::fs::read(source).unwrap());

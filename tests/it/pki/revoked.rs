@@ -44,7 +44,8 @@ async fn what_another_node_paused_issues_nothing_whatever_is_remembered_here() {
     house.issue(&device()).await;
     let id = house.issuing.id.clone();
     // As another node does it: this one still believes what it read before.
-    app.store.write(move |tx| muster::store::authorities::claim_status(tx, &id, Status::Paused)).await.unwrap();
+    let now = app.now();
+    app.store.write(move |tx| muster::store::authorities::claim_status(tx, &id, Status::Paused, now)).await.unwrap();
     assert_eq!(authority::by_name(app, "issuing").await.unwrap().status, Status::Active);
     let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();
     let refused = issue::issue(app, &house.issuing.id, &device(), &spki, ACTOR, "local").await;
@@ -59,8 +60,8 @@ async fn an_order_to_pause_or_activate_goes_by_what_is_so_and_not_by_what_is_rem
     let orders = [(false, Status::Active, Status::Paused, "authority.activate"), (true, Status::Paused, Status::Active, "authority.pause")];
     for (paused, wanted, elsewhere, action) in orders {
         let change = |to: Status| {
-            let id = id.clone();
-            app.store.write(move |tx| muster::store::authorities::claim_status(tx, &id, to))
+            let (id, now) = (id.clone(), app.now());
+            app.store.write(move |tx| muster::store::authorities::claim_status(tx, &id, to, now))
         };
         // Remembered here as the order wants it; another node changes it.
         change(wanted).await.unwrap();

@@ -56,9 +56,14 @@ impl Push {
         let (from, to) = (app.now().seconds(), app.now().plus(365 * DAY).seconds());
         let certificate = self.authority.push_certificate(&key, "com.apple.mgmt.External.test", from, to).unwrap();
         let certificate = String::from_utf8(certificate.to_pem().unwrap()).unwrap();
-        push_certificate::import(app, Import { certificate, key: None, replace_topic: false, confirmed: false }, "cli:test", "local")
-            .await
-            .unwrap();
+        push_certificate::import(
+            app,
+            Import { certificate, key: None, replace_topic: false, confirmed: false, account: None },
+            "cli:test",
+            "local",
+        )
+        .await
+        .unwrap();
         for platform in ["macos", "ios"] {
             for baseline in ["trusted-root", "passcode", "scep-device-certificate", "compliance"] {
                 let file = format!("{platform}-{baseline}");

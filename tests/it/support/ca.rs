@@ -6,8 +6,8 @@ use openssl::ec::{EcGroup, EcKey};
 use openssl::hash::MessageDigest;
 use openssl::nid::Nid;
 use openssl::pkey::{PKey, Private, Public};
-use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
-use openssl::x509::{X509, X509Name};
+use openssl::x509::extension::{AuthorityKeyIdentifier, BasicConstraints, KeyUsage, SubjectAlternativeName, SubjectKeyIdentifier};
+use openssl::x509::{X509, X509Name, X509NameRef};
 
 /// A CA with one level.
 pub struct Ca {
@@ -48,10 +48,52 @@ impl Ca {
 }
 
 impl Ca {
+    /// A fresh root with all that authorities below it need.
+    pub fn authority(name: &str) -> Self {
+        let key = key();
+        let public = PKey::public_key_from_der(&key.public_key_to_der().unwrap()).unwrap();
+        let root = tier(name, &public, &key, None);
+        Self { root, key }
+    }
+
+    /// The certificate of an authority below this one, for that key.
+    pub fn sign_authority(&self, key: &PKey<Public>, name: &str) -> X509 {
+        tier(name, key, &self.key, Some(&self.root))
+    }
+
     /// A push certificate as Apple makes them: for a topic, for that key, from and to (seconds since 1970).
     pub fn push_certificate(&self, key: &PKey<Public>, topic: &str, from: i64, to: i64) -> X509 {
         muster::sim::apns::push_certificate((&self.root, &self.key), key, topic, from, to).unwrap()
     }
+}
+
+fn tier(name: &str, key: &PKey<Public>, signer: &PKey<Private>, issuer: Option<&X509>) -> X509 {
+    let mut subject = X509Name::builder().unwrap();
+    subject.append_entry_by_text("CN", name).unwrap();
+    let subject = subject.build();
+    let own: &X509NameRef = &subject;
+    let mut builder = X509::builder().unwrap();
+    builder.set_version(2).unwrap();
+    builder.set_serial_number(&BigNum::from_u32(if issuer.is_some() { 2 } else { 1 }).unwrap().to_asn1_integer().unwrap()).unwrap();
+    builder.set_subject_name(own).unwrap();
+    builder.set_issuer_name(issuer.map_or(own, |above| above.subject_name())).unwrap();
+    // The servers of tests stand still at the moment of their start.
+    let now = muster::clock::Clock::now(&muster::clock::SystemClock).seconds();
+    builder.set_not_before(&Asn1Time::from_unix(now - 3_600).unwrap()).unwrap();
+    builder.set_not_after(&Asn1Time::from_unix(now + 1_000 * 86_400).unwrap()).unwrap();
+    builder.set_pubkey(key).unwrap();
+    builder.append_extension(BasicConstraints::new().critical().ca().build().unwrap()).unwrap();
+    builder.append_extension(KeyUsage::new().critical().key_cert_sign().crl_sign().build().unwrap()).unwrap();
+    let context = builder.x509v3_context(issuer.map(|above| &**above), None);
+    let mut extensions = vec![SubjectKeyIdentifier::new().build(&context).unwrap()];
+    if issuer.is_some() {
+        extensions.push(AuthorityKeyIdentifier::new().keyid(true).build(&context).unwrap());
+    }
+    for extension in extensions {
+        builder.append_extension(extension).unwrap();
+    }
+    builder.sign(signer, MessageDigest::sha256()).unwrap();
+    builder.build()
 }
 
 fn key() -> PKey<Private> {

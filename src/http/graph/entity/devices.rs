@@ -2,10 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use crate::clock::Time;
 use crate::domain::access::Need;
-use crate::domain::compliance::Verdict;
-use crate::domain::device::{Device, Platform, State};
+use crate::domain::device::{Platform, State};
 use crate::domain::subscription::Kind;
 use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::Result;
@@ -61,7 +59,8 @@ pub(super) fn system(platform: Platform) -> &'static str {
 }
 
 /// A device as JSON, whole.
-pub(super) fn json(device: &Device, created: Time, verdict: Option<&Verdict>) -> Map<String, Value> {
+pub(super) fn json(found: &directory::Listed) -> Map<String, Value> {
+    let (device, verdict) = (&found.device, found.verdict.as_ref());
     let managed = device.state != State::Retired;
     object! {
         "id": device.id,
@@ -77,22 +76,20 @@ pub(super) fn json(device: &Device, created: Time, verdict: Option<&Verdict>) ->
         "model": device.model,
         "operatingSystem": system(device.platform),
         "operatingSystemVersion": device.os_version,
-        "physicalIds": Value::Array(Vec::new()),
-        "registrationDateTime": edm::time(created.0),
+        "physicalIds": found.physical_ids,
+        "registrationDateTime": edm::time(found.created_at.0),
         "trustType": Value::Null,
     }
 }
 
 async fn list_devices(call: Call<'_>) -> Result<Answer> {
     let find = async |query: &_, limit| directory::page_devices(call.app, query, &call.reach, limit).await;
-    let show = |found: &directory::Listed| json(&found.device, found.created_at, found.verdict.as_ref());
-    list::answer(&call, (&SHAPE, DIRECTORY, "devices"), find, show).await
+    list::answer(&call, (&SHAPE, DIRECTORY, "devices"), find, json).await
 }
 
 async fn delta(call: Call<'_>) -> Result<Answer> {
     let follow = async |query: &_, limit| directory::follow::follow_devices(call.app, query, limit).await;
-    let show = |found: &directory::Listed| json(&found.device, found.created_at, found.verdict.as_ref());
-    list::delta(&call, (&SHAPE, DIRECTORY, "devices"), follow, show).await
+    list::delta(&call, (&SHAPE, DIRECTORY, "devices"), follow, json).await
 }
 
 async fn count(call: Call<'_>) -> Result<Answer> {
@@ -103,8 +100,7 @@ async fn count(call: Call<'_>) -> Result<Answer> {
 
 async fn show(call: Call<'_>) -> Result<Answer> {
     let found = directory::find_device(call.app, call.key(0)?, &call.reach).await?;
-    let whole = json(&found.device, found.created_at, found.verdict.as_ref());
-    Ok(Answer::ok(list::single(&call, &SHAPE, "devices", whole)?))
+    Ok(Answer::ok(list::single(&call, &SHAPE, "devices", json(&found))?))
 }
 
 async fn member_of(call: Call<'_>) -> Result<Answer> {

@@ -242,7 +242,7 @@ async fn members(call: Call<'_>) -> Result<Answer> {
     let show = |member: &Belonging| {
         let (kind, shape, whole) = match member {
             Belonging::User(user, created) => ("#microsoft.graph.user", &users::SHAPE, users::json(user, *created)),
-            Belonging::Device(device, created) => ("#microsoft.graph.device", &devices::SHAPE, devices::json(device, *created, None)),
+            Belonging::Device(found) => ("#microsoft.graph.device", &devices::SHAPE, devices::json(found)),
         };
         let mut shown = Map::from_iter([("@odata.type".to_owned(), Value::from(kind))]);
         shown.extend(shape.show(whole, &query.select, call.is_beta()));

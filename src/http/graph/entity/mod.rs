@@ -1,14 +1,20 @@
 //! The entity sets, one file each: its properties, its JSON, its routes.
 
+mod apple_push;
 mod assignment;
 mod audit_events;
 mod authentication;
+mod autopilot;
+mod cloud_authorities;
 mod compliance_policies;
 mod configurations;
 mod deleted_items;
+mod dep_settings;
 mod device_secrets;
 mod devices;
+mod enrollment_configurations;
 mod groups;
+mod leaf_certificates;
 mod managed_devices;
 mod me;
 mod method_policies;
@@ -23,14 +29,20 @@ use super::route::Route;
 
 /// Every route. What is not here is not reachable.
 pub const TABLE: &[&[Route]] = &[
+    apple_push::ROUTES,
     audit_events::ROUTES,
     authentication::ROUTES,
+    autopilot::ROUTES,
+    cloud_authorities::ROUTES,
     compliance_policies::ROUTES,
     configurations::ROUTES,
     deleted_items::ROUTES,
+    dep_settings::ROUTES,
     device_secrets::ROUTES,
     devices::ROUTES,
+    enrollment_configurations::ROUTES,
     groups::ROUTES,
+    leaf_certificates::ROUTES,
     managed_devices::ROUTES,
     me::ROUTES,
     method_policies::ROUTES,

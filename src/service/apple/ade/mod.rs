@@ -13,17 +13,24 @@ use serde_json::json;
 use crate::app::App;
 use crate::clock::{DAY, Time};
 use crate::domain::Refusal;
+use crate::domain::access::Reach;
 use crate::domain::apple::ade::{Device, Phase, Server};
 use crate::domain::apple::push::warning;
 use crate::domain::audit::Entry;
+use crate::ids::AdeServerId;
+use crate::service::page::{self, Found};
 use crate::service::{Error, Result};
 use crate::store;
 use crate::store::apple::ade;
+use crate::store::odata::Within;
+use crate::wire::odata::query::Query;
 
 pub use account_token::{account_token, gives_account_tokens};
 pub use discovery::{discovery, set_discovery};
 pub use sync::{Outcome, sync, sync_all};
 pub use token::{Import, import, request};
+
+pub use crate::store::apple::ade::Listed;
 
 /// Most devices of one list.
 pub const PAGE: i64 = 500;
@@ -88,6 +95,46 @@ pub async fn status(app: &App) -> Result<Vec<Status>> {
         servers.iter().map(|server| Ok(Status::of(server, ade::count_devices(c, &server.id)?, now))).collect()
     });
     Ok(reading.await?)
+}
+
+/// A server with how many devices it lists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Onboarding {
+    /// The server.
+    pub server: Server,
+    /// How many devices it lists.
+    pub devices: i64,
+}
+
+/// All servers, as the API shows them.
+///
+/// # Errors
+/// When the store fails.
+pub async fn list_onboarding(app: &App) -> Result<Vec<Onboarding>> {
+    let reading = app.store.snapshot(|c| {
+        let servers = ade::list_servers(c)?;
+        servers.into_iter().map(|server| Ok(Onboarding { devices: ade::count_devices(c, &server.id)?, server })).collect()
+    });
+    Ok(reading.await?)
+}
+
+/// A page of the devices that a server lists.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what they have not.
+pub async fn page_listed(
+    app: &App,
+    server: &AdeServerId,
+    query: &Query,
+    reach: &Reach,
+    limit: u32,
+) -> std::result::Result<Found<Listed>, page::Error> {
+    let mut within = page::within(reach);
+    within.push(Within::Equal(ade::SERVER, server.to_string()));
+    let load = |conn: &mut store::Conn, serials: &[String]| {
+        Ok(ade::list_listed(conn, serials)?.into_iter().map(|listed| (listed.device.serial.clone(), listed)).collect())
+    };
+    page::find(app, &ade::LISTED, query, within, limit, load).await
 }
 
 /// Devices of the lists after a serial number, at most [`PAGE`], with their server's name.

@@ -75,6 +75,7 @@ pub async fn request(app: &App, name: String, fresh: bool, actor: &str, origin: 
                         wait_until: None,
                         alarm: None,
                         created_at: now,
+                        account: None,
                     };
                     ade::insert_server(tx, &server)?;
                 }
@@ -110,7 +111,12 @@ pub struct Import {
     pub file: Vec<u8>,
     /// Take it although it is for another server than the one before: the list is read anew.
     pub replace: bool,
+    /// The Apple Account that it was downloaded with.
+    pub account: Option<String>,
 }
+
+/// Longest name of an Apple Account.
+const LONGEST_ACCOUNT: usize = 256;
 
 fn refused(why: impl Into<String>) -> Error {
     Error::Invalid(Refusal::AdeTokenRefused, why.into())
@@ -124,6 +130,10 @@ fn refused(why: impl Into<String>) -> Error {
 /// [`Error::Unavailable`] when Apple cannot be asked.
 pub async fn import(app: &App, import: Import, actor: &str, origin: &str) -> Result<Status> {
     let server = load(app, &import.name).await?;
+    let account_name = import.account.as_deref().map(str::trim).filter(|name| !name.is_empty()).map(str::to_owned);
+    if account_name.as_ref().is_some_and(|name| name.chars().count() > LONGEST_ACCOUNT || name.chars().any(char::is_control)) {
+        return Err(refused(format!("the name of the Apple Account has more than {LONGEST_ACCOUNT} characters")));
+    }
     let (sealer, sealed_key, own) = (app.sealer(), server.sealed_key.clone(), server.certificate.clone());
     let opening = move || -> Result<Token> {
         let key = SigningKey::open(&sealer, ADE_KEY, &sealed_key, KeyAlgorithm::Rsa2048)?;
@@ -169,6 +179,9 @@ pub async fn import(app: &App, import: Import, actor: &str, origin: &str) -> Res
                 return Err(store::Error::Busy);
             }
             ade::update_link(tx, &current.id, &link, begin.as_ref())?;
+            if let Some(account) = &account_name {
+                ade::update_account(tx, &current.id, account)?;
+            }
             store::audit::append(tx, &entry, now)?;
             Ok((Server { link: Some(link.clone()), alarm: None, ..current.clone() }, ade::count_devices(tx.conn(), &current.id)?))
         })
