@@ -22,6 +22,10 @@ use muster::wire::odata::query::Query;
 use muster::wire::plist::{Limits, decode, encode};
 use muster::wire::provisioning::Document;
 use muster::wire::scep::{Capabilities, Message, decode_get_message, read_issuer_and_serial};
+use muster::wire::scim::filter;
+use muster::wire::scim::patch::Changes;
+use muster::wire::scim::query::Query as Wanted;
+use muster::wire::scim::schema::RESOURCES;
 use muster::wire::set::{Token, compact};
 use muster::wire::syncml::{MAX_BYTES, SyncMl};
 use muster::wire::x509::{self, GeneralName, Parts, SignatureAlgorithm, public_key_bits};
@@ -32,12 +36,13 @@ use muster::wire::{ocsp, pkcs10, public_key};
 pub type Body = fn(&[u8]);
 
 /// Every target by its name, which is also that of its folder in `tests/golden`.
-pub const TARGETS: [(&str, Body); 18] = [
+pub const TARGETS: [(&str, Body); 20] = [
     ("apple", apple),
     ("certificate", certificate),
     ("cms", cms),
     ("constraints", constraints),
     ("crl", crl),
+    ("csv", csv),
     ("locuri", locuri),
     ("mde", mde),
     ("ocsp", ocsp),
@@ -48,6 +53,7 @@ pub const TARGETS: [(&str, Body); 18] = [
     ("provisioning", provisioning),
     ("public_key", public_key),
     ("scep", scep),
+    ("scim", scim),
     ("set", set),
     ("syncml", syncml),
     ("xml", xml),
@@ -137,6 +143,14 @@ pub fn crl(data: &[u8]) {
     };
     let again = List::parse(&x509::signed(&body.der(), SignatureAlgorithm::EcdsaSha256, &[])).expect("what was written is read");
     assert_eq!((again.issuer, again.this_update, again.revoked), (list.issuer, list.this_update, list.revoked));
+}
+
+/// A table.
+pub fn csv(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    if let Ok(rows) = muster::wire::csv::parse(text) {
+        assert!(rows.windows(2).all(|pair| matches!(pair, [one, next] if one.line < next.line)));
+    }
 }
 
 /// An address that was read is written in a form that names the same node.
@@ -238,6 +252,20 @@ pub fn scep(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(data) {
         let capabilities = Capabilities::parse(text);
         assert_eq!(Capabilities::parse(&capabilities.text()).text(), capabilities.text());
+    }
+}
+
+/// A filter, a query, a path and a change of users and groups, whatever stands in it.
+pub fn scim(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let _ = Wanted::parse(text);
+    for resource in RESOURCES {
+        let _ = filter::parse(resource, text);
+        let Ok(body) = text.parse() else { continue };
+        let read = Changes::of_whole(resource, &body).map(|(document, _)| document);
+        if let (Ok(changes), Ok(mut document)) = (Changes::parse(resource, &body), read) {
+            let _ = changes.apply(&mut document);
+        }
     }
 }
 

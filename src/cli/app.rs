@@ -62,6 +62,17 @@ pub enum Command {
         #[arg(long, default_value_t = 180)]
         days: u32,
     },
+    /// Makes a token with which an identity provider provisions users and groups (SCIM), and shows it once
+    ScimToken {
+        /// Client id, id or name
+        app: String,
+        /// What it is for
+        #[arg(long, default_value = "scim")]
+        name: String,
+        /// How long it is good, in days
+        #[arg(long, value_name = "DAYS", default_value_t = 365)]
+        expires: u32,
+    },
     /// Registers a certificate with whose key the application proves itself
     Certificate {
         /// Client id, id or name
@@ -73,7 +84,7 @@ pub enum Command {
         #[arg(value_name = "FILE", value_parser = read_file)]
         file: Contents,
     },
-    /// Takes a secret or certificate away
+    /// Takes a secret, token or certificate away
     RemoveCredential {
         /// Client id, id or name
         app: String,
@@ -165,6 +176,16 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             let made = application::add_secret(app, &found.id, &title, i64::from(days) * DAY, &by).await?;
             Ok(json!({ "id": made.credential.id, "secret": made.show(), "expires": made.credential.ends_at.to_string() }))
         }
+        Command::ScimToken { app: name, name: title, expires } => {
+            let found = find::application(app, &name).await?;
+            let made = application::add_scim_token(app, &found.id, &title, i64::from(expires) * DAY, &by).await?;
+            Ok(json!({
+                "id": made.credential.id,
+                "tenant_url": format!("{}{}", app.config.web_url(), crate::http::scim::ROOT),
+                "token": made.show(),
+                "expires": made.credential.ends_at.to_string(),
+            }))
+        }
         Command::Certificate { app: name, name: title, file } => {
             let found = find::application(app, &name).await?;
             let made = application::add_certificate(app, &found.id, &title, &file.0, &by).await?;
@@ -230,6 +251,7 @@ fn show(application: &Application) -> Value {
 fn show_credential(credential: &Credential) -> Value {
     let (kind, told) = match &credential.proof {
         Proof::Secret { hint, .. } => ("secret", format!("{hint}…")),
+        Proof::Token { hint, .. } => ("scim-token", format!("{hint}…")),
         Proof::Certificate { sha1, .. } => ("certificate", sha1.clone()),
     };
     json!({ "id": credential.id, "kind": kind, "name": credential.display_name, "begins": told, "expires": credential.ends_at.to_string() })

@@ -59,6 +59,8 @@ pub enum Command {
         /// Name or id
         group: String,
     },
+    /// Makes the groups of a table (CSV), and adds their members: all of them, or none
+    Import(super::import::Import),
     /// Adds members
     Add(Members),
     /// Takes members out
@@ -124,6 +126,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             directory::delete_group(app, &group.id, &by).await?;
             Ok(json!({ "deleted": group.display_name }))
         }
+        Command::Import(import) => import.groups(app, &by).await,
         Command::Add(members) => {
             let group = find::group(app, &members.group).await?;
             let added = directory::add_members(app, &group.id, members.find(app).await?, &by).await?;

@@ -21,6 +21,7 @@ mod enroll;
 mod explain;
 mod find;
 mod group;
+mod import;
 mod init;
 mod keys;
 mod output;

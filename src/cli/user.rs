@@ -51,6 +51,8 @@ pub enum Command {
         /// User principal name or id
         user: String,
     },
+    /// Adds and changes the users of a table (CSV): all of them, or none
+    Import(super::import::Import),
     /// Accounts for emergencies: no policy of sign-in stands in their way, and each use is an alarm
     #[command(subcommand)]
     BreakGlass(BreakGlass),
@@ -216,6 +218,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             }
             Ok(Value::Array(rows))
         }
+        Command::Import(import) => import.users(app, &by).await,
         Command::Pfx(command) => super::pfx::run(app, command, &by).await,
         Command::Tap { user, minutes, length, reusable } => {
             let user = find::user(app, &user).await?;

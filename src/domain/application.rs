@@ -110,11 +110,18 @@ impl Credential {
     }
 }
 
-/// The two kinds of proof.
+/// The kinds of proof.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Proof {
     /// A random text, of which the hash is kept, and the first letters, for people.
     Secret {
+        /// SHA-256 of the text.
+        sha256: Vec<u8>,
+        /// Its first letters.
+        hint: String,
+    },
+    /// A random text that opens provisioning (SCIM) and nothing else, of which the hash is kept, and the first letters, for people.
+    Token {
         /// SHA-256 of the text.
         sha256: Vec<u8>,
         /// Its first letters.

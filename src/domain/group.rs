@@ -18,6 +18,9 @@ pub struct Group {
     /// Who belongs to it, where a rule says so ([`rule::Rule`]); else whoever was added.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rule: Option<String>,
+    /// What an identity provider that provisions the group calls it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
 }
 
 /// A member.

@@ -128,6 +128,7 @@ refusals! {
     GroupNameTaken = "USR0014", "there is a group of that name already; choose another name, or change that one";
     GroupRuleInvalid = "DIR0002", "the rule of the group is not taken; the reason says where and why";
     GroupRuleWithRole = "DIR0003", "a group that gives a role has no rule: whoever changes people or devices would give out roles";
+    ImportRefused = "DIR0005", "nothing of the file was imported; mend the lines and import it again";
     MachineInfoForeign = "ENR0027", "the description of the device is not signed by a device that Apple made; enrol from the device itself";
     MachineInfoIncomplete = "ENR0028", "the description of the device lacks its identifier or serial number";
     MachineInfoInvalid = "ENR0029", "the description of the device is no message with one signature that holds; something between the device and the server changes messages";
@@ -232,6 +233,7 @@ refusals! {
     ScepRenewalTooEarly = "SCP0002", "the certificate is not near its end; renew it later, or ask with a challenge (scep.renewal_percent)";
     ScepRenewalTooMany = "SCP0003", "there are as many such certificates as allowed; revoke those that are not needed (scep.live_certificates)";
     ScepTransactionDecided = "SCP0001", "the request was decided before; nothing is left to decide";
+    ScimPermissionMissing = "OAU0005", "the application may not provision users and groups: give it SynchronizationData-User.Upload first (`muster app grant`)";
     SecretLifetime = "OAU0003", "a secret lives from one hour to two years";
     SecurityHeaderInvalid = "ENR0013", "the security header of the request cannot be read";
     SignInFailed = "AUT0002", "user name or pass is wrong, or the pass has expired or was used; ask for a new Temporary Access Pass";

@@ -55,6 +55,9 @@ pub struct Details {
     /// Language, such as `de-CH` (BCP 47).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub preferred_language: Option<String>,
+    /// What an identity provider that provisions the person calls them.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external_id: Option<String>,
 }
 
 /// Longest of the details, in letters.
@@ -73,6 +76,7 @@ impl Details {
             &self.employee_id,
             &self.usage_location,
             &self.preferred_language,
+            &self.external_id,
         ]
         .into_iter()
         .filter_map(Option::as_deref)

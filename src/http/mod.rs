@@ -15,6 +15,7 @@ pub mod pki;
 mod range;
 pub mod routes;
 pub mod scep;
+pub mod scim;
 pub mod server;
 pub mod signals;
 pub mod signin;

@@ -14,7 +14,7 @@ use super::{Error, Result};
 use crate::app::App;
 use crate::clock::{HOUR, Time};
 use crate::domain::Refusal;
-use crate::domain::access::{Principal, Scope};
+use crate::domain::access::{Caller, Identity, Principal, Scope};
 use crate::domain::application::{Application, Credential, Grants, LONGEST_SECRET, MOST_CREDENTIALS, MOST_REDIRECTS, Proof, Redirect};
 use crate::ids::{ApplicationId, CredentialId};
 use crate::secret::{Secret, random};
@@ -160,6 +160,52 @@ pub async fn add_secret(app: &App, id: &ApplicationId, display_name: &str, lifet
     Ok(NewSecret { credential, text: Secret::new(text.into_bytes()) })
 }
 
+/// What tokens for provisioning begin with, so that one that is lost somewhere is known for what it is.
+pub const SCIM_TOKEN: &str = "muster_scim_";
+
+/// Makes a token with which an identity provider provisions users and groups in the name of the application (SCIM).
+///
+/// # Errors
+/// `PRF0004`, `OAU0002`, `OAU0003`; `OAU0005` when the application may not do that; [`Error::NotFound`].
+pub async fn add_scim_token(app: &App, id: &ApplicationId, display_name: &str, lifetime: i64, by: &By) -> Result<NewSecret> {
+    check_name(display_name)?;
+    if !(HOUR..=LONGEST_SECRET).contains(&lifetime) {
+        return Err(Refusal::SecretLifetime.into());
+    }
+    let owner = id.clone();
+    let grants = app.store.read(move |conn| applications::load_grants(conn, &owner)).await?;
+    if !grants.own.contains(&Scope::SynchronizationDataUserUpload) {
+        return Err(Refusal::ScimPermissionMissing.into());
+    }
+    let now = app.now();
+    let text = format!("{SCIM_TOKEN}{}", URL_SAFE_NO_PAD.encode(random::<32>()?));
+    let hint = text.chars().take(SCIM_TOKEN.len() + HINT).collect();
+    let proof = Proof::Token { sha256: sha256(text.as_bytes()).to_vec(), hint };
+    let credential =
+        Credential { id: CredentialId::new(), display_name: display_name.to_owned(), proof, starts_at: now, ends_at: now.plus(lifetime) };
+    add(app, id, &credential, by).await?;
+    Ok(NewSecret { credential, text: Secret::new(text.into_bytes()) })
+}
+
+/// Who shows a token for provisioning: its application in its own name; `None` when it is none that is good.
+///
+/// # Errors
+/// When the database fails.
+pub async fn find_by_scim_token(app: &App, text: &str) -> Result<Option<Caller>> {
+    let (shown, now) = (sha256(text.as_bytes()), app.now());
+    let found = app.store.look_up(move |conn| {
+        // A token has 256 random bits, so that its hash can be looked up.
+        let Some((application, credential)) = applications::find_by_token(conn, &shown)? else { return Ok(None) };
+        if !application.enabled || !credential.is_good(now) {
+            return Ok(None);
+        }
+        let scopes = applications::load_grants(conn, &application.id)?.own;
+        let identity = Identity::Application;
+        Ok(Some(Caller { application: application.id, client_id: application.client_id, identity, scopes, roles: Vec::new() }))
+    });
+    Ok(found.await?)
+}
+
 /// Registers a certificate (PEM or DER) with whose key an application signs its assertions. It is a name for the key: who issued it does not
 /// matter, only its validity counts.
 ///
@@ -204,7 +250,11 @@ async fn add(app: &App, id: &ApplicationId, credential: &Credential, by: &By) ->
                 return Err(Refusal::ApplicationTooManyParts.into());
             }
             applications::insert_credential(tx, &id, &row)?;
-            let kind = if matches!(row.proof, Proof::Secret { .. }) { "secret" } else { "certificate" };
+            let kind = match row.proof {
+                Proof::Secret { .. } => "secret",
+                Proof::Token { .. } => "scim-token",
+                Proof::Certificate { .. } => "certificate",
+            };
             let state = json!({ "credential": row.id, "kind": kind, "name": row.display_name, "ends_at": row.ends_at.to_string() });
             audit::append(tx, &by.entry("application.add-credential", format!("application:{id}")).after(&state), now)
         })

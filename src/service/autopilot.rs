@@ -30,7 +30,8 @@ const COLUMNS: [&str; 5] = ["Device Serial Number", "Windows Product ID", "Hardw
 pub fn read_table(bytes: &[u8]) -> Result<Vec<Draft>> {
     let refused = |why: String| Error::Invalid(Refusal::AutopilotFileInvalid, why);
     let text = csv::decode(bytes).map_err(|wrong| refused(wrong.to_string()))?;
-    let mut rows = csv::rows(&text).map_err(|wrong| refused(wrong.to_string()))?.into_iter();
+    let parsed = csv::parse(&text).map_err(|wrong| refused(format!("line {}: {}", wrong.line, wrong.what)))?;
+    let mut rows = parsed.into_iter().map(|row| row.cells);
     let head = rows.next().ok_or_else(|| refused("it is empty".into()))?;
     let at = COLUMNS.map(|name| head.iter().position(|column| column.trim().eq_ignore_ascii_case(name)));
     if let Some((name, _)) = COLUMNS.iter().zip(&at).take(3).find(|(_, at)| at.is_none()) {

@@ -4,8 +4,12 @@ use serde_json::json;
 
 pub mod deleted;
 pub mod follow;
+pub mod import;
+pub mod members;
+pub mod provision;
 pub mod rules;
 
+use self::members::Change;
 use super::desired::{Changed, recompute_in};
 use super::identity::break_glass;
 use super::page::{self, Found, find};
@@ -23,7 +27,8 @@ use crate::ids::{DeviceId, GroupId, UserId};
 use crate::store::odata::Within;
 use crate::store::targets::{Turn, take_turn};
 use crate::store::{
-    self, audit, autopilot, compliance, deleted_members, devices, enrollment_tokens, group_rules, groups, roles, taps, users, web_sessions,
+    self, Tx, audit, autopilot, compliance, deleted_members, devices, enrollment_tokens, group_rules, groups, roles, taps, users,
+    web_sessions,
 };
 use crate::wire::odata::query::Query;
 
@@ -84,13 +89,7 @@ fn shown(user: &User) -> serde_json::Value {
 pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
     check_user(&user)?;
     let (by, now, row) = (by.clone(), app.now(), user.clone());
-    app.store
-        .write(move |tx| {
-            users::insert_user(tx, &row, now)?;
-            group_rules::follow(tx, Subject::User, row.id.as_str(), now)?;
-            audit::append(tx, &by.entry("user.create", format!("user:{}", row.id)).after(&shown(&row)), now)
-        })
-        .await?;
+    app.store.write(move |tx| insert_user_in(tx, &row, &by, now)).await?;
     Ok(User { upn: user.upn.to_lowercase(), ..user })
 }
 
@@ -107,23 +106,7 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
             let before = users::load_present_user(tx.conn(), &user.id)?;
-            users::update_user(tx, &user, now)?;
-            if group_rules::follow(tx, Subject::User, user.id.as_str(), now)? > 0 {
-                recompute_in(tx, Changed::User(&user.id), push, now)?;
-            }
-            if before.enabled && !user.enabled && role::is_administrator(tx, &user.id)? {
-                role::check_administrators(tx)?;
-            }
-            if before.enabled && !user.enabled {
-                break_glass::check_not_named(tx, &user.id)?;
-                web_sessions::delete_of_user(tx, &user.id)?;
-            }
-            if before.enabled != user.enabled {
-                compliance::update_due_of_user(tx, &user.id, now)?;
-            }
-            let entry = by.entry("user.update", format!("user:{}", user.id)).before(&shown(&before)).after(&shown(&user));
-            audit::append(tx, &entry, now)?;
-            Ok(before.enabled != user.enabled)
+            update_user_in(tx, &before, &user, &by, push, now)
         })
         .await?;
     app.outbox.notify_waiters();
@@ -131,6 +114,34 @@ pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
         judge(app, &id).await;
     }
     Ok(())
+}
+
+/// Writes a user over what was, in the caller's transaction, and says whether the user was enabled or disabled: then their devices are to be
+/// judged.
+fn update_user_in(tx: &mut Tx<'_>, before: &User, user: &User, by: &By, push: bool, now: Time) -> store::Result<bool> {
+    users::update_user(tx, user, now)?;
+    if group_rules::follow(tx, Subject::User, user.id.as_str(), now)? > 0 {
+        recompute_in(tx, Changed::User(&user.id), push, now)?;
+    }
+    if before.enabled && !user.enabled && role::is_administrator(tx, &user.id)? {
+        role::check_administrators(tx)?;
+    }
+    if before.enabled && !user.enabled {
+        break_glass::check_not_named(tx, &user.id)?;
+        web_sessions::delete_of_user(tx, &user.id)?;
+    }
+    if before.enabled != user.enabled {
+        compliance::update_due_of_user(tx, &user.id, now)?;
+    }
+    let entry = by.entry("user.update", format!("user:{}", user.id)).before(&shown(before)).after(&shown(user));
+    audit::append(tx, &entry, now)?;
+    Ok(before.enabled != user.enabled)
+}
+
+fn insert_user_in(tx: &mut Tx<'_>, user: &User, by: &By, now: Time) -> store::Result<()> {
+    users::insert_user(tx, user, now)?;
+    group_rules::follow(tx, Subject::User, user.id.as_str(), now)?;
+    audit::append(tx, &by.entry("user.create", format!("user:{}", user.id)).after(&shown(user)), now)
 }
 
 /// Judges a user's devices anew.
@@ -197,7 +208,8 @@ pub async fn create_group(app: &App, display_name: &str, description: &str, by: 
 /// `PRF0004`, `USR0014`; `DIR0002` when the rule is none.
 pub async fn create_group_by_rule(app: &App, display_name: &str, description: &str, rule: Option<String>, by: &By) -> Result<Group> {
     check_name(display_name)?;
-    let group = Group { id: GroupId::new(), display_name: display_name.to_owned(), description: description.to_owned(), rule };
+    let (display_name, description) = (display_name.to_owned(), description.to_owned());
+    let group = Group { id: GroupId::new(), display_name, description, rule, external_id: None };
     rules::check(&group)?;
     let (by, now, row) = (by.clone(), app.now(), group.clone());
     app.store
@@ -284,7 +296,7 @@ pub async fn delete_group(app: &App, id: &GroupId, by: &By) -> Result<()> {
 /// # Errors
 /// `USR0011` when a member does not exist; `DIR0001` when the group goes by a rule; [`Error::NotFound`] when the group does not exist.
 pub async fn add_members(app: &App, group: &GroupId, members: Vec<Member>, by: &By) -> Result<usize> {
-    change_members(app, group, members, by, true).await
+    change_members(app, group, Change::Add(members), by).await
 }
 
 /// Takes members out of a group.
@@ -293,60 +305,20 @@ pub async fn add_members(app: &App, group: &GroupId, members: Vec<Member>, by: &
 /// `ACC0009` when nobody would be left who may do everything; `DIR0001` when the group goes by a rule; [`Error::NotFound`] when the
 /// group does not exist.
 pub async fn remove_members(app: &App, group: &GroupId, members: Vec<Member>, by: &By) -> Result<usize> {
-    change_members(app, group, members, by, false).await
+    change_members(app, group, Change::Remove(members), by).await
 }
 
-/// From how many members on the group's profiles are recomputed for all devices at once instead of device by device.
-const MANY: usize = 20;
-
-async fn change_members(app: &App, group: &GroupId, members: Vec<Member>, by: &By, add: bool) -> Result<usize> {
+async fn change_members(app: &App, group: &GroupId, change: Change, by: &By) -> Result<usize> {
     let (group, by, now, push) = (group.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
+    let changes = [change];
     let changed = app
         .store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            if groups::load_group(tx.conn(), &group)?.rule.is_some() {
-                return Err(Refusal::GroupDynamic.into());
-            }
-            let mut changed = Vec::new();
-            for member in &members {
-                let moved = if add {
-                    let known = match member {
-                        Member::User(id) => users::load_present_user(tx.conn(), id).map(|_| ()),
-                        Member::Device(id) => devices::load_device(tx.conn(), id).map(|_| ()),
-                    };
-                    known.map_err(|error| match error {
-                        store::Error::NotFound => Refusal::GroupMemberUnknown.into(),
-                        other => other,
-                    })?;
-                    groups::insert_member(tx, &group, member, now)?
-                } else {
-                    groups::delete_member(tx, &group, member)?
-                };
-                if moved {
-                    changed.push(member);
-                }
-            }
-            if changed.is_empty() {
-                return Ok(0);
-            }
-            if !add && role::is_of_administrators(tx, &group)? {
-                role::check_administrators(tx)?;
-            }
-            if changed.len() > MANY {
-                recompute_in(tx, Changed::Group(&group), push, now)?;
-            } else {
-                for member in &changed {
-                    let member = match member {
-                        Member::User(id) => Changed::User(id),
-                        Member::Device(id) => Changed::Device(id),
-                    };
-                    recompute_in(tx, member, push, now)?;
-                }
-            }
-            let action = if add { "group.add-members" } else { "group.remove-members" };
-            audit::append(tx, &by.entry(action, format!("group:{group}")).after(&json!(changed)), now)?;
-            Ok(changed.len())
+            let group = groups::load_group(tx.conn(), &group)?;
+            let moved = members::change_in(tx, &group, &changes, push, now)?;
+            moved.note(tx, &group.id, &by, now)?;
+            Ok(moved.count())
         })
         .await?;
     app.outbox.notify_waiters();

@@ -151,6 +151,7 @@ struct CredentialRow {
     id: String,
     display_name: String,
     secret_sha256: Option<Vec<u8>>,
+    token_sha256: Option<Vec<u8>>,
     hint: String,
     certificate: Option<Vec<u8>>,
     starts_at: i64,
@@ -161,9 +162,10 @@ impl TryFrom<CredentialRow> for Credential {
     type Error = Error;
 
     fn try_from(row: CredentialRow) -> Result<Self> {
-        let proof = match (row.secret_sha256, row.certificate) {
-            (Some(sha256), None) => Proof::Secret { sha256, hint: row.hint },
-            (None, Some(der)) => {
+        let proof = match (row.secret_sha256, row.token_sha256, row.certificate) {
+            (Some(sha256), None, None) => Proof::Secret { sha256, hint: row.hint },
+            (None, Some(sha256), None) => Proof::Token { sha256, hint: row.hint },
+            (None, None, Some(der)) => {
                 Proof::Certificate { sha1: hex::encode(openssl::sha::sha1(&der)), sha256: hex::encode(openssl::sha::sha256(&der)), der }
             }
             _ => return Err(Error::corrupt("application_credentials")),
@@ -183,9 +185,10 @@ impl TryFrom<CredentialRow> for Credential {
 /// # Errors
 /// Only the database's own.
 pub fn insert_credential(tx: &mut Tx<'_>, application: &ApplicationId, credential: &Credential) -> Result<()> {
-    let (secret, hint, certificate) = match &credential.proof {
-        Proof::Secret { sha256, hint } => (Some(sha256), hint.as_str(), None),
-        Proof::Certificate { der, .. } => (None, "", Some(der)),
+    let (secret, token, hint, certificate) = match &credential.proof {
+        Proof::Secret { sha256, hint } => (Some(sha256), None, hint.as_str(), None),
+        Proof::Token { sha256, hint } => (None, Some(sha256), hint.as_str(), None),
+        Proof::Certificate { der, .. } => (None, None, "", Some(der)),
     };
     diesel::insert_into(application_credentials::table)
         .values((
@@ -193,6 +196,7 @@ pub fn insert_credential(tx: &mut Tx<'_>, application: &ApplicationId, credentia
             application_credentials::application_id.eq(application.as_str()),
             application_credentials::display_name.eq(&credential.display_name),
             application_credentials::secret_sha256.eq(secret),
+            application_credentials::token_sha256.eq(token),
             application_credentials::hint.eq(hint),
             application_credentials::certificate.eq(certificate),
             application_credentials::starts_at.eq(credential.starts_at.0),
@@ -222,6 +226,20 @@ pub fn list_credentials(conn: &mut Conn, application: &ApplicationId) -> Result<
         .select(CredentialRow::as_select())
         .load(conn)?;
     rows.into_iter().map(Credential::try_from).collect()
+}
+
+/// The application whose token for provisioning has that hash, with the token.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_by_token(conn: &mut Conn, sha256: &[u8]) -> Result<Option<(Application, Credential)>> {
+    let found: Option<(String, CredentialRow)> = application_credentials::table
+        .filter(application_credentials::token_sha256.eq(sha256))
+        .select((application_credentials::application_id, CredentialRow::as_select()))
+        .first(conn)
+        .optional()?;
+    let Some((application, credential)) = found else { return Ok(None) };
+    Ok(Some((load_application(conn, &ApplicationId::from_store(application))?, credential.try_into()?)))
 }
 
 /// What an application may do.

@@ -19,11 +19,18 @@ struct Row {
     display_name: String,
     description: String,
     membership_rule: Option<String>,
+    external_id: Option<String>,
 }
 
 impl From<Row> for Group {
     fn from(row: Row) -> Self {
-        Self { id: GroupId::from_store(row.id), display_name: row.display_name, description: row.description, rule: row.membership_rule }
+        Self {
+            id: GroupId::from_store(row.id),
+            display_name: row.display_name,
+            description: row.description,
+            rule: row.membership_rule,
+            external_id: row.external_id,
+        }
     }
 }
 
@@ -46,6 +53,7 @@ pub fn insert_group(tx: &mut Tx<'_>, group: &Group, now: Time) -> Result<()> {
             groups::description.eq(&group.description),
             groups::membership_rule.eq(&group.rule),
             groups::rule_subject.eq(super::group_rules::subject(group)),
+            groups::external_id.eq(&group.external_id),
             groups::created_at.eq(now.0),
         ))
         .execute(tx.conn())?;
@@ -63,6 +71,7 @@ pub fn update_group(tx: &mut Tx<'_>, group: &Group) -> Result<()> {
             groups::description.eq(&group.description),
             groups::membership_rule.eq(&group.rule),
             groups::rule_subject.eq(super::group_rules::subject(group)),
+            groups::external_id.eq(&group.external_id),
         ))
         .execute(tx.conn())?;
     if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
@@ -121,6 +130,20 @@ pub fn list_deleted_before(conn: &mut Conn, before: Time, after: &str, limit: i6
 /// [`Error::NotFound`].
 pub fn load_group(conn: &mut Conn, id: &GroupId) -> Result<Group> {
     Ok(groups::table.find(id.as_str()).filter(groups::deleted_at.is_null()).select(Row::as_select()).first(conn)?.into())
+}
+
+/// [`load_group`], and until the end of the transaction nobody changes the group itself.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub fn lock_group(tx: &mut Tx<'_>, id: &GroupId) -> Result<Group> {
+    let present = groups::table.find(id.as_str()).filter(groups::deleted_at.is_null());
+    let row: Row = match tx.conn() {
+        Conn::Postgres(c) => present.select(Row::as_select()).for_no_key_update().first(c)?,
+        // On SQLite there is one transaction that writes at a time.
+        Conn::Sqlite(c) => present.select(Row::as_select()).first(c)?,
+    };
+    Ok(row.into())
 }
 
 /// The group, which must exist and may be deleted: assignments name such groups, too.

@@ -46,6 +46,7 @@ pub mod outbox;
 pub mod passkeys;
 pub mod pfx;
 pub mod profiles;
+pub mod provision;
 pub mod receivers;
 pub mod registration_tokens;
 pub mod roles;

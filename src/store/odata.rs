@@ -19,6 +19,8 @@ pub enum Kind {
     Text,
     /// An identifier: text that is stored in lower case and is equal or not.
     Id,
+    /// Text of others, whose case matters where it is compared as a whole.
+    Exact,
     /// A number.
     Number,
     /// A moment, in milliseconds.
@@ -81,6 +83,8 @@ pub struct List {
     pub from: Option<&'static str>,
     /// The SQL expression of a member.
     pub member: &'static str,
+    /// What its members are.
+    pub kind: Kind,
 }
 
 /// A set of objects.
@@ -235,7 +239,7 @@ impl Compiler<'_> {
 
     /// A condition on a member of a list.
     fn member(&mut self, list: &List, expr: &Expr) -> std::result::Result<String, Wrong> {
-        let member = Property::new("", list.member, Kind::Text);
+        let member = Property::new("", list.member, list.kind);
         Ok(match expr {
             Expr::And(a, b) => format!("({} AND {})", self.member(list, a)?, self.member(list, b)?),
             Expr::Or(a, b) => format!("({} OR {})", self.member(list, a)?, self.member(list, b)?),
@@ -271,7 +275,8 @@ impl Compiler<'_> {
                 format!("{left} {operator} {}", self.folded(&bound))
             }
             (Kind::Id, Literal::Text(text)) if exact => format!("{column} {operator} {}", self.bind(Bind::Text(text.to_lowercase()))),
-            (Kind::Text | Kind::Id, _) => return Err(wrong("a text")),
+            (Kind::Exact, Literal::Text(text)) => format!("{column} {operator} {}", self.bind(Bind::Text(text.clone()))),
+            (Kind::Text | Kind::Id | Kind::Exact, _) => return Err(wrong("a text")),
             (Kind::Number, Literal::Number(number)) => format!("{column} {operator} {}", self.bind(Bind::Number(*number))),
             (Kind::Number, _) => return Err(wrong("a number")),
             (Kind::Time, Literal::Time(at)) => format!("{column} {operator} {}", self.bind(Bind::Number(*at))),
@@ -302,7 +307,7 @@ impl Compiler<'_> {
     }
 
     fn matches(&mut self, property: &Property, kind: Match, text: &str) -> std::result::Result<String, Wrong> {
-        if !matches!(property.kind, Kind::Text | Kind::Id) {
+        if !matches!(property.kind, Kind::Text | Kind::Id | Kind::Exact) {
             return Err(Wrong::new(format!("'{}' is no text.", property.name)));
         }
         let left = self.folded(property.column);

@@ -26,6 +26,7 @@ diesel::table! {
         employee_id -> Nullable<Text>,
         usage_location -> Nullable<Text>,
         preferred_language -> Nullable<Text>,
+        external_id -> Nullable<Text>,
         created_at -> BigInt,
         updated_at -> BigInt,
         deleted_at -> Nullable<BigInt>,
@@ -40,6 +41,7 @@ diesel::table! {
         membership_rule -> Nullable<Text>,
         rule_subject -> Nullable<Text>,
         rule_followed_at -> BigInt,
+        external_id -> Nullable<Text>,
         created_at -> BigInt,
         deleted_at -> Nullable<BigInt>,
     }
@@ -235,6 +237,7 @@ diesel::table! {
         application_id -> Text,
         display_name -> Text,
         secret_sha256 -> Nullable<Binary>,
+        token_sha256 -> Nullable<Binary>,
         hint -> Text,
         certificate -> Nullable<Binary>,
         starts_at -> BigInt,

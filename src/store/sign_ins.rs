@@ -122,6 +122,7 @@ pub const SET: Set = Set {
         name: "signInEventTypes",
         from: None,
         member: "CASE WHEN t.is_interactive THEN 'interactiveUser' ELSE 'nonInteractiveUser' END",
+        kind: Kind::Text,
     }],
     types: &[("signIn", "TRUE")],
     newest_first: Some("createdDateTime"),

@@ -29,6 +29,7 @@ struct Row {
     employee_id: Option<String>,
     usage_location: Option<String>,
     preferred_language: Option<String>,
+    external_id: Option<String>,
     created_at: i64,
     updated_at: i64,
     deleted_at: Option<i64>,
@@ -56,6 +57,7 @@ impl From<Row> for User {
                 employee_id: row.employee_id,
                 usage_location: row.usage_location,
                 preferred_language: row.preferred_language,
+                external_id: row.external_id,
             },
         }
     }
@@ -84,6 +86,7 @@ pub fn insert_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
         employee_id: user.details.employee_id.clone(),
         usage_location: user.details.usage_location.clone(),
         preferred_language: user.details.preferred_language.clone(),
+        external_id: user.details.external_id.clone(),
         created_at: now.0,
         updated_at: now.0,
         deleted_at: None,
@@ -175,6 +178,7 @@ pub fn update_user(tx: &mut Tx<'_>, user: &User, now: Time) -> Result<()> {
                 users::employee_id.eq(&user.details.employee_id),
                 users::usage_location.eq(&user.details.usage_location),
                 users::preferred_language.eq(&user.details.preferred_language),
+                users::external_id.eq(&user.details.external_id),
             ),
             users::updated_at.eq(now.0),
         ))
@@ -292,4 +296,18 @@ pub fn list_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(User, Time)>>
     let rows: Vec<Row> =
         users::table.filter(users::id.eq_any(ids)).filter(users::deleted_at.is_null()).select(Row::as_select()).load(conn)?;
     Ok(rows.into_iter().map(|row| (Time(row.created_at), row)).map(|(created, row)| (User::from(row), created)).collect())
+}
+
+/// [`list_by_ids`], with when they came and when they were changed last.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_with_times(conn: &mut Conn, ids: &[String]) -> Result<Vec<(User, Time, Time)>> {
+    let rows: Vec<Row> =
+        users::table.filter(users::id.eq_any(ids)).filter(users::deleted_at.is_null()).select(Row::as_select()).load(conn)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| (Time(row.created_at), Time(row.updated_at), row))
+        .map(|(made, at, row)| (row.into(), made, at))
+        .collect())
 }

@@ -1,9 +1,32 @@
-//! Tables as text (RFC 4180), as other programs write them: UTF-8, or UTF-16 with its mark as Windows PowerShell does.
+//! Tables as text (RFC 4180), as people and programs write them: with a byte order mark, with semicolons or tabs in the place of
+//! commas, and in UTF-16 as Windows PowerShell writes.
 
 use super::Malformed;
 
-/// Most rows of a table.
-const MOST_ROWS: usize = 10_000;
+/// Longest cell, in bytes.
+const LONGEST_CELL: usize = 64 * 1024;
+/// How many cells a row has at most.
+const MOST_CELLS: usize = 200;
+/// The signs that stand between cells.
+const SEPARATORS: [char; 3] = [',', ';', '\t'];
+
+/// A row.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Row {
+    /// The line of the text on which it begins, from 1.
+    pub line: usize,
+    /// Its cells.
+    pub cells: Vec<String>,
+}
+
+/// Why a text is no table.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wrong {
+    /// On which line.
+    pub line: usize,
+    /// What is wrong.
+    pub what: &'static str,
+}
 
 /// Reads the text of a file.
 ///
@@ -26,55 +49,120 @@ fn utf8(bytes: &[u8]) -> Result<String, Malformed> {
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| Malformed::new("neither UTF-8 nor UTF-16 with its mark", "table"))
 }
 
-/// The rows of a table, each with its fields.
+/// Reads a table; lines without anything are no rows.
 ///
 /// # Errors
-/// [`Malformed`] when a quote has no end, or there are too many rows.
-pub fn rows(text: &str) -> Result<Vec<Vec<String>>, Malformed> {
-    let (mut rows, mut row, mut field) = (Vec::new(), Vec::new(), String::new());
-    let (mut quoted, mut signs) = (false, text.chars().peekable());
-    while let Some(sign) = signs.next() {
-        match sign {
-            '"' if quoted && signs.peek() == Some(&'"') => {
-                signs.next();
-                field.push('"');
+/// [`Wrong`], with the line.
+pub fn parse(text: &str) -> Result<Vec<Row>, Wrong> {
+    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
+    let separator = separator(text);
+    let (mut rows, mut cells, mut cell) = (Vec::new(), Vec::new(), String::new());
+    let (mut line, mut begins) = (1, 1);
+    let (mut quoted, mut closed) = (false, false);
+    let mut letters = text.chars().peekable();
+    while let Some(letter) = letters.next() {
+        if letter == '\n' || (letter == '\r' && letters.peek() != Some(&'\n')) {
+            line += 1;
+        }
+        if cell.len() > LONGEST_CELL || cells.len() >= MOST_CELLS {
+            return Err(Wrong { line, what: "the row has too many cells, or one that is too long; is a quote missing?" });
+        }
+        match letter {
+            '"' if quoted && letters.peek() == Some(&'"') => {
+                letters.next();
+                cell.push('"');
             }
-            '"' if quoted => quoted = false,
-            '"' if field.is_empty() => quoted = true,
-            ',' if !quoted => row.push(std::mem::take(&mut field)),
-            '\r' if !quoted => {}
-            '\n' if !quoted => {
-                row.push(std::mem::take(&mut field));
-                rows.push(std::mem::take(&mut row));
-                if rows.len() > MOST_ROWS {
-                    return Err(Malformed::new("too many rows", "table"));
-                }
+            '"' if quoted => (quoted, closed) = (false, true),
+            _ if quoted => cell.push(letter),
+            '"' if cell.is_empty() && !closed => quoted = true,
+            '"' => return Err(Wrong { line, what: "a quote inside a cell is written twice, in a cell that stands in quotes" }),
+            '\r' if letters.peek() == Some(&'\n') => {}
+            '\n' | '\r' => {
+                cells.push(std::mem::take(&mut cell));
+                closed = false;
+                finish(&mut rows, begins, std::mem::take(&mut cells));
+                begins = line;
             }
-            other => field.push(other),
+            _ if letter == separator => {
+                cells.push(std::mem::take(&mut cell));
+                closed = false;
+            }
+            _ if closed => return Err(Wrong { line, what: "something stands after the quote that ends a cell" }),
+            _ => cell.push(letter),
         }
     }
     if quoted {
-        return Err(Malformed::new("a quote has no end", "table"));
+        return Err(Wrong { line: begins, what: "the quote that begins in this row has no end" });
     }
-    if !field.is_empty() || !row.is_empty() {
-        row.push(field);
-        rows.push(row);
-    }
-    rows.retain(|row| row.iter().any(|field| !field.trim().is_empty()));
+    cells.push(cell);
+    finish(&mut rows, begins, cells);
     Ok(rows)
+}
+
+fn finish(rows: &mut Vec<Row>, line: usize, cells: Vec<String>) {
+    if cells.iter().any(|cell| !cell.trim().is_empty()) {
+        rows.push(Row { line, cells });
+    }
+}
+
+/// The sign that stands between cells: which of them is most often in the first lines, outside of quotes.
+fn separator(text: &str) -> char {
+    let head: Vec<&str> = text.lines().take(3).collect();
+    let count = |sign: char| {
+        let mut quoted = false;
+        let outside = |letter: &char| {
+            quoted ^= *letter == '"';
+            !quoted && *letter == sign
+        };
+        head.iter().flat_map(|line| line.chars()).filter(outside).count()
+    };
+    // The first of those that are as frequent.
+    SEPARATORS.into_iter().rev().max_by_key(|sign| count(*sign)).unwrap_or(',')
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
+
+    fn cells(text: &str) -> Vec<Vec<String>> {
+        parse(text).unwrap().into_iter().map(|row| row.cells).collect()
+    }
 
     #[test]
-    fn tables_are_read_as_programs_write_them() {
-        let read = |text: &str| rows(text).unwrap();
-        assert_eq!(read("a,b\r\n1,2\r\n"), [["a", "b"], ["1", "2"]]);
-        assert_eq!(read("a,\"b,\"\"c\"\"\nd\"\n\n,\n1,"), [["a", "b,\"c\"\nd"], ["1", ""]]);
-        assert_eq!(read(""), Vec::<Vec<String>>::new());
-        assert!(rows("a,\"b").is_err() && rows(&"a\n".repeat(MOST_ROWS + 1)).is_err());
+    fn tables_are_read_as_they_are_written() {
+        assert_eq!(cells("a,b\r\n1,2\r\n"), [["a", "b"], ["1", "2"]]);
+        assert_eq!(cells("\u{feff}a;b,c\n\"1;2\";\"x\"\"y\"\n"), [["a", "b,c"], ["1;2", "x\"y"]]);
+        assert_eq!(cells("a\tb\n1\t\n"), [["a", "b"], ["1", ""]]);
+        assert_eq!(cells("\"a,b;;;\",c\n"), [["a,b;;;", "c"]]);
+        assert_eq!(cells("a"), [["a"]]);
+        assert!(cells("").is_empty() && cells("\n\n,,\n").is_empty());
+        let rows = parse("a,b\n\n\"1\n2\",3\r4,5").unwrap();
+        assert_eq!(rows.iter().map(|row| (row.line, row.cells[0].as_str())).collect::<Vec<_>>(), [(1, "a"), (3, "1\n2"), (5, "4")]);
+    }
+
+    #[test]
+    fn what_is_no_table_is_refused_with_its_line() {
+        assert_eq!(parse("a,b\n1,\"2\n3").unwrap_err().line, 2);
+        assert_eq!(parse("a,b\n1,2\n\"x\"y,2").unwrap_err().line, 3);
+        assert_eq!(parse("a,b\n1,x\"y").unwrap_err().line, 2);
+        assert_eq!(parse(&",".repeat(300)).unwrap_err().line, 1);
+        assert_eq!(parse(&format!("a\n\"{}", "x".repeat(70_000))).unwrap_err().line, 2);
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_is_read_back(table in proptest::collection::vec(proptest::collection::vec("[a-z,;\"\n ]{1,8}x", 2), 1..8)) {
+            let quoted = |cell: &String| format!("\"{}\"", cell.replace('"', "\"\""));
+            let line = |row: &Vec<String>| row.iter().map(quoted).collect::<Vec<_>>().join(",");
+            let text = table.iter().map(line).collect::<Vec<_>>().join("\r\n");
+            prop_assert_eq!(cells(&text), table);
+        }
+
+        #[test]
+        fn reading_never_panics(text in any::<String>()) {
+            let _ = parse(&text);
+        }
     }
 
     #[test]

@@ -38,6 +38,7 @@ pub mod plist;
 pub mod provisioning;
 pub mod public_key;
 pub mod scep;
+pub mod scim;
 pub mod set;
 pub mod syncml;
 pub mod webauthn;

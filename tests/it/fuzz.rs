@@ -180,6 +180,7 @@ fn made() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("cms", vec![pki.clone(), content]),
         ("constraints", vec![constraints]),
         ("crl", vec![signed(&list.der(), algorithm, &[9; 70])]),
+        ("csv", texts(&["\u{feff}a;b\r\n\"1;\"\"2\";3\r\n", "a,b\n\n\"1\n2\",\n", "a\tb\n1\t2"])),
         ("locuri", texts(&["./Device/Vendor/MSFT/Policy/Config/Area/Name", "./User/Vendor/MSFT/A%2FB/C?list=Struct", "a%2Fb/c"])),
         ("ocsp", vec![ocsp::Request::der(&ids, Some(&[8; 16])), ocsp::Request::der(&ids, None)]),
         (
@@ -195,6 +196,17 @@ fn made() -> BTreeMap<&'static str, Vec<Vec<u8>>> {
         ("provisioning", vec![provisioning.encode()]),
         ("public_key", vec![rsa.public_key_to_der().unwrap(), leaf.key.public_key_to_der().unwrap()]),
         ("scep", vec![pki, b"AES\nPOSTPKIOperation\nSCEPStandard\n".to_vec(), b"MIIB%2Bw%3D%3D".to_vec()]),
+        (
+            "scim",
+            texts(&[
+                "not (emails[type eq \"work\" and value co \"@x\"] or userName sw \"a\") and meta.created gt \"2026-01-01T00:00:00Z\"",
+                "startIndex=1&count=2&attributes=name.givenName,emails&excludedAttributes=members&filter=title%20pr",
+                r#"{"userName": "a", "emails": [{"value": "b", "type": "work"}], "Operations": [
+                    {"op": "Add", "value": {"name.givenName": "c"}},
+                    {"op": "replace", "path": "emails[type eq \"work\"].value", "value": "d"},
+                    {"op": "remove", "path": "members[value eq \"e\"]"}]}"#,
+            ]),
+        ),
         ("set", vec![set.into_bytes()]),
         ("xml", texts(&["<a xmlns=\"b\" c='d'>&lt;<e/><![CDATA[f]]><!-- g --></a>"])),
     ])

@@ -11,11 +11,12 @@ use diesel::{QueryableByName, RunQueryDsl as _};
 use muster::store::certificates::leaf::LEAVES;
 use muster::store::enrollments::managed::MANAGED;
 use muster::store::odata::{Kind, Last, List, Property, Set, page};
-use muster::store::{Conn, Store, autopilot, devices, sign_ins, users};
+use muster::store::{Conn, Store, autopilot, devices, provision, sign_ins, users};
 use muster::wire::odata::edm::time;
 use muster::wire::odata::evaluate::fits;
 use muster::wire::odata::filter::{Comparison, Expr, Literal, Match, moment};
 use muster::wire::odata::query::Query;
+use muster::wire::scim::schema::USER;
 use proptest::prelude::*;
 use proptest::strategy::ValueTree as _;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
@@ -48,7 +49,7 @@ static ALL: Set = Set {
             .nullable(),
         Property::new("place", "t.usage_location", Kind::Word(&[("near", "DE"), ("near", "AT"), ("far", "US")])),
     ],
-    lists: &[List { name: "serials", from: Some("FROM devices d WHERE d.user_id = t.id"), member: "d.serial_number" }],
+    lists: &[List { name: "serials", from: Some("FROM devices d WHERE d.user_id = t.id"), member: "d.serial_number", kind: Kind::Text }],
     types: &[("even", "t.enabled"), ("odd", "NOT t.enabled")],
     newest_first: None,
 };
@@ -249,9 +250,10 @@ both_backends! {
 
 /// A fleet of 100,000, all at once.
 const FLEET: &str = "
-    INSERT INTO users (id, upn, display_name, mail, enabled, created_at, updated_at)
+    INSERT INTO users (id, upn, display_name, mail, external_id, enabled, created_at, updated_at)
         WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 100000)
-        SELECT 'u' || (1000000 + n), 'user' || n || '@example.org', 'User ' || n, 'user' || n || '@example.org', TRUE, n, n FROM g;
+        SELECT 'u' || (1000000 + n), 'user' || n || '@example.org', 'User ' || n, 'user' || n || '@example.org', 'E' || n, TRUE, n, n
+        FROM g;
     INSERT INTO devices (id, display_name, platform, user_id, entra_device_id, serial_number, os_version, state, created_at, updated_at)
         WITH RECURSIVE g (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM g WHERE n < 100000)
         SELECT 'd' || (1000000 + n), 'PC-' || n, 'windows', 'u' || (1000000 + n), NULL, 'SN' || n, '10.0.22631', 'managed', n, n FROM g;
@@ -389,9 +391,19 @@ both_backends! {
             (&devices::SET, "$filter=physicalIds/any(p:p eq '[OrderID]:T7')", 50),
             (&devices::SET, "$filter=physicalIds/any(p:startswith(p,'[ZTDID]'))", 50),
         ];
+        let provisioned = [
+            ("userName eq \"User4711@Example.org\"", 1),
+            ("externalId eq \"E4711\"", 1),
+            ("displayName eq \"user 4711\"", 1),
+            ("emails[type eq \"work\"].value eq \"user4711@example.org\"", 1),
+            ("id eq \"u1004711\" and active eq true", 1),
+            ("userName sw \"user4711\"", 11),
+        ];
+        let filtered = |text: &str| Query { filter: Some(muster::wire::scim::filter::parse(&USER, text).unwrap()), ..Query::default() };
+        let all = cases.map(|(set, text, count)| (set, text, Query::parse(text).unwrap(), count)).into_iter();
+        let all = all.chain(provisioned.map(|(text, count)| (&provision::USERS, text, filtered(text), count)));
         let mut bad = Vec::new();
-        for (set, text, count) in cases {
-            let query = Query::parse(text).unwrap();
+        for (set, text, query, count) in all {
             let mut last = None;
             for turn in 0..2 {
                 let (asked, from) = (query.clone(), last.take());

@@ -25,6 +25,8 @@ CREATE TABLE users (
     employee_id TEXT,
     usage_location TEXT,
     preferred_language TEXT,
+    -- What an identity provider that provisions the person calls them.
+    external_id TEXT,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL,
     -- Since when nobody finds the row but who restores it.
@@ -38,6 +40,7 @@ CREATE INDEX users_by_folded_upn ON users (lower(upn), id);
 CREATE INDEX users_by_folded_name ON users (lower(display_name), id);
 CREATE INDEX users_by_folded_mail ON users (lower(mail));
 CREATE INDEX users_by_folded_department ON users (lower(department));
+CREATE INDEX users_by_external_id ON users (external_id) WHERE external_id IS NOT NULL;
 
 CREATE TABLE groups (
     id TEXT NOT NULL PRIMARY KEY,
@@ -48,6 +51,8 @@ CREATE TABLE groups (
     rule_subject TEXT,
     -- Since when the rule was not followed for objects that changed.
     rule_followed_at BIGINT NOT NULL DEFAULT 0,
+    -- What an identity provider that provisions the group calls it.
+    external_id TEXT,
     created_at BIGINT NOT NULL,
     deleted_at BIGINT
 );
@@ -57,6 +62,7 @@ CREATE INDEX groups_by_deletion ON groups (deleted_at, id) WHERE deleted_at IS N
 CREATE INDEX groups_by_folded_name ON groups (lower(display_name), id);
 
 CREATE INDEX groups_by_rule ON groups (rule_subject, id) WHERE rule_subject IS NOT NULL;
+CREATE INDEX groups_by_external_id ON groups (external_id) WHERE external_id IS NOT NULL;
 
 CREATE TABLE group_members (
     group_id TEXT NOT NULL REFERENCES groups (id) ON DELETE CASCADE,
@@ -216,10 +222,11 @@ CREATE TABLE application_credentials (
     id TEXT NOT NULL PRIMARY KEY,
     application_id TEXT NOT NULL REFERENCES applications (id) ON DELETE CASCADE,
     display_name TEXT NOT NULL,
-    -- SHA-256 of a secret, and its first letters; NULL for certificates.
+    -- SHA-256 of a secret, or of a token for provisioning, and its first letters; NULL for certificates.
     secret_sha256 BLOB,
+    token_sha256 BLOB UNIQUE,
     hint TEXT NOT NULL,
-    -- DER; NULL for secrets.
+    -- DER; NULL for secrets and tokens.
     certificate BLOB,
     starts_at BIGINT NOT NULL,
     ends_at BIGINT NOT NULL

@@ -90,7 +90,7 @@ fn a_route_opens_to_the_roles_that_allow_its_action() {
 }
 
 /// A token in the name of a person, as a sign-in gives it.
-pub(super) async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> String {
+pub async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> String {
     let app = &server.app;
     let made = application::create(app, New { display_name: format!("For {upn}"), public: true, ..New::default() }, &by()).await.unwrap();
     let grants = Grants { delegated: scopes.iter().copied().collect(), ..Grants::default() };
@@ -143,7 +143,7 @@ pub(super) async fn give_within(server: &Server, word: &str, user: &muster::ids:
     role::assign(&server.app, assignment, None, &by()).await.unwrap();
 }
 
-pub(super) fn assignment(word: &str, member: Principal, reach: Reach) -> Assignment {
+pub fn assignment(word: &str, member: Principal, reach: Reach) -> Assignment {
     Assignment {
         id: RoleAssignmentId::new(),
         role: Role::built_in(word).unwrap().id,

@@ -45,7 +45,7 @@ async fn register(server: &Server, own: &[Scope]) -> (Application, String) {
 }
 
 /// A token for the application, which must get one.
-async fn token(server: &Server, application: &Application, secret: &str) -> String {
+pub async fn token(server: &Server, application: &Application, secret: &str) -> String {
     let scope = format!("{}/.default", server.web);
     let fields =
         [("grant_type", "client_credentials"), ("client_id", application.client_id.as_str()), ("client_secret", secret), ("scope", &scope)];

@@ -39,6 +39,15 @@ pub fn client(name: &str, what: &str) -> Option<PathBuf> {
     found
 }
 
+/// What `scripts/scim-clients` installed, or `None` after saying that it is missing.
+pub fn scim_client(name: &str) -> Option<PathBuf> {
+    let found = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/scim-clients").join(name)).filter(|path| path.exists());
+    if found.is_none() {
+        missing("scim2-tester (scripts/scim-clients installs it)");
+    }
+    found
+}
+
 /// Says what is missing; fails when `REQUIRE_ALL=1`.
 pub fn missing(what: &str) {
     assert!(std::env::var_os("REQUIRE_ALL").is_none_or(|v| v != "1"), "missing: {what}");

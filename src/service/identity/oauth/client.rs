@@ -152,7 +152,7 @@ fn named_certificate<'a>(credentials: &'a [Credential], token: &Compact<'_>) -> 
             };
             named.then_some((credential, der.as_slice()))
         }
-        Proof::Secret { .. } => None,
+        Proof::Secret { .. } | Proof::Token { .. } => None,
     })
 }
 

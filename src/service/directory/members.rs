@@ -1,0 +1,108 @@
+//! Who belongs to a group: changes of any size, in few statements.
+
+use std::collections::BTreeSet;
+
+use serde_json::json;
+
+use super::By;
+use crate::clock::Time;
+use crate::domain::Refusal;
+use crate::domain::group::{Group, Member};
+use crate::ids::{GroupId, UserId};
+use crate::service::desired::{Changed, recompute_in};
+use crate::service::role;
+use crate::store::{self, Tx, audit, provision};
+
+/// From how many members on the group's profiles are recomputed for all devices at once instead of device by device.
+const MANY: usize = 20;
+
+/// A change of who belongs to a group.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// These as well.
+    Add(Vec<Member>),
+    /// Without these.
+    Remove(Vec<Member>),
+    /// Of all people these; devices stay.
+    SetPeople(Vec<UserId>),
+}
+
+/// Who came and who left.
+#[derive(Debug, Default)]
+pub(super) struct Moved {
+    came: BTreeSet<Member>,
+    left: BTreeSet<Member>,
+}
+
+impl Moved {
+    /// How many.
+    pub(super) fn count(&self) -> usize {
+        self.came.len() + self.left.len()
+    }
+
+    /// Who came.
+    pub(super) fn came(&self) -> usize {
+        self.came.len()
+    }
+
+    /// Notes it in the audit log, whose head is held from then on: what else the transaction does comes before.
+    pub(super) fn note(&self, tx: &mut Tx<'_>, group: &GroupId, by: &By, now: Time) -> store::Result<()> {
+        for (action, moved) in [("group.add-members", &self.came), ("group.remove-members", &self.left)] {
+            if !moved.is_empty() {
+                audit::append(tx, &by.entry(action, format!("group:{group}")).after(&json!(moved)), now)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Makes changes one after the other, in the caller's transaction; [`Moved::note`] is left to do.
+///
+/// # Errors
+/// `USR0011` when a member does not exist; `ACC0009` when nobody would be left who may do everything; `DIR0001` when the group goes by a
+/// rule.
+pub(super) fn change_in(tx: &mut Tx<'_>, group: &Group, changes: &[Change], push: bool, now: Time) -> store::Result<Moved> {
+    if group.rule.is_some() {
+        return Err(Refusal::GroupDynamic.into());
+    }
+    let (mut came, mut left) = (BTreeSet::new(), BTreeSet::new());
+    for change in changes {
+        let (mut add, mut remove) = (BTreeSet::new(), BTreeSet::new());
+        match change {
+            Change::Add(members) => add.extend(members.iter().cloned()),
+            Change::Remove(members) => remove.extend(members.iter().cloned()),
+            Change::SetPeople(people) => {
+                let wanted: BTreeSet<UserId> = people.iter().cloned().collect();
+                remove.extend(provision::list_people(tx, &group.id)?.difference(&wanted).cloned().map(Member::User));
+                add.extend(wanted.into_iter().map(Member::User));
+            }
+        }
+        if provision::list_existing(tx.conn(), &add)?.len() < add.len() {
+            return Err(Refusal::GroupMemberUnknown.into());
+        }
+        let already = provision::list_belonging(tx.conn(), &group.id, &add)?;
+        let add: BTreeSet<Member> = add.difference(&already).cloned().collect();
+        let remove = provision::list_belonging(tx.conn(), &group.id, &remove)?;
+        provision::insert_members(tx, &group.id, &add, now)?;
+        provision::delete_members(tx, &group.id, &remove)?;
+        // Who came and left again has not moved.
+        came.extend(add.iter().filter(|member| !left.remove(*member)).cloned());
+        left.extend(remove.iter().filter(|member| !came.remove(*member)).cloned());
+    }
+    if !left.is_empty() && role::is_of_administrators(tx, &group.id)? {
+        role::check_administrators(tx)?;
+    }
+    let moved = Moved { came, left };
+    if moved.count() > MANY {
+        recompute_in(tx, Changed::Group(&group.id), push, now)?;
+    } else {
+        for member in moved.came.iter().chain(&moved.left) {
+            let member = match member {
+                Member::User(id) => Changed::User(id),
+                Member::Device(id) => Changed::Device(id),
+            };
+            recompute_in(tx, member, push, now)?;
+        }
+    }
+    Ok(moved)
+}
