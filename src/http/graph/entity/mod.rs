@@ -4,6 +4,7 @@ mod assignment;
 mod audit_events;
 mod authentication;
 mod compliance_policies;
+mod configuration_policies;
 mod configurations;
 mod deleted_items;
 mod device_secrets;
@@ -13,6 +14,7 @@ mod managed_devices;
 mod me;
 mod method_policies;
 mod organization;
+mod profile_set;
 mod roles;
 mod sign_ins;
 mod subscriptions;
@@ -26,6 +28,7 @@ pub const TABLE: &[&[Route]] = &[
     audit_events::ROUTES,
     authentication::ROUTES,
     compliance_policies::ROUTES,
+    configuration_policies::ROUTES,
     configurations::ROUTES,
     deleted_items::ROUTES,
     device_secrets::ROUTES,
