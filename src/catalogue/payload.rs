@@ -287,6 +287,32 @@ impl PayloadRow {
         self.keys.iter().find(|key| key.at == at)
     }
 
+    /// Its keys, in their order.
+    #[must_use]
+    pub fn key_rows(&self) -> &[KeyRow] {
+        &self.keys
+    }
+
+    /// Whether there are keys inside the one at that place.
+    #[must_use]
+    pub fn has_keys_below(&self, at: &str) -> bool {
+        let below = format!("{at}/");
+        self.keys.iter().any(|key| key.at.starts_with(&below))
+    }
+
+    /// Whether the key at that place is there in any version of the system: it, and everything around it.
+    #[must_use]
+    pub fn is_on(&self, at: &str, system: System) -> bool {
+        let there = |at: &str| {
+            let range = self.key(at).and_then(|key| match system {
+                System::Mac => key.macos,
+                System::Ios => key.ios,
+            });
+            range.is_none_or(|range| range.since.is_some())
+        };
+        there(at) && at.match_indices('/').all(|(end, _)| at.get(..end).is_some_and(there))
+    }
+
     /// Whether a device of that version has the payload.
     #[must_use]
     pub fn supports(&self, system: System, version: OsVersion) -> bool {

@@ -70,6 +70,27 @@ pub struct Document {
     pub compliance: Option<Compliance>,
 }
 
+/// Settings of Windows Hello for Business, and the ticket that it brings.
+#[must_use]
+pub fn is_of_hello(setting: &str) -> bool {
+    setting.starts_with("passport-for-work.") || setting == "kerberos.cloud-kerberos-ticket-retrieval-enabled"
+}
+
+impl Document {
+    /// Whether the settings catalogue of the API has it: an extension for single sign-on alone, or Windows Hello alone.
+    #[must_use]
+    pub fn is_of_settings_catalogue(&self, platform: Platform) -> bool {
+        if self.compliance.is_some() || !self.custom.is_empty() {
+            return false;
+        }
+        match (platform, self.payloads.as_slice()) {
+            (Platform::Windows, []) => !self.settings.is_empty() && self.settings.keys().all(|name| is_of_hello(split_scope(name).0)),
+            (Platform::MacOs | Platform::Ios, [one]) => one.kind == super::apple::sso::PAYLOAD,
+            _ => false,
+        }
+    }
+}
+
 /// One node of a Windows device that the catalogue has no row for (custom OMA-URI).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

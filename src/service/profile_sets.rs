@@ -22,13 +22,39 @@ pub use crate::store::profiles::Dated;
 /// How many assignments a profile has at most.
 const MOST_ASSIGNMENTS: usize = 500;
 
-/// A page of profiles of a kind. Secrets in them are masked.
+/// Which profiles a set of the API has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Which {
+    /// All configurations.
+    Configurations,
+    /// Configurations that the settings catalogue has.
+    Catalogue,
+    /// Compliance policies.
+    Policies,
+}
+
+impl Which {
+    /// The kind of all of them.
+    #[must_use]
+    pub fn kind(self) -> Kind {
+        match self {
+            Self::Configurations | Self::Catalogue => Kind::Configuration,
+            Self::Policies => Kind::Compliance,
+        }
+    }
+
+    fn has(self, profile: &Profile) -> bool {
+        profile.kind == self.kind() && (self != Self::Catalogue || profile.document.is_of_settings_catalogue(profile.platform))
+    }
+}
+
+/// A page of profiles. Secrets in them are masked.
 ///
 /// # Errors
 /// [`page::Error::Wrong`] when the query asks for what profiles have not.
 pub async fn page_profiles(
     app: &App,
-    kind: Kind,
+    which: Which,
     query: &Query,
     reach: &Reach,
     limit: u32,
@@ -39,8 +65,9 @@ pub async fn page_profiles(
         Ok(all.map(masked).map(|dated| (dated.profile.id.to_string(), dated)).collect())
     };
     let mut within = page::within(reach);
-    within.push(Within::Equal("t.kind", kind.to_string()));
-    find(app, &profiles::SET, query, within, limit, load).await
+    within.push(Within::Equal("t.kind", which.kind().to_string()));
+    let set = if which == Which::Catalogue { &profiles::CATALOGUE } else { &profiles::SET };
+    find(app, set, query, within, limit, load).await
 }
 
 fn masked(mut dated: Dated) -> Dated {
@@ -48,15 +75,15 @@ fn masked(mut dated: Dated) -> Dated {
     dated
 }
 
-/// The profile of a kind and id; secrets in it are masked.
+/// The profile of that id in a set; secrets in it are masked.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn find_profile(app: &App, kind: Kind, id: &str) -> Result<Dated> {
+pub async fn find_profile(app: &App, which: Which, id: &str) -> Result<Dated> {
     let id = ProfileId::parse(id).ok_or(Error::NotFound("profile"))?;
     let sealer = app.sealer();
     let found = app.store.look_up(move |conn| profiles::list_by_ids(conn, &sealer, &[id.to_string()])).await?.pop();
-    found.filter(|dated| dated.profile.kind == kind).map(masked).ok_or(Error::NotFound("profile"))
+    found.filter(|dated| which.has(&dated.profile)).map(masked).ok_or(Error::NotFound("profile"))
 }
 
 /// Changes a profile: `change` gets it as it is, with its secrets, and gives back the draft that takes its place, or says what is wrong.
@@ -150,6 +177,14 @@ async fn update_seen(app: &App, id: &ProfileId, seen: Option<i64>, draft: Draft,
 pub async fn assignments_of(app: &App, id: &ProfileId) -> Result<Vec<Assignment>> {
     let id = id.clone();
     Ok(app.store.read(move |conn| assignments::list_assignments(conn, &id)).await?)
+}
+
+/// Whom these profiles are for.
+///
+/// # Errors
+/// When the database fails.
+pub async fn assignments_of_all(app: &App, ids: Vec<String>) -> Result<Vec<Assignment>> {
+    Ok(app.store.read(move |conn| assignments::list_of_profiles(conn, &ids)).await?)
 }
 
 /// Puts these assignments in the place of those that a profile has. Whoever is bound to groups changes those to these groups only.

@@ -73,6 +73,16 @@ pub fn delete_assignment(tx: &mut Tx<'_>, id: &AssignmentId) -> Result<()> {
     if gone == 0 { Err(Error::NotFound) } else { Ok(()) }
 }
 
+/// The assignments of profiles, of each the oldest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_of_profiles(conn: &mut Conn, profiles: &[String]) -> Result<Vec<Assignment>> {
+    let of = assignments::table.filter(assignments::profile_id.eq_any(profiles));
+    let rows: Vec<Row> = of.order((assignments::profile_id, assignments::id)).select(Row::as_select()).load(conn)?;
+    rows.into_iter().map(Assignment::try_from).collect()
+}
+
 /// A profile's assignments, oldest first.
 ///
 /// # Errors

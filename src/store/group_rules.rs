@@ -1,9 +1,11 @@
 //! Rules that say who belongs to a group, as statements: whoever joins and whoever leaves is found and written by one statement each,
 //! whatever their number.
 
+mod patterns;
+
 use diesel::prelude::*;
 
-use super::odata::{self, Bind, Kind, Property, Refused, Set};
+use super::odata::{self, Bind, Kind, List, Property, Refused, Set};
 use super::schema::groups;
 use super::{Conn, Error, Result, Tx};
 use crate::clock::{MINUTE, Time};
@@ -76,11 +78,16 @@ fn set(subject: Subject) -> &'static Set {
     }
 }
 
+/// What is true of nothing.
+fn nothing() -> Expr {
+    Expr::Not(Box::new(Expr::Compare("objectId".into(), Comparison::NotEqual, Literal::Null)))
+}
+
 /// A rule of texts, as a filter. What compares with nothing is not true, and its opposite is: the filter has it so, too.
 fn filter(test: &Test) -> Expr {
     let chain = |tests: &[Test], both: fn(Box<Expr>, Box<Expr>) -> Expr| {
         let mut each = tests.iter().map(filter);
-        let first = each.next().unwrap_or(Expr::Not(Box::new(Expr::Compare("objectId".into(), Comparison::NotEqual, Literal::Null))));
+        let first = each.next().unwrap_or_else(nothing);
         each.fold(first, |all, next| both(Box::new(all), Box::new(next)))
     };
     match test {
@@ -90,11 +97,17 @@ fn filter(test: &Test) -> Expr {
         Test::Is(name, value) => {
             let value = match value {
                 Value::Text(text) => Literal::Text(text.clone()),
+                Value::Texts(_) => Literal::Null,
                 Value::Bool(value) => Literal::Bool(*value),
                 Value::Null => Literal::Null,
             };
             Expr::Compare((*name).to_owned(), Comparison::Equal, value)
         }
+        Test::Ends(name, text) => Expr::Match(Match::End, (*name).to_owned(), text.clone()),
+        Test::AnyOf(name, test) => Expr::Any((*name).to_owned(), Box::new(filter(test))),
+        Test::AllOf(name, test) => Expr::Not(Box::new(Expr::Any((*name).to_owned(), Box::new(Expr::Not(Box::new(filter(test))))))),
+        // Rules with patterns take the other way.
+        Test::Matches(..) => Expr::Not(Box::new(nothing())),
         Test::Begins(name, text) => Expr::Match(Match::Start, (*name).to_owned(), text.clone()),
         Test::Holds(name, text) => Expr::Match(Match::Inside, (*name).to_owned(), text.clone()),
     }
@@ -121,6 +134,9 @@ enum Over<'a> {
 
 /// Lets join whoever the rule is true of, and leave whoever it is not; returns how many moved.
 fn apply(tx: &mut Tx<'_>, group: &GroupId, rule: &Rule, over: &Over<'_>, now: Time) -> Result<usize> {
+    if rule.test.has_pattern() {
+        return patterns::apply(tx, group, rule, over, now);
+    }
     let (set, kind, fits) = (set(rule.subject), rule.subject.as_str(), filter(&rule.test));
     // Parameters are numbered as they first appear.
     let (among, third) = match over {
@@ -221,19 +237,25 @@ pub fn follow_changed(tx: &mut Tx<'_>, group: &GroupId, now: Time, every: i64) -
 /// # Errors
 /// Only the database's own.
 pub fn list_fitting(conn: &mut Conn, rule: &Rule, limit: i64) -> Result<Vec<Member>> {
+    if rule.test.has_pattern() {
+        return patterns::list_fitting(conn, rule, limit);
+    }
     let query = Query { filter: Some(filter(&rule.test)), ..Query::default() };
     let page = known(odata::page(conn, set(rule.subject), &query, &[], None, u32::try_from(limit).unwrap_or(u32::MAX)))?;
-    let member = |id: String| match rule.subject {
+    Ok(page.keys.into_iter().map(|id| member(rule.subject, id)).collect())
+}
+
+fn member(subject: Subject, id: String) -> Member {
+    match subject {
         Subject::User => Member::User(UserId::from_store(id)),
         Subject::Device => Member::Device(DeviceId::from_store(id)),
-    };
-    Ok(page.keys.into_iter().map(member).collect())
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::domain::group::rule::{OF_DEVICES, OF_USERS};
+    use crate::domain::group::rule::{LISTS_OF_DEVICES, OF_DEVICES, OF_USERS};
 
     #[test]
     fn what_rules_may_ask_for_is_in_the_tables() {
@@ -241,5 +263,7 @@ mod tests {
             let known: Vec<_> = set.properties.iter().map(|property| property.name).collect();
             assert_eq!(known, names);
         }
+        let lists: Vec<_> = DEVICES.lists.iter().map(|list| list.name).collect();
+        assert_eq!(lists, LISTS_OF_DEVICES);
     }
 }

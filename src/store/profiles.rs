@@ -61,6 +61,7 @@ pub fn insert_profile(tx: &mut Tx<'_>, sealer: &Sealer, profile: &Profile, now: 
             profiles::kind.eq(profile.kind.as_str()),
             profiles::platform.eq(profile.platform.as_str()),
             profiles::version.eq(profile.version),
+            profiles::in_settings_catalogue.eq(profile.document.is_of_settings_catalogue(profile.platform)),
             profiles::created_at.eq(now.0),
             profiles::updated_at.eq(now.0),
         ))
@@ -76,7 +77,12 @@ pub fn insert_profile(tx: &mut Tx<'_>, sealer: &Sealer, profile: &Profile, now: 
 pub fn update_profile(tx: &mut Tx<'_>, sealer: &Sealer, profile: &Profile, now: Time) -> Result<i64> {
     let version = profile.version.saturating_add(1);
     let changed = diesel::update(profiles::table.find(profile.id.as_str()).filter(profiles::version.eq(profile.version)))
-        .set((profiles::display_name.eq(&profile.display_name), profiles::version.eq(version), profiles::updated_at.eq(now.0)))
+        .set((
+            profiles::display_name.eq(&profile.display_name),
+            profiles::version.eq(version),
+            profiles::in_settings_catalogue.eq(profile.document.is_of_settings_catalogue(profile.platform)),
+            profiles::updated_at.eq(now.0),
+        ))
         .execute(tx.conn())?;
     if changed == 0 {
         return Err(Error::Conflict("the profile was changed in the meantime".into()));
@@ -226,6 +232,21 @@ pub const SET: Set = Set {
         ("iosCompliancePolicy", "t.kind = 'compliance' AND t.platform = 'ios'"),
     ],
     newest_first: None,
+};
+
+/// Those that the settings catalogue has, in its words.
+pub const CATALOGUE: Set = Set {
+    name: "policies of the settings catalogue",
+    base: "t.in_settings_catalogue = TRUE",
+    properties: &[
+        Property::new("id", "t.id", Kind::Id),
+        Property::new("name", "t.display_name", Kind::Text).ordered().searched(),
+        Property::new("createdDateTime", "t.created_at", Kind::Time),
+        Property::new("lastModifiedDateTime", "t.updated_at", Kind::Time),
+        Property::new("platforms", "t.platform", Kind::Word(&[("windows10", "windows"), ("macOS", "macos"), ("iOS", "ios")])),
+    ],
+    types: &[("deviceManagementConfigurationPolicy", "TRUE")],
+    ..SET
 };
 
 /// A profile with when it was made and last changed.

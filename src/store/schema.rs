@@ -481,6 +481,7 @@ diesel::table! {
         kind -> Text,
         platform -> Text,
         version -> BigInt,
+        in_settings_catalogue -> Bool,
         created_at -> BigInt,
         updated_at -> BigInt,
     }

@@ -133,6 +133,77 @@ def configurations():
             yield Of(f"{system}DeviceFeaturesConfiguration", display_name=f"{system} {kind}", **{holder: extension})
 
 
+def setting(kind, name, **value):
+    return Of(f"DeviceManagementConfiguration{kind}Instance", setting_definition_id=name, **value)
+
+
+def choice(name, end):
+    value = Of("DeviceManagementConfigurationChoiceSettingValue", value=f"{name}_{end}", children=[])
+    return setting("ChoiceSetting", name, choice_setting_value=value)
+
+
+def simple(name, kind, value):
+    return setting("SimpleSetting", name, simple_setting_value=Of(f"DeviceManagementConfiguration{kind}SettingValue", value=value))
+
+
+def group(name, *children):
+    value = Of("DeviceManagementConfigurationGroupSettingValue", children=list(children))
+    return setting("GroupSettingCollection", name, group_setting_collection_value=[value])
+
+
+def policies():
+    """Platform SSO and Windows Hello by the settings catalogue."""
+    sso = "com.apple.extensiblesso_"
+    urls = [Of("DeviceManagementConfigurationStringSettingValue", value="https://idp.example.org/")]
+    yield "MacOS", group(
+        f"{sso}com.apple.extensiblesso",
+        simple(f"{sso}extensionidentifier", "String", "org.example.sso"),
+        group(
+            f"{sso}platformsso",
+            choice(f"{sso}platformsso_authenticationmethod", 1),
+            simple(f"{sso}platformsso_loginfrequency", "Integer", 7200),
+            group(
+                f"{sso}platformsso_tokentousermapping",
+                simple(f"{sso}platformsso_tokentousermapping_accountname", "String", "preferred_username"),
+            ),
+            choice(f"{sso}platformsso_useshareddevicekeys", "true"),
+        ),
+        simple(f"{sso}teamidentifier", "String", "ABCDE12345"),
+        choice(f"{sso}type", 1),
+        setting("SimpleSettingCollection", f"{sso}urls", simple_setting_collection_value=urls),
+    )
+    tenant = "device_vendor_msft_passportforwork_{tenantid}"
+    yield "Windows10", group(
+        tenant,
+        simple(f"{tenant}_policies_pincomplexity_minimumpinlength", "Integer", 6),
+        choice(f"{tenant}_policies_usepassportforwork", "true"),
+    )
+
+
+async def catalogue(management):
+    for platform, instance in policies():
+        sent = Of(
+            "DeviceManagementConfigurationPolicy", name=f"{platform} catalogue", description="d",
+            platforms=word("DeviceManagementConfigurationPlatforms", platform),
+            technologies=word("DeviceManagementConfigurationTechnologies", "Mdm"),
+        )
+        body = sent.build()
+        whole = Of("DeviceManagementConfigurationSetting", setting_instance=instance)
+        body.settings = [whole.build()]
+        made = await management.configuration_policies.post(body)
+        compare(sent, made, "the policy")
+        one = management.configuration_policies.by_device_management_configuration_policy_id(made.id)
+        compare([whole], (await one.settings.get()).value, f"the settings of {made.name}")
+        compare(sent, await one.get(), "the policy that was read")
+        check(made.setting_count == 1 and made.is_assigned is False, f"a policy of the settings catalogue for {platform} keeps its settings")
+        await one.delete()
+    definitions = (await management.configuration_settings.get()).value
+    kinds = {type(one).__name__.removeprefix("DeviceManagementConfiguration") for one in definitions}
+    check("ChoiceSettingDefinition" in kinds and "SettingGroupCollectionDefinition" in kinds, f"definitions are of their classes: {kinds}")
+    categories = (await management.configuration_categories.get()).value
+    check({one.category_id for one in definitions} == {one.id for one in categories}, "each is of a category")
+
+
 async def refused(call, text):
     try:
         await call
@@ -194,6 +265,7 @@ async def main():
     pc = Of("Windows10PkcsCertificateProfile", display_name="PC").build()
     await refused(management.device_configurations.post(pc), "windows10PkcsCertificateProfile")
     await identities(management)
+    await catalogue(management)
 
 
 asyncio.run(main())

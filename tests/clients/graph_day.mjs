@@ -229,6 +229,52 @@ for (const sent of configurations) {
   kept(of("DeviceConfiguration", await graph.api(path).version("beta").get(), "beta"), { ...sent, description: "changed" });
   made.push(path);
 }
+
+// The settings catalogue.
+const instance = (kind, settingDefinitionId, rest) => ({
+  "@odata.type": `#microsoft.graph.deviceManagementConfiguration${kind}Instance`, settingDefinitionId, ...rest,
+});
+const choice = (id, end) => instance("ChoiceSetting", id, { choiceSettingValue: { value: `${id}_${end}`, children: [] } });
+const value = (kind, one) => ({ "@odata.type": `#microsoft.graph.deviceManagementConfiguration${kind}SettingValue`, value: one });
+const simple = (id, kind, one) => instance("SimpleSetting", id, { simpleSettingValue: value(kind, one) });
+const holding = (id, children) => instance("GroupSettingCollection", id, { groupSettingCollectionValue: [{ children }] });
+const sso = (at) => `com.apple.extensiblesso_${at}`;
+const tenant = "device_vendor_msft_passportforwork_{tenantid}";
+const policies = {
+  macOS: [holding(sso("com.apple.extensiblesso"), [
+    simple(sso("extensionidentifier"), "String", "org.example.sso"),
+    holding(sso("platformsso"), [
+      choice(sso("platformsso_authenticationmethod"), 1), simple(sso("platformsso_loginfrequency"), "Integer", 7200),
+      choice(sso("platformsso_useshareddevicekeys"), true),
+    ]),
+    simple(sso("teamidentifier"), "String", "ABCDE12345"), choice(sso("type"), 1),
+    instance("SimpleSettingCollection", sso("urls"), { simpleSettingCollectionValue: [value("String", "https://idp.example.org/")] }),
+  ])],
+  windows10: [holding(tenant, [
+    simple(`${tenant}_policies_pincomplexity_minimumpinlength`, "Integer", 6), choice(`${tenant}_policies_usepassportforwork`, true),
+  ])],
+};
+const CATALOGUE = "/deviceManagement/configurationPolicies";
+for (const [platforms, instances] of Object.entries(policies)) {
+  const sent = { name: `Catalogue for ${platforms}`, description: "d", platforms, technologies: "mdm" };
+  const settings = instances.map((settingInstance) => ({ settingInstance }));
+  const { id } = of("DeviceManagementConfigurationPolicy", await graph.api(CATALOGUE).version("beta").post({ ...sent, settings }), "beta");
+  const path = `${CATALOGUE}/${id}`;
+  const kind = "DeviceManagementConfigurationPolicyAssignment";
+  of(kind, await graph.api(`${path}/assign`).version("beta").post({ assignments: [{ target }] }), "beta");
+  await graph.api(path).version("beta").put({ ...sent, description: "changed", settings });
+  const shown = of("DeviceManagementConfigurationPolicy", await graph.api(path).version("beta").expand("settings,assignments").get(), "beta");
+  kept(shown, { ...sent, description: "changed", isAssigned: true, settingCount: 1 });
+  assert.deepEqual(shown.settings.map((one) => one.settingInstance), instances);
+  const separate = of("DeviceManagementConfigurationSetting", await graph.api(`${path}/settings`).version("beta").get(), "beta");
+  assert.deepEqual(separate.value, shown.settings);
+  made.push(path);
+}
+const definitions = of("DeviceManagementConfigurationSettingDefinition",
+  await graph.api("/deviceManagement/configurationSettings").version("beta").get(), "beta");
+assert.ok(definitions.value.length > 50);
+of("DeviceManagementConfigurationCategory", await graph.api("/deviceManagement/configurationCategories").version("beta").get(), "beta");
+ok("policies of the settings catalogue keep what they were given");
 ok("Windows Hello and certificates are configured, assigned and changed, and keep what they were given");
 
 const POLICIES = "/deviceManagement/deviceCompliancePolicies";

@@ -50,6 +50,7 @@ fn of_user(user: &User, name: &str) -> Value {
 
 fn of_device(device: &Device, name: &str) -> Value {
     match name {
+        "devicePhysicalIds" => Value::Texts(Vec::new()),
         "displayName" => text(Some(&device.display_name)),
         "deviceModel" => text(device.model.as_deref()),
         "deviceOSType" => text(Some(if device.platform == Platform::Windows { "Windows" } else { "MacMDM" })),
@@ -64,6 +65,7 @@ fn roll(seed: &mut u64, sides: usize) -> usize {
 }
 
 const TEXTS: [&str; 8] = ["\"\"", "\"a\"", "\"A%\"", "\"a_\"", "\"ab\"", "'B\\'", "\"windows\"", "\"' OR 1=1 --\""];
+const PATTERNS: [&str; 6] = ["^a", "b$", "^$", "[%_]", "^(a+)+b?$", "[0-9]b@"];
 /// What objects have, `None` among it.
 const HAD: [Option<&str>; 7] = [None, Some(""), Some("A"), Some("a%b"), Some("AB"), Some("b\\"), Some("' OR 1=1 --")];
 
@@ -78,11 +80,13 @@ fn random_rule(seed: &mut u64, subject: Subject, depth: usize) -> String {
     }
     let names: &[&str] = match subject {
         Subject::User if roll(seed, 6) == 0 => return "user.accountEnabled -ne false".into(),
+        Subject::Device if roll(seed, 9) == 0 => return "device.devicePhysicalIds -any (_ -startsWith \"[\")".into(),
+        Subject::Device if roll(seed, 9) == 0 => return "device.devicePhysicalIds -all (_ -eq \"a\" -or _ -match \"b\")".into(),
         Subject::User => &["department", "mail", "userPrincipalName"],
         Subject::Device => &["displayName", "deviceModel", "deviceOSType"],
     };
     let (name, value) = (names[roll(seed, names.len())], TEXTS[roll(seed, TEXTS.len())]);
-    match roll(seed, 8) {
+    match roll(seed, 12) {
         0 => format!("{subject}.{name} -ne null"),
         1 => format!("{subject}.{name} -in [{value}, null, \"x\"]"),
         2 => format!("{subject}.{name} -notIn [{value}, \"ab\"]"),
@@ -90,6 +94,10 @@ fn random_rule(seed: &mut u64, subject: Subject, depth: usize) -> String {
         4 => format!("{subject}.{name} -notStartsWith {value}"),
         5 => format!("{subject}.{name} -contains {value}"),
         6 => format!("{subject}.{name} -notContains {value}"),
+        7 => format!("{subject}.{name} -endsWith {value}"),
+        8 => format!("{subject}.{name} -notEndsWith {value}"),
+        9 => format!("{subject}.{name} -match \"{}\"", PATTERNS[roll(seed, PATTERNS.len())]),
+        10 => format!("{subject}.{name} -notMatch \"{}\"", PATTERNS[roll(seed, PATTERNS.len())]),
         _ => format!("{subject}.{name} -eq {value}"),
     }
 }

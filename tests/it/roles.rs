@@ -48,6 +48,7 @@ async fn caller(app: &App, user: &UserId) -> Caller {
         identity: Identity::Person(user.clone()),
         scopes: BTreeSet::new(),
         roles: held,
+        signed_in_at: None,
     }
 }
 

@@ -582,6 +582,8 @@ CREATE TABLE profiles (
     kind TEXT NOT NULL,
     platform TEXT NOT NULL,
     version BIGINT NOT NULL,
+    -- The document is sealed: what of it a query asks for stands here.
+    in_settings_catalogue BOOLEAN NOT NULL,
     created_at BIGINT NOT NULL,
     updated_at BIGINT NOT NULL
 );

@@ -14,6 +14,7 @@ pub use scope::Scope;
 
 use std::collections::BTreeSet;
 
+use crate::clock::Time;
 use crate::ids::{ApplicationId, GroupId, RoleId, UserId};
 
 /// What a route asks of its caller.
@@ -76,6 +77,8 @@ pub struct Caller {
     pub scopes: BTreeSet<Scope>,
     /// The person's roles, each with where it reaches.
     pub roles: Vec<(Role, Reach)>,
+    /// When the person signed in.
+    pub signed_in_at: Option<Time>,
 }
 
 impl Caller {
@@ -151,6 +154,7 @@ mod tests {
             identity,
             scopes: scopes.iter().copied().collect(),
             roles,
+            signed_in_at: None,
         }
     }
 

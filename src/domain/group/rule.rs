@@ -1,8 +1,11 @@
 //! Rules that say who belongs to a group, in the language of Entra ID's dynamic groups: `user.department -eq "Sales"`,
-//! `(device.deviceOSType -eq "Windows") -and -not (device.displayName -startsWith "LAB-")`. Texts compare whatever their case. What an
+//! `(device.deviceOSType -eq "Windows") -and -not (device.displayName -startsWith "LAB-")`,
+//! `device.devicePhysicalIds -any (_ -match "^\\[OrderID\\]:")`. Texts compare whatever their case. What an
 //! object has not is `null`: it equals nothing else, begins with nothing and holds nothing.
 
 use std::fmt;
+
+use regex::{Regex, RegexBuilder};
 
 /// Longest rule, in letters: as Entra ID has it.
 pub const LONGEST: usize = 3072;
@@ -10,6 +13,9 @@ pub const LONGEST: usize = 3072;
 const DEEPEST: usize = 24;
 /// How many comparisons and values of lists a rule has.
 const MOST: usize = 200;
+/// How many patterns a rule has, and how large one may become.
+const MOST_PATTERNS: usize = 10;
+const LARGEST_PATTERN: usize = 1024 * 1024;
 
 words! {
     /// What a rule speaks of.
@@ -44,6 +50,11 @@ pub const OF_USERS: &[&str] = &[
 pub const OF_DEVICES: &[&str] =
     &["deviceId", "deviceManufacturer", "deviceModel", "deviceOSType", "deviceOSVersion", "displayName", "objectId"];
 
+/// What devices have several of: a rule asks of one or all of them (`-any`, `-all`).
+pub const LISTS_OF_DEVICES: &[&str] = &["devicePhysicalIds"];
+/// One of several, in what is asked of them.
+const ITEM: &str = "_";
+
 /// The only property that is true or false.
 const SWITCH: &str = "accountEnabled";
 
@@ -52,11 +63,39 @@ const SWITCH: &str = "accountEnabled";
 pub enum Value {
     /// A text.
     Text(String),
+    /// Several texts.
+    Texts(Vec<String>),
     /// True or false.
     Bool(bool),
     /// Nothing.
     Null,
 }
+
+/// A regular expression. It is looked for in time that grows with the text alone, whatever it says: nothing in it looks back or around.
+#[derive(Clone, Debug)]
+pub struct Pattern(Regex);
+
+impl Pattern {
+    fn parse(text: &str) -> Result<Self, String> {
+        let built = RegexBuilder::new(text).case_insensitive(true).size_limit(LARGEST_PATTERN).dfa_size_limit(LARGEST_PATTERN).build();
+        built.map(Self).map_err(|error| match error {
+            regex::Error::CompiledTooBig(_) => "the pattern is too large".into(),
+            _ => "the pattern is none: letters, classes, groups and repetitions, but nothing that looks back or around".into(),
+        })
+    }
+
+    fn is_in(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.as_str() == other.0.as_str()
+    }
+}
+
+impl Eq for Pattern {}
 
 /// What a rule asks of an object.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,8 +110,16 @@ pub enum Test {
     Is(&'static str, Value),
     /// The property begins with this.
     Begins(&'static str, String),
+    /// The property ends with this.
+    Ends(&'static str, String),
     /// The property holds this.
     Holds(&'static str, String),
+    /// The pattern is in the property.
+    Matches(&'static str, Pattern),
+    /// This is true of one of several; they have no name.
+    AnyOf(&'static str, Box<Self>),
+    /// This is true of all of several.
+    AllOf(&'static str, Box<Self>),
 }
 
 impl Test {
@@ -89,8 +136,30 @@ impl Test {
             Self::Is(name, Value::Text(wanted)) => text(name).is_some_and(|text| text == wanted.to_lowercase()),
             Self::Is(name, wanted) => of(name) == *wanted,
             Self::Begins(name, start) => text(name).is_some_and(|text| text.starts_with(&start.to_lowercase())),
+            Self::Ends(name, end) => text(name).is_some_and(|text| text.ends_with(&end.to_lowercase())),
             Self::Holds(name, part) => text(name).is_some_and(|text| text.contains(&part.to_lowercase())),
+            Self::Matches(name, pattern) => matches!(of(name), Value::Text(text) if pattern.is_in(&text)),
+            Self::AnyOf(name, test) => texts(of(name)).into_iter().any(|item| test.is_true(&|_| Value::Text(item.clone()))),
+            Self::AllOf(name, test) => texts(of(name)).into_iter().all(|item| test.is_true(&|_| Value::Text(item.clone()))),
         }
+    }
+
+    /// Whether a pattern is in it: databases have no such thing, or another one each.
+    #[must_use]
+    pub fn has_pattern(&self) -> bool {
+        match self {
+            Self::All(tests) | Self::Any(tests) => tests.iter().any(Self::has_pattern),
+            Self::Not(test) | Self::AnyOf(_, test) | Self::AllOf(_, test) => test.has_pattern(),
+            Self::Matches(..) => true,
+            Self::Is(..) | Self::Begins(..) | Self::Ends(..) | Self::Holds(..) => false,
+        }
+    }
+}
+
+fn texts(value: Value) -> Vec<String> {
+    match value {
+        Value::Texts(all) => all,
+        _ => Vec::new(),
     }
 }
 
@@ -127,7 +196,8 @@ impl Rule {
         if text.chars().count() > LONGEST {
             return Err(Wrong { at: LONGEST, why: format!("a rule has at most {LONGEST} letters") });
         }
-        let mut reader = Reader { tokens: tokens(text)?, next: 0, end: text.chars().count() + 1, subject: None, count: 0 };
+        let mut reader =
+            Reader { tokens: tokens(text)?, next: 0, end: text.chars().count() + 1, subject: None, count: 0, patterns: 0, inside: false };
         let test = reader.any(0)?;
         match (reader.peek(), reader.subject) {
             (Some(token), _) => Err(reader.wrong(format!("{} is not expected here; use -and or -or", token.shown()))),
@@ -208,6 +278,9 @@ struct Reader {
     end: usize,
     subject: Option<Subject>,
     count: usize,
+    patterns: usize,
+    /// Whether what is asked of one of several is being read.
+    inside: bool,
 }
 
 impl Reader {
@@ -259,20 +332,22 @@ impl Reader {
             let test = self.any(depth + 1)?;
             return if self.take(&Token::Close) { Ok(test) } else { Err(self.wrong("a ')' is missing")) };
         }
-        self.comparison()
+        self.comparison(depth)
     }
 
-    fn comparison(&mut self) -> Result<Test, Wrong> {
+    fn comparison(&mut self, depth: usize) -> Result<Test, Wrong> {
         let name = self.property()?;
         let Some(Token::Word(word)) = self.peek().cloned() else {
             return Err(self.wrong("an operator is missing, such as -eq"));
         };
-        let known = ["eq", "ne", "startsWith", "notStartsWith", "contains", "notContains", "in", "notIn"];
-        let Some(operator) = known.into_iter().find(|known| known.eq_ignore_ascii_case(&word)) else {
+        let several = LISTS_OF_DEVICES.contains(&name);
+        let known: &[&'static str] = if several { &["any", "all"] } else { &OPERATORS };
+        let Some(operator) = known.iter().find(|known| known.eq_ignore_ascii_case(&word)) else {
             return Err(self.wrong(format!("'{}' is no operator here; there are -{}", word, known.join(", -"))));
         };
         self.next += 1;
-        let test = match operator {
+        let test = match *operator {
+            "any" | "all" => return self.several(name, *operator == "all", depth),
             "eq" | "ne" => Test::Is(name, self.value(name)?),
             "in" | "notIn" => self.list(name)?,
             _ => {
@@ -283,16 +358,52 @@ impl Reader {
                     self.next -= 1;
                     return Err(self.wrong(format!("-{operator} takes a text")));
                 };
-                if operator.to_ascii_lowercase().ends_with("startswith") { Test::Begins(name, text) } else { Test::Holds(name, text) }
+                match operator.to_ascii_lowercase().trim_start_matches("not") {
+                    "startswith" => Test::Begins(name, text),
+                    "endswith" => Test::Ends(name, text),
+                    "match" => self.pattern(name, &text)?,
+                    _ => Test::Holds(name, text),
+                }
             }
         };
         Ok(if operator.starts_with('n') { Test::Not(Box::new(test)) } else { test })
+    }
+
+    /// What is asked of one or all of several.
+    fn several(&mut self, name: &'static str, all: bool, depth: usize) -> Result<Test, Wrong> {
+        if !self.take(&Token::Open) {
+            return Err(self.wrong("what is asked of each is missing, such as (_ -startsWith \"a\")"));
+        }
+        self.inside = true;
+        let test = Box::new(self.any(depth + 1)?);
+        self.inside = false;
+        if !self.take(&Token::Close) {
+            return Err(self.wrong("a ')' is missing"));
+        }
+        Ok(if all { Test::AllOf(name, test) } else { Test::AnyOf(name, test) })
+    }
+
+    fn pattern(&mut self, name: &'static str, text: &str) -> Result<Test, Wrong> {
+        self.patterns += 1;
+        let read =
+            if self.patterns > MOST_PATTERNS { Err(format!("a rule has at most {MOST_PATTERNS} patterns")) } else { Pattern::parse(text) };
+        read.map(|pattern| Test::Matches(name, pattern)).map_err(|why| {
+            self.next -= 1;
+            self.wrong(why)
+        })
     }
 
     fn property(&mut self) -> Result<&'static str, Wrong> {
         let Some(Token::Word(word)) = self.peek().cloned() else {
             return Err(self.wrong("a property is missing, such as user.department"));
         };
+        if self.inside != (word == ITEM) {
+            return Err(self.wrong(if self.inside { "inside -any and -all, _ stands for each" } else { "_ stands inside -any and -all" }));
+        }
+        if self.inside {
+            self.next += 1;
+            return Ok("");
+        }
         let (subject, name) = word.split_once('.').unwrap_or_default();
         let Some(subject) = Subject::parse(&subject.to_ascii_lowercase()) else {
             return Err(self.wrong("a property begins with user. or device."));
@@ -300,8 +411,12 @@ impl Reader {
         if self.subject.is_some_and(|other| other != subject) {
             return Err(self.wrong("a rule speaks of users or of devices, not of both"));
         }
-        let known = if subject == Subject::User { OF_USERS } else { OF_DEVICES };
-        let Some(found) = known.iter().find(|known| known.eq_ignore_ascii_case(name)) else {
+        let known = match subject {
+            Subject::User => [OF_USERS, &[]],
+            Subject::Device => [OF_DEVICES, LISTS_OF_DEVICES],
+        }
+        .concat();
+        let Some(found) = known.iter().copied().find(|known| known.eq_ignore_ascii_case(name)) else {
             return Err(self.wrong(format!("there is no such property; there are {subject}.{}", known.join(", "))));
         };
         self.subject = Some(subject);
@@ -338,6 +453,10 @@ impl Reader {
     }
 }
 
+/// How a text is compared.
+const OPERATORS: [&str; 12] =
+    ["eq", "ne", "startsWith", "notStartsWith", "endsWith", "notEndsWith", "contains", "notContains", "match", "notMatch", "in", "notIn"];
+
 fn one_or(mut tests: Vec<Test>, many: fn(Vec<Test>) -> Test) -> Test {
     match tests.pop() {
         Some(only) if tests.is_empty() => only,
@@ -371,12 +490,23 @@ mod tests {
     fn what_is_no_rule_is_told_with_its_place() {
         let deep = format!("{}user.mail -eq null", "(".repeat(5000 / 2));
         let many = vec!["user.mail eq ''"; 205].join("or ");
+        let patterns = vec!["user.mail match 'x'"; 12].join(" or ");
         for (text, at) in [
             ("", 1),
             ("user.mail", 10),
             ("user.password -eq \"x\"", 1),
             ("mail -eq \"x\"", 1),
-            ("user.mail -match \"x\"", 11),
+            ("user.mail -like \"x\"", 11),
+            ("user.mail -match \"(\"", 18),
+            ("user.mail -match \"(?=x)\"", 18),
+            ("user.mail -match \"(x)\\1\"", 18),
+            ("user.mail -match \"(a{1000}){1000}\"", 18),
+            (patterns.as_str(), 247),
+            ("device.devicePhysicalIds -eq \"x\"", 26),
+            ("device.devicePhysicalIds -any \"x\"", 31),
+            ("device.devicePhysicalIds -any (device.displayName -eq \"x\")", 32),
+            ("device.devicePhysicalIds -any (_ -eq \"x\"", 41),
+            ("_ -eq \"x\"", 1),
             ("user.mail -eq x", 15),
             ("user.mail -eq \"x", 15),
             ("user.mail -contains null", 21),
@@ -392,6 +522,34 @@ mod tests {
             let wrong = Rule::parse(text).unwrap_err();
             assert_eq!(wrong.at, at, "{wrong}: {text}");
         }
+    }
+
+    #[test]
+    fn patterns_and_several_values_are_asked_for() {
+        let of = |name: &str| match name {
+            "devicePhysicalIds" => Value::Texts(vec!["[OrderID]:Sales".into(), "[ZTDID]:1".into()]),
+            "deviceModel" => Value::Null,
+            _ => Value::Text("PC-0142".into()),
+        };
+        for (rule, expected) in [
+            ("device.displayName -match \"^pc-[0-9]+$\"", true),
+            ("device.displayName -match \"14\"", true),
+            ("device.displayName -notMatch \"^14\"", true),
+            ("device.deviceModel -match \".*\"", false),
+            ("device.deviceModel -notMatch \".*\"", true),
+            ("device.displayName -endsWith \"142\" -and device.displayName -notEndsWith \"pc\"", true),
+            ("device.devicePhysicalIds -any (_ -eq \"[orderid]:sales\")", true),
+            ("device.devicePhysicalIds -any (_ -startsWith \"[OrderID]:\" -and _ -notContains \"sales\")", false),
+            ("device.devicePhysicalIds -all (_ -match \"^\\[\")", true),
+            ("-not (device.devicePhysicalIds -all (_ -eq \"[ZTDID]:1\"))", true),
+        ] {
+            assert_eq!(Rule::parse(rule).unwrap().test.is_true(&of), expected, "{rule}");
+        }
+        // Time that grows with the text: others look back for ever.
+        let evil = Rule::parse("device.displayName -match \"^(a+)+$\"").unwrap();
+        let long = format!("{}!", "a".repeat(100_000));
+        assert!(!evil.test.is_true(&|_| Value::Text(long.clone())));
+        assert!(evil.test.has_pattern() && !Rule::parse("user.mail -eq null").unwrap().test.has_pattern());
     }
 
     #[test]

@@ -139,9 +139,11 @@ impl From<service::Error> for GraphProblem {
                 | Refusal::ProfileNameTaken
                 | Refusal::RoleNameTaken => (StatusCode::CONFLICT, "NameConflict"),
                 Refusal::RestoreNameTaken | Refusal::UserNameTaken => (StatusCode::BAD_REQUEST, "Request_MultipleObjectsWithSameKeyValue"),
-                Refusal::AssignmentBeyondReach | Refusal::MethodsOfSuperior | Refusal::RoleBeyondGiver | Refusal::TapForOneself => {
-                    (StatusCode::FORBIDDEN, "Authorization_RequestDenied")
-                }
+                Refusal::AssignmentBeyondReach
+                | Refusal::MethodsOfSuperior
+                | Refusal::RoleBeyondGiver
+                | Refusal::SignInStale
+                | Refusal::TapForOneself => (StatusCode::FORBIDDEN, "Authorization_RequestDenied"),
                 Refusal::SubscriptionNotAllowed | Refusal::SubscriptionTooMany => (StatusCode::FORBIDDEN, "ExtensionError"),
                 Refusal::SubscriptionUnvalidated => (StatusCode::BAD_REQUEST, "ValidationError"),
                 _ => (StatusCode::BAD_REQUEST, "Request_BadRequest"),

@@ -70,6 +70,7 @@ fn a_route_opens_to_the_roles_that_allow_its_action() {
         identity: Identity::Person(muster::ids::UserId::new()),
         scopes: Scope::ALL.iter().copied().collect(),
         roles: vec![(Role::built_in(word).unwrap(), Reach::All)],
+        signed_in_at: None,
     };
     let mut opened = BTreeSet::new();
     for word in ["read-only", "helpdesk", "policy-manager", "certificate-manager", "administrator"] {

@@ -106,7 +106,9 @@ async fn roles_are_kept_over_the_api() {
     }
     let own = format!("/v1.0/deviceManagement/roleAssignments/{}", given["id"].as_str().unwrap());
     let widened = caller.send(Method::PATCH, &own, Some(json!({ "scopeType": "allDevicesAndLicensedUsers" }))).await;
-    assert_eq!(widened.json::<Value>().await.unwrap()["scopeType"], "allDevicesAndLicensedUsers");
+    let widened = widened.json::<Value>().await.unwrap();
+    assert_eq!((&widened["resourceScopes"], widened.get("scopeType")), (&json!([]), None), "only beta has it");
+    assert_eq!(caller.get(&own.replacen("/v1.0", "/beta", 1)).await["scopeType"], "allDevicesAndLicensedUsers");
     assert_eq!(caller.refused(Method::DELETE, &path, None).await.0, 400, "somebody has it");
     assert_eq!(caller.send(Method::DELETE, &own, None).await.status(), 204);
     assert_eq!(caller.send(Method::DELETE, &path, None).await.status(), 204);

@@ -122,6 +122,11 @@ async fn a_deleted_user_signs_in_nowhere_and_comes_back_without_roles() {
     let found = &caller.get(USERS).await["value"][0];
     assert_eq!((&found["id"], &found["userPrincipalName"]), (&json!(ana.id), &json!("ana@x.example")));
     assert!(found["deletedDateTime"].as_str().unwrap().ends_with('Z'));
+    let groups = USERS.replace(".user", ".group");
+    for (set, filter, expected) in [(USERS, "", "1"), (USERS, "?$filter=displayName%20eq%20'Bob'", "0"), (&groups, "", "0")] {
+        let count = caller.send(Method::GET, &format!("{set}/$count{filter}"), None).await;
+        assert_eq!(count.text().await.unwrap(), expected, "{set}{filter}");
+    }
     let one = caller.get(&item(ana.id.as_str())).await;
     assert_eq!((&one["@odata.type"], &one["displayName"]), (&json!("#microsoft.graph.user"), &json!("Ana")));
     let kept = caller.send(Method::DELETE, &item(ana.id.as_str()), None).await;

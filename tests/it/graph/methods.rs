@@ -216,6 +216,48 @@ async fn passkeys_are_shown_and_taken_away_with_what_began_with_them() {
     assert_eq!(caller.refused(Method::DELETE, &theirs, None).await, (403, DENIED.to_owned()));
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_person_sees_and_takes_away_their_own_methods_while_the_sign_in_is_fresh() {
+    const OWN: &str = "/v1.0/me/authentication";
+    let (server, ana) = house().await;
+    let (mut browser, key) = {
+        let user = User { id: ana.clone(), ..crate::desired::user(ANA) };
+        with_passkey(&server, &user).await
+    };
+    let bob = user(&server, "bob@x.example", "Bob").await;
+    let (_, key_of_bob) = with_passkey(&server, &bob).await;
+    pass(&server, &ana, Policy::default()).await;
+    let reads = delegated(&server, ANA, &[Scope::MethodRead]).await;
+    let writes = delegated(&server, ANA, &[Scope::MethodReadWrite]).await;
+    let mut caller = Caller::of(server, reads);
+    assert_eq!(names(&caller.get(&format!("{OWN}/methods")).await, "@odata.type").len(), 2);
+    assert_eq!(names(&caller.get(&format!("{OWN}/fido2Methods")).await, "id"), [key.clone()]);
+    assert_eq!(caller.get(&format!("{OWN}/fido2Methods/{key}")).await["displayName"], "Laptop");
+    let passes = caller.get(&format!("{OWN}/temporaryAccessPassMethods")).await;
+    let one = caller.get(&format!("{OWN}/temporaryAccessPassMethods/{}", passes["value"][0]["id"].as_str().unwrap())).await;
+    assert!(one["temporaryAccessPass"].is_null() && one["isUsable"] == true, "{one}");
+    let not_found = (404, "ResourceNotFound".to_owned());
+    assert_eq!(caller.refused(Method::GET, &format!("{OWN}/fido2Methods/{key_of_bob}"), None).await, not_found);
+    let path = format!("{OWN}/fido2Methods/{key}");
+    assert_eq!(caller.refused(Method::DELETE, &path, None).await, (403, DENIED.to_owned()), "it may only read");
+    assert_eq!(caller.refused(Method::GET, &format!("/v1.0/users/{ANA}/authentication/methods"), None).await, (403, DENIED.to_owned()));
+
+    caller.token = writes;
+    assert_eq!(caller.refused(Method::DELETE, &format!("{OWN}/fido2Methods/{key_of_bob}"), None).await, not_found);
+    caller.server.clock.advance(16 * MINUTE);
+    let stale = caller.send(Method::DELETE, &path, None).await;
+    assert_eq!(stale.status(), 403);
+    assert!(stale.text().await.unwrap().contains("AUT0017"), "they signed in too long ago");
+    caller.token = delegated(&caller.server, ANA, &[Scope::MethodReadWrite]).await;
+    assert_eq!(browser.get(SECURITY).await.status, 200);
+    assert_eq!(caller.send(Method::DELETE, &path, None).await.status(), 204);
+    assert_eq!(browser.get(SECURITY).await.status, 303, "that session began with it");
+    assert_eq!(passkey::list(&caller.server.app, &bob.id).await.unwrap().len(), 1);
+    let (application, secret) = register(&caller.server, &[Scope::MethodReadAll]).await;
+    caller.token = token(&caller.server, &application, &secret).await;
+    assert_eq!(caller.refused(Method::GET, &format!("{OWN}/methods"), None).await.0, 400, "an application is nobody");
+}
+
 /// What a refused change says first: the code of the refusal.
 async fn said(caller: &Caller, path: &str, body: Value) -> String {
     let answer = caller.send(Method::PATCH, path, Some(body)).await;

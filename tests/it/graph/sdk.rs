@@ -237,7 +237,7 @@ async fn each_kind_of_configuration_comes_back_as_microsofts_library_sent_it() {
     command.env("PFX", STANDARD.encode(file)).env("PFX_PASSWORD", "pässword");
     command.env("THUMBPRINT", hex::encode_upper(leaf.certificate.digest(MessageDigest::sha1()).unwrap()));
     command.env("KEY_NAME", &key.key_name).env("PUBLIC_KEY", &key.pem);
-    day.run(command, 15).await;
+    day.run(command, 19).await;
 }
 
 #[actix_web::test]

@@ -5,7 +5,6 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::access::Reach;
 use crate::domain::assignment::{Assignment, Mode, Target};
-use crate::domain::profile::Kind;
 use crate::http::graph::answer::Answer;
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
@@ -82,11 +81,6 @@ pub(super) async fn show(call: &Call<'_>, found: &Dated, kind: &str, context: &s
     let all = profile_sets::assignments_of(call.app, &found.profile.id).await?;
     let shown: Vec<Value> = all.iter().map(|one| json(one, kind)).collect();
     Ok(list::whole(&call.app.config, call.request, context, &shown))
-}
-
-/// The profile that the address names.
-pub(super) async fn named(call: &Call<'_>, kind: Kind) -> Result<Dated> {
-    Ok(profile_sets::find_profile(call.app, kind, call.key(0)?).await?)
 }
 
 /// Whoever is bound to groups makes and changes no profiles: others may have them.

@@ -3,11 +3,12 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::users;
+use super::{me, users};
 use crate::clock::{MINUTE, Time};
 use crate::domain::Refusal;
-use crate::domain::access::{Action, Need, Scope};
+use crate::domain::access::{Action, Need, Reach, Scope};
 use crate::domain::passkey::Passkey;
+use crate::domain::session::FRESH;
 use crate::domain::tap::{Policy, Tap};
 use crate::domain::user::User;
 use crate::http::graph::answer::{Answer, base, entity, object};
@@ -16,12 +17,17 @@ use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
 use crate::ids::{PasskeyId, TapId};
 use crate::service::identity::{passkey, policy, session, tap};
-use crate::service::role;
+use crate::service::{directory, role};
 use crate::wire::odata::edm;
 use crate::wire::odata::filter::moment;
 
 const READ: Need = Need { scopes: &[Scope::MethodReadAll, Scope::MethodReadWriteAll], action: Some(Action::MethodsRead) };
 const WRITE: Need = Need { scopes: &[Scope::MethodReadWriteAll], action: Some(Action::MethodsUpdate) };
+
+/// Methods of the person who signed in.
+const READ_OWN: Need =
+    Need { scopes: &[Scope::MethodRead, Scope::MethodReadWrite, Scope::MethodReadAll, Scope::MethodReadWriteAll], action: None };
+const WRITE_OWN: Need = Need { scopes: &[Scope::MethodReadWrite, Scope::MethodReadWriteAll], action: None };
 
 /// The type of a pass.
 const TAP: &str = "#microsoft.graph.temporaryAccessPassAuthenticationMethod";
@@ -43,6 +49,12 @@ routes! {
     Post "users/{id}/authentication/temporaryAccessPassMethods", WRITE => create_pass;
     Get "users/{id}/authentication/temporaryAccessPassMethods/{pass}", READ => show_pass;
     Delete "users/{id}/authentication/temporaryAccessPassMethods/{pass}", WRITE => delete_pass;
+    Get "me/authentication/methods", READ_OWN => methods;
+    Get "me/authentication/fido2Methods", READ_OWN => passkeys;
+    Get "me/authentication/fido2Methods/{passkey}", READ_OWN => show_passkey;
+    Delete "me/authentication/fido2Methods/{passkey}", WRITE_OWN => delete_own_passkey;
+    Get "me/authentication/temporaryAccessPassMethods", READ_OWN => passes;
+    Get "me/authentication/temporaryAccessPassMethods/{pass}", READ_OWN => show_pass;
     Post "users/{id}/revokeSignInSessions", REVOKE => revoke_sessions, urgent;
 }
 
@@ -102,8 +114,19 @@ fn typed_passkey(passkey: &Passkey, beta: bool) -> Map<String, Value> {
     whole
 }
 
+/// The person whom the address names: somebody, or whoever calls.
+async fn person(call: &Call<'_>) -> Result<User> {
+    let own = call.request.segments.first().is_some_and(|segment| segment.eq_ignore_ascii_case("me"));
+    Ok(if own { directory::find_user(call.app, me::person(call)?, &Reach::All).await?.0 } else { users::named(call).await?.0 })
+}
+
+/// The method that the address names.
+fn last_key<'a>(call: &'a Call<'_>) -> Result<&'a str> {
+    call.keys.last().copied().ok_or_else(GraphProblem::not_found)
+}
+
 async fn methods(call: Call<'_>) -> Result<Answer> {
-    let (user, _) = users::named(&call).await?;
+    let user = person(&call).await?;
     let (all, now, enabled) = (tap::list(call.app, &user.id).await?, call.app.now(), policy::load_tap(call.app).await?.enabled);
     let mut shown: Vec<Value> = all.iter().map(|pass| typed(pass, now, enabled)).collect();
     let passkeys = passkey::list(call.app, &user.id).await?;
@@ -112,22 +135,22 @@ async fn methods(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn passes(call: Call<'_>) -> Result<Answer> {
-    let (user, _) = users::named(&call).await?;
+    let user = person(&call).await?;
     let (all, now, enabled) = (tap::list(call.app, &user.id).await?, call.app.now(), policy::load_tap(call.app).await?.enabled);
     let shown: Vec<Value> = all.iter().map(|pass| Value::Object(json(pass, now, enabled))).collect();
     Ok(list::whole(&call.app.config, call.request, &context(&user, "temporaryAccessPassMethods"), &shown))
 }
 
 async fn passkeys(call: Call<'_>) -> Result<Answer> {
-    let (user, _) = users::named(&call).await?;
+    let user = person(&call).await?;
     let all = passkey::list(call.app, &user.id).await?;
     let shown: Vec<Value> = all.iter().map(|passkey| Value::Object(passkey_json(passkey, call.is_beta()))).collect();
     Ok(list::whole(&call.app.config, call.request, &context(&user, "fido2Methods"), &shown))
 }
 
 async fn show_passkey(call: Call<'_>) -> Result<Answer> {
-    let (user, _) = users::named(&call).await?;
-    let id = PasskeyId::parse(call.key(1)?).ok_or_else(GraphProblem::not_found)?;
+    let user = person(&call).await?;
+    let id = PasskeyId::parse(last_key(&call)?).ok_or_else(GraphProblem::not_found)?;
     let all = passkey::list(call.app, &user.id).await?;
     let found = all.iter().find(|passkey| passkey.id == id).ok_or_else(GraphProblem::not_found)?;
     let shown = typed_passkey(found, call.is_beta());
@@ -138,6 +161,17 @@ async fn delete_passkey(call: Call<'_>) -> Result<Answer> {
     let (user, _) = users::named(&call).await?;
     role::check_helper(call.app, call.caller, &user.id).await?;
     let id = PasskeyId::parse(call.key(1)?).ok_or_else(GraphProblem::not_found)?;
+    passkey::remove(call.app, &user.id, &id, &call.by()).await?;
+    Ok(Answer::done())
+}
+
+/// Takes a passkey of one's own away, as on one's own page: after a sign-in that is not long ago.
+async fn delete_own_passkey(call: Call<'_>) -> Result<Answer> {
+    let user = person(&call).await?;
+    let id = PasskeyId::parse(last_key(&call)?).ok_or_else(GraphProblem::not_found)?;
+    if !call.caller.signed_in_at.is_some_and(|at| call.app.now() < at.plus(FRESH)) {
+        return Err(Refusal::SignInStale.into());
+    }
     passkey::remove(call.app, &user.id, &id, &call.by()).await?;
     Ok(Answer::done())
 }
@@ -196,7 +230,7 @@ async fn create_pass(call: Call<'_>) -> Result<Answer> {
 }
 
 fn pass_id(call: &Call<'_>) -> Result<TapId> {
-    TapId::parse(call.key(1)?).ok_or_else(GraphProblem::not_found)
+    TapId::parse(last_key(call)?).ok_or_else(GraphProblem::not_found)
 }
 
 /// Ends the sessions of a person at browsers and what they gave applications: access tokens and refresh tokens with them.
@@ -209,7 +243,7 @@ async fn revoke_sessions(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn show_pass(call: Call<'_>) -> Result<Answer> {
-    let (user, _) = users::named(&call).await?;
+    let user = person(&call).await?;
     let id = pass_id(&call)?;
     let pass = tap::list(call.app, &user.id).await?.into_iter().find(|pass| pass.id == id).ok_or_else(GraphProblem::not_found)?;
     Ok(Answer::ok(typed(&pass, call.app.now(), policy::load_tap(call.app).await?.enabled)))

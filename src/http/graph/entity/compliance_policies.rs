@@ -5,19 +5,19 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::assignment;
+use super::profile_set::ProfileSet;
 use crate::catalogue::{RuleRow, ValueType, catalogue};
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Compliance, Document, Kind};
-use crate::http::graph::answer::{Answer, base, entity, tagged};
+use crate::http::graph::answer::{Answer, tagged};
 use crate::http::graph::error::{GraphProblem, Result};
-use crate::http::graph::list::{self, MANAGEMENT};
+use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
-use crate::service::page::Found;
-use crate::service::profile::{self, Draft};
-use crate::service::profile_sets::{self, Dated};
+use crate::ids::ProfileId;
+use crate::service::profile::Draft;
+use crate::service::profile_sets::{self, Dated, Which};
 use crate::wire::odata::edm;
-use crate::wire::odata::query::Query;
 
 const READ: Need = Need { scopes: &[Scope::ConfigurationReadAll, Scope::ConfigurationReadWriteAll], action: Some(Action::PoliciesRead) };
 
@@ -25,8 +25,15 @@ const fn write(action: Action) -> Need {
     Need { scopes: &[Scope::ConfigurationReadWriteAll], action: Some(action) }
 }
 
-const SET: &str = "deviceManagement/deviceCompliancePolicies";
-const ASSIGNMENT: &str = "#microsoft.graph.deviceCompliancePolicyAssignment";
+const SET: ProfileSet = ProfileSet {
+    which: Which::Policies,
+    path: "deviceManagement/deviceCompliancePolicies",
+    assignment: "#microsoft.graph.deviceCompliancePolicyAssignment",
+    json: |call, found| json(found, call.is_beta()),
+    expand: &[("scheduledActionsForRule", actions)],
+    uniform: true,
+    is_assigned: None,
+};
 
 /// The types, each with its platform.
 const TYPES: [(&str, Platform); 3] = [
@@ -124,51 +131,28 @@ fn actions(found: &Dated) -> Value {
     }])
 }
 
-/// With what the query expands and selects.
-async fn shaped(call: &Call<'_>, query: &Query, found: &Dated) -> Result<Map<String, Value>> {
-    let mut whole = json(found, call.is_beta());
-    if let Some(unknown) = query.select.iter().find(|name| *name != "*" && !whole.contains_key(*name) && !name.contains('@')) {
-        return Err(GraphProblem::bad(format!("Could not find a property named '{unknown}'.")));
-    }
-    if !query.select.is_empty() && !query.select.iter().any(|name| name == "*") {
-        whole.retain(|name, _| name == "id" || name.contains('@') || query.select.iter().any(|wanted| wanted == name));
-    }
-    for expand in &query.expand {
-        match expand.property.as_str() {
-            "assignments" => {
-                let all = profile_sets::assignments_of(call.app, &found.profile.id).await?;
-                whole.insert("assignments".into(), all.iter().map(|one| assignment::json(one, ASSIGNMENT)).collect());
-            }
-            "scheduledActionsForRule" => {
-                whole.insert("scheduledActionsForRule".into(), actions(found));
-            }
-            other => return Err(GraphProblem::bad(format!("The property '{other}' cannot be expanded."))),
-        }
-    }
-    Ok(whole)
-}
-
 async fn list_policies(call: Call<'_>) -> Result<Answer> {
-    let query = Query::parse(&call.request.query)?;
-    let found = profile_sets::page_profiles(call.app, Kind::Compliance, &query, &call.reach, list::limit(&query, MANAGEMENT)).await?;
-    let mut objects = Vec::new();
-    for one in &found.objects {
-        objects.push(shaped(&call, &query, one).await?);
-    }
-    Ok(list::collection(&call.app.config, call.request, SET, &query, Found { objects, next: found.next, count: found.count }))
+    SET.list(&call).await
 }
 
 async fn count(call: Call<'_>) -> Result<Answer> {
-    let query = Query { count: true, ..Query::parse(&call.request.query)? };
-    let found = profile_sets::page_profiles(call.app, Kind::Compliance, &query, &call.reach, 1).await?;
-    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
+    SET.count(&call).await
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Compliance).await?;
-    let query = Query::parse(&call.request.query)?;
-    let whole = shaped(&call, &query, &found).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, SET, whole)))
+    SET.show(&call).await
+}
+
+async fn delete(call: Call<'_>) -> Result<Answer> {
+    SET.delete(&call).await
+}
+
+async fn show_assignments(call: Call<'_>) -> Result<Answer> {
+    SET.show_assignments(&call).await
+}
+
+async fn assign(call: Call<'_>) -> Result<Answer> {
+    SET.assign(&call).await
 }
 
 /// What is not to be asked for, in one of the ways in which clients say so.
@@ -245,49 +229,29 @@ async fn create(call: Call<'_>) -> Result<Answer> {
     change((*platform, call.is_beta()), &mut name, &mut document, &body)?;
     let draft = Draft { display_name: name, kind: Kind::Compliance, platform: *platform, document };
     let id = profile_sets::create(call.app, draft, &call.by()).await?;
-    let found = profile_sets::find_profile(call.app, Kind::Compliance, id.as_str()).await?;
-    let location = format!("{}/{SET}/{id}", base(&call.app.config, call.request.version));
-    Ok(Answer::created(location, entity(&call.app.config, call.request, SET, json(&found, call.is_beta()))))
+    SET.created(&call, &id).await
 }
 
-async fn store(call: &Call<'_>, found: Dated, body: &Map<String, Value>) -> Result<Dated> {
+async fn store(call: &Call<'_>, body: &Map<String, Value>) -> Result<ProfileId> {
     assignment::check_unbound(&call.reach)?;
-    let profile = found.profile;
+    let profile = SET.named(call).await?.profile;
     let (mut name, mut document) = (profile.display_name, profile.document);
     change((profile.platform, call.is_beta()), &mut name, &mut document, body)?;
     let draft = Draft { display_name: name, kind: Kind::Compliance, platform: profile.platform, document };
     profile_sets::update(call.app, &profile.id, draft, &call.by()).await?;
-    Ok(profile_sets::find_profile(call.app, Kind::Compliance, profile.id.as_str()).await?)
+    Ok(profile.id)
 }
 
 async fn update(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Compliance).await?;
-    let changed = store(&call, found, &call.request.json()?).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, SET, json(&changed, call.is_beta()))))
-}
-
-async fn delete(call: Call<'_>) -> Result<Answer> {
-    assignment::check_unbound(&call.reach)?;
-    let found = assignment::named(&call, Kind::Compliance).await?;
-    profile::delete(call.app, &found.profile.id, &call.by()).await?;
-    Ok(Answer::done())
-}
-
-async fn show_assignments(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Compliance).await?;
-    assignment::show(&call, &found, ASSIGNMENT, &format!("{SET}('{}')/assignments", found.profile.id)).await
-}
-
-async fn assign(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Compliance).await?;
-    assignment::assign(&call, &found, ASSIGNMENT, &format!("{SET}('{}')/assignments", found.profile.id)).await
+    let id = store(&call, &call.request.json()?).await?;
+    SET.changed(&call, &id).await
 }
 
 async fn show_actions(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Compliance).await?;
+    let found = SET.named(&call).await?;
     let all = actions(&found);
     let shown = all.as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(list::whole(&call.app.config, call.request, &format!("{SET}('{}')/scheduledActionsForRule", found.profile.id), shown))
+    Ok(list::whole(&call.app.config, call.request, &format!("{}('{}')/scheduledActionsForRule", SET.path, found.profile.id), shown))
 }
 
 #[derive(Deserialize)]
@@ -297,9 +261,8 @@ struct Schedule {
 }
 
 async fn schedule(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Compliance).await?;
     let given: Schedule = call.request.json()?;
     let body = Map::from_iter([("scheduledActionsForRule".to_owned(), given.actions)]);
-    store(&call, found, &body).await?;
+    store(&call, &body).await?;
     Ok(Answer::done())
 }

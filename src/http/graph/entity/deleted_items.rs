@@ -11,6 +11,7 @@ use crate::http::graph::route::{Call, routes};
 use crate::service::directory;
 use crate::service::directory::deleted::{self, Deleted};
 use crate::wire::odata::edm;
+use crate::wire::odata::query::Query;
 use crate::wire::odata::shape::Shape;
 
 /// What reading some of them needs; what the object found needs is asked for once it is known.
@@ -41,6 +42,8 @@ const GROUP: Shape = Shape { more: &["deletedDateTime"], ..groups::SHAPE };
 routes! {
     Get "directory/deletedItems/microsoft.graph.user", users::READ => list_users;
     Get "directory/deletedItems/microsoft.graph.group", groups::READ => list_groups;
+    Get "directory/deletedItems/microsoft.graph.user/$count", users::READ => count_users;
+    Get "directory/deletedItems/microsoft.graph.group/$count", groups::READ => count_groups;
     Get "directory/deletedItems/{id}", READ => show;
     Delete "directory/deletedItems/{id}", WRITE => purge;
     Post "directory/deletedItems/{id}/restore", WRITE => restore;
@@ -64,6 +67,18 @@ async fn list_users(call: Call<'_>) -> Result<Answer> {
 async fn list_groups(call: Call<'_>) -> Result<Answer> {
     let find = async |query: &_, limit| deleted::page_groups(call.app, query, &call.reach, limit).await;
     list::answer(&call, (&GROUP, DIRECTORY, "directoryObjects/$/Microsoft.DirectoryServices.Group"), find, json).await
+}
+
+async fn count_users(call: Call<'_>) -> Result<Answer> {
+    let query = Query { count: true, ..list::query(call.request, &USER)? };
+    let found = deleted::page_users(call.app, &query, &call.reach, 1).await?;
+    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
+}
+
+async fn count_groups(call: Call<'_>) -> Result<Answer> {
+    let query = Query { count: true, ..list::query(call.request, &GROUP)? };
+    let found = deleted::page_groups(call.app, &query, &call.reach, 1).await?;
+    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
 }
 
 /// The object that the address names, when the caller may do to objects of its kind what is asked. Whoever is bound to groups reaches none:

@@ -16,7 +16,7 @@ routes! {
 }
 
 /// The person; an application in its own name is none.
-fn person<'a>(call: &'a Call<'_>) -> Result<&'a str> {
+pub(super) fn person<'a>(call: &'a Call<'_>) -> Result<&'a str> {
     let person = call.caller.person().map(crate::ids::UserId::as_str);
     person.ok_or_else(|| GraphProblem::bad("/me request is only valid with delegated authentication flow."))
 }

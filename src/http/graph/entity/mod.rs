@@ -7,6 +7,7 @@ mod authentication;
 mod autopilot;
 mod cloud_authorities;
 mod compliance_policies;
+mod configuration_policies;
 mod configurations;
 mod deleted_items;
 mod dep_settings;
@@ -19,6 +20,7 @@ mod managed_devices;
 mod me;
 mod method_policies;
 mod organization;
+mod profile_set;
 mod roles;
 mod sign_ins;
 mod subscriptions;
@@ -35,6 +37,7 @@ pub const TABLE: &[&[Route]] = &[
     autopilot::ROUTES,
     cloud_authorities::ROUTES,
     compliance_policies::ROUTES,
+    configuration_policies::ROUTES,
     configurations::ROUTES,
     deleted_items::ROUTES,
     dep_settings::ROUTES,

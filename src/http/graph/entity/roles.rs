@@ -58,7 +58,7 @@ fn json_role(role: &Role, is_beta: bool) -> Map<String, Value> {
 }
 
 /// Who has a role as Graph has it: ids of groups, people and applications in one list.
-fn json_assignment(assignment: &Assignment) -> Map<String, Value> {
+fn json_assignment(assignment: &Assignment, beta: bool) -> Map<String, Value> {
     let id = |member: &Principal| match member {
         Principal::User(id) => id.to_string(),
         Principal::Group(id) => id.to_string(),
@@ -68,15 +68,19 @@ fn json_assignment(assignment: &Assignment) -> Map<String, Value> {
         Reach::All => Vec::new(),
         Reach::Groups(groups) => groups.iter().map(GroupId::to_string).collect(),
     };
-    object! {
+    let mut whole = object! {
         "@odata.type": "#microsoft.graph.deviceAndAppManagementRoleAssignment",
         "id": assignment.id,
         "description": assignment.description,
         "displayName": assignment.display_name,
         "members": assignment.members.iter().map(id).collect::<Vec<_>>(),
         "resourceScopes": scopes,
-        "scopeType": if assignment.reach.is_all() { "allDevicesAndLicensedUsers" } else { "resourceScope" },
+    };
+    if beta {
+        let word = if assignment.reach.is_all() { "allDevicesAndLicensedUsers" } else { "resourceScope" };
+        whole.insert("scopeType".into(), json!(word));
     }
+    whole
 }
 
 async fn list_roles(call: Call<'_>) -> Result<Answer> {
@@ -162,13 +166,13 @@ async fn delete(call: Call<'_>) -> Result<Answer> {
 async fn assignments_of(call: Call<'_>) -> Result<Answer> {
     let role = named(&call).await?;
     let all = role::list_assignments(call.app, Some(&role.id)).await?;
-    let shown: Vec<Value> = all.iter().map(|one| Value::Object(json_assignment(one))).collect();
+    let shown: Vec<Value> = all.iter().map(|one| Value::Object(json_assignment(one, call.is_beta()))).collect();
     Ok(list::whole(&call.app.config, call.request, ASSIGNMENTS, &shown))
 }
 
 async fn list_assignments(call: Call<'_>) -> Result<Answer> {
     let all = role::list_assignments(call.app, None).await?;
-    let shown: Vec<Value> = all.iter().map(|one| Value::Object(json_assignment(one))).collect();
+    let shown: Vec<Value> = all.iter().map(|one| Value::Object(json_assignment(one, call.is_beta()))).collect();
     Ok(list::whole(&call.app.config, call.request, ASSIGNMENTS, &shown))
 }
 
@@ -228,7 +232,7 @@ async fn assign(call: Call<'_>) -> Result<Answer> {
     };
     let made = role::assign(call.app, assignment, Some(call.caller), &call.by()).await?;
     let location = format!("{}/{ASSIGNMENTS}/{}", base(&call.app.config, call.request.version), made.id);
-    Ok(Answer::created(location, entity(&call.app.config, call.request, ASSIGNMENTS, json_assignment(&made))))
+    Ok(Answer::created(location, entity(&call.app.config, call.request, ASSIGNMENTS, json_assignment(&made, call.is_beta()))))
 }
 
 async fn named_assignment(call: &Call<'_>) -> Result<Assignment> {
@@ -238,7 +242,7 @@ async fn named_assignment(call: &Call<'_>) -> Result<Assignment> {
 
 async fn show_assignment(call: Call<'_>) -> Result<Answer> {
     let found = named_assignment(&call).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, ASSIGNMENTS, json_assignment(&found))))
+    Ok(Answer::ok(entity(&call.app.config, call.request, ASSIGNMENTS, json_assignment(&found, call.is_beta()))))
 }
 
 async fn change_assignment(call: Call<'_>) -> Result<Answer> {
@@ -257,7 +261,7 @@ async fn change_assignment(call: Call<'_>) -> Result<Answer> {
         ..before
     };
     let made = role::assign(call.app, changed, Some(call.caller), &call.by()).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, ASSIGNMENTS, json_assignment(&made))))
+    Ok(Answer::ok(entity(&call.app.config, call.request, ASSIGNMENTS, json_assignment(&made, call.is_beta()))))
 }
 
 async fn unassign(call: Call<'_>) -> Result<Answer> {

@@ -230,16 +230,17 @@ impl Shown {
             return Ok(None);
         };
         let grants = applications::load_grants(conn, &application.id)?;
-        let caller = |identity, roles, granted: &std::collections::BTreeSet<Scope>| Caller {
+        let caller = |identity, roles, granted: &std::collections::BTreeSet<Scope>, signed_in_at| Caller {
             application: application.id.clone(),
             client_id: application.client_id.clone(),
             identity,
             scopes: self.scopes.iter().copied().filter(|scope| granted.contains(scope) || scope.needs_no_consent()).collect(),
             roles,
+            signed_in_at,
         };
         if self.is_application {
             let same = application.id.as_str() == self.subject;
-            return Ok(same.then(|| caller(Identity::Application, Vec::new(), &grants.own)));
+            return Ok(same.then(|| caller(Identity::Application, Vec::new(), &grants.own, None)));
         }
         let user = match users::load_user(conn, &UserId::from_store(self.subject.clone())) {
             Ok(user) => user,
@@ -252,7 +253,7 @@ impl Shown {
             return Ok(None);
         }
         let held = roles::list_roles_of_user(conn, &user.id)?;
-        Ok(Some(caller(Identity::Person(user.id), held, &grants.delegated)))
+        Ok(Some(caller(Identity::Person(user.id), held, &grants.delegated, Some(grant.signed_in_at))))
     }
 }
 

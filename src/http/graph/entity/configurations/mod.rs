@@ -12,19 +12,17 @@ mod trusted_root;
 use serde_json::{Map, Value, json};
 
 use super::assignment;
+use super::profile_set::ProfileSet;
 use crate::config::Config;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Document, Kind, Payload, Profile, Scope as ConfigScope};
-use crate::http::graph::answer::{Answer, base, entity, tagged};
+use crate::http::graph::answer::{Answer, tagged};
 use crate::http::graph::error::{GraphProblem, Result};
-use crate::http::graph::list::{self, MANAGEMENT};
 use crate::http::graph::route::{Call, routes};
-use crate::service::page::Found;
-use crate::service::profile::{self, Draft};
-use crate::service::profile_sets::{self, Dated};
+use crate::service::profile::Draft;
+use crate::service::profile_sets::{self, Dated, Which};
 use crate::wire::odata::edm;
-use crate::wire::odata::query::Query;
 
 const READ: Need = Need { scopes: &[Scope::ConfigurationReadAll, Scope::ConfigurationReadWriteAll], action: Some(Action::ProfilesRead) };
 
@@ -32,8 +30,15 @@ const fn write(action: Action) -> Need {
     Need { scopes: &[Scope::ConfigurationReadWriteAll], action: Some(action) }
 }
 
-const SET: &str = "deviceManagement/deviceConfigurations";
-const ASSIGNMENT: &str = "#microsoft.graph.deviceConfigurationAssignment";
+const SET: ProfileSet = ProfileSet {
+    which: Which::Configurations,
+    path: "deviceManagement/deviceConfigurations",
+    assignment: "#microsoft.graph.deviceConfigurationAssignment",
+    json,
+    expand: &[],
+    uniform: false,
+    is_assigned: None,
+};
 
 routes! {
     Get "deviceManagement/deviceConfigurations", READ => list_configurations;
@@ -142,42 +147,28 @@ fn json(call: &Call<'_>, found: &Dated) -> Map<String, Value> {
     tagged(whole)
 }
 
-async fn shaped(call: &Call<'_>, query: &Query, found: &Dated) -> Result<Map<String, Value>> {
-    let mut whole = json(call, found);
-    if !query.select.is_empty() && !query.select.iter().any(|name| name == "*") {
-        whole.retain(|name, _| name == "id" || name.contains('@') || query.select.iter().any(|wanted| wanted == name));
-    }
-    for expand in &query.expand {
-        if expand.property != "assignments" {
-            return Err(GraphProblem::bad(format!("The property '{}' cannot be expanded.", expand.property)));
-        }
-        let all = profile_sets::assignments_of(call.app, &found.profile.id).await?;
-        whole.insert("assignments".into(), all.iter().map(|one| assignment::json(one, ASSIGNMENT)).collect());
-    }
-    Ok(whole)
-}
-
 async fn list_configurations(call: Call<'_>) -> Result<Answer> {
-    let query = Query::parse(&call.request.query)?;
-    let found = profile_sets::page_profiles(call.app, Kind::Configuration, &query, &call.reach, list::limit(&query, MANAGEMENT)).await?;
-    let mut objects = Vec::new();
-    for one in &found.objects {
-        objects.push(shaped(&call, &query, one).await?);
-    }
-    Ok(list::collection(&call.app.config, call.request, SET, &query, Found { objects, next: found.next, count: found.count }))
+    SET.list(&call).await
 }
 
 async fn count(call: Call<'_>) -> Result<Answer> {
-    let query = Query { count: true, ..Query::parse(&call.request.query)? };
-    let found = profile_sets::page_profiles(call.app, Kind::Configuration, &query, &call.reach, 1).await?;
-    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
+    SET.count(&call).await
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Configuration).await?;
-    let query = Query::parse(&call.request.query)?;
-    let whole = shaped(&call, &query, &found).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, SET, whole)))
+    SET.show(&call).await
+}
+
+async fn delete(call: Call<'_>) -> Result<Answer> {
+    SET.delete(&call).await
+}
+
+async fn show_assignments(call: Call<'_>) -> Result<Answer> {
+    SET.show_assignments(&call).await
+}
+
+async fn assign(call: Call<'_>) -> Result<Answer> {
+    SET.assign(&call).await
 }
 
 /// Writes what the body has over a document.
@@ -224,9 +215,7 @@ async fn create(call: Call<'_>) -> Result<Answer> {
     change(&Server { config: &call.app.config }, kind, &mut name, &mut document, &body)?;
     let draft = Draft { display_name: name, kind: Kind::Configuration, platform: kind.platform, document };
     let id = profile_sets::create(call.app, draft, &call.by()).await?;
-    let found = profile_sets::find_profile(call.app, Kind::Configuration, id.as_str()).await?;
-    let location = format!("{}/{SET}/{id}", base(&call.app.config, call.request.version));
-    Ok(Answer::created(location, entity(&call.app.config, call.request, SET, json(&call, &found))))
+    SET.created(&call, &id).await
 }
 
 /// A root that is bound has to be a configuration of this server. Devices trust our authority's chain by what they are given for it, so the
@@ -239,14 +228,14 @@ async fn check_references(call: &Call<'_>, body: &Map<String, Value>) -> Result<
         return Err(wrong());
     }
     let id = text.trim_end_matches(['/', ')', '\'']).rsplit(['/', '(', '\'']).next().unwrap_or_default();
-    let found = profile_sets::find_profile(call.app, Kind::Configuration, id).await.map_err(|_| wrong())?;
+    let found = profile_sets::find_profile(call.app, Which::Configurations, id).await.map_err(|_| wrong())?;
     let roots = found.profile.document.payloads.iter().any(|payload| payload.kind == "trusted-certificate");
     if roots { Ok(()) } else { Err(wrong()) }
 }
 
 async fn update(call: Call<'_>) -> Result<Answer> {
     assignment::check_unbound(&call.reach)?;
-    let found = assignment::named(&call, Kind::Configuration).await?;
+    let found = SET.named(&call).await?;
     let body: Map<String, Value> = call.request.json()?;
     check_references(&call, &body).await?;
     let server = Server { config: &call.app.config };
@@ -257,23 +246,5 @@ async fn update(call: Call<'_>) -> Result<Answer> {
         Ok::<_, GraphProblem>(Draft { display_name: name, kind: Kind::Configuration, platform: profile.platform, document })
     };
     profile_sets::change(call.app, Kind::Configuration, &found.profile.id, draft, &call.by()).await?;
-    let changed = profile_sets::find_profile(call.app, Kind::Configuration, found.profile.id.as_str()).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, SET, json(&call, &changed))))
-}
-
-async fn delete(call: Call<'_>) -> Result<Answer> {
-    assignment::check_unbound(&call.reach)?;
-    let found = assignment::named(&call, Kind::Configuration).await?;
-    profile::delete(call.app, &found.profile.id, &call.by()).await?;
-    Ok(Answer::done())
-}
-
-async fn show_assignments(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Configuration).await?;
-    assignment::show(&call, &found, ASSIGNMENT, &format!("{SET}('{}')/assignments", found.profile.id)).await
-}
-
-async fn assign(call: Call<'_>) -> Result<Answer> {
-    let found = assignment::named(&call, Kind::Configuration).await?;
-    assignment::assign(&call, &found, ASSIGNMENT, &format!("{SET}('{}')/assignments", found.profile.id)).await
+    SET.changed(&call, &found.profile.id).await
 }
