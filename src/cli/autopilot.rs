@@ -109,6 +109,7 @@ async fn list(app: &App, group_tag: Option<String>, limit: u32) -> Result<pages:
         Ok(found) => Ok(found),
         Err(pages::Error::Service(error)) => Err(error),
         Err(pages::Error::Wrong(wrong)) => Err(Error::internal(wrong)),
+        Err(pages::Error::Resync) => Err(Error::NotFound("place")),
     }
 }
 

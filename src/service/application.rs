@@ -201,7 +201,14 @@ pub async fn find_by_scim_token(app: &App, text: &str) -> Result<Option<Caller>>
         }
         let scopes = applications::load_grants(conn, &application.id)?.own;
         let identity = Identity::Application;
-        Ok(Some(Caller { application: application.id, client_id: application.client_id, identity, scopes, roles: Vec::new() }))
+        Ok(Some(Caller {
+            application: application.id,
+            client_id: application.client_id,
+            identity,
+            scopes,
+            roles: Vec::new(),
+            signed_in_at: None,
+        }))
     });
     Ok(found.await?)
 }

@@ -112,6 +112,7 @@ pub const PHYSICAL_IDS: List = List {
          WHERE a.serial = d.serial_number AND d.platform = 'windows'",
     ),
     member: "a.word",
+    kind: Kind::Text,
 };
 
 /// The same of the devices `t` of a rule, under the name that rules have for it.
@@ -123,6 +124,7 @@ pub const DEVICE_PHYSICAL_IDS: List = List {
          WHERE a.serial = t.serial_number AND t.platform = 'windows'",
     ),
     member: "a.word",
+    kind: Kind::Text,
 };
 
 /// Registered PCs as the API finds them.

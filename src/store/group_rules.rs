@@ -5,7 +5,7 @@ mod patterns;
 
 use diesel::prelude::*;
 
-use super::odata::{self, Bind, Kind, List, Property, Refused, Set};
+use super::odata::{self, Bind, Kind, Property, Refused, Set};
 use super::schema::groups;
 use super::{Conn, Error, Result, Tx};
 use crate::clock::{MINUTE, Time};

@@ -89,6 +89,7 @@ impl From<page::Error> for ScimProblem {
     fn from(error: page::Error) -> Self {
         match error {
             page::Error::Wrong(wrong) => Wrong::new(Kind::InvalidFilter, wrong.0).into(),
+            page::Error::Resync => Wrong::new(Kind::InvalidValue, "The place from which the call goes on is not known.").into(),
             page::Error::Service(error) => error.into(),
         }
     }

@@ -130,7 +130,7 @@ fn members_are_named_by_value_by_filter_and_by_list() {
         (json!({ "op": "replace", "path": "members", "value": [] }), Members::Set(Vec::new())),
         (json!({ "op": "replace", "path": "members", "value": { "value": "a" } }), Members::Set(ids(&["a"]))),
     ] {
-        assert_eq!(of(&json!([operation])), Ok(vec![expected]), "{operation}");
+        assert_eq!(of(json!([operation])), Ok(vec![expected]), "{operation}");
     }
     for (operation, kind) in [
         (json!({ "op": "Add", "path": "members", "value": [{}] }), Kind::InvalidValue),
@@ -139,7 +139,7 @@ fn members_are_named_by_value_by_filter_and_by_list() {
         (json!({ "op": "Replace", "path": "members[value eq \"a\"]", "value": {} }), Kind::Mutability),
         (json!({ "op": "Replace", "path": "members.value", "value": "a" }), Kind::Mutability),
     ] {
-        assert_eq!(of(&json!([operation])), Err(kind), "{operation}");
+        assert_eq!(of(json!([operation])), Err(kind), "{operation}");
     }
 }
 

@@ -231,7 +231,7 @@ async fn a_person_sees_and_takes_away_their_own_methods_while_the_sign_in_is_fre
     let writes = delegated(&server, ANA, &[Scope::MethodReadWrite]).await;
     let mut caller = Caller::of(server, reads);
     assert_eq!(names(&caller.get(&format!("{OWN}/methods")).await, "@odata.type").len(), 2);
-    assert_eq!(names(&caller.get(&format!("{OWN}/fido2Methods")).await, "id"), [key.clone()]);
+    assert_eq!(names(&caller.get(&format!("{OWN}/fido2Methods")).await, "id"), std::slice::from_ref(&key));
     assert_eq!(caller.get(&format!("{OWN}/fido2Methods/{key}")).await["displayName"], "Laptop");
     let passes = caller.get(&format!("{OWN}/temporaryAccessPassMethods")).await;
     let one = caller.get(&format!("{OWN}/temporaryAccessPassMethods/{}", passes["value"][0]["id"].as_str().unwrap())).await;

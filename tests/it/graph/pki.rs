@@ -55,7 +55,7 @@ async fn issued(caller: &Caller, upn: &str) -> (String, String, Value) {
     let spki = SigningKey::generate(KeyAlgorithm::P256).unwrap().spki().unwrap();
     let issuing = authority::issuing(app).await.unwrap();
     let made = issue::issue(app, &issuing.id, &grant, &spki, "cli:test", "local").await.unwrap();
-    (made.certificate.id.to_string(), made.certificate.serial.clone(), json!(one.id))
+    (made.certificate.id.to_string(), made.certificate.serial, json!(one.id))
 }
 
 #[actix_web::test]

@@ -99,7 +99,12 @@ async fn a_group_lives_with_its_members() {
     let put = idp.told(Method::PUT, &path, Some(json!({ "displayName": "Sales", "members": [] })), 200).await;
     assert_eq!(members(&put), Vec::<String>::new());
     let shown = idp
-        .told(Method::PATCH, &format!("{path}?attributes=displayName"), Some(patch(json!([{ "op": "remove", "path": "externalId" }]))), 200)
+        .told(
+            Method::PATCH,
+            &format!("{path}?attributes=displayName"),
+            Some(patch(&json!([{ "op": "remove", "path": "externalId" }]))),
+            200,
+        )
         .await;
     assert_eq!(shown["displayName"], "Sales");
 
@@ -140,11 +145,11 @@ async fn what_is_no_group_is_refused_by_its_kind() {
         (json!({ "op": "add", "path": "userName", "value": "x" }), refusal(400, "invalidPath")),
         (json!({ "op": "remove", "path": "displayName" }), refusal(400, "mutability")),
     ] {
-        assert_eq!(idp.refused(Method::PATCH, &path, Some(patch(json!([operation])))).await, kind, "{operation}");
+        assert_eq!(idp.refused(Method::PATCH, &path, Some(patch(&json!([operation])))).await, kind, "{operation}");
     }
     assert_eq!(members(&idp.get(&path).await), Vec::<String>::new(), "all of a change, or nothing");
     assert_eq!(
-        idp.refused(Method::PATCH, &format!("/Groups/{unknown}"), Some(patch(json!([{ "op": "remove", "path": "members" }])))).await,
+        idp.refused(Method::PATCH, &format!("/Groups/{unknown}"), Some(patch(&json!([{ "op": "remove", "path": "members" }])))).await,
         refusal(404, "")
     );
 }
@@ -154,7 +159,7 @@ async fn rules_roles_and_devices_are_respected() {
     let idp = Provider::of(crate::support::server::Server::start().await, &[Scope::SynchronizationDataUserUpload]).await;
     let app = &idp.server.app;
     let ann = idp.user("ann@x.example").await;
-    let add = || Some(patch(json!([{ "op": "Add", "path": "members", "value": [{ "value": ann }] }])));
+    let add = || Some(patch(&json!([{ "op": "Add", "path": "members", "value": [{ "value": ann }] }])));
     let ruled = directory::create_group_by_rule(app, "By rule", "", Some("user.displayName -eq \"x\"".into()), &by()).await.unwrap();
     let path = format!("/Groups/{}", ruled.id);
     assert_eq!(idp.refused(Method::PATCH, &path, add()).await, refusal(400, "mutability DIR0001"));
@@ -184,7 +189,7 @@ async fn rules_roles_and_devices_are_respected() {
     idp.patch_group(team.id.as_str(), json!([{ "op": "remove", "path": "members" }])).await;
     let left = all_members(&idp, &team.id).await;
     assert_eq!(left, [Member::Device(pc.id.clone())], "and stay");
-    let as_member = patch(json!([{ "op": "Add", "path": "members", "value": [{ "value": pc.id }] }]));
+    let as_member = patch(&json!([{ "op": "Add", "path": "members", "value": [{ "value": pc.id }] }]));
     assert_eq!(idp.refused(Method::PATCH, &path, Some(as_member)).await, refusal(400, "invalidValue USR0011"));
 }
 

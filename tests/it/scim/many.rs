@@ -51,7 +51,7 @@ both_backends! {
         assert_eq!(now().await, set(&ids[..1200]));
         let mut wrong = ids[1200..].to_vec();
         wrong.push("01900000-0000-7000-8000-000000000000".into());
-        let body = patch(json!([{ "op": "Add", "path": "members", "value": named(&wrong) }]));
+        let body = patch(&json!([{ "op": "Add", "path": "members", "value": named(&wrong) }]));
         assert_eq!(idp.refused(Method::PATCH, &path, Some(body)).await, refusal(400, "invalidValue USR0011"));
         assert_eq!(now().await, set(&ids[..1200]), "all of a change, or nothing");
         let listed = idp.get("/Groups").await;
@@ -78,10 +78,10 @@ async fn more_members_than_are_shown_are_not_shown_in_part() {
     assert_eq!(idp.refused(Method::GET, "/Groups", None).await, refusal(400, "tooMany"));
     let without = idp.get(&format!("{path}?excludedAttributes=members")).await;
     assert_eq!((&without["displayName"], without.get("members")), (&json!("All"), None));
-    idp.told(Method::PATCH, &path, Some(patch(json!([{ "op": "remove", "path": format!("members[value eq \"{}\"]", ids[0]) }]))), 204)
+    idp.told(Method::PATCH, &path, Some(patch(&json!([{ "op": "remove", "path": format!("members[value eq \"{}\"]", ids[0]) }]))), 204)
         .await;
     assert_eq!(idp.get(&path).await["members"].as_array().unwrap().len(), MOST_MEMBERS);
     let many: Vec<Value> = vec![json!({ "value": ids[0] }); 50_001];
-    let body = patch(json!([{ "op": "Add", "path": "members", "value": many }]));
+    let body = patch(&json!([{ "op": "Add", "path": "members", "value": many }]));
     assert_eq!(idp.refused(Method::PATCH, &path, Some(body)).await, refusal(400, "invalidValue"));
 }

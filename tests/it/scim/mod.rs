@@ -83,11 +83,11 @@ impl Provider {
     }
 
     async fn patch_user(&self, id: &str, operations: Value) -> Value {
-        self.told(Method::PATCH, &format!("/Users/{id}"), Some(patch(operations)), 200).await
+        self.told(Method::PATCH, &format!("/Users/{id}"), Some(patch(&operations)), 200).await
     }
 
     async fn patch_group(&self, id: &str, operations: Value) {
-        self.told(Method::PATCH, &format!("/Groups/{id}"), Some(patch(operations)), 204).await;
+        self.told(Method::PATCH, &format!("/Groups/{id}"), Some(patch(&operations)), 204).await;
     }
 
     /// Status and `scimType` of a call that fails, with the code of a refusal where the detail begins with one.
@@ -114,7 +114,7 @@ const USER: &str = "urn:ietf:params:scim:schemas:core:2.0:User";
 const ENTERPRISE: &str = "urn:ietf:params:scim:schemas:extension:enterprise:2.0:User";
 const GROUP: &str = "urn:ietf:params:scim:schemas:core:2.0:Group";
 
-fn patch(operations: Value) -> Value {
+fn patch(operations: &Value) -> Value {
     json!({ "schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"], "Operations": operations })
 }
 

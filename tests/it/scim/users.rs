@@ -148,7 +148,7 @@ async fn versions_are_looked_at() {
         request.send().await.unwrap().status().as_u16()
     };
     assert_eq!(with(Method::GET, "if-none-match", &etag, None).await, 304);
-    let title = |text: &str| Some(patch(json!([{ "op": "add", "path": "title", "value": text }])));
+    let title = |text: &str| Some(patch(&json!([{ "op": "add", "path": "title", "value": text }])));
     assert_eq!(with(Method::PATCH, "if-match", "W/\"0\"", title("no")).await, 412);
     assert_eq!(with(Method::PATCH, "if-match", &etag, title("yes")).await, 200);
     assert_eq!(with(Method::PATCH, "if-match", &etag, title("late")).await, 412);
@@ -270,18 +270,18 @@ async fn what_is_no_user_is_refused_by_its_kind() {
         (json!({ "op": "remove", "path": "userName" }), refusal(400, "mutability")),
         (json!({ "op": "rename", "path": "userName" }), refusal(400, "invalidSyntax")),
     ] {
-        assert_eq!(idp.refused(Method::PATCH, &path, Some(patch(json!([operation])))).await, kind, "{operation}");
+        assert_eq!(idp.refused(Method::PATCH, &path, Some(patch(&json!([operation])))).await, kind, "{operation}");
     }
     // All of a change, or nothing.
     let half = json!([{ "op": "add", "path": "title", "value": "x" }, { "op": "remove", "path": "userName" }]);
-    assert_eq!(idp.refused(Method::PATCH, &path, Some(patch(half))).await.0, 400);
+    assert_eq!(idp.refused(Method::PATCH, &path, Some(patch(&half))).await.0, 400);
     assert_eq!(idp.get(&path).await.get("title"), None);
     let unknown = "/Users/01900000-0000-7000-8000-000000000000";
     for (method, body) in [
         (Method::GET, None),
         (Method::DELETE, None),
         (Method::PUT, Some(json!({ "userName": "z@x.example" }))),
-        (Method::PATCH, Some(patch(json!([{ "op": "remove", "path": "title" }])))),
+        (Method::PATCH, Some(patch(&json!([{ "op": "remove", "path": "title" }])))),
     ] {
         assert_eq!(idp.refused(method.clone(), unknown, body.clone()).await, refusal(404, ""), "{method}");
         assert_eq!(idp.refused(method.clone(), "/Users/none", body).await, refusal(404, ""), "{method}");
@@ -300,7 +300,7 @@ async fn who_leaves_is_signed_out_and_administrators_are_not_taken_over() {
     let admin = idp.user("admin@x.example").await;
     let (admin_id, path) = (UserId::parse(&admin).unwrap(), format!("/Users/{admin}"));
     role::set_administrator(app, &admin_id, true, &by).await.unwrap();
-    let off = || Some(patch(json!([{ "op": "Replace", "path": "active", "value": "False" }])));
+    let off = || Some(patch(&json!([{ "op": "Replace", "path": "active", "value": "False" }])));
     assert_eq!(idp.refused(Method::PATCH, &path, off()).await, refusal(403, "ACC0009"), "the last administrator");
     assert_eq!(idp.refused(Method::DELETE, &path, None).await, refusal(403, "ACC0009"));
     // Renaming an administrator to one's own name, or giving them one's own mail, would be a way in.
@@ -308,14 +308,14 @@ async fn who_leaves_is_signed_out_and_administrators_are_not_taken_over() {
         json!({ "op": "replace", "path": "userName", "value": "mallory@x.example" }),
         json!({ "op": "add", "path": "emails[type eq \"work\"].value", "value": "mallory@x.example" }),
     ] {
-        assert_eq!(idp.refused(Method::PATCH, &path, Some(patch(json!([operation])))).await, refusal(403, "ACC0013"));
+        assert_eq!(idp.refused(Method::PATCH, &path, Some(patch(&json!([operation])))).await, refusal(403, "ACC0013"));
     }
     assert_eq!(idp.patch_user(&admin, json!([{ "op": "add", "path": "title", "value": "Boss" }])).await["title"], "Boss");
 
     let second = idp.user("second@x.example").await;
     role::set_administrator(app, &UserId::parse(&second).unwrap(), true, &by).await.unwrap();
     assert_eq!(idp.patch_user(&admin, json!([{ "op": "Replace", "path": "active", "value": "False" }])).await["active"], json!(false));
-    let on = Some(patch(json!([{ "op": "Replace", "path": "active", "value": "True" }])));
+    let on = Some(patch(&json!([{ "op": "Replace", "path": "active", "value": "True" }])));
     assert_eq!(idp.refused(Method::PATCH, &path, on).await, refusal(403, "ACC0013"), "whoever left does not come back this way");
 
     let glass = idp.user("glass@x.example").await;

@@ -169,7 +169,7 @@ async fn delete_passkey(call: Call<'_>) -> Result<Answer> {
 async fn delete_own_passkey(call: Call<'_>) -> Result<Answer> {
     let user = person(&call).await?;
     let id = PasskeyId::parse(last_key(&call)?).ok_or_else(GraphProblem::not_found)?;
-    if !call.caller.signed_in_at.is_some_and(|at| call.app.now() < at.plus(FRESH)) {
+    if call.caller.signed_in_at.is_none_or(|at| call.app.now() >= at.plus(FRESH)) {
         return Err(Refusal::SignInStale.into());
     }
     passkey::remove(call.app, &user.id, &id, &call.by()).await?;

@@ -7,7 +7,7 @@ use super::leaf_certificates;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::authority::{Status, name_of};
 use crate::domain::certificate::{AttributeType, KeyAlgorithm, Rdn, RevocationReason};
-use crate::http::graph::answer::{Answer, base, etag, object};
+use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
@@ -122,6 +122,11 @@ fn hashing(algorithm: KeyAlgorithm) -> &'static str {
     }
 }
 
+/// The version of an authority, which counts its changes.
+fn etag(version: i64) -> String {
+    format!("W/\"{version}\"")
+}
+
 fn json(authority: &CloudAuthority) -> Map<String, Value> {
     let (certificate, tag) = (authority.certificate.as_ref(), etag(authority.version));
     let names = certificate.map(|shown| shown.names.clone()).unwrap_or_default();
@@ -180,8 +185,7 @@ async fn named(call: &Call<'_>) -> Result<CloudAuthority> {
 }
 
 fn answer(call: &Call<'_>, authority: &CloudAuthority) -> Result<Answer> {
-    let tag = etag(authority.version);
-    Ok(Answer::ok(list::single(call, &SHAPE, SET, json(authority))?).with_etag(&tag))
+    Ok(Answer::ok(list::single(call, &SHAPE, SET, json(authority))?))
 }
 
 async fn list_all(call: Call<'_>) -> Result<Answer> {
@@ -308,9 +312,8 @@ async fn create(call: Call<'_>) -> Result<Answer> {
         authority::create_called(call.app, &new, called, &by.actor, &by.origin).await?.id.clone()
     };
     let made = cloud::find(call.app, id.as_str()).await?;
-    let tag = etag(made.version);
     let body = list::single(&call, &SHAPE, SET, json(&made))?;
-    Ok(Answer::created(format!("{}/{SET}/{id}", base(&call.app.config, call.request.version)), body).with_etag(&tag))
+    Ok(Answer::created(format!("{}/{SET}/{id}", base(&call.app.config, call.request.version)), body))
 }
 
 async fn update(call: Call<'_>) -> Result<Answer> {

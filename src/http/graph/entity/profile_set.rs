@@ -16,6 +16,9 @@ use crate::service::profile;
 use crate::service::profile_sets::{self, Dated, Which};
 use crate::wire::odata::query::Query;
 
+/// What may be expanded: its name, and how it is shown.
+pub(super) type Expanded = (&'static str, fn(&Dated) -> Value);
+
 /// A set of profiles below one address.
 pub(super) struct ProfileSet {
     /// Which profiles.
@@ -27,7 +30,7 @@ pub(super) struct ProfileSet {
     /// A profile as JSON, whole.
     pub(super) json: fn(&Call<'_>, &Dated) -> Map<String, Value>,
     /// What may be expanded beside the assignments.
-    pub(super) expand: &'static [(&'static str, fn(&Dated) -> Value)],
+    pub(super) expand: &'static [Expanded],
     /// Whether every object has every property: then what is selected has to exist.
     pub(super) uniform: bool,
     /// The property that says whether there are assignments, where there is one.

@@ -286,6 +286,7 @@ pub fn caller_now(conn: &mut Conn, application: &ApplicationId, user: Option<&Us
         identity,
         scopes: scopes.into_iter().collect(),
         roles,
+        signed_in_at: None,
     }))
 }
 
