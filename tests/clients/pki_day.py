@@ -95,7 +95,7 @@ async def authorities(beta):
             certificate_key_size=b.CloudCertificationAuthorityCertificateKeySize.ECP256,
         )
     )
-    check(made.certificate_key_size is b.CloudCertificationAuthorityCertificateKeySize.ECP256 and made.organization_unit == "IT", "one is made")
+    check(made.certificate_key_size is b.CloudCertificationAuthorityCertificateKeySize.ECP256 and made.organization_unit == "IT", "made")
     check(made.validity_period_in_years == 3 and made.scep_server_url.startswith(BASE) and known(made), "with what was asked for")
     one = all_of_them.by_cloud_certification_authority_id(made.id)
     check((await one.patch(b.CloudCertificationAuthority(display_name="Day 2"))).display_name == "Day 2", "it gets another name")
@@ -162,7 +162,7 @@ async def autopilot(graph):
     answer = (await imports.import_.post(ImportPostRequestBody(imported_windows_autopilot_device_identities=given))).value
     states = [one.state.device_import_status for one in answer]
     check(states == [ImportStatus.Complete, ImportStatus.Error], f"of two PCs one is registered: {states}")
-    check(all(known(one) and known(one.state) for one in answer) and answer[1].state.device_error_code == 802, "the other says why it is not")
+    check(all(known(one) and known(one.state) for one in answer) and answer[1].state.device_error_code == 802, "the other says why not")
     pcs = graph.device_management.windows_autopilot_device_identities
     pc = (await pcs.get()).value[0]
     check(pc.enrollment_state is EnrollmentState.NotContacted and pc.user_principal_name == "leaf@day.example", "it waits for its person")

@@ -383,6 +383,9 @@ CREATE TABLE autopilot_devices (
 );
 CREATE INDEX autopilot_devices_by_folded_serial ON autopilot_devices ((lower(serial) COLLATE "C"), id);
 CREATE INDEX autopilot_devices_by_folded_tag ON autopilot_devices ((lower(group_tag) COLLATE "C"), id);
+-- As physical ids of devices.
+CREATE INDEX autopilot_devices_by_ztdid ON autopilot_devices ((lower('[ZTDID]:' || id) COLLATE "C"));
+CREATE INDEX autopilot_devices_by_order_id ON autopilot_devices ((lower('[OrderID]:' || group_tag) COLLATE "C")) WHERE group_tag <> '';
 CREATE INDEX autopilot_devices_by_user ON autopilot_devices (user_id) WHERE user_id IS NOT NULL;
 
 -- What came of registering each, for a while.

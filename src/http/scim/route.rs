@@ -15,9 +15,10 @@ use crate::domain::access::{Action, Caller, Identity, Need, Scope};
 use crate::http::graph::route::Verb;
 use crate::service::callers::Weight;
 use crate::service::directory::By;
-use crate::wire::scim::document::Document;
+use crate::wire::scim::document::{Document, apply};
+use crate::wire::scim::patch::Changes;
 use crate::wire::scim::query::Query;
-use crate::wire::scim::schema::Resource;
+use crate::wire::scim::schema::{Resource, USER};
 use crate::wire::scim::{Kind, Wrong};
 
 /// A call as it arrived.
@@ -169,12 +170,13 @@ impl Route {
     }
 
     /// How a call counts: who leaves must be let out while the provider sends much else.
-    fn weight(&self) -> Weight {
+    fn weight(&self, request: &Request) -> Weight {
         match self.verb {
             Verb::Get => Weight::Read,
             Verb::Post if self.need == READ => Weight::Read,
-            Verb::Patch | Verb::Put | Verb::Delete if self.need == USERS => Weight::Urgent,
-            Verb::Post | Verb::Patch | Verb::Put | Verb::Delete => Weight::Write,
+            Verb::Delete => Weight::Urgent,
+            Verb::Patch | Verb::Put if self.need == USERS && disables(self.verb, &request.body) => Weight::Urgent,
+            Verb::Post | Verb::Patch | Verb::Put => Weight::Write,
         }
     }
 
@@ -192,6 +194,16 @@ impl Route {
         }
         parts.next().is_none().then_some(key)
     }
+}
+
+/// Whether a change of a user disables them.
+fn disables(verb: Verb, body: &[u8]) -> bool {
+    let Ok(body) = serde_json::from_slice::<Value>(body) else { return false };
+    let changes = if verb == Verb::Put { Changes::of_whole(&USER, &body).map(|(_, all)| all) } else { Changes::parse(&USER, &body) };
+    let Ok(changes) = changes else { return false };
+    let mut document = Document::new();
+    let outcome = changes.steps.iter().filter(|step| step.place.attribute.name == "active").try_for_each(|step| apply(&mut document, step));
+    outcome.is_ok() && document.get("active") == Some(&Value::Bool(false))
 }
 
 /// To see users and groups, and what there is of them.
@@ -240,7 +252,11 @@ table! {
 /// calls too often, and the handler's.
 pub(super) async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Request) -> Result<Answer> {
     let fitting: Vec<(&Route, &str)> = TABLE.iter().filter_map(|route| route.key(&request.segments).map(|key| (route, key))).collect();
-    let Some((route, key)) = fitting.iter().find(|(route, _)| route.verb.as_str() == request.method.as_str()) else {
+    let found = fitting.iter().find(|(route, _)| route.verb.as_str() == request.method.as_str());
+    // What is refused is counted, too.
+    let weight = found.map_or(Weight::Read, |(route, _)| route.weight(request));
+    app.callers.count(caller, weight).map_err(ScimProblem::throttled)?;
+    let Some((route, key)) = found else {
         let possible: Vec<&str> = fitting.iter().map(|(route, _)| route.verb.as_str()).collect();
         return Err(if possible.is_empty() { ScimProblem::not_found() } else { ScimProblem::method(&possible.join(", ")) });
     };
@@ -251,6 +267,5 @@ pub(super) async fn dispatch(app: &App, caller: &Caller, origin: &str, request: 
         let names: Vec<&str> = route.need.scopes.iter().map(|scope| scope.as_str()).collect();
         return Err(ScimProblem::forbidden(format!("The application has none of the permissions {}.", names.join(", "))));
     }
-    app.callers.count(caller, route.weight()).map_err(ScimProblem::throttled)?;
     (route.handler)(Call { app, caller, request, key, origin }).await
 }

@@ -84,7 +84,7 @@ fn platform_sso() -> Value {
                 &sso("platformsso"),
                 &[
                     text(&sso("platformsso_accountdisplayname"), "Work"),
-                    choice(&sso("platformsso_authenticationmethod"), "1"),
+                    choice(&sso("platformsso_authenticationmethod"), "0"),
                     choices(&sso("platformsso_filevaultpolicy"), &["0"]),
                     number(&sso("platformsso_loginfrequency"), 7200),
                     group(
@@ -121,7 +121,7 @@ async fn a_policy_of_the_catalogue_is_a_profile_and_a_profile_a_policy() {
     let kept = document(&caller, &made).await.payloads.remove(0);
     assert_eq!(kept.kind, "com.apple.extensiblesso");
     let expected = json!({
-        "AuthenticationMethod": "UserSecureEnclaveKey", "AccountDisplayName": "Work", "FileVaultPolicy": ["AttemptAuthentication"],
+        "AuthenticationMethod": "Password", "AccountDisplayName": "Work", "FileVaultPolicy": ["AttemptAuthentication"],
         "LoginFrequency": 7200, "TokenToUserMapping": { "AccountName": "preferred_username" }, "UseSharedDeviceKeys": true,
     });
     assert_eq!(kept.body["PlatformSSO"], expected);

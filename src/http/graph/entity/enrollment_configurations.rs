@@ -1,5 +1,5 @@
-//! `/deviceManagement/deviceEnrollmentConfigurations`: what of the configuration says who may enrol. It is in the configuration file, so it is
-//! read here and changed there.
+//! `/deviceManagement/deviceEnrollmentConfigurations`: what of the configuration says who may enrol. The configuration file says it, so it
+//! is read here and changed there.
 
 use serde_json::{Map, Value, json};
 
