@@ -29,6 +29,7 @@ lint:
 test: packages lint
 	scripts/pkilint
 	scripts/graph-clients
+	scripts/schemathesis
 	cargo test
 
 bench:

@@ -1,6 +1,7 @@
 //! Signals to consumers.
 
 pub mod caep;
+pub mod lanes;
 pub mod push;
 pub mod receiver;
 

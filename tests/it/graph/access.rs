@@ -23,7 +23,7 @@ use super::{Caller, by, names, user};
 use crate::desired::{device, enrollment};
 use crate::support::server::Server;
 
-fn method(verb: Verb) -> Method {
+pub(crate) fn method(verb: Verb) -> Method {
     Method::from_bytes(verb.as_str().as_bytes()).unwrap()
 }
 
@@ -90,7 +90,7 @@ fn a_route_opens_to_the_roles_that_allow_its_action() {
 }
 
 /// A token in the name of a person, as a sign-in gives it.
-pub(super) async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> String {
+pub(crate) async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> String {
     let app = &server.app;
     let made = application::create(app, New { display_name: format!("For {upn}"), public: true, ..New::default() }, &by()).await.unwrap();
     let grants = Grants { delegated: scopes.iter().copied().collect(), ..Grants::default() };
@@ -138,12 +138,12 @@ pub async fn give(server: &Server, word: &str, user: &muster::ids::UserId) {
 }
 
 /// Gives a person a built-in role somewhere.
-pub(super) async fn give_within(server: &Server, word: &str, user: &muster::ids::UserId, reach: Reach) {
+pub(crate) async fn give_within(server: &Server, word: &str, user: &muster::ids::UserId, reach: Reach) {
     let assignment = assignment(word, Principal::User(user.clone()), reach);
     role::assign(&server.app, assignment, None, &by()).await.unwrap();
 }
 
-pub(super) fn assignment(word: &str, member: Principal, reach: Reach) -> Assignment {
+pub(crate) fn assignment(word: &str, member: Principal, reach: Reach) -> Assignment {
     Assignment {
         id: RoleAssignmentId::new(),
         role: Role::built_in(word).unwrap().id,
