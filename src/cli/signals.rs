@@ -133,7 +133,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
     match command {
         Command::Receiver(command) => run_receiver(app, command, actor).await,
         Command::Keys(KeysCommand::List) => Ok(Value::Array(keys::list(app).await?.iter().map(show_key).collect())),
-        Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, actor).await? })),
+        Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, &By::local(actor)).await? })),
         Command::Outbox { state, after, limit } => {
             let rows = outbox::list(app, &state, after, page::probe(limit)).await?;
             let called = signals::lanes::names(app, &rows).await?;

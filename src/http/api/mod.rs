@@ -1,5 +1,5 @@
-//! The product's own API below `/api`, for what Microsoft Graph has no shape for. A new resource is a file in [`resource`] and a line in its
-//! table; the document at `/api/openapi.json` is made of the table.
+//! The product's own API below `/api`, for what Microsoft Graph has no shape for. A new resource is a file in [`resource`] and a line in
+//! its table; the document at `/api/openapi.json` is made of the table.
 
 pub mod openapi;
 pub mod page;
@@ -47,8 +47,8 @@ pub fn base(config: &Config) -> String {
     format!("{}{ROOT}", config.web_url())
 }
 
-/// `GET /api/openapi.json`: says nothing of this instance, only what the product's source says to everybody, and tools read it before they have
-/// a token; so it asks for none.
+/// `GET /api/openapi.json`: says nothing of this instance, only what the product's source says to everybody, and tools read it before they
+/// have a token; so it asks for none.
 pub async fn show_document(request: HttpRequest) -> HttpResponse {
     if let Err(problem) = Anonymous::count(&request) {
         return problem.json();

@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, WWW_AUTHENTICATE};
-use actix_web::{HttpResponse, ResponseError as _};
 
 use crate::domain::Refusal;
 use crate::http::bearer::Unknown;

@@ -77,12 +77,12 @@ impl Call<'_> {
 pub struct Reply<T> {
     body: T,
     headers: Vec<(&'static str, String)>,
-    tagged: bool,
+    tag: Option<String>,
 }
 
 impl<T> From<T> for Reply<T> {
     fn from(body: T) -> Self {
-        Self { body, headers: Vec::new(), tagged: false }
+        Self { body, headers: Vec::new(), tag: None }
     }
 }
 
@@ -96,13 +96,13 @@ impl<T> Reply<T> {
 
     /// With an ETag, by which a caller changes what they saw and nothing else.
     #[must_use]
-    pub fn tagged(mut self) -> Self {
-        self.tagged = true;
+    pub fn tagged(mut self, etag: String) -> Self {
+        self.tag = Some(etag);
         self
     }
 }
 
-/// The ETag of what is shown so.
+/// The ETag of something of which this is what a caller may change.
 ///
 /// # Errors
 /// 500.
@@ -129,9 +129,8 @@ impl Answer {
     /// 500.
     pub fn of<T: Serialize>(reply: Reply<T>, status: u16, request: &Request) -> Result<Self> {
         let mut headers = reply.headers;
-        if reply.tagged {
-            let etag = etag(&reply.body)?;
-            if request.has(&etag) {
+        if let Some(etag) = reply.tag {
+            if status == 200 && request.method == actix_web::http::Method::GET && request.has(&etag) {
                 return Ok(Self { status: 304, headers: vec![("ETag", etag)], body: None });
             }
             headers.push(("ETag", etag));
@@ -227,7 +226,8 @@ impl Route {
         for part in self.pattern.split('/') {
             let segment = rest.next()?;
             if part.starts_with('{') {
-                if segment.is_empty() {
+                // No name has such letters, and not every database takes them in a question.
+                if segment.is_empty() || segment.chars().any(char::is_control) {
                     return None;
                 }
                 keys.push(segment.as_str());

@@ -7,11 +7,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::clock::Time;
-use crate::domain::{compliance, desired, device, profile, readiness, signal};
+use crate::domain::{authority, certificate, compliance, desired, device, profile, readiness, signal};
 
 /// The schemas that have names.
 #[derive(Debug, Default)]
-pub struct Schemas(BTreeMap<String, Value>);
+pub struct Schemas {
+    all: BTreeMap<String, (&'static str, Value)>,
+    doubled: Vec<String>,
+}
 
 /// A field as its declaration has it: name, text, schema, and whether it may be left out.
 pub type Field = (&'static str, &'static str, Value, bool);
@@ -20,11 +23,16 @@ impl Schemas {
     /// The schema of a type: a reference where it has a name.
     pub fn of<T: Described>(&mut self) -> Value {
         let Some(name) = T::name() else { return T::describe(self) };
-        if !self.0.contains_key(&name) {
-            // Set aside, as a type may hold others of its kind.
-            self.0.insert(name.clone(), Value::Null);
-            let schema = T::describe(self);
-            self.0.insert(name.clone(), schema);
+        let whose = std::any::type_name::<T>();
+        match self.all.get(&name) {
+            Some((other, _)) if *other != whose => self.doubled.push(name.clone()),
+            Some(_) => {}
+            None => {
+                // Set aside, as a type may hold others of its kind.
+                self.all.insert(name.clone(), (whose, Value::Null));
+                let schema = T::describe(self);
+                self.all.insert(name.clone(), (whose, schema));
+            }
         }
         json!({ "$ref": format!("#/components/schemas/{name}") })
     }
@@ -32,7 +40,13 @@ impl Schemas {
     /// All of them, by name.
     #[must_use]
     pub fn into_inner(self) -> BTreeMap<String, Value> {
-        self.0
+        self.all.into_iter().map(|(name, (_, schema))| (name, schema)).collect()
+    }
+
+    /// Names that more than one type has: the document would tell of one of them only.
+    #[must_use]
+    pub fn doubled(&self) -> &[String] {
+        &self.doubled
     }
 }
 
@@ -194,23 +208,69 @@ impl Described for At {
     }
 }
 
-/// A text of that many letters.
+/// A text of that many letters, none of which is a control character.
 #[derive(Clone, Debug)]
 pub struct Text<const LEAST: usize, const MOST: usize>(pub String);
 
 impl<'de, const LEAST: usize, const MOST: usize> Deserialize<'de> for Text<LEAST, MOST> {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
         let text = String::deserialize(from)?;
-        if (LEAST..=MOST).contains(&text.chars().count()) {
+        if (LEAST..=MOST).contains(&text.chars().count()) && !text.chars().any(char::is_control) {
             return Ok(Self(text));
         }
-        Err(serde::de::Error::custom(format_args!("a text has {LEAST} to {MOST} letters here")))
+        Err(serde::de::Error::custom(format_args!("a text of {LEAST} to {MOST} letters without control characters is wanted")))
     }
 }
 
 impl<const LEAST: usize, const MOST: usize> Described for Text<LEAST, MOST> {
     fn describe(_: &mut Schemas) -> Value {
-        json!({ "type": "string", "minLength": LEAST, "maxLength": MOST })
+        json!({ "type": "string", "minLength": LEAST, "maxLength": MOST, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$" })
+    }
+}
+
+/// A text of several lines, such as a file in PEM.
+#[derive(Clone, Debug)]
+pub struct Lines<const MOST: usize>(pub String);
+
+impl<'de, const MOST: usize> Deserialize<'de> for Lines<MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(from)?;
+        if (1..=MOST).contains(&text.chars().count()) {
+            return Ok(Self(text));
+        }
+        Err(serde::de::Error::custom(format_args!("a text of 1 to {MOST} letters is wanted")))
+    }
+}
+
+impl<const MOST: usize> Described for Lines<MOST> {
+    fn describe(_: &mut Schemas) -> Value {
+        json!({ "type": "string", "minLength": 1, "maxLength": MOST })
+    }
+}
+
+/// A text that is never shown, not in the log either.
+#[derive(Clone)]
+pub struct Hidden<const LEAST: usize, const MOST: usize>(pub String);
+
+impl<const LEAST: usize, const MOST: usize> std::fmt::Debug for Hidden<LEAST, MOST> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("[secret]")
+    }
+}
+
+impl<'de, const LEAST: usize, const MOST: usize> Deserialize<'de> for Hidden<LEAST, MOST> {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        Text::<LEAST, MOST>::deserialize(from).map(|text| Self(text.0))
+    }
+}
+
+impl<const LEAST: usize, const MOST: usize> Described for Hidden<LEAST, MOST> {
+    fn describe(all: &mut Schemas) -> Value {
+        let mut schema = Text::<LEAST, MOST>::describe(all);
+        if let Some(members) = schema.as_object_mut() {
+            members.insert("writeOnly".into(), true.into());
+        }
+        schema
     }
 }
 
@@ -246,8 +306,9 @@ macro_rules! worded {
 }
 
 worded! {
-    compliance::State, compliance::Status, desired::State, device::Ownership, device::Platform, device::State, profile::Kind,
-    readiness::Method, readiness::Missing, readiness::Standing, signal::ReceiverStatus,
+    authority::Kind, certificate::CertificateStatus, certificate::KeyAlgorithm, certificate::Purpose, certificate::RevocationReason,
+    compliance::State, compliance::Status, desired::Lack, desired::Note, desired::State, device::Ownership, device::Platform, device::State,
+    profile::Kind, readiness::Method, readiness::Missing, readiness::Standing, signal::ReceiverStatus,
 }
 
 #[cfg(test)]
@@ -274,7 +335,10 @@ mod tests {
             json!({
                 "type": "object", "description": "An order.", "required": ["name"], "additionalProperties": false,
                 "properties": {
-                    "name": { "type": "string", "minLength": 1, "maxLength": 3, "description": "Its name." },
+                    "name": {
+                        "type": "string", "minLength": 1, "maxLength": 3, "pattern": "^[^\\u0000-\\u001f\\u007f-\\u009f]*$",
+                        "description": "Its name.",
+                    },
                     "times": { "type": ["integer", "null"], "format": "int64", "minimum": 1, "maximum": 5, "description": "How often." },
                 },
             })
@@ -283,7 +347,14 @@ mod tests {
         let order = read(r#"{"name":"äöü","times":5}"#).unwrap();
         assert_eq!((order.name.0.as_str(), order.times.map(|times| times.0)), ("äöü", Some(5)));
         assert!(read(r#"{"name":"a"}"#).unwrap().times.is_none());
-        for wrong in [r#"{}"#, r#"{"name":""}"#, r#"{"name":"abcd"}"#, r#"{"name":"a","times":6}"#, r#"{"name":"a","more":1}"#] {
+        for wrong in [
+            r#"{}"#,
+            r#"{"name":""}"#,
+            r#"{"name":"abcd"}"#,
+            r#"{"name":"a\u0000"}"#,
+            r#"{"name":"a","times":6}"#,
+            r#"{"name":"a","more":1}"#,
+        ] {
             assert!(read(wrong).is_err(), "{wrong}");
         }
     }

@@ -4,6 +4,7 @@ pub mod caep;
 pub mod lanes;
 pub mod push;
 pub mod receiver;
+pub mod subject;
 
 use serde_json::{Value, json};
 

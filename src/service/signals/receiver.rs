@@ -11,8 +11,10 @@ use crate::secret::Secret;
 use crate::service::directory::By;
 use crate::service::outbound::check_url_and_addresses;
 use crate::service::{Error, Result};
-use crate::store::outbox::{Fortune, Row, find_fortune};
+use crate::store::outbox::{Row, find_fortune};
 use crate::store::{self, receivers, sealed};
+
+pub use crate::store::outbox::Fortune;
 
 /// A receiver to be.
 #[derive(Debug)]
@@ -85,6 +87,16 @@ pub async fn list(app: &App) -> Result<Vec<(Fortune, Receiver)>> {
         all.into_iter().map(|receiver| Ok((find_fortune(conn, &caep::destination(&receiver.id))?, receiver))).collect()
     });
     Ok(read.await?)
+}
+
+/// The receiver of that name or id, and how it has fared.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn find(app: &App, name: &str) -> Result<(Fortune, Receiver)> {
+    let receiver = load(app, name).await?;
+    let destination = caep::destination(&receiver.id);
+    Ok((app.store.read(move |conn| find_fortune(conn, &destination)).await?, receiver))
 }
 
 /// Removes a receiver and gives up what waits for it.

@@ -8,7 +8,6 @@ use muster::http::api::resource::TABLE;
 use muster::http::api::route::Route;
 use muster::ids::{ApplicationId, UserId};
 use muster::service::application;
-use reqwest::Method;
 
 use super::problem;
 use crate::graph::access::{delegated, give_within, method};
@@ -38,13 +37,17 @@ async fn a_route_opens_to_its_permissions_and_to_nothing_else() {
     for scope in grants {
         let own = Grants { own: scope.into_iter().collect(), ..Grants::default() };
         application::grant(&server.app, &application.id, own, &by()).await.unwrap();
-        let token = token(&server, &application, &secret).await;
+        let mut shown = token(&server, &application, &secret).await;
         for route in all() {
             let path = address(route);
-            let request = client.request(method(route.verb), format!("{}{path}", server.web)).bearer_auth(&token);
+            let request = client.request(method(route.verb), format!("{}{path}", server.web)).bearer_auth(&shown);
             let answer = request.send().await.unwrap();
             let status = answer.status().as_u16();
             assert!(status < 500, "{} {path}", route.verb.as_str());
+            if route.pattern == "signals/keys/replace" && status == 200 {
+                // No token is good any more that was signed before.
+                shown = token(&server, &application, &secret).await;
+            }
             if scope.is_some_and(|scope| route.need.scopes.contains(&scope)) {
                 assert_ne!(status, 403, "{} {path} with {scope:?}", route.verb.as_str());
             } else {
@@ -98,17 +101,14 @@ async fn whoever_is_bound_to_groups_sees_nothing_of_the_whole() {
     give_within(&server, "administrator", &carl.id, Reach::Groups(BTreeSet::new())).await;
     let token = delegated(&server, "carl@x.example", Scope::ALL).await;
     let carl = Caller::of(server, token);
-    for route in all().filter(|route| !route.pattern.starts_with("devices/")) {
+    let of_device = |route: &Route| route.pattern.starts_with("devices/") || route.pattern.starts_with("signals/subjects/");
+    for route in all() {
         let path = address(route);
         let answer = carl.send(method(route.verb), &path, None).await;
-        let status = answer.status().as_u16();
         let told = problem(&path, answer).await;
+        let told = (told.0, told.1.as_str());
         // What needs a body says so first.
-        assert!((told.0, told.1.as_str()) == FORBIDDEN || status == 415, "{} {path}: {told:?}", route.verb.as_str());
-    }
-    let none = Method::GET;
-    for route in all().filter(|route| route.pattern.starts_with("devices/") && route.verb.as_str() == none.as_str()) {
-        let path = address(route);
-        assert_eq!(super::refused(&carl, none.clone(), &path, None).await, (404, "not-found".to_owned()), "{path}");
+        let expected = if of_device(route) { told == (404, "not-found") } else { told == FORBIDDEN || told.0 == 415 };
+        assert!(expected, "{} {path}: {told:?}", route.verb.as_str());
     }
 }

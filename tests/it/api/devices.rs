@@ -87,9 +87,12 @@ async fn whoever_is_bound_to_groups_sees_only_their_devices() {
     give_within(&server, "helpdesk", &helper.id, Reach::Groups([sales].into())).await;
     let token = delegated(&server, "helper@x.example", Scope::ALL).await;
     let helper = Caller::of(server, token);
-    for what in ["readiness"] {
+    for what in ["readiness", "explanation"] {
         assert_eq!(helper.send(Method::GET, &format!("/api/devices/{}/{what}", near.id), None).await.status(), 200);
         let path = format!("/api/devices/{}/{what}", far.id);
         assert_eq!(refused(&helper, Method::GET, &path, None).await, (404, "not-found".to_owned()));
     }
+    assert_eq!(helper.send(Method::GET, &format!("/api/signals/subjects/{}", near.id), None).await.status(), 200);
+    let path = format!("/api/signals/subjects/{}", far.id);
+    assert_eq!(refused(&helper, Method::GET, &path, None).await, (404, "not-found".to_owned()));
 }

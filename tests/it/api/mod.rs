@@ -5,6 +5,8 @@ mod devices;
 mod document;
 mod errors;
 mod operations;
+mod pki;
+mod signals;
 
 use reqwest::Method;
 use serde_json::Value;
