@@ -30,6 +30,7 @@ test: packages lint
 	scripts/pkilint
 	scripts/graph-clients
 	scripts/scim-clients
+	scripts/schemathesis
 	cargo test
 
 bench:

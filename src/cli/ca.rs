@@ -1,7 +1,5 @@
 //! `muster ca`.
 
-use std::collections::{BTreeMap, BTreeSet};
-
 use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
@@ -10,14 +8,13 @@ use super::wanted::{Wanted, device_of, user_of};
 use super::{find, page};
 use crate::app::App;
 use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, RevocationReason};
-use crate::ids::{CertificateId, DeviceId, UserId};
+use crate::ids::CertificateId;
 use crate::secret::Secret;
 use crate::service::pki::authority::{self, Authority, NewAuthority};
 use crate::service::pki::external::{self, Import};
-use crate::service::pki::{crl, issue, revoke};
+use crate::service::pki::{crl, issue, names, revoke};
 use crate::service::{Error, Result};
 use crate::store::certificates::Search;
-use crate::store::{self, devices, users};
 
 /// Where orders from the command line come from.
 const ORIGIN: &str = "local";
@@ -366,30 +363,17 @@ fn show_authority(authority: &Authority) -> Value {
 
 /// Certificates with the names of whom they are for; of somebody who is gone, only the id is left.
 async fn show_certificates(app: &App, certificates: Vec<Certificate>) -> Result<Vec<Value>> {
-    let authorities = authority::list(app).await?;
-    let (device_ids, user_ids): (BTreeSet<_>, BTreeSet<_>) =
-        certificates.iter().map(|c| (c.grant.device_id.clone(), c.grant.user_id.clone())).unzip();
-    let (devices, users) = app
-        .store
-        .read(move |conn| {
-            let device = |id: DeviceId| known(devices::load_device(conn, &id)).map(|found| (id, found.map(|d| d.display_name)));
-            let devices = device_ids.into_iter().flatten().map(device).collect::<store::Result<BTreeMap<_, _>>>()?;
-            let user = |id: UserId| known(users::load_user(conn, &id)).map(|found| (id, found.map(|u| u.upn)));
-            let users = user_ids.into_iter().flatten().map(user).collect::<store::Result<BTreeMap<_, _>>>()?;
-            Ok((devices, users))
-        })
-        .await?;
-    let show = |certificate: &Certificate| {
+    let names = names::of(app, &certificates).await?;
+    let show = |(certificate, names): (&Certificate, names::Names)| {
         let grant = &certificate.grant;
-        let authority = authorities.iter().find(|authority| authority.id == certificate.authority_id);
         json!({
             "serial": certificate.serial,
             "status": certificate.status,
             "purpose": grant.purpose,
-            "device": grant.device_id.as_ref().and_then(|id| devices.get(id)),
-            "user": grant.user_id.as_ref().and_then(|id| users.get(id)),
+            "device": names.device,
+            "user": names.user,
             "not_after": certificate.not_after.to_string(),
-            "authority": authority.map(|authority| &authority.name),
+            "authority": names.authority,
             "subject": certificate.subject,
             "reason": certificate.revocation_reason,
             "id": certificate.id,
@@ -398,12 +382,5 @@ async fn show_certificates(app: &App, certificates: Vec<Certificate>) -> Result<
             "sha1": certificate.sha1,
         })
     };
-    Ok(certificates.iter().map(show).collect())
-}
-
-fn known<T>(found: store::Result<T>) -> store::Result<Option<T>> {
-    match found {
-        Err(store::Error::NotFound) => Ok(None),
-        found => found.map(Some),
-    }
+    Ok(certificates.iter().zip(names).map(show).collect())
 }

@@ -4,9 +4,8 @@ use serde_json::{Value, json};
 
 use super::find;
 use crate::app::App;
-use crate::domain::Refusal;
-use crate::domain::authority::Kind;
 use crate::domain::certificate::{Certificate, Purpose, RevocationReason};
+use crate::service::directory::By;
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::{external, revoke};
 use crate::service::{Error, Result};
@@ -32,13 +31,8 @@ pub(super) async fn revoke_one(app: &App, what: &str, reason: RevocationReason, 
 }
 
 async fn revoke_authority(app: &App, found: &Authority, reason: RevocationReason, yes: bool, actor: &str, origin: &str) -> Result<Value> {
-    let good = authority::count_good(app, found).await?;
-    let for_good = found.kind != Kind::Root && reason != RevocationReason::CertificateHold;
-    if for_good && !yes {
-        let what = format!("good certificates of {} that fall with it: {good}", found.name);
-        return Err(Error::Invalid(Refusal::AuthorityRevocationUnconfirmed, what));
-    }
-    authority::revoke(app, &found.name, reason, actor, origin).await?;
+    let by = By { actor: actor.to_owned(), origin: origin.to_owned() };
+    let good = authority::revoke_confirmed(app, found, reason, yes, &by).await?;
     Ok(json!({ "revoked": 1, "authority": found.name, "fallen": good }))
 }
 

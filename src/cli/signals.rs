@@ -12,15 +12,14 @@ use crate::app::App;
 use crate::clock::Time;
 use crate::config::Config;
 use crate::domain::signal::{Receiver, ReceiverStatus};
-use crate::ids::{DeviceId, EnrollmentId};
 use crate::secret::Secret;
+use crate::service::directory::By;
 use crate::service::outbox;
 use crate::service::signals::receiver::{self, NewReceiver};
 use crate::service::signals::{self, caep};
 use crate::service::signing_keys as keys;
 use crate::service::{Error, Result};
 use crate::store::outbox::{Fortune, Row};
-use crate::store::{self, devices, enrollments};
 
 /// How often `receiver test` looks whether its event is settled.
 const LOOK: Duration = Duration::from_millis(200);
@@ -134,10 +133,10 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
     match command {
         Command::Receiver(command) => run_receiver(app, command, actor).await,
         Command::Keys(KeysCommand::List) => Ok(Value::Array(keys::list(app).await?.iter().map(show_key).collect())),
-        Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, actor).await? })),
+        Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, &By::local(actor)).await? })),
         Command::Outbox { state, after, limit } => {
             let rows = outbox::list(app, &state, after, page::probe(limit)).await?;
-            let called = lane_names(app, &rows).await?;
+            let called = signals::lanes::names(app, &rows).await?;
             let show = |(row, (receiver, device)): (&Row, (Option<String>, Option<String>))| {
                 json!({
                     "number": row.seq, "receiver": receiver, "device": device, "attempts": row.attempts, "last_error": row.last_error,
@@ -231,30 +230,6 @@ pub(super) fn render_outbox(answer: &Value, width: Option<usize>) -> String {
     shown + &rest
 }
 
-/// What the receiver and the device of each row are called, where it has them and they are still there.
-async fn lane_names(app: &App, rows: &[Row]) -> Result<Vec<(Option<String>, Option<String>)>> {
-    let all = receiver::list(app).await?;
-    let lanes: Vec<String> = rows.iter().map(|row| row.order_key.clone()).collect();
-    let read = app.store.read(move |conn| {
-        let called = lanes.iter().map(|lane| {
-            let (destination, subject) = lane.split_once('/').unwrap_or((lane, ""));
-            let receiver = all.iter().find(|(_, receiver)| caep::destination(&receiver.id) == destination);
-            let mut device = DeviceId::parse(subject).map(|id| devices::find_device(conn, &id)).transpose()?.flatten();
-            if let (None, Some(id)) = (&device, subject.split('/').next().and_then(EnrollmentId::parse)) {
-                // Wakes are of an enrolment, or of a user's channel in it.
-                device = match enrollments::load_enrollment(conn, &id) {
-                    Ok(enrollment) => devices::find_device(conn, &enrollment.device_id)?,
-                    Err(store::Error::NotFound) => None,
-                    Err(error) => return Err(error),
-                };
-            }
-            Ok((receiver.map(|(_, receiver)| receiver.name.clone()), device.map(|device| device.display_name)))
-        });
-        called.collect()
-    });
-    Ok(read.await?)
-}
-
 async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Result<Value> {
     match command {
         ReceiverCommand::List => {
@@ -275,7 +250,7 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
                 audience: add.audience,
                 authorization: add.authorization_file.map(|text| Secret::new(text.into_bytes())),
             };
-            let added = receiver::add(app, new, actor).await?;
+            let added = receiver::add(app, new, &By::local(actor)).await?;
             let mut shown = show_receiver(&added);
             if let Some(fields) = shown.as_object_mut() {
                 fields.insert("issuer".into(), signals::issuer(&app.config).into());
@@ -296,7 +271,7 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
         ReceiverCommand::Resume { receiver } => set_status(app, &receiver, ReceiverStatus::Enabled, None, actor).await,
         ReceiverCommand::Remove { receiver } => {
             let found = find::receiver(app, &receiver).await?;
-            receiver::remove(app, found.id.as_str(), actor).await?;
+            receiver::remove(app, found.id.as_str(), &By::local(actor)).await?;
             Ok(json!({ "removed": found.name }))
         }
     }
@@ -304,7 +279,7 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
 
 async fn set_status(app: &App, name: &str, status: ReceiverStatus, reason: Option<String>, actor: &str) -> Result<Value> {
     let found = find::receiver(app, name).await?;
-    receiver::set_status(app, &found.id, status, reason, actor).await?;
+    receiver::set_status(app, &found.id, status, reason, &By::local(actor)).await?;
     Ok(show_receiver(&receiver::load(app, found.id.as_str()).await?))
 }
 

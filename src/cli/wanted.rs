@@ -6,10 +6,10 @@ use super::ca::read_file;
 use super::find;
 use crate::app::App;
 use crate::domain::Refusal;
-use crate::domain::certificate::{Grant, KeyUsage, Purpose, San, Template, Unresolved, Variables, is_of_user, usage};
+use crate::domain::certificate::{Grant, Template, Unresolved, is_of_user};
 use crate::domain::device::Device;
-use crate::domain::profile::Scope;
 use crate::domain::user::User;
+use crate::service::pki::wanted;
 use crate::service::{Error, Result};
 
 /// What the certificate is to be like.
@@ -68,39 +68,22 @@ impl Wanted {
     pub(super) async fn grant(self, app: &App) -> Result<Grant> {
         let user = user_of(app, self.user.as_deref()).await?;
         let device = device_of(app, self.device.as_deref()).await?;
-        if self.sid && user.as_ref().is_some_and(|user| user.security_identifier.is_none()) {
-            return Err(Refusal::CertificateSidMissing.into());
-        }
-        let template = self.template(user.is_some());
-        let resolved = template.resolve(&Variables::of(user.as_ref(), device.as_ref()));
-        let mut grant = resolved.map_err(|why| whose(why, user.is_some(), device.is_some()))?;
-        grant.purpose = Purpose::Manual;
-        grant.user_id = user.map(|user| user.id);
-        grant.device_id = device.map(|device| device.id);
-        Ok(grant)
-    }
-
-    fn template(self, of_user: bool) -> Template {
-        if let Some(template) = self.template {
-            return template;
-        }
-        let names = [
-            self.dns.into_iter().map(San::Dns).collect::<Vec<_>>(),
-            self.email.into_iter().map(San::Email).collect(),
-            self.upn.into_iter().map(San::Upn).collect(),
-            self.uri.into_iter().map(San::Uri).collect(),
-            self.ip.into_iter().map(San::Ip).collect(),
-        ];
-        Template {
-            scope: if of_user { Scope::User } else { Scope::Device },
+        let (of_user, of_device) = (user.is_some(), device.is_some());
+        let wanted = wanted::Wanted {
+            template: self.template,
             subject: self.subject,
-            sans: names.concat(),
-            extended_key_usages: if self.eku.is_empty() { vec![usage::CLIENT_AUTH.to_owned()] } else { self.eku },
-            key_usages: vec![KeyUsage::DigitalSignature, KeyUsage::KeyEncipherment],
+            dns: self.dns,
+            email: self.email,
+            upn: self.upn,
+            uri: self.uri,
+            ip: self.ip,
+            eku: self.eku,
             days: self.days,
-            sid_extension: self.sid,
-            ..Template::default()
-        }
+            sid: self.sid,
+            user,
+            device,
+        };
+        wanted.grant().map_err(|why| whose(why, of_user, of_device))
     }
 }
 

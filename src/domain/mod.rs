@@ -55,6 +55,7 @@ pub mod oauth;
 pub mod passkey;
 pub mod pfx;
 pub mod profile;
+pub mod readiness;
 pub mod refusal;
 pub mod registration;
 pub mod restriction;

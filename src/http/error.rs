@@ -78,6 +78,12 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "the server failed; its log has the reason under this trace id")
     }
 
+    /// The stable code.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        self.code
+    }
+
     /// What is wrong, and what to do about it.
     #[must_use]
     pub fn detail(&self) -> &str {
@@ -177,6 +183,14 @@ impl ResponseError for Problem {
             }
             return page;
         }
+        self.json()
+    }
+}
+
+impl Problem {
+    /// The problem for a program, whoever asks.
+    #[must_use]
+    pub fn json(&self) -> HttpResponse {
         let mut response = HttpResponse::build(self.status);
         response.content_type("application/problem+json").insert_header((CACHE_CONTROL, "no-store"));
         if let Some(seconds) = self.retry_after {

@@ -1,6 +1,8 @@
 //! Thin faces: extract, decode, call, encode.
 
+pub mod api;
 pub mod apple;
+mod bearer;
 mod drain;
 pub mod echo;
 pub mod error;

@@ -29,4 +29,6 @@ pub mod decisions {
     pub mod scep_registration_authority {}
     #[doc = include_str!("decisions/0012-marked-audit-head.md")]
     pub mod marked_audit_head {}
+    #[doc = include_str!("decisions/0013-api-document.md")]
+    pub mod api_document {}
 }

@@ -37,6 +37,7 @@ pub mod setup;
 pub mod signals;
 mod signature;
 pub mod signing_keys;
+pub mod status;
 pub mod strangers;
 pub mod subscription;
 pub mod windows;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::audit::Entry;
+use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::signing_keys::{self, SigningKey};
 use crate::store::{self, sealed};
@@ -148,7 +149,7 @@ pub async fn refresh(app: &App) -> Result<()> {
             let known = signing_keys::list_signing_keys(tx.conn())?;
             // Another node may have been faster.
             if let Some(fresh) = fresh.as_ref().filter(|_| known.iter().map(|k| k.active_from).max() == newest) {
-                insert(tx, fresh, "job:signing-keys", now)?;
+                insert(tx, fresh, &By::local("job:signing-keys"), now)?;
             }
             if let Some(current) = signing_now(&known, now) {
                 for old in known.iter().filter(|k| k.retired_at.is_none() && k.active_from < current.active_from) {
@@ -174,31 +175,27 @@ pub async fn refresh(app: &App) -> Result<()> {
 ///
 /// # Errors
 /// When the database or OpenSSL fails.
-pub async fn replace_all(app: &App, actor: &str) -> Result<String> {
+pub async fn replace_all(app: &App, by: &By) -> Result<String> {
     let now = app.now();
     let fresh = generate(app, now, now).await?;
-    let (kid, actor) = (fresh.kid.clone(), actor.to_owned());
+    let (kid, by) = (fresh.kid.clone(), by.clone());
     app.store
         .write(move |tx| {
             for old in signing_keys::list_signing_keys(tx.conn())? {
                 signing_keys::delete_signing_key(tx, &old.kid)?;
-                store::audit::append(
-                    tx,
-                    &Entry::new(actor.clone(), "signing_key.delete", format!("signing_key:{}", old.kid), "local"),
-                    now,
-                )?;
+                store::audit::append(tx, &by.entry("signing_key.delete", format!("signing_key:{}", old.kid)), now)?;
             }
-            insert(tx, &fresh, &actor, now)
+            insert(tx, &fresh, &by, now)
         })
         .await?;
     app.token_keys.forget();
     Ok(kid)
 }
 
-fn insert(tx: &mut store::Tx<'_>, key: &SigningKey, actor: &str, now: Time) -> store::Result<()> {
+fn insert(tx: &mut store::Tx<'_>, key: &SigningKey, by: &By, now: Time) -> store::Result<()> {
     signing_keys::insert_signing_key(tx, key)?;
     let after = json!({ "algorithm": key.algorithm, "active_from": key.active_from.to_string() });
-    store::audit::append(tx, &Entry::new(actor, "signing_key.create", format!("signing_key:{}", key.kid), "local").after(&after), now)
+    store::audit::append(tx, &by.entry("signing_key.create", format!("signing_key:{}", key.kid)).after(&after), now)
 }
 
 async fn generate(app: &App, now: Time, active_from: Time) -> Result<SigningKey> {

@@ -379,6 +379,15 @@ pub fn find_row(conn: &mut Conn, lane: &str, dedup_key: &str) -> Result<Option<R
     Ok(found.order(outbox::seq.desc()).select(Row::as_select()).first(conn).optional()?)
 }
 
+/// The row of a lane that was put in last, if one is still there.
+///
+/// # Errors
+/// Only the database's own.
+pub fn find_newest(conn: &mut Conn, lane: &str) -> Result<Option<Row>> {
+    let newest = outbox::table.filter(outbox::order_key.eq(lane)).order(outbox::seq.desc());
+    Ok(newest.select(Row::as_select()).first(conn).optional()?)
+}
+
 /// How many rows of a lane wait, that one left out.
 ///
 /// # Errors

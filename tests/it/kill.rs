@@ -170,7 +170,7 @@ impl World {
         let receiver = Receiver::start("127.0.0.1:0".parse().unwrap(), None, expect).await.unwrap();
         let ours =
             NewReceiver { name: "ours".into(), endpoint_url: receiver.url.clone(), audience: Some("urn:ours".into()), authorization: None };
-        receivers::add(&app, ours, "cli:test").await.unwrap();
+        receivers::add(&app, ours, &muster::service::directory::By::local("cli:test")).await.unwrap();
         let greeting = receivers::test(&app, "ours").await.unwrap();
         drop(app);
         // It gets to know the published keys while nobody kills the server.

@@ -203,7 +203,7 @@ async fn a_node_that_is_killed_ends_no_session_repeats_no_order_and_loses_no_sig
     let receiver = Receiver::start("127.0.0.1:0".parse().unwrap(), None, expect).await.unwrap();
     let ours =
         NewReceiver { name: "ours".into(), endpoint_url: receiver.url.clone(), audience: Some("urn:ours".into()), authorization: None };
-    receivers::add(&app, ours, "cli:test").await.unwrap();
+    receivers::add(&app, ours, &muster::service::directory::By::local("cli:test")).await.unwrap();
     for baseline in ["windows-hello-for-business", "trusted-root", "scep-device-certificate", "windows-compliance"] {
         let draft = profile::ready().unwrap().into_iter().find(|(name, _)| name == baseline).unwrap().1;
         let id = profile::apply(&app, draft, &by()).await.unwrap().profile.id;

@@ -91,7 +91,7 @@ async fn a_receiver_with_an_authorization_that_no_header_can_carry_is_refused() 
         audience: None,
         authorization: Some(Secret::new(b"Bearer a\r\nX: y".to_vec())),
     };
-    assert_eq!(code(receiver::add(&server.app, new, "cli:test").await), "SIG0004");
+    assert_eq!(code(receiver::add(&server.app, new, &By::local("cli:test")).await), "SIG0004");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

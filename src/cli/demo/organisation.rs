@@ -162,6 +162,6 @@ pub(super) async fn listen(app: &App, root: &X509, by: &By) -> anyhow::Result<Re
         audience: Some(audience),
         authorization: Some(Secret::new(authorization.into_bytes())),
     };
-    receiver::add(app, new, &by.actor).await?;
+    receiver::add(app, new, by).await?;
     Ok(heard)
 }

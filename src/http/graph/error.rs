@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::domain::Refusal;
+use crate::http::bearer::Unknown;
 use crate::http::error::{Problem, trace_id};
 use crate::service;
 
@@ -118,6 +119,15 @@ impl GraphProblem {
         let retry = self.retry_after.map(|seconds| (RETRY_AFTER.as_str(), seconds.to_string()));
         let challenge = self.challenge.clone().map(|challenge| (WWW_AUTHENTICATE.as_str(), challenge));
         retry.into_iter().chain(challenge).chain(self.location.clone().map(|location| (LOCATION.as_str(), location)))
+    }
+}
+
+impl From<Unknown> for GraphProblem {
+    fn from(unknown: Unknown) -> Self {
+        match unknown {
+            Unknown::Denied { text, challenge } => Self::unauthorized(text, challenge),
+            Unknown::Failed(error) => error.into(),
+        }
     }
 }
 

@@ -2,7 +2,6 @@
 //! file in [`entity`] and a line in its table.
 
 pub mod answer;
-mod authenticate;
 mod batch;
 pub mod entity;
 pub mod error;
@@ -19,6 +18,7 @@ use futures_util::FutureExt as _;
 
 use self::error::{GraphProblem, Result};
 use self::request::{Request, Version};
+use super::bearer;
 use super::error::{Problem, trace_id};
 use super::limits::{Anonymous, Body};
 use super::peer::Peer;
@@ -69,12 +69,12 @@ async fn call(
     payload: Payload,
 ) -> Result<answer::Answer> {
     let origin = peer?.origin();
-    let caller = match authenticate::caller(app, request).await {
+    let caller = match bearer::caller(app, request).await {
         Ok(caller) => caller,
         Err(denied) => {
             // Who is not recognised is counted by address, as everybody without a name.
             Anonymous::count(request)?;
-            return Err(denied);
+            return Err(denied.into());
         }
     };
     // Only now: strangers send nothing that is read.

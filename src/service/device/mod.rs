@@ -6,6 +6,7 @@ pub mod managed;
 mod notes;
 mod order;
 mod own;
+mod readiness;
 mod renewed;
 mod retire;
 mod secret;
@@ -17,6 +18,7 @@ pub use list::{
 pub(in crate::service) use notes::NOT_NOW;
 pub use order::{Custom, LONGEST_FILE, Order, cancel, command, orders, sync};
 pub use own::{OwnDevice, list_own};
+pub use readiness::readiness;
 pub use renewed::confirm_renewal;
 pub use retire::{Ending, Leaving, checked_out_in, end_in, end_silent, end_unfinished, give_up, give_up_device, left_in, retire, wiped_in};
 pub use secret::{Kept, LocalAdmin, find_local_admin, page_local_admins, reveal, secrets};

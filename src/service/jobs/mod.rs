@@ -70,6 +70,17 @@ jobs! {
     wake = "wake",
 }
 
+/// What is known of each job: when it runs, and how it last ended. One that this version has not any more is left out, and one that never ran
+/// yet has no row.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list(app: &App) -> Result<Vec<store::jobs::Row>> {
+    let mut rows = app.store.read(store::jobs::list_jobs).await?;
+    rows.retain(|row| JOBS.iter().any(|job| job.name == row.name));
+    Ok(rows)
+}
+
 /// How a run ended.
 #[derive(Debug)]
 pub struct Ended {

@@ -17,6 +17,7 @@ use crate::domain::authority::{KeyRecord, Kind, Record, Status, is_name};
 use crate::domain::certificate::{AttributeType, Grant, KeyAlgorithm, Purpose, Rdn, RevocationReason};
 use crate::ids::AuthorityId;
 use crate::secret::Sealer;
+use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::sealed::{AUTHORITY_KEY, SERVICE_KEY};
 use crate::store::{authorities, certificates};
@@ -436,6 +437,21 @@ pub async fn set_paused(app: &App, name: &str, paused: bool, actor: &str, origin
 pub async fn count_good(app: &App, authority: &Authority) -> Result<i64> {
     let (id, now) = (authority.id.clone(), app.now());
     Ok(app.store.read(move |c| certificates::count_good(c, &id, now)).await?)
+}
+
+/// Revokes an authority whose fall was confirmed, and says how many good certificates fall with it.
+///
+/// # Errors
+/// [`Refusal::AuthorityRevocationUnconfirmed`] when it is for good and was not confirmed; as [`revoke`].
+pub async fn revoke_confirmed(app: &App, found: &Authority, reason: RevocationReason, confirmed: bool, by: &By) -> Result<i64> {
+    let good = count_good(app, found).await?;
+    let for_good = found.kind != Kind::Root && reason != RevocationReason::CertificateHold;
+    if for_good && !confirmed {
+        let what = format!("good certificates of {} that fall with it: {good}", found.name);
+        return Err(Error::Invalid(Refusal::AuthorityRevocationUnconfirmed, what));
+    }
+    revoke(app, &found.name, reason, &by.actor, &by.origin).await?;
+    Ok(good)
 }
 
 /// Revokes an issuing authority: it issues nothing any more, its parent's CRL names it, and devices with identities of it are refused.

@@ -19,8 +19,10 @@ use crate::domain::compliance::Rules;
 use crate::domain::signal::Initiator;
 use crate::ids::{AuthorityId, CertificateId, DeviceId, UserId};
 use crate::service::{Error, Result, compliance};
-use crate::store::certificates::{self, Live, Search};
-use crate::store::{Conn, Tx, audit, authorities, enrollments};
+use crate::store::certificates::{self, Live};
+use crate::store::{self, Conn, Tx, audit, authorities, enrollments};
+
+pub use crate::store::certificates::Search;
 
 /// How many certificates a page has, or a job looks at, at most.
 const MANY: i64 = 1_000;
@@ -66,7 +68,7 @@ fn list_falling(
     id: &CertificateId,
     reason: RevocationReason,
     now: Time,
-) -> crate::store::Result<BTreeMap<CertificateId, RevocationReason>> {
+) -> store::Result<BTreeMap<CertificateId, RevocationReason>> {
     let mut falling = BTreeMap::new();
     if reason != RevocationReason::CertificateHold {
         let older = certificates::list_predecessors(conn, id, now)?;
@@ -88,7 +90,7 @@ fn revoke_with_line(
     actor: &str,
     origin: &str,
     now: Time,
-) -> crate::store::Result<(Vec<(AuthorityId, String)>, bool)> {
+) -> store::Result<(Vec<(AuthorityId, String)>, bool)> {
     let device = certificates::load_certificate(tx.conn(), id)?.grant.device_id;
     if let Some(device) = &device {
         enrollments::hold_current(tx, device)?;
@@ -105,7 +107,7 @@ fn revoke_with_line(
             match certificates::update_revoked(tx, &one, reason, now) {
                 Ok(()) => revoked.push((certificates::load_certificate(tx.conn(), &one)?, reason)),
                 // Somebody else revoked it since it was looked for.
-                Err(crate::store::Error::Refused(Refusal::CertificateRevokedBefore)) if one != *id => {}
+                Err(store::Error::Refused(Refusal::CertificateRevokedBefore)) if one != *id => {}
                 Err(error) => return Err(error),
             }
             tried.insert(one);
@@ -163,7 +165,7 @@ pub async fn list_successors(app: &App, id: &CertificateId) -> Result<Vec<Certif
     let (id, now) = (id.clone(), app.now());
     let read = app.store.read(move |c| {
         let newer = certificates::list_successors(c, &id, now)?;
-        newer.iter().map(|newer| certificates::load_certificate(c, newer)).collect::<crate::store::Result<Vec<_>>>()
+        newer.iter().map(|newer| certificates::load_certificate(c, newer)).collect::<store::Result<Vec<_>>>()
     });
     Ok(read.await?)
 }
@@ -233,7 +235,7 @@ pub fn revoke_live_in(
     actor: &str,
     origin: &str,
     now: Time,
-) -> crate::store::Result<usize> {
+) -> store::Result<usize> {
     let live = Live { held: reason != RevocationReason::CertificateHold, ..live.clone() };
     let (mut after, mut count) = (None, 0);
     loop {
@@ -265,7 +267,7 @@ fn revoke_batch(
     which: impl Fn(&Certificate) -> bool,
     reason: RevocationReason,
     now: Time,
-) -> crate::store::Result<Batch> {
+) -> store::Result<Batch> {
     let found = certificates::list_live(tx.conn(), live, after, now, BATCH)?;
     let last = found.last().map(|certificate| certificate.id.clone());
     // A device may have changed its authority: they are taken in one order, too.
@@ -280,7 +282,7 @@ fn revoke_batch(
         match certificates::update_revoked(tx, &certificate.id, reason, now) {
             Ok(()) => revoked.push(certificate),
             // Somebody else was faster.
-            Err(crate::store::Error::Refused(Refusal::CertificateRevokedBefore)) => {}
+            Err(store::Error::Refused(Refusal::CertificateRevokedBefore)) => {}
             Err(error) => return Err(error),
         }
     }
@@ -298,7 +300,7 @@ pub fn revoke_in(
     actor: &str,
     origin: &str,
     now: Time,
-) -> crate::store::Result<(AuthorityId, String)> {
+) -> store::Result<(AuthorityId, String)> {
     certificates::update_revoked(tx, id, reason, now)?;
     let certificate = certificates::load_certificate(tx.conn(), id)?;
     audit::append(tx, &entry(&certificate, reason, actor, origin), now)?;
@@ -360,6 +362,18 @@ pub async fn revoke_superseded(app: &App) -> Result<usize> {
         }
     }
     Ok(count)
+}
+
+/// The certificate of that id.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn load(app: &App, id: &CertificateId) -> Result<Certificate> {
+    let id = id.clone();
+    match app.store.read(move |c| certificates::load_certificate(c, &id)).await {
+        Err(store::Error::NotFound) => Err(Error::NotFound("certificate")),
+        found => Ok(found?),
+    }
 }
 
 /// A page of certificates.

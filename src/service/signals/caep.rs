@@ -226,7 +226,8 @@ fn dedup_key(lane: &str, jti: &str) -> String {
 }
 
 /// The lane of what is said to a receiver of a device, or of the stream itself.
-fn lane(receiver: &ReceiverId, subject: Option<&DeviceSubject>) -> String {
+/// The lane of a receiver in which signals about a device, or about the stream itself, follow one another.
+pub(super) fn lane(receiver: &ReceiverId, subject: Option<&DeviceSubject>) -> String {
     format!("{}/{}", destination(receiver), subject.map_or("stream", |s| s.device.as_str()))
 }
 

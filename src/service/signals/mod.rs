@@ -1,8 +1,10 @@
 //! Signals to consumers.
 
 pub mod caep;
+pub mod lanes;
 pub mod push;
 pub mod receiver;
+pub mod subject;
 
 use serde_json::{Value, json};
 

@@ -13,6 +13,7 @@ use crate::app::App;
 use crate::clock::{DAY, HOUR, Time};
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::ids::ReceiverId;
+use crate::service::directory::By;
 use crate::service::outbound::{check_url, read_bounded, retry_after, unanswered};
 use crate::service::outbox::{Aftermath, Deliverer, Delivery, Outcome};
 use crate::service::{Error, Result, signing_keys};
@@ -120,7 +121,7 @@ impl SignalPush {
                 let payload: Payload = serde_json::from_str(&claim.payload).map_err(Error::internal)?;
                 let why = format!("not delivered within {hours} hours; last: {reason}");
                 tracing::error!(receiver = %payload.receiver, reason, "the receiver takes no signals and is paused");
-                receiver::set_status(app, &payload.receiver, ReceiverStatus::Paused, Some(why.clone()), "system").await?;
+                receiver::set_status(app, &payload.receiver, ReceiverStatus::Paused, Some(why.clone()), &By::local("system")).await?;
                 Ok(held(&why, true))
             }
             other => Ok(other),
@@ -132,7 +133,7 @@ impl SignalPush {
             self.count(&receiver.id, false);
             tracing::error!(receiver = receiver.name, reason = what, "the receiver keeps refusing our signals and is paused");
             let reason = format!("refused us {limit} times: {what}");
-            receiver::set_status(app, &receiver.id, ReceiverStatus::Paused, Some(reason), "system").await?;
+            receiver::set_status(app, &receiver.id, ReceiverStatus::Paused, Some(reason), &By::local("system")).await?;
         }
         Ok(())
     }

@@ -5,14 +5,16 @@ use serde_json::json;
 use super::caep;
 use crate::app::App;
 use crate::domain::Refusal;
-use crate::domain::audit::Entry;
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::ids::ReceiverId;
 use crate::secret::Secret;
+use crate::service::directory::By;
 use crate::service::outbound::check_url_and_addresses;
 use crate::service::{Error, Result};
-use crate::store::outbox::{Fortune, Row, find_fortune};
+use crate::store::outbox::{Row, find_fortune};
 use crate::store::{self, receivers, sealed};
+
+pub use crate::store::outbox::Fortune;
 
 /// A receiver to be.
 #[derive(Debug)]
@@ -31,7 +33,7 @@ pub struct NewReceiver {
 ///
 /// # Errors
 /// The refusals of [`check_url_and_addresses`], [`Refusal::AuthorizationNotSendable`], or a conflict when the name is taken.
-pub async fn add(app: &App, new: NewReceiver, actor: &str) -> Result<Receiver> {
+pub async fn add(app: &App, new: NewReceiver, by: &By) -> Result<Receiver> {
     let url = check_url_and_addresses(&app.config, &new.endpoint_url).await?;
     let sealed_authorization = match &new.authorization {
         None => None,
@@ -51,16 +53,12 @@ pub async fn add(app: &App, new: NewReceiver, actor: &str) -> Result<Receiver> {
         status_reason: None,
         created_at: now,
     };
-    let (row, actor) = (receiver.clone(), actor.to_owned());
+    let (row, by) = (receiver.clone(), by.clone());
     app.store
         .write(move |tx| {
             receivers::insert_receiver(tx, &row)?;
             let after = json!({ "name": row.name, "endpoint_url": row.endpoint_url, "audience": row.audience });
-            store::audit::append(
-                tx,
-                &Entry::new(actor.clone(), "receiver.create", format!("receiver:{}", row.id), "local").after(&after),
-                now,
-            )
+            store::audit::append(tx, &by.entry("receiver.create", format!("receiver:{}", row.id)).after(&after), now)
         })
         .await?;
     Ok(receiver)
@@ -91,20 +89,29 @@ pub async fn list(app: &App) -> Result<Vec<(Fortune, Receiver)>> {
     Ok(read.await?)
 }
 
+/// The receiver of that name or id, and how it has fared.
+///
+/// # Errors
+/// [`Error::NotFound`].
+pub async fn find(app: &App, name: &str) -> Result<(Fortune, Receiver)> {
+    let receiver = load(app, name).await?;
+    let destination = caep::destination(&receiver.id);
+    Ok((app.store.read(move |conn| find_fortune(conn, &destination)).await?, receiver))
+}
+
 /// Removes a receiver and gives up what waits for it.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn remove(app: &App, name: &str, actor: &str) -> Result<()> {
-    let (receiver, actor, now) = (load(app, name).await?, actor.to_owned(), app.now());
+pub async fn remove(app: &App, name: &str, by: &By) -> Result<()> {
+    let (receiver, by, now) = (load(app, name).await?, by.clone(), app.now());
     app.store
         .write(move |tx| {
             receivers::delete_receiver(tx, &receiver.id)?;
             store::outbox::missed::delete_of_destination(tx, &caep::destination(&receiver.id))?;
             let given_up = store::outbox::update_abandoned(tx, &caep::destination(&receiver.id), "the receiver was removed", now)?;
             let before = json!({ "name": receiver.name, "endpoint_url": receiver.endpoint_url, "given_up": given_up });
-            let entry = Entry::new(actor.clone(), "receiver.delete", format!("receiver:{}", receiver.id), "local").before(&before);
-            store::audit::append(tx, &entry, now)
+            store::audit::append(tx, &by.entry("receiver.delete", format!("receiver:{}", receiver.id)).before(&before), now)
         })
         .await?;
     Ok(())
@@ -114,8 +121,8 @@ pub async fn remove(app: &App, name: &str, actor: &str) -> Result<()> {
 ///
 /// # Errors
 /// Only the database's own.
-pub async fn set_status(app: &App, id: &ReceiverId, status: ReceiverStatus, reason: Option<String>, actor: &str) -> Result<()> {
-    let (receiver, actor, now) = (id.clone(), actor.to_owned(), app.now());
+pub async fn set_status(app: &App, id: &ReceiverId, status: ReceiverStatus, reason: Option<String>, by: &By) -> Result<()> {
+    let (receiver, by, now) = (id.clone(), by.clone(), app.now());
     let id = receiver.clone();
     app.store
         .write(move |tx| {
@@ -125,7 +132,7 @@ pub async fn set_status(app: &App, id: &ReceiverId, status: ReceiverStatus, reas
                 superseded = caep::resume(tx, &id, now)?;
             }
             let after = json!({ "status": status, "reason": reason, "superseded": superseded });
-            store::audit::append(tx, &Entry::new(actor.clone(), "receiver.status", format!("receiver:{id}"), "local").after(&after), now)
+            store::audit::append(tx, &by.entry("receiver.status", format!("receiver:{id}")).after(&after), now)
         })
         .await?;
     let mut after = (status == ReceiverStatus::Enabled).then(String::new);

@@ -23,7 +23,7 @@ use super::{Caller, by, names, user};
 use crate::desired::{device, enrollment};
 use crate::support::server::Server;
 
-fn method(verb: Verb) -> Method {
+pub(crate) fn method(verb: Verb) -> Method {
     Method::from_bytes(verb.as_str().as_bytes()).unwrap()
 }
 
@@ -139,7 +139,7 @@ pub async fn give(server: &Server, word: &str, user: &muster::ids::UserId) {
 }
 
 /// Gives a person a built-in role somewhere.
-pub(super) async fn give_within(server: &Server, word: &str, user: &muster::ids::UserId, reach: Reach) {
+pub(crate) async fn give_within(server: &Server, word: &str, user: &muster::ids::UserId, reach: Reach) {
     let assignment = assignment(word, Principal::User(user.clone()), reach);
     role::assign(&server.app, assignment, None, &by()).await.unwrap();
 }

@@ -31,12 +31,12 @@ use serde_json::{Value, json};
 use crate::desired;
 use crate::support::server::Server;
 
-fn by() -> By {
+pub(crate) fn by() -> By {
     By::local("cli:test")
 }
 
 /// An application with a secret, which may do these things.
-async fn register(server: &Server, own: &[Scope]) -> (Application, String) {
+pub(crate) async fn register(server: &Server, own: &[Scope]) -> (Application, String) {
     let made = application::create(&server.app, New { display_name: "Nightly job".into(), ..New::default() }, &by()).await.unwrap();
     let grants = Grants { own: own.iter().copied().collect(), ..Grants::default() };
     application::grant(&server.app, &made.id, grants, &by()).await.unwrap();
@@ -57,30 +57,37 @@ pub async fn token(server: &Server, application: &Application, secret: &str) -> 
 }
 
 /// A server and a caller who may do these things in an application's own name.
-struct Caller {
-    server: Server,
-    token: String,
-    client: reqwest::Client,
+pub(crate) struct Caller {
+    pub(crate) server: Server,
+    pub(crate) token: String,
+    pub(crate) client: reqwest::Client,
 }
 
 impl Caller {
-    async fn with(own: &[Scope]) -> Self {
+    pub(crate) async fn with(own: &[Scope]) -> Self {
         let server = Server::start().await;
         let (application, secret) = register(&server, own).await;
         let token = token(&server, &application, &secret).await;
         Self::of(server, token)
     }
 
-    fn of(server: Server, token: String) -> Self {
+    pub(crate) fn of(server: Server, token: String) -> Self {
         Self { client: server.client(), server, token }
     }
 
-    async fn everything() -> Self {
-        let all: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
-        Self::with(&all).await
+    pub(crate) async fn everything() -> Self {
+        Self::on(Server::start().await).await
     }
 
-    async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Response {
+    /// Who may do everything that an application may, on that server.
+    pub(crate) async fn on(server: Server) -> Self {
+        let all: Vec<Scope> = Scope::ALL.iter().copied().filter(|scope| !scope.is_of_a_person()).collect();
+        let (application, secret) = register(&server, &all).await;
+        let token = token(&server, &application, &secret).await;
+        Self::of(server, token)
+    }
+
+    pub(crate) async fn send(&self, method: Method, path: &str, body: Option<Value>) -> Response {
         let request = self.client.request(method, format!("{}{path}", self.server.web)).bearer_auth(&self.token);
         let request = match body {
             Some(body) => request.json(&body),
@@ -89,7 +96,7 @@ impl Caller {
         request.send().await.unwrap()
     }
 
-    async fn get(&self, path: &str) -> Value {
+    pub(crate) async fn get(&self, path: &str) -> Value {
         let answer = self.send(Method::GET, path, None).await;
         let status = answer.status();
         let body = answer.text().await.unwrap();
@@ -105,7 +112,7 @@ impl Caller {
         (status, body["error"]["code"].as_str().unwrap_or_else(|| panic!("{path}: {body}")).to_owned())
     }
 
-    async fn post(&self, path: &str, body: Value) -> Value {
+    pub(crate) async fn post(&self, path: &str, body: Value) -> Value {
         let answer = self.send(Method::POST, path, Some(body)).await;
         let status = answer.status();
         let body = answer.text().await.unwrap();
@@ -121,11 +128,11 @@ fn untagged(mut shown: Value) -> Value {
 }
 
 /// A user of the directory, made without the API.
-async fn user(server: &Server, upn: &str, name: &str) -> User {
+pub(crate) async fn user(server: &Server, upn: &str, name: &str) -> User {
     let user = User { display_name: name.into(), ..desired::user(upn) };
     directory::create_user(&server.app, user, &by()).await.unwrap()
 }
 
-fn names(page: &Value, property: &str) -> Vec<String> {
+pub(crate) fn names(page: &Value, property: &str) -> Vec<String> {
     page["value"].as_array().unwrap().iter().map(|one| one[property].as_str().unwrap_or_default().to_owned()).collect()
 }

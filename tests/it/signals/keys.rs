@@ -63,7 +63,7 @@ async fn a_key_that_is_replaced_in_an_emergency_signs_nothing_more_and_what_wait
     rig.flip(0, false, "one").await;
     assert_eq!(rig.drain().await, 1);
     let before = published(&rig).await;
-    let fresh = keys::replace_all(&rig.server.app, "cli:test").await.unwrap();
+    let fresh = keys::replace_all(&rig.server.app, &muster::service::directory::By::local("cli:test")).await.unwrap();
     assert_eq!(published(&rig).await, [fresh.as_str()]);
     rig.server.clock.advance(HOUR);
     assert_eq!(rig.drain().await, 1);

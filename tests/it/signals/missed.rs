@@ -21,7 +21,7 @@ impl Rig {
     async fn set(&self, status: ReceiverStatus) {
         let app = &self.server.app;
         let id = signals::receiver::load(app, "ours").await.unwrap().id;
-        signals::receiver::set_status(app, &id, status, None, "cli:test").await.unwrap();
+        signals::receiver::set_status(app, &id, status, None, &muster::service::directory::By::local("cli:test")).await.unwrap();
     }
 
     /// The next `count` signals are refused for good.
@@ -246,7 +246,7 @@ both_backends! {
         rig.flip(0, true, "four").await;
         rig.drain().await;
         let id = signals::receiver::load(&rig.server.app, "ours").await.unwrap().id;
-        signals::receiver::remove(&rig.server.app, "ours", "cli:test").await.unwrap();
+        signals::receiver::remove(&rig.server.app, "ours", &muster::service::directory::By::local("cli:test")).await.unwrap();
         let of = signals::caep::destination(&id);
         let left = rig.server.app.store.read(move |c| muster::store::outbox::missed::list_missed(c, &of, "", 10)).await.unwrap();
         assert_eq!(left, []);

@@ -96,7 +96,7 @@ async fn add(app: &App, name: &str, url: &str, audience: &str) -> muster::domain
         audience: Some(audience.into()),
         authorization: Some(Secret::new(AUTHORIZATION.into())),
     };
-    receivers::add(app, new, "cli:test").await.unwrap()
+    receivers::add(app, new, &muster::service::directory::By::local("cli:test")).await.unwrap()
 }
 
 async fn add_devices(app: &App, count: usize) -> Vec<DeviceId> {

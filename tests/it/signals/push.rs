@@ -193,7 +193,9 @@ async fn a_receiver_that_keeps_refusing_us_is_paused_and_gets_everything_once_it
         rig.server.clock.advance(HOUR);
         rig.drain().await;
         assert_eq!(rig.receiver.requests().len(), tries, "nothing leaves while it is paused");
-        signals::receiver::set_status(app, &stored.id, ReceiverStatus::Enabled, None, "cli:test").await.unwrap();
+        signals::receiver::set_status(app, &stored.id, ReceiverStatus::Enabled, None, &muster::service::directory::By::local("cli:test"))
+            .await
+            .unwrap();
         // The rest that the destination was given for its refusals is over.
         rig.server.clock.advance(HOUR);
         rig.drain().await;
@@ -210,7 +212,8 @@ async fn a_paused_receiver_gets_of_each_device_what_it_missed_in_one_signal() {
     let rig = Rig::new(2).await;
     let app = &rig.server.app;
     let id = signals::receiver::load(app, "ours").await.unwrap().id;
-    let set = |status| signals::receiver::set_status(app, &id, status, None, "cli:test");
+    let by = muster::service::directory::By::local("cli:test");
+    let set = |status| signals::receiver::set_status(app, &id, status, None, &by);
     set(ReceiverStatus::Paused).await.unwrap();
     for (device, current, reason) in [(0, false, "one"), (0, true, "two"), (0, false, "three"), (1, false, "four"), (1, true, "five")] {
         rig.flip(device, current, reason).await;
@@ -295,7 +298,7 @@ async fn a_removed_receiver_gets_nothing_more_and_a_new_one_is_tested_by_a_verif
     let event = rig.receiver.events().remove(0);
     assert_eq!((event.jti, event.kind.as_str(), event.device), (jti, VERIFICATION, None));
     rig.flip(0, false, "one").await;
-    signals::receiver::remove(app, "ours", "cli:test").await.unwrap();
+    signals::receiver::remove(app, "ours", &muster::service::directory::By::local("cli:test")).await.unwrap();
     assert_eq!(rig.drain().await, 0);
     assert_eq!(rig.rows("dead").await, ["the receiver was removed"]);
     let new = signals::receiver::NewReceiver {
@@ -304,7 +307,7 @@ async fn a_removed_receiver_gets_nothing_more_and_a_new_one_is_tested_by_a_verif
         audience: None,
         authorization: Some(muster::secret::Secret::new(b"a\r\nb".to_vec())),
     };
-    let refused = signals::receiver::add(app, new, "cli:test").await.unwrap_err();
+    let refused = signals::receiver::add(app, new, &muster::service::directory::By::local("cli:test")).await.unwrap_err();
     assert!(matches!(&refused, muster::service::Error::Refused(r) if r.code() == "SIG0004"), "{refused:?}");
 }
 
