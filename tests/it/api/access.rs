@@ -76,6 +76,7 @@ fn a_route_opens_to_the_roles_that_allow_its_action() {
             identity: Identity::Person(UserId::new()),
             scopes: Scope::ALL.iter().copied().collect(),
             roles: vec![(role.clone(), Reach::All)],
+            signed_in_at: None,
         };
         for route in all() {
             let action = route.need.action.unwrap_or_else(|| panic!("{} asks for no action", route.pattern));

@@ -146,7 +146,7 @@ async fn a_key_that_was_withdrawn_in_an_emergency_opens_nothing() {
     let (application, secret) = register(&server, &[Scope::UserReadAll]).await;
     let good = token(&server, &application, &secret).await;
     assert_eq!(show(&server, Some(&format!("Bearer {good}"))).await.status(), 200);
-    signing_keys::replace_all(&server.app, &super::by()).await.unwrap();
+    signing_keys::replace_all(&server.app, &by()).await.unwrap();
     assert_eq!(refused(&server, &good).await.0, 401, "this node knows at once");
     let fresh = token(&server, &application, &secret).await;
     assert_eq!(show(&server, Some(&format!("Bearer {fresh}"))).await.status(), 200);

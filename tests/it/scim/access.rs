@@ -127,7 +127,7 @@ async fn addresses_and_methods_that_there_are_not_are_told_in_the_form_of_scim()
     assert_eq!(idp.get(&format!("/Schemas/{}", super::USER)).await["name"], "User");
     let root = idp.client.get(format!("{}/scim/v2", idp.server.web)).bearer_auth(&idp.token).send().await.unwrap();
     assert_eq!(root.status(), 200);
-    assert_eq!(idp.refused(Method::PATCH, "/Users", Some(patch(json!([])))).await.0, 405);
+    assert_eq!(idp.refused(Method::PATCH, "/Users", Some(patch(&json!([])))).await.0, 405);
 }
 
 #[actix_web::test]
@@ -139,7 +139,7 @@ async fn a_provider_that_calls_too_often_waits_and_people_who_leave_do_not() {
     let idp = Provider::of(server.await, &[Scope::SynchronizationDataUserUpload]).await;
     let ann = idp.user("ann@x.example").await;
     let mut waited = None;
-    let title = patch(json!([{ "op": "Add", "path": "title", "value": "Cook" }]));
+    let title = patch(&json!([{ "op": "Add", "path": "title", "value": "Cook" }]));
     for _ in 0..20 {
         let answer = idp.send(Method::PATCH, &format!("/Users/{ann}"), Some(title.clone())).await;
         if answer.status() == 429 {
@@ -148,7 +148,7 @@ async fn a_provider_that_calls_too_often_waits_and_people_who_leave_do_not() {
         }
     }
     assert!(waited.is_some_and(|seconds| seconds.parse::<u64>().is_ok_and(|seconds| seconds >= 1)));
-    let off = patch(json!([{ "op": "Replace", "path": "active", "value": "False" }]));
+    let off = patch(&json!([{ "op": "Replace", "path": "active", "value": "False" }]));
     assert_eq!(idp.told(Method::PATCH, &format!("/Users/{ann}"), Some(off), 200).await["active"], json!(false));
 }
 
