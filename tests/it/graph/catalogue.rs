@@ -12,9 +12,11 @@ const SETTINGS: &str = "/beta/deviceManagement/configurationSettings";
 const ROOT: &str = "com.apple.extensiblesso_com.apple.extensiblesso";
 const TENANT: &str = "device_vendor_msft_passportforwork_{tenantid}";
 
-#[allow(clippy::needless_pass_by_value, reason = "what is built for it is not used again")]
 fn of(kind: &str, id: &str, property: &str, value: Value) -> Value {
-    json!({ "@odata.type": format!("#microsoft.graph.deviceManagementConfiguration{kind}SettingInstance"), "settingDefinitionId": id, property: value })
+    let kind = format!("#microsoft.graph.deviceManagementConfiguration{kind}SettingInstance");
+    let mut whole = json!({ "@odata.type": kind, "settingDefinitionId": id });
+    whole[property] = value;
+    whole
 }
 
 fn choice(id: &str, end: &str) -> Value {

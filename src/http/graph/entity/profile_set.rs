@@ -49,7 +49,9 @@ impl ProfileSet {
         if let Some(property) = self.is_assigned {
             whole.insert(property.to_owned(), (!assigned.is_empty()).into());
         }
-        let unknown = query.select.iter().find(|name| *name != "*" && !whole.contains_key(*name) && !name.contains('@'));
+        let expanded = |name: &str| name == "assignments" || self.expand.iter().any(|(known, _)| *known == name);
+        let known = |name: &str| name == "*" || name.contains('@') || whole.contains_key(name) || expanded(name);
+        let unknown = query.select.iter().find(|name| !known(name));
         if let Some(unknown) = unknown.filter(|_| self.uniform) {
             return Err(GraphProblem::bad(format!("Could not find a property named '{unknown}'.")));
         }
