@@ -14,7 +14,7 @@ use crate::support::server::Server;
 use crate::support::tools::missing;
 
 /// How many calls of a kind are made up for each operation: the more, the longer.
-const EXAMPLES: &str = "15";
+const EXAMPLES: &str = "5";
 
 fn judge(name: &str) -> Option<PathBuf> {
     let found = Some(Path::new(env!("CARGO_MANIFEST_DIR")).join("target/schemathesis/bin").join(name)).filter(|path| path.exists());
