@@ -148,6 +148,8 @@ async fn who_decides_on_a_request_sees_it_whole() {
         let wish = Wish { challenge: Some(challenge), ..Wish::common_name(name) };
         assert_eq!(device.send(app, &device.csr_of(&wish)).await, Err(Answer::Pending));
         waiting.push(device.transaction);
+        // Which one is older is told by the clock, which stands still.
+        caller.server.clock.advance(1000);
     }
     let all = caller.get("/api/scep/requests").await;
     let first = &all["value"][0];
