@@ -111,8 +111,17 @@ async fn whoever_calls_too_often_waits_and_what_is_urgent_gets_through() {
     let throttled: Vec<_> = batch["responses"].as_array().unwrap().iter().filter(|one| one["status"] == 429).collect();
     assert!(throttled.len() >= 16 && throttled.iter().all(|one| one["headers"]["retry-after"].is_string()), "{batch}");
     // What takes rights away waits behind no reading, and nobody waits for somebody else.
-    let gone = "/v1.0/deviceManagement/managedDevices/01900000-0000-7000-8000-000000000000/wipe";
-    assert_eq!(caller.send(Method::POST, gone, Some(json!({}))).await.status().as_u16(), 404);
+    let of = |set: &str, order: &str| format!("{set}/01900000-0000-7000-8000-000000000000/{order}");
+    let (devices, authorities) = ("/v1.0/deviceManagement/managedDevices", "/beta/deviceManagement/cloudCertificationAuthority");
+    let mut written = 0;
+    for _ in 0..6 {
+        written = caller.send(Method::POST, "/v1.0/groups", Some(json!({}))).await.status().as_u16();
+    }
+    assert_eq!(written, 429, "nor behind other changes");
+    for urgent in [of(devices, "wipe"), of(authorities, "revokeLeafCertificate"), of(authorities, "revokeLeafCertificateBySerialNumber")] {
+        let gone = json!({ "leafCertificateId": "x", "certificateSerialNumber": "00" });
+        assert_eq!(caller.send(Method::POST, &urgent, Some(gone)).await.status().as_u16(), 404, "{urgent}");
+    }
     let neighbour = Caller { token: second, client: caller.client.clone(), server: caller.server };
     assert_eq!(neighbour.send(Method::GET, "/v1.0/users", None).await.status().as_u16(), 200);
 }

@@ -86,11 +86,11 @@ routes! {
     Post "deviceManagement/cloudCertificationAuthority/{id}/changeCloudCertificationAuthorityStatus",
         write(Action::AuthoritiesUpdate) => change_status, beta;
     Post "deviceManagement/cloudCertificationAuthority/{id}/revokeCloudCertificationAuthorityCertificate",
-        write(Action::AuthoritiesUpdate) => revoke, beta;
+        write(Action::AuthoritiesUpdate) => revoke, beta, urgent;
     Post "deviceManagement/cloudCertificationAuthority/{id}/revokeLeafCertificate",
-        write(Action::CertificatesRevoke) => revoke_leaf, beta;
+        write(Action::CertificatesRevoke) => revoke_leaf, beta, urgent;
     Post "deviceManagement/cloudCertificationAuthority/{id}/revokeLeafCertificateBySerialNumber",
-        write(Action::CertificatesRevoke) => revoke_serial, beta;
+        write(Action::CertificatesRevoke) => revoke_serial, beta, urgent;
     Post "deviceManagement/cloudCertificationAuthority/{id}/searchCloudCertificationAuthorityLeafCertificateBySerialNumber",
         READ => search_serial, beta;
     Post "deviceManagement/cloudCertificationAuthority/{id}/uploadExternallySignedCertificationAuthorityCertificate",
