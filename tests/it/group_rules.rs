@@ -5,15 +5,16 @@ use std::collections::BTreeSet;
 use muster::clock::Time;
 use muster::domain::access::{Assignment as RoleAssignment, Principal, Reach, Role};
 use muster::domain::assignment::{Assignment, Mode, Target};
+use muster::domain::autopilot::Identity;
 use muster::domain::device::{Device, Platform, State};
 use muster::domain::group::rule::{Rule, Subject, Value};
 use muster::domain::group::{Group, Member};
 use muster::domain::profile::{Document, Kind};
 use muster::domain::user::{Details, User};
-use muster::ids::{AssignmentId, GroupId, RoleAssignmentId};
+use muster::ids::{AssignmentId, AutopilotId, GroupId, RoleAssignmentId};
 use muster::service::directory::{self, By};
 use muster::service::{self, role};
-use muster::store::{Store, assignments, desired_items, devices, enrollments, group_rules, groups, profiles, users};
+use muster::store::{Store, assignments, autopilot, desired_items, devices, enrollments, group_rules, groups, profiles, users};
 
 use crate::both_backends;
 use crate::desired::{device, enrollment, profile, sealer, user};
@@ -50,7 +51,6 @@ fn of_user(user: &User, name: &str) -> Value {
 
 fn of_device(device: &Device, name: &str) -> Value {
     match name {
-        "devicePhysicalIds" => Value::Texts(Vec::new()),
         "displayName" => text(Some(&device.display_name)),
         "deviceModel" => text(device.model.as_deref()),
         "deviceOSType" => text(Some(if device.platform == Platform::Windows { "Windows" } else { "MacMDM" })),
@@ -66,6 +66,14 @@ fn roll(seed: &mut u64, sides: usize) -> usize {
 
 const TEXTS: [&str; 8] = ["\"\"", "\"a\"", "\"A%\"", "\"a_\"", "\"ab\"", "'B\\'", "\"windows\"", "\"' OR 1=1 --\""];
 const PATTERNS: [&str; 6] = ["^a", "b$", "^$", "[%_]", "^(a+)+b?$", "[0-9]b@"];
+/// What is asked of several texts.
+const OF_IDS: [&str; 5] = [
+    "-any (_ -eq \"[OrderID]:sales\")",
+    "-any (_ -startsWith \"[OrderID]:\" -and _ -notEndsWith \"a\")",
+    "-any (_ -match \"^.ZTDID.:[0-9a-f-]+$\")",
+    "-all (_ -startsWith \"[ZTDID]\")",
+    "-all (_ -match \"sales|ztdid\")",
+];
 /// What objects have, `None` among it.
 const HAD: [Option<&str>; 7] = [None, Some(""), Some("A"), Some("a%b"), Some("AB"), Some("b\\"), Some("' OR 1=1 --")];
 
@@ -80,8 +88,7 @@ fn random_rule(seed: &mut u64, subject: Subject, depth: usize) -> String {
     }
     let names: &[&str] = match subject {
         Subject::User if roll(seed, 6) == 0 => return "user.accountEnabled -ne false".into(),
-        Subject::Device if roll(seed, 9) == 0 => return "device.devicePhysicalIds -any (_ -startsWith \"[\")".into(),
-        Subject::Device if roll(seed, 9) == 0 => return "device.devicePhysicalIds -all (_ -eq \"a\" -or _ -match \"b\")".into(),
+        Subject::Device if roll(seed, 4) == 0 => return format!("device.devicePhysicalIds {}", OF_IDS[roll(seed, OF_IDS.len())]),
         Subject::User => &["department", "mail", "userPrincipalName"],
         Subject::Device => &["displayName", "deviceModel", "deviceOSType"],
     };
@@ -119,12 +126,24 @@ both_backends! {
             let platform = if roll(&mut seed, 2) == 0 { Platform::Windows } else { Platform::MacOs };
             let state = if roll(&mut seed, 8) == 0 { State::Retired } else { State::Managed };
             let model = HAD[roll(&mut seed, HAD.len())].map(str::to_owned);
-            Device { model, state, ..device(HAD[n % HAD.len()].unwrap_or("x"), platform, None) }
+            Device { model, state, serial_number: Some(format!("SN-{n}")), ..device(HAD[n % HAD.len()].unwrap_or("x"), platform, None) }
         }).collect();
+        // Some of them are registered, with a tag or without; so are Macs, which have no such ids.
+        let registered: Vec<Identity> = things.iter().filter(|_| roll(&mut seed, 3) > 0).map(|device| Identity {
+            id: AutopilotId::new(), serial: device.serial_number.clone().unwrap(), product_key: String::new(), hardware_hash: Vec::new(),
+            group_tag: ["", "Sales", "Data"][roll(&mut seed, 3)].into(), user_id: None, addressable_user_name: String::new(),
+            display_name: String::new(), purchase_order: String::new(), created_at: NOW, updated_at: NOW,
+        }).collect();
+        let ids_of = |device: &Device| -> Vec<String> {
+            let own = registered.iter().filter(|one| device.platform == Platform::Windows && Some(&one.serial) == device.serial_number.as_ref());
+            own.flat_map(Identity::physical_ids).collect()
+        };
+        let listed = registered.clone();
         let (rows, more) = (people.clone(), things.clone());
         store.write(move |tx| {
             rows.iter().try_for_each(|row| users::insert_user(tx, row, NOW))?;
             more.iter().try_for_each(|row| devices::insert_device(tx, row, NOW))?;
+            listed.iter().try_for_each(|row| autopilot::insert_identity(tx, row))?;
             groups::insert_group(tx, &Group { rule: None, ..group("") }, NOW)
         }).await.unwrap();
 
@@ -140,7 +159,10 @@ both_backends! {
                 Subject::User => people.iter().filter(|user| test.is_true(&|name| of_user(user, name)))
                     .map(|user| Member::User(user.id.clone())).collect(),
                 Subject::Device => things.iter().filter(|device| device.state != State::Retired)
-                    .filter(|device| test.is_true(&|name| of_device(device, name)))
+                    .filter(|device| test.is_true(&|name| match name {
+                        "devicePhysicalIds" => Value::Texts(ids_of(device)),
+                        _ => of_device(device, name),
+                    }))
                     .map(|device| Member::Device(device.id.clone())).collect(),
             };
             moved.rule = Some(rule.clone());
