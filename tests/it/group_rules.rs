@@ -129,7 +129,8 @@ both_backends! {
             Device { model, state, serial_number: Some(format!("SN-{n}")), ..device(HAD[n % HAD.len()].unwrap_or("x"), platform, None) }
         }).collect();
         // Some of them are registered, with a tag or without; so are Macs, which have no such ids.
-        let registered: Vec<Identity> = things.iter().filter(|_| roll(&mut seed, 3) > 0).map(|device| Identity {
+        let chosen: Vec<&Device> = things.iter().filter(|_| roll(&mut seed, 3) > 0).collect();
+        let registered: Vec<Identity> = chosen.into_iter().map(|device| Identity {
             id: AutopilotId::new(), serial: device.serial_number.clone().unwrap(), product_key: String::new(), hardware_hash: Vec::new(),
             group_tag: ["", "Sales", "Data"][roll(&mut seed, 3)].into(), user_id: None, addressable_user_name: String::new(),
             display_name: String::new(), purchase_order: String::new(), created_at: NOW, updated_at: NOW,
