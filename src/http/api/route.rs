@@ -259,6 +259,9 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
             best = Some((route, keys));
         }
     }
+    // What is refused is counted, too.
+    let weight = if best.as_ref().is_none_or(|(route, _)| route.verb == Verb::Get) { Weight::Read } else { Weight::Write };
+    app.callers.count(caller, weight).map_err(Problem::throttled)?;
     let Some((route, keys)) = best else {
         return Err(match methods.is_empty() {
             true => ApiProblem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; openapi.json says what there is"),
@@ -266,8 +269,6 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
         });
     };
     let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
-    let weight = if route.verb == Verb::Get { Weight::Read } else { Weight::Write };
-    app.callers.count(caller, weight).map_err(Problem::throttled)?;
     (route.handler)(Call { app, caller, reach, origin, request, keys }).await
 }
 

@@ -8,8 +8,8 @@ use super::route::{Answer, Call, check_match, version};
 use super::search::wanted;
 use crate::domain::user::{Details, User};
 use crate::ids::UserId;
-use crate::service::directory;
 use crate::service::directory::provision::{self, Person, Wanted};
+use crate::service::{directory, role};
 use crate::wire::odata::edm;
 use crate::wire::scim::document::Document;
 use crate::wire::scim::patch::Changes;
@@ -199,6 +199,8 @@ pub(super) async fn delete(call: Call<'_>) -> Result<Answer> {
         let person = provision::find_person(call.app, id.as_str(), false).await??;
         check_match(call.request.if_match.as_deref(), &version_of(&person.user))?;
     }
+    // Roles do not come back with whom is restored: only who may give them takes them away.
+    role::check_helper(call.app, call.caller, &id).await?;
     directory::delete_user(call.app, &id, &call.by()).await?;
     Ok(Answer::done())
 }
