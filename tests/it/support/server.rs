@@ -75,6 +75,7 @@ impl Server {
             face.listen = "127.0.0.1:0".parse().unwrap();
         }
         config.limits.anonymous_per_second = 0;
+        config.limits.api_per_second = 0;
         config.ca.key_algorithm = "p-256".into();
         config.signals.allow_private_receivers = true;
         (options.tweak)(&mut config);
