@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::find;
+use super::who::Who;
 use crate::app::App;
 use crate::clock::DAY;
 use crate::domain::Refusal;
@@ -152,8 +153,8 @@ fn scopes(names: &[String]) -> Result<std::collections::BTreeSet<Scope>> {
     names.iter().map(|name| Scope::parse(name).ok_or_else(|| unknown(name))).collect()
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
-    let by = By::local(actor);
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
+    let by = &who.by;
     match command {
         Command::List => {
             let all = app.store.read(|conn| applications::list_applications(conn, ("", ""), MANY)).await?;
@@ -163,22 +164,24 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             let found = find::application(app, &name).await?;
             show_whole(app, &found).await
         }
-        Command::Create(new) => create(app, new, &by).await,
-        Command::Enable { app: name } => enable(app, &name, true, &by).await,
-        Command::Disable { app: name } => enable(app, &name, false, &by).await,
+        Command::Create(new) => create(app, new, who).await,
+        Command::Enable { app: name } => enable(app, &name, true, by).await,
+        Command::Disable { app: name } => enable(app, &name, false, by).await,
         Command::Delete { app: name } => {
             let found = find::application(app, &name).await?;
-            application::delete(app, &found.id, &by).await?;
+            application::delete(app, &found.id, by).await?;
             Ok(json!({ "deleted": found.client_id }))
         }
         Command::Secret { app: name, name: title, days } => {
             let found = find::application(app, &name).await?;
-            let made = application::add_secret(app, &found.id, &title, i64::from(days) * DAY, &by).await?;
+            check_usable(app, &found, who).await?;
+            let made = application::add_secret(app, &found.id, &title, i64::from(days) * DAY, by).await?;
             Ok(json!({ "id": made.credential.id, "secret": made.show(), "expires": made.credential.ends_at.to_string() }))
         }
         Command::ScimToken { app: name, name: title, expires } => {
             let found = find::application(app, &name).await?;
-            let made = application::add_scim_token(app, &found.id, &title, i64::from(expires) * DAY, &by).await?;
+            check_usable(app, &found, who).await?;
+            let made = application::add_scim_token(app, &found.id, &title, i64::from(expires) * DAY, by).await?;
             Ok(json!({
                 "id": made.credential.id,
                 "tenant_url": format!("{}{}", app.config.web_url(), crate::http::scim::ROOT),
@@ -188,25 +191,29 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Certificate { app: name, name: title, file } => {
             let found = find::application(app, &name).await?;
-            let made = application::add_certificate(app, &found.id, &title, &file.0, &by).await?;
+            check_usable(app, &found, who).await?;
+            let made = application::add_certificate(app, &found.id, &title, &file.0, by).await?;
             Ok(show_credential(&made))
         }
         Command::RemoveCredential { app: name, credential } => {
             let found = find::application(app, &name).await?;
             let id = CredentialId::parse(&credential).ok_or_else(|| Error::Unknown(format!("a secret or certificate \"{credential}\"")))?;
-            application::remove_credential(app, &found.id, &id, &by).await?;
+            application::remove_credential(app, &found.id, &id, by).await?;
             Ok(json!({ "removed": id }))
         }
         Command::Grant { app: name, own, delegated } => {
             let found = find::application(app, &name).await?;
-            application::grant(app, &found.id, Grants { own: scopes(&own)?, delegated: scopes(&delegated)? }, &by).await?;
+            let grants = Grants { own: scopes(&own)?, delegated: scopes(&delegated)? };
+            who.check_giver_of_permissions(&grants.own)?;
+            check_usable(app, &found, who).await?;
+            application::grant(app, &found.id, grants, by).await?;
             show_whole(app, &found).await
         }
         Command::Permissions => Ok(Scope::ALL.iter().map(|scope| json!({ "permission": scope.as_str() })).collect()),
     }
 }
 
-async fn create(app: &App, new: Create, by: &By) -> Result<Value> {
+async fn create(app: &App, new: Create, who: &Who) -> Result<Value> {
     let mut redirects = Vec::new();
     for (client, uris) in [(Client::Web, &new.web), (Client::SinglePage, &new.spa), (Client::Native, &new.native)] {
         for uri in uris {
@@ -217,6 +224,8 @@ async fn create(app: &App, new: Create, by: &By) -> Result<Value> {
     if grants.own.iter().any(|scope| scope.is_of_a_person()) {
         return Err(Refusal::PermissionOfPerson.into());
     }
+    who.check_giver_of_permissions(&grants.own)?;
+    let by = &who.by;
     let made =
         application::create(app, New { display_name: new.name, public: new.public, redirects, logout_redirects: new.logout }, by).await?;
     if !grants.own.is_empty() || !grants.delegated.is_empty() {
@@ -229,6 +238,13 @@ async fn create(app: &App, new: Create, by: &By) -> Result<Value> {
         answer.insert("secret_expires".into(), secret.credential.ends_at.to_string().into());
     }
     Ok(answer)
+}
+
+/// Whether what an application may do in its own name may be made usable by who asks.
+async fn check_usable(app: &App, application: &Application, who: &Who) -> Result<()> {
+    let id = application.id.clone();
+    let held = app.store.read(move |conn| applications::load_grants(conn, &id)).await?;
+    who.check_giver_of_permissions(&held.own)
 }
 
 async fn enable(app: &App, name: &str, enabled: bool, by: &By) -> Result<Value> {

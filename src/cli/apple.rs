@@ -9,15 +9,13 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::ca::{KeyText, read_file, read_key, request_pem};
+use super::who::Who;
 use crate::app::App;
 use crate::domain::apple::ade::Device;
 use crate::service::Result;
 use crate::service::apple::push_certificate::{self, Import, Vendor};
 use crate::service::apple::{ade, licences, packages};
 use crate::wire::apple::ade::LONGEST_TOKEN;
-
-/// Where orders from the command line come from.
-const ORIGIN: &str = "local";
 
 /// What is done to the connection with Apple.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -189,10 +187,10 @@ fn read_token(path: &str) -> std::result::Result<KeyText, String> {
     Ok(KeyText::new(String::from_utf8(bytes).unwrap_or_else(|binary| STANDARD.encode(binary.as_bytes()))))
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
     Ok(match command {
         Command::Request { vendor_key, vendor_chain, fresh } => {
-            let request = push_certificate::request(app, fresh, actor, ORIGIN).await?;
+            let request = push_certificate::request(app, fresh, &who.by.actor, &who.by.origin).await?;
             match vendor_key.zip(vendor_chain) {
                 Some((key, chain)) => push_certificate::countersign(app, request, Vendor { key: key.secret(), chain }).await?.into(),
                 None => request_pem(&request)?.into(),
@@ -200,34 +198,34 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Import { certificate, key, replace_topic, yes, apple_account } => {
             let import = Import { certificate, key: key.map(|key| key.secret()), replace_topic, confirmed: yes, account: apple_account };
-            json!(push_certificate::import(app, import, actor, ORIGIN).await?)
+            json!(push_certificate::import(app, import, &who.by.actor, &who.by.origin).await?)
         }
         Command::Status => json!(push_certificate::status(app).await?),
-        Command::AdeKey { name, fresh } => ade::request(app, name, fresh, actor, ORIGIN).await?.into(),
+        Command::AdeKey { name, fresh } => ade::request(app, name, fresh, &who.by.actor, &who.by.origin).await?.into(),
         Command::AdeToken { file, name, replace } => {
             let import = ade::Import { name, file: file.secret().expose().to_vec(), replace, account: None };
-            json!(ade::import(app, import, actor, ORIGIN).await?)
+            json!(ade::import(app, import, &who.by.actor, &who.by.origin).await?)
         }
         Command::AdeStatus => json!(ade::status(app).await?),
-        Command::AdeSync { name } => json!(ade::sync(app, &name, actor, ORIGIN).await?),
+        Command::AdeSync { name } => json!(ade::sync(app, &name, &who.by.actor, &who.by.origin).await?),
         Command::AdeDiscovery { name, show: true } => ade::discovery(app, &name).await?.into(),
-        Command::AdeDiscovery { name, show: false } => ade::set_discovery(app, &name, actor, ORIGIN).await?.into(),
+        Command::AdeDiscovery { name, show: false } => ade::set_discovery(app, &name, &who.by.actor, &who.by.origin).await?.into(),
         Command::AdeDevices { after } => {
             ade::devices(app, after).await?.into_iter().map(|(device, server)| show(&device, &server)).collect()
         }
-        Command::ContentToken { file, replace } => licences::import(app, &file.secret(), replace, actor, ORIGIN).await?,
+        Command::ContentToken { file, replace } => licences::import(app, &file.secret(), replace, &who.by.actor, &who.by.origin).await?,
         Command::ContentStatus { assets } => licences::status(app, assets).await?,
         Command::AppAdd(AppAdd { file, name, bundle_id, app_version, title, replace }) => {
             let new = packages::New { name, bundle_id, version: app_version, title, replace };
-            packages::add(app, &file, new, actor, ORIGIN).await?
+            packages::add(app, &file, new, &who.by.actor, &who.by.origin).await?
         }
         Command::AppList => packages::list(app).await?,
         Command::AppRemove { name } => {
-            packages::remove(app, name, actor, ORIGIN).await?;
+            packages::remove(app, name, &who.by.actor, &who.by.origin).await?;
             Value::Null
         }
         Command::AdeRemove { name } => {
-            ade::remove(app, name, actor, ORIGIN).await?;
+            ade::remove(app, name, &who.by.actor, &who.by.origin).await?;
             Value::Null
         }
     })

@@ -66,12 +66,11 @@ fn read_file(path: &str) -> std::result::Result<String, String> {
     if bytes.len() as u64 > LONGEST { Err("longer than 6 MiB".into()) } else { Ok(STANDARD.encode(bytes)) }
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
-    let by = By::local(actor);
+pub(super) async fn run(app: &App, command: Command, by: &By) -> Result<Value> {
     match command {
         Command::Import { table } => {
             let bytes = STANDARD.decode(table).map_err(Error::internal)?;
-            let imported = autopilot::import(app, autopilot::read_table(&bytes)?, &by).await?;
+            let imported = autopilot::import(app, autopilot::read_table(&bytes)?, by).await?;
             let show = |one: &crate::domain::autopilot::Imported| {
                 json!({
                     "serial": one.serial,
@@ -91,12 +90,12 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         Command::Change { device, group_tag, user, name } => {
             let known = autopilot::find(app, &device, &Reach::All).await?;
             let change = Change { user_principal_name: user, addressable_user_name: None, group_tag, display_name: name };
-            autopilot::change(app, &known.identity.id, change, &by).await?;
+            autopilot::change(app, &known.identity.id, change, by).await?;
             Ok(show(&autopilot::find(app, known.identity.id.as_str(), &Reach::All).await?))
         }
         Command::Remove { device } => {
             let known = autopilot::find(app, &device, &Reach::All).await?;
-            autopilot::delete(app, &known.identity.id, &by).await?;
+            autopilot::delete(app, &known.identity.id, by).await?;
             Ok(json!({ "removed": known.identity.serial }))
         }
     }

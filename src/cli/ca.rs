@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::wanted::{Wanted, device_of, user_of};
+use super::who::Who;
 use super::{find, page};
 use crate::app::App;
 use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, RevocationReason};
@@ -15,9 +16,6 @@ use crate::service::pki::external::{self, Import};
 use crate::service::pki::{crl, issue, names, revoke};
 use crate::service::{Error, Result};
 use crate::store::certificates::Search;
-
-/// Where orders from the command line come from.
-const ORIGIN: &str = "local";
 
 /// What is done to authorities and certificates.
 #[derive(Debug, Subcommand, Serialize, Deserialize)]
@@ -233,7 +231,7 @@ pub(super) fn read_file(path: &str) -> std::result::Result<String, String> {
     if text.len() > 64 * 1024 { Err("longer than 64 KiB".to_owned()) } else { Ok(text) }
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
     match command {
         Command::List => {
             let waiting = external::list_pending(app).await?;
@@ -243,21 +241,21 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(authority::list(app).await?.iter().map(|a| show_authority(a)).chain(waiting).collect())
         }
         Command::Create { name, common_name, key, csr: true, .. } => {
-            let request = external::request(app, &name, &common_name, key, actor, ORIGIN).await?;
+            let request = external::request(app, &name, &common_name, key, &who.by.actor, &who.by.origin).await?;
             Ok(request_pem(&request)?.into())
         }
         Command::ImportCertificate { name, certificate, chain } => {
             let import = Import { name, certificate, chain: chain.concat() };
-            Ok(show_authority(&*external::import_certificate(app, import, actor, ORIGIN).await?))
+            Ok(show_authority(&*external::import_certificate(app, import, &who.by.actor, &who.by.origin).await?))
         }
         Command::Import { name, certificate, key, chain, crl_number } => {
             let import = Import { name, certificate, chain: chain.concat() };
             let key = key.secret();
-            Ok(show_authority(&*external::import_with_key(app, import, &key, crl_number, actor, ORIGIN).await?))
+            Ok(show_authority(&*external::import_with_key(app, import, &key, crl_number, &who.by.actor, &who.by.origin).await?))
         }
         Command::Create { name, common_name, parent, key, days, csr: false } => {
             let new = NewAuthority { name, common_name, parent, key_algorithm: key, days };
-            Ok(show_authority(&*authority::create(app, &new, actor, ORIGIN).await?))
+            Ok(show_authority(&*authority::create(app, &new, &who.by.actor, &who.by.origin).await?))
         }
         Command::Show { what } => match authority::by_name(app, &what).await {
             Ok(authority) => Ok(show_authority(&authority)),
@@ -288,22 +286,22 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             let next = |last: &Map<String, Value>| Some(format!("--{way} {}", last.get("id")?.as_str()?));
             Ok(page::mark(show_certificates(app, found).await?, more, next))
         }
-        Command::Issue(order) => issue_from(app, *order, actor).await,
+        Command::Issue(order) => issue_from(app, *order, who).await,
         Command::Revoke { what, device, user, reason, yes } => {
             if let Some(device) = device_of(app, device.as_deref()).await? {
-                return Ok(json!({ "revoked": revoke::revoke_of_device(app, &device.id, reason, actor, ORIGIN).await? }));
+                return Ok(json!({ "revoked": revoke::revoke_of_device(app, &device.id, reason, &who.by.actor, &who.by.origin).await? }));
             }
             if let Some(user) = user_of(app, user.as_deref()).await? {
-                return Ok(json!({ "revoked": revoke::revoke_of_user(app, &user.id, reason, actor, ORIGIN).await? }));
+                return Ok(json!({ "revoked": revoke::revoke_of_user(app, &user.id, reason, &who.by.actor, &who.by.origin).await? }));
             }
-            super::revocation::revoke_one(app, &what.unwrap_or_default(), reason, yes, actor, ORIGIN).await
+            super::revocation::revoke_one(app, &what.unwrap_or_default(), reason, yes, who).await
         }
         Command::Release { what } => {
-            revoke::release(app, &find::certificate(app, &what).await?.id, actor, ORIGIN).await?;
+            revoke::release(app, &find::certificate(app, &what).await?.id, &who.by.actor, &who.by.origin).await?;
             Ok(json!({ "released": 1 }))
         }
-        Command::Pause { name } => set_paused(app, &name, true, actor).await,
-        Command::Activate { name } => set_paused(app, &name, false, actor).await,
+        Command::Pause { name } => set_paused(app, &name, true, who).await,
+        Command::Activate { name } => set_paused(app, &name, false, who).await,
         Command::Crl { name } => {
             let authority = find::authority(app, &name).await?;
             crl::publish(app, &authority.id).await?;
@@ -312,7 +310,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 json!({ "number": list.number, "this_update": list.this_update.to_string(), "next_update": list.next_update.to_string(), "url": authority.crl_url() }),
             )
         }
-        Command::Scep(command) => super::scep::run(app, command, actor).await,
+        Command::Scep(command) => super::scep::run(app, command, who).await,
         Command::Export { name, chain } => {
             let authority = find::authority(app, &name).await?;
             let count = if chain { authority.chain.len() } else { 1 };
@@ -321,9 +319,9 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
     }
 }
 
-async fn set_paused(app: &App, name: &str, paused: bool, actor: &str) -> Result<Value> {
+async fn set_paused(app: &App, name: &str, paused: bool, who: &Who) -> Result<Value> {
     let found = find::authority(app, name).await?;
-    authority::set_paused(app, &found.name, paused, actor, ORIGIN).await?;
+    authority::set_paused(app, &found.name, paused, &who.by.actor, &who.by.origin).await?;
     let mut shown = show_authority(&*find::authority(app, name).await?);
     match (shown.as_object_mut(), authority::issuing(app).await) {
         (Some(fields), Err(Error::Refused(_))) if paused => {
@@ -335,14 +333,14 @@ async fn set_paused(app: &App, name: &str, paused: bool, actor: &str) -> Result<
     Ok(shown)
 }
 
-async fn issue_from(app: &App, order: Issue, actor: &str) -> Result<Value> {
+async fn issue_from(app: &App, order: Issue, who: &Who) -> Result<Value> {
     let spki = issue::request_key(order.csr.as_bytes())?;
     let authority = match &order.wanted.authority {
         Some(name) => find::authority(app, name).await?,
         None => authority::issuing(app).await?,
     };
     let grant = order.wanted.grant(app).await?;
-    let issued = issue::issue(app, &authority.id, &grant, &spki, actor, ORIGIN).await?;
+    let issued = issue::issue(app, &authority.id, &grant, &spki, &who.by.actor, &who.by.origin).await?;
     Ok(authority::pem(&issued.der).into())
 }
 

@@ -17,6 +17,7 @@ use tokio::net::{UnixListener, UnixStream};
 use tokio::task::JoinSet;
 
 use super::Order;
+use super::who::Who;
 use crate::app::App;
 use crate::service;
 
@@ -96,19 +97,26 @@ async fn answer(app: &Arc<App>, mut stream: UnixStream) -> anyhow::Result<()> {
     let answer = match serde_json::from_slice::<Order>(&text) {
         Err(error) => Answer::Failed { code: "order".into(), text: format!("this server is of another version: {error}") },
         Ok(order) => {
-            let actor = format!("cli:{}", name_of(uid));
-            let (name, given) = (order.name(), Arc::clone(app));
-            carry_out(app, &name, &actor.clone(), async move { order.run(&given, &actor).await }).await
+            let who = Who::local(&format!("cli:{}", name_of(uid)));
+            let (name, given, actor) = (order.name(), Arc::clone(app), who.by.actor.clone());
+            match carry_out(app, &name, &actor, async move { order.run_for(&given, &who).await }).await {
+                Ok(value) => Answer::Done(value),
+                Err(error) => failed(&error),
+            }
         }
     };
     reply(stream, &answer, SEND).await
 }
 
 /// Has an order done in a task of its own, so that a panic costs the order and not the socket; the panic is counted, logged and audited.
-async fn carry_out(app: &App, name: &str, actor: &str, work: impl Future<Output = service::Result<Value>> + Send + 'static) -> Answer {
+pub(super) async fn carry_out(
+    app: &App,
+    name: &str,
+    actor: &str,
+    work: impl Future<Output = service::Result<Value>> + Send + 'static,
+) -> service::Result<Value> {
     match tokio::time::timeout(WORK, tokio::spawn(work)).await {
-        Ok(Ok(Ok(value))) => Answer::Done(value),
-        Ok(Ok(Err(error))) => failed(&error),
+        Ok(Ok(done)) => done,
         Ok(Err(ended)) => {
             if ended.is_panic() {
                 metrics::counter!("muster_panics_total").increment(1);
@@ -117,9 +125,9 @@ async fn carry_out(app: &App, name: &str, actor: &str, work: impl Future<Output 
                     tracing::error!(%error, order = name, actor, "the panic of an order cannot be recorded");
                 }
             }
-            Answer::Failed { code: "internal".into(), text: "the server failed; its log has the reason".into() }
+            Err(service::Error::internal(anyhow::anyhow!("the server failed; its log has the reason")))
         }
-        Err(_) => Answer::Failed { code: "slow".into(), text: "the order takes too long; it goes on in the server".into() },
+        Err(_) => Err(service::Error::Unavailable("the order takes too long; it goes on in the server".into())),
     }
 }
 
@@ -177,11 +185,12 @@ mod tests {
         let app = super::super::init::prepare(config).await.unwrap();
         let order: Order = serde_json::from_value(serde_json::json!({ "Keys": "Status" })).unwrap();
         let answer = carry_out(&app, &order.name(), "cli:test", async { panic!("on purpose") }).await;
-        assert!(matches!(&answer, Answer::Failed { code, .. } if code == "internal"), "{answer:?}");
+        assert!(matches!(&answer, Err(service::Error::Internal(_))), "{answer:?}");
+        assert!(matches!(failed(&answer.unwrap_err()), Answer::Failed { code, .. } if code == "internal"));
         let rows = app.store.read(|c| crate::store::audit::list(c, 0, 100)).await.unwrap();
         let last = rows.last().unwrap();
         assert_eq!((last.action.as_str(), last.target.as_str(), last.actor.as_str()), ("order.panic", "order:keys", "cli:test"));
-        assert!(matches!(carry_out(&app, "status", "cli:test", async { Ok(Value::Null) }).await, Answer::Done(Value::Null)));
+        assert!(matches!(carry_out(&app, "status", "cli:test", async { Ok(Value::Null) }).await, Ok(Value::Null)));
     }
 
     #[tokio::test]

@@ -4,10 +4,11 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::need;
+use super::who::Who;
 use crate::app::App;
-use crate::domain::access::Reach;
+use crate::domain::access::{Need, Reach};
 use crate::service::Result;
-use crate::service::directory::By;
 use crate::service::directory::deleted::{self, Deleted};
 use crate::service::page::Error;
 use crate::wire::odata::query::Query;
@@ -33,8 +34,8 @@ pub enum Command {
     },
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
-    let by = By::local(actor);
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
+    let by = &who.by;
     match command {
         Command::List { limit } => {
             let asked = Query::default();
@@ -54,21 +55,28 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Restore { id } => {
             let found = deleted::find_deleted(app, &id).await?;
+            who.check(needs_of(&found))?;
             match &found {
-                Deleted::User(user, ..) => deleted::restore_user(app, &user.id, &by).await?,
-                Deleted::Group(group, ..) => deleted::restore_group(app, &group.id, &by).await?,
+                Deleted::User(user, ..) => deleted::restore_user(app, &user.id, by).await?,
+                Deleted::Group(group, ..) => deleted::restore_group(app, &group.id, by).await?,
             }
             Ok(json!({ "restored": name(&found) }))
         }
         Command::Purge { id } => {
             let found = deleted::find_deleted(app, &id).await?;
+            who.check(needs_of(&found))?;
             match &found {
-                Deleted::User(user, ..) => deleted::purge_user(app, &user.id, &by).await?,
-                Deleted::Group(group, ..) => deleted::purge_group(app, &group.id, &by).await?,
+                Deleted::User(user, ..) => deleted::purge_user(app, &user.id, by).await?,
+                Deleted::Group(group, ..) => deleted::purge_group(app, &group.id, by).await?,
             }
             Ok(json!({ "purged": name(&found) }))
         }
     }
+}
+
+/// What it needs to do something to an object of that kind.
+fn needs_of(object: &Deleted) -> Need {
+    if matches!(object, Deleted::User(..)) { need::USERS_WRITE } else { need::GROUPS_WRITE }
 }
 
 fn name(object: &Deleted) -> &str {

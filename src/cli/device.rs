@@ -9,6 +9,7 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::who::Who;
 use super::{ask, find, page};
 use crate::app::App;
 use crate::catalogue::{CommandRow, catalogue};
@@ -20,7 +21,6 @@ use crate::domain::device::{Platform, State};
 use crate::domain::inventory;
 use crate::ids::UserId;
 use crate::service::device::{self, Custom, ENROLLING, Explanation, Order, Overview, Reason};
-use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::devices::Filter;
 use crate::store::{Conn, users};
@@ -163,6 +163,11 @@ pub struct Give {
 }
 
 impl Give {
+    /// The order of the catalogue; `None` when it is a node that may be any.
+    pub(super) fn known(&self) -> Option<&str> {
+        self.order.as_deref()
+    }
+
     /// The same with the values that are not on the command line, which are asked for where the person is.
     pub(super) fn with_secrets(mut self) -> anyhow::Result<Self> {
         for (name, value) in &mut self.with {
@@ -210,8 +215,8 @@ fn read_verb(text: &str) -> std::result::Result<Verb, String> {
     Verb::parse(text).ok_or_else(|| "use get, add, replace, delete or exec".into())
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
-    let by = By::local(actor);
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
+    let by = &who.by;
     match command {
         Command::List(list) => {
             let user_id = match &list.user {
@@ -251,7 +256,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Sync { device } => {
             let found = find::device(app, &device).await?;
-            let woken = device::sync(app, &found.id, &by).await?;
+            let woken = device::sync(app, &found.id, by).await?;
             let when = if woken { "the device is being woken" } else { "the device reports at its next poll" };
             Ok(json!({ "device": found.display_name, "when": when }))
         }
@@ -271,7 +276,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                     Order::Custom(Custom { verb: give.verb, uri: uri.unwrap_or_default(), format: give.format, data: give.data })
                 }
             };
-            Ok(show_order(&device::command(app, &found.id, order, give.yes, &by).await?))
+            Ok(show_order(&device::command(app, &found.id, order, give.yes, by).await?))
         }
         Command::Orders { known: Some(word), .. } => {
             let word = word.to_lowercase();
@@ -290,7 +295,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             let orders = device::orders(app, &found.id, page::probe(limit)).await?;
             Ok(page::cut(orders.iter().map(show_order).collect(), limit, |_| None))
         }
-        Command::Cancel { order } => match device::cancel(app, &order, &by).await {
+        Command::Cancel { order } => match device::cancel(app, &order, by).await {
             Err(Error::NotFound(_)) => Err(find::missing("order", &order, "device orders DEVICE")),
             cancelled => Ok(show_order(&cancelled?)),
         },
@@ -307,15 +312,15 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             let found = find::device(app, &device).await?;
             match kind {
                 None => Ok(json!(device::secrets(app, &found.id).await?)),
-                Some(kind) => Ok(String::from_utf8_lossy(device::reveal(app, &found.id, kind, &by).await?.expose()).into()),
+                Some(kind) => Ok(String::from_utf8_lossy(device::reveal(app, &found.id, kind, by).await?.expose()).into()),
             }
         }
-        Command::Autopilot(command) => super::autopilot::run(app, command, actor).await,
+        Command::Autopilot(command) => super::autopilot::run(app, command, by).await,
         Command::Retire { device, give_up } => {
             let found = find::device(app, &device).await?;
-            device::retire(app, &found.id, actor, &by.origin).await?;
+            device::retire(app, &found.id, &by.actor, &by.origin).await?;
             if give_up {
-                device::give_up_device(app, &found.id, &by).await?;
+                device::give_up_device(app, &found.id, by).await?;
             }
             let now = find::device(app, found.id.as_str()).await?;
             let note = match (found.state, now.state) {

@@ -11,7 +11,7 @@ use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use openssl::x509::X509;
 use serde::Serialize;
 
-use super::{Order, control, give, output};
+use super::{Order, Way, control, output};
 use crate::app::{has_keys_in_environment, read_master_keys};
 use crate::clock::{Clock as _, DAY, MINUTE, SystemClock, Time};
 use crate::config::Config;
@@ -142,7 +142,7 @@ fn check_files(config: &Config, found: &mut Findings) {
 }
 
 async fn check_instance(config: &Config, found: &mut Findings) {
-    match give(config.clone(), Order::Status).await {
+    match Way::Local(Box::new(config.clone())).give(Order::Status).await {
         Err(error) => found.add("instance", State::Wrong, format!("{error:#}")),
         Ok(status) => {
             let text = |key: &str| status.get(key).and_then(|v| v.as_str()).unwrap_or_default().to_owned();

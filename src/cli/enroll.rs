@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 
 use super::find;
 use super::output::{align, readable, wrap};
+use super::who::Who;
 use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::Refusal;
@@ -47,14 +48,16 @@ pub struct Apple {
     account: bool,
 }
 
-async fn apple(app: &App, arguments: Apple, actor: &str) -> service::Result<Value> {
+async fn apple(app: &App, arguments: Apple, who: &Who) -> service::Result<Value> {
     let platform = Platform::parse(&arguments.platform).unwrap_or(Platform::MacOs);
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
     let user = find::user(app, &arguments.user).await?;
     if arguments.account {
-        return by_account(app, user, platform, lifetime, actor).await;
+        who.check_giver_of_pass(app, &user.id).await?;
+        return by_account(app, user, platform, lifetime, who).await;
     }
-    let invitation = apple_enroll::invite(app, &user.upn, platform, arguments.ota, lifetime, actor).await?;
+    who.check_helper(app, &user.id).await?;
+    let invitation = apple_enroll::invite(app, &user.upn, platform, arguments.ota, lifetime, &who.by).await?;
     let before = before_apple(app, platform);
     Ok(json!({
         "user": invitation.user.upn,
@@ -110,9 +113,9 @@ fn restrictions(app: &App, platform: Platform) -> Vec<String> {
     notes
 }
 
-async fn by_account(app: &App, user: User, platform: Platform, lifetime: i64, actor: &str) -> service::Result<Value> {
+async fn by_account(app: &App, user: User, platform: Platform, lifetime: i64, who: &Who) -> service::Result<Value> {
     let policy = Policy { lifetime, ..Policy::default() };
-    let invitation = account::invite(app, user, platform, policy, actor).await?;
+    let invitation = account::invite(app, user, platform, policy, &who.by).await?;
     let domain = invitation.account.rsplit_once('@').map_or("", |(_, domain)| domain);
     let mut before = vec![
         format!(
@@ -224,15 +227,16 @@ pub struct Windows {
     token: bool,
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Result<Value> {
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> service::Result<Value> {
     let arguments = match command {
         Command::Windows(arguments) => arguments,
-        Command::Apple(arguments) => return apple(app, arguments, actor).await,
+        Command::Apple(arguments) => return apple(app, arguments, who).await,
     };
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
     let user = find::user(app, &arguments.user).await?;
     if arguments.token {
-        let invitation = enroll::invite_with_token(app, &user.upn, lifetime, actor).await?;
+        who.check_helper(app, &user.id).await?;
+        let invitation = enroll::invite_with_token(app, &user.upn, lifetime, &who.by).await?;
         return Ok(json!({
             "user": invitation.user.upn,
             "token": String::from_utf8_lossy(invitation.token.expose()),
@@ -241,8 +245,9 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> service::Re
             "before": before(app, &invitation.user),
         }));
     }
+    who.check_giver_of_pass(app, &user.id).await?;
     let policy = Policy { length: arguments.length, lifetime, one_time: !arguments.reusable };
-    let invitation = enroll::invite(app, &user.upn, policy, actor, "local").await?;
+    let invitation = enroll::invite(app, &user.upn, policy, &who.by.actor, &who.by.origin).await?;
     let package: Map<String, Value> = invitation.package.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
     Ok(json!({
         "user": invitation.user.upn,

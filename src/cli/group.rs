@@ -4,10 +4,11 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::who::Who;
 use super::{find, page};
 use crate::app::App;
 use crate::domain::group::{Group, Member};
-use crate::service::directory::{self, By};
+use crate::service::directory;
 use crate::service::{Error, Result};
 use crate::store::{self, devices, groups, users};
 
@@ -94,8 +95,8 @@ impl Members {
     }
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
-    let by = By::local(actor);
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
+    let by = &who.by;
     match command {
         Command::List { after, limit } => {
             let found = app.store.read(move |conn| groups::list_groups(conn, &after, page::probe(limit))).await?;
@@ -106,11 +107,12 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             if crate::ids::GroupId::parse(&name).is_some() {
                 return Err(Error::Conflict("a name that looks like an id would name another group".into()));
             }
-            Ok(json!(directory::create_group_by_rule(app, &name, &description, rule, &by).await?))
+            Ok(json!(directory::create_group_by_rule(app, &name, &description, rule, by).await?))
         }
         Command::Rule { group, rule } => {
+            who.check_group(app, &find::group(app, &group).await?.id).await?;
             let group = Group { rule: Some(rule).filter(|rule| !rule.is_empty()), ..find::group(app, &group).await? };
-            directory::update_group(app, group.clone(), &by).await?;
+            directory::update_group(app, group.clone(), by).await?;
             show(app, group.id.as_str()).await
         }
         Command::TestRule { rule } => {
@@ -123,18 +125,21 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Delete { group } => {
             let group = find::group(app, &group).await?;
-            directory::delete_group(app, &group.id, &by).await?;
+            who.check_group(app, &group.id).await?;
+            directory::delete_group(app, &group.id, by).await?;
             Ok(json!({ "deleted": group.display_name }))
         }
-        Command::Import(import) => import.groups(app, &by).await,
+        Command::Import(import) => import.groups(app, by).await,
         Command::Add(members) => {
             let group = find::group(app, &members.group).await?;
-            let added = directory::add_members(app, &group.id, members.find(app).await?, &by).await?;
+            who.check_group(app, &group.id).await?;
+            let added = directory::add_members(app, &group.id, members.find(app).await?, by).await?;
             Ok(json!({ "group": group.display_name, "added": added }))
         }
         Command::Remove(members) => {
             let group = find::group(app, &members.group).await?;
-            let removed = directory::remove_members(app, &group.id, members.find(app).await?, &by).await?;
+            who.check_group(app, &group.id).await?;
+            let removed = directory::remove_members(app, &group.id, members.find(app).await?, by).await?;
             Ok(json!({ "group": group.display_name, "removed": removed }))
         }
     }

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::settings::Settings;
+use super::who::Who;
 use super::{find, page};
 use crate::app::App;
 use crate::catalogue::meant;
@@ -165,19 +166,19 @@ fn stem(file: &str) -> &str {
     name.strip_suffix(".toml").unwrap_or(name)
 }
 
-pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) -> Result<Value> {
-    let by = By::local(actor);
+pub(super) async fn run(app: &App, kind: Kind, command: Command, who: &Who) -> Result<Value> {
+    let by = &who.by;
     match command {
         Command::List { after, limit } => list(app, kind, after, limit).await,
         Command::Known(known) => known.show(kind),
-        Command::Show { profile, secrets } => show(app, &find::profile(app, &profile, kind).await?, secrets, &by).await,
+        Command::Show { profile, secrets } => show(app, &find::profile(app, &profile, kind).await?, secrets, by).await,
         Command::Apply { draft } => {
             if draft.kind != kind {
                 let (is, by) =
                     if draft.kind == Kind::Compliance { ("compliance policy", "policy") } else { ("configuration profile", "profile") };
                 return Err(Error::Conflict(format!("{} is a {is}: use muster {by} apply", draft.display_name)));
             }
-            let applied = profile::apply(app, *draft, &by).await?;
+            let applied = profile::apply(app, *draft, by).await?;
             let changes: Vec<&str> = applied.changes.iter().map(|change| change.at.as_str()).collect();
             Ok(json!({
                 "id": applied.profile.id,
@@ -190,15 +191,15 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
         }
         Command::Rename { profile, name } => {
             let found = find::profile(app, &profile, kind).await?;
-            profile::rename(app, &found.id, &name, &by).await?;
+            profile::rename(app, &found.id, &name, by).await?;
             Ok(json!({ "id": found.id, "name": name }))
         }
         Command::Assign(to) => {
             let found = find::profile(app, &to.profile, kind).await?;
             let (mode, target) = to.find(app).await?;
-            profile::assign(app, &found.id, mode, target.clone(), &by).await?;
+            profile::assign(app, &found.id, mode, target.clone(), by).await?;
             let twice = assigned(app, &found.id).await?.iter().any(|other| other.mode != mode && other.target == target);
-            let mut shown = show(app, &found, false, &by).await?;
+            let mut shown = show(app, &found, false, by).await?;
             if let Some(fields) = shown.as_object_mut().filter(|_| twice) {
                 let order = if kind == Kind::Compliance { "policy" } else { "profile" };
                 let remark = format!(
@@ -213,7 +214,7 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
             let found = find::profile(app, &to.profile, kind).await?;
             let (mode, target) = to.find(app).await?;
             let other_way = assigned(app, &found.id).await?.iter().any(|other| other.mode != mode && other.target == target);
-            profile::unassign(app, &found.id, mode, target, &by).await.map_err(|error| match error {
+            profile::unassign(app, &found.id, mode, target, by).await.map_err(|error| match error {
                 Error::NotFound(_) if other_way => {
                     let (is, how) = if mode == Mode::Include { ("excluded", "add") } else { ("included", "leave out") };
                     Error::Unknown(format!("such an assignment of \"{}\": it is {is} for them; {how} --exclude", found.display_name))
@@ -225,14 +226,14 @@ pub(super) async fn run(app: &App, kind: Kind, command: Command, actor: &str) ->
                 )),
                 other => other,
             })?;
-            show(app, &found, false, &by).await
+            show(app, &found, false, by).await
         }
         Command::Export { profile, secrets } => {
-            Ok(profile::export(app, &find::profile(app, &profile, kind).await?.id, secrets, &by).await?.into())
+            Ok(profile::export(app, &find::profile(app, &profile, kind).await?.id, secrets, by).await?.into())
         }
         Command::Delete { profile } => {
             let found = find::profile(app, &profile, kind).await?;
-            profile::delete(app, &found.id, &by).await?;
+            profile::delete(app, &found.id, by).await?;
             Ok(json!({ "deleted": found.display_name }))
         }
     }

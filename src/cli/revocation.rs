@@ -3,41 +3,40 @@
 use serde_json::{Value, json};
 
 use super::find;
+use super::who::Who;
 use crate::app::App;
 use crate::domain::certificate::{Certificate, Purpose, RevocationReason};
-use crate::service::directory::By;
 use crate::service::pki::authority::{self, Authority};
 use crate::service::pki::{external, revoke};
 use crate::service::{Error, Result};
 
 /// Revokes the authority or certificate that is called so, or discards the authority that waits under this name.
-pub(super) async fn revoke_one(app: &App, what: &str, reason: RevocationReason, yes: bool, actor: &str, origin: &str) -> Result<Value> {
+pub(super) async fn revoke_one(app: &App, what: &str, reason: RevocationReason, yes: bool, who: &Who) -> Result<Value> {
     match authority::by_name(app, what).await {
-        Ok(found) => return revoke_authority(app, &found, reason, yes, actor, origin).await,
+        Ok(found) => return revoke_authority(app, &found, reason, yes, who).await,
         Err(Error::NotFound(_)) => {}
         Err(other) => return Err(other),
     }
     if external::is_pending(app, what).await? {
-        external::discard(app, what, actor, origin).await?;
+        external::discard(app, what, &who.by.actor, &who.by.origin).await?;
         return Ok(json!({ "discarded": what }));
     }
     let certificate = find::authority_or_certificate(app, what).await?;
     if certificate.grant.purpose == Purpose::Authority
         && let Some(found) = authority::list(app).await?.iter().find(|found| found.certificate == certificate.der)
     {
-        return revoke_authority(app, found, reason, yes, actor, origin).await;
+        return revoke_authority(app, found, reason, yes, who).await;
     }
-    revoke_certificate(app, &certificate, reason, actor, origin).await
+    revoke_certificate(app, &certificate, reason, who).await
 }
 
-async fn revoke_authority(app: &App, found: &Authority, reason: RevocationReason, yes: bool, actor: &str, origin: &str) -> Result<Value> {
-    let by = By { actor: actor.to_owned(), origin: origin.to_owned() };
-    let good = authority::revoke_confirmed(app, found, reason, yes, &by).await?;
+async fn revoke_authority(app: &App, found: &Authority, reason: RevocationReason, yes: bool, who: &Who) -> Result<Value> {
+    let good = authority::revoke_confirmed(app, found, reason, yes, &who.by).await?;
     Ok(json!({ "revoked": 1, "authority": found.name, "fallen": good }))
 }
 
-async fn revoke_certificate(app: &App, certificate: &Certificate, reason: RevocationReason, actor: &str, origin: &str) -> Result<Value> {
-    revoke::revoke(app, &certificate.id, reason, actor, origin).await?;
+async fn revoke_certificate(app: &App, certificate: &Certificate, reason: RevocationReason, who: &Who) -> Result<Value> {
+    revoke::revoke(app, &certificate.id, reason, &who.by.actor, &who.by.origin).await?;
     if let (Purpose::MdmIdentity, Some(device)) = (certificate.grant.purpose, &certificate.grant.device_id) {
         return Ok(json!({
             "revoked": 1,

@@ -5,10 +5,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::find;
+use super::who::Who;
 use crate::app::App;
 use crate::domain::access::{Action, Assignment, BUILT_IN, Principal, Reach, Role};
 use crate::ids::RoleAssignmentId;
-use crate::service::directory::By;
 use crate::service::role;
 use crate::service::{Error, Result};
 use crate::store::roles;
@@ -71,8 +71,8 @@ pub struct Give {
     name: Option<String>,
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
-    let by = By::local(actor);
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
+    let by = &who.by;
     match command {
         Command::List => Ok(role::list(app).await?.iter().map(show).collect()),
         Command::Show { role } => {
@@ -88,11 +88,11 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
         }
         Command::Create { name, description, actions } => {
             let actions = role::read_actions(actions.iter().map(String::as_str))?;
-            Ok(show(&role::create(app, &name, &description, actions, None, &by).await?))
+            Ok(show(&role::create(app, &name, &description, actions, who.giver(), by).await?))
         }
         Command::Delete { role } => {
             let found = find::role(app, &role).await?;
-            role::delete(app, &found.id, &by).await?;
+            role::delete(app, &found.id, by).await?;
             Ok(json!({ "deleted": found.id }))
         }
         Command::Assign(give) => {
@@ -118,11 +118,11 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 }
                 assignment.reach = Reach::Groups(groups);
             }
-            Ok(show_assignment(&role::assign(app, assignment, None, &by).await?))
+            Ok(show_assignment(&role::assign(app, assignment, who.giver(), by).await?))
         }
         Command::Unassign { assignment } => {
             let id = RoleAssignmentId::parse(&assignment).ok_or_else(|| Error::Unknown(format!("an assignment \"{assignment}\"")))?;
-            role::unassign(app, &id, None, &by).await?;
+            role::unassign(app, &id, who.giver(), by).await?;
             Ok(json!({ "unassigned": id }))
         }
     }

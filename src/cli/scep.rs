@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::find::missing;
 use super::wanted::Wanted;
+use super::who::Who;
 use super::{output, page};
 use crate::app::App;
 use crate::clock::MINUTE;
@@ -102,7 +103,7 @@ async fn name_of(app: &App, id: &crate::ids::AuthorityId) -> Result<String> {
 }
 
 /// The text is in the answer to this order, and nowhere else.
-async fn challenge(app: &App, order: Challenge, actor: &str) -> Result<Value> {
+async fn challenge(app: &App, order: Challenge, who: &Who) -> Result<Value> {
     let authority = scep::resolve(app, order.wanted.authority.as_deref().unwrap_or(scep::DEFAULT)).await?;
     if authority.status != Status::Active {
         return Err(Refusal::AuthorityNotActive.into());
@@ -126,7 +127,7 @@ async fn challenge(app: &App, order: Challenge, actor: &str) -> Result<Value> {
         grant,
     };
     let subject = show_name(&new.grant.subject);
-    let text = scep_challenge::mint(app, new, actor, "local").await?;
+    let text = scep_challenge::mint(app, new, &who.by.actor, &who.by.origin).await?;
     Ok(json!({
         "challenge": std::str::from_utf8(text.expose()).map_err(Error::internal)?,
         "url": format!("{}/scep/{}", app.config.web_url(), authority.name),
@@ -135,9 +136,9 @@ async fn challenge(app: &App, order: Challenge, actor: &str) -> Result<Value> {
     }))
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
     match command {
-        Command::Challenge(order) => challenge(app, *order, actor).await,
+        Command::Challenge(order) => challenge(app, *order, who).await,
         Command::Pending { limit } => {
             let mut rows = Vec::new();
             for waiting in scep::list_waiting(app, page::probe(limit)).await? {
@@ -167,11 +168,12 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(page::cut(rows, limit, |_| None))
         }
         Command::Approve(which) => {
-            let id = which.sought(scep::approve(app, &which.authority(app).await?, &which.transaction, actor, "local").await)?;
+            let id =
+                which.sought(scep::approve(app, &which.authority(app).await?, &which.transaction, &who.by.actor, &who.by.origin).await)?;
             Ok(json!({ "transaction": which.transaction, "certificate": id }))
         }
         Command::Refuse(which) => {
-            which.sought(scep::refuse(app, &which.authority(app).await?, &which.transaction, actor, "local").await)?;
+            which.sought(scep::refuse(app, &which.authority(app).await?, &which.transaction, &who.by.actor, &who.by.origin).await)?;
             Ok(json!({ "transaction": which.transaction, "refused": true }))
         }
     }

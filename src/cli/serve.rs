@@ -6,11 +6,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::{control, init};
+use super::{control, init, orders};
 use crate::app::{App, Held};
 use crate::clock::SystemClock;
 use crate::config::Config;
-use crate::http::server::{self, Routes, Running};
+use crate::http::server::{self, Running};
 use crate::http::tls::Identity;
 use crate::service;
 use crate::service::pki::service_key;
@@ -40,7 +40,7 @@ pub(super) async fn run(mut config: Config, arguments: &Arguments) -> anyhow::Re
     }
     let (mut interrupt, mut terminate, mut hangup) =
         (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?);
-    let running = server::start(&app, listeners, identity(&app).await?, Routes::default())?;
+    let running = server::start(&app, listeners, identity(&app).await?, orders::routes())?;
     let control = control::listen(Arc::clone(&app))?;
     service::compliance::settings_in_force(&app).await?;
     let background = service::background::start(&app)?;

@@ -7,13 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::find::{self, missing};
-use super::{Order, control, output, page};
+use super::who::Who;
+use super::{Order, Way, output, page};
 use crate::app::App;
 use crate::clock::Time;
-use crate::config::Config;
 use crate::domain::signal::{Receiver, ReceiverStatus};
 use crate::secret::Secret;
-use crate::service::directory::By;
 use crate::service::outbox;
 use crate::service::signals::receiver::{self, NewReceiver};
 use crate::service::signals::{self, caep};
@@ -129,11 +128,11 @@ fn read_authorization(path: &str) -> std::result::Result<String, String> {
     if value.is_empty() || value.len() > 8 * 1024 { Err(format!("{path} holds no header value")) } else { Ok(value.to_owned()) }
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
     match command {
-        Command::Receiver(command) => run_receiver(app, command, actor).await,
+        Command::Receiver(command) => run_receiver(app, command, who).await,
         Command::Keys(KeysCommand::List) => Ok(Value::Array(keys::list(app).await?.iter().map(show_key).collect())),
-        Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, &By::local(actor)).await? })),
+        Command::Keys(KeysCommand::Replace) => Ok(json!({ "kid": keys::replace_all(app, &who.by).await? })),
         Command::Outbox { state, after, limit } => {
             let rows = outbox::list(app, &state, after, page::probe(limit)).await?;
             let called = signals::lanes::names(app, &rows).await?;
@@ -147,7 +146,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             Ok(page::cut(rows.iter().zip(called).map(show).collect(), limit, page::after("number")))
         }
         Command::Retry { number } => {
-            outbox::retry(app, number, actor, "local").await.map_err(|error| match error {
+            outbox::retry(app, number, &who.by.actor, &who.by.origin).await.map_err(|error| match error {
                 Error::NotFound(_) => missing("signal that was given up", &number.to_string(), "signals outbox --state dead"),
                 other => other,
             })?;
@@ -158,15 +157,15 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
 
 /// Waits until the event of `test` is settled or was tried in vain; the answer with how it went, and whether the receiver took it. Without
 /// a server nobody sends it.
-pub(super) async fn follow(config: &Config, mut answer: Value) -> anyhow::Result<(Value, bool)> {
+pub(super) async fn follow(way: &mut Way, patience: Duration, mut answer: Value) -> anyhow::Result<(Value, bool)> {
     let text = |name: &str| answer.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
     let (receiver, jti) = (text("receiver"), text("jti"));
     let mut told = (TestResult::NotSent, None);
     // One try, and one more look of the worker.
-    let until = Instant::now() + Duration::from_secs(u64::from(config.signals.timeout_seconds) + 5);
+    let until = Instant::now() + patience + Duration::from_secs(5);
     while Instant::now() < until {
         let ask = ReceiverCommand::Fate { receiver: receiver.clone(), jti: jti.clone() };
-        let Some(fate) = control::send(&config.control_path(), &Order::Signals(Command::Receiver(ask))).await? else { break };
+        let Some(fate) = way.ask_server(&Order::Signals(Command::Receiver(ask))).await? else { break };
         // A receiver that is paused is not tried, and says so.
         let tried = fate.get("last_error").is_some_and(Value::is_string);
         match fate.get("state").and_then(Value::as_str) {
@@ -230,7 +229,7 @@ pub(super) fn render_outbox(answer: &Value, width: Option<usize>) -> String {
     shown + &rest
 }
 
-async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Result<Value> {
+async fn run_receiver(app: &App, command: ReceiverCommand, who: &Who) -> Result<Value> {
     match command {
         ReceiverCommand::List => {
             let show = |(fortune, receiver): &(Fortune, Receiver)| {
@@ -250,7 +249,7 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
                 audience: add.audience,
                 authorization: add.authorization_file.map(|text| Secret::new(text.into_bytes())),
             };
-            let added = receiver::add(app, new, &By::local(actor)).await?;
+            let added = receiver::add(app, new, &who.by).await?;
             let mut shown = show_receiver(&added);
             if let Some(fields) = shown.as_object_mut() {
                 fields.insert("issuer".into(), signals::issuer(&app.config).into());
@@ -267,19 +266,19 @@ async fn run_receiver(app: &App, command: ReceiverCommand, actor: &str) -> Resul
             let fate = receiver::fate(app, &receiver, &jti).await?;
             Ok(json!(fate.map(|row| json!({ "state": row.state, "attempts": row.attempts, "last_error": row.last_error }))))
         }
-        ReceiverCommand::Pause { receiver, reason } => set_status(app, &receiver, ReceiverStatus::Paused, reason, actor).await,
-        ReceiverCommand::Resume { receiver } => set_status(app, &receiver, ReceiverStatus::Enabled, None, actor).await,
+        ReceiverCommand::Pause { receiver, reason } => set_status(app, &receiver, ReceiverStatus::Paused, reason, who).await,
+        ReceiverCommand::Resume { receiver } => set_status(app, &receiver, ReceiverStatus::Enabled, None, who).await,
         ReceiverCommand::Remove { receiver } => {
             let found = find::receiver(app, &receiver).await?;
-            receiver::remove(app, found.id.as_str(), &By::local(actor)).await?;
+            receiver::remove(app, found.id.as_str(), &who.by).await?;
             Ok(json!({ "removed": found.name }))
         }
     }
 }
 
-async fn set_status(app: &App, name: &str, status: ReceiverStatus, reason: Option<String>, actor: &str) -> Result<Value> {
+async fn set_status(app: &App, name: &str, status: ReceiverStatus, reason: Option<String>, who: &Who) -> Result<Value> {
     let found = find::receiver(app, name).await?;
-    receiver::set_status(app, &found.id, status, reason, &By::local(actor)).await?;
+    receiver::set_status(app, &found.id, status, reason, &who.by).await?;
     Ok(show_receiver(&receiver::load(app, found.id.as_str()).await?))
 }
 

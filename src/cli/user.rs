@@ -4,13 +4,14 @@ use clap::Subcommand;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
+use super::who::Who;
 use super::{find, page};
 use crate::app::App;
 use crate::clock::MINUTE;
 use crate::domain::tap::Policy;
 use crate::domain::user::{self, User};
 use crate::ids::UserId;
-use crate::service::directory::{self, By};
+use crate::service::directory;
 use crate::service::identity::{break_glass, policy, sign_in, tap};
 use crate::service::{Result, device, role};
 use crate::store::{devices::Filter, roles, users};
@@ -142,7 +143,35 @@ pub(super) struct Details {
     dn: Option<String>,
 }
 
+impl Create {
+    /// Whether it makes an administrator.
+    pub(super) fn gives_role(&self) -> bool {
+        self.administrator
+    }
+
+    /// Whether it says whose account in Active Directory it is.
+    pub(super) fn names_account(&self) -> bool {
+        self.details.names_account()
+    }
+}
+
+impl Change {
+    /// Whether it says who administers.
+    pub(super) fn gives_role(&self) -> bool {
+        self.administrator.is_some()
+    }
+
+    /// Whether it says whose account in Active Directory it is.
+    pub(super) fn names_account(&self) -> bool {
+        self.details.names_account()
+    }
+}
+
 impl Details {
+    fn names_account(&self) -> bool {
+        self.sam.is_some() || self.sid.is_some() || self.dn.is_some()
+    }
+
     fn apply(self, user: &mut User) {
         let places = [
             (&mut user.mail, self.mail),
@@ -158,8 +187,8 @@ impl Details {
     }
 }
 
-pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Value> {
-    let by = By::local(actor);
+pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
+    let by = &who.by;
     match command {
         Command::List { after, limit } => {
             let found = app.store.read(move |conn| users::list_users(conn, &after.to_lowercase(), page::probe(limit))).await?;
@@ -179,36 +208,44 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 details: user::Details::default(),
             };
             new.details.apply(&mut user);
-            let made = directory::create_user(app, user, &by).await?;
             if new.administrator {
-                role::set_administrator(app, &made.id, true, &by).await?;
+                who.check_giver_of_administrator()?;
+            }
+            let made = directory::create_user(app, user, by).await?;
+            if new.administrator {
+                role::set_administrator(app, &made.id, true, by).await?;
             }
             show(app, made.id.as_str()).await
         }
         Command::Change(change) => {
             let mut user = find::user(app, &change.user).await?;
+            who.check_helper(app, &user.id).await?;
+            if change.administrator.is_some() {
+                who.check_giver_of_administrator()?;
+            }
             user.upn = change.upn.unwrap_or(user.upn);
             user.display_name = change.name.unwrap_or(user.display_name);
             change.details.apply(&mut user);
             let id = user.id.clone();
-            directory::update_user(app, user, &by).await?;
+            directory::update_user(app, user, by).await?;
             if let Some(administrator) = change.administrator {
-                role::set_administrator(app, &id, administrator, &by).await?;
+                role::set_administrator(app, &id, administrator, by).await?;
             }
             show(app, id.as_str()).await
         }
-        Command::Enable { user } => set_enabled(app, &user, true, &by).await,
-        Command::Disable { user } => set_enabled(app, &user, false, &by).await,
+        Command::Enable { user } => set_enabled(app, &user, true, who).await,
+        Command::Disable { user } => set_enabled(app, &user, false, who).await,
         Command::Delete { user } => {
             let user = find::user(app, &user).await?;
-            directory::delete_user(app, &user.id, &by).await?;
+            who.check_helper(app, &user.id).await?;
+            directory::delete_user(app, &user.id, by).await?;
             Ok(json!({ "deleted": user.upn }))
         }
         Command::BreakGlass(command) => {
             match command {
                 BreakGlass::List => {}
-                BreakGlass::Add { user } => break_glass::add(app, &find::user(app, &user).await?.id, &by).await?,
-                BreakGlass::Remove { user } => break_glass::remove(app, &find::user(app, &user).await?.id, &by).await?,
+                BreakGlass::Add { user } => break_glass::add(app, &find::user(app, &user).await?.id, by).await?,
+                BreakGlass::Remove { user } => break_glass::remove(app, &find::user(app, &user).await?.id, by).await?,
             }
             let mut rows = Vec::new();
             for account in break_glass::list(app).await? {
@@ -218,10 +255,11 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
             }
             Ok(Value::Array(rows))
         }
-        Command::Import(import) => import.users(app, &by).await,
-        Command::Pfx(command) => super::pfx::run(app, command, &by).await,
+        Command::Import(import) => import.users(app, by).await,
+        Command::Pfx(command) => super::pfx::run(app, command, by).await,
         Command::Tap { user, minutes, length, reusable } => {
             let user = find::user(app, &user).await?;
+            who.check_giver_of_pass(app, &user.id).await?;
             let rules = policy::load_tap(app).await?;
             let usual = rules.usual();
             let policy = Policy {
@@ -229,7 +267,7 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
                 lifetime: minutes.map_or(usual.lifetime, |minutes| i64::from(minutes).saturating_mul(MINUTE)),
                 one_time: !reusable || rules.is_usable_once,
             };
-            let pass = tap::create(app, &user.id, policy, None, actor, &by.origin).await?;
+            let pass = tap::create(app, &user.id, policy, None, &by.actor, &by.origin).await?;
             Ok(json!({
                 "user": user.upn,
                 "temporary_access_pass": pass.show(),
@@ -241,9 +279,10 @@ pub(super) async fn run(app: &App, command: Command, actor: &str) -> Result<Valu
     }
 }
 
-async fn set_enabled(app: &App, user: &str, enabled: bool, by: &By) -> Result<Value> {
+async fn set_enabled(app: &App, user: &str, enabled: bool, who: &Who) -> Result<Value> {
     let user = find::user(app, user).await?;
-    directory::enable_user(app, &user.id, enabled, by).await?;
+    who.check_helper(app, &user.id).await?;
+    directory::enable_user(app, &user.id, enabled, &who.by).await?;
     Ok(json!({ "user": user.upn, "enabled": enabled }))
 }
 

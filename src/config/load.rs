@@ -11,7 +11,7 @@ use super::{Config, check};
 /// The file that is read when it exists and none is named.
 const DEFAULT_FILE: &str = "muster.toml";
 /// Variables with our prefix that are no settings.
-const NOT_SETTINGS: [&str; 3] = ["MUSTER_CONFIG", "MUSTER_LOG", "MUSTER_MASTER_KEY"];
+const NOT_SETTINGS: [&str; 4] = ["MUSTER_CONFIG", "MUSTER_LOG", "MUSTER_MASTER_KEY", "MUSTER_SERVER"];
 /// Longest value that is shown where it is wrong, in letters.
 const LONGEST_SHOWN: usize = 100;
 /// A text that no rule about texts allows.

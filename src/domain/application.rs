@@ -18,6 +18,9 @@ pub const LONGEST_REDIRECT: usize = 1024;
 /// Longest life of a secret, in milliseconds.
 pub const LONGEST_SECRET: i64 = 730 * DAY;
 
+/// The command line on other machines: the application that comes with the product. This is its id and its client id, on every instance.
+pub const COMMAND_LINE: &str = "0a5d1c52-0002-4000-8000-000000000001";
+
 words! {
     /// What kind of program is behind a redirect URI.
     Client {
@@ -166,6 +169,23 @@ pub struct Application {
     pub logout_redirects: Vec<String>,
     /// Counts its changes.
     pub version: i64,
+}
+
+impl Application {
+    /// Whether it came with the product: it can be disabled, and not changed or deleted.
+    #[must_use]
+    pub fn is_built_in(&self) -> bool {
+        self.id.as_str() == COMMAND_LINE
+    }
+}
+
+impl Grants {
+    /// What an application that came with the product may do: in a person's name all that the person's roles allow, in its own nothing.
+    #[must_use]
+    pub fn built_in(application: &ApplicationId) -> Option<Self> {
+        let delegated = || Scope::ALL.iter().copied().collect();
+        (application.as_str() == COMMAND_LINE).then(|| Self { own: BTreeSet::new(), delegated: delegated() })
+    }
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl std::fmt::Display for Refusal {
 impl std::error::Error for Refusal {}
 
 // Keep the names in alphabetical order; a code is never used twice and never reused.
-// Areas: ACC access, ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, DIR users, groups and rules, ENR enrolment, KEY master keys, MGT management sessions, OAU applications and OAuth, PFX imported identities, PRF profiles and assignments,
+// Areas: ACC access, ADE Apple Business Manager, APN Apple push, APP applications, AUD the audit log, AUT sign-in and tokens, CMD orders to devices, CRT certificates and CA, DIR users, groups and rules, ENR enrolment, KEY master keys, MGT management sessions, OAU applications and OAuth, ORD orders from other machines, PFX imported identities, PRF profiles and assignments,
 // REG registration at the identity service, SCP SCEP, SIG signals, USR directory, WAP Windows Autopilot.
 refusals! {
     AccountDisabled = "AUT0001", "the account is disabled; an administrator can enable it";
@@ -58,6 +58,7 @@ refusals! {
     AppTokenMissing = "APP0005", "there is no content token: download it in Apple Business Manager and bring it with `muster apple content-token`";
     AppTokenRefused = "APP0006", "the content token is not taken (any more); download another one and bring it with `muster apple content-token`";
     AppTokenTaken = "APP0007", "the content token is in the hands of another device management, or of another location than the one before it; `--replace` takes it";
+    ApplicationBuiltIn = "OAU0006", "the application comes with the product: it can be disabled and enabled, and nothing else of it changes";
     ApplicationTooManyParts = "OAU0002", "an application has at most 64 redirect URIs and 20 secrets and certificates; take some away";
     AssignmentBeyondReach = "ACC0014", "your role reaches certain groups only, and the assignment is to others; assign it to those groups";
     AuditHeadDiffers = "AUD0004", "the newest row of the audit log is not the one that was written last";
@@ -148,6 +149,9 @@ refusals! {
     MethodPoliciesClosed = "AUT0021", "passes and passkeys cannot both be off: nobody could sign in; leave one of them on";
     MethodsOfSuperior = "ACC0013", "the person has a role that allows more than you may do everywhere; an administrator has to change how they sign in";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
+    OrderBeyondRole = "ORD0001", "none of your roles allows the order, or the application that gives it may not do that in your name; ask an administrator";
+    OrderBound = "ORD0002", "your roles reach only the members of some groups, and the order is about all; give it over the Graph-shaped API, or ask an administrator";
+    OrderLocalOnly = "ORD0003", "the order is given on the server's own machine only: it is about the server's files, keys or settings, or about accounts for emergencies";
     OrderNeedsAutomated = "CMD0011", "only Macs that enrolled from Setup Assistant know the order; the device does not say that it did";
     OrderNeedsIntel = "CMD0008", "only Macs with an Intel processor have a firmware password; those with Apple silicon have the recovery lock";
     OrderNeedsLostMode = "CMD0009", "the device is not marked as lost; order enable-lost-mode first and wait until it has been done";
@@ -161,6 +165,7 @@ refusals! {
     OrderNotForUserEnrollment = "CMD0013", "the device is its user's own (user enrolment by account) and obeys no such order; retire it to take away what the organisation gave";
     OrderOver = "CMD0005", "the order is over; nothing is left to take back";
     OrderUnknown = "CMD0001", "the device's platform has no such order; muster device orders --known shows them";
+    OrderUnreadable = "ORD0004", "the order cannot be read: the program is of another version than the server; install the server's";
     OrderUnsupported = "CMD0003", "the device's version or edition of the operating system does not know the order";
     OsTooNew = "ENR0026", "the operating system is newer than the organisation allows yet; ask your administrator";
     OsTooOld = "ENR0007", "the operating system is older than the organisation allows; update it first";
@@ -174,6 +179,7 @@ refusals! {
     PasskeyPolicyInvalid = "AUT0014", "models are named by their AAGUID (a UUID); enforced attestation needs certificates of makers (PEM) and a list of allowed models";
     PasskeyRefused = "AUT0015", "the passkey does not fit; try again, or use another one";
     PasskeyTooMany = "AUT0016", "a person has at most 20 passkeys; remove one first";
+    PermissionBeyondGiver = "ACC0015", "what an application may do in its own name is given, and made usable by secrets and certificates, by those only who may do everything everywhere; ask an administrator";
     PermissionOfPerson = "ACC0012", "the permission is about the person who signed in, and an application in its own name is none; choose the one that ends in .All";
     PermissionUnknown = "ACC0011", "there is no such permission; `muster app permissions` shows all";
     PersonalDeviceRefused = "ENR0031", "only devices that the organisation lists may enrol; an administrator can add the serial number (enrollment.serial_numbers)";

@@ -11,7 +11,7 @@ use super::server::Routes;
 const LARGEST: usize = 256 * 1024;
 
 /// The same one route on every face.
-pub const ROUTES: Routes = Routes { web: table, device: table, pki: table };
+pub const ROUTES: Routes = Routes { web: table, device: table, pki: table, orders: None };
 
 fn table(table: &mut ServiceConfig) {
     table.service(resource("/echo").route(web::post().to(repeat)));

@@ -11,6 +11,7 @@ pub mod health;
 pub mod identity;
 pub mod limits;
 mod observe;
+pub mod orders;
 pub mod page;
 pub mod peer;
 pub mod pki;

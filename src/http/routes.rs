@@ -6,7 +6,7 @@ use actix_web::web::{ServiceConfig, post, put, resource, route};
 
 use super::apple::{account, apps, automated, enroll as apple_enroll, manage as apple, site};
 use super::windows::{enroll, manage};
-use super::{api, graph, health, identity, pki, scep, scim, signals, signin, welcome};
+use super::{api, graph, health, identity, orders, pki, scep, scim, signals, signin, welcome};
 use crate::service::apple::enroll::account::{DISCOVERY_PATH, path as account_path, sign_in_path};
 use crate::service::apple::enroll::over_the_air;
 use crate::service::signals::JWKS_PATH;
@@ -67,6 +67,7 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource("/metrics").route(read().to(health::show_metrics)))
         .service(resource("/readyz").route(read().to(health::show_ready)))
         .service(resource(JWKS_PATH).route(read().to(signals::show_keys)))
+        .service(resource(orders::PATH).route(post().to(orders::receive)))
         .configure(api::routes)
         .configure(graph::routes)
         .configure(identity::routes)

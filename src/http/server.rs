@@ -15,6 +15,7 @@ use super::drain::Drain;
 use super::error::Problem;
 use super::limits::Limiter;
 use super::observe::observe;
+use super::orders::{Carrier, Orders};
 use super::peer::{self, Face};
 use super::routes;
 use super::tls::{self, Ask, Current, Identity};
@@ -107,11 +108,13 @@ pub struct Routes {
     pub device: fn(&mut ServiceConfig),
     /// Of the CA's plain HTTP face.
     pub pki: fn(&mut ServiceConfig),
+    /// Who carries out what the command line of another machine orders; nobody: there are no orders here.
+    pub orders: Option<&'static dyn Carrier>,
 }
 
 impl Default for Routes {
     fn default() -> Self {
-        Self { web: routes::web, device: routes::device, pki: routes::pki }
+        Self { web: routes::web, device: routes::device, pki: routes::pki, orders: None }
     }
 }
 
@@ -168,6 +171,7 @@ pub fn start(app: &Arc<App>, listeners: Listeners, identity: Identity, routes: R
         app: Data::from(Arc::clone(app)),
         limiter: Data::new(Limiter::new(&config.limits)),
         drain: Data::from(Arc::clone(&drain)),
+        orders: Data::new(Orders(routes.orders)),
     };
     let face = |ask: Ask, table, listener| {
         let acceptor = tls::acceptor(&certificate, ask.clone())?;
@@ -220,6 +224,7 @@ struct Shared {
     app: Data<App>,
     limiter: Data<Limiter>,
     drain: Data<Drain>,
+    orders: Data<Orders>,
 }
 
 fn serve(shared: &Shared, ask: Ask, table: Table, listener: TcpListener, acceptor: Option<SslAcceptorBuilder>) -> std::io::Result<Server> {
@@ -230,6 +235,7 @@ fn serve(shared: &Shared, ask: Ask, table: Table, listener: TcpListener, accepto
             .app_data(shared.app.clone())
             .app_data(shared.limiter.clone())
             .app_data(shared.drain.clone())
+            .app_data(shared.orders.clone())
             .wrap(from_fn(observe))
             .configure(|config| table.configure(config))
     };

@@ -14,7 +14,7 @@ use super::{Error, Result};
 use crate::app::App;
 use crate::clock::{HOUR, Time};
 use crate::domain::Refusal;
-use crate::domain::access::{Caller, Identity, Principal, Scope};
+use crate::domain::access::{ADMINISTRATOR, Caller, Identity, Principal, Role, Scope, may_give};
 use crate::domain::application::{Application, Credential, Grants, LONGEST_SECRET, MOST_CREDENTIALS, MOST_REDIRECTS, Proof, Redirect};
 use crate::ids::{ApplicationId, CredentialId};
 use crate::secret::{Secret, random};
@@ -93,13 +93,17 @@ pub async fn create(app: &App, new: New, by: &By) -> Result<Application> {
 /// Changes an application as it was read.
 ///
 /// # Errors
-/// `PRF0004`, `OAU0001`, `OAU0002`; [`Error::NotFound`]; [`Error::Unavailable`] when somebody else was faster.
+/// `PRF0004`, `OAU0001`, `OAU0002`, `OAU0006`; [`Error::NotFound`]; [`Error::Unavailable`] when somebody else was faster.
 pub async fn update(app: &App, application: Application, by: &By) -> Result<()> {
     check(&application)?;
     let (by, now) = (by.clone(), app.now());
     app.store
         .write(move |tx| {
             let before = applications::load_application(tx.conn(), &application.id)?;
+            let only_enabled = Application { enabled: application.enabled, version: application.version, ..before.clone() };
+            if before.is_built_in() && application != only_enabled {
+                return Err(Refusal::ApplicationBuiltIn.into());
+            }
             applications::claim_update(tx, &application, now)?;
             let entry = by.entry("application.update", format!("application:{}", application.id));
             audit::append(tx, &entry.before(&shown(&before)).after(&shown(&application)), now)
@@ -111,12 +115,12 @@ pub async fn update(app: &App, application: Application, by: &By) -> Result<()> 
 /// Deletes an application: its tokens open nothing from now on.
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// `OAU0006`; [`Error::NotFound`].
 pub async fn delete(app: &App, id: &ApplicationId, by: &By) -> Result<()> {
     let (id, by, now) = (id.clone(), by.clone(), app.now());
     app.store
         .write(move |tx| {
-            let before = applications::load_application(tx.conn(), &id)?;
+            let before = load_own(tx, &id)?;
             roles::delete_memberships(tx, &Principal::Application(id.clone()))?;
             applications::delete_application(tx, &id)?;
             audit::append(tx, &by.entry("application.delete", format!("application:{id}")).before(&shown(&before)), now)
@@ -334,6 +338,22 @@ fn shown_grants(grants: &Grants) -> Value {
 
 /// Counts the application's version up, so that two who change it at once see each other.
 fn touch(tx: &mut Tx<'_>, id: &ApplicationId, now: Time) -> store::Result<()> {
-    let application = applications::load_application(tx.conn(), id)?;
+    let application = load_own(tx, id)?;
     applications::claim_update(tx, &application, now)
+}
+
+/// The application, which the organisation registered itself.
+fn load_own(tx: &mut Tx<'_>, id: &ApplicationId) -> store::Result<Application> {
+    let application = applications::load_application(tx.conn(), id)?;
+    if application.is_built_in() { Err(Refusal::ApplicationBuiltIn.into()) } else { Ok(application) }
+}
+
+/// Whether the caller may give an application these permissions in its own name, or the means to use them: whoever has such an application
+/// is bound by no role, so only those may who may do everything everywhere.
+///
+/// # Errors
+/// `ACC0015`.
+pub fn check_giver(giver: &Caller, own: &BTreeSet<Scope>) -> Result<()> {
+    let may = own.is_empty() || Role::built_in(ADMINISTRATOR).is_some_and(|role| may_give(giver, &role));
+    if may { Ok(()) } else { Err(Refusal::PermissionBeyondGiver.into()) }
 }

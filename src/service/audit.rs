@@ -8,6 +8,7 @@ use crate::domain::access::Reach;
 use crate::domain::audit::{Entry, Place};
 use crate::ids::{CommandId, DeviceId, ProfileId, UserId};
 use crate::service::Result;
+use crate::service::directory::By;
 use crate::service::page::{self, Found};
 use crate::store;
 use crate::store::audit;
@@ -124,6 +125,15 @@ async fn still_missing(app: &App, seq: i64) -> Result<bool> {
 /// The database's own.
 pub async fn record_panic(app: &App, order: &str, actor: &str) -> Result<()> {
     let (entry, now) = (Entry::new(actor, "order.panic", format!("order:{order}"), "local"), app.now());
+    Ok(app.store.write(move |tx| audit::append(tx, &entry, now)).await?)
+}
+
+/// Records that an order came from another machine, by which application; what it changes is recorded beside.
+///
+/// # Errors
+/// The database's own.
+pub async fn record_order(app: &App, state: &serde_json::Value, by: &By) -> Result<()> {
+    let (entry, now) = (by.entry("order.give", by.actor.clone()).after(state), app.now());
     Ok(app.store.write(move |tx| audit::append(tx, &entry, now)).await?)
 }
 

@@ -41,6 +41,19 @@ pub struct By {
     pub origin: String,
 }
 
+impl From<&Self> for By {
+    fn from(by: &Self) -> Self {
+        by.clone()
+    }
+}
+
+/// Somebody on the server's own machine, by the audit log's name for them.
+impl From<&str> for By {
+    fn from(actor: &str) -> Self {
+        Self::local(actor)
+    }
+}
+
 impl By {
     /// Somebody at the command line of the server's own machine.
     #[must_use]
@@ -212,16 +225,17 @@ pub async fn create_group_by_rule(app: &App, display_name: &str, description: &s
     let group = Group { id: GroupId::new(), display_name, description, rule, external_id: None };
     rules::check(&group)?;
     let (by, now, row) = (by.clone(), app.now(), group.clone());
-    app.store
-        .write(move |tx| {
-            take_turn(tx, Turn::Shared)?;
-            groups::insert_group(tx, &row, now)?;
-            audit::append(tx, &by.entry("group.create", format!("group:{}", row.id)).after(&json!(row)), now)?;
-            // It is assigned nothing yet.
-            group_rules::follow_all(tx, &row, now).map(drop)
-        })
-        .await?;
+    app.store.write(move |tx| create_group_in(tx, &row, &by, now)).await?;
     Ok(group)
+}
+
+/// The same within a transaction, of a group that was checked.
+pub(super) fn create_group_in(tx: &mut Tx<'_>, group: &Group, by: &By, now: Time) -> store::Result<()> {
+    take_turn(tx, Turn::Shared)?;
+    groups::insert_group(tx, group, now)?;
+    audit::append(tx, &by.entry("group.create", format!("group:{}", group.id)).after(&json!(group)), now)?;
+    // It is assigned nothing yet.
+    group_rules::follow_all(tx, group, now).map(drop)
 }
 
 /// Changes a group's name, description and rule. Another rule makes other members at once, whoever belonged to the group before; without
@@ -244,25 +258,33 @@ pub async fn update_seen_group(app: &App, seen: Option<Group>, group: Group, by:
     app.store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            let before = groups::load_group(tx.conn(), &group.id)?;
-            if seen.as_ref().is_some_and(|seen| *seen != before) {
+            if let Some(seen) = &seen
+                && groups::load_group(tx.conn(), &group.id)? != *seen
+            {
                 return Err(store::Error::Conflict("the group was changed meanwhile; read it again".into()));
             }
-            groups::update_group(tx, &group)?;
-            if before.rule != group.rule && group.rule.is_some() {
-                if !roles::list_roles_of_group(tx.conn(), &group.id)?.is_empty() {
-                    return Err(Refusal::GroupRuleWithRole.into());
-                }
-                if group_rules::follow_all(tx, &group, now)? > 0 {
-                    recompute_in(tx, Changed::Group(&group.id), push, now)?;
-                }
-            }
-            let entry = by.entry("group.update", format!("group:{}", group.id)).before(&json!(before)).after(&json!(group));
-            audit::append(tx, &entry, now)
+            update_group_in(tx, &group, &by, push, now)
         })
         .await?;
     app.outbox.notify_waiters();
     Ok(())
+}
+
+/// The same within a transaction, of a group that was checked.
+pub(super) fn update_group_in(tx: &mut Tx<'_>, group: &Group, by: &By, push: bool, now: Time) -> store::Result<()> {
+    take_turn(tx, Turn::Shared)?;
+    let before = groups::load_group(tx.conn(), &group.id)?;
+    groups::update_group(tx, group)?;
+    if before.rule != group.rule && group.rule.is_some() {
+        if !roles::list_roles_of_group(tx.conn(), &group.id)?.is_empty() {
+            return Err(Refusal::GroupRuleWithRole.into());
+        }
+        if group_rules::follow_all(tx, group, now)? > 0 {
+            recompute_in(tx, Changed::Group(&group.id), push, now)?;
+        }
+    }
+    let entry = by.entry("group.update", format!("group:{}", group.id)).before(&json!(before)).after(&json!(group));
+    audit::append(tx, &entry, now)
 }
 
 /// Deletes a group, which can be restored for a while ([`deleted`]). The assignments to it stay, and reach nobody; the roles that it gives end,
@@ -272,23 +294,24 @@ pub async fn update_seen_group(app: &App, seen: Option<Group>, group: Group, by:
 /// `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`].
 pub async fn delete_group(app: &App, id: &GroupId, by: &By) -> Result<()> {
     let (id, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
-    app.store
-        .write(move |tx| {
-            take_turn(tx, Turn::Shared)?;
-            let before = groups::load_group(tx.conn(), &id)?;
-            let administrators = role::is_of_administrators(tx, &id)?;
-            groups::delete_group(tx, &id, now)?;
-            deleted_members::set_aside_of_group(tx, &id)?;
-            roles::delete_memberships(tx, &Principal::Group(id.clone()))?;
-            if administrators {
-                role::check_administrators(tx)?;
-            }
-            recompute_in(tx, Changed::Group(&id), push, now)?;
-            audit::append(tx, &by.entry("group.delete", format!("group:{id}")).before(&json!(before)), now)
-        })
-        .await?;
+    app.store.write(move |tx| delete_group_in(tx, &id, &by, push, now)).await?;
     app.outbox.notify_waiters();
     Ok(())
+}
+
+/// The same within a transaction.
+pub(super) fn delete_group_in(tx: &mut Tx<'_>, id: &GroupId, by: &By, push: bool, now: Time) -> store::Result<()> {
+    take_turn(tx, Turn::Shared)?;
+    let before = groups::load_group(tx.conn(), id)?;
+    let administrators = role::is_of_administrators(tx, id)?;
+    groups::delete_group(tx, id, now)?;
+    deleted_members::set_aside_of_group(tx, id)?;
+    roles::delete_memberships(tx, &Principal::Group(id.clone()))?;
+    if administrators {
+        role::check_administrators(tx)?;
+    }
+    recompute_in(tx, Changed::Group(id), push, now)?;
+    audit::append(tx, &by.entry("group.delete", format!("group:{id}")).before(&json!(before)), now)
 }
 
 /// Adds members to a group. Those that belong to it already stay.
@@ -310,19 +333,25 @@ pub async fn remove_members(app: &App, group: &GroupId, members: Vec<Member>, by
 
 async fn change_members(app: &App, group: &GroupId, change: Change, by: &By) -> Result<usize> {
     let (group, by, now, push) = (group.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
-    let changes = [change];
-    let changed = app
-        .store
-        .write(move |tx| {
-            take_turn(tx, Turn::Shared)?;
-            let group = groups::load_group(tx.conn(), &group)?;
-            let moved = members::change_in(tx, &group, &changes, push, now)?;
-            moved.note(tx, &group.id, &by, now)?;
-            Ok(moved.count())
-        })
-        .await?;
+    let changed = app.store.write(move |tx| change_members_in(tx, &group, std::slice::from_ref(&change), &by, push, now)).await?;
     app.outbox.notify_waiters();
     Ok(changed)
+}
+
+/// The same within a transaction; how many were moved.
+pub(super) fn change_members_in(
+    tx: &mut Tx<'_>,
+    group: &GroupId,
+    changes: &[Change],
+    by: &By,
+    push: bool,
+    now: Time,
+) -> store::Result<usize> {
+    take_turn(tx, Turn::Shared)?;
+    let group = groups::load_group(tx.conn(), group)?;
+    let moved = members::change_in(tx, &group, changes, push, now)?;
+    moved.note(tx, &group.id, by, now)?;
+    Ok(moved.count())
 }
 
 /// A page of users, each with when they came.

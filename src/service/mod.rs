@@ -15,6 +15,7 @@ pub mod device;
 pub mod directory;
 pub mod effect;
 mod error;
+pub mod files;
 pub mod health;
 pub mod identity;
 pub mod jobs;

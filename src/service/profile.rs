@@ -10,14 +10,16 @@ use super::windows::csp;
 use super::{Error, Result, push};
 use crate::app::App;
 use crate::catalogue::{Baseline, Vars, baselines, catalogue};
+use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::apple::content;
 use crate::domain::assignment::{Assignment, Mode, Target};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Change, Document, Kind, Problem, Profile, diff};
 use crate::ids::{AssignmentId, ProfileId};
+use crate::secret::Sealer;
 use crate::store::targets::{Turn, take_turn};
-use crate::store::{assignments, audit, profiles};
+use crate::store::{self, Tx, assignments, audit, profiles};
 
 /// A profile as files and callers write it: the shape of `profiles/baselines/*.toml`.
 #[derive(Clone, Debug, PartialEq, Deserialize, serde::Serialize)]
@@ -51,7 +53,7 @@ impl Draft {
 }
 
 /// A platform that can be managed.
-fn managed_platform<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Platform, D::Error> {
+pub(super) fn managed_platform<'de, D: serde::Deserializer<'de>>(deserializer: D) -> std::result::Result<Platform, D::Error> {
     let word = String::deserialize(deserializer)?;
     let known = Platform::parse(&word).filter(|platform| *platform != Platform::Android);
     known.ok_or_else(|| serde::de::Error::custom(format!("platform: windows, macos or ios, not {word}")))
@@ -118,42 +120,49 @@ pub async fn apply(app: &App, draft: Draft, by: &By) -> Result<Applied> {
     let mut remarks = if draft.platform.is_apple() { content::remarks(&draft.document.payloads, app.now()) } else { Vec::new() };
     remarks.extend(packages::missing(app, &draft.document.payloads).await?);
     let (by, now, push, sealer) = (by.clone(), app.now(), push::wns::enabled(&app.config), app.sealer());
-    let applied = app
-        .store
-        .write(move |tx| {
-            take_turn(tx, Turn::Shared)?;
-            let Some(before) = profiles::find_profile_by_name(tx.conn(), &sealer, &draft.display_name)? else {
-                let profile = Profile {
-                    id: ProfileId::new(),
-                    display_name: draft.display_name.clone(),
-                    kind: draft.kind,
-                    platform: draft.platform,
-                    version: 1,
-                    document: draft.document.clone(),
-                };
-                profiles::insert_profile(tx, &sealer, &profile, now)?;
-                audit::append(tx, &by.entry("profile.create", format!("profile:{}", profile.id)).after(&shown(&profile)), now)?;
-                let changes = diff(&Document::default(), &profile.document);
-                return Ok(Applied { profile, created: true, changes, remarks: remarks.clone() });
-            };
-            if before.kind != draft.kind || before.platform != draft.platform {
-                let what = format!("{} exists and is a {} profile for {}", before.display_name, before.kind, before.platform);
-                return Err(crate::store::Error::Conflict(what));
-            }
-            let changes = diff(&before.document, &draft.document);
-            if changes.is_empty() {
-                return Ok(Applied { profile: before, created: false, changes, remarks: remarks.clone() });
-            }
-            let mut profile = Profile { document: draft.document.clone(), ..before.clone() };
-            profile.version = profiles::update_profile(tx, &sealer, &profile, now)?;
-            recompute_in(tx, Changed::Profile(&profile.id), push, now)?;
-            let entry = by.entry("profile.update", format!("profile:{}", profile.id)).before(&shown(&before)).after(&shown(&profile));
-            audit::append(tx, &entry, now)?;
-            Ok(Applied { profile, created: false, changes, remarks: remarks.clone() })
-        })
-        .await?;
+    let (profile, created, changes) = app.store.write(move |tx| apply_in(tx, &sealer, &draft, &by, push, now)).await?;
     app.outbox.notify_waiters();
-    Ok(applied)
+    Ok(Applied { profile, created, changes, remarks })
+}
+
+/// The same within a transaction, of a draft that was checked: the profile, whether it is new, and what is different.
+pub(super) fn apply_in(
+    tx: &mut Tx<'_>,
+    sealer: &Sealer,
+    draft: &Draft,
+    by: &By,
+    push: bool,
+    now: Time,
+) -> store::Result<(Profile, bool, Vec<Change>)> {
+    take_turn(tx, Turn::Shared)?;
+    let Some(before) = profiles::find_profile_by_name(tx.conn(), sealer, &draft.display_name)? else {
+        let profile = Profile {
+            id: ProfileId::new(),
+            display_name: draft.display_name.clone(),
+            kind: draft.kind,
+            platform: draft.platform,
+            version: 1,
+            document: draft.document.clone(),
+        };
+        profiles::insert_profile(tx, sealer, &profile, now)?;
+        audit::append(tx, &by.entry("profile.create", format!("profile:{}", profile.id)).after(&shown(&profile)), now)?;
+        let changes = diff(&Document::default(), &profile.document);
+        return Ok((profile, true, changes));
+    };
+    if before.kind != draft.kind || before.platform != draft.platform {
+        let what = format!("{} exists and is a {} profile for {}", before.display_name, before.kind, before.platform);
+        return Err(store::Error::Conflict(what));
+    }
+    let changes = diff(&before.document, &draft.document);
+    if changes.is_empty() {
+        return Ok((before, false, changes));
+    }
+    let mut profile = Profile { document: draft.document.clone(), ..before.clone() };
+    profile.version = profiles::update_profile(tx, sealer, &profile, now)?;
+    recompute_in(tx, Changed::Profile(&profile.id), push, now)?;
+    let entry = by.entry("profile.update", format!("profile:{}", profile.id)).before(&shown(&before)).after(&shown(&profile));
+    audit::append(tx, &entry, now)?;
+    Ok((profile, false, changes))
 }
 
 /// Gives a profile another name.
@@ -165,7 +174,7 @@ pub async fn rename(app: &App, id: &ProfileId, display_name: &str, by: &By) -> R
     let (id, name, by, now) = (id.clone(), display_name.to_owned(), by.clone(), app.now());
     app.store
         .write(move |tx| {
-            let before = profiles::find_name(tx.conn(), &id)?.ok_or(crate::store::Error::NotFound)?;
+            let before = profiles::find_name(tx.conn(), &id)?.ok_or(store::Error::NotFound)?;
             profiles::update_name(tx, &id, &name, now)?;
             let entry = by.entry("profile.rename", format!("profile:{id}")).before(&json!(before)).after(&json!(name));
             audit::append(tx, &entry, now)
@@ -180,17 +189,18 @@ pub async fn rename(app: &App, id: &ProfileId, display_name: &str, by: &By) -> R
 /// [`Error::NotFound`].
 pub async fn delete(app: &App, id: &ProfileId, by: &By) -> Result<()> {
     let (id, by, now, push, sealer) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config), app.sealer());
-    app.store
-        .write(move |tx| {
-            take_turn(tx, Turn::Shared)?;
-            let before = profiles::load_profile(tx.conn(), &sealer, &id)?;
-            profiles::delete_profile(tx, &id)?;
-            recompute_in(tx, Changed::Profile(&id), push, now)?;
-            audit::append(tx, &by.entry("profile.delete", format!("profile:{id}")).before(&shown(&before)), now)
-        })
-        .await?;
+    app.store.write(move |tx| delete_in(tx, &sealer, &id, &by, push, now)).await?;
     app.outbox.notify_waiters();
     Ok(())
+}
+
+/// The same within a transaction.
+pub(super) fn delete_in(tx: &mut Tx<'_>, sealer: &Sealer, id: &ProfileId, by: &By, push: bool, now: Time) -> store::Result<()> {
+    take_turn(tx, Turn::Shared)?;
+    let before = profiles::load_profile(tx.conn(), sealer, id)?;
+    profiles::delete_profile(tx, id)?;
+    recompute_in(tx, Changed::Profile(id), push, now)?;
+    audit::append(tx, &by.entry("profile.delete", format!("profile:{id}")).before(&shown(&before)), now)
 }
 
 /// Assigns a profile; an assignment that is there already is returned as it is.
@@ -200,24 +210,24 @@ pub async fn delete(app: &App, id: &ProfileId, by: &By) -> Result<()> {
 pub async fn assign(app: &App, profile: &ProfileId, mode: Mode, target: Target, by: &By) -> Result<Assignment> {
     let assignment = Assignment { id: AssignmentId::new(), profile_id: profile.clone(), mode, target };
     let (by, now, push) = (by.clone(), app.now(), push::wns::enabled(&app.config));
-    let stored = app
-        .store
-        .write(move |tx| {
-            take_turn(tx, Turn::Shared)?;
-            let profile = &assignment.profile_id;
-            profiles::find_name(tx.conn(), profile)?.ok_or(crate::store::Error::NotFound)?;
-            let known = assignments::list_assignments(tx.conn(), profile)?;
-            if let Some(same) = known.into_iter().find(|a| a.mode == assignment.mode && a.target == assignment.target) {
-                return Ok(same);
-            }
-            assignments::insert_assignment(tx, &assignment, now)?;
-            recompute_in(tx, Changed::Profile(profile), push, now)?;
-            audit::append(tx, &by.entry("profile.assign", format!("profile:{profile}")).after(&json!(assignment)), now)?;
-            Ok(assignment.clone())
-        })
-        .await?;
+    let stored = app.store.write(move |tx| assign_in(tx, &assignment, &by, push, now)).await?;
     app.outbox.notify_waiters();
     Ok(stored)
+}
+
+/// The same within a transaction.
+pub(super) fn assign_in(tx: &mut Tx<'_>, assignment: &Assignment, by: &By, push: bool, now: Time) -> store::Result<Assignment> {
+    take_turn(tx, Turn::Shared)?;
+    let profile = &assignment.profile_id;
+    profiles::find_name(tx.conn(), profile)?.ok_or(store::Error::NotFound)?;
+    let known = assignments::list_assignments(tx.conn(), profile)?;
+    if let Some(same) = known.into_iter().find(|a| a.mode == assignment.mode && a.target == assignment.target) {
+        return Ok(same);
+    }
+    assignments::insert_assignment(tx, assignment, now)?;
+    recompute_in(tx, Changed::Profile(profile), push, now)?;
+    audit::append(tx, &by.entry("profile.assign", format!("profile:{profile}")).after(&json!(assignment)), now)?;
+    Ok(assignment.clone())
 }
 
 /// Takes an assignment back.
@@ -226,18 +236,27 @@ pub async fn assign(app: &App, profile: &ProfileId, mode: Mode, target: Target, 
 /// [`Error::NotFound`] when the profile has no such assignment.
 pub async fn unassign(app: &App, profile: &ProfileId, mode: Mode, target: Target, by: &By) -> Result<()> {
     let (profile, by, now, push) = (profile.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
-    app.store
-        .write(move |tx| {
-            take_turn(tx, Turn::Shared)?;
-            let known = assignments::list_assignments(tx.conn(), &profile)?;
-            let found = known.into_iter().find(|a| a.mode == mode && a.target == target).ok_or(crate::store::Error::NotFound)?;
-            assignments::delete_assignment(tx, &found.id)?;
-            recompute_in(tx, Changed::Profile(&profile), push, now)?;
-            audit::append(tx, &by.entry("profile.unassign", format!("profile:{profile}")).before(&json!(found)), now)
-        })
-        .await?;
+    app.store.write(move |tx| unassign_in(tx, &profile, mode, &target, &by, push, now)).await?;
     app.outbox.notify_waiters();
     Ok(())
+}
+
+/// The same within a transaction.
+pub(super) fn unassign_in(
+    tx: &mut Tx<'_>,
+    profile: &ProfileId,
+    mode: Mode,
+    target: &Target,
+    by: &By,
+    push: bool,
+    now: Time,
+) -> store::Result<()> {
+    take_turn(tx, Turn::Shared)?;
+    let known = assignments::list_assignments(tx.conn(), profile)?;
+    let found = known.into_iter().find(|a| a.mode == mode && a.target == *target).ok_or(store::Error::NotFound)?;
+    assignments::delete_assignment(tx, &found.id)?;
+    recompute_in(tx, Changed::Profile(profile), push, now)?;
+    audit::append(tx, &by.entry("profile.unassign", format!("profile:{profile}")).before(&json!(found)), now)
 }
 
 /// The profile's document: with a mask in the place of its secrets, or with them. That somebody reads secrets is in the audit log before

@@ -109,7 +109,11 @@ pub async fn delete(app: &App, id: &RoleId, by: &By) -> Result<()> {
     Ok(())
 }
 
-fn check_giver(giver: Option<&Caller>, role: &Role) -> Result<()> {
+/// Whether somebody may give a role away or take it; `None` is somebody on the server's own machine.
+///
+/// # Errors
+/// `ACC0008`.
+pub fn check_giver(giver: Option<&Caller>, role: &Role) -> Result<()> {
     match giver {
         Some(caller) if !may_give(caller, role) => Err(Refusal::RoleBeyondGiver.into()),
         _ => Ok(()),
@@ -275,6 +279,17 @@ pub async fn check_helper(app: &App, caller: &Caller, user: &UserId) -> Result<(
     if held.iter().all(|(role, _)| may_give(caller, role)) { Ok(()) } else { Err(Refusal::MethodsOfSuperior.into()) }
 }
 
+/// Whether the caller may give a person a way in: nobody does so for themselves, and the rest is as [`check_helper`] says.
+///
+/// # Errors
+/// `AUT0009`, `ACC0013`.
+pub async fn check_giver_of_pass(app: &App, caller: &Caller, user: &UserId) -> Result<()> {
+    if caller.person() == Some(user) {
+        return Err(Refusal::TapForOneself.into());
+    }
+    check_helper(app, caller, user).await
+}
+
 /// Whether the caller may say who belongs to a group, or delete it: whoever is in a group has its roles.
 ///
 /// # Errors
@@ -302,7 +317,8 @@ pub(super) fn is_administrator(tx: &mut Tx<'_>, user: &UserId) -> store::Result<
     Ok(held.iter().any(|assignment| assignment.role == access::administrator() && assignment.reach.is_all()))
 }
 
-/// Makes a person an administrator, or takes that away: by an assignment of their own, whose id follows from theirs.
+/// Makes a person an administrator, or takes that away: by an assignment of their own, whose id follows from theirs. Whether the caller may
+/// do so is asked before ([`check_giver`]).
 ///
 /// # Errors
 /// `ACC0009`; [`Error::NotFound`].

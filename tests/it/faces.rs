@@ -78,7 +78,7 @@ fn with_probes() -> Routes {
         routes::pki(table);
         probes(table);
     }
-    Routes { web, device, pki }
+    Routes { web, device, pki, orders: None }
 }
 
 async fn server(tweak: impl FnOnce(&mut muster::config::Config) + Send + 'static) -> Server {

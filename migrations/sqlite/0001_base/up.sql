@@ -217,6 +217,9 @@ CREATE TABLE applications (
     version BIGINT NOT NULL
 );
 CREATE INDEX applications_by_name ON applications (display_name);
+-- The command line on other machines: every instance has it.
+INSERT INTO applications (id, client_id, display_name, enabled, public, redirects, logout_redirects, created_at, updated_at, version)
+VALUES ('0a5d1c52-0002-4000-8000-000000000001', '0a5d1c52-0002-4000-8000-000000000001', 'Muster command line', TRUE, TRUE, '[]', '[]', 0, 0, 1);
 
 CREATE TABLE application_credentials (
     id TEXT NOT NULL PRIMARY KEY,

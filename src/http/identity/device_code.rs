@@ -39,6 +39,7 @@ struct ConfirmPage<'a> {
     code: &'a str,
     origin: &'a str,
     scopes: &'a [&'static str],
+    own: bool,
     allowed: bool,
 }
 
@@ -117,6 +118,7 @@ fn confirm(app: &App, request: &HttpRequest, signed: &Signed, pending: &Pending)
         code: &pending.user_code,
         origin: &pending.origin,
         scopes: &scopes,
+        own: pending.application.is_built_in(),
         allowed: pending.missing.is_empty(),
     })
 }

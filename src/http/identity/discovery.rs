@@ -34,6 +34,7 @@ pub async fn show_configuration(app: Data<App>, path: Path<(String, String)>) ->
         "authorization_response_iss_parameter_supported": true,
         "token_endpoint": format!("{base}/oauth2/v2.0/token"),
         "device_authorization_endpoint": format!("{base}/oauth2/v2.0/devicecode"),
+        "revocation_endpoint": format!("{base}/oauth2/v2.0/revoke"),
         "userinfo_endpoint": format!("{}/oidc/userinfo", app.config.web_url()),
         "end_session_endpoint": format!("{base}/oauth2/v2.0/logout"),
         "jwks_uri": format!("{base}/discovery/v2.0/keys"),

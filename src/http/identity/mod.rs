@@ -36,6 +36,7 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(path(r"oauth2/(v2\.0/)?authorize").route(read().to(authorize::show)).route(post().to(authorize::submit)))
         .service(resource(authorize::CONSENT).route(post().to(authorize::consent)))
         .service(path(r"oauth2/(v2\.0/)?token").route(post().to(token::issue)).route(method(Method::OPTIONS).to(token::allow)))
+        .service(path(r"oauth2/(v2\.0/)?revoke").route(post().to(token::revoke)))
         .service(path(r"oauth2/(v2\.0/)?devicecode").route(post().to(token::begin_device)))
         .service(resource(PAGE).route(read().to(device_code::show)).route(post().to(device_code::submit)))
         .service(path(r"oauth2/(v2\.0/)?logout").route(read().to(end_session::show)).route(post().to(end_session::submit)))

@@ -51,6 +51,43 @@ pub async fn issue(
     finish(&app, &request, answer.await)
 }
 
+/// Ends what a refresh token is of (RFC 7009).
+///
+/// # Errors
+/// As the protocol has it, by [`OAuthProblem`].
+pub async fn revoke(
+    app: Data<App>,
+    path: Path<(String, String)>,
+    request: HttpRequest,
+    peer: Peer,
+    anonymous: std::result::Result<Anonymous, Problem>,
+    body: std::result::Result<Body<LARGEST>, Problem>,
+) -> std::result::Result<HttpResponse, OAuthProblem> {
+    anonymous?;
+    let body = body?;
+    let answer = async {
+        let form = Form::parse(&body).map_err(|malformed| Error::of(Failure::Malformed, malformed.to_string()))?;
+        if !is_tenant(&app, &path.0) {
+            return Err(Failure::TenantUnknown.into());
+        }
+        let basic = basic(&request)?;
+        let (application, proved) = client::authenticate(&app, shown(&form, basic.as_ref())).await?;
+        redeem::revoke(&app, Asker { application: &application, proved, origin: &peer.address.to_string() }, &form).await?;
+        Ok(Value::Object(serde_json::Map::new()))
+    };
+    finish(&app, &request, answer.await)
+}
+
+/// What a request shows of its client, in its form or by HTTP's Basic scheme.
+fn shown<'a>(form: &'a Form, basic: Option<&'a (String, String)>) -> Shown<'a> {
+    Shown {
+        client_id: basic.map(|(id, _)| id.as_str()).or_else(|| form.get("client_id")),
+        secret: basic.map(|(_, secret)| secret.as_str()).or_else(|| form.get("client_secret")),
+        assertion_type: form.get("client_assertion_type"),
+        assertion: form.get("client_assertion"),
+    }
+}
+
 fn finish(app: &App, request: &HttpRequest, answer: Result<Value>) -> std::result::Result<HttpResponse, OAuthProblem> {
     match answer {
         // RFC 6749, section 5.1. Programs in a browser call from pages of their own; they show what they have, and the browser adds nothing.
@@ -112,12 +149,7 @@ pub(in crate::http) fn correlation_id(request: &HttpRequest) -> String {
 async fn grant(app: &App, request: &HttpRequest, form: &Form, (origin, old): (&str, bool)) -> Result<Value> {
     let kind = form.get("grant_type").ok_or_else(|| Error::of(Failure::ParameterMissing, "grant_type"))?;
     let basic = basic(request)?;
-    let shown = Shown {
-        client_id: basic.as_ref().map(|(id, _)| id.as_str()).or_else(|| form.get("client_id")),
-        secret: basic.as_ref().map(|(_, secret)| secret.as_str()).or_else(|| form.get("client_secret")),
-        assertion_type: form.get("client_assertion_type"),
-        assertion: form.get("client_assertion"),
-    };
+    let shown = shown(form, basic.as_ref());
     if !["authorization_code", "client_credentials", "device_code", "refresh_token", device_code::GRANT_TYPE].contains(&kind) {
         return Err(Failure::GrantUnsupported.into());
     }

@@ -21,7 +21,7 @@ fn read(text: &str) -> Result<Rule> {
 ///
 /// # Errors
 /// `DIR0002`.
-pub(super) fn check(group: &Group) -> Result<()> {
+pub(in crate::service) fn check(group: &Group) -> Result<()> {
     group.rule.as_deref().map_or(Ok(()), |text| read(text).map(drop))
 }
 

@@ -16,6 +16,7 @@ use crate::domain::audit::Entry;
 use crate::domain::device::Platform;
 use crate::domain::user::User;
 use crate::secret::{Secret, random};
+use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::enrollment_tokens::{self, EnrollmentToken};
 use crate::store::{audit, users};
@@ -75,7 +76,7 @@ pub async fn create_with_tap(
 ///
 /// # Errors
 /// Only our own.
-pub async fn create_link(app: &App, user: &User, platform: Platform, lifetime: i64, actor: &str) -> Result<Secret> {
+pub async fn create_link(app: &App, user: &User, platform: Platform, lifetime: i64, by: &By) -> Result<Secret> {
     let text = URL_SAFE_NO_PAD.encode(random::<32>()?);
     let now = app.now();
     let token = EnrollmentToken {
@@ -89,7 +90,7 @@ pub async fn create_link(app: &App, user: &User, platform: Platform, lifetime: i
         used_at: None,
     };
     let state = serde_json::json!({ "for": format!("{platform} enrolment"), "expires_at": token.expires_at.to_string() });
-    let entry = Entry::new(actor, "enrollment.invite", format!("user:{}", user.id), "local").after(&state);
+    let entry = by.entry("enrollment.invite", format!("user:{}", user.id)).after(&state);
     app.store
         .write(move |tx| {
             enrollment_tokens::insert_token(tx, &token, now)?;

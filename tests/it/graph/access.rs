@@ -139,7 +139,7 @@ pub async fn give(server: &Server, word: &str, user: &muster::ids::UserId) {
 }
 
 /// Gives a person a built-in role somewhere.
-pub(crate) async fn give_within(server: &Server, word: &str, user: &muster::ids::UserId, reach: Reach) {
+pub async fn give_within(server: &Server, word: &str, user: &muster::ids::UserId, reach: Reach) {
     let assignment = assignment(word, Principal::User(user.clone()), reach);
     role::assign(&server.app, assignment, None, &by()).await.unwrap();
 }

@@ -33,7 +33,7 @@ pub struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self { tweak: Box::new(|_| ()), system_clock: false, store: None, sealer: None, authorities: true, routes: Routes::default() }
+        Self { tweak: Box::new(|_| ()), system_clock: false, store: None, sealer: None, authorities: true, routes: muster::cli::routes() }
     }
 }
 

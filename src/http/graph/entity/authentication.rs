@@ -190,10 +190,7 @@ struct Given {
 
 async fn create_pass(call: Call<'_>) -> Result<Answer> {
     let (user, _) = users::named(&call).await?;
-    if call.caller.person() == Some(&user.id) {
-        return Err(Refusal::TapForOneself.into());
-    }
-    role::check_helper(call.app, call.caller, &user.id).await?;
+    role::check_giver_of_pass(call.app, call.caller, &user.id).await?;
     let given: Given = call.request.json()?;
     let rules = policy::load_tap(call.app).await?;
     let usual = rules.usual();

@@ -17,6 +17,7 @@ use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
 use crate::domain::user::User;
 use crate::service::apple::push_certificate::topic;
+use crate::service::directory::By;
 use crate::service::identity::{tap, token};
 use crate::service::{Error, Result, restriction};
 use crate::wire::apple::enroll::{Discovery, Mode, sign_in_at};
@@ -178,7 +179,7 @@ pub struct Invitation {
 /// # Errors
 /// [`Refusal::AccountDisabled`]; [`Refusal::AccountEnrollmentOff`] when devices of the platform do not enrol by account, or the
 /// domain of the user's account is not among those that do; those of [`tap::create`].
-pub async fn invite(app: &App, user: User, platform: Platform, policy: Policy, actor: &str) -> Result<Invitation> {
+pub async fn invite(app: &App, user: User, platform: Platform, policy: Policy, by: impl Into<By>) -> Result<Invitation> {
     if !user.enabled {
         return Err(Refusal::AccountDisabled.into());
     }
@@ -187,7 +188,8 @@ pub async fn invite(app: &App, user: User, platform: Platform, policy: Policy, a
     let family = if platform == Platform::MacOs { "Mac" } else { "iPhone" };
     let document = discover(app, Some(&account), Some(family)).ok_or(Refusal::AccountEnrollmentOff)?;
     let mode = app.config.apple.account.mode(platform).ok_or(Refusal::AccountEnrollmentOff)?;
-    let tap = tap::create(app, &user.id, policy, None, actor, "local").await?;
+    let by = by.into();
+    let tap = tap::create(app, &user.id, policy, None, &by.actor, &by.origin).await?;
     let domain = account.rsplit_once('@').map_or("", |(_, domain)| domain);
     Ok(Invitation {
         mode,

@@ -23,6 +23,7 @@ use crate::domain::user::User;
 use crate::ids::EnrollmentId;
 use crate::secret::Secret;
 use crate::service::apple::push_certificate::topic;
+use crate::service::directory::By;
 use crate::service::identity::token;
 use crate::service::{Error, Result};
 use crate::store::apple::sessions::{self, Session};
@@ -214,7 +215,7 @@ pub struct Invitation {
 ///
 /// # Errors
 /// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`], [`Refusal::PushCertificateMissing`].
-pub async fn invite(app: &App, upn: &str, platform: Platform, proven: bool, lifetime: i64, actor: &str) -> Result<Invitation> {
+pub async fn invite(app: &App, upn: &str, platform: Platform, proven: bool, lifetime: i64, by: impl Into<By>) -> Result<Invitation> {
     let name = upn.to_owned();
     let user = app.store.read(move |c| users::find_user_by_upn(c, &name)).await?.ok_or(Error::NotFound("user"))?;
     if !user.enabled {
@@ -222,7 +223,7 @@ pub async fn invite(app: &App, upn: &str, platform: Platform, proven: bool, life
     }
     topic(app).await?;
     let expires_at = app.now().plus(lifetime);
-    let token = token::create_link(app, &user, platform, lifetime, actor).await?;
+    let token = token::create_link(app, &user, platform, lifetime, &by.into()).await?;
     let page_url = format!("{}{}", app.config.web_url(), if proven { over_the_air::PAGE_PATH } else { ENROLL_PATH });
     let text = std::str::from_utf8(token.expose()).map_err(Error::internal)?;
     let link = Secret::new(format!("{page_url}/{text}").into_bytes());

@@ -143,6 +143,33 @@ async fn load(app: &App, id: &GrantId) -> Result<Grant> {
     Ok(found.ok_or(Failure::GrantInvalid)?)
 }
 
+/// Ends what a refresh token is of (RFC 7009): it and all tokens that came of it open nothing from now on. A token that is none, or is
+/// another application's, ends nothing and is no error (section 2.2).
+///
+/// # Errors
+/// [`Failure::ParameterMissing`].
+pub async fn revoke(app: &App, asker: Asker<'_>, form: &Form) -> Result<()> {
+    let shown = form.get("token").ok_or_else(|| Error::of(Failure::ParameterMissing, "token"))?;
+    let Ok((id, _)) = read(app, shown).await else { return Ok(()) };
+    let wanted = id.clone();
+    let Some(grant) = app.store.look_up(move |conn| grants::find_grant(conn, &wanted)).await? else { return Ok(()) };
+    if check_owner(&grant, asker).is_err() {
+        return Ok(());
+    }
+    let (actor, now) = (format!("user:{}", grant.user), app.now());
+    let state = json!({ "grant": grant.id, "application": asker.application.client_id });
+    let entry = Entry::new(&actor, "grant.revoke", &actor, asker.origin).before(&state);
+    app.store
+        .write(move |tx| {
+            if grants::delete_grant(tx, &id)? {
+                audit::append(tx, &entry, now)?;
+            }
+            Ok(())
+        })
+        .await?;
+    Ok(())
+}
+
 /// What was exchanged before is in two hands: the grant ends for both.
 async fn take_back(app: &App, grant: &Grant, what: &str, origin: &str) -> Result<()> {
     let (id, now) = (grant.id.clone(), app.now());

@@ -11,6 +11,7 @@ use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
 use crate::domain::user::User;
 use crate::secret::Secret;
+use crate::service::directory::By;
 use crate::service::identity::tap::{self, NewTap};
 use crate::service::identity::token;
 use crate::service::{Error, Result};
@@ -52,10 +53,10 @@ pub struct TokenInvitation {
 ///
 /// # Errors
 /// [`Error::NotFound`] without such a user; [`Refusal::AccountDisabled`].
-pub async fn invite_with_token(app: &App, upn: &str, lifetime: i64, actor: &str) -> Result<TokenInvitation> {
+pub async fn invite_with_token(app: &App, upn: &str, lifetime: i64, by: impl Into<By>) -> Result<TokenInvitation> {
     let user = find(app, upn).await?;
     let expires_at = app.now().plus(lifetime);
-    let token = token::create_link(app, &user, Platform::Windows, lifetime, actor).await?;
+    let token = token::create_link(app, &user, Platform::Windows, lifetime, &by.into()).await?;
     Ok(TokenInvitation { user, token, expires_at, discovery_url: discovery_url(&app.config) })
 }
 

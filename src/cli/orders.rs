@@ -1,0 +1,62 @@
+//! Orders from other machines: what comes in over `POST /api/orders` is carried out as what comes in over the control socket is, in the name
+//! of who signed in, and as far as their roles reach.
+
+use std::sync::Arc;
+
+use serde_json::{Value, json};
+
+use super::need::Place;
+use super::who::Who;
+use super::{Order, control};
+use crate::app::App;
+use crate::domain::Refusal;
+use crate::domain::access::Caller;
+use crate::http::orders::{Carried, Carrier};
+use crate::http::server::Routes;
+use crate::service::callers::Weight;
+use crate::service::{Error, Result, audit};
+
+/// The route tables of a server that takes orders.
+#[must_use]
+pub fn routes() -> Routes {
+    Routes { orders: Some(&Orders), ..Routes::default() }
+}
+
+#[derive(Debug)]
+struct Orders;
+
+impl Carrier for Orders {
+    fn carry(&self, app: Arc<App>, caller: Caller, origin: String, body: Vec<u8>) -> Carried {
+        Box::pin(carry(app, caller, origin, body))
+    }
+}
+
+async fn carry(app: Arc<App>, caller: Caller, origin: String, body: Vec<u8>) -> Result<Value> {
+    let unreadable = |error: serde_json::Error| {
+        // What was sent may be a secret; the place and the kind of error are not.
+        Error::Invalid(Refusal::OrderUnreadable, format!("{:?} at column {}", error.classify(), error.column()))
+    };
+    let order: Order = serde_json::from_slice(&body).map_err(unreadable)?;
+    drop(zeroize::Zeroizing::new(body));
+    let name = order.words();
+    let client_id = caller.client_id.clone();
+    let Place::Anywhere(needs) = order.place() else { return Err(Refusal::OrderLocalOnly.into()) };
+    let changes = order.applies_files() || needs.iter().any(|need| need.action.is_none_or(|action| !action.as_str().ends_with("_Read")));
+    let weight = match changes {
+        _ if order.is_urgent() => Weight::Urgent,
+        true => Weight::Write,
+        false => Weight::Read,
+    };
+    app.callers.count(&caller, weight).map_err(Error::Throttled)?;
+    let who = Who::remote(caller, origin);
+    for need in &needs {
+        who.check(*need)?;
+    }
+    // What only shows is not recorded here: what shows secrets records itself.
+    if changes {
+        let state = json!({ "order": name, "application": client_id });
+        audit::record_order(&app, &state, &who.by).await?;
+    }
+    let (given, by) = (Arc::clone(&app), who.by.clone());
+    control::carry_out(&app, &name, &by.actor, async move { order.run_for(&given, &who).await }).await
+}

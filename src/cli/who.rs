@@ -1,0 +1,91 @@
+//! On whose behalf an order is carried out, and what is asked of somebody at another machine: the same as over the Graph-shaped API. Whoever
+//! sits at the server's own machine may read its database anyway, and is asked for nothing.
+
+use std::collections::BTreeSet;
+
+use crate::app::App;
+use crate::domain::Refusal;
+use crate::domain::access::{ADMINISTRATOR, Caller, Need, Reach, Role, Scope};
+use crate::ids::{GroupId, UserId};
+use crate::service::directory::By;
+use crate::service::{Error, Result, application, role};
+
+/// On whose behalf.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// As the audit log has it.
+    pub by: By,
+    caller: Option<Caller>,
+}
+
+impl Who {
+    /// Somebody at the server's own machine.
+    #[must_use]
+    pub fn local(actor: &str) -> Self {
+        Self { by: By::local(actor), caller: None }
+    }
+
+    /// Somebody at another one.
+    #[must_use]
+    pub fn remote(caller: Caller, origin: String) -> Self {
+        Self { by: By { actor: caller.actor(), origin }, caller: Some(caller) }
+    }
+
+    /// Who gives a role away; `None` at the server's own machine.
+    pub(super) fn giver(&self) -> Option<&Caller> {
+        self.caller.as_ref()
+    }
+
+    /// Whether they may do that, everywhere.
+    pub(super) fn check(&self, need: Need) -> Result<()> {
+        let Some(caller) = &self.caller else { return Ok(()) };
+        match caller.reach(need) {
+            Some(Reach::All) => Ok(()),
+            Some(Reach::Groups(_)) => Err(Refusal::OrderBound.into()),
+            None => Err(Error::Invalid(Refusal::OrderBeyondRole, lacking(caller, need))),
+        }
+    }
+
+    /// Whether they may make somebody an administrator, or take that away.
+    pub(super) fn check_giver_of_administrator(&self) -> Result<()> {
+        Role::built_in(ADMINISTRATOR).map_or(Ok(()), |role| role::check_giver(self.giver(), &role))
+    }
+
+    /// Whether they may give an application these permissions in its own name, or the means to use them.
+    pub(super) fn check_giver_of_permissions(&self, own: &BTreeSet<Scope>) -> Result<()> {
+        self.giver().map_or(Ok(()), |caller| application::check_giver(caller, own))
+    }
+
+    /// Whether they may give the person a way in.
+    pub(super) async fn check_giver_of_pass(&self, app: &App, user: &UserId) -> Result<()> {
+        match self.giver() {
+            Some(caller) => role::check_giver_of_pass(app, caller, user).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether they may change how the person signs in, or who that is.
+    pub(super) async fn check_helper(&self, app: &App, user: &UserId) -> Result<()> {
+        match self.giver() {
+            Some(caller) => role::check_helper(app, caller, user).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Whether they may say who belongs to the group.
+    pub(super) async fn check_group(&self, app: &App, group: &GroupId) -> Result<()> {
+        match self.giver() {
+            Some(caller) => role::check_group(app, caller, group).await,
+            None => Ok(()),
+        }
+    }
+}
+
+/// What the caller has not.
+fn lacking(caller: &Caller, need: Need) -> String {
+    if need.scopes.iter().any(|scope| caller.scopes.contains(scope)) {
+        return need.action.map_or_else(String::new, |action| format!("it takes a role with {action}"));
+    }
+    let names: Vec<&str> = need.scopes.iter().map(|scope| scope.as_str()).collect();
+    format!("it takes an application with {}", names.join(" or "))
+}
