@@ -179,6 +179,7 @@ fn caller(role: &str, reach: Reach) -> Caller {
         identity: Identity::Person(UserId::new()),
         scopes: Scope::ALL.iter().copied().collect(),
         roles: vec![(Role::built_in(role).unwrap(), reach)],
+        signed_in_at: None,
     }
 }
 

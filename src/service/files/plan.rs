@@ -201,8 +201,14 @@ impl Found {
         // Those whom a rule let in stay when it ends: they go with the members that no file names.
         let ended = known.is_some_and(|known| known.group.rule.is_some() && !by_rule);
         let remove = if ended { of_rule(conn, &id, &members)? } else { remove };
-        let group =
-            Group { id: id.clone(), display_name: name.clone(), description: wanted.description.clone(), rule: wanted.rule.clone() };
+        let group = Group {
+            id: id.clone(),
+            display_name: name.clone(),
+            description: wanted.description.clone(),
+            rule: wanted.rule.clone(),
+            // What an identity provider calls it stands in no file.
+            external_id: known.and_then(|known| known.group.external_id.clone()),
+        };
         let fields = known.is_some_and(|known| known.group != group);
         if known.is_some() && !fields && add.is_empty() && remove.is_empty() {
             return Ok(());
