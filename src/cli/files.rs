@@ -19,8 +19,8 @@ use super::{Order, Way};
 use crate::app::App;
 use crate::domain::profile::Kind;
 use crate::ids::GroupId;
-use crate::service::Result;
 use crate::service::files::{self, File, GroupFile, Plan, ProfileFile, Step, Wanted, What};
+use crate::service::{Error, Result};
 
 /// The folders below the one that is given.
 const GROUPS: &str = "groups";
@@ -107,8 +107,12 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
         Command::Plan { wanted, prune } => Ok(json!(files::plan(app, &wanted, prune).await?)),
         Command::Apply { wanted, prune, fingerprint } => {
             if who.giver().is_some() {
-                // The plan that is applied has the fingerprint of this one, or nothing is.
-                for step in &files::plan(app, &wanted, prune).await?.steps {
+                // The plan that is applied is this one, or nothing is: both have the fingerprint.
+                let plan = files::plan(app, &wanted, prune).await?;
+                if plan.fingerprint != fingerprint {
+                    return Err(Error::Conflict("what the server has changed meanwhile; look at the plan again".into()));
+                }
+                for step in &plan.steps {
                     check(app, who, step).await?;
                 }
             }

@@ -21,7 +21,7 @@ const fn need(scopes: &'static [Scope], action: Action) -> Need {
 
 const DEVICES_READ: Need = need(&[Scope::ManagedDevicesReadAll, Scope::ManagedDevicesReadWriteAll], Action::ManagedDevicesRead);
 const DEVICES_DELETE: Need = need(&[Scope::ManagedDevicesReadWriteAll], Action::ManagedDevicesDelete);
-const SECRETS_READ: Need = need(&[Scope::BitlockerKeyReadAll], Action::SecretsRead);
+const SECRETS_READ: Need = need(&[Scope::ManagedDevicesPrivileged], Action::SecretsRead);
 /// Seeing the secrets of profiles.
 pub(super) const PROFILE_SECRETS_READ: Need = need(&[Scope::ConfigurationReadWriteAll], Action::SecretsRead);
 /// Seeing people and groups.

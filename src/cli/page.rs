@@ -2,14 +2,17 @@
 
 use serde_json::{Map, Value};
 
+/// The most rows of a page, whatever an order from another machine says.
+const MOST: i64 = 1000;
+
 /// One more than a page has: whether it is there tells whether this is the end.
 pub(super) fn probe(limit: i64) -> i64 {
-    limit.saturating_add(1)
+    limit.clamp(1, MOST).saturating_add(1)
 }
 
 /// The page of at most `limit` rows out of what [`probe`] found. `next` names the option that shows what comes after a row.
 pub(super) fn cut(mut rows: Vec<Value>, limit: i64, next: impl FnOnce(&Map<String, Value>) -> Option<String>) -> Value {
-    let limit = usize::try_from(limit).unwrap_or_default();
+    let limit = usize::try_from(limit.clamp(1, MOST)).unwrap_or_default();
     let more = rows.len() > limit;
     rows.truncate(limit);
     mark(rows, more, next)

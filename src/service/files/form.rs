@@ -220,7 +220,11 @@ pub(super) fn uncover(at: &str, new: &mut Value, held: Option<&Value>) -> std::r
             let count = items.len();
             for (index, item) in items.iter_mut().enumerate() {
                 let same = known.and_then(|known| {
-                    let key = |item: &Value| Some((item.get("uri").or_else(|| item.get("name"))?.clone(), item.get("type").cloned()));
+                    // What is hidden depends on the format of a node: under another one it would be shown.
+                    let key = |item: &Value| {
+                        let name = item.get("uri").or_else(|| item.get("name"))?.clone();
+                        Some((name, item.get("type").cloned(), item.get("format").cloned()))
+                    };
                     match key(item) {
                         Some(own) => known.iter().find(|other| key(other).as_ref() == Some(&own)),
                         None => known.get(index).filter(|_| known.len() == count),
@@ -275,6 +279,7 @@ mod tests {
             json!({ "payloads": [{ "type": "wifi", "name": "c", "secret": HIDDEN }] }),
             json!({ "payloads": [{ "type": "vpn", "name": "b", "list": [{ "x": "1" }, { "x": HIDDEN }] }] }),
             json!({ "settings": { "x": HIDDEN } }),
+            json!({ "custom": [{ "uri": "./A", "name": "", "format": "date", "value": HIDDEN }] }),
         ] {
             assert!(uncover("document", &mut wrong.clone(), Some(&held)).unwrap_err().contains("hidden"), "{wrong}");
         }

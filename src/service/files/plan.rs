@@ -161,6 +161,8 @@ pub(super) fn compute(conn: &mut Conn, state: &State, wanted: &Wanted, prune: bo
         found.steps.push(step);
     }
     let Found { steps, errors, actions } = found;
+    // Before all is right nothing of it is shown.
+    let steps = if errors.is_empty() { steps } else { Vec::new() };
     let fingerprint = fingerprint(&steps);
     Ok((Plan { steps, errors, fingerprint }, actions))
 }

@@ -10,7 +10,7 @@ use openssl::sha::sha256;
 use super::sign_in::Visit;
 use super::tap::{Attempt, Verdict};
 use crate::app::App;
-use crate::clock::MINUTE;
+use crate::clock::{DAY, MINUTE};
 use crate::domain::Refusal;
 use crate::domain::audit::Entry;
 use crate::domain::device::Platform;
@@ -77,6 +77,7 @@ pub async fn create_with_tap(
 /// # Errors
 /// Only our own.
 pub async fn create_link(app: &App, user: &User, platform: Platform, lifetime: i64, by: &By) -> Result<Secret> {
+    let lifetime = lifetime.clamp(MINUTE, 30 * DAY);
     let text = URL_SAFE_NO_PAD.encode(random::<32>()?);
     let now = app.now();
     let token = EnrollmentToken {
