@@ -13,9 +13,9 @@ use crate::domain::Refusal;
 use crate::domain::device::Platform;
 use crate::domain::tap::Policy;
 use crate::domain::user::User;
-use crate::service;
 use crate::service::apple::enroll::{self as apple_enroll, account};
 use crate::service::windows::enroll;
+use crate::service::{self, Error};
 
 /// What kind of device is to be enrolled.
 #[derive(Debug, Deserialize, Serialize, Subcommand)]
@@ -49,7 +49,8 @@ pub struct Apple {
 }
 
 async fn apple(app: &App, arguments: Apple, who: &Who) -> service::Result<Value> {
-    let platform = Platform::parse(&arguments.platform).unwrap_or(Platform::MacOs);
+    let platform = Platform::parse(&arguments.platform).filter(|platform| platform.is_apple());
+    let platform = platform.ok_or_else(|| Error::Invalid(Refusal::OrderUnreadable, "platform: macos or ios".into()))?;
     let lifetime = i64::from(arguments.minutes).saturating_mul(MINUTE);
     let user = find::user(app, &arguments.user).await?;
     if arguments.account {

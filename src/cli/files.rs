@@ -140,7 +140,7 @@ async fn check(app: &App, who: &Who, step: &Step) -> Result<()> {
     let [_, create, update, assign, delete] = need::actions(kind);
     match step.what {
         What::Create => who.check(create)?,
-        What::Change if !step.diff.is_empty() => who.check(update)?,
+        What::Change if step.content => who.check(update)?,
         What::Delete => who.check(delete)?,
         What::Change | What::NotInFiles => {}
     }

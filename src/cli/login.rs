@@ -28,7 +28,7 @@ const LARGEST: u64 = 128 * 1024;
 pub(super) struct Arguments {
     /// The server; default: the one of the login that there is
     #[arg(value_name = "https://HOST[:PORT]", value_parser = read_server)]
-    server: Option<String>,
+    at: Option<String>,
     /// Certificates of the CA by which alone the server is known (PEM); default: those of the system, or of the login before
     #[arg(long, value_name = "FILE")]
     ca: Option<PathBuf>,
@@ -81,13 +81,13 @@ fn show(login: &Login) -> Value {
 /// Signs in, or shows the logins.
 pub(super) async fn run(arguments: &Arguments) -> anyhow::Result<Value> {
     if arguments.status {
-        let logins = match &arguments.server {
+        let logins = match &arguments.at {
             Some(server) => vec![choose(Some(server))?],
             None => logins::list()?,
         };
         return Ok(logins.iter().map(show).collect());
     }
-    let server = match &arguments.server {
+    let server = match &arguments.at {
         Some(server) => server.clone(),
         None => choose(None)?.server,
     };

@@ -102,6 +102,9 @@ async fn prepare(app: &App, wanted: &Wanted, prune: bool) -> Result<(Plan, Vec<A
             (Ok(()), _) => {}
         }
     }
+    if !plan.errors.is_empty() {
+        plan.steps.clear();
+    }
     plan.errors.sort_by(|one, other| (&one.file, &one.text).cmp(&(&other.file, &other.text)));
     Ok((plan, actions))
 }

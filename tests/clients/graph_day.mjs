@@ -333,6 +333,7 @@ assert.deepEqual(deviceActionResults.map((one) => one.actionState), ["pending", 
 assert.ok(deviceActionResults.some((one) => one.actionName === "rebootNow"));
 kept(others, Object.fromEntries(Object.entries(device).filter(([name]) => name !== "deviceActionResults" && !name.includes("@odata."))));
 of("DeviceCompliancePolicyState", await graph.api(`${path}/deviceCompliancePolicyStates`).get());
+of("DeviceConfigurationState", await graph.api(`${path}/deviceConfigurationStates`).get());
 of("ManagedDevice", await graph.api(path).version("beta").get(), "beta");
 ok("orders wait for the device");
 

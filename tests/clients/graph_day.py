@@ -7,6 +7,8 @@ import importlib
 import json
 import os
 import queue
+import signal
+import subprocess
 import sys
 import threading
 import types
@@ -23,7 +25,9 @@ from msgraph.generated.models.o_data_errors.o_data_error import ODataError
 from msgraph.generated.models.reference_create import ReferenceCreate
 from msgraph.generated.models.subscription import Subscription
 from msgraph.generated.models.user import User
+from msgraph.generated.models.action_state import ActionState
 from msgraph.generated.models.compliance_state import ComplianceState
+from msgraph.generated.models.compliance_status import ComplianceStatus
 from msgraph.generated.device_management.managed_devices.managed_devices_request_builder import ManagedDevicesRequestBuilder
 from msgraph.generated.device_management.managed_devices.item.wipe.wipe_post_request_body import WipePostRequestBody
 from msgraph.generated.audit_logs.sign_ins.sign_ins_request_builder import SignInsRequestBuilder
@@ -45,6 +49,12 @@ from msgraph.generated.models.temporary_access_pass_authentication_method_config
 from msgraph.generated.models.windows10_compliance_policy import Windows10CompliancePolicy
 from msgraph_beta import GraphServiceClient as BetaClient
 from msgraph_beta.graph_request_adapter import GraphRequestAdapter as BetaAdapter
+
+from msgraph_beta.generated.device_management.device_configurations.item.assign.assign_post_request_body import (
+    AssignPostRequestBody as AssignConfiguration,
+)
+from msgraph_beta.generated.models.device_configuration_assignment import DeviceConfigurationAssignment
+from msgraph_beta.generated.models.group_assignment_target import GroupAssignmentTarget as BetaGroup
 
 b = types.SimpleNamespace()
 for module, name in [
@@ -111,6 +121,35 @@ class Hook:
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         self.url = f"http://127.0.0.1:{server.server_port}/hook"
+
+
+async def until(look, what):
+    """What `look` finds, as soon as it finds it."""
+    for _ in range(600):
+        found = await look()
+        if found:
+            return found
+        await asyncio.sleep(0.1)
+    sys.exit(f"not so: {what}")
+
+
+class Pc:
+    """A simulated PC of somebody, which calls every second."""
+
+    def __init__(self, user, tap):
+        arguments = ["simulate", "--platform", "windows", "--devices", "1", "--rounds", "1", "--stay", "1", "--user", user, "--pass", tap]
+        self.program = subprocess.Popen(
+            [os.environ["MUSTER"], *arguments, "--server", BASE, "--root", os.environ["SSL_CERT_FILE"]],
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+        )
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.program.send_signal(signal.SIGINT)
+        said, _ = self.program.communicate(timeout=60)
+        check(self.program.returncode == 0, f"a simulated PC had no errors: {said}")
 
 
 def known(thing):
@@ -235,6 +274,43 @@ async def main():
     check(scep.key_storage_provider is b.KeyStorageProviderOption.UseTpmKspOtherwiseFail, "with the key in the TPM")
     check(b.SubjectAlternativeNameType.UserPrincipalName in scep.custom_subject_alternative_names[0].san_type, "and a name of the user")
     check(known(scep), f"no property of a certificate is unknown to the class: {scep.additional_data}")
+
+    for one in (hello, scep):
+        target = DeviceConfigurationAssignment(target=BetaGroup(odata_type="#microsoft.graph.groupAssignmentTarget", group_id=group.id))
+        await configurations.by_device_configuration_id(one.id).assign.post(AssignConfiguration(assignments=[target]))
+    await passes.by_temporary_access_pass_authentication_method_id(made_pass.id).delete()
+    tap = await passes.post(TemporaryAccessPassAuthenticationMethod(lifetime_in_minutes=60, is_usable_once=False))
+    of_ana = ManagedDevicesRequestBuilder.ManagedDevicesRequestBuilderGetQueryParameters(filter=f"userId eq '{made.id}'")
+    of_ana = RequestConfiguration(query_parameters=of_ana)
+
+    async def compliant():
+        of_her = (await graph.device_management.managed_devices.get(request_configuration=of_ana)).value
+        return [one for one in of_her if one.compliance_state is ComplianceState.Compliant]
+
+    with Pc(made.user_principal_name, tap.temporary_access_pass):
+        (pc,) = await until(compliant, "a PC enrols and is compliant")
+        check(pc.user_principal_name == made.user_principal_name and known(pc), "a PC of hers enrolled, and is compliant")
+        pc = graph.device_management.managed_devices.by_managed_device_id(pc.id)
+
+        async def received():
+            states = (await pc.device_configuration_states.get()).value
+            reached = {one.display_name for one in states if one.state in (ComplianceStatus.Compliant, ComplianceStatus.Remediated)}
+            return states if {"Hello", "User"} <= reached else None
+
+        states = await until(received, "it receives what is assigned to her group")
+        check(all(known(one) and all(known(part) for part in one.setting_states) for one in states), "it received Windows Hello and SCEP")
+        (rules,) = [one for one in (await pc.device_compliance_policy_states.get()).value if one.display_name == "Windows"]
+        check(rules.state is ComplianceStatus.Compliant and rules.setting_states, "the policy says why it is compliant")
+        leaves = beta(secret).device_management.cloud_certification_authority_leaf_certificate
+        held = [leaf for leaf in (await leaves.get()).value if leaf.user_principal_name == made.user_principal_name]
+        check(any(leaf.subject_name == f"CN={made.user_principal_name}" for leaf in held), f"it has a certificate in her name: {held}")
+        await pc.reboot_now.post()
+
+        async def obeyed():
+            return [one for one in (await pc.get()).device_action_results if one.action_state is ActionState.Done]
+
+        (done,) = await until(obeyed, "it obeys")
+        check(done.action_name == "rebootNow", "it was told to start again, and did")
 
     of_keys = SignInsRequestBuilder.SignInsRequestBuilderGetQueryParameters(
         filter="userPrincipalName eq 'keys@day.example' and createdDateTime ge 2026-01-01T00:00:00Z and status/errorCode eq 0", top=5

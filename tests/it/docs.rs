@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use muster::service::files::GroupFile;
+
 use crate::cli::{json, run};
 
 /// The blocks of a page in that language.
@@ -15,8 +17,12 @@ fn every_profile_of_the_manual_is_taken() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path();
     json(path, &["init"]);
-    let examples = blocks("docs/profiles.md", "toml");
-    assert!(examples.len() >= 6);
+    let (examples, groups): (Vec<_>, Vec<_>) =
+        blocks("docs/profiles.md", "toml").into_iter().partition(|example| example.contains("kind = "));
+    assert!(examples.len() >= 6 && groups.len() == 1);
+    for group in groups {
+        GroupFile::parse(&group).unwrap();
+    }
     for example in examples {
         std::fs::write(path.join("example.toml"), &example).unwrap();
         let order = if example.contains("kind = \"compliance\"") { "policy" } else { "profile" };

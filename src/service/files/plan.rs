@@ -15,6 +15,9 @@ use crate::ids::{GroupId, ProfileId};
 use crate::service::profile::Draft;
 use crate::store::{self, Conn, roles};
 
+/// JSON knows an empty value, and TOML does not.
+const UNWRITABLE: &str = "what it holds cannot be written as TOML";
+
 /// What becomes of an object.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -42,6 +45,8 @@ pub struct Step {
     pub file: Option<String>,
     /// Its id, where it is there.
     pub id: Option<String>,
+    /// Whether what it is becomes another, and not only whom it is for.
+    pub content: bool,
     /// The difference of its texts, without secrets.
     pub diff: Vec<String>,
     /// Who gets it that did not.
@@ -60,6 +65,7 @@ impl Step {
             name: name.to_owned(),
             file: None,
             id: None,
+            content: true,
             diff: Vec::new(),
             assigned: Vec::new(),
             unassigned: Vec::new(),
@@ -192,9 +198,13 @@ impl Found {
             self.fault(file, text);
         }
         let known = state.groups.get(name);
-        let (before, id) = known.map_or_else(|| (String::new(), GroupId::new()), |known| (text(known.file.text()), known.group.id.clone()));
+        let id = known.map_or_else(GroupId::new, |known| known.group.id.clone());
         // Members are shown by the names that they are exported by.
-        let after = text(wanted.text());
+        let texts = known.map_or_else(|| Ok(String::new()), |known| known.file.text()).and_then(|before| Ok((before, wanted.text()?)));
+        let Ok((before, after)) = texts else {
+            self.fault(file, UNWRITABLE);
+            return Ok(());
+        };
         let held = known.map(|known| &known.members);
         let by_rule = wanted.rule.is_some();
         let add: Vec<Member> = members.iter().filter(|member| !held.is_some_and(|held| held.contains(*member))).cloned().collect();
@@ -254,8 +264,13 @@ impl Found {
         if !changed && assign.is_empty() && unassign.is_empty() {
             return;
         }
-        let before = known.map_or_else(String::new, |known| text(known.file(false).text()));
-        let after = text(ProfileFile { document: masked(&draft.document), ..wanted.clone() }.text());
+        let shown = ProfileFile { document: masked(&draft.document), ..wanted.clone() };
+        let texts =
+            known.map_or_else(|| Ok(String::new()), |known| known.file(false).text()).and_then(|before| Ok((before, shown.text()?)));
+        let Ok((before, after)) = texts else {
+            self.fault(file, UNWRITABLE);
+            return;
+        };
         let mut lines = diff(&before, &after);
         if changed && known.is_some_and(|known| masked(&known.profile.document) == masked(&draft.document)) {
             lines.push("! a secret".into());
@@ -264,6 +279,7 @@ impl Found {
         self.steps.push(Step {
             file: Some(file.to_owned()),
             id: known.map(|known| known.profile.id.to_string()),
+            content: changed,
             diff: lines,
             assigned: assign.iter().map(Assigned::words).collect(),
             unassigned: unassign.iter().map(|(one, _)| one.words()).collect(),
@@ -288,9 +304,4 @@ fn of_rule(conn: &mut Conn, group: &GroupId, named: &BTreeSet<Member>) -> store:
         all.extend(page.into_iter().filter(|member| !named.contains(member)));
     }
     Ok(all)
-}
-
-/// TOML of our own types can always be written.
-fn text(written: crate::service::Result<String>) -> String {
-    written.unwrap_or_default()
 }

@@ -315,6 +315,15 @@ async fn a_simulated_pc_gets_what_was_assigned_over_the_api() {
     assert!(
         ours["settingStates"].as_array().unwrap().iter().any(|one| one["setting"] == "bitLockerEnabled" && one["state"] == "compliant")
     );
+    let states = caller.get(&format!("{path}/deviceConfigurationStates")).await;
+    let states = states["value"].as_array().unwrap();
+    assert_eq!(states.len(), 2, "{states:?}");
+    for one in states {
+        let held = ["compliant", "remediated"].contains(&one["state"].as_str().unwrap());
+        assert!(held && one["platformType"] == "windows10AndLater" && one["version"] == 1, "{one}");
+        let settings = one["settingStates"].as_array().unwrap();
+        assert!(!settings.is_empty() && one["settingCount"] == settings.len() && settings.iter().all(|one| one["errorCode"] == 0), "{one}");
+    }
     assert_eq!(caller.send(Method::POST, &format!("{path}/rebootNow"), None).await.status(), 204);
     device.session().await.unwrap();
     let results = caller.get(&path).await["deviceActionResults"].clone();

@@ -191,7 +191,8 @@ async fn microsofts_python_libraries_run_a_day() {
     let mut command = Command::new(python);
     command.env_clear().arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/clients/graph_day.py"));
     command.env("CERTIFICATE", key).env("REQUESTS_CA_BUNDLE", &root).env("SSL_CERT_FILE", &root);
-    day.run(command, 19).await;
+    command.env("MUSTER", env!("CARGO_BIN_EXE_muster"));
+    day.run(command, 25).await;
 }
 
 /// A certificate of the issuing authority.

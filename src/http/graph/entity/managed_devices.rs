@@ -104,7 +104,6 @@ routes! {
     Get "deviceManagement/managedDevices/delta", READ => delta;
     Get "deviceManagement/managedDevices/{id}", READ => show;
     Delete "deviceManagement/managedDevices/{id}", DELETE => delete;
-    Get "deviceManagement/managedDevices/{id}/deviceCompliancePolicyStates", READ => policy_states;
     Post "deviceManagement/managedDevices/{id}/syncDevice", task(Action::RemoteSync) => sync;
     Post "deviceManagement/managedDevices/{id}/rebootNow", task(Action::RemoteReboot) => reboot;
     Post "deviceManagement/managedDevices/{id}/shutDown", task(Action::RemoteReboot) => shut_down;
@@ -284,48 +283,6 @@ async fn show(call: Call<'_>) -> Result<Answer> {
     let bypass = device_secrets::bypass_code(&call, &found, &list::query(call.request, &SHAPE)?).await?;
     whole.insert("activationLockBypassCode".into(), bypass);
     Ok(Answer::ok(list::single(&call, &SHAPE, "deviceManagement/managedDevices", whole)?))
-}
-
-/// How the device stands with each policy (`deviceCompliancePolicyState`).
-async fn policy_states(call: Call<'_>) -> Result<Answer> {
-    let found = named(&call).await?;
-    let platform = match found.device.platform {
-        Platform::Windows => "windows10AndLater",
-        Platform::MacOs => "macOS",
-        Platform::Ios => "iOS",
-        Platform::Android => "android",
-    };
-    let names = managed::policy_names(call.app, &found).await?;
-    let show = |policy: &crate::domain::compliance::PolicyResult| {
-        json!({
-            "id": policy.policy,
-            "displayName": names.get(&policy.policy),
-            "platformType": platform,
-            "settingCount": policy.settings.len(),
-            "state": policy.status,
-            "version": policy.version,
-            "settingStates": policy.settings.iter().map(setting_state).collect::<Vec<_>>(),
-        })
-    };
-    let states = found.verdict.iter().flat_map(|verdict| &verdict.policies).map(show).collect::<Vec<_>>();
-    Ok(list::whole(&call.app.config, call.request, "deviceManagement/managedDevices/deviceCompliancePolicyStates", &states))
-}
-
-fn setting_state(setting: &crate::domain::compliance::SettingResult) -> Value {
-    json!({
-        "setting": setting.rule,
-        "settingName": setting.rule,
-        "instanceDisplayName": Value::Null,
-        "state": setting.status,
-        "errorCode": 0,
-        "errorDescription": Value::Null,
-        "userId": Value::Null,
-        "userName": Value::Null,
-        "userEmail": Value::Null,
-        "userPrincipalName": Value::Null,
-        "currentValue": setting.got,
-        "sources": [],
-    })
 }
 
 /// Does it; 204 when the order waits for the device.

@@ -12,6 +12,7 @@ mod configurations;
 mod deleted_items;
 mod dep_settings;
 mod device_secrets;
+mod device_states;
 mod devices;
 mod enrollment_configurations;
 mod groups;
@@ -42,6 +43,7 @@ pub const TABLE: &[&[Route]] = &[
     deleted_items::ROUTES,
     dep_settings::ROUTES,
     device_secrets::ROUTES,
+    device_states::ROUTES,
     devices::ROUTES,
     enrollment_configurations::ROUTES,
     groups::ROUTES,
