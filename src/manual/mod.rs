@@ -31,4 +31,8 @@ pub mod decisions {
     pub mod marked_audit_head {}
     #[doc = include_str!("decisions/0013-api-document.md")]
     pub mod api_document {}
+    #[doc = include_str!("decisions/0014-changes-by-triggers.md")]
+    pub mod changes_by_triggers {}
+    #[doc = include_str!("decisions/0015-orders-over-https.md")]
+    pub mod orders_over_https {}
 }
