@@ -143,18 +143,22 @@ impl Draft {
             let trimmed = text.trim().to_owned();
             *text = trimmed;
         }
-        let plain = |text: &str| !text.chars().any(char::is_control);
-        if self.serial.is_empty() || self.serial.chars().count() > LONGEST_SERIAL || !plain(&self.serial) {
-            self.serial = self.serial.chars().filter(|c| !c.is_control()).take(LONGEST_SERIAL).collect();
-            return Err(Failure::Serial);
-        }
+        // All of them, since what is refused is noted, too.
+        let mut failure = None;
         for text in [&mut self.import_id, &mut self.product_key, &mut self.group_tag, &mut self.user_principal_name] {
             if !is_text(text) {
                 *text = text.chars().filter(|c| !c.is_control()).take(LONGEST_TEXT).collect();
-                return Err(Failure::Text);
+                failure = Some(Failure::Text);
             }
         }
-        read_hash(&self.hardware_hash).ok_or(Failure::Hash)
+        if self.serial.is_empty() || self.serial.chars().count() > LONGEST_SERIAL || self.serial.chars().any(char::is_control) {
+            self.serial = self.serial.chars().filter(|c| !c.is_control()).take(LONGEST_SERIAL).collect();
+            failure = Some(Failure::Serial);
+        }
+        match failure {
+            Some(failure) => Err(failure),
+            None => read_hash(&self.hardware_hash).ok_or(Failure::Hash),
+        }
     }
 }
 

@@ -191,7 +191,7 @@ pub async fn add_scim_token(app: &App, id: &ApplicationId, display_name: &str, l
     Ok(NewSecret { credential, text: Secret::new(text.into_bytes()) })
 }
 
-/// Who shows a token for provisioning: its application in its own name; `None` when it is none that is good.
+/// Who shows a token for provisioning: its application in its own name, with that permission alone; `None` when it is none that is good.
 ///
 /// # Errors
 /// When the database fails.
@@ -203,7 +203,9 @@ pub async fn find_by_scim_token(app: &App, text: &str) -> Result<Option<Caller>>
         if !application.enabled || !credential.is_good(now) {
             return Ok(None);
         }
-        let scopes = applications::load_grants(conn, &application.id)?.own;
+        // The token lies in somebody else's forms: it is good for provisioning, whatever else the application may do.
+        let mut scopes = applications::load_grants(conn, &application.id)?.own;
+        scopes.retain(|scope| *scope == Scope::SynchronizationDataUserUpload);
         let identity = Identity::Application;
         Ok(Some(Caller {
             application: application.id,

@@ -62,13 +62,21 @@ fn check_count(drafts: &[Draft]) -> Result<()> {
 pub async fn import(app: &App, drafts: Vec<Draft>, by: &By) -> Result<Vec<Imported>> {
     check_count(&drafts)?;
     let (by, now) = (by.clone(), app.now());
+    let check = |mut draft: Draft| {
+        let hash = draft.check();
+        (draft, hash)
+    };
+    // Before anything of them comes to the database, which does not take every letter.
+    let drafts: Vec<(Draft, std::result::Result<Vec<u8>, Failure>)> = drafts.into_iter().map(check).collect();
     let importing = app.store.write(move |tx| {
         // Devices before what is noted of them, and both before the head of the audit log, as all take them.
-        for serial in drafts.iter().map(|draft| draft.serial.trim()).collect::<BTreeSet<_>>() {
+        let good = drafts.iter().filter(|(_, hash)| hash.is_ok());
+        for serial in good.map(|(draft, _)| draft.serial.as_str()).collect::<BTreeSet<_>>() {
             autopilot::update_touched(tx, serial, now)?;
         }
         let mut registered = Vec::new();
-        let imported = drafts.iter().map(|draft| import_in(tx, draft.clone(), &mut registered, now)).collect::<store::Result<Vec<_>>>()?;
+        let imported = drafts.iter().map(|(draft, hash)| import_in(tx, draft.clone(), hash.clone(), &mut registered, now));
+        let imported = imported.collect::<store::Result<Vec<_>>>()?;
         for identity in &registered {
             audit::append(tx, &by.entry("autopilot.import", target(&identity.id)).after(&shown(identity)), now)?;
         }
@@ -77,8 +85,14 @@ pub async fn import(app: &App, drafts: Vec<Draft>, by: &By) -> Result<Vec<Import
     Ok(importing.await?)
 }
 
-fn import_in(tx: &mut Tx<'_>, mut draft: Draft, registered: &mut Vec<Identity>, now: Time) -> store::Result<Imported> {
-    let outcome = match draft.check() {
+fn import_in(
+    tx: &mut Tx<'_>,
+    draft: Draft,
+    hash: std::result::Result<Vec<u8>, Failure>,
+    registered: &mut Vec<Identity>,
+    now: Time,
+) -> store::Result<Imported> {
+    let outcome = match hash {
         Ok(hash) => register(tx, &draft, hash, registered, now)?,
         Err(failure) => Err(failure),
     };
@@ -196,7 +210,7 @@ pub struct Change {
 /// # Errors
 /// [`Error::NotFound`]; [`Refusal::AutopilotTextInvalid`]; [`Refusal::UserUnknown`].
 pub async fn change(app: &App, id: &AutopilotId, change: Change, by: &By) -> Result<()> {
-    let texts = [&change.addressable_user_name, &change.group_tag, &change.display_name];
+    let texts = [&change.addressable_user_name, &change.group_tag, &change.display_name, &change.user_principal_name];
     if texts.into_iter().flatten().any(|text| !is_text(text)) {
         return Err(Refusal::AutopilotTextInvalid.into());
     }
@@ -266,10 +280,17 @@ pub async fn page_imports(app: &App, query: &Query, reach: &Reach, limit: u32) -
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn delete_import(app: &App, id: &AutopilotImportId) -> Result<()> {
-    let id = id.clone();
-    match app.store.write(move |tx| autopilot::delete_import(tx, &id)).await? {
-        true => Ok(()),
-        false => Err(Error::NotFound("import")),
-    }
+pub async fn delete_import(app: &App, id: &AutopilotImportId, by: &By) -> Result<()> {
+    let (id, by, now) = (id.clone(), by.clone(), app.now());
+    app.store
+        .write(move |tx| {
+            let before = autopilot::list_imports(tx.conn(), &[id.to_string()])?.pop().ok_or(store::Error::NotFound)?;
+            autopilot::delete_import(tx, &id)?;
+            let state = json!({
+                "importId": before.import_id, "serial": before.serial, "error": before.outcome.as_ref().err().map(|failure| failure.as_str()),
+            });
+            audit::append(tx, &by.entry("autopilot.delete-import", format!("autopilot-import:{id}")).before(&state), now)
+        })
+        .await?;
+    Ok(())
 }

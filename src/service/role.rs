@@ -161,7 +161,8 @@ pub async fn assign(app: &App, assignment: Assignment, giver: Option<&Caller>, b
             for member in &row.members {
                 let known = match member {
                     Principal::User(id) => users::load_present_user(tx.conn(), id).map(drop),
-                    Principal::Group(id) => match groups::load_group(tx.conn(), id) {
+                    // Whoever changes the group looks at its roles while they hold it.
+                    Principal::Group(id) => match groups::lock_group(tx, id) {
                         Ok(group) if group.rule.is_some() => return Err(Refusal::GroupRuleWithRole.into()),
                         other => other.map(drop),
                     },

@@ -1,7 +1,7 @@
 //! Users, groups and members as identity providers that provision them ask for them: names of attributes are SCIM's
 //! ([`crate::wire::scim::path::Place::name`]). Members are written by few statements, whatever their number.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
@@ -81,31 +81,57 @@ pub const GROUPS: Set = Set {
     newest_first: None,
 };
 
-/// The people who belong to groups, each with the group, by group; at most `limit` in all.
+/// How many people belong to each of the groups; those without any are not named.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_members(conn: &mut Conn, groups: &[String], limit: i64) -> Result<Vec<(GroupId, UserId)>> {
+pub fn count_members_of(conn: &mut Conn, groups: &[String]) -> Result<HashMap<String, i64>> {
+    let counts: Vec<(String, i64)> = group_members::table
+        .filter(group_members::group_id.eq_any(groups))
+        .filter(group_members::member_kind.eq("user"))
+        .group_by(group_members::group_id)
+        .select((group_members::group_id, diesel::dsl::count_star()))
+        .load(conn)?;
+    Ok(counts.into_iter().collect())
+}
+
+/// To how many groups each of the people belongs; those who belong to none are not named.
+///
+/// # Errors
+/// Only the database's own.
+pub fn count_memberships_of(conn: &mut Conn, people: &[String]) -> Result<HashMap<String, i64>> {
+    let counts: Vec<(String, i64)> = group_members::table
+        .filter(group_members::member_id.eq_any(people))
+        .filter(group_members::member_kind.eq("user"))
+        .group_by(group_members::member_id)
+        .select((group_members::member_id, diesel::dsl::count_star()))
+        .load(conn)?;
+    Ok(counts.into_iter().collect())
+}
+
+/// The people who belong to groups, each with the group, by group.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_members(conn: &mut Conn, groups: &[String]) -> Result<Vec<(GroupId, UserId)>> {
     let rows: Vec<(String, String)> = group_members::table
         .filter(group_members::group_id.eq_any(groups))
         .filter(group_members::member_kind.eq("user"))
         .order((group_members::group_id, group_members::member_id))
-        .limit(limit)
         .select((group_members::group_id, group_members::member_id))
         .load(conn)?;
     Ok(rows.into_iter().map(|(group, user)| (GroupId::from_store(group), UserId::from_store(user))).collect())
 }
 
-/// The groups that people belong to, each with the person; at most `limit` in all.
+/// The groups that people belong to, each with the person.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn list_memberships(conn: &mut Conn, people: &[String], limit: i64) -> Result<Vec<(UserId, GroupId)>> {
+pub fn list_memberships(conn: &mut Conn, people: &[String]) -> Result<Vec<(UserId, GroupId)>> {
     let rows: Vec<(String, String)> = group_members::table
         .filter(group_members::member_id.eq_any(people))
         .filter(group_members::member_kind.eq("user"))
         .order((group_members::member_id, group_members::group_id))
-        .limit(limit)
         .select((group_members::member_id, group_members::group_id))
         .load(conn)?;
     Ok(rows.into_iter().map(|(user, group)| (UserId::from_store(user), GroupId::from_store(group))).collect())

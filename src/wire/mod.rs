@@ -31,6 +31,7 @@ pub mod jwk;
 pub mod jwt;
 pub mod locuri;
 pub mod mde;
+pub mod nul;
 pub mod ocsp;
 pub mod odata;
 pub mod pkcs10;

@@ -167,3 +167,14 @@ both_backends! {
         assert_eq!(import::groups(app, &team, false, &by()).await.unwrap().joined, 0);
     }
 }
+
+both_backends! {
+    async fn a_letter_that_no_text_has_is_told_by_its_line(store: Store) {
+        let server = Server::with(Options { store: Some(store), ..Options::default() }).await;
+        let users = "upn,department\nann@x.example,Sales\nb\0ob@x.example,Sales\ncid@x.example,a\0\n";
+        let told = wrong(import::users(&server.app, users, false, &by()).await);
+        assert_eq!(told.iter().map(|line| line.split(':').next().unwrap()).collect::<Vec<_>>(), ["line 3", "line 4"], "{told:?}");
+        let told = wrong(import::groups(&server.app, "group,member\na\0,\nSales,a\0@x.example\n", false, &by()).await);
+        assert_eq!(told.iter().map(|line| line.split(':').next().unwrap()).collect::<Vec<_>>(), ["line 2", "line 3"], "{told:?}");
+    }
+}

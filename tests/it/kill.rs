@@ -171,7 +171,7 @@ impl World {
         let ours =
             NewReceiver { name: "ours".into(), endpoint_url: receiver.url.clone(), audience: Some("urn:ours".into()), authorization: None };
         receivers::add(&app, ours, &muster::service::directory::By::local("cli:test")).await.unwrap();
-        let greeting = receivers::test(&app, "ours").await.unwrap();
+        let greeting = receivers::test(&app, "ours", &crate::graph::by()).await.unwrap();
         drop(app);
         // It gets to know the published keys while nobody kills the server.
         let command = world.command();

@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 
 use super::problem::{ApiProblem, Result};
 use super::schema::{Described, Nothing, Schemas};
+use crate::wire::nul;
 
 /// How many segments an address has at most.
 const MOST_SEGMENTS: usize = 12;
@@ -61,6 +62,9 @@ impl Request {
     /// # Errors
     /// 400 for a parameter that is unknown, missing or wrong.
     pub fn query<T: DeserializeOwned>(&self) -> Result<T> {
+        if nul::in_address(&self.query) {
+            return Err(ApiProblem::malformed("the query has the letter U+0000, which no text here has"));
+        }
         let read = actix_web::web::Query::<T>::from_query(&self.query);
         Ok(read.map_err(|error| ApiProblem::malformed(format!("the query: {error}")))?.into_inner())
     }
@@ -103,6 +107,9 @@ fn names(list: &str, etag: &str) -> bool {
 }
 
 fn read<T: DeserializeOwned>(body: &[u8]) -> Result<T> {
+    if nul::in_json(body) {
+        return Err(ApiProblem::malformed("the body has the letter U+0000 in a text, which no text here has"));
+    }
     serde_json::from_slice(body).map_err(|error| ApiProblem::malformed(format!("the body: {error}")))
 }
 

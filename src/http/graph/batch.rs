@@ -61,7 +61,7 @@ pub(super) async fn answer(app: &App, caller: &Caller, origin: &str, request: &R
     if request.method != Method::POST || request.segments.len() != 1 {
         return Err(GraphProblem::new(StatusCode::METHOD_NOT_ALLOWED, "Request_BadRequest", "Only POST is possible at $batch."));
     }
-    let batch: Batch = request.json()?;
+    let batch: Batch = request.rows()?;
     if batch.requests.is_empty() || batch.requests.len() > MOST {
         return Err(GraphProblem::bad(format!("A batch has 1 to {MOST} requests.")));
     }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 
 use super::answer::matches;
 use super::error::{GraphProblem, Result};
+use crate::wire::nul;
 
 /// How many segments an address has at most.
 const MOST_SEGMENTS: usize = 12;
@@ -69,8 +70,11 @@ impl Request {
     /// A call to an address below a root.
     ///
     /// # Errors
-    /// 400 when the address cannot be taken apart.
+    /// 400 when the address cannot be taken apart, or has a letter that no text has.
     pub fn new(version: Version, method: Method, path: &str, query: &str, headers: &HeaderMap, body: Bytes) -> Result<Self> {
+        if nul::in_address(path) || nul::in_address(query) {
+            return Err(GraphProblem::bad("The address has the letter U+0000, which no text here has."));
+        }
         let header = |name: &str| headers.get(name).and_then(|value| value.to_str().ok());
         Ok(Self {
             version,
@@ -90,8 +94,19 @@ impl Request {
     /// The body as JSON of that form. An empty one is an empty object, as clients send none with actions without parameters.
     ///
     /// # Errors
-    /// 400 with the place.
+    /// 400 with the place, or for a letter that no text has.
     pub fn json<T: DeserializeOwned>(&self) -> Result<T> {
+        if nul::in_json(&self.body) {
+            return Err(GraphProblem::bad("The body has the letter U+0000 in a text, which no text here has."));
+        }
+        self.rows()
+    }
+
+    /// The same for bodies of many things of which each is judged by itself, with all its letters.
+    ///
+    /// # Errors
+    /// 400 with the place.
+    pub fn rows<T: DeserializeOwned>(&self) -> Result<T> {
         let body: &[u8] = if self.body.trim_ascii().is_empty() { b"{}" } else { &self.body };
         serde_json::from_slice(body).map_err(|error| GraphProblem::bad(format!("The body cannot be read: {error}")))
     }

@@ -80,8 +80,11 @@ impl From<Wrong> for ScimProblem {
 }
 
 impl From<TooMany> for ScimProblem {
-    fn from(_: TooMany) -> Self {
-        Wrong::new(Kind::TooMany, "There are more members than an answer shows; ask with excludedAttributes=members.").into()
+    fn from(many: TooMany) -> Self {
+        let TooMany(name) = many;
+        let detail =
+            format!("'{name}' has more members, or memberships, than an answer shows; ask with excludedAttributes=members,groups.");
+        Wrong::new(Kind::TooMany, detail).into()
     }
 }
 

@@ -11,7 +11,6 @@ use crate::domain::group::Group;
 use crate::ids::GroupId;
 use crate::service::directory::members::Change;
 use crate::service::directory::provision::{self, Changed, Team, Wanted};
-use crate::service::{directory, role};
 use crate::wire::odata::edm;
 use crate::wire::scim::document::Document;
 use crate::wire::scim::patch::{Changes, Members};
@@ -167,11 +166,8 @@ pub(super) async fn change(call: Call<'_>) -> Result<Answer> {
 
 pub(super) async fn delete(call: Call<'_>) -> Result<Answer> {
     let id = GroupId::parse(call.key).ok_or_else(ScimProblem::not_found)?;
-    let team = provision::find_team(call.app, id.as_str(), false).await??;
-    if let Some(state) = team.state {
-        check_match(call.request.if_match.as_deref(), &version_of(&team.group, state))?;
-    }
-    role::check_group(call.app, call.caller, &id).await?;
-    directory::delete_group(call.app, &id, &call.by()).await?;
+    let if_match = call.request.if_match.clone();
+    let check = move |group: &Group, state: (i64, Option<Time>)| check_match(if_match.as_deref(), &version_of(group, state));
+    provision::delete_team(call.app, &id, call.caller, &call.by(), check).await??;
     Ok(Answer::done())
 }

@@ -15,6 +15,7 @@ use crate::domain::access::{Action, Caller, Identity, Need, Scope};
 use crate::http::graph::route::Verb;
 use crate::service::callers::Weight;
 use crate::service::directory::By;
+use crate::wire::nul;
 use crate::wire::scim::document::{Document, apply};
 use crate::wire::scim::patch::Changes;
 use crate::wire::scim::query::Query;
@@ -94,6 +95,9 @@ impl Call<'_> {
 
     /// The body.
     pub(super) fn body(&self) -> Result<Value> {
+        if nul::in_json(&self.request.body) {
+            return Err(Wrong::new(Kind::InvalidValue, "The body has the letter U+0000 in a text, which no text here has.").into());
+        }
         serde_json::from_slice(&self.request.body)
             .map_err(|error| Wrong::new(Kind::InvalidSyntax, format!("The body is no JSON: {error}")).into())
     }

@@ -39,7 +39,9 @@ async fn find(call: &Call<'_>, query: &Query) -> Result<Answer> {
     if let Some(teams) = teams {
         let before = u32::try_from(total).unwrap_or(u32::MAX);
         let taken = u32::try_from(found.len()).unwrap_or(u32::MAX);
-        let rest = Wanted { skip: teams.skip.saturating_sub(before), limit: teams.limit.saturating_sub(taken), ..teams };
+        // A page that ends before the last of the people goes on with people.
+        let left = if teams.skip.saturating_add(taken) < before { 0 } else { teams.limit.saturating_sub(taken) };
+        let rest = Wanted { skip: teams.skip.saturating_sub(before), limit: left, ..teams };
         let (shown, count) = groups::page(call, query, rest).await?;
         found.extend(shown);
         total += count;

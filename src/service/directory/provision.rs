@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::members::{self, Change};
-use super::{By, check_name, check_user, judge, update_user_in};
+use super::{By, check_name, check_user, delete_group_in, judge, update_user_in};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
@@ -66,21 +66,31 @@ impl Wanted {
     }
 }
 
-/// More belong to it, or to them, than are shown.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct TooMany;
+/// More belong to it, or to them, than are shown: what it is called.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TooMany(pub String);
 
-fn most() -> i64 {
-    i64::try_from(MOST_MEMBERS).unwrap_or(i64::MAX)
+/// Those from the first one on that are shown together, by how many belong to each; none when those of the first alone are too many.
+fn fitting<'a>(ids: &'a [String], counts: &HashMap<String, i64>) -> &'a [String] {
+    let most = i64::try_from(MOST_MEMBERS).unwrap_or(i64::MAX);
+    let mut sum = 0;
+    let count = ids.iter().take_while(|id| {
+        sum += counts.get(*id).copied().unwrap_or_default();
+        sum <= most
+    });
+    ids.get(..count.count()).unwrap_or_default()
 }
 
-fn load_people(conn: &mut Conn, ids: &[String], with_groups: bool) -> store::Result<std::result::Result<Vec<Person>, TooMany>> {
+/// Those of the people, from the first one on, who are shown together.
+fn load_people(conn: &mut Conn, mut ids: &[String], with_groups: bool) -> store::Result<std::result::Result<Vec<Person>, TooMany>> {
     let mut groups_of: HashMap<UserId, Vec<(GroupId, String)>> = HashMap::new();
-    if with_groups {
-        let pairs = provision::list_memberships(conn, ids, most() + 1)?;
-        if pairs.len() > MOST_MEMBERS {
-            return Ok(Err(TooMany));
+    if let (true, Some(first)) = (with_groups, ids.first()) {
+        ids = fitting(ids, &provision::count_memberships_of(conn, ids)?);
+        if ids.is_empty() {
+            let named = users::list_by_ids(conn, std::slice::from_ref(first))?.pop();
+            return Ok(Err(TooMany(named.map(|(user, _)| user.upn).unwrap_or_default())));
         }
+        let pairs = provision::list_memberships(conn, ids)?;
         let mut wanted: Vec<String> = pairs.iter().map(|(_, group)| group.to_string()).collect();
         wanted.sort_unstable();
         wanted.dedup();
@@ -102,7 +112,7 @@ fn load_people(conn: &mut Conn, ids: &[String], with_groups: bool) -> store::Res
     Ok(Ok(found.map(person).collect()))
 }
 
-/// A page of people, with how many there are in all.
+/// A page of people, with how many there are in all. It ends before those with whom it would show too much.
 ///
 /// # Errors
 /// [`page::Error::Wrong`] when the filter asks for what people have not.
@@ -119,7 +129,7 @@ pub async fn page_people(
     let load = move |conn: &mut Conn, ids: &[String]| {
         Ok(match load_people(conn, ids, with_groups)? {
             Ok(found) => found.into_iter().map(|person| (person.user.id.to_string(), Ok(person))).collect(),
-            Err(many) => ids.iter().map(|id| (id.clone(), Err(many))).collect(),
+            Err(many) => ids.first().map(|id| (id.clone(), Err(many))).into_iter().collect(),
         })
     };
     Ok(all(find(app, &provision::USERS, &query, Vec::new(), limit, load).await?))
@@ -202,14 +212,16 @@ enum Stop<E> {
     Refused(Error),
 }
 
-fn load_teams(conn: &mut Conn, ids: &[String], with_members: bool) -> store::Result<std::result::Result<Vec<Team>, TooMany>> {
+/// Those of the groups, from the first one on, that are shown together.
+fn load_teams(conn: &mut Conn, mut ids: &[String], with_members: bool) -> store::Result<std::result::Result<Vec<Team>, TooMany>> {
     let mut members_of: HashMap<GroupId, Vec<UserId>> = HashMap::new();
-    if with_members {
-        let pairs = provision::list_members(conn, ids, most() + 1)?;
-        if pairs.len() > MOST_MEMBERS {
-            return Ok(Err(TooMany));
+    if let (true, Some(first)) = (with_members, ids.first()) {
+        ids = fitting(ids, &provision::count_members_of(conn, ids)?);
+        if ids.is_empty() {
+            let named = groups::list_by_ids(conn, std::slice::from_ref(first))?.pop();
+            return Ok(Err(TooMany(named.map(|(group, _)| group.display_name).unwrap_or_default())));
         }
-        for (group, user) in pairs {
+        for (group, user) in provision::list_members(conn, ids)? {
             members_of.entry(group).or_default().push(user);
         }
     }
@@ -221,7 +233,7 @@ fn load_teams(conn: &mut Conn, ids: &[String], with_members: bool) -> store::Res
     Ok(Ok(found.map(team).collect()))
 }
 
-/// A page of groups, with how many there are in all.
+/// A page of groups, with how many there are in all. It ends before the group with whose members it would show too much.
 ///
 /// # Errors
 /// [`page::Error::Wrong`] when the filter asks for what groups have not.
@@ -238,7 +250,7 @@ pub async fn page_teams(
     let load = move |conn: &mut Conn, ids: &[String]| {
         Ok(match load_teams(conn, ids, with_members)? {
             Ok(found) => found.into_iter().map(|team| (team.group.id.to_string(), Ok(team))).collect(),
-            Err(many) => ids.iter().map(|id| (id.clone(), Err(many))).collect(),
+            Err(many) => ids.first().map(|id| (id.clone(), Err(many))).into_iter().collect(),
         })
     };
     Ok(all(find(app, &provision::GROUPS, &query, Vec::new(), limit, load).await?))
@@ -312,6 +324,35 @@ pub async fn create_team(app: &App, made: Changed, by: &By) -> Result<GroupId> {
         .await?;
     app.outbox.notify_waiters();
     Ok(id)
+}
+
+/// Deletes a group, which can be restored for a while, when `check` says nothing against it as it is. A group that gives a role is deleted
+/// by those only who may give the role.
+///
+/// # Errors
+/// `ACC0008`, `ACC0009`; [`Error::NotFound`].
+pub async fn delete_team<E, F>(app: &App, id: &GroupId, caller: &Caller, by: &By, check: F) -> Result<std::result::Result<(), E>>
+where
+    E: Send + 'static,
+    F: Fn(&Group, (i64, Option<Time>)) -> std::result::Result<(), E> + Send + 'static,
+{
+    let (id, caller, by, now, push) = (id.clone(), caller.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
+    let outcome = app
+        .store
+        .write(move |tx| {
+            take_turn(tx, Turn::Shared)?;
+            let before = groups::lock_group(tx, &id)?;
+            if let Err(error) = check(&before, provision::count_members(tx.conn(), &id)?) {
+                return Ok(Err(error));
+            }
+            if !roles::list_roles_of_group(tx.conn(), &id)?.iter().all(|role| may_give(&caller, role)) {
+                return Err(Refusal::RoleBeyondGiver.into());
+            }
+            delete_group_in(tx, &id, &by, push, now).map(Ok)
+        })
+        .await?;
+    app.outbox.notify_waiters();
+    Ok(outcome)
 }
 
 fn check_team(group: &Group) -> Result<()> {

@@ -2,8 +2,8 @@
 
 use crate::app::App;
 use crate::clock::{HOUR, MINUTE, Time};
-use crate::domain::audit::Entry;
 use crate::ids::AuthorityId;
+use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::crls::Crl;
 use crate::store::{authorities, certificates, crls};
@@ -22,20 +22,28 @@ pub async fn due(app: &App) -> Result<usize> {
     let ids = app.store.read(move |c| authorities::list_crl_due(c, now)).await?;
     let mut published = 0;
     for id in ids {
-        published += usize::from(make(app, &id, Some(now)).await?);
+        published += usize::from(make(app, &id, Some(now), &By::local("system")).await?);
     }
     Ok(published)
 }
 
-/// Publishes a list now.
+/// Publishes a list now, as something else asks for it.
 ///
 /// # Errors
 /// [`Error::NotFound`] for an unknown authority.
 pub async fn publish(app: &App, authority: &AuthorityId) -> Result<()> {
-    make(app, authority, None).await.map(|_| ())
+    publish_for(app, authority, &By::local("system")).await
 }
 
-async fn make(app: &App, id: &AuthorityId, only_due: Option<Time>) -> Result<bool> {
+/// Publishes a list now, as somebody asks for it.
+///
+/// # Errors
+/// [`Error::NotFound`] for an unknown authority.
+pub async fn publish_for(app: &App, authority: &AuthorityId, by: &By) -> Result<()> {
+    make(app, authority, None, by).await.map(|_| ())
+}
+
+async fn make(app: &App, id: &AuthorityId, only_due: Option<Time>, by: &By) -> Result<bool> {
     let authority = super::authority::by_id(app, id).await?;
     let (now, retry_at) = (app.now(), app.now().plus(RETRY));
     let life = i64::from(app.config.ca.crl_hours.max(1)) * HOUR;
@@ -73,7 +81,8 @@ async fn make(app: &App, id: &AuthorityId, only_due: Option<Time>) -> Result<boo
     .await
     .map_err(Error::internal)??;
     let list = Crl { number, der, this_update: now, next_update };
-    let entry = Entry::new("system", "crl.publish", format!("authority:{id}"), "local")
+    let entry = by
+        .entry("crl.publish", format!("authority:{id}"))
         .after(&serde_json::json!({ "number": number, "entries": count, "nextUpdate": next_update.to_string() }));
     let (id, next) = (id.clone(), now.plus(i64::from(app.config.ca.crl_refresh_hours.max(1)) * HOUR));
     app.store

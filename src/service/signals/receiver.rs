@@ -148,9 +148,14 @@ pub async fn set_status(app: &App, id: &ReceiverId, status: ReceiverStatus, reas
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub async fn test(app: &App, name: &str) -> Result<String> {
-    let (receiver, now) = (load(app, name).await?, app.now());
-    let jti = app.store.write(move |tx| caep::enqueue_verification(tx, &receiver.id, now)).await?;
+pub async fn test(app: &App, name: &str, by: &By) -> Result<String> {
+    let (receiver, by, now) = (load(app, name).await?, by.clone(), app.now());
+    let sending = app.store.write(move |tx| {
+        let jti = caep::enqueue_verification(tx, &receiver.id, now)?;
+        store::audit::append(tx, &by.entry("receiver.test", format!("receiver:{}", receiver.id)).after(&json!({ "jti": jti })), now)?;
+        Ok(jti)
+    });
+    let jti = sending.await?;
     app.outbox.notify_waiters();
     Ok(jti)
 }

@@ -49,7 +49,7 @@ async fn what_was_given_up_is_listed_in_pages_and_put_in_again() {
     let new = NewReceiver { name: "ours".into(), endpoint_url: "https://127.0.0.1:1/events".into(), audience: None, authorization: None };
     let added = add(app, new, &crate::graph::by()).await.unwrap();
     for _ in 0..3 {
-        receiver::test(app, "ours").await.unwrap();
+        receiver::test(app, "ours", &crate::graph::by()).await.unwrap();
     }
     let first = caller.get("/api/outbox?limit=2").await;
     assert_eq!(first["value"].as_array().unwrap().len(), 2);

@@ -55,6 +55,9 @@ async fn authorities_are_made_paused_and_revoked() {
     let before = caller.get("/api/authorities/printers/crl").await["number"].as_i64();
     let list = caller.post("/api/authorities/printers/crl", json!({})).await;
     assert!(list["number"].as_i64() > before && list["url"].as_str().unwrap().ends_with(".crl"), "{list}");
+    let audited = caller.get("/v1.0/deviceManagement/auditEvents?$filter=activity%20eq%20'crl.publish'").await;
+    let kinds = audited["value"].as_array().unwrap().iter().map(|row| &row["actor"]["auditActorType"]);
+    assert_eq!(kinds.filter(|kind| **kind == "Application").count(), 1, "who asked for it, not the system: {audited}");
 
     let path = "/api/authorities/printers/revoke";
     let told = refused(&caller, Method::POST, path, Some(json!({ "confirmed": false }))).await;

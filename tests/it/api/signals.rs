@@ -71,6 +71,8 @@ async fn receivers_are_added_changed_and_removed_by_whoever_saw_them() {
     let jti = sent.json::<Value>().await.unwrap()["jti"].as_str().unwrap().to_owned();
     let fate = caller.get(&format!("{location}/verifications/{jti}")).await;
     assert_eq!(fate, json!({ "jti": jti, "state": "queued", "attempts": 0, "last_error": null }));
+    let audited = caller.get("/v1.0/deviceManagement/auditEvents?$filter=activity%20eq%20'receiver.test'").await;
+    assert_eq!((audited["value"].as_array().unwrap().len(), &audited["value"][0]["actor"]["auditActorType"]), (1, &json!("Application")));
     for path in [format!("{location}/verifications/none"), format!("{PATH}/nobody"), format!("{PATH}/%00")] {
         assert_eq!(refused(&caller, Method::GET, &path, None).await, (404, "not-found".to_owned()), "{path}");
     }

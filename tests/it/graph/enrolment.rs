@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 use super::access::{delegated, give_within};
 use super::{Caller, by, names, register, token, user};
 use crate::apple_ade;
+use crate::both_backends;
 use crate::cli::{self, refused};
 use crate::support::ade::{Ade, TOKEN};
+use crate::support::server::{Options, Server};
 use crate::support::windows::House;
 
 const PCS: &str = "/v1.0/deviceManagement/windowsAutopilotDeviceIdentities";
@@ -145,6 +147,8 @@ async fn pcs_are_imported_each_by_itself_and_belong_to_people() {
     assert_eq!(caller.get(&path).await["state"]["deviceRegistrationId"], first["state"]["deviceRegistrationId"]);
     assert_eq!(caller.send(Method::DELETE, &path, None).await.status(), 204);
     assert_eq!(caller.refused(Method::GET, &path, None).await.0, 404);
+    let audited = caller.get("/v1.0/deviceManagement/auditEvents?$filter=activity eq 'autopilot.delete-import'").await;
+    assert_eq!((audited["value"].as_array().unwrap().len(), &audited["value"][0]["actor"]["auditActorType"]), (1, &json!("Application")));
     let single = caller.send(Method::POST, IMPORTS, Some(pc("5CG6", "", ""))).await;
     assert_eq!((single.status().as_u16(), single.headers().contains_key("location")), (201, true));
     let none =
@@ -204,6 +208,71 @@ async fn whoever_is_bound_to_groups_sees_their_pcs_and_registers_none() {
     ] {
         let body = json!({ "importedWindowsAutopilotDeviceIdentities": [], "tokenName": "x" });
         assert_eq!(helper.refused(method, &path, Some(body)).await, (403, "Authorization_RequestDenied".to_owned()), "{path}");
+    }
+}
+
+both_backends! {
+    async fn a_letter_that_no_text_has_fails_its_own_row_only(store: Store) {
+        let caller = Caller::on(Server::with(Options { store: Some(store), ..Options::default() }).await).await;
+        let wrong = |name: &str| {
+            let mut one = pc("5CG2", "Sales", "ana@x.example");
+            one[name] = format!("5\0{}", one[name].as_str().unwrap()).into();
+            one
+        };
+        let all = json!({ "importedWindowsAutopilotDeviceIdentities": [
+            pc("5CG1", "", ""), wrong("serialNumber"), wrong("groupTag"), wrong("assignedUserPrincipalName"), wrong("productKey"),
+            wrong("importId"), wrong("hardwareIdentifier"), pc("\0", "\0", "\0"), pc("5CG3", "", ""),
+        ] });
+        let answer = caller.post(&format!("{IMPORTS}/import"), all).await;
+        let got: Vec<&Value> = answer["value"].as_array().unwrap().iter().map(|one| &one["state"]["deviceErrorName"]).collect();
+        let text = || json!("InvalidText");
+        let wanted = [
+            Value::Null, json!("InvalidSerialNumber"), text(), text(), text(), text(), json!("InvalidZtdHardwareHash"),
+            json!("InvalidSerialNumber"), Value::Null,
+        ];
+        assert_eq!(got, wanted.iter().collect::<Vec<_>>());
+        assert!(!caller.get(IMPORTS).await.to_string().contains("u0000"), "what is noted of them is without it");
+        let known = caller.get(PCS).await;
+        assert_eq!(names(&known, "serialNumber"), ["5CG1", "5CG3"]);
+
+        let path = format!("{PCS}/{}", known["value"][0]["id"].as_str().unwrap());
+        let ana = user(&caller.server, "ana@x.example", "Ana").await;
+        let bad = (400, "BadRequest".to_owned());
+        for (method, path, body) in [
+            (Method::POST, format!("{path}/assignUserToDevice"), Some(json!({ "userPrincipalName": "a\0@x.example" }))),
+            (Method::POST, format!("{path}/updateDeviceProperties"), Some(json!({ "groupTag": "\0" }))),
+            (Method::PATCH, format!("/v1.0/users/{}", ana.id), Some(json!({ "jobTitle": "\0" }))),
+            (Method::POST, "/v1.0/groups".to_owned(), Some(json!({ "displayName": "a", "description": "\0" }))),
+            (Method::GET, "/v1.0/users/a%00@x.example".to_owned(), None),
+            (Method::GET, "/v1.0/users('a%00')".to_owned(), None),
+            (Method::GET, "/v1.0/users?$filter=userPrincipalName eq 'a%00'".to_owned(), None),
+            (Method::GET, "/v1.0/groups?$search=\"displayName:a%00\"".to_owned(), None),
+            (Method::GET, "/beta/deviceManagement/cloudCertificationAuthorityLeafCertificate/a%00".to_owned(), None),
+            (Method::GET, "/beta/deviceManagement/cloudCertificationAuthority/a%00/cloudCertificationAuthorityLeafCertificate".to_owned(), None),
+        ] {
+            assert_eq!(caller.refused(method, &path, body).await, bad, "{path}");
+        }
+        // In a batch it is one call that fails.
+        let batch = json!({ "requests": [
+            { "id": "1", "method": "GET", "url": "/users/a\0" },
+            { "id": "2", "method": "PATCH", "url": format!("/users/{}", ana.id), "body": { "jobTitle": "\0" },
+              "headers": { "Content-Type": "application/json" } },
+            { "id": "3", "method": "GET", "url": format!("/users/{}", ana.id) },
+        ] });
+        let answers = caller.post("/v1.0/$batch", batch).await;
+        let mut statuses: Vec<(&str, i64)> = answers["responses"].as_array().unwrap().iter()
+            .map(|one| (one["id"].as_str().unwrap(), one["status"].as_i64().unwrap())).collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [("1", 400), ("2", 400), ("3", 200)]);
+
+        for (method, path, body, status) in [
+            (Method::GET, "/api/certificates?serial=%00", None, 400),
+            (Method::GET, "/api/certificates/%00", None, 404),
+            (Method::POST, "/api/authorities", Some(json!({ "name": "a\0", "common_name": "a\0" })), 400),
+            (Method::POST, "/api/signals/receivers", Some(json!({ "name": "a", "endpoint_url": "https://x.example/\0" })), 400),
+        ] {
+            assert_eq!(caller.send(method, path, body).await.status().as_u16(), status, "{path}");
+        }
     }
 }
 

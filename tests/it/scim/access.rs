@@ -103,6 +103,20 @@ async fn access_tokens_of_applications_open_it_and_those_of_people_do_not() {
 }
 
 #[actix_web::test]
+async fn a_pasted_token_carries_nothing_but_provisioning() {
+    let scopes = [Scope::SynchronizationDataUserUpload, Scope::RbacReadWriteAll];
+    let mut idp = Provider::of(Server::start().await, &scopes).await;
+    let ann = idp.user("ann@x.example").await;
+    crate::graph::access::give(&idp.server, "administrator", &muster::ids::UserId::parse(&ann).unwrap()).await;
+    let rename = || Some(patch(&json!([{ "op": "replace", "path": "userName", "value": "eve@x.example" }])));
+    assert_eq!(idp.refused(Method::PATCH, &format!("/Users/{ann}"), rename()).await, refusal(403, "ACC0013"));
+    // The same application may, with a token that it asked for.
+    let secret = application::add_secret(&idp.server.app, &idp.application.id, "s", 30 * DAY, &by()).await.unwrap();
+    idp.token = crate::graph::token(&idp.server, &idp.application, secret.show()).await;
+    idp.told(Method::PATCH, &format!("/Users/{ann}"), rename(), 200).await;
+}
+
+#[actix_web::test]
 async fn addresses_and_methods_that_there_are_not_are_told_in_the_form_of_scim() {
     let idp = Provider::new().await;
     for path in ["/Devices", "/Users/a/b", "/Bulk", "/Me", "/Schemas/x", "/ResourceTypes/x", "/a/b/c/d/e/f/g/h/i", "/%ff"] {

@@ -12,6 +12,8 @@ use serde_json::{Value, json};
 use super::{GROUP, Provider, by, filter, patch, refusal};
 use crate::desired::device;
 use crate::graph::access::assignment;
+use crate::locks::Other;
+use crate::support::server::{Options, Server};
 
 fn members(group: &Value) -> Vec<String> {
     let mut all: Vec<String> =
@@ -156,7 +158,7 @@ async fn what_is_no_group_is_refused_by_its_kind() {
 
 #[actix_web::test]
 async fn rules_roles_and_devices_are_respected() {
-    let idp = Provider::of(crate::support::server::Server::start().await, &[Scope::SynchronizationDataUserUpload]).await;
+    let idp = Provider::of(Server::start().await, &[Scope::SynchronizationDataUserUpload]).await;
     let app = &idp.server.app;
     let ann = idp.user("ann@x.example").await;
     let add = || Some(patch(&json!([{ "op": "Add", "path": "members", "value": [{ "value": ann }] }])));
@@ -196,4 +198,27 @@ async fn rules_roles_and_devices_are_respected() {
 async fn all_members(idp: &Provider, group: &GroupId) -> Vec<Member> {
     let group = group.clone();
     idp.server.app.store.read(move |conn| groups::list_members(conn, &group, ("", ""), 10)).await.unwrap()
+}
+
+/// Somebody gives the group a role while the provider's deletion waits for its turn.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_group_that_gets_a_role_meanwhile_is_not_deleted() {
+    let Some((url, store)) = crate::locks::database() else { return };
+    let server = Server::with(Options { store: Some(store), ..Options::default() }).await;
+    let app = std::sync::Arc::clone(&server.app);
+    let idp = Provider::of(server, &[Scope::SynchronizationDataUserUpload]).await;
+    let admins = directory::create_group(&app, "Admins", "", &by()).await.unwrap();
+    let mut other = Other::begin(&url, "SELECT pg_advisory_xact_lock(7709512301)");
+    let path = format!("/Groups/{}", admins.id);
+    let deletes = tokio::spawn(async move { (idp.refused(Method::DELETE, &path, None).await, idp) });
+    let other = tokio::task::spawn_blocking(move || {
+        other.is_waited_for();
+        other
+    });
+    let other = other.await.unwrap();
+    role::assign(&app, assignment("administrator", Principal::Group(admins.id.clone()), Reach::All), None, &by()).await.unwrap();
+    other.commit();
+    let (refused, _idp) = deletes.await.unwrap();
+    assert_eq!(refused, refusal(403, "ACC0008"));
+    app.store.read(move |conn| groups::load_group(conn, &admins.id)).await.unwrap();
 }

@@ -3,9 +3,11 @@
 use std::collections::BTreeSet;
 
 use muster::domain::access::Scope;
+use muster::domain::group::{Group, Member};
 use muster::domain::user::User;
+use muster::ids::{GroupId, UserId};
 use muster::service::directory::provision::MOST_MEMBERS;
-use muster::store::users;
+use muster::store::{groups, provision, users};
 use reqwest::Method;
 use serde_json::{Value, json};
 
@@ -76,6 +78,8 @@ async fn more_members_than_are_shown_are_not_shown_in_part() {
     let path = format!("/Groups/{}", made["id"].as_str().unwrap());
     assert_eq!(idp.refused(Method::GET, &path, None).await, refusal(400, "tooMany"));
     assert_eq!(idp.refused(Method::GET, "/Groups", None).await, refusal(400, "tooMany"));
+    let told: Value = idp.send(Method::GET, "/Groups", None).await.json().await.unwrap();
+    assert!(told["detail"].as_str().unwrap().starts_with("'All' "), "{told}");
     let without = idp.get(&format!("{path}?excludedAttributes=members")).await;
     assert_eq!((&without["displayName"], without.get("members")), (&json!("All"), None));
     idp.told(Method::PATCH, &path, Some(patch(&json!([{ "op": "remove", "path": format!("members[value eq \"{}\"]", ids[0]) }]))), 204)
@@ -84,4 +88,58 @@ async fn more_members_than_are_shown_are_not_shown_in_part() {
     let many: Vec<Value> = vec![json!({ "value": ids[0] }); 50_001];
     let body = patch(&json!([{ "op": "Add", "path": "members", "value": many }]));
     assert_eq!(idp.refused(Method::PATCH, &path, Some(body)).await, refusal(400, "invalidValue"));
+}
+
+#[actix_web::test]
+async fn a_page_that_would_show_too_much_is_shorter_and_the_client_goes_on() {
+    let idp = Provider::new().await;
+    let ids = people(&idp.server, 10_000).await;
+    for name in ["One", "Two", "Three", "Four"] {
+        idp.post("/Groups", json!({ "displayName": name, "members": named(&ids) })).await;
+    }
+    let (mut start, mut seen, mut sizes) = (1, BTreeSet::new(), Vec::new());
+    while seen.len() < 4 {
+        let page = idp.get(&format!("/Groups?startIndex={start}")).await;
+        assert_eq!((&page["totalResults"], &page["startIndex"]), (&json!(4), &json!(start)));
+        let shown = page["Resources"].as_array().unwrap();
+        assert!(!shown.is_empty() && page["itemsPerPage"] == shown.len());
+        for group in shown {
+            assert_eq!(group["members"].as_array().unwrap().len(), ids.len(), "nobody is left out");
+            assert!(seen.insert(group["displayName"].as_str().unwrap().to_owned()));
+        }
+        start += shown.len();
+        sizes.push(shown.len());
+    }
+    assert_eq!(sizes, [2, 2]);
+    assert_eq!(idp.get("/Groups?excludedAttributes=members").await["itemsPerPage"], 4);
+    // Of a search in everything the groups wait until the last of the people was shown.
+    let both = idp.get("/?startIndex=10000&count=10").await;
+    let kinds: Vec<&str> = both["Resources"].as_array().unwrap().iter().map(|one| one["meta"]["resourceType"].as_str().unwrap()).collect();
+    assert_eq!((kinds, &both["totalResults"]), (vec!["User", "Group", "Group"], &json!(10_004)));
+}
+
+#[actix_web::test]
+async fn people_of_very_many_groups_are_shown_in_shorter_pages() {
+    let idp = Provider::new().await;
+    let ids = people(&idp.server, 200).await;
+    let app = &idp.server.app;
+    let (members, now) = (ids.iter().filter_map(|id| UserId::parse(id)).map(Member::User).collect::<BTreeSet<_>>(), app.now());
+    let many = app.store.write(move |tx| {
+        for number in 0..200 {
+            let group =
+                Group { id: GroupId::new(), display_name: format!("G{number}"), description: String::new(), rule: None, external_id: None };
+            groups::insert_group(tx, &group, now)?;
+            provision::insert_members(tx, &group.id, &members, now)?;
+        }
+        Ok(())
+    });
+    many.await.unwrap();
+    for path in ["/Users?count=200&attributes=groups", "/?count=200&attributes=groups"] {
+        let page = idp.get(path).await;
+        let shown = page["Resources"].as_array().unwrap();
+        assert_eq!((shown.len(), &page["itemsPerPage"]), (125, &json!(125)), "{path}: 125 times 200 are 25,000");
+        assert!(shown.iter().all(|one| one["groups"].as_array().is_some_and(|groups| groups.len() == 200)), "{path}");
+        let rest = idp.get(&format!("{path}&startIndex=126")).await;
+        assert_eq!(rest["Resources"].as_array().unwrap().iter().filter(|one| one.get("groups").is_some()).count(), 75, "{path}");
+    }
 }

@@ -293,7 +293,7 @@ async fn nothing_is_sent_to_a_receiver_whose_certificate_is_not_trusted() {
 async fn a_removed_receiver_gets_nothing_more_and_a_new_one_is_tested_by_a_verification() {
     let rig = Rig::new(1).await;
     let app = &rig.server.app;
-    let jti = signals::receiver::test(app, "ours").await.unwrap();
+    let jti = signals::receiver::test(app, "ours", &muster::service::directory::By::local("cli:test")).await.unwrap();
     assert_eq!(rig.drain().await, 1);
     let event = rig.receiver.events().remove(0);
     assert_eq!((event.jti, event.kind.as_str(), event.device), (jti, VERIFICATION, None));

@@ -212,6 +212,6 @@ async fn show_crl(call: Call<'_>, _: Nothing, _: Nothing) -> Result<Reply<Revoca
 async fn publish(call: Call<'_>, _: Nothing, _: Nothing) -> Result<Reply<RevocationList>> {
     call.of_all()?;
     let authority = authority::by_name(call.app, call.key(0)?).await?;
-    crl::publish(call.app, &authority.id).await?;
+    crl::publish_for(call.app, &authority.id, &call.by()).await?;
     newest(&call).await
 }

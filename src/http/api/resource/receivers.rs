@@ -181,7 +181,7 @@ async fn remove(call: Call<'_>, _: Nothing, _: Nothing) -> Result<Reply<Nothing>
 
 async fn verify(call: Call<'_>, _: Nothing, _: Nothing) -> Result<Reply<Verification>> {
     call.of_all()?;
-    Ok(Verification { jti: receiver::test(call.app, call.key(0)?).await? }.into())
+    Ok(Verification { jti: receiver::test(call.app, call.key(0)?, &call.by()).await? }.into())
 }
 
 async fn show_fate(call: Call<'_>, _: Nothing, _: Nothing) -> Result<Reply<VerificationFate>> {

@@ -210,7 +210,7 @@ struct ManyGiven {
 
 async fn import_one(call: Call<'_>) -> Result<Answer> {
     check_writer(&call)?;
-    let given: ImportGiven = call.request.json()?;
+    let given: ImportGiven = call.request.rows()?;
     let imported = autopilot::import(call.app, vec![given.draft()], &call.by()).await?;
     let imported = imported.first().ok_or_else(GraphProblem::not_found)?;
     let location = format!("{}/{IMPORTS}/{}", base(&call.app.config, call.request.version), imported.id);
@@ -219,7 +219,7 @@ async fn import_one(call: Call<'_>) -> Result<Answer> {
 
 async fn import_many(call: Call<'_>) -> Result<Answer> {
     check_writer(&call)?;
-    let given: ManyGiven = call.request.json()?;
+    let given: ManyGiven = call.request.rows()?;
     let drafts = given.imported_windows_autopilot_device_identities.into_iter().map(ImportGiven::draft).collect();
     let imported = autopilot::import(call.app, drafts, &call.by()).await?;
     let shown: Vec<Value> = imported.iter().map(|one| Value::Object(import_json(one))).collect();
@@ -252,6 +252,6 @@ async fn show_import(call: Call<'_>) -> Result<Answer> {
 async fn delete_import(call: Call<'_>) -> Result<Answer> {
     check_writer(&call)?;
     let imported = find_import(&call).await?;
-    autopilot::delete_import(call.app, &imported.id).await?;
+    autopilot::delete_import(call.app, &imported.id, &call.by()).await?;
     Ok(Answer::done())
 }

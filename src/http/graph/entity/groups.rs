@@ -13,7 +13,7 @@ use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, DIRECTORY};
 use crate::http::graph::route::{Call, routes};
-use crate::service::directory::{self, Belonging};
+use crate::service::directory::{self, Belonging, provision};
 use crate::service::page::Found;
 use crate::service::role;
 use crate::wire::odata::edm;
@@ -230,8 +230,8 @@ async fn update(call: Call<'_>) -> Result<Answer> {
 
 async fn delete(call: Call<'_>) -> Result<Answer> {
     let (group, _) = named(&call).await?;
-    check_writer(&call, Some(&group)).await?;
-    directory::delete_group(call.app, &group.id, &call.by()).await?;
+    check_writer(&call, None).await?;
+    provision::delete_team(call.app, &group.id, call.caller, &call.by(), |_, _| Ok::<(), GraphProblem>(())).await??;
     Ok(Answer::done())
 }
 

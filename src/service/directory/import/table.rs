@@ -149,6 +149,9 @@ impl Table {
         if row.cells.len() != self.columns.len() {
             return Err(format!("the row has {} cells, the header {}", row.cells.len(), self.columns.len()));
         }
+        if row.cells.iter().any(|cell| cell.contains('\0')) {
+            return Err("the row has the letter U+0000, which no text here has".into());
+        }
         let pairs = self.columns.iter().zip(&row.cells).filter_map(|(column, cell)| column.map(|column| (column, cell.trim())));
         Ok(pairs.filter(|(_, cell)| !cell.is_empty()).collect())
     }
