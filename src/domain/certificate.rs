@@ -1,5 +1,7 @@
 //! Certificates: what may be issued (a grant), the templates that grants are made of, and the record of an issued certificate.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use super::Refusal;
@@ -356,6 +358,27 @@ impl Grant {
             payload: None,
             renewal: None,
         }
+    }
+
+    /// The names by which somebody is told who shows the certificate, in lower case.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        let subject = self.subject.iter().flat_map(|rdn| &rdn.0).map(|attribute| attribute.value.as_str());
+        let sans = self.sans.iter().map(|san| match san {
+            San::Uri(text) => text.strip_prefix("mailto:").unwrap_or(text),
+            other => other.text(),
+        });
+        subject.chain(sans).map(|name| name.trim().to_lowercase()).filter(|name| !name.is_empty()).collect()
+    }
+
+    /// The security identifiers that it carries, as extension or as the name that Active Directory reads in its place.
+    #[must_use]
+    pub fn sids(&self) -> BTreeSet<String> {
+        let named = self.sans.iter().filter_map(|san| match san {
+            San::Uri(text) => text.strip_prefix("tag:microsoft.com,2022-09-14:sid:").map(str::to_owned),
+            _ => None,
+        });
+        self.sid.clone().into_iter().chain(named).collect()
     }
 
     /// Judges the contents, whoever made them.

@@ -147,7 +147,7 @@ refusals! {
     MessageSignatureOld = "MGT0022", "the message was signed too long ago or in the future, or does not say when; set the device's clock";
     MessageSignatureUsed = "MGT0023", "the signed message was received before; the device has to sign it again";
     MethodPoliciesClosed = "AUT0021", "passes and passkeys cannot both be off: nobody could sign in; leave one of them on";
-    MethodsOfSuperior = "ACC0013", "the person has a role that allows more than you may do everywhere; an administrator has to change how they sign in";
+    MethodsOfSuperior = "ACC0013", "the person has a role that allows more than you may do everywhere; an administrator has to do that";
     NameInvalid = "PRF0004", "a name has 1 to 128 characters and no control characters";
     OrderBeyondRole = "ORD0001", "none of your roles allows the order, or the application that gives it may not do that in your name; ask an administrator";
     OrderBound = "ORD0002", "your roles reach only the members of some groups, and the order is about all; give it over the Graph-shaped API, or ask an administrator";

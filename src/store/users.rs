@@ -1,13 +1,20 @@
 //! Users.
 
-use diesel::prelude::*;
+use std::collections::BTreeSet;
 
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+
+use super::dialect::each_backend;
 use super::schema::users;
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::user::{Details, User};
 use crate::ids::UserId;
 use crate::store::odata::{Kind, Property, Set};
+
+/// How many names a statement asks for at most.
+const CHUNK: usize = 500;
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = users)]
@@ -107,6 +114,38 @@ pub fn find_user_by_upn(conn: &mut Conn, upn: &str) -> Result<Option<User>> {
         .first(conn)
         .optional()?;
     Ok(row.map(User::from))
+}
+
+/// The people who are called so: whose user principal name, mail address or account name is among the names, in any case, or whose security
+/// identifier among the others.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_named(conn: &mut Conn, names: &BTreeSet<String>, sids: &BTreeSet<String>) -> Result<Vec<UserId>> {
+    let mut found = Vec::new();
+    let folded = ["t.upn", "lower(t.mail)", "lower(t.sam_account_name)"];
+    for (columns, texts) in [(&folded[..], names), (&["t.security_identifier"], sids)] {
+        for piece in texts.iter().collect::<Vec<_>>().chunks(CHUNK) {
+            let places: Vec<String> = (1..=piece.len()).map(|number| format!("${number}")).collect();
+            let any: Vec<String> = columns.iter().map(|column| format!("{column} IN ({})", places.join(", "))).collect();
+            let statement = format!("SELECT t.id AS id FROM users t WHERE t.deleted_at IS NULL AND ({})", any.join(" OR "));
+            let rows: Vec<Named> = each_backend!(conn, c => {
+                let mut query = diesel::sql_query(statement).into_boxed();
+                for text in piece {
+                    query = query.bind::<Text, _>((*text).clone());
+                }
+                query.load(c)
+            })?;
+            found.extend(rows.into_iter().map(|row| UserId::from_store(row.id)));
+        }
+    }
+    Ok(found)
+}
+
+#[derive(QueryableByName)]
+struct Named {
+    #[diesel(sql_type = Text)]
+    id: String,
 }
 
 /// The user, who must exist and not be deleted.

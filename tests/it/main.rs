@@ -81,6 +81,7 @@ mod roles;
 mod scep;
 mod scim;
 mod sign_in;
+mod sign_in_attested;
 mod sign_in_browser;
 mod signals;
 mod store_apple;

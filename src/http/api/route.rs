@@ -183,14 +183,16 @@ pub struct Route {
     pub refusals: &'static [Refusal],
     /// What answers.
     pub handler: Handler,
+    /// It takes something away from whoever has it, and waits behind no flood of other calls.
+    pub urgent: bool,
 }
 
 /// Declares the routes of a resource: what it does, verb, address, what the caller needs, what query and body hold, status and type of the
-/// answer, the refusals, and the handler, `async fn(Call<'_>, Query, Body) -> Result<Reply<Answer>>`.
+/// answer, the refusals, and the handler, `async fn(Call<'_>, Query, Body) -> Result<Reply<Answer>>`; `urgent` for what must get through.
 macro_rules! routes {
     ($(
         $(#[doc = $doc:literal])+
-        $verb:ident $pattern:literal, $need:expr, $query:ty, $body:ty => $status:literal $answer:ty, [$($refusal:ident),* $(,)?], $handler:path;
+        $verb:ident $pattern:literal, $need:expr, $query:ty, $body:ty => $status:literal $answer:ty, [$($refusal:ident),* $(,)?], $handler:path $(, $urgent:ident)?;
     )+) => {
         pub(super) const ROUTES: &[$crate::http::api::route::Route] = &[$($crate::http::api::route::Route {
             verb: $crate::http::graph::route::Verb::$verb,
@@ -208,6 +210,7 @@ macro_rules! routes {
                 let reply: $crate::http::api::route::Reply<$answer> = $handler(call, query, body).await?;
                 $crate::http::api::route::Answer::of(reply, $status, request)
             }),
+            urgent: <[&str]>::len(&[$(stringify!($urgent))?]) == 1,
         }),+];
     };
 }
@@ -260,7 +263,11 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
         }
     }
     // What is refused is counted, too.
-    let weight = if best.as_ref().is_none_or(|(route, _)| route.verb == Verb::Get) { Weight::Read } else { Weight::Write };
+    let weight = best.as_ref().map_or(Weight::Read, |(route, _)| match route.verb {
+        Verb::Get => Weight::Read,
+        _ if route.urgent => Weight::Urgent,
+        _ => Weight::Write,
+    });
     app.callers.count(caller, weight).map_err(Problem::throttled)?;
     let Some((route, keys)) = best else {
         return Err(match methods.is_empty() {

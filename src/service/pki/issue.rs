@@ -15,15 +15,18 @@ use serde_json::json;
 
 use super::authority::{self, Authority};
 use super::keys::SigningKey;
+use super::namesake;
 use crate::app::App;
 use crate::clock::{DAY, MINUTE, Time};
 use crate::domain::Refusal;
+use crate::domain::access::Caller;
 use crate::domain::audit::Entry;
 use crate::domain::authority::{Kind, Status};
 use crate::domain::certificate::{
     Certificate, CertificateStatus, Grant, KeyAlgorithm, KeyUsage, Purpose, San, rsa_algorithm, show_name, usage,
 };
 use crate::ids::{AuthorityId, CertificateId};
+use crate::service::directory::By;
 use crate::service::{Error, Result};
 use crate::store::certificates;
 use crate::wire::public_key;
@@ -87,10 +90,21 @@ pub fn prepare_now(authority: &Arc<Authority>, grant: &Grant, spki: &[u8], now: 
 /// # Errors
 /// As [`prepare`].
 pub async fn issue(app: &App, authority: &AuthorityId, grant: &Grant, spki: &[u8], actor: &str, origin: &str) -> Result<Issued> {
+    let by = By { actor: actor.to_owned(), origin: origin.to_owned() };
+    issue_for(app, authority, grant, spki, None, &by).await
+}
+
+/// Makes a certificate as somebody asks for it, and records it; `giver` is `None` for somebody at the server's own machine.
+///
+/// # Errors
+/// As [`prepare`]; [`Refusal::MethodsOfSuperior`] for the name of somebody who may do more than they.
+pub async fn issue_for(app: &App, authority: &AuthorityId, grant: &Grant, spki: &[u8], giver: Option<&Caller>, by: &By) -> Result<Issued> {
     let issued = prepare(app, authority, grant, spki).await?;
-    let (row, entry, now) = (issued.certificate.clone(), audit(&issued.certificate, actor, origin), app.now());
+    let (row, entry, now) = (issued.certificate.clone(), audit(&issued.certificate, &by.actor, &by.origin), app.now());
+    let giver = giver.cloned();
     app.store
         .write(move |tx| {
+            namesake::check_giver(tx, giver.as_ref(), &row.grant)?;
             certificates::insert_certificate(tx, &row, now)?;
             crate::store::audit::append(tx, &entry, now)
         })

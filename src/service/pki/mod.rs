@@ -10,6 +10,7 @@ pub mod issue;
 pub mod keys;
 pub mod leaf;
 pub mod names;
+mod namesake;
 pub mod ocsp;
 pub mod pkcs12;
 pub mod revoke;

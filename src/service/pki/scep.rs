@@ -12,7 +12,7 @@ use std::sync::Arc;
 use openssl::sha::sha256;
 use serde_json::json;
 
-pub use approval::{Waiting, approve, list_pending, list_waiting, refuse};
+pub use approval::{Waiting, approve, approve_for, list_pending, list_waiting, refuse};
 
 use self::answer::{Content, answer};
 use self::decide::{Decision, Issue, record};

@@ -6,6 +6,9 @@ use crate::domain::device::Device;
 use crate::domain::profile::Scope;
 use crate::domain::user::User;
 
+/// How many alternative names, and how many usages, a certificate has at most.
+pub const MOST_NAMES: usize = 100;
+
 /// What is wanted: names and usages, or a template in their place.
 #[derive(Clone, Debug, Default)]
 pub struct Wanted {
@@ -39,13 +42,20 @@ impl Wanted {
     /// The permission for it.
     ///
     /// # Errors
-    /// [`Refusal::CertificateSidMissing`]; by name what [`Template::resolve`] says.
+    /// [`Refusal::CertificateSidMissing`]; [`Refusal::TemplateInvalid`] for too many names or usages; by name what [`Template::resolve`] says.
     pub fn grant(self) -> Result<Grant, Unresolved> {
         if let Some(user) = self.user.as_ref().filter(|user| self.sid && user.security_identifier.is_none()) {
             return Err(Unresolved { refusal: Refusal::CertificateSidMissing, subject: user.upn.clone() });
         }
         let (user, device) = (self.user.clone(), self.device.clone());
-        let mut grant = self.template().resolve(&Variables::of(user.as_ref(), device.as_ref()))?;
+        let template = self.template();
+        for (what, count) in [("alternative names", template.sans.len()), ("extended key usages", template.extended_key_usages.len())] {
+            if count > MOST_NAMES {
+                let subject = format!("{what}: {count}, not at most {MOST_NAMES}");
+                return Err(Unresolved { refusal: Refusal::TemplateInvalid, subject });
+            }
+        }
+        let mut grant = template.resolve(&Variables::of(user.as_ref(), device.as_ref()))?;
         grant.purpose = Purpose::Manual;
         grant.user_id = user.map(|user| user.id);
         grant.device_id = device.map(|device| device.id);

@@ -1,6 +1,9 @@
 //! Authorities, certificates and requests that wait.
 
+use muster::domain::access::{Action, Principal, Reach, Scope};
 use muster::domain::certificate::{Grant, Purpose};
+use muster::domain::user::User;
+use muster::service::{directory, role};
 use muster::wire::pkcs10::Wish;
 use openssl::hash::MessageDigest;
 use openssl::pkey::PKey;
@@ -10,9 +13,11 @@ use reqwest::Method;
 use serde_json::{Value, json};
 
 use super::refused;
-use crate::graph::{Caller, user};
+use crate::desired;
+use crate::graph::access::{assignment, delegated, give};
+use crate::graph::{Caller, by, user};
 use crate::scep::{Answer, Device, mint, start};
-use crate::support::server::Options;
+use crate::support::server::{Options, Server};
 
 fn request() -> String {
     let key = PKey::from_rsa(Rsa::generate(2048).unwrap()).unwrap();
@@ -173,4 +178,99 @@ async fn who_decides_on_a_request_sees_it_whole() {
         assert_eq!(refused(&caller, Method::POST, &unknown, None).await, (404, "not-found".to_owned()));
     }
     assert!(caller.get("/api/scep/requests").await["value"].as_array().unwrap().is_empty());
+}
+
+/// Somebody who may issue certificates and little else, and somebody who may do everything.
+async fn clerk_and_administrator(server: Server) -> (Caller, Caller) {
+    let app = &server.app;
+    let ana = User {
+        mail: Some("Ana.Ant@x.example".into()),
+        sam_account_name: Some("aant".into()),
+        security_identifier: Some("S-1-5-21-1-2-3-1001".into()),
+        ..desired::user("ana@x.example")
+    };
+    let ana = directory::create_user(app, ana, &by()).await.unwrap();
+    give(&server, "administrator", &ana.id).await;
+    let clerk = user(&server, "clerk@x.example", "Clerk").await;
+    user(&server, "bob@x.example", "Bob").await;
+    let actions = [Action::AuthoritiesRead, Action::AuthoritiesUpdate, Action::DirectoryRead].into();
+    let made = role::create(app, "Certificates", "", actions, None, &by()).await.unwrap();
+    let given = muster::domain::access::Assignment { role: made.id, ..assignment("read-only", Principal::User(clerk.id), Reach::All) };
+    role::assign(app, given, None, &by()).await.unwrap();
+    let tokens = (delegated(&server, "clerk@x.example", Scope::ALL).await, delegated(&server, "ana@x.example", Scope::ALL).await);
+    let ana = Caller { server: Server::start().await, token: tokens.1, client: server.client() };
+    (Caller::of(server, tokens.0), ana)
+}
+
+#[actix_web::test]
+async fn nobody_gets_a_certificate_in_the_name_of_somebody_who_may_do_more() {
+    let (clerk, ana) = clerk_and_administrator(start(Options::default()).await).await;
+    let issue = async |caller: &Caller, names: Value| {
+        let mut body = json!({ "csr": request(), "subject": "CN=x", "days": 30 });
+        body.as_object_mut().unwrap().extend(names.as_object().unwrap().clone());
+        let url = format!("{}/api/certificates", clerk.server.web);
+        let answer = caller.client.post(url).bearer_auth(&caller.token).json(&body).send().await.unwrap();
+        let status = answer.status().as_u16();
+        let body: Value = answer.json().await.unwrap();
+        (status, body["code"].as_str().unwrap_or_default().to_owned())
+    };
+    for names in [
+        json!({ "user": "ana@x.example" }),
+        json!({ "upn": ["Ana@X.example"] }),
+        json!({ "dns": ["x.example"], "email": ["b@x.example", "ana.ant@x.example"] }),
+        json!({ "subject": "CN=ana@x.example,O=Example" }),
+        json!({ "subject": "CN=x+UID=AAnt" }),
+        json!({ "subject": "E=ana.ant@X.example" }),
+        json!({ "uri": ["tag:microsoft.com,2022-09-14:sid:S-1-5-21-1-2-3-1001"] }),
+        json!({ "uri": ["mailto:ana@x.example"] }),
+    ] {
+        assert_eq!(issue(&clerk, names.clone()).await, (403, "ACC0013".to_owned()), "{names}");
+        assert_eq!(issue(&ana, names.clone()).await, (201, String::new()), "{names}");
+    }
+    for names in [
+        json!({ "user": "bob@x.example", "upn": ["{{UserPrincipalName}}"] }),
+        json!({ "user": "clerk@x.example", "subject": "CN={{UserPrincipalName}}" }),
+        json!({ "dns": ["printer.x.example"] }),
+    ] {
+        assert_eq!(issue(&clerk, names.clone()).await, (201, String::new()), "{names}");
+    }
+    let many: Vec<String> = (0..101).map(|number| format!("h{number}.x.example")).collect();
+    assert_eq!(issue(&clerk, json!({ "dns": many })).await, (422, "CRT0020".to_owned()));
+    assert_eq!(issue(&clerk, json!({ "dns": many[..60], "uri": many[..41] })).await, (422, "CRT0020".to_owned()));
+    assert_eq!(issue(&clerk, json!({ "dns": many[1..] })).await, (201, String::new()));
+
+    // And nobody agrees to such a request of a device.
+    let app = &clerk.server.app;
+    let device = Device::new(app);
+    let challenge = mint(app, Grant::client(Purpose::Manual, "ana@x.example", 30), true).await;
+    let wish = Wish { challenge: Some(challenge), ..Wish::common_name("ana@x.example") };
+    assert_eq!(device.send(app, &device.csr_of(&wish)).await, Err(Answer::Pending));
+    let waiting = clerk.get("/api/scep/requests").await;
+    let path = format!("/api/scep/requests/{}/{}/approve", waiting["value"][0]["authority"].as_str().unwrap(), device.transaction);
+    assert_eq!(refused(&clerk, Method::POST, &path, None).await, (403, "ACC0013".to_owned()));
+    assert_eq!(clerk.get("/api/scep/requests").await, waiting);
+    let agreed = ana.client.post(format!("{}{path}", clerk.server.web)).bearer_auth(&ana.token).send().await.unwrap();
+    assert_eq!(agreed.status(), 200);
+}
+
+#[actix_web::test]
+async fn who_revokes_waits_behind_nothing_that_they_wrote() {
+    let server = Server::tweaked(|config| {
+        config.limits.api_per_second = 1;
+        config.limits.api_burst = 3;
+    });
+    let caller = Caller::on(server.await).await;
+    let body = json!({ "csr": request(), "subject": "CN=printer", "days": 30 });
+    let made = caller.post("/api/certificates", body.clone()).await;
+    let mut throttled = false;
+    for _ in 0..50 {
+        throttled = caller.send(Method::POST, "/api/certificates", Some(json!({}))).await.status() == 429;
+        if throttled {
+            break;
+        }
+    }
+    assert!(throttled);
+    let path = format!("/api/certificates/{}/revoke", made["certificate"]["id"].as_str().unwrap());
+    caller.post(&path, json!({ "reason": "key-compromise" })).await;
+    caller.post("/api/authorities/issuing/revoke", json!({ "confirmed": true })).await;
 }

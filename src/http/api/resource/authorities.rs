@@ -32,7 +32,7 @@ routes! {
     Post "authorities/{name}/activate", UPDATE, Nothing, Nothing => 200 CertificationAuthority, [AuthorityNotActive], activate;
     /// Revokes an authority for good: all that it issued falls with it.
     Post "authorities/{name}/revoke", UPDATE, Nothing, AuthorityRevocation => 200 RevokedAuthority,
-        [AuthorityIsAnchor, AuthorityNotHeld, AuthorityRevocationUnconfirmed, CertificateRevokedBefore], revoke;
+        [AuthorityIsAnchor, AuthorityNotHeld, AuthorityRevocationUnconfirmed, CertificateRevokedBefore], revoke, urgent;
     /// Shows the newest revocation list of an authority.
     Get "authorities/{name}/crl", READ, Nothing, Nothing => 200 RevocationList, [], show_crl;
     /// Publishes a revocation list now.

@@ -24,13 +24,13 @@ routes! {
     Post "certificates", UPDATE, Nothing, NewCertificate => 201 CertificateInFull,
         [AuthorityIsRoot, AuthorityNotActive, AuthorityTooShort, CertificateKeyRefused, CertificateNameInvalid, CertificateNameMissing,
          CertificateNameNotPermitted, CertificateNameTooLong, CertificateRequestInvalid, CertificateSidMissing, CertificateUsageForbidden,
-         CertificateUsageInvalid, TemplateInvalid, TemplateValueRefused, TemplateVariableMissing, TemplateVariableOfUser,
+         CertificateUsageInvalid, MethodsOfSuperior, TemplateInvalid, TemplateValueRefused, TemplateVariableMissing, TemplateVariableOfUser,
          TemplateVariableUnknown], create;
     /// Shows one by its id.
     Get "certificates/{id}", READ, Nothing, Nothing => 200 CertificateInFull, [], show;
     /// Revokes a certificate, or puts it on hold.
     Post "certificates/{id}/revoke", REVOKE, Nothing, Revocation => 200 Revoked,
-        [AuthorityRevocationUnconfirmed, CertificateRevokedBefore], revoke_one;
+        [AuthorityRevocationUnconfirmed, CertificateRevokedBefore], revoke_one, urgent;
     /// Releases a certificate from hold.
     Post "certificates/{id}/release", REVOKE, Nothing, Nothing => 204 Nothing, [CertificateNotHeld], release;
 }
@@ -256,7 +256,7 @@ async fn create(call: Call<'_>, _: Nothing, body: NewCertificate) -> Result<Repl
         device,
     };
     let (grant, by) = (wanted.grant().map_err(Error::from)?, call.by());
-    let issued = issue::issue(call.app, &authority.id, &grant, &spki, &by.actor, &by.origin).await?;
+    let issued = issue::issue_for(call.app, &authority.id, &grant, &spki, Some(call.caller), &by).await?;
     let location = format!("{}/certificates/{}", base(&call.app.config), issued.certificate.id);
     Ok(Reply::from(in_full(&call, issued.certificate).await?).at(location))
 }

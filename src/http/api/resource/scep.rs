@@ -14,7 +14,7 @@ routes! {
     /// Grants a request of an authority by its transaction: the certificate is issued now.
     Post "scep/requests/{authority}/{transaction}/approve", UPDATE, Nothing, Nothing => 200 GrantedRequest,
         [AuthorityIsRoot, AuthorityNotActive, AuthorityTooShort, CertificateHeld, CertificateKeyRefused, CertificateNameInvalid,
-         CertificateNameNotPermitted, CertificateRevoked, ScepHolderGone, ScepRenewalTooMany, ScepTransactionDecided], approve;
+         CertificateNameNotPermitted, CertificateRevoked, MethodsOfSuperior, ScepHolderGone, ScepRenewalTooMany, ScepTransactionDecided], approve;
     /// Refuses a request.
     Post "scep/requests/{authority}/{transaction}/refuse", UPDATE, Nothing, Nothing => 204 Nothing, [ScepTransactionDecided], refuse;
 }
@@ -98,7 +98,7 @@ async fn list(call: Call<'_>, asked: Asked, _: Nothing) -> Result<Reply<Page<Sce
 async fn approve(call: Call<'_>, _: Nothing, _: Nothing) -> Result<Reply<GrantedRequest>> {
     call.of_all()?;
     let by = call.by();
-    let id = scep::approve(call.app, call.key(0)?, call.key(1)?, &by.actor, &by.origin).await?;
+    let id = scep::approve_for(call.app, call.key(0)?, call.key(1)?, Some(call.caller), &by).await?;
     Ok(GrantedRequest { certificate: id.to_string() }.into())
 }
 

@@ -9,12 +9,15 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::app::App;
 use crate::clock::{MINUTE, Time};
+use crate::domain::access::Caller;
 use crate::domain::audit::Entry;
 use crate::domain::certificate::{Grant, show_name};
 use crate::domain::scep::{Challenge, Reason};
 use crate::ids::{AuthorityId, DeviceId, EnrollmentId, ProfileId, TenantId, UserId};
 use crate::secret::{self, Secret};
+use crate::service::directory::By;
 use crate::service::identity::instance_key;
+use crate::service::pki::namesake;
 use crate::service::{Error, Result};
 use crate::store::sealed::SCEP_CHALLENGE_KEY;
 use crate::store::{self, scep};
@@ -90,11 +93,22 @@ pub async fn prepare(app: &App, new: NewChallenge) -> Result<Minted> {
 /// # Errors
 /// As [`prepare`]; [`Error::Conflict`] when the authority does not exist.
 pub async fn mint(app: &App, new: NewChallenge, actor: &str, origin: &str) -> Result<Secret> {
+    mint_for(app, new, None, &By { actor: actor.to_owned(), origin: origin.to_owned() }).await
+}
+
+/// Makes and stores a challenge as somebody asks for it; `giver` is `None` for somebody at the server's own machine.
+///
+/// # Errors
+/// As [`mint`]; [`Refusal::MethodsOfSuperior`] for a certificate in the name of somebody who may do more than they.
+///
+/// [`Refusal::MethodsOfSuperior`]: crate::domain::Refusal::MethodsOfSuperior
+pub async fn mint_for(app: &App, new: NewChallenge, giver: Option<&Caller>, by: &By) -> Result<Secret> {
     let minted = prepare(app, new).await?;
-    let (row, now) = (minted.row, app.now());
-    let entry = audit(&row, actor, origin);
+    let (row, now, giver) = (minted.row, app.now(), giver.cloned());
+    let entry = audit(&row, &by.actor, &by.origin);
     app.store
         .write(move |tx| {
+            namesake::check_giver(tx, giver.as_ref(), &row.grant)?;
             scep::insert_challenge(tx, &row, now)?;
             store::audit::append(tx, &entry, now)
         })

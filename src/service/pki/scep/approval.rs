@@ -6,11 +6,13 @@ use super::decide::{is_barred, record};
 use super::holder;
 use crate::app::App;
 use crate::domain::Refusal;
+use crate::domain::access::Caller;
 use crate::domain::audit::Entry;
 use crate::domain::scep::{State, Transaction};
 use crate::ids::CertificateId;
 use crate::service::apple;
-use crate::service::pki::issue;
+use crate::service::directory::By;
+use crate::service::pki::{issue, namesake};
 use crate::service::{Error, Result};
 use crate::store::{self, audit, certificates, devices, profiles, scep, users};
 use crate::wire::pkcs10::Request;
@@ -86,14 +88,24 @@ pub async fn list_pending(app: &App, limit: i64) -> Result<Vec<Transaction>> {
 /// disabled, or it should not have the profile any more; [`Refusal::CertificateRevoked`] when the certificate that renews itself was
 /// revoked or has ended; [`Refusal::CertificateHeld`] when one in its place is on hold; [`Refusal::ScepRenewalTooMany`]; what the issuing core refuses.
 pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &str, origin: &str) -> Result<CertificateId> {
+    let by = By { actor: actor.to_owned(), origin: origin.to_owned() };
+    approve_for(app, authority, transaction_id, None, &by).await
+}
+
+/// Grants a waiting request as somebody says so; `giver` is `None` for somebody at the server's own machine.
+///
+/// # Errors
+/// As [`approve`]; [`Refusal::MethodsOfSuperior`] for the name of somebody who may do more than they.
+pub async fn approve_for(app: &App, authority: &str, transaction_id: &str, giver: Option<&Caller>, by: &By) -> Result<CertificateId> {
     let transaction = load(app, authority, transaction_id).await?;
     let request = Request::parse(&transaction.request)?;
     let issued = issue::prepare(app, &transaction.authority_id, &transaction.grant, &request.spki).await?;
     let (certificate, now) = (issued.certificate, app.now());
     let id = certificate.id.clone();
-    let mut entry = issue::audit(&certificate, actor, origin);
+    let mut entry = issue::audit(&certificate, &by.actor, &by.origin);
     entry.before = Some(json!({ "front": "scep", "transaction": transaction.transaction_id, "approved": true }).to_string());
-    let (by, live) = (actor.to_owned(), usize::try_from(app.config.scep.live_certificates).unwrap_or(usize::MAX));
+    let (by, giver) = (by.actor.clone(), giver.cloned());
+    let live = usize::try_from(app.config.scep.live_certificates).unwrap_or(usize::MAX);
     app.store
         .write(move |tx| {
             holder::hold(tx, &transaction.grant)?;
@@ -101,6 +113,7 @@ pub async fn approve(app: &App, authority: &str, transaction_id: &str, actor: &s
             if !scep::lock_waiting(tx, &transaction)? {
                 return Err(Refusal::ScepTransactionDecided.into());
             }
+            namesake::check_giver(tx, giver.as_ref(), &transaction.grant)?;
             if holder::judge(tx.conn(), &transaction.grant)?.is_err() {
                 return Err(Refusal::ScepHolderGone.into());
             }
