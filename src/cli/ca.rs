@@ -11,7 +11,6 @@ use crate::app::App;
 use crate::domain::certificate::{Certificate, CertificateStatus, KeyAlgorithm, RevocationReason};
 use crate::ids::CertificateId;
 use crate::secret::Secret;
-use crate::service::directory::By;
 use crate::service::pki::authority::{self, Authority, NewAuthority};
 use crate::service::pki::external::{self, Import};
 use crate::service::pki::{crl, issue, names, revoke};
@@ -305,7 +304,7 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
         Command::Activate { name } => set_paused(app, &name, false, who).await,
         Command::Crl { name } => {
             let authority = find::authority(app, &name).await?;
-            crl::publish_for(app, &authority.id, &By::local(actor)).await?;
+            crl::publish_for(app, &authority.id, &who.by).await?;
             let list = crl::find(app, &name).await?;
             Ok(
                 json!({ "number": list.number, "this_update": list.this_update.to_string(), "next_update": list.next_update.to_string(), "url": authority.crl_url() }),
@@ -341,7 +340,7 @@ async fn issue_from(app: &App, order: Issue, who: &Who) -> Result<Value> {
         None => authority::issuing(app).await?,
     };
     let grant = order.wanted.grant(app).await?;
-    let issued = issue::issue(app, &authority.id, &grant, &spki, &who.by.actor, &who.by.origin).await?;
+    let issued = issue::issue_for(app, &authority.id, &grant, &spki, who.giver(), &who.by).await?;
     Ok(authority::pem(&issued.der).into())
 }
 

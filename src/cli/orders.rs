@@ -15,6 +15,7 @@ use crate::http::orders::{Carried, Carrier};
 use crate::http::server::Routes;
 use crate::service::callers::Weight;
 use crate::service::{Error, Result, audit};
+use crate::wire::nul;
 
 /// The route tables of a server that takes orders.
 #[must_use]
@@ -37,8 +38,13 @@ async fn carry(app: Arc<App>, caller: Caller, origin: String, body: Vec<u8>) -> 
         Error::Invalid(Refusal::OrderUnreadable, format!("{:?} at column {}", error.classify(), error.column()))
     };
     let order: Order = serde_json::from_slice(&body).map_err(unreadable)?;
+    let odd = nul::in_json(&body);
     drop(zeroize::Zeroizing::new(body));
     let name = order.words();
+    // Of a file that is imported each row is judged by itself.
+    if odd && !name.to_ascii_lowercase().ends_with("import") {
+        return Err(Error::Invalid(Refusal::OrderUnreadable, "it has the letter U+0000".into()));
+    }
     let client_id = caller.client_id.clone();
     let Place::Anywhere(needs) = order.place() else { return Err(Refusal::OrderLocalOnly.into()) };
     let changes = order.applies_files() || needs.iter().any(|need| need.action.is_none_or(|action| !action.as_str().ends_with("_Read")));

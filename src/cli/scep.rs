@@ -127,7 +127,7 @@ async fn challenge(app: &App, order: Challenge, who: &Who) -> Result<Value> {
         grant,
     };
     let subject = show_name(&new.grant.subject);
-    let text = scep_challenge::mint(app, new, &who.by.actor, &who.by.origin).await?;
+    let text = scep_challenge::mint_for(app, new, who.giver(), &who.by).await?;
     Ok(json!({
         "challenge": std::str::from_utf8(text.expose()).map_err(Error::internal)?,
         "url": format!("{}/scep/{}", app.config.web_url(), authority.name),
@@ -168,8 +168,7 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
             Ok(page::cut(rows, limit, |_| None))
         }
         Command::Approve(which) => {
-            let id =
-                which.sought(scep::approve(app, &which.authority(app).await?, &which.transaction, &who.by.actor, &who.by.origin).await)?;
+            let id = which.sought(scep::approve_for(app, &which.authority(app).await?, &which.transaction, who.giver(), &who.by).await)?;
             Ok(json!({ "transaction": which.transaction, "certificate": id }))
         }
         Command::Refuse(which) => {

@@ -259,7 +259,7 @@ async fn run_receiver(app: &App, command: ReceiverCommand, who: &Who) -> Result<
         }
         ReceiverCommand::Test { receiver } => {
             let found = find::receiver(app, &receiver).await?;
-            let jti = receiver::test(app, found.id.as_str(), &By::local(actor)).await?;
+            let jti = receiver::test(app, found.id.as_str(), &who.by).await?;
             Ok(json!({ "receiver": found.name, "jti": jti }))
         }
         ReceiverCommand::Fate { receiver, jti } => {

@@ -117,6 +117,7 @@ refusals! {
     DeviceOfAnother = "ENR0017", "the device is enrolled for another person; an administrator has to retire it first";
     DeviceRetired = "MGT0024", "an administrator has retired the device; it removes what this server gave it, and can enrol again";
     DeviceTokenTooLarge = "ENR0039", "the device gives a token or an address that is larger than any real one; something else than a device speaks, or it has to be erased";
+    EnrollmentConfigurationFixed = "ENR0040", "the configuration file of the server says who may enrol (enrollment, windows.devices_per_user); change it there";
     EnrollmentDataInvalid = "ENR0005", "the terms-of-use answer is missing, expired or not ours; start the enrolment again";
     EnrollmentEnded = "ENR0001", "the enrolment has ended; enrol the device again";
     EnrollmentMaintenance = "ENR0006", "enrolment is closed for maintenance; try again later";

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::clock::{DAY, HOUR, MINUTE, Time};
 use crate::domain::access::{Action, Need, Scope};
-use crate::ids::{ApplicationId, SubscriptionId, UserId};
+use crate::ids::{ApplicationId, GrantId, SubscriptionId, UserId};
 
 /// The longest life, in milliseconds.
 pub const LONGEST: i64 = 3 * DAY;
@@ -165,6 +165,8 @@ pub struct Subscription {
     pub application: ApplicationId,
     /// In whose name it was made; `None` for the application in its own.
     pub user: Option<UserId>,
+    /// By what that person gave the application: it lives as long as that.
+    pub grant: Option<GrantId>,
     /// The resource as it was written.
     pub resource: String,
     /// The set.

@@ -214,6 +214,7 @@ pub async fn find_by_scim_token(app: &App, text: &str) -> Result<Option<Caller>>
             scopes,
             roles: Vec::new(),
             signed_in_at: None,
+            grant: None,
         }))
     });
     Ok(found.await?)

@@ -149,20 +149,6 @@ pub fn delete_of_user(tx: &mut Tx<'_>, user: &UserId) -> Result<usize> {
     Ok(diesel::delete(oauth_grants::table.filter(oauth_grants::user_id.eq(user.as_str()))).execute(tx.conn())?)
 }
 
-/// Whether a person gave an application anything that is good at `now`.
-///
-/// # Errors
-/// Only the database's own.
-pub fn has_live(conn: &mut Conn, application: &ApplicationId, user: &UserId, now: Time) -> Result<bool> {
-    let live: i64 = oauth_grants::table
-        .filter(oauth_grants::user_id.eq(user.as_str()))
-        .filter(oauth_grants::application_id.eq(application.as_str()))
-        .filter(oauth_grants::ends_at.gt(now.0))
-        .count()
-        .get_result(conn)?;
-    Ok(live > 0)
-}
-
 /// Removes grants that ended before `before`, at most `limit`, and says how many.
 ///
 /// # Errors

@@ -223,9 +223,12 @@ impl Compiler<'_> {
                         crate::wire::odata::quoted(name)
                     )));
                 };
+                // Where many objects have such a member, the page is read in its order and each object is looked at: PostgreSQL makes no join of
+                // what has an offset, which would put all objects together first. Few have a member that is told by its whole.
+                let bound = if inner.names_whole() { "" } else { " LIMIT 1 OFFSET 0" };
                 let inner = self.member(list, inner)?;
                 match list.from {
-                    Some(from) => format!("EXISTS (SELECT 1 {from} AND {inner})"),
+                    Some(from) => format!("EXISTS (SELECT 1 {from} AND {inner}{bound})"),
                     None => inner,
                 }
             }

@@ -996,6 +996,7 @@ diesel::table! {
         id -> Text,
         application_id -> Text,
         user_id -> Nullable<Text>,
+        grant_id -> Nullable<Text>,
         resource -> Text,
         kind -> Text,
         object_id -> Nullable<Text>,

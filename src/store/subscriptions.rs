@@ -6,7 +6,7 @@ use super::schema::subscriptions;
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
 use crate::domain::subscription::{ChangeType, Kind, Subscription, words};
-use crate::ids::{ApplicationId, SubscriptionId, UserId};
+use crate::ids::{ApplicationId, GrantId, SubscriptionId, UserId};
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = subscriptions)]
@@ -14,6 +14,7 @@ struct Row {
     id: String,
     application_id: String,
     user_id: Option<String>,
+    grant_id: Option<String>,
     resource: String,
     kind: String,
     object_id: Option<String>,
@@ -34,6 +35,7 @@ impl TryFrom<Row> for Subscription {
             id: SubscriptionId::from_store(row.id),
             application: ApplicationId::from_store(row.application_id),
             user: row.user_id.map(UserId::from_store),
+            grant: row.grant_id.map(GrantId::from_store),
             resource: row.resource,
             kind: Kind::parse(&row.kind).ok_or_else(|| Error::corrupt("subscriptions.kind"))?,
             object: row.object_id,
@@ -57,6 +59,7 @@ pub fn insert_subscription(tx: &mut Tx<'_>, new: &Subscription) -> Result<()> {
         id: new.id.to_string(),
         application_id: new.application.to_string(),
         user_id: new.user.as_ref().map(ToString::to_string),
+        grant_id: new.grant.as_ref().map(ToString::to_string),
         resource: new.resource.clone(),
         kind: new.kind.as_str().to_owned(),
         object_id: new.object.clone(),
@@ -116,12 +119,13 @@ pub fn find_subscription(conn: &mut Conn, id: &SubscriptionId) -> Result<Option<
     row.map(Subscription::try_from).transpose()
 }
 
-/// Sets when it ends; its owner is told again before that.
+/// Sets when it ends and by which grant it lives; its owner is told again before that.
 ///
 /// # Errors
 /// [`Error::NotFound`].
-pub fn update_end(tx: &mut Tx<'_>, id: &SubscriptionId, expires_at: Time) -> Result<()> {
-    let set = (subscriptions::expires_at.eq(expires_at.0), subscriptions::warned_at.eq(None::<i64>));
+pub fn update_end(tx: &mut Tx<'_>, id: &SubscriptionId, grant: Option<&GrantId>, expires_at: Time) -> Result<()> {
+    let grant = subscriptions::grant_id.eq(grant.map(GrantId::as_str));
+    let set = (grant, subscriptions::expires_at.eq(expires_at.0), subscriptions::warned_at.eq(None::<i64>));
     let changed = diesel::update(subscriptions::table.find(id.as_str())).set(set).execute(tx.conn())?;
     if changed == 0 { Err(Error::NotFound) } else { Ok(()) }
 }

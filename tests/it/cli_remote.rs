@@ -302,7 +302,7 @@ async fn an_order_needs_a_good_token_a_role_and_a_place() {
     for order in [json!("Settings"), json!({ "Keys": "Rotate" }), json!({ "Backup": { "to": "/tmp/x" } })] {
         assert_eq!(desk.code(&reader, order.clone()).await, "ORD0003", "{order}");
     }
-    for order in [json!("Nothing"), json!({ "Device": "Explode" }), json!(7), json!({})] {
+    for order in [json!("Nothing"), json!({ "Device": "Explode" }), json!(7), json!({}), tap("a\0")] {
         assert_eq!(desk.code(&reader, order.clone()).await, "ORD0004", "{order}");
     }
     let plain = delegated(&desk.server, ANA, &[Scope::UserRead]).await;

@@ -49,6 +49,7 @@ async fn caller(app: &App, user: &UserId) -> Caller {
         scopes: BTreeSet::new(),
         roles: held,
         signed_in_at: None,
+        grant: None,
     }
 }
 

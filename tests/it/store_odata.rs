@@ -350,7 +350,7 @@ both_backends! {
             Ok(())
         };
         store.write(insert).await.unwrap();
-        let cases: [(&'static Set, &str, usize); 38] = [
+        let cases: [(&'static Set, &str, usize); 39] = [
             (&MANAGED, "", 50),
             (&MANAGED, "$orderby=deviceName", 50),
             (&MANAGED, "$orderby=deviceName desc", 50),
@@ -389,6 +389,7 @@ both_backends! {
             (&autopilot::SET, "$filter=groupTag eq 't7'", 50),
             (&autopilot::SET, "$filter=userPrincipalName eq 'user4711@example.org'", 1),
             (&devices::SET, "$filter=physicalIds/any(p:p eq '[OrderID]:T7')", 50),
+            (&devices::SET, "$filter=physicalIds/any(p:startswith(p,'[ZTDID]'))", 50),
         ];
         let provisioned = [
             ("userName eq \"User4711@Example.org\"", 1),

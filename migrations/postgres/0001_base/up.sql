@@ -1207,6 +1207,8 @@ CREATE TABLE subscriptions (
     application_id TEXT NOT NULL REFERENCES applications (id) ON DELETE CASCADE,
     -- The person in whose name it was made; NULL for the application in its own.
     user_id TEXT REFERENCES users (id) ON DELETE CASCADE,
+    -- By what that person gave the application. It may be gone: who listens is told so when there is something to tell.
+    grant_id TEXT,
     resource TEXT NOT NULL,
     kind TEXT NOT NULL,
     -- The one object that it is about; NULL for all.

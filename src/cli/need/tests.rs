@@ -180,6 +180,7 @@ fn caller(role: &str, reach: Reach) -> Caller {
         scopes: Scope::ALL.iter().copied().collect(),
         roles: vec![(Role::built_in(role).unwrap(), reach)],
         signed_in_at: None,
+        grant: None,
     }
 }
 

@@ -15,7 +15,7 @@ pub use scope::Scope;
 use std::collections::BTreeSet;
 
 use crate::clock::Time;
-use crate::ids::{ApplicationId, GroupId, RoleId, UserId};
+use crate::ids::{ApplicationId, GrantId, GroupId, RoleId, UserId};
 
 /// What a route asks of its caller.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,8 @@ pub struct Caller {
     pub roles: Vec<(Role, Reach)>,
     /// When the person signed in.
     pub signed_in_at: Option<Time>,
+    /// What the person gave the application when they did.
+    pub grant: Option<GrantId>,
 }
 
 impl Caller {
@@ -155,6 +157,7 @@ mod tests {
             scopes: scopes.iter().copied().collect(),
             roles,
             signed_in_at: None,
+            grant: None,
         }
     }
 

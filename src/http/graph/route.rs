@@ -148,6 +148,21 @@ impl Route {
         }
     }
 
+    /// The address of the one object that a call changes: its own, or of an action the one before the action's name; `None` when it changes
+    /// none, or makes one.
+    fn object<'a>(&self, segments: &'a [String]) -> Option<&'a [String]> {
+        match self.verb {
+            Verb::Get => None,
+            Verb::Patch | Verb::Put | Verb::Delete => Some(segments),
+            Verb::Post => {
+                let mut parts = self.pattern.rsplit('/');
+                let of_object =
+                    parts.next().is_some_and(|last| !last.starts_with('{')) && parts.next().is_some_and(|key| key.starts_with('{'));
+                of_object.then(|| segments.split_last().map(|(_, rest)| rest)).flatten()
+            }
+        }
+    }
+
     /// Its method.
     #[must_use]
     pub fn verb(&self) -> Verb {
@@ -203,10 +218,8 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
     app.callers.count(caller, weight).map_err(GraphProblem::throttled)?;
     let (route, keys) = found?;
     let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
-    if let Some(seen) = &request.if_match
-        && !matches!(route.verb, Verb::Get | Verb::Post)
-    {
-        check_version(app, caller, origin, request, table, seen).await?;
+    if let (Some(seen), Some(object)) = (&request.if_match, route.object(&request.segments)) {
+        check_version(app, caller, origin, &Request { segments: object.to_vec(), ..request.clone() }, table, seen).await?;
     }
     let answer = (route.handler)(Call { app, caller, reach, origin, request, keys }).await?;
     Ok(answer.conditional(request))

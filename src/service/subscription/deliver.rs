@@ -17,7 +17,7 @@ use crate::service::outbound::{check_url, retry_after, unanswered};
 use crate::service::outbox::{Aftermath, Deliverer, Delivery, Outcome};
 use crate::service::{Error, Result};
 use crate::store::outbox::{self, Claim, Lease, Message, Settled};
-use crate::store::{Tx, audit, sealed, subscriptions};
+use crate::store::{Conn, Tx, audit, sealed, subscriptions};
 use crate::wire::odata::edm;
 
 const TOPIC: &str = "subscription.notify";
@@ -208,9 +208,17 @@ fn note(app: &App, of: &Subscription, item: &Item, state: Option<&str>) -> Value
 
 /// Whether its owner may still read what it is about, everywhere.
 async fn may_hear(app: &App, subscription: &Subscription) -> Result<bool> {
-    let (application, user) = (subscription.application.clone(), subscription.user.clone());
-    let now = app.now();
-    let caller = app.store.read(move |conn| access_token::caller_now(conn, &application, user.as_ref(), now)).await?;
+    let (application, now) = (subscription.application.clone(), app.now());
+    let person = match (subscription.user.clone(), subscription.grant.clone()) {
+        (Some(user), Some(grant)) => Some((user, grant)),
+        (None, _) => None,
+        (Some(_), None) => return Ok(false),
+    };
+    let look = move |conn: &mut Conn| {
+        let person = person.as_ref().map(|(user, grant)| (user, grant));
+        access_token::caller_now(conn, &application, person, now)
+    };
+    let caller = app.store.read(look).await?;
     Ok(caller.is_some_and(|caller| caller.reach(subscription.kind.need()) == Some(Reach::All)))
 }
 

@@ -75,6 +75,7 @@ pub async fn create(app: &App, caller: &Caller, new: New, by: &By) -> Result<Sub
         id: SubscriptionId::new(),
         application: caller.application.clone(),
         user: caller.person().cloned(),
+        grant: caller.grant.clone(),
         resource: new.resource,
         kind,
         object,
@@ -168,7 +169,7 @@ pub fn client_state(app: &App, subscription: &Subscription) -> Result<Option<Sec
     Ok(subscription.sealed_state.as_ref().map(|sealed| app.sealer().open(sealed::SUBSCRIPTION_STATE, sealed)).transpose()?)
 }
 
-/// Sets another end.
+/// Sets another end. It lives by what the person gave with the sign-in that renews it.
 ///
 /// # Errors
 /// `SIG0008`, `SIG0011`; [`Error::NotFound`].
@@ -179,11 +180,11 @@ pub async fn renew(app: &App, caller: &Caller, id: &str, expires_at: Time, by: &
     }
     let now = app.now();
     let expires_at = end(expires_at, now).ok_or(Refusal::SubscriptionEnd)?;
-    let renewed = Subscription { expires_at, warned_at: None, ..subscription.clone() };
+    let renewed = Subscription { expires_at, warned_at: None, grant: caller.grant.clone(), ..subscription.clone() };
     let (row, by) = (renewed.clone(), by.clone());
     app.store
         .write(move |tx| {
-            subscriptions::update_end(tx, &row.id, expires_at)?;
+            subscriptions::update_end(tx, &row.id, row.grant.as_ref(), expires_at)?;
             let entry = by.entry("subscription.update", format!("subscription:{}", row.id)).before(&shown(&subscription));
             audit::append(tx, &entry.after(&shown(&row)), now)
         })
@@ -200,7 +201,8 @@ pub async fn reauthorize(app: &App, caller: &Caller, id: &str) -> Result<()> {
     if caller.reach(subscription.kind.need()) != Some(Reach::All) {
         return Err(Refusal::SubscriptionNotAllowed.into());
     }
-    Ok(app.store.write(move |tx| subscriptions::update_warned(tx, &subscription.id, None)).await?)
+    let grant = caller.grant.clone();
+    Ok(app.store.write(move |tx| subscriptions::update_end(tx, &subscription.id, grant.as_ref(), subscription.expires_at)).await?)
 }
 
 /// Ends it.

@@ -79,6 +79,18 @@ pub enum Expr {
 }
 
 impl Expr {
+    /// Whether it is true only of values that it names as a whole.
+    #[must_use]
+    pub fn names_whole(&self) -> bool {
+        match self {
+            Self::And(a, b) => a.names_whole() || b.names_whole(),
+            Self::Or(a, b) => a.names_whole() && b.names_whole(),
+            Self::Compare(_, Comparison::Equal, literal) => *literal != Literal::Null,
+            Self::In(..) => true,
+            Self::Not(_) | Self::Compare(..) | Self::Match(..) | Self::Any(..) | Self::IsOf(_) => false,
+        }
+    }
+
     /// The properties that it looks at.
     #[must_use]
     pub fn names(&self) -> Vec<&str> {

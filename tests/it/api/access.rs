@@ -77,6 +77,7 @@ fn a_route_opens_to_the_roles_that_allow_its_action() {
             scopes: Scope::ALL.iter().copied().collect(),
             roles: vec![(role.clone(), Reach::All)],
             signed_in_at: None,
+            grant: None,
         };
         for route in all() {
             let action = route.need.action.unwrap_or_else(|| panic!("{} asks for no action", route.pattern));

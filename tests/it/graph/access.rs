@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use muster::clock::DAY;
 use muster::domain::access::{Assignment, Caller as Access, Identity, Principal, Reach, Role, Scope};
-use muster::domain::application::{Client, Grants};
+use muster::domain::application::{Application, Client, Grants};
 use muster::domain::device::Platform;
 use muster::domain::grant::{Asked, Grant};
 use muster::domain::group::Member;
@@ -71,6 +71,7 @@ fn a_route_opens_to_the_roles_that_allow_its_action() {
         scopes: Scope::ALL.iter().copied().collect(),
         roles: vec![(Role::built_in(word).unwrap(), Reach::All)],
         signed_in_at: None,
+        grant: None,
     };
     let mut opened = BTreeSet::new();
     for word in ["read-only", "helpdesk", "policy-manager", "certificate-manager", "administrator"] {
@@ -96,6 +97,12 @@ pub async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> String {
     let made = application::create(app, New { display_name: format!("For {upn}"), public: true, ..New::default() }, &by()).await.unwrap();
     let grants = Grants { delegated: scopes.iter().copied().collect(), ..Grants::default() };
     application::grant(app, &made.id, grants, &by()).await.unwrap();
+    delegated_to(server, &made, upn, scopes).await.1
+}
+
+/// The same for an application that there is, with what the person gave.
+pub async fn delegated_to(server: &Server, made: &Application, upn: &str, scopes: &[Scope]) -> (GrantId, String) {
+    let app = &server.app;
     let (user, _) = directory::find_user(app, upn, &Reach::All).await.unwrap();
     let now = app.now();
     let given = Grant {
@@ -119,6 +126,7 @@ pub async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> String {
     };
     let stored = given.clone();
     app.store.write(move |tx| grants::insert_grant(tx, &stored, stored.id.as_str())).await.unwrap();
+    let id = given.id.clone();
     let person = Person {
         id: user.id,
         upn: user.upn,
@@ -129,8 +137,8 @@ pub async fn delegated(server: &Server, upn: &str, scopes: &[Scope]) -> String {
         ends_at: None,
     };
     let words: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
-    let order = Order { application: &made, proved: Proved::Not, person: Some(&person), scopes: &words, capabilities: &[] };
-    issue(app, &order).await.unwrap().text
+    let order = Order { application: made, proved: Proved::Not, person: Some(&person), scopes: &words, capabilities: &[] };
+    (id, issue(app, &order).await.unwrap().text)
 }
 
 /// Gives a person a built-in role everywhere.

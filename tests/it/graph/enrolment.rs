@@ -396,7 +396,11 @@ async fn what_may_enrol_is_shown_as_it_is_configured() {
         names(&caller.get(&format!("{path}/assignments")).await, "@odata.type"),
         ["#microsoft.graph.enrollmentConfigurationAssignment"]
     );
-    assert_eq!(caller.refused(Method::PATCH, &path, Some(json!({ "limit": 5 }))).await.0, 405, "the configuration file says it");
     assert_eq!(caller.refused(Method::GET, &format!("{CONFIGURATIONS}/x"), None).await.0, 404);
+    let body = || Some(json!({ "@odata.type": limit["@odata.type"], "limit": 3 }));
+    assert_eq!(caller.refused(Method::PATCH, &format!("{CONFIGURATIONS}/x"), body()).await.0, 404);
+    let fixed: Value = caller.send(Method::PATCH, &path, body()).await.json().await.unwrap();
+    assert!(fixed["error"]["message"].as_str().unwrap().starts_with("ENR0040: "), "{fixed}");
+    assert_eq!(caller.get(&path).await["limit"], limit["limit"]);
     assert!(caller.get(&path.replace("v1.0", "beta")).await["deviceEnrollmentConfigurationType"] == "defaultLimit");
 }

@@ -81,6 +81,33 @@ async fn policies_and_configurations_have_versions() {
 }
 
 #[actix_web::test]
+async fn an_action_on_one_object_looks_at_its_version() {
+    let caller = Caller::everything().await;
+    let body = json!({ "@odata.type": "#microsoft.graph.windows10CustomConfiguration", "displayName": "One", "omaSettings": [] });
+    let made = caller.post("/v1.0/deviceManagement/deviceConfigurations", body).await;
+    let path = format!("/v1.0/deviceManagement/deviceConfigurations/{}", made["id"].as_str().unwrap());
+    let everybody = json!({ "assignments": [{ "target": { "@odata.type": "#microsoft.graph.allDevicesAssignmentTarget" } }] });
+    let assign = async |etag: &str, path: &str| {
+        let request = caller.client.post(format!("{}{path}", caller.server.web)).bearer_auth(&caller.token).header("If-Match", etag);
+        request.json(&everybody).send().await.unwrap().status().as_u16()
+    };
+    let (old, assignments) = (made["@odata.etag"].as_str().unwrap(), format!("{path}/assignments"));
+    let renamed = json!({ "@odata.type": made["@odata.type"], "displayName": "Two" });
+    assert_eq!(caller.send(Method::PATCH, &path, Some(renamed)).await.status(), 200);
+    assert_eq!(assign(old, &format!("{path}/assign")).await, 412);
+    assert_eq!(caller.get(&assignments).await["value"], json!([]));
+    let new = caller.get(&path).await["@odata.etag"].as_str().unwrap().to_owned();
+    for etag in [new.as_str(), "*"] {
+        assert_eq!(assign(etag, &format!("{path}/assign")).await, 200, "{etag}");
+    }
+    assert_eq!(caller.get(&assignments).await["value"].as_array().unwrap().len(), 1);
+    // What is made in a set has no version before.
+    let answer = caller.client.post(format!("{}/v1.0/users", caller.server.web)).bearer_auth(&caller.token).header("If-Match", old);
+    let body = json!({ "displayName": "Ana", "userPrincipalName": "ana@x.example", "accountEnabled": true });
+    assert_eq!(answer.json(&body).send().await.unwrap().status(), 201);
+}
+
+#[actix_web::test]
 async fn whoever_calls_too_often_waits_and_what_is_urgent_gets_through() {
     let server = Server::tweaked(|config| {
         config.limits.api_per_second = 1;

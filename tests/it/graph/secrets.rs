@@ -83,6 +83,7 @@ async fn a_secret_is_shown_to_whoever_may_and_the_log_says_so() {
     assert!(usual["activationLockBypassCode"].is_null());
     let selected = caller.get(&format!("{MANAGED}/{enrolled}?$select=id,activationLockBypassCode")).await;
     assert_eq!(selected["activationLockBypassCode"], "BYPASS");
+    assert_eq!(selected["@odata.etag"], usual["@odata.etag"], "a secret makes no other version");
     let all = caller.get(&format!("{MANAGED}?$select=activationLockBypassCode")).await;
     assert!(all["value"][0]["activationLockBypassCode"].is_null(), "a list shows no secrets");
     assert_eq!(read(&caller).await.split_off(3), ["admin", "activation-lock"].map(by_it));

@@ -15,11 +15,11 @@ use muster::service::application;
 use muster::service::directory::{self, deleted};
 use muster::service::outbox::Worker;
 use muster::service::subscription::tell;
-use muster::store::{Location, Store, audit, outbox};
+use muster::store::{Location, Store, audit, grants, outbox};
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use super::access::{delegated, give_within};
+use super::access::{delegated, delegated_to, give_within};
 use super::{Caller, by, register, token, user};
 use crate::support::db;
 use crate::support::server::{Options, Server};
@@ -283,6 +283,39 @@ async fn who_may_not_read_everything_is_told_nothing() {
     let told = receiver.take();
     assert_eq!(told.len(), 1, "{told:?}");
     assert_eq!((&told[0]["lifecycleEvent"], &told[0]["subscriptionId"]), (&json!("subscriptionRemoved"), &made["id"]));
+}
+
+#[actix_web::test]
+async fn a_subscription_lives_by_the_sign_in_that_made_or_renewed_it() {
+    let (server, receiver) = (Server::start().await, Receiver::start());
+    let free = user(&server, "free@example.org", "Free").await;
+    give_within(&server, "helpdesk", &free.id, muster::domain::access::Reach::All).await;
+    let (program, _) = register(&server, &[]).await;
+    let delegated = Grants { delegated: [Scope::UserReadAll].into(), ..Grants::default() };
+    application::grant(&server.app, &program.id, delegated, &by()).await.unwrap();
+    let (first, token) = delegated_to(&server, &program, "free@example.org", &[Scope::UserReadAll]).await;
+    let (_, second) = delegated_to(&server, &program, "free@example.org", &[Scope::UserReadAll]).await;
+    let mut caller = Caller::of(server, token);
+    let mut ids = Vec::new();
+    for _ in 0..3 {
+        let made = caller.post("/v1.0/subscriptions", wanted(&receiver, &caller, "users", "created")).await;
+        ids.push(made["id"].as_str().unwrap().to_owned());
+    }
+    caller.token = second;
+    let end = muster::wire::odata::edm::time(caller.server.app.now().plus(3 * DAY).0);
+    let renewal = Some(json!({ "expirationDateTime": end }));
+    assert_eq!(caller.send(Method::PATCH, &format!("/v1.0/subscriptions/{}", ids[1]), renewal).await.status(), 200);
+    assert_eq!(caller.send(Method::POST, &format!("/v1.0/subscriptions/{}/reauthorize", ids[2]), None).await.status(), 204);
+    caller.server.app.store.write(move |tx| grants::delete_grant(tx, &first)).await.unwrap();
+    user(&caller.server, "one@example.org", "One").await;
+    deliver(&caller).await;
+    let told = receiver.take();
+    let of = |event: Option<&str>| {
+        let own = told.iter().filter(|one| one["lifecycleEvent"].as_str() == event);
+        own.map(|one| one["subscriptionId"].as_str().unwrap().to_owned()).collect::<std::collections::BTreeSet<_>>()
+    };
+    assert_eq!(of(Some("subscriptionRemoved")), [ids[0].clone()].into());
+    assert_eq!(of(None), [ids[1].clone(), ids[2].clone()].into());
 }
 
 #[actix_web::test]

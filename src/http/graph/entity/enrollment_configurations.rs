@@ -3,8 +3,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::apple_push::READ;
+use super::apple_push::{READ, WRITE, check_writer};
 use crate::config::Restriction;
+use crate::domain::Refusal;
 use crate::http::graph::answer::{Answer, entity, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
@@ -17,6 +18,7 @@ const SET: &str = "deviceManagement/deviceEnrollmentConfigurations";
 routes! {
     Get "deviceManagement/deviceEnrollmentConfigurations", READ => list_all;
     Get "deviceManagement/deviceEnrollmentConfigurations/{id}", READ => show;
+    Patch "deviceManagement/deviceEnrollmentConfigurations/{id}", WRITE => change;
     Get "deviceManagement/deviceEnrollmentConfigurations/{id}/assignments", READ => assignments;
 }
 
@@ -108,6 +110,13 @@ fn named(call: &Call<'_>) -> Result<Map<String, Value>> {
 
 async fn show(call: Call<'_>) -> Result<Answer> {
     Ok(Answer::ok(entity(&call.app.config, call.request, SET, named(&call)?)))
+}
+
+/// A file says them, which nobody writes from here.
+async fn change(call: Call<'_>) -> Result<Answer> {
+    check_writer(&call)?;
+    named(&call)?;
+    Err(Refusal::EnrollmentConfigurationFixed.into())
 }
 
 /// They hold for everybody.

@@ -13,7 +13,7 @@ use crate::domain::command::State as CommandState;
 use crate::domain::compliance::State;
 use crate::domain::device::Platform;
 use crate::domain::subscription::Kind;
-use crate::http::graph::answer::{Answer, object};
+use crate::http::graph::answer::{Answer, object, tagged};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, MANAGEMENT};
 use crate::http::graph::route::{Call, routes};
@@ -279,7 +279,8 @@ async fn named(call: &Call<'_>) -> Result<Managed> {
 async fn show(call: Call<'_>) -> Result<Answer> {
     let found = named(&call).await?;
     let orders = managed::orders_of(call.app, &found).await?;
-    let mut whole = json(&found, &orders);
+    // A secret makes no other version, or the version would tell of it.
+    let mut whole = tagged(json(&found, &orders));
     let bypass = device_secrets::bypass_code(&call, &found, &list::query(call.request, &SHAPE)?).await?;
     whole.insert("activationLockBypassCode".into(), bypass);
     Ok(Answer::ok(list::single(&call, &SHAPE, "deviceManagement/managedDevices", whole)?))

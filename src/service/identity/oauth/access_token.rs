@@ -8,6 +8,7 @@ use crate::app::App;
 use crate::clock::{MINUTE, SECOND, Time};
 use crate::domain::access::{Caller, Identity, Scope};
 use crate::domain::application::Application;
+use crate::domain::grant::Grant;
 use crate::ids::{ApplicationId, GrantId, UserId};
 use crate::service;
 use crate::store::{Conn, applications, grants, roles, users};
@@ -230,17 +231,18 @@ impl Shown {
             return Ok(None);
         };
         let grants = applications::load_grants(conn, &application.id)?;
-        let caller = |identity, roles, granted: &std::collections::BTreeSet<Scope>, signed_in_at| Caller {
+        let caller = |identity, roles, granted: &std::collections::BTreeSet<Scope>, signed_in_at, grant| Caller {
             application: application.id.clone(),
             client_id: application.client_id.clone(),
             identity,
             scopes: self.scopes.iter().copied().filter(|scope| granted.contains(scope) || scope.needs_no_consent()).collect(),
             roles,
             signed_in_at,
+            grant,
         };
         if self.is_application {
             let same = application.id.as_str() == self.subject;
-            return Ok(same.then(|| caller(Identity::Application, Vec::new(), &grants.own, None)));
+            return Ok(same.then(|| caller(Identity::Application, Vec::new(), &grants.own, None, None)));
         }
         let user = match users::load_user(conn, &UserId::from_store(self.subject.clone())) {
             Ok(user) => user,
@@ -253,27 +255,33 @@ impl Shown {
             return Ok(None);
         }
         let held = roles::list_roles_of_user(conn, &user.id)?;
-        Ok(Some(caller(Identity::Person(user.id), held, &grants.delegated, Some(grant.signed_in_at))))
+        Ok(Some(caller(Identity::Person(user.id), held, &grants.delegated, Some(grant.signed_in_at), Some(grant.id))))
     }
 }
 
-/// Who calls when an application does, in its own name or a person's, with all that it may do now; `None` when nobody does any more. For what
-/// goes on without a token.
+/// Who calls when an application does, in its own name or by what a person gave it, with all that it may do now; `None` when nobody does any
+/// more. For what goes on without a token.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn caller_now(conn: &mut Conn, application: &ApplicationId, user: Option<&UserId>, now: Time) -> crate::store::Result<Option<Caller>> {
+pub fn caller_now(
+    conn: &mut Conn,
+    application: &ApplicationId,
+    person: Option<(&UserId, &GrantId)>,
+    now: Time,
+) -> crate::store::Result<Option<Caller>> {
     let application = match applications::load_application(conn, application) {
         Ok(application) if application.enabled => application,
         Ok(_) | Err(crate::store::Error::NotFound) => return Ok(None),
         Err(other) => return Err(other),
     };
     let given = applications::load_grants(conn, &application.id)?;
-    let (identity, roles, scopes) = match user {
+    let live = |grant: Grant, id: &UserId| grant.user == *id && grant.application == application.id && grant.ends_at > now;
+    let (identity, roles, scopes) = match person {
         None => (Identity::Application, Vec::new(), given.own),
-        Some(id) => match users::load_user(conn, id) {
-            // Whoever signed out everywhere, or lost the pass, takes nothing by what they gave before.
-            Ok(user) if user.enabled && grants::has_live(conn, &application.id, id, now)? => {
+        Some((id, grant)) => match users::load_user(conn, id) {
+            // Whoever signed out, or lost the pass, takes nothing by what they gave before, whatever else they gave the application.
+            Ok(user) if user.enabled && grants::find_grant(conn, grant)?.is_some_and(|grant| live(grant, id)) => {
                 (Identity::Person(user.id.clone()), roles::list_roles_of_user(conn, &user.id)?, given.delegated)
             }
             Ok(_) | Err(crate::store::Error::NotFound) => return Ok(None),
@@ -287,6 +295,7 @@ pub fn caller_now(conn: &mut Conn, application: &ApplicationId, user: Option<&Us
         scopes: scopes.into_iter().collect(),
         roles,
         signed_in_at: None,
+        grant: person.map(|(_, grant)| grant.clone()),
     }))
 }
 
