@@ -63,7 +63,7 @@ fn certify(unit: &str, aaguid: Option<&[u8; 16]>, key: &PKey<Private>, maker: Op
     builder.set_serial_number(&BigNum::from_u32(if maker.is_some() { 2 } else { 1 }).unwrap().to_asn1_integer().unwrap()).unwrap();
     builder.set_subject_name(&name).unwrap();
     builder.set_issuer_name(maker.map_or(&*name, |maker| maker.root.subject_name())).unwrap();
-    let now = i64::try_from(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs()).unwrap();
+    let now = muster::clock::Clock::now(&muster::clock::SystemClock).seconds();
     builder.set_not_before(&Asn1Time::from_unix(now - 86_400).unwrap()).unwrap();
     builder.set_not_after(&Asn1Time::from_unix(now + 86_400).unwrap()).unwrap();
     builder.set_pubkey(key).unwrap();
