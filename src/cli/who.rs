@@ -39,10 +39,10 @@ impl Who {
     /// Whether they may do that, everywhere.
     pub(super) fn check(&self, need: Need) -> Result<()> {
         let Some(caller) = &self.caller else { return Ok(()) };
-        match caller.reach(need) {
-            Some(Reach::All) => Ok(()),
-            Some(Reach::Groups(_)) => Err(Refusal::OrderBound.into()),
-            None => Err(Error::Invalid(Refusal::OrderBeyondRole, lacking(caller, need))),
+        match caller.check(need) {
+            Ok(Reach::All) => Ok(()),
+            Ok(Reach::Groups(_)) => Err(Refusal::OrderBound.into()),
+            Err(lack) => Err(Error::Invalid(Refusal::OrderBeyondRole, lack.to_string())),
         }
     }
 
@@ -79,13 +79,4 @@ impl Who {
             None => Ok(()),
         }
     }
-}
-
-/// What the caller has not.
-fn lacking(caller: &Caller, need: Need) -> String {
-    if need.scopes.iter().any(|scope| caller.scopes.contains(scope)) {
-        return need.action.map_or_else(String::new, |action| format!("it takes a role with {action}"));
-    }
-    let names: Vec<&str> = need.scopes.iter().map(|scope| scope.as_str()).collect();
-    format!("it takes an application with {}", names.join(" or "))
 }

@@ -22,6 +22,7 @@ pub mod scim;
 pub mod server;
 pub mod signals;
 pub mod signin;
+pub mod table;
 pub mod tls;
 pub mod welcome;
 pub mod windows;

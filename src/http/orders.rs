@@ -6,16 +6,16 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
-use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, HeaderValue, WWW_AUTHENTICATE};
+use actix_web::http::Method;
+use actix_web::http::header::CACHE_CONTROL;
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::Value;
 
-use super::bearer::{self, Unknown};
+use super::api::problem::{ApiProblem, Result};
 use super::error::Problem;
-use super::limits::{Anonymous, Body};
 use super::peer::Peer;
+use super::{bearer, table};
 use crate::app::App;
 use crate::domain::access::Caller;
 use crate::service;
@@ -38,33 +38,32 @@ pub trait Carrier: fmt::Debug + Sync {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Orders(pub(super) Option<&'static dyn Carrier>);
 
-/// Takes an order.
-///
-/// # Errors
-/// As a problem: 401 without a good token, 403 for what the caller may not do, and the order's own.
+/// Takes an order, and answers as `/api` does.
 pub(super) async fn receive(
     app: Data<App>,
     orders: Data<Orders>,
     request: HttpRequest,
-    peer: Peer,
+    peer: std::result::Result<Peer, Problem>,
     payload: Payload,
-) -> Result<HttpResponse, Problem> {
-    let Some(carrier) = orders.0 else { return Err(Problem::not_found()) };
-    let caller = match bearer::caller(&app, &request).await {
-        Ok(caller) => caller,
-        Err(Unknown::Failed(error)) => return Err(error.into()),
-        Err(Unknown::Denied { text, challenge }) => {
-            // Who is not recognised is counted by address, as everybody without a name.
-            Anonymous::count(&request)?;
-            let mut answer = Problem::new(StatusCode::UNAUTHORIZED, "unauthenticated", text).json();
-            if let Ok(challenge) = HeaderValue::from_str(&challenge) {
-                answer.headers_mut().insert(WWW_AUTHENTICATE, challenge);
-            }
-            return Ok(answer);
-        }
-    };
-    // Only now: strangers send nothing that is read.
-    let body = Body::<LARGEST>::of_known(&request, payload.into_inner()).await?;
-    let answer = carrier.carry(app.into_inner(), caller, peer.origin(), body.to_vec()).await?;
-    Ok(HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(answer))
+) -> HttpResponse {
+    match table::caught(order(app, &orders, &request, peer, payload)).await {
+        Ok(answer) => HttpResponse::Ok().insert_header((CACHE_CONTROL, "no-store")).json(answer),
+        Err(problem) => problem.respond(),
+    }
+}
+
+async fn order(
+    app: Data<App>,
+    orders: &Orders,
+    request: &HttpRequest,
+    peer: std::result::Result<Peer, Problem>,
+    payload: Payload,
+) -> Result<Value> {
+    if request.method() != Method::POST {
+        return Err(ApiProblem::method(request.method().as_str(), &["POST"]));
+    }
+    let carrier = orders.0.ok_or_else(Problem::not_found)?;
+    let caller = async { bearer::caller(&app, request).await.map_err(ApiProblem::from) };
+    let (caller, origin, body) = table::open::<LARGEST, _>(request, peer, payload, caller).await?;
+    Ok(carrier.carry(app.into_inner(), caller, origin, body.to_vec()).await?)
 }

@@ -67,7 +67,7 @@ pub fn web(table: &mut ServiceConfig) {
         .service(resource("/metrics").route(read().to(health::show_metrics)))
         .service(resource("/readyz").route(read().to(health::show_ready)))
         .service(resource(JWKS_PATH).route(read().to(signals::show_keys)))
-        .service(resource(orders::PATH).route(post().to(orders::receive)))
+        .service(resource(orders::PATH).route(route().to(orders::receive)))
         .configure(api::routes)
         .configure(graph::routes)
         .configure(identity::routes)

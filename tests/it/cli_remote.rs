@@ -16,6 +16,7 @@ use muster::service::application;
 use muster::service::directory::{self, By};
 use muster::service::identity::tap;
 use muster::store::{audit, devices, enrollments};
+use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
 use crate::desired::{device, enrollment, user};
@@ -295,6 +296,8 @@ async fn an_order_needs_a_good_token_a_role_and_a_place() {
     let answer = desk.server.client().post(format!("{}/api/orders", desk.server.web)).json(&list()).send().await.unwrap();
     assert_eq!(answer.status(), 401);
     assert!(answer.headers()["www-authenticate"].to_str().unwrap().starts_with("Bearer"));
+    let answer = desk.server.client().get(format!("{}/api/orders", desk.server.web)).send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), &answer.headers()["allow"]), (405, &HeaderValue::from_static("POST")));
     let reader = delegated(&desk.server, ANA, Scope::ALL).await;
     assert_eq!(desk.order(&reader, list()).await.0, 200);
     let tap = |user: &str| json!({ "User": { "Tap": { "user": user, "minutes": null, "length": null, "reusable": false } } });

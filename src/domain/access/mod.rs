@@ -13,6 +13,7 @@ pub use role::{ADMINISTRATOR, Assignment, BUILT_IN, MOST_ROLES, Principal, Role}
 pub use scope::Scope;
 
 use std::collections::BTreeSet;
+use std::fmt;
 
 use crate::clock::Time;
 use crate::ids::{ApplicationId, GrantId, GroupId, RoleId, UserId};
@@ -24,6 +25,27 @@ pub struct Need {
     pub scopes: &'static [Scope],
     /// What a role of the person must allow beside that; `None` where everybody may do it to what is their own.
     pub action: Option<Action>,
+}
+
+/// What a caller has not that a route asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    /// The application may call it, and no role of the person allows it.
+    Role(Action),
+    /// The application has none of these permissions.
+    Permission(&'static [Scope]),
+}
+
+impl fmt::Display for Lack {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Role(action) => write!(f, "none of the person's roles allows {}", action.as_str()),
+            Self::Permission(scopes) => {
+                let names: Vec<&str> = scopes.iter().map(|scope| scope.as_str()).collect();
+                write!(f, "the application has none of the permissions {}", names.join(", "))
+            }
+        }
+    }
 }
 
 /// To which objects a right extends.
@@ -94,6 +116,17 @@ impl Caller {
             (Identity::Application, _) | (Identity::Person(_), None) => Some(Reach::All),
             (Identity::Person(_), Some(action)) => self.allows(action),
         }
+    }
+
+    /// How far what the caller asks for reaches.
+    ///
+    /// # Errors
+    /// What the caller has not that it takes.
+    pub fn check(&self, need: Need) -> Result<Reach, Lack> {
+        self.reach(need).ok_or_else(|| match need.action {
+            Some(action) if need.scopes.iter().any(|scope| self.scopes.contains(scope)) => Lack::Role(action),
+            _ => Lack::Permission(need.scopes),
+        })
     }
 
     /// How far an action reaches by the person's roles alone; an application that calls in its own name has none and is bound by its scopes.

@@ -9,20 +9,18 @@ pub mod resource;
 pub mod route;
 pub mod schema;
 
-use std::panic::AssertUnwindSafe;
-
 use actix_web::guard;
 use actix_web::http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use actix_web::web::{Data, Payload, ServiceConfig, resource as at, route as any};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::FutureExt as _;
 
 use self::problem::{ApiProblem, Result};
 use self::request::Request;
 use super::bearer;
 use super::error::Problem;
-use super::limits::{Anonymous, Body};
+use super::limits::Anonymous;
 use super::peer::Peer;
+use super::table;
 use crate::app::App;
 use crate::config::Config;
 
@@ -34,10 +32,9 @@ pub const DOCUMENT: &str = "/api/openapi.json";
 const LARGEST: usize = 1024 * 1024;
 
 /// Everything below the root.
-pub fn routes(table: &mut ServiceConfig) {
+pub fn routes(all: &mut ServiceConfig) {
     let reads = || guard::Any(guard::Get()).or(guard::Head());
-    table
-        .service(at(DOCUMENT).route(any().guard(reads()).to(show_document)).route(any().to(answer)))
+    all.service(at(DOCUMENT).route(any().guard(reads()).to(show_document)).route(any().to(answer)))
         .service(at(["/api", "/api/{path:.*}"]).route(any().to(answer)));
 }
 
@@ -64,12 +61,7 @@ pub async fn show_document(request: HttpRequest) -> HttpResponse {
 /// Answers a call, whatever comes of it in the form of this API.
 pub async fn answer(app: Data<App>, request: HttpRequest, peer: std::result::Result<Peer, Problem>, payload: Payload) -> HttpResponse {
     let work = call(&app, &request, peer, payload);
-    // A panic costs its own call, and that in a form which clients can read.
-    let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!("a handler panicked: this is a bug");
-        metrics::counter!("muster_panics_total").increment(1);
-        Err(Problem::internal().into())
-    });
+    let outcome = table::caught(work).await;
     match outcome {
         Ok(answer) => answer.respond(),
         Err(problem) => problem.respond(),
@@ -77,18 +69,9 @@ pub async fn answer(app: Data<App>, request: HttpRequest, peer: std::result::Res
 }
 
 async fn call(app: &App, request: &HttpRequest, peer: std::result::Result<Peer, Problem>, payload: Payload) -> Result<route::Answer> {
-    let origin = peer?.origin();
-    let caller = match bearer::caller(app, request).await {
-        Ok(caller) => caller,
-        Err(unknown) => {
-            // Who is not recognised is counted by address, as everybody without a name.
-            Anonymous::count(request)?;
-            return Err(unknown.into());
-        }
-    };
-    // Only now: strangers send nothing that is read.
-    let body = Body::<LARGEST>::of_known(request, payload.into_inner()).await?;
-    let call = Request::new(request, ROOT, body.0)?;
+    let caller = async { bearer::caller(app, request).await.map_err(ApiProblem::from) };
+    let (caller, origin, body) = table::open::<LARGEST, _>(request, peer, payload, caller).await?;
+    let call = Request::new(request, ROOT, body)?;
     if request.uri().path() == DOCUMENT {
         return Err(ApiProblem::method(request.method().as_str(), &["GET", "HEAD"]));
     }

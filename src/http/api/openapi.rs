@@ -9,7 +9,7 @@ use super::problem::{CODES, is_of_caller};
 use super::resource::TABLE;
 use super::route::Route;
 use super::schema::Schemas;
-use crate::http::graph::route::Verb;
+use crate::http::table::Verb;
 
 /// Longest variable segment of an address that is of use.
 const LONGEST_KEY: usize = 200;

@@ -7,6 +7,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{ALLOW, WWW_AUTHENTICATE};
 
 use crate::domain::Refusal;
+use crate::domain::access::Lack;
 use crate::http::bearer::Unknown;
 use crate::http::error::Problem;
 use crate::service;
@@ -42,7 +43,12 @@ pub const CODES: &[(u16, &[&str])] = &[
 /// Whether a refusal is about who asks: 403; all others are about what is asked or how things stand: 422.
 #[must_use]
 pub fn is_of_caller(refusal: Refusal) -> bool {
-    matches!(refusal, Refusal::AssignmentBeyondReach | Refusal::MethodsOfSuperior | Refusal::RoleBeyondGiver | Refusal::TapForOneself)
+    use Refusal as R;
+    let gives = matches!(
+        refusal,
+        R::AssignmentBeyondReach | R::MethodsOfSuperior | R::PermissionBeyondGiver | R::RoleBeyondGiver | R::TapForOneself
+    );
+    gives || matches!(refusal, R::OrderBeyondRole | R::OrderBound | R::OrderLocalOnly)
 }
 
 impl ApiProblem {
@@ -95,6 +101,12 @@ impl ApiProblem {
             response.headers_mut().insert(name, value);
         }
         response
+    }
+}
+
+impl From<Lack> for ApiProblem {
+    fn from(lack: Lack) -> Self {
+        Self::forbidden(lack.to_string())
     }
 }
 

@@ -18,7 +18,7 @@ use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::access::{Caller, Need, Reach};
 use crate::http::error::Problem;
-use crate::http::graph::route::Verb;
+use crate::http::table::{self, Entry, Verb};
 use crate::service::callers::Weight;
 use crate::service::directory::By;
 
@@ -195,7 +195,7 @@ macro_rules! routes {
         $verb:ident $pattern:literal, $need:expr, $query:ty, $body:ty => $status:literal $answer:ty, [$($refusal:ident),* $(,)?], $handler:path $(, $urgent:ident)?;
     )+) => {
         pub(super) const ROUTES: &[$crate::http::api::route::Route] = &[$($crate::http::api::route::Route {
-            verb: $crate::http::graph::route::Verb::$verb,
+            verb: $crate::http::table::Verb::$verb,
             pattern: $pattern,
             text: concat!($($doc),+),
             need: $need,
@@ -221,24 +221,19 @@ impl Route {
     pub fn variables(&self) -> impl Iterator<Item = &'static str> {
         self.pattern.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'))
     }
+}
 
-    /// The variable segments when the address is this route's.
-    fn keys<'a>(&self, segments: &'a [String]) -> Option<Vec<&'a str>> {
-        let mut keys = Vec::new();
-        let mut rest = segments.iter();
-        for part in self.pattern.split('/') {
-            let segment = rest.next()?;
-            if part.starts_with('{') {
-                // No name has such letters, and not every database takes them in a question.
-                if segment.is_empty() || segment.chars().any(char::is_control) {
-                    return None;
-                }
-                keys.push(segment.as_str());
-            } else if segment != part {
-                return None;
-            }
-        }
-        rest.next().is_none().then_some(keys)
+impl Entry for Route {
+    fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    fn pattern(&self) -> &'static str {
+        self.pattern
+    }
+
+    fn is_same(part: &str, segment: &str) -> bool {
+        part == segment
     }
 }
 
@@ -248,43 +243,23 @@ impl Route {
 /// 404 for an address that is not in the table, 405 for a method that the address has not, 403 without the permission, 429 for a caller who
 /// calls too often, and the handler's.
 pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Request, table: &'static [&'static [Route]]) -> Result<Answer> {
-    let mut methods: Vec<&str> = Vec::new();
-    // An address with a word in it comes before one with a key in its place.
-    let mut best: Option<(&Route, Vec<&str>)> = None;
-    for route in table.iter().flat_map(|resource| resource.iter()) {
-        let Some(keys) = route.keys(&request.segments) else { continue };
-        if route.verb.as_str() != request.method.as_str() {
-            methods.push(route.verb.as_str());
-            if route.verb == Verb::Get {
-                methods.push("HEAD");
-            }
-        } else if best.as_ref().is_none_or(|(_, known)| keys.len() < known.len()) {
-            best = Some((route, keys));
-        }
-    }
+    let found = table::find(table.iter().flat_map(|resource| resource.iter()), &request.method, &request.segments);
     // What is refused is counted, too.
-    let weight = best.as_ref().map_or(Weight::Read, |(route, _)| match route.verb {
+    let weight = found.as_ref().map_or(Weight::Read, |(route, _)| match route.verb {
         Verb::Get => Weight::Read,
         _ if route.urgent => Weight::Urgent,
         _ => Weight::Write,
     });
     app.callers.count(caller, weight).map_err(Problem::throttled)?;
-    let Some((route, keys)) = best else {
-        return Err(match methods.is_empty() {
-            true => ApiProblem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; openapi.json says what there is"),
-            false => ApiProblem::method(request.method.as_str(), &methods),
-        });
-    };
-    let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
+    let (route, keys) = found.map_err(|mut methods| {
+        if methods.is_empty() {
+            return ApiProblem::new(StatusCode::NOT_FOUND, "not-found", "there is nothing here; openapi.json says what there is");
+        }
+        if let Some(at) = methods.iter().position(|method| *method == "GET") {
+            methods.insert(at + 1, "HEAD");
+        }
+        ApiProblem::method(request.method.as_str(), &methods)
+    })?;
+    let reach = caller.check(route.need)?;
     (route.handler)(Call { app, caller, reach, origin, request, keys }).await
-}
-
-fn lacking(caller: &Caller, need: Need) -> ApiProblem {
-    let has = need.scopes.iter().any(|scope| caller.scopes.contains(scope));
-    if has {
-        let action = need.action.map(|action| action.as_str()).unwrap_or_default();
-        return ApiProblem::forbidden(format!("none of your roles allows {action}"));
-    }
-    let names: Vec<&str> = need.scopes.iter().map(|scope| scope.as_str()).collect();
-    ApiProblem::forbidden(format!("the token has none of the permissions {}", names.join(", ")))
 }

@@ -11,6 +11,7 @@ use time::OffsetDateTime;
 use time::macros::format_description;
 
 use crate::domain::Refusal;
+use crate::domain::access::Lack;
 use crate::http::bearer::Unknown;
 use crate::http::error::{Problem, trace_id};
 use crate::service;
@@ -183,6 +184,12 @@ impl From<service::Error> for GraphProblem {
                 )
             }
         }
+    }
+}
+
+impl From<Lack> for GraphProblem {
+    fn from(lack: Lack) -> Self {
+        Self::forbidden(format!("Insufficient privileges: {lack}."))
     }
 }
 

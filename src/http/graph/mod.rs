@@ -9,19 +9,16 @@ pub mod list;
 pub mod request;
 pub mod route;
 
-use std::panic::AssertUnwindSafe;
-
 use actix_web::http::Method;
 use actix_web::web::{Data, Path, Payload, ServiceConfig, resource, route};
 use actix_web::{HttpRequest, HttpResponse, ResponseError as _};
-use futures_util::FutureExt as _;
 
 use self::error::{GraphProblem, Result};
 use self::request::{Request, Version};
 use super::bearer;
 use super::error::{Problem, trace_id};
-use super::limits::{Anonymous, Body};
 use super::peer::Peer;
+use super::table;
 use crate::app::App;
 use crate::service::callers::Weight;
 
@@ -29,8 +26,8 @@ use crate::service::callers::Weight;
 const LARGEST: usize = 4 * 1024 * 1024;
 
 /// Everything below the two roots.
-pub fn routes(table: &mut ServiceConfig) {
-    table.service(resource(r"/{version:(?i:v1\.0|beta)}/{path:.*}").route(route().to(answer)));
+pub fn routes(all: &mut ServiceConfig) {
+    all.service(resource(r"/{version:(?i:v1\.0|beta)}/{path:.*}").route(route().to(answer)));
 }
 
 /// Answers a call, whatever comes of it in the form that clients of Graph read.
@@ -43,12 +40,7 @@ pub async fn answer(
 ) -> HttpResponse {
     let client_request_id = super::identity::token::correlation_id(&request);
     let work = call(&app, &path, &request, peer, payload);
-    // A panic costs its own call, and that in a form which clients can read.
-    let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!("a handler panicked: this is a bug");
-        metrics::counter!("muster_panics_total").increment(1);
-        Err(Problem::internal().into())
-    });
+    let outcome = table::caught(work).await;
     let request_id = trace_id();
     match outcome {
         Ok(answer) => answer.respond(&request_id, &client_request_id),
@@ -68,20 +60,11 @@ async fn call(
     peer: std::result::Result<Peer, Problem>,
     payload: Payload,
 ) -> Result<answer::Answer> {
-    let origin = peer?.origin();
-    let caller = match bearer::caller(app, request).await {
-        Ok(caller) => caller,
-        Err(denied) => {
-            // Who is not recognised is counted by address, as everybody without a name.
-            Anonymous::count(request)?;
-            return Err(denied.into());
-        }
-    };
-    // Only now: strangers send nothing that is read.
-    let body = Body::<LARGEST>::of_known(request, payload.into_inner()).await?;
+    let caller = async { bearer::caller(app, request).await.map_err(GraphProblem::from) };
+    let (caller, origin, body) = table::open::<LARGEST, _>(request, peer, payload, caller).await?;
     let version = Version::parse(&path.0).ok_or_else(|| GraphProblem::segment(&path.0))?;
     let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    let call = Request::new(version, method, &path.1, request.query_string(), request.headers(), body.0)?;
+    let call = Request::new(version, method, &path.1, request.query_string(), request.headers(), body)?;
     let answer = if batch::is_batch(&call) {
         // Its calls are counted besides.
         app.callers.count(&caller, Weight::Read).map_err(GraphProblem::throttled)?;

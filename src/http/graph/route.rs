@@ -13,6 +13,7 @@ use super::error::{GraphProblem, Result};
 use super::request::{Request, Version};
 use crate::app::App;
 use crate::domain::access::{Caller, Need, Reach};
+use crate::http::table::{self, Entry, Found, Verb};
 use crate::service::callers::Weight;
 use crate::service::directory::By;
 
@@ -67,41 +68,12 @@ pub type Handled<'a> = Pin<Box<dyn Future<Output = Result<Answer>> + Send + 'a>>
 /// What answers a call.
 pub type Handler = for<'a> fn(Call<'a>) -> Handled<'a>;
 
-/// The methods that there are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Verb {
-    /// Reads.
-    Get,
-    /// Makes, or does something.
-    Post,
-    /// Changes a part.
-    Patch,
-    /// Puts in the place of what was.
-    Put,
-    /// Takes away.
-    Delete,
-}
-
-impl Verb {
-    /// Its word in HTTP.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Get => "GET",
-            Self::Post => "POST",
-            Self::Patch => "PATCH",
-            Self::Put => "PUT",
-            Self::Delete => "DELETE",
-        }
-    }
-}
-
 /// Declares the routes of an entity: verb, address, what the caller needs, and the handler; `beta` for those below `/beta` only,
 /// `urgent` for what must get through.
 macro_rules! routes {
     ($($verb:ident $pattern:literal, $need:expr => $handler:path $(, $more:ident)*;)+) => {
         pub(super) const ROUTES: &[$crate::http::graph::route::Route] = &[$(
-            $crate::http::graph::route::Route::new($crate::http::graph::route::Verb::$verb, $pattern, $need, |call| Box::pin($handler(call)))$(.$more())*
+            $crate::http::graph::route::Route::new($crate::http::table::Verb::$verb, $pattern, $need, |call| Box::pin($handler(call)))$(.$more())*
         ),+];
     };
 }
@@ -163,18 +135,6 @@ impl Route {
         }
     }
 
-    /// Its method.
-    #[must_use]
-    pub fn verb(&self) -> Verb {
-        self.verb
-    }
-
-    /// Its address below the root.
-    #[must_use]
-    pub fn pattern(&self) -> &'static str {
-        self.pattern
-    }
-
     /// What its caller needs.
     #[must_use]
     pub fn need(&self) -> Need {
@@ -186,24 +146,21 @@ impl Route {
     pub fn is_beta(&self) -> bool {
         self.beta
     }
+}
 
-    /// The variable segments when the address is this route's; static segments are told apart in any case, and may have the namespace before
-    /// them (`microsoft.graph.delta`).
-    fn keys<'a>(&self, segments: &'a [String]) -> Option<Vec<&'a str>> {
-        let mut keys = Vec::new();
-        let mut rest = segments.iter();
-        for part in self.pattern.split('/') {
-            let segment = rest.next()?;
-            if part.starts_with('{') {
-                keys.push(segment.as_str());
-            } else {
-                let bare = if part.contains('.') { segment.as_str() } else { segment.strip_prefix("microsoft.graph.").unwrap_or(segment) };
-                if !bare.eq_ignore_ascii_case(part) {
-                    return None;
-                }
-            }
-        }
-        rest.next().is_none().then_some(keys)
+impl Entry for Route {
+    fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    fn pattern(&self) -> &'static str {
+        self.pattern
+    }
+
+    /// In any case, and the namespace may stand before it (`microsoft.graph.delta`).
+    fn is_same(part: &str, segment: &str) -> bool {
+        let bare = if part.contains('.') { segment } else { segment.strip_prefix("microsoft.graph.").unwrap_or(segment) };
+        bare.eq_ignore_ascii_case(part)
     }
 }
 
@@ -217,7 +174,7 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
     let weight = found.as_ref().map_or(Weight::Read, |(route, _)| route.weight(request));
     app.callers.count(caller, weight).map_err(GraphProblem::throttled)?;
     let (route, keys) = found?;
-    let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
+    let reach = caller.check(route.need)?;
     if let (Some(seen), Some(object)) = (&request.if_match, route.object(&request.segments)) {
         check_version(app, caller, origin, &Request { segments: object.to_vec(), ..request.clone() }, table, seen).await?;
     }
@@ -226,22 +183,9 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
 }
 
 /// The entry of the table that a call is for, with its variable segments.
-fn find<'a>(request: &'a Request, table: &'static [&'static [Route]]) -> Result<(&'static Route, Vec<&'a str>)> {
-    let mut methods: Vec<&str> = Vec::new();
-    // An address with a word in it comes before one with a key in its place.
-    let mut best: Option<(&Route, Vec<&str>)> = None;
-    for route in table.iter().flat_map(|entity| entity.iter()) {
-        if route.beta && request.version != Version::Beta {
-            continue;
-        }
-        let Some(keys) = route.keys(&request.segments) else { continue };
-        if route.verb.as_str() != request.method.as_str() {
-            methods.push(route.verb.as_str());
-        } else if best.as_ref().is_none_or(|(_, known)| keys.len() < known.len()) {
-            best = Some((route, keys));
-        }
-    }
-    best.ok_or_else(|| match methods.is_empty() {
+fn find<'a>(request: &'a Request, table: &'static [&'static [Route]]) -> Result<Found<'a, Route>> {
+    let there = table.iter().flat_map(|entity| entity.iter()).filter(|route| !route.beta || request.version == Version::Beta);
+    table::find(there, &request.method, &request.segments).map_err(|methods| match methods.is_empty() {
         true => GraphProblem::segment(unknown_segment(request, table)),
         false => GraphProblem::new(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -269,7 +213,7 @@ async fn check_version(
     let read =
         Request { method: Method::GET, query: String::new(), if_match: None, if_none_match: None, body: Bytes::new(), ..request.clone() };
     let Ok((route, keys)) = find(&read, table) else { return Ok(()) };
-    let reach = caller.reach(route.need).ok_or_else(|| lacking(caller, route.need))?;
+    let reach = caller.check(route.need)?;
     let shown = (route.handler)(Call { app, caller, reach, origin, request: &read, keys }).await?;
     shown.etag().map_or_else(|| Err(GraphProblem::precondition()), |etag| request.check_match(etag))
 }
@@ -285,14 +229,4 @@ fn unknown_segment<'a>(request: &'a Request, table: &[&[Route]]) -> &'a str {
     };
     let at = (1..=request.segments.len()).find(|count| !known(*count)).unwrap_or(request.segments.len());
     request.segments.get(at.saturating_sub(1)).map_or("", String::as_str)
-}
-
-fn lacking(caller: &Caller, need: Need) -> GraphProblem {
-    let has = need.scopes.iter().any(|scope| caller.scopes.contains(scope));
-    if has {
-        let action = need.action.map(|action| action.as_str()).unwrap_or_default();
-        return GraphProblem::forbidden(format!("None of your roles allows {action}."));
-    }
-    let names: Vec<&str> = need.scopes.iter().map(|scope| scope.as_str()).collect();
-    GraphProblem::forbidden(format!("Insufficient privileges: the token has none of the permissions {}.", names.join(", ")))
 }

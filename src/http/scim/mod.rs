@@ -7,20 +7,17 @@ pub mod route;
 mod search;
 mod users;
 
-use std::panic::AssertUnwindSafe;
-
 use actix_web::http::Method;
 use actix_web::http::header::{AUTHORIZATION, CACHE_CONTROL};
 use actix_web::web::{Data, Path, Payload, ServiceConfig, resource};
 use actix_web::{HttpRequest, HttpResponse};
-use futures_util::FutureExt as _;
 use percent_encoding::percent_decode_str;
 
 use self::error::{Result, ScimProblem};
 use self::route::{Answer, Request};
 use super::error::Problem;
-use super::limits::{Anonymous, Body};
 use super::peer::Peer;
+use super::table;
 use crate::app::App;
 use crate::domain::access::Caller;
 use crate::service::application;
@@ -36,9 +33,8 @@ const LARGEST: usize = 4 * 1024 * 1024;
 const MOST_SEGMENTS: usize = 8;
 
 /// Everything below the root.
-pub fn routes(table: &mut ServiceConfig) {
-    table
-        .service(resource(r"/{root:(?i:scim/v2)}").route(actix_web::web::route().to(answer_root)))
+pub fn routes(all: &mut ServiceConfig) {
+    all.service(resource(r"/{root:(?i:scim/v2)}").route(actix_web::web::route().to(answer_root)))
         .service(resource(r"/{root:(?i:scim/v2)}/{path:.*}").route(actix_web::web::route().to(answer)));
 }
 
@@ -59,13 +55,7 @@ async fn answer(
 /// Answers a call, whatever comes of it in the form that clients of SCIM read.
 async fn reply(app: &App, path: &str, request: &HttpRequest, peer: std::result::Result<Peer, Problem>, payload: Payload) -> HttpResponse {
     let work = call(app, path, request, peer, payload);
-    // A panic costs its own call, and that in a form which clients can read.
-    let outcome = AssertUnwindSafe(work).catch_unwind().await.unwrap_or_else(|_| {
-        tracing::error!("a handler panicked: this is a bug");
-        metrics::counter!("muster_panics_total").increment(1);
-        Err(Problem::internal().into())
-    });
-    let answer = outcome.unwrap_or_else(ScimProblem::answer);
+    let answer = table::caught(work).await.unwrap_or_else(ScimProblem::answer);
     let mut response = HttpResponse::build(answer.status);
     response.insert_header((CACHE_CONTROL, "no-store"));
     for header in answer.headers {
@@ -78,17 +68,7 @@ async fn reply(app: &App, path: &str, request: &HttpRequest, peer: std::result::
 }
 
 async fn call(app: &App, path: &str, request: &HttpRequest, peer: std::result::Result<Peer, Problem>, payload: Payload) -> Result<Answer> {
-    let origin = peer?.origin();
-    let caller = match caller(app, request).await {
-        Ok(caller) => caller,
-        Err(denied) => {
-            // Who is not recognised is counted by address, as everybody without a name.
-            Anonymous::count(request)?;
-            return Err(denied);
-        }
-    };
-    // Only now: strangers send nothing that is read.
-    let body = Body::<LARGEST>::of_known(request, payload.into_inner()).await?;
+    let (caller, origin, body) = table::open::<LARGEST, _>(request, peer, payload, caller(app, request)).await?;
     let header = |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
     let call = Request {
         method: if request.method() == Method::HEAD { Method::GET } else { request.method().clone() },
@@ -96,7 +76,7 @@ async fn call(app: &App, path: &str, request: &HttpRequest, peer: std::result::R
         query: request.query_string().to_owned(),
         if_match: header("if-match"),
         if_none_match: header("if-none-match"),
-        body: body.0,
+        body,
     };
     route::dispatch(app, &caller, &origin, &call).await
 }

@@ -12,7 +12,7 @@ use super::error::{Result, ScimProblem};
 use super::{ROOT, discovery, groups, search, users};
 use crate::app::App;
 use crate::domain::access::{Action, Caller, Identity, Need, Scope};
-use crate::http::graph::route::Verb;
+use crate::http::table::{self, Entry, Verb};
 use crate::service::callers::Weight;
 use crate::service::directory::By;
 use crate::wire::nul;
@@ -155,18 +155,6 @@ pub struct Route {
 }
 
 impl Route {
-    /// Its method.
-    #[must_use]
-    pub fn verb(&self) -> Verb {
-        self.verb
-    }
-
-    /// Its address below the root.
-    #[must_use]
-    pub fn pattern(&self) -> &'static str {
-        self.pattern
-    }
-
     /// What its caller needs.
     #[must_use]
     pub fn need(&self) -> Need {
@@ -183,20 +171,19 @@ impl Route {
             Verb::Post | Verb::Patch | Verb::Put => Weight::Write,
         }
     }
+}
 
-    /// The variable segment when the address is this route's.
-    fn key<'a>(&self, segments: &'a [String]) -> Option<&'a str> {
-        let mut key = "";
-        let mut parts = self.pattern.split('/').filter(|part| !part.is_empty());
-        for segment in segments {
-            let part = parts.next()?;
-            if part.starts_with('{') {
-                key = segment;
-            } else if !part.eq_ignore_ascii_case(segment) {
-                return None;
-            }
-        }
-        parts.next().is_none().then_some(key)
+impl Entry for Route {
+    fn verb(&self) -> Verb {
+        self.verb
+    }
+
+    fn pattern(&self) -> &'static str {
+        self.pattern
+    }
+
+    fn is_same(part: &str, segment: &str) -> bool {
+        part.eq_ignore_ascii_case(segment)
     }
 }
 
@@ -255,21 +242,18 @@ table! {
 /// 404 for an address that is not in the table, 405 for a method that the address has not, 403 without the permission, 429 for a caller who
 /// calls too often, and the handler's.
 pub(super) async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Request) -> Result<Answer> {
-    let fitting: Vec<(&Route, &str)> = TABLE.iter().filter_map(|route| route.key(&request.segments).map(|key| (route, key))).collect();
-    let found = fitting.iter().find(|(route, _)| route.verb.as_str() == request.method.as_str());
+    let found = table::find(TABLE.iter(), &request.method, &request.segments);
     // What is refused is counted, too.
-    let weight = found.map_or(Weight::Read, |(route, _)| route.weight(request));
+    let weight = found.as_ref().map_or(Weight::Read, |(route, _)| route.weight(request));
     app.callers.count(caller, weight).map_err(ScimProblem::throttled)?;
-    let Some((route, key)) = found else {
-        let possible: Vec<&str> = fitting.iter().map(|(route, _)| route.verb.as_str()).collect();
-        return Err(if possible.is_empty() { ScimProblem::not_found() } else { ScimProblem::method(&possible.join(", ")) });
-    };
+    let (route, keys) = found.map_err(|possible| match possible.is_empty() {
+        true => ScimProblem::not_found(),
+        false => ScimProblem::method(&possible.join(", ")),
+    })?;
     if caller.identity != Identity::Application {
         return Err(ScimProblem::forbidden("Provisioning is done by applications in their own name, not in a person's."));
     }
-    if !caller.reach(route.need).is_some_and(|reach| reach.is_all()) {
-        let names: Vec<&str> = route.need.scopes.iter().map(|scope| scope.as_str()).collect();
-        return Err(ScimProblem::forbidden(format!("The application has none of the permissions {}.", names.join(", "))));
-    }
-    (route.handler)(Call { app, caller, request, key, origin }).await
+    // Applications are bound to no groups.
+    caller.check(route.need).map_err(|lack| ScimProblem::forbidden(format!("Not allowed: {lack}.")))?;
+    (route.handler)(Call { app, caller, request, key: keys.first().copied().unwrap_or_default(), origin }).await
 }

@@ -10,7 +10,7 @@ use muster::domain::grant::{Asked, Grant};
 use muster::domain::group::Member;
 use muster::domain::session::Method as SignedInBy;
 use muster::http::graph::entity::TABLE;
-use muster::http::graph::route::Verb;
+use muster::http::table::{Entry as _, Verb};
 use muster::ids::{ApplicationId, GrantId, GroupId, RoleAssignmentId};
 use muster::service::application::{self, New};
 use muster::service::identity::oauth::access_token::{Order, Person, Proved, issue};

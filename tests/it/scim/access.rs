@@ -4,6 +4,7 @@ use muster::clock::DAY;
 use muster::domain::access::Scope;
 use muster::domain::application::{Application, Grants};
 use muster::http::scim::route::TABLE;
+use muster::http::table::Entry as _;
 use muster::ids::CredentialId;
 use muster::service::application;
 use reqwest::Method;
