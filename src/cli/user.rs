@@ -127,7 +127,7 @@ pub struct Change {
 }
 
 /// What else a directory knows; an empty text takes a value away.
-#[derive(Debug, clap::Args, Deserialize, Serialize)]
+#[derive(Clone, Debug, clap::Args, Deserialize, Serialize)]
 pub(super) struct Details {
     /// Mail address
     #[arg(long)]
@@ -218,20 +218,21 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
             show(app, made.id.as_str()).await
         }
         Command::Change(change) => {
-            let mut user = find::user(app, &change.user).await?;
-            who.check_helper(app, &user.id).await?;
+            let user = find::user(app, &change.user).await?;
             if change.administrator.is_some() {
                 who.check_giver_of_administrator()?;
             }
-            user.upn = change.upn.unwrap_or(user.upn);
-            user.display_name = change.name.unwrap_or(user.display_name);
-            change.details.apply(&mut user);
-            let id = user.id.clone();
-            directory::update_user(app, user, by).await?;
-            if let Some(administrator) = change.administrator {
-                role::set_administrator(app, &id, administrator, by).await?;
+            let administrator = change.administrator;
+            let edit = move |user: &mut User| {
+                user.upn = change.upn.clone().unwrap_or_else(|| user.upn.clone());
+                user.display_name = change.name.clone().unwrap_or_else(|| user.display_name.clone());
+                change.details.clone().apply(user);
+            };
+            who.change_person(app, &user.id, edit).await?;
+            if let Some(administrator) = administrator {
+                role::set_administrator(app, &user.id, administrator, by).await?;
             }
-            show(app, id.as_str()).await
+            show(app, user.id.as_str()).await
         }
         Command::Enable { user } => set_enabled(app, &user, true, who).await,
         Command::Disable { user } => set_enabled(app, &user, false, who).await,
@@ -281,8 +282,7 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
 
 async fn set_enabled(app: &App, user: &str, enabled: bool, who: &Who) -> Result<Value> {
     let user = find::user(app, user).await?;
-    who.check_helper(app, &user.id).await?;
-    directory::enable_user(app, &user.id, enabled, &who.by).await?;
+    who.change_person(app, &user.id, move |user| user.enabled = enabled).await?;
     Ok(json!({ "user": user.upn, "enabled": enabled }))
 }
 

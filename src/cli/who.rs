@@ -2,12 +2,14 @@
 //! sits at the server's own machine may read its database anyway, and is asked for nothing.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::access::{ADMINISTRATOR, Caller, Need, Reach, Role, Scope};
+use crate::domain::user::User;
 use crate::ids::{GroupId, UserId};
-use crate::service::directory::By;
+use crate::service::directory::{self, By};
 use crate::service::{Error, Result, application, role};
 
 /// On whose behalf.
@@ -70,6 +72,20 @@ impl Who {
             Some(caller) => role::check_helper(app, caller, user).await,
             None => Ok(()),
         }
+    }
+
+    /// Changes who the person is, as whoever may help them.
+    pub(super) async fn change_person(&self, app: &App, user: &UserId, edit: impl Fn(&mut User) + Send + 'static) -> Result<()> {
+        let change = move |before: &User| {
+            let mut after = before.clone();
+            edit(&mut after);
+            Ok::<_, Infallible>(after)
+        };
+        let outcome = match self.giver() {
+            Some(caller) => role::change_person(app, caller, user, &self.by, change).await?,
+            None => directory::change_user(app, user, &self.by, move |_, before| Ok(change(before))).await?,
+        };
+        outcome.map_err(|never| match never {})
     }
 
     /// Whether they may say who belongs to the group.

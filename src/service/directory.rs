@@ -1,5 +1,7 @@
 //! Users, groups and who belongs to them. A change of membership recomputes what the devices concerned should have, in the same transaction.
 
+use std::convert::Infallible;
+
 use serde_json::json;
 
 pub mod deleted;
@@ -27,7 +29,7 @@ use crate::ids::{DeviceId, GroupId, UserId};
 use crate::store::odata::Within;
 use crate::store::targets::{Turn, take_turn};
 use crate::store::{
-    self, Tx, audit, autopilot, compliance, deleted_members, devices, enrollment_tokens, group_rules, groups, roles, taps, users,
+    self, Conn, Tx, audit, autopilot, compliance, deleted_members, devices, enrollment_tokens, group_rules, groups, roles, taps, users,
     web_sessions,
 };
 use crate::wire::odata::query::Query;
@@ -106,27 +108,58 @@ pub async fn create_user(app: &App, user: User, by: &By) -> Result<User> {
     Ok(User { upn: user.upn.to_lowercase(), ..user })
 }
 
-/// Changes a user. Sign-ins and enrolments read the row and go by it at once, on every node. The user's devices are judged anew before this
-/// returns: a disabled user fails the built-in rule "enrolled user exists".
+/// Changes a user as they are when it is their turn: `change` says what becomes of them, or why nothing does; it may look at what else the
+/// database has. What stays the same writes nothing. Sign-ins and enrolments read the row and go by it at once, on every node. The user's
+/// devices are judged anew before this returns: a disabled user fails the built-in rule "enrolled user exists".
 ///
 /// # Errors
-/// `USR0012`, `PRF0004`, `USR0013`, `USR0015`; `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`].
-pub async fn update_user(app: &App, user: User, by: &By) -> Result<()> {
-    check_user(&user)?;
-    let (by, now, id, push) = (by.clone(), app.now(), user.id.clone(), push::wns::enabled(&app.config));
-    let switched = app
+/// `USR0012`, `PRF0004`, `USR0013`, `USR0015`; `ACC0009` when nobody would be left who may do everything; [`Error::NotFound`]; what `change`
+/// says, inside.
+pub async fn change_user<E, F>(app: &App, id: &UserId, by: &By, change: F) -> Result<std::result::Result<(), E>>
+where
+    E: Send + 'static,
+    F: Fn(&mut Conn, &User) -> store::Result<std::result::Result<User, E>> + Send + 'static,
+{
+    let (user, by, now, push) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
+    let outcome = app
         .store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            let before = users::load_present_user(tx.conn(), &user.id)?;
-            update_user_in(tx, &before, &user, &by, push, now)
+            users::lock_user(tx, &user)?;
+            let before = users::load_present_user(tx.conn(), &user)?;
+            let mut after = match change(tx.conn(), &before)? {
+                Ok(after) => after,
+                Err(error) => return Ok(Err(Stop::Change(error))),
+            };
+            after.upn = after.upn.to_lowercase();
+            if after == before {
+                return Ok(Ok(false));
+            }
+            if let Err(error) = check_user(&after) {
+                return Ok(Err(Stop::Refused(error)));
+            }
+            update_user_in(tx, &before, &after, &by, push, now).map(Ok)
         })
         .await?;
-    app.outbox.notify_waiters();
-    if switched {
-        judge(app, &id).await;
+    match outcome {
+        Ok(switched) => {
+            app.outbox.notify_waiters();
+            if switched {
+                judge(app, id).await;
+            }
+            Ok(Ok(()))
+        }
+        Err(Stop::Change(error)) => Ok(Err(error)),
+        Err(Stop::Refused(error)) => Err(error),
     }
-    Ok(())
+}
+
+/// Why a transaction wrote nothing.
+enum Stop<E> {
+    /// The caller says so.
+    Change(E),
+    /// What would come of it is not taken.
+    Refused(Error),
 }
 
 /// Writes a user over what was, in the caller's transaction, and says whether the user was enabled or disabled: then their devices are to be
@@ -168,11 +201,10 @@ async fn judge(app: &App, id: &UserId) {
 /// Lets a user sign in, or not any more.
 ///
 /// # Errors
-/// [`Error::NotFound`].
+/// As [`change_user`].
 pub async fn enable_user(app: &App, id: &UserId, enabled: bool, by: &By) -> Result<()> {
-    let id = id.clone();
-    let user = app.store.read(move |conn| users::load_present_user(conn, &id)).await?;
-    update_user(app, User { enabled, ..user }, by).await
+    let outcome = change_user(app, id, by, move |_, before| Ok(Ok::<_, Infallible>(User { enabled, ..before.clone() }))).await?;
+    outcome.map_err(|never| match never {})
 }
 
 /// Deletes a user, who can be restored for a while ([`deleted`]). Sessions, passes and tokens end, and roles, which do not come back; devices
@@ -359,7 +391,7 @@ pub(super) fn change_members_in(
 /// # Errors
 /// [`page::Error::Wrong`] when the query asks for what users have not.
 pub async fn page_users(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<(User, Time)>, page::Error> {
-    let load = |conn: &mut store::Conn, ids: &[String]| {
+    let load = |conn: &mut Conn, ids: &[String]| {
         Ok(users::list_by_ids(conn, ids)?.into_iter().map(|found| (found.0.id.to_string(), found)).collect())
     };
     find(app, &users::SET, query, page::within(reach), limit, load).await
@@ -391,7 +423,7 @@ pub async fn find_user(app: &App, name: &str, reach: &Reach) -> Result<(User, Ti
 /// # Errors
 /// [`page::Error::Wrong`] when the query asks for what groups have not.
 pub async fn page_groups(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<(Group, Time)>, page::Error> {
-    let load = |conn: &mut store::Conn, ids: &[String]| {
+    let load = |conn: &mut Conn, ids: &[String]| {
         Ok(groups::list_by_ids(conn, ids)?.into_iter().map(|found| (found.0.id.to_string(), found)).collect())
     };
     find(app, &groups::SET, query, page::within(reach), limit, load).await
@@ -426,7 +458,7 @@ pub enum Belonging {
 /// # Errors
 /// [`page::Error::Wrong`] when the query asks for what members have not.
 pub async fn page_members(app: &App, group: &GroupId, query: &Query, limit: u32) -> std::result::Result<Found<Belonging>, page::Error> {
-    let load = |conn: &mut store::Conn, keys: &[String]| {
+    let load = |conn: &mut Conn, keys: &[String]| {
         let of = |kind: &str| -> Vec<String> { keys.iter().filter_map(|key| key.strip_prefix(kind)).map(str::to_owned).collect() };
         let people = users::list_by_ids(conn, &of("user:"))?.into_iter();
         let things = listed(conn, &of("device:"))?.into_iter();
@@ -481,7 +513,7 @@ pub async fn groups_of_device(app: &App, device: &DeviceId) -> Result<Vec<Group>
 /// # Errors
 /// [`page::Error::Wrong`] when the query asks for what devices have not.
 pub async fn page_devices(app: &App, query: &Query, reach: &Reach, limit: u32) -> std::result::Result<Found<Listed>, page::Error> {
-    find(app, &devices::SET, query, page::within(reach), limit, |conn: &mut store::Conn, ids: &[String]| {
+    find(app, &devices::SET, query, page::within(reach), limit, |conn: &mut Conn, ids: &[String]| {
         Ok(listed(conn, ids)?.into_iter().map(|found| (found.device.id.to_string(), found)).collect())
     })
     .await
@@ -500,7 +532,7 @@ pub struct Listed {
     pub physical_ids: Vec<String>,
 }
 
-fn listed(conn: &mut store::Conn, ids: &[String]) -> store::Result<Vec<Listed>> {
+fn listed(conn: &mut Conn, ids: &[String]) -> store::Result<Vec<Listed>> {
     let mut verdicts = compliance::list_verdicts(conn, ids)?;
     let all = devices::list_by_ids(conn, ids)?;
     let mut known = autopilot::list_physical_ids(conn, all.iter().map(|(device, _)| device))?;

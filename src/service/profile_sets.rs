@@ -86,25 +86,23 @@ pub async fn find_profile(app: &App, which: Which, id: &str) -> Result<Dated> {
     found.filter(|dated| which.has(&dated.profile)).map(masked).ok_or(Error::NotFound("profile"))
 }
 
-/// Changes a profile: `change` gets it as it is, with its secrets, and gives back the draft that takes its place, or says what is wrong.
+/// Changes a profile that was seen as `seen`: `change` gets it as it is, with its secrets, and gives back the draft that takes its place, or
+/// says what is wrong. The same content is no new version.
 ///
 /// # Errors
-/// As [`update`], and those of `change`.
+/// A `PRF` refusal that names the place, and those of `change`; [`Error::NotFound`]; [`Error::Conflict`] when somebody else was faster.
 pub async fn change<E: From<Error>>(
     app: &App,
-    kind: Kind,
-    id: &ProfileId,
+    seen: &Profile,
     change: impl FnOnce(Profile) -> std::result::Result<Draft, E>,
     by: &By,
 ) -> std::result::Result<(), E> {
-    let (wanted, sealer) = (id.clone(), app.sealer());
+    let (wanted, sealer) = (seen.id.clone(), app.sealer());
     let read = app.store.read(move |conn| profiles::load_profile(conn, &sealer, &wanted)).await;
     let before = read.map_err(Error::from).map_err(E::from)?;
-    if before.kind != kind {
-        return Err(Error::NotFound("profile").into());
-    }
-    let version = before.version;
-    update_seen(app, id, Some(version), change(before)?, by).await.map_err(E::from)
+    let shown = (seen.version, seen.display_name.clone());
+    let draft = change(before)?;
+    update(app, &seen.id, shown, draft, by).await.map_err(E::from)
 }
 
 /// Makes a profile.
@@ -131,15 +129,8 @@ pub async fn create(app: &App, draft: Draft, by: &By) -> Result<ProfileId> {
     Ok(profile.id)
 }
 
-/// Puts a draft in the place of a profile of the same kind and platform, whatever it was called; the same content is no new version.
-///
-/// # Errors
-/// A `PRF` refusal that names the place; [`Error::NotFound`]; [`Error::Conflict`] when somebody else was faster.
-pub async fn update(app: &App, id: &ProfileId, draft: Draft, by: &By) -> Result<()> {
-    update_seen(app, id, None, draft, by).await
-}
-
-async fn update_seen(app: &App, id: &ProfileId, seen: Option<i64>, draft: Draft, by: &By) -> Result<()> {
+/// Puts a draft in the place of a profile of the same kind and platform that had that version and name, whatever it is to be called.
+async fn update(app: &App, id: &ProfileId, seen: (i64, String), draft: Draft, by: &By) -> Result<()> {
     check(app, &draft)?;
     let (id, by, now, push, sealer) = (id.clone(), by.clone(), app.now(), push::wns::enabled(&app.config), app.sealer());
     app.store
@@ -149,7 +140,7 @@ async fn update_seen(app: &App, id: &ProfileId, seen: Option<i64>, draft: Draft,
             if before.kind != draft.kind || before.platform != draft.platform {
                 return Err(store::Error::NotFound);
             }
-            if seen.is_some_and(|seen| seen != before.version) {
+            if seen != (before.version, before.display_name.clone()) {
                 return Err(store::Error::Conflict("it was changed meanwhile; read it again".into()));
             }
             let mut profile = Profile { display_name: draft.display_name.clone(), document: draft.document.clone(), ..before.clone() };

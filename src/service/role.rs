@@ -4,13 +4,14 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::directory::{By, check_name};
+use super::directory::{self, By, check_name};
 use super::{Error, LONGEST_LIST, Result};
 use crate::app::App;
 use crate::domain::Refusal;
 use crate::domain::access::{self, ADMINISTRATOR, Action, Assignment, BUILT_IN, Caller, MOST_ROLES, Principal, Reach, Role, may_give};
+use crate::domain::user::User;
 use crate::ids::{ApplicationId, GroupId, RoleAssignmentId, RoleId, UserId};
-use crate::store::{self, Tx, applications, audit, groups, roles, users};
+use crate::store::{self, Conn, Tx, applications, audit, groups, roles, users};
 
 /// How many members and groups an assignment names at most.
 const MOST_NAMED: usize = 500;
@@ -275,9 +276,31 @@ fn missing(error: store::Error, refusal: Refusal) -> store::Error {
 /// # Errors
 /// `ACC0013`.
 pub async fn check_helper(app: &App, caller: &Caller, user: &UserId) -> Result<()> {
-    let wanted = user.clone();
-    let held = app.store.read(move |conn| roles::list_roles_of_user(conn, &wanted)).await?;
+    let (caller, user) = (caller.clone(), user.clone());
+    Ok(app.store.read(move |conn| check_helper_in(conn, &caller, &user)).await?)
+}
+
+/// The same within a transaction.
+pub(super) fn check_helper_in(conn: &mut Conn, caller: &Caller, user: &UserId) -> store::Result<()> {
+    let held = roles::list_roles_of_user(conn, user)?;
     if held.iter().all(|(role, _)| may_give(caller, role)) { Ok(()) } else { Err(Refusal::MethodsOfSuperior.into()) }
+}
+
+/// Changes a person, as whoever may help them: `change` says what becomes of who they are when it is their turn.
+///
+/// # Errors
+/// `ACC0013`, and those of [`directory::change_user`].
+pub async fn change_person<E, F>(app: &App, caller: &Caller, user: &UserId, by: &By, change: F) -> Result<std::result::Result<(), E>>
+where
+    E: Send + 'static,
+    F: Fn(&User) -> std::result::Result<User, E> + Send + 'static,
+{
+    let caller = caller.clone();
+    let change = move |conn: &mut Conn, before: &User| {
+        check_helper_in(conn, &caller, &before.id)?;
+        Ok(change(before))
+    };
+    directory::change_user(app, user, by, change).await
 }
 
 /// Whether the caller may give a person a way in: nobody does so for themselves, and the rest is as [`check_helper`] says.

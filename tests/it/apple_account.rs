@@ -552,9 +552,13 @@ async fn a_renewal_keeps_mode_account_server_and_topic_or_is_not_made() {
         // The person is called otherwise meanwhile; the account is what it was.
         let of = house.user.clone();
         let person = house.server.app.store.read(move |c| users::load_user(c, &of)).await.unwrap();
-        directory::update_user(&house.server.app, muster::domain::user::User { upn: "anna@example.org".into(), ..person.clone() }, &by())
-            .await
-            .unwrap();
+        crate::desired::write_user(
+            &house.server.app,
+            muster::domain::user::User { upn: "anna@example.org".into(), ..person.clone() },
+            &by(),
+        )
+        .await
+        .unwrap();
         house.server.clock.advance(26 * DAY);
         device.faults.skew += 26 * DAY;
         let serial = device.enrollment.identity.certificate.clone();
@@ -562,7 +566,7 @@ async fn a_renewal_keeps_mode_account_server_and_topic_or_is_not_made() {
         assert_ne!(device.enrollment.identity.certificate, serial, "renewed");
         let after = Mdm { identity: before.identity.clone(), ..device.enrollment.mdm.clone() };
         assert_eq!(after, before);
-        directory::update_user(&house.server.app, person, &by()).await.unwrap();
+        crate::desired::write_user(&house.server.app, person, &by()).await.unwrap();
         // A profile that would change the topic is not made.
         let moved = muster::service::apple::enroll::renewal_profile(&house.server.app, &enrollment, "com.apple.mgmt.External.other").await;
         match moved {

@@ -1,9 +1,11 @@
 //! Which device should have what: the set-wise recomputation against a model that looks at one device after the other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::sync::Arc;
 
 use diesel::RunQueryDsl as _;
+use muster::app::App;
 use muster::clock::Time;
 use muster::domain::assignment::{Assignment, Mode, Target};
 use muster::domain::desired::State;
@@ -14,6 +16,7 @@ use muster::domain::profile::{Document, Kind, Profile};
 use muster::domain::user::{Details, User};
 use muster::ids::{AssignmentId, DeviceId, EnrollmentId, GroupId, ProfileId, UserId};
 use muster::secret::Sealer;
+use muster::service::directory::{self, By};
 use muster::store::{Conn, Error, Store, Tx, assignments, desired_items, devices, enrollments, groups, profiles, users};
 
 use crate::both_backends;
@@ -65,6 +68,13 @@ pub fn enrollment(device: &Device, now: Time) -> Enrollment {
         ended_at: None,
         version: 1,
     }
+}
+
+/// Writes a user as they are to be, whatever they were.
+pub async fn write_user(app: &App, user: User, by: &By) -> muster::service::Result<()> {
+    let id = user.id.clone();
+    let outcome = directory::change_user(app, &id, by, move |_, _| Ok(Ok::<_, Infallible>(user.clone()))).await?;
+    outcome.map_err(|never| match never {})
 }
 
 pub fn user(upn: &str) -> User {

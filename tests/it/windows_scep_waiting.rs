@@ -4,7 +4,6 @@ use muster::clock::{DAY, HOUR, MINUTE, SECOND};
 use muster::domain::desired::{Note, Record, State};
 use muster::domain::user::User;
 use muster::ids::ProfileId;
-use muster::service::directory;
 use muster::service::pki::{authority, scep};
 use muster::sim::windows::Device;
 
@@ -141,7 +140,7 @@ async fn a_certificate_that_lacks_a_value_is_made_when_the_value_is_there() {
     assert!(why.as_deref().is_some_and(|why| why.contains("EmailAddress")), "{why:?}");
     let id = house.user.clone();
     let user = app.store.read(move |c| muster::store::users::load_user(c, &id)).await.unwrap();
-    directory::update_user(app, User { mail: Some("ana@example.org".into()), ..user }, &by()).await.unwrap();
+    crate::desired::write_user(app, User { mail: Some("ana@example.org".into()), ..user }, &by()).await.unwrap();
     pass(&house, &mut device, DAY);
     device.settle().await.unwrap();
     assert_eq!(state_of(&house, &scep).await, (State::Verified, None));

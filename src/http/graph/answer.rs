@@ -157,12 +157,20 @@ pub fn matches(header: &str, etag: &str) -> bool {
 /// The annotation that says which version of an object is shown.
 pub const ETAG: &str = "@odata.etag";
 
+/// The ETag of an object: the one that it has, or that of what it is as a whole.
+#[must_use]
+pub fn etag(object: &Map<String, Value>) -> String {
+    if let Some(etag) = object.get(ETAG).and_then(Value::as_str) {
+        return etag.to_owned();
+    }
+    let hash = sha256(Value::Object(object.clone()).to_string().as_bytes());
+    format!("W/\"{}\"", hex::encode(hash.get(..12).unwrap_or_default()))
+}
+
 /// The object with its ETag: what it is as a whole, whatever will be selected of it.
 #[must_use]
 pub fn tagged(mut object: Map<String, Value>) -> Map<String, Value> {
-    if !object.contains_key(ETAG) {
-        let hash = sha256(Value::Object(object.clone()).to_string().as_bytes());
-        object.insert(ETAG.into(), format!("W/\"{}\"", hex::encode(hash.get(..12).unwrap_or_default())).into());
-    }
+    let etag = etag(&object);
+    object.insert(ETAG.into(), etag.into());
     object
 }

@@ -14,6 +14,7 @@ use crate::domain::Refusal;
 use crate::domain::access::Lack;
 use crate::http::bearer::Unknown;
 use crate::http::error::{Problem, trace_id};
+use crate::http::graph::request::Request;
 use crate::service;
 
 /// An error on its way to the caller.
@@ -63,6 +64,12 @@ impl GraphProblem {
     #[must_use]
     pub fn not_found() -> Self {
         Self::new(StatusCode::NOT_FOUND, "ResourceNotFound", "The object does not exist, or is not among those that you may see.")
+    }
+
+    /// What somebody else changed between the check of `If-Match` and the writing is not what the caller saw, either.
+    #[must_use]
+    pub(super) fn to_condition(self, request: &Request) -> Self {
+        if request.if_match.is_some() && self.code == "Conflict" { Self::precondition() } else { self }
     }
 
     /// The caller may not do that.

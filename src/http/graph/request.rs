@@ -5,8 +5,9 @@ use actix_web::http::header::HeaderMap;
 use actix_web::web::Bytes;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
 
-use super::answer::matches;
+use super::answer::{etag, matches};
 use super::error::{GraphProblem, Result};
 use crate::wire::nul;
 
@@ -109,6 +110,14 @@ impl Request {
     pub fn rows<T: DeserializeOwned>(&self) -> Result<T> {
         let body: &[u8] = if self.body.trim_ascii().is_empty() { b"{}" } else { &self.body };
         serde_json::from_slice(body).map_err(|error| GraphProblem::bad(format!("The body cannot be read: {error}")))
+    }
+
+    /// Whether the caller's `If-Match` allows a change of that object, as it is shown as a whole.
+    ///
+    /// # Errors
+    /// 412.
+    pub fn check_seen(&self, object: &Map<String, Value>) -> Result<()> {
+        if self.if_match.is_none() { Ok(()) } else { self.check_match(&etag(object)) }
     }
 
     /// Whether the caller's `If-Match` allows a change of what has that ETag: without one the last writer wins.

@@ -178,7 +178,8 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
     if let (Some(seen), Some(object)) = (&request.if_match, route.object(&request.segments)) {
         check_version(app, caller, origin, &Request { segments: object.to_vec(), ..request.clone() }, table, seen).await?;
     }
-    let answer = (route.handler)(Call { app, caller, reach, origin, request, keys }).await?;
+    let answer =
+        (route.handler)(Call { app, caller, reach, origin, request, keys }).await.map_err(|problem| problem.to_condition(request))?;
     Ok(answer.conditional(request))
 }
 

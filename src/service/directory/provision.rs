@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use serde_json::json;
 
 use super::members::{self, Change};
-use super::{By, check_name, check_user, delete_group_in, judge, update_user_in};
+use super::{By, Stop, change_user, check_name, delete_group_in};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
@@ -14,7 +14,7 @@ use crate::domain::group::{Group, Member};
 use crate::domain::user::User;
 use crate::ids::{GroupId, UserId};
 use crate::service::page::{self, Found, find};
-use crate::service::{Error, Result, push};
+use crate::service::{Error, Result, push, role};
 use crate::store::targets::{Turn, take_turn};
 use crate::store::{self, Conn, audit, groups, provision, roles, users};
 use crate::wire::odata::filter::Expr;
@@ -163,53 +163,19 @@ where
     E: Send + 'static,
     F: Fn(&User) -> std::result::Result<User, E> + Send + 'static,
 {
-    let (user, caller, by, now, push) = (id.clone(), caller.clone(), by.clone(), app.now(), push::wns::enabled(&app.config));
-    let outcome = app
-        .store
-        .write(move |tx| {
-            take_turn(tx, Turn::Shared)?;
-            users::lock_user(tx, &user)?;
-            let before = users::load_present_user(tx.conn(), &user)?;
-            let mut after = match change(&before) {
-                Ok(after) => after,
-                Err(error) => return Ok(Err(Stop::Change(error))),
-            };
-            after.upn = after.upn.to_lowercase();
-            if after == before {
-                return Ok(Ok(false));
-            }
-            if let Err(error) = check_user(&after) {
-                return Ok(Err(Stop::Refused(error)));
-            }
-            let renamed = after.upn != before.upn || after.mail != before.mail;
-            if renamed || (after.enabled && !before.enabled) {
-                let held = roles::list_roles_of_user(tx.conn(), &before.id)?;
-                if !held.iter().all(|(role, _)| may_give(&caller, role)) {
-                    return Err(Refusal::MethodsOfSuperior.into());
-                }
-            }
-            update_user_in(tx, &before, &after, &by, push, now).map(Ok)
-        })
-        .await?;
-    match outcome {
-        Ok(switched) => {
-            app.outbox.notify_waiters();
-            if switched {
-                judge(app, id).await;
-            }
-            Ok(Ok(()))
+    let caller = caller.clone();
+    let change = move |conn: &mut Conn, before: &User| {
+        let after = match change(before) {
+            Ok(after) => after,
+            Err(error) => return Ok(Err(error)),
+        };
+        let renamed = after.upn.to_lowercase() != before.upn || after.mail != before.mail;
+        if renamed || (after.enabled && !before.enabled) {
+            role::check_helper_in(conn, &caller, &before.id)?;
         }
-        Err(Stop::Change(error)) => Ok(Err(error)),
-        Err(Stop::Refused(error)) => Err(error),
-    }
-}
-
-/// Why a transaction wrote nothing.
-enum Stop<E> {
-    /// The caller says so.
-    Change(E),
-    /// What would come of it is not taken.
-    Refused(Error),
+        Ok(Ok(after))
+    };
+    change_user(app, id, by, change).await
 }
 
 /// Those of the groups, from the first one on, that are shown together.

@@ -94,7 +94,7 @@ both_backends! {
         assert!(link.contains("$select=") && !link.contains("skiptoken"), "{link}");
 
         let changed = User { display_name: "Anne".into(), ..made[0].clone() };
-        directory::update_user(app, changed, &by()).await.unwrap();
+        desired::write_user(app, changed, &by()).await.unwrap();
         directory::delete_user(app, &made[1].id, &by()).await.unwrap();
         let frank = person(&caller, "frank").await;
         let (told, link) = rounds(&caller, &link, &[made[0].id.as_str(), made[1].id.as_str(), frank.id.as_str()]).await;
@@ -112,7 +112,7 @@ both_backends! {
         let (told, link) = round(&caller, &link).await;
         assert_eq!(told, Vec::<Value>::new(), "nothing is told twice");
         let none = link.replace("$top=2", "$top=0");
-        directory::update_user(app, User { display_name: "Cid B".into(), ..made[2].clone() }, &by()).await.unwrap();
+        desired::write_user(app, User { display_name: "Cid B".into(), ..made[2].clone() }, &by()).await.unwrap();
         let (told, _) = rounds(&caller, &none, &[made[2].id.as_str()]).await;
         assert_eq!(last(&told, made[2].id.as_str())["displayName"], "Cid B", "a page has one at least, and nobody is said to be gone");
     }
@@ -198,7 +198,7 @@ both_backends! {
         app.store.write(move |tx| devices::update_device(tx, &owned, now)).await.unwrap();
         let (told, link) = rounds(&caller, &link, &[third.as_str()]).await;
         assert_eq!(last(&told, third.as_str())["userPrincipalName"], "owner@example.org");
-        directory::update_user(app, User { display_name: "Other".into(), ..owner.clone() }, &by()).await.unwrap();
+        desired::write_user(app, User { display_name: "Other".into(), ..owner.clone() }, &by()).await.unwrap();
         let (told, _) = rounds(&caller, &link, &[third.as_str()]).await;
         assert_eq!(last(&told, third.as_str())["userDisplayName"], "Other");
 

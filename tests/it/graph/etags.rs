@@ -80,6 +80,55 @@ async fn policies_and_configurations_have_versions() {
     }
 }
 
+/// Of those who saw the same, one changes it; and nobody else's change is written over by who changes something else.
+#[actix_web::test]
+async fn of_changes_at_once_none_is_lost() {
+    let caller = Caller::everything().await;
+    let user = json!({ "accountEnabled": true, "displayName": "Ann", "userPrincipalName": "ann@example.org" });
+    let group = json!({ "displayName": "Sales", "mailEnabled": false, "mailNickname": "s", "securityEnabled": true });
+    let configuration = json!({ "@odata.type": "#microsoft.graph.windows10CustomConfiguration", "displayName": "One", "omaSettings": [] });
+    let policy = json!({
+        "@odata.type": "#microsoft.graph.windows10CompliancePolicy", "displayName": "Two", "bitLockerEnabled": true,
+        "scheduledActionsForRule": [{ "ruleName": "x", "scheduledActionConfigurations": [{ "actionType": "block", "gracePeriodHours": 0 }] }],
+    });
+    let send = async |path: &str, etag: Option<&str>, body: &serde_json::Value| {
+        let url = format!("{}{path}", caller.server.web);
+        let request = caller.client.patch(url).bearer_auth(&caller.token).json(body);
+        let request = if let Some(etag) = etag { request.header("If-Match", etag) } else { request };
+        request.send().await.unwrap().status().as_u16()
+    };
+    for (set, body) in [
+        ("users", &user),
+        ("groups", &group),
+        ("deviceManagement/deviceConfigurations", &configuration),
+        ("deviceManagement/deviceCompliancePolicies", &policy),
+    ] {
+        let made = caller.post(&format!("/v1.0/{set}"), body.clone()).await;
+        let path = format!("/v1.0/{set}/{}", made["id"].as_str().unwrap());
+        let shown = caller.get(&path).await;
+        let etag = shown["@odata.etag"].as_str().unwrap();
+        let names: Vec<_> = (0..12).map(|n| json!({ "@odata.type": body["@odata.type"], "displayName": format!("{set} {n}") })).collect();
+        let names: Vec<_> = if set == "users" || set == "groups" {
+            (0..12).map(|n| json!({ "displayName": format!("{set} {n}") })).collect()
+        } else {
+            names
+        };
+        let answers = futures_util::future::join_all(names.iter().map(|body| send(&path, Some(etag), body))).await;
+        let won = answers.iter().filter(|status| **status < 300).count();
+        assert!(won == 1 && answers.iter().all(|status| *status < 300 || *status == 412), "{set}: {answers:?}");
+    }
+    let page = caller.get("/v1.0/users?$filter=userPrincipalName%20eq%20'ann@example.org'").await;
+    let path = format!("/v1.0/users/{}", page["value"][0]["id"].as_str().unwrap());
+    for round in 0..12 {
+        assert_eq!(send(&path, None, &json!({ "accountEnabled": true })).await, 204);
+        let (disable, title) = (json!({ "accountEnabled": false }), json!({ "jobTitle": format!("Title {round}") }));
+        let (one, two) = futures_util::future::join(send(&path, None, &disable), send(&path, None, &title)).await;
+        assert_eq!((one, two), (204, 204));
+        let now = caller.get(&format!("{path}?$select=accountEnabled,jobTitle")).await;
+        assert_eq!((&now["accountEnabled"], &now["jobTitle"]), (&json!(false), &title["jobTitle"]), "{now}");
+    }
+}
+
 #[actix_web::test]
 async fn an_action_on_one_object_looks_at_its_version() {
     let caller = Caller::everything().await;

@@ -147,7 +147,7 @@ async fn whoever_subscribes_is_told_of_what_happens_from_then_on() {
     );
     assert_eq!(note["subscriptionExpirationDateTime"], made["expirationDateTime"]);
 
-    directory::update_user(app, User { display_name: "Later".into(), ..before.clone() }, &by()).await.unwrap();
+    crate::desired::write_user(app, User { display_name: "Later".into(), ..before.clone() }, &by()).await.unwrap();
     directory::delete_user(app, &ann.id, &by()).await.unwrap();
     deliver(&caller).await;
     let told = receiver.take();
@@ -413,7 +413,7 @@ async fn what_is_changed_again_before_it_was_told_is_new_all_the_same() {
     let ann = user(&caller.server, "ann@example.org", "Ann").await;
     let mut other = diesel::PgConnection::establish(&url).unwrap();
     other.batch_execute("BEGIN; SELECT pg_current_xact_id();").unwrap();
-    directory::update_user(&caller.server.app, User { display_name: "Anne".into(), ..ann.clone() }, &by()).await.unwrap();
+    crate::desired::write_user(&caller.server.app, User { display_name: "Anne".into(), ..ann.clone() }, &by()).await.unwrap();
     let mut told = Vec::new();
     for _ in 0..3000 {
         deliver(&caller).await;

@@ -9,7 +9,7 @@ use super::profile_set::ProfileSet;
 use crate::catalogue::{RuleRow, ValueType, catalogue};
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
-use crate::domain::profile::{Compliance, Document, Kind};
+use crate::domain::profile::{Compliance, Document, Kind, Profile};
 use crate::http::graph::answer::{Answer, tagged};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
@@ -234,12 +234,14 @@ async fn create(call: Call<'_>) -> Result<Answer> {
 
 async fn store(call: &Call<'_>, body: &Map<String, Value>) -> Result<ProfileId> {
     assignment::check_unbound(&call.reach)?;
-    let profile = SET.named(call).await?.profile;
-    let (mut name, mut document) = (profile.display_name, profile.document);
-    change((profile.platform, call.is_beta()), &mut name, &mut document, body)?;
-    let draft = Draft { display_name: name, kind: Kind::Compliance, platform: profile.platform, document };
-    profile_sets::update(call.app, &profile.id, draft, &call.by()).await?;
-    Ok(profile.id)
+    let found = SET.seen(call).await?.profile;
+    let draft = |profile: Profile| {
+        let (mut name, mut document) = (profile.display_name, profile.document);
+        change((profile.platform, call.is_beta()), &mut name, &mut document, body)?;
+        Ok::<_, GraphProblem>(Draft { display_name: name, kind: Kind::Compliance, platform: profile.platform, document })
+    };
+    profile_sets::change(call.app, &found, draft, &call.by()).await?;
+    Ok(found.id)
 }
 
 async fn update(call: Call<'_>) -> Result<Answer> {

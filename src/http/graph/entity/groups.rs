@@ -200,8 +200,9 @@ async fn create(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn update(call: Call<'_>) -> Result<Answer> {
-    let (mut group, _) = named(&call).await?;
+    let (mut group, created) = named(&call).await?;
     check_writer(&call, Some(&group)).await?;
+    call.request.check_seen(&json(&group, Some(created)))?;
     let given: Given = call.request.json()?;
     given.check()?;
     let seen = group.clone();

@@ -43,6 +43,13 @@ impl ProfileSet {
         Ok(profile_sets::find_profile(call.app, self.which, call.key(0)?).await?)
     }
 
+    /// The same, to be changed: as the caller saw it, where they say what they saw.
+    pub(super) async fn seen(&self, call: &Call<'_>) -> Result<Dated> {
+        let found = self.named(call).await?;
+        call.request.check_seen(&(self.json)(call, &found))?;
+        Ok(found)
+    }
+
     /// A profile with what the query expands and selects.
     fn shaped(&self, call: &Call<'_>, query: &Query, found: &Dated, assigned: &[Assignment]) -> Result<Map<String, Value>> {
         let mut whole = (self.json)(call, found);

@@ -154,10 +154,15 @@ async fn create(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn update(call: Call<'_>) -> Result<Answer> {
-    let (mut user, _) = named(&call).await?;
-    role::check_helper(call.app, call.caller, &user.id).await?;
-    change(&mut user, &call.request.json()?)?;
-    directory::update_user(call.app, user, &call.by()).await?;
+    let (user, created) = named(&call).await?;
+    let (request, body) = (call.request.clone(), call.request.json()?);
+    let changed = move |before: &User| {
+        request.check_seen(&json(before, created))?;
+        let mut after = before.clone();
+        change(&mut after, &body)?;
+        Ok::<_, GraphProblem>(after)
+    };
+    role::change_person(call.app, call.caller, &user.id, &call.by(), changed).await??;
     Ok(Answer::done())
 }
 

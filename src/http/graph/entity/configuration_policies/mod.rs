@@ -171,7 +171,7 @@ async fn create(call: Call<'_>) -> Result<Answer> {
 /// Writes a body over the policy; with `whole` what it does not say is gone.
 async fn store(call: &Call<'_>, whole: bool) -> Result<Answer> {
     assignment::check_unbound(&call.reach)?;
-    let found = SET.named(call).await?;
+    let found = SET.seen(call).await?;
     let given = Given::read(&call.request.json()?)?;
     if given.platform.is_some_and(|platform| platform != found.profile.platform) {
         return Err(GraphProblem::invalid("platforms is what it was: a policy stays with its system."));
@@ -192,7 +192,7 @@ async fn store(call: &Call<'_>, whole: bool) -> Result<Answer> {
         let display_name = given.name.unwrap_or(profile.display_name);
         Ok::<_, GraphProblem>(Draft { display_name, kind: Kind::Configuration, platform: profile.platform, document })
     };
-    profile_sets::change(call.app, Kind::Configuration, &found.profile.id, draft, &call.by()).await?;
+    profile_sets::change(call.app, &found.profile, draft, &call.by()).await?;
     SET.changed(call, &found.profile.id).await
 }
 

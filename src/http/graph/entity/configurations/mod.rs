@@ -235,7 +235,7 @@ async fn check_references(call: &Call<'_>, body: &Map<String, Value>) -> Result<
 
 async fn update(call: Call<'_>) -> Result<Answer> {
     assignment::check_unbound(&call.reach)?;
-    let found = SET.named(&call).await?;
+    let found = SET.seen(&call).await?;
     let body: Map<String, Value> = call.request.json()?;
     check_references(&call, &body).await?;
     let server = Server { config: &call.app.config };
@@ -245,6 +245,6 @@ async fn update(call: Call<'_>) -> Result<Answer> {
         change(&server, kind, &mut name, &mut document, &body)?;
         Ok::<_, GraphProblem>(Draft { display_name: name, kind: Kind::Configuration, platform: profile.platform, document })
     };
-    profile_sets::change(call.app, Kind::Configuration, &found.profile.id, draft, &call.by()).await?;
+    profile_sets::change(call.app, &found.profile, draft, &call.by()).await?;
     SET.changed(&call, &found.profile.id).await
 }
