@@ -19,7 +19,7 @@ use super::{Order, Way};
 use crate::app::App;
 use crate::domain::profile::Kind;
 use crate::ids::GroupId;
-use crate::service::files::{self, File, GroupFile, Plan, ProfileFile, Step, Wanted, What};
+use crate::service::files::{self, File, GroupFile, Mode, Plan, ProfileFile, Step, Wanted, What};
 use crate::service::{Error, Result};
 
 /// The folders below the one that is given.
@@ -90,6 +90,13 @@ pub enum Command {
     },
 }
 
+impl Command {
+    /// Whether it tells, by what differs, what secrets there are.
+    pub(super) fn compares_secrets(&self) -> bool {
+        matches!(self, Self::Plan { wanted, .. } if wanted.writes_secrets())
+    }
+}
+
 /// What it needs to ask for it at another machine. What changes is asked for when it is known what does.
 pub(super) fn place(command: &Command) -> Place {
     let [profiles, ..] = need::actions(Kind::Configuration);
@@ -102,13 +109,15 @@ pub(super) fn place(command: &Command) -> Place {
 }
 
 pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value> {
+    let mode = |prune| Mode { prune, sees_secrets: who.check(need::PROFILE_SECRETS_READ).is_ok() };
     match command {
         Command::Export { secrets } => Ok(json!(files::export(app, secrets, &who.by).await?)),
-        Command::Plan { wanted, prune } => Ok(json!(files::plan(app, &wanted, prune).await?)),
+        Command::Plan { wanted, prune } => Ok(json!(files::plan(app, &wanted, mode(prune)).await?)),
         Command::Apply { wanted, prune, fingerprint } => {
+            let mode = mode(prune);
             if who.giver().is_some() {
                 // The plan that is applied is this one, or nothing is: both have the fingerprint.
-                let plan = files::plan(app, &wanted, prune).await?;
+                let plan = files::plan(app, &wanted, mode).await?;
                 if plan.fingerprint != fingerprint {
                     return Err(Error::Conflict("what the server has changed meanwhile; look at the plan again".into()));
                 }
@@ -116,7 +125,7 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
                     check(app, who, step).await?;
                 }
             }
-            Ok(json!(files::apply(app, &wanted, prune, &fingerprint, &who.by).await?))
+            Ok(json!(files::apply(app, &wanted, mode, &fingerprint, &who.by).await?))
         }
     }
 }

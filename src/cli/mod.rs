@@ -443,6 +443,16 @@ impl Order {
         matches!(self, Self::Files(files::Command::Apply { .. }))
     }
 
+    /// Whether it reads so much that one at a time is enough: whatever all groups have, or the whole audit log.
+    fn is_heavy(&self) -> bool {
+        matches!(self, Self::Files(_) | Self::Audit(audit::Command::Verify { .. }))
+    }
+
+    /// Whether it tells, by what differs, what secrets there are.
+    fn compares_secrets(&self) -> bool {
+        matches!(self, Self::Files(command) if command.compares_secrets())
+    }
+
     /// Whether it takes a right away or makes a device harmless: it waits behind no flood of other orders.
     fn is_urgent(&self) -> bool {
         match self {

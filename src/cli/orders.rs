@@ -2,8 +2,10 @@
 //! of who signed in, and as far as their roles reach.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::need::Place;
 use super::who::Who;
@@ -22,6 +24,13 @@ use crate::wire::nul;
 pub fn routes() -> Routes {
     Routes { orders: Some(&Orders), ..Routes::default() }
 }
+
+/// The orders from other machines that are carried out at once.
+static ALL: Semaphore = Semaphore::const_new(32);
+/// Those of them that read very much.
+static HEAVY: Semaphore = Semaphore::const_new(2);
+/// How long an order waits for its turn.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 struct Orders;
@@ -48,7 +57,8 @@ async fn carry(app: Arc<App>, caller: Caller, origin: String, body: Vec<u8>) -> 
     let client_id = caller.client_id.clone();
     let Place::Anywhere(needs) = order.place() else { return Err(Refusal::OrderLocalOnly.into()) };
     let changes = order.applies_files() || needs.iter().any(|need| need.action.is_none_or(|action| !action.as_str().ends_with("_Read")));
-    let weight = match changes {
+    let heavy = order.is_heavy();
+    let weight = match changes || heavy {
         _ if order.is_urgent() => Weight::Urgent,
         true => Weight::Write,
         false => Weight::Read,
@@ -58,11 +68,19 @@ async fn carry(app: Arc<App>, caller: Caller, origin: String, body: Vec<u8>) -> 
     for need in &needs {
         who.check(*need)?;
     }
-    // What only shows is not recorded here: what shows secrets records itself.
-    if changes {
+    // What only shows is not recorded here: what shows secrets records itself, but for what is seen of them by comparing.
+    if changes || order.compares_secrets() {
         let state = json!({ "order": name, "application": client_id });
         audit::record_order(&app, &state, &who.by).await?;
     }
     let (given, by) = (Arc::clone(&app), who.by.clone());
-    control::carry_out(&app, &name, &by.actor, async move { order.run_for(&given, &who).await }).await
+    let place = if heavy { &HEAVY } else { &ALL };
+    let place = tokio::time::timeout(PATIENCE, place.acquire()).await.map_err(|_| Error::Unavailable("too many orders at once".into()))?;
+    let place = place.map_err(Error::internal)?;
+    let work = async move {
+        // It is held until the work has ended, whether anybody still waits for the answer or not.
+        let _place = place;
+        order.run_for(&given, &who).await
+    };
+    control::carry_out(&app, &name, &by.actor, work).await
 }

@@ -32,6 +32,15 @@ use crate::store::{self, audit};
 /// A file: where it stands below the folder, and what is in it.
 pub type File = (String, String);
 
+/// How files are compared with what there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Mode {
+    /// What no file has goes.
+    pub prune: bool,
+    /// Whoever asks may see secrets. To others a secret that a file writes may be another one, whether it is or not: else they could guess.
+    pub sees_secrets: bool,
+}
+
 /// Everything as files, in the order of their names; without secrets these have a mask in their place, which leaves them as they are when it is
 /// applied. That somebody reads secrets is in the audit log before they see them.
 ///
@@ -41,7 +50,7 @@ pub async fn export(app: &App, secrets: bool, by: &By) -> Result<Vec<File>> {
     let (sealer, now, by) = (app.sealer(), app.now(), by.clone());
     let state = if secrets {
         let reading = app.store.write(move |tx| {
-            let state = State::load(tx.conn(), &sealer)?;
+            let state = State::load(tx.conn(), &sealer, |_| true)?;
             for known in state.profiles.values() {
                 let profile = &known.profile;
                 let entry =
@@ -52,7 +61,7 @@ pub async fn export(app: &App, secrets: bool, by: &By) -> Result<Vec<File>> {
         });
         reading.await?
     } else {
-        app.store.snapshot(move |conn| State::load(conn, &sealer)).await?
+        app.store.snapshot(move |conn| State::load(conn, &sealer, |_| true)).await?
     };
     let mut files = Vec::new();
     for known in state.groups.values() {
@@ -70,17 +79,18 @@ pub async fn export(app: &App, secrets: bool, by: &By) -> Result<Vec<File>> {
 ///
 /// # Errors
 /// Only the database's own.
-pub async fn plan(app: &App, wanted: &Wanted, prune: bool) -> Result<Plan> {
-    Ok(prepare(app, wanted, prune).await?.0)
+pub async fn plan(app: &App, wanted: &Wanted, mode: Mode) -> Result<Plan> {
+    Ok(prepare(app, wanted, mode).await?.0)
 }
 
-async fn prepare(app: &App, wanted: &Wanted, prune: bool) -> Result<(Plan, Vec<Action>)> {
+async fn prepare(app: &App, wanted: &Wanted, mode: Mode) -> Result<(Plan, Vec<Action>)> {
     let (sealer, files) = (app.sealer(), wanted.clone());
     let (mut plan, actions) = app
         .store
         .snapshot(move |conn| {
-            let state = State::load(conn, &sealer)?;
-            plan::compute(conn, &state, &files, prune)
+            let named = files.groups_named();
+            let state = State::load(conn, &sealer, |name| named.contains(name))?;
+            plan::compute(conn, &state, &files, mode)
         })
         .await?;
     for action in &actions {
@@ -114,8 +124,8 @@ async fn prepare(app: &App, wanted: &Wanted, prune: bool) -> Result<(Plan, Vec<A
 ///
 /// # Errors
 /// [`Error::Conflict`] when the files are wrong, or something changed since the plan was made (`fingerprint`); refusals of what is changed.
-pub async fn apply(app: &App, wanted: &Wanted, prune: bool, fingerprint: &str, by: &By) -> Result<Plan> {
-    let (before, _) = prepare(app, wanted, prune).await?;
+pub async fn apply(app: &App, wanted: &Wanted, mode: Mode, fingerprint: &str, by: &By) -> Result<Plan> {
+    let (before, _) = prepare(app, wanted, mode).await?;
     if let Some(fault) = before.errors.first() {
         return Err(Error::Conflict(format!("{}: {}", fault.file, fault.text)));
     }
@@ -128,8 +138,9 @@ pub async fn apply(app: &App, wanted: &Wanted, prune: bool, fingerprint: &str, b
     app.store
         .write(move |tx| {
             take_turn(tx, Turn::Shared)?;
-            let state = State::load(tx.conn(), &sealer)?;
-            let (plan, actions) = plan::compute(tx.conn(), &state, &files, prune)?;
+            let named = files.groups_named();
+            let state = State::load(tx.conn(), &sealer, |name| named.contains(name))?;
+            let (plan, actions) = plan::compute(tx.conn(), &state, &files, mode)?;
             if plan.fingerprint != expected || !plan.errors.is_empty() {
                 return Err(changed());
             }

@@ -1,7 +1,9 @@
 //! Directory devices.
 
 use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
 
+use super::dialect::each_backend;
 use super::schema::{devices, enrollments, facts};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
@@ -9,6 +11,9 @@ use crate::domain::device::{Device, Platform, State};
 use crate::domain::enrollment;
 use crate::ids::{DeviceId, UserId};
 use crate::store::odata::{Kind, Property, Set};
+
+/// How many texts a question names at once.
+const CHUNK: usize = 500;
 
 #[derive(Queryable, Selectable, Insertable, AsChangeset, Identifiable)]
 #[diesel(table_name = devices, treat_none_as_null = true)]
@@ -305,6 +310,54 @@ pub fn list_by_ids(conn: &mut Conn, ids: &[String]) -> Result<Vec<(Device, Time)
     let rows: Vec<(Row, i64)> =
         devices::table.filter(devices::id.eq_any(ids)).select((Row::as_select(), devices::created_at)).load(conn)?;
     rows.into_iter().map(|(row, created)| Ok((Device::try_from(row)?, Time(created)))).collect()
+}
+
+/// A name or serial number that devices have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Called {
+    /// It.
+    pub text: String,
+    /// A device that has it.
+    pub id: DeviceId,
+    /// How many have it.
+    pub count: i64,
+}
+
+#[derive(QueryableByName)]
+struct CalledRow {
+    #[diesel(sql_type = Text)]
+    text: String,
+    #[diesel(sql_type = Text)]
+    id: String,
+    #[diesel(sql_type = BigInt)]
+    count: i64,
+}
+
+/// Which of these texts are the name of a device, and which are a serial number: a line for each that is, and for either.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_called(conn: &mut Conn, texts: &[&str]) -> Result<Vec<Called>> {
+    let mut found = Vec::new();
+    for piece in texts.chunks(CHUNK) {
+        for column in ["display_name", "serial_number"] {
+            let places: Vec<String> = (1..=piece.len()).map(|number| format!("lower(${number})")).collect();
+            let statement = format!(
+                "SELECT t.{column} AS text, min(t.id) AS id, count(*) AS count FROM devices t WHERE lower(t.{column}) IN ({}) GROUP BY t.{column}",
+                places.join(", ")
+            );
+            let rows: Vec<CalledRow> = each_backend!(conn, c => {
+                let mut query = diesel::sql_query(statement).into_boxed();
+                for text in piece {
+                    query = query.bind::<Text, _>((*text).to_owned());
+                }
+                query.load(c)
+            })?;
+            let named = rows.into_iter().filter(|row| piece.contains(&row.text.as_str()));
+            found.extend(named.map(|row| Called { text: row.text, id: DeviceId::from_store(row.id), count: row.count }));
+        }
+    }
+    Ok(found)
 }
 
 /// The id of the device that the identity provider knows by that id.

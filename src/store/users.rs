@@ -116,6 +116,20 @@ pub fn find_user_by_upn(conn: &mut Conn, upn: &str) -> Result<Option<User>> {
     Ok(row.map(User::from))
 }
 
+/// Who has these user principal names (in small letters): name and id.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_by_upns(conn: &mut Conn, upns: &[&str]) -> Result<Vec<(String, UserId)>> {
+    let mut found = Vec::new();
+    for piece in upns.chunks(CHUNK) {
+        let query = users::table.filter(users::upn.eq_any(piece)).filter(users::deleted_at.is_null()).select((users::upn, users::id));
+        let rows: Vec<(String, String)> = query.load(conn)?;
+        found.extend(rows.into_iter().map(|(upn, id)| (upn, UserId::from_store(id))));
+    }
+    Ok(found)
+}
+
 /// The people who are called so: whose user principal name, mail address or account name is among the names, in any case, or whose security
 /// identifier among the others.
 ///

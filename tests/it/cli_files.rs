@@ -5,12 +5,14 @@ use std::path::Path;
 
 use muster::domain::profile::Kind;
 use muster::service::directory::{self, By};
-use muster::service::files::{self, GroupFile, Wanted};
+use muster::service::files::{self, GroupFile, Mode, Wanted};
 use muster::store::audit;
 use serde_json::Value;
 
 use crate::cli::{json, refused, run};
 use crate::support::server::Server;
+
+const PRUNE: Mode = Mode { prune: true, sees_secrets: true };
 
 const PASSWORD: &str = "correct horse battery staple 4711";
 
@@ -297,20 +299,20 @@ async fn what_was_shown_is_what_is_done_or_nothing_is() {
     let (app, by) = (&server.app, By::local("cli:test"));
     let group = |text: &str| ("groups/x.toml".to_owned(), GroupFile::parse(text).unwrap());
     let wanted = Wanted { groups: vec![group("display_name = \"One\"\n")], profiles: Vec::new() };
-    let plan = files::plan(app, &wanted, true).await.unwrap();
+    let plan = files::plan(app, &wanted, PRUNE).await.unwrap();
     assert!(plan.changes() && plan.errors.is_empty());
     directory::create_group(app, "Other", "", &by).await.unwrap();
-    let refused = files::apply(app, &wanted, true, &plan.fingerprint, &by).await.unwrap_err().to_string();
+    let refused = files::apply(app, &wanted, PRUNE, &plan.fingerprint, &by).await.unwrap_err().to_string();
     assert!(refused.contains("changed meanwhile"), "{refused}");
     let other = Wanted { groups: vec![group("display_name = \"Two\"\n")], profiles: Vec::new() };
-    assert!(files::apply(app, &other, false, &plan.fingerprint, &by).await.is_err(), "other files");
+    assert!(files::apply(app, &other, Mode { prune: false, ..PRUNE }, &plan.fingerprint, &by).await.is_err(), "other files");
     let names = async || {
         let files = files::export(app, false, &by).await.unwrap();
         files.into_iter().map(|(path, _)| path).collect::<Vec<_>>()
     };
     assert_eq!(names().await, ["groups/Other.toml"]);
-    let plan = files::plan(app, &wanted, true).await.unwrap();
-    files::apply(app, &wanted, true, &plan.fingerprint, &by).await.unwrap();
+    let plan = files::plan(app, &wanted, PRUNE).await.unwrap();
+    files::apply(app, &wanted, PRUNE, &plan.fingerprint, &by).await.unwrap();
     assert_eq!(names().await, ["groups/One.toml"]);
     let rows = app.store.read(|conn| audit::list(conn, 0, 1000)).await.unwrap();
     let row = rows.iter().find(|row| row.action == "files.apply").unwrap();

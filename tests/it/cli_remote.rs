@@ -456,6 +456,31 @@ async fn files_are_applied_from_another_machine_as_far_as_roles_allow() {
     assert_eq!(apply(&policy, wanted(group.clone(), json!([])), false).await, "ORD0001", "no group");
     assert_eq!(apply(&policy, wanted(json!([]), new.clone()), false).await, "done");
     assert_eq!(apply(&policy, wanted(json!([]), new), true).await, "ORD0001", "nor one that goes");
+    // What differs tells nobody what a secret is who may not see it; and a file names no more people than can be looked up.
+    let wifi = |password: &str| {
+        json!(["profiles/wifi.toml", { "display_name": "Wi-Fi", "kind": "configuration", "platform": "windows",
+            "document": { "custom": [{ "name": "Key", "uri": "./Vendor/MSFT/Secret/Key", "format": "chr", "value": password }] } }])
+    };
+    let (_, admin) = desk.token("other@example.org", "administrator", Reach::All).await;
+    assert_eq!(apply(&admin, wanted(json!([]), json!([wifi("482913")])), false).await, "done");
+    let plan = async |token: &str, password: &str| {
+        let order = json!({ "Files": { "Plan": { "wanted": wanted(json!([]), json!([wifi(password)])), "prune": false } } });
+        desk.order(token, order).await.1["steps"].clone()
+    };
+    for token in [&reader, &policy] {
+        let (right, wrong, hidden) = (plan(token, "482913").await, plan(token, "000000").await, plan(token, "(secret)").await);
+        assert_eq!(right, wrong);
+        let of =
+            |steps: &Value| steps.as_array().unwrap().iter().filter(|step| step["name"] == "Wi-Fi" && step["what"] == "change").count();
+        assert_eq!((of(&right), of(&hidden)), (1, 0), "{right}");
+    }
+    assert_ne!(plan(&admin, "482913").await, plan(&admin, "000000").await, "whoever may see it sees whether it is another one");
+    let rows = desk.server.app.store.read(|conn| audit::list(conn, 0, 1000)).await.unwrap();
+    assert!(rows.iter().filter(|row| row.action == "order.give" && row.after.as_deref().unwrap().contains("files plan")).count() >= 4);
+    let names: Vec<String> = (0..100_001).map(|n| format!("u{n}@example.org")).collect();
+    let many = wanted(json!([["groups/m.toml", { "display_name": "M", "members": { "users": names } }]]), json!([]));
+    let (status, body) = desk.order(&reader, json!({ "Files": { "Plan": { "wanted": many, "prune": false } } })).await;
+    assert!(status == 200 && body["errors"][0]["text"].as_str().unwrap().contains("more than 100000 members"), "{body}");
     let secrets = json!({ "Files": { "Export": { "secrets": true } } });
     assert_eq!(desk.code(&policy, secrets).await, "ORD0001");
     assert_eq!(desk.order(&reader, json!({ "Files": { "Export": { "secrets": false } } })).await.0, 200);

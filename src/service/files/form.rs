@@ -1,11 +1,12 @@
 //! The form of the files, and what they are called.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use openssl::sha::sha256;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::catalogue::catalogue;
 use crate::catalogue::payload::HIDDEN;
 use crate::domain::assignment::Mode;
 use crate::domain::device::Platform;
@@ -120,6 +121,19 @@ pub struct Wanted {
     pub profiles: Vec<(String, ProfileFile)>,
 }
 
+impl Wanted {
+    /// The groups that files are about.
+    pub(super) fn groups_named(&self) -> HashSet<&str> {
+        self.groups.iter().map(|(_, file)| file.display_name.as_str()).collect()
+    }
+
+    /// Whether a file writes a secret out.
+    #[must_use]
+    pub fn writes_secrets(&self) -> bool {
+        self.profiles.iter().any(|(_, file)| file.writes_secrets())
+    }
+}
+
 fn parse<T: serde::de::DeserializeOwned>(text: &str) -> std::result::Result<T, String> {
     toml::from_str(text.trim_start_matches('\u{feff}')).map_err(|error| error.to_string().trim_end().to_owned())
 }
@@ -162,6 +176,11 @@ impl ProfileFile {
             Some(_) => Err("an assignment names a group, or all = \"devices\" or \"users\"".into()),
             None => Ok(file),
         }
+    }
+
+    /// Whether it writes a secret out, in the place of the mask.
+    pub(super) fn writes_secrets(&self) -> bool {
+        self.document.masked(catalogue()) != self.document
     }
 
     /// The text of the file.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::form::{Assigned, GroupFile, ProfileFile, Wanted};
 use super::lines::diff;
 use super::state::{State, find_members};
-use super::{fingerprint, masked, uncovered};
+use super::{Mode, fingerprint, masked, uncovered};
 use crate::domain::assignment::Assignment;
 use crate::domain::group::{Group, Member};
 use crate::domain::profile::{Kind, diff as compare};
@@ -15,6 +15,8 @@ use crate::ids::{GroupId, ProfileId};
 use crate::service::profile::Draft;
 use crate::store::{self, Conn, roles};
 
+/// How many members all files may name together.
+const MOST_MEMBERS: usize = 100_000;
 /// JSON knows an empty value, and TOML does not.
 const UNWRITABLE: &str = "what it holds cannot be written as TOML";
 
@@ -121,8 +123,17 @@ fn twice<'a, T>(files: &'a [(String, T)], name: impl Fn(&'a T) -> &'a str) -> BT
 }
 
 /// Compares, and says what is to be done; in the order of doing it.
-pub(super) fn compute(conn: &mut Conn, state: &State, wanted: &Wanted, prune: bool) -> store::Result<(Plan, Vec<Action>)> {
-    let mut found = Found { steps: Vec::new(), errors: Vec::new(), actions: Vec::new() };
+pub(super) fn compute(conn: &mut Conn, state: &State, wanted: &Wanted, mode: Mode) -> store::Result<(Plan, Vec<Action>)> {
+    let prune = mode.prune;
+    let mut found = Found { steps: Vec::new(), errors: Vec::new(), actions: Vec::new(), sees_secrets: mode.sees_secrets };
+    let mut named = 0;
+    for (file, group) in &wanted.groups {
+        named += group.members.users.len() + group.members.devices.len();
+        if named > MOST_MEMBERS {
+            found.fault(file, format!("with it the files name more than {MOST_MEMBERS} members: say by a rule who belongs to a group"));
+            return Ok((found.plan(), Vec::new()));
+        }
+    }
     let doubles = twice(&wanted.groups, |file| &file.display_name).into_iter().chain(twice(&wanted.profiles, |file| &file.display_name));
     for (name, files) in doubles {
         for file in &files {
@@ -166,11 +177,8 @@ pub(super) fn compute(conn: &mut Conn, state: &State, wanted: &Wanted, prune: bo
         }
         found.steps.push(step);
     }
-    let Found { steps, errors, actions } = found;
-    // Before all is right nothing of it is shown.
-    let steps = if errors.is_empty() { steps } else { Vec::new() };
-    let fingerprint = fingerprint(&steps);
-    Ok((Plan { steps, errors, fingerprint }, actions))
+    let actions = std::mem::take(&mut found.actions);
+    Ok((found.plan(), actions))
 }
 
 fn word(kind: Kind) -> &'static str {
@@ -181,9 +189,17 @@ struct Found {
     steps: Vec<Step>,
     errors: Vec<Fault>,
     actions: Vec<Action>,
+    sees_secrets: bool,
 }
 
 impl Found {
+    fn plan(self) -> Plan {
+        // Before all is right nothing of it is shown.
+        let steps = if self.errors.is_empty() { self.steps } else { Vec::new() };
+        let fingerprint = fingerprint(&steps);
+        Plan { steps, errors: self.errors, fingerprint }
+    }
+
     fn fault(&mut self, file: &str, text: impl Into<String>) {
         self.errors.push(Fault { file: file.to_owned(), text: text.into() });
     }
@@ -251,7 +267,8 @@ impl Found {
                 return;
             }
         };
-        let changed = known.is_none_or(|known| !compare(&known.profile.document, &draft.document).is_empty());
+        let unsure = !self.sees_secrets && known.is_some() && wanted.writes_secrets();
+        let changed = unsure || known.is_none_or(|known| !compare(&known.profile.document, &draft.document).is_empty());
         let held = known.map(|known| &known.assigned);
         let assign: Vec<Assigned> =
             wanted.assignments.iter().filter(|one| !held.is_some_and(|held| held.contains_key(*one))).cloned().collect();
@@ -272,7 +289,9 @@ impl Found {
             return;
         };
         let mut lines = diff(&before, &after);
-        if changed && known.is_some_and(|known| masked(&known.profile.document) == masked(&draft.document)) {
+        if unsure {
+            lines.push("! a secret, which may be another one".into());
+        } else if changed && known.is_some_and(|known| masked(&known.profile.document) == masked(&draft.document)) {
             lines.push("! a secret".into());
         }
         let what = if known.is_some() { What::Change } else { What::Create };
