@@ -27,7 +27,9 @@ const KEYS_VARIABLE: &str = "MUSTER_MASTER_KEY";
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     /// The instance does not exist yet.
-    #[error("there is no organisation in {0} yet: run `muster init` first, or name its folder by --data-dir")]
+    #[error(
+        "there is no organisation in {0} yet: run `muster init` first, or name its folder by --data-dir; a server at another machine is reached by `muster login https://HOST`"
+    )]
     Empty(PathBuf),
     /// Nobody knows whether it exists.
     #[error("{0}: {1}")]

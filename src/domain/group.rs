@@ -21,6 +21,9 @@ pub struct Group {
     /// What an identity provider that provisions the group calls it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
+    /// What a client of the Graph-shaped API calls it (`mailNickname`), where one did; mail has nothing to do with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mail_nickname: Option<String>,
 }
 
 /// A member.

@@ -252,9 +252,17 @@ pub async fn create_group(app: &App, display_name: &str, description: &str, by: 
 /// # Errors
 /// `PRF0004`, `USR0014`; `DIR0002` when the rule is none.
 pub async fn create_group_by_rule(app: &App, display_name: &str, description: &str, rule: Option<String>, by: &By) -> Result<Group> {
-    check_name(display_name)?;
     let (display_name, description) = (display_name.to_owned(), description.to_owned());
-    let group = Group { id: GroupId::new(), display_name, description, rule, external_id: None };
+    let group = Group { id: GroupId::new(), display_name, description, rule, external_id: None, mail_nickname: None };
+    insert_group(app, group, by).await
+}
+
+/// Makes that group.
+///
+/// # Errors
+/// As [`create_group_by_rule`].
+pub async fn insert_group(app: &App, group: Group, by: &By) -> Result<Group> {
+    check_name(&group.display_name)?;
     rules::check(&group)?;
     let (by, now, row) = (by.clone(), app.now(), group.clone());
     app.store.write(move |tx| create_group_in(tx, &row, &by, now)).await?;

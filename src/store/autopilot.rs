@@ -1,7 +1,7 @@
 //! PCs that are registered for Windows Autopilot, and what came of importing them. Which device of the directory is one of them is told by
 //! the serial number, whenever it is asked.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 
@@ -245,6 +245,16 @@ pub fn find_by_serial(conn: &mut Conn, serial: &str) -> Result<Option<Identity>>
 pub fn is_listed(conn: &mut Conn, serial: &str) -> Result<bool> {
     let count: i64 = autopilot_devices::table.filter(autopilot_devices::serial.eq(serial)).count().get_result(conn)?;
     Ok(count > 0)
+}
+
+/// Which of these serial numbers PCs are registered with.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_listed(conn: &mut Conn, serials: &[&str]) -> Result<HashSet<String>> {
+    let found: Vec<String> =
+        autopilot_devices::table.filter(autopilot_devices::serial.eq_any(serials)).select(autopilot_devices::serial).load(conn)?;
+    Ok(found.into_iter().collect())
 }
 
 /// Lets rules look again at the devices with a serial number: what they are known by has changed.

@@ -20,6 +20,7 @@ struct Row {
     description: String,
     membership_rule: Option<String>,
     external_id: Option<String>,
+    mail_nickname: Option<String>,
 }
 
 impl From<Row> for Group {
@@ -30,6 +31,7 @@ impl From<Row> for Group {
             description: row.description,
             rule: row.membership_rule,
             external_id: row.external_id,
+            mail_nickname: row.mail_nickname,
         }
     }
 }
@@ -54,6 +56,7 @@ pub fn insert_group(tx: &mut Tx<'_>, group: &Group, now: Time) -> Result<()> {
             groups::membership_rule.eq(&group.rule),
             groups::rule_subject.eq(super::group_rules::subject(group)),
             groups::external_id.eq(&group.external_id),
+            groups::mail_nickname.eq(&group.mail_nickname),
             groups::created_at.eq(now.0),
         ))
         .execute(tx.conn())?;
@@ -72,6 +75,7 @@ pub fn update_group(tx: &mut Tx<'_>, group: &Group) -> Result<()> {
             groups::membership_rule.eq(&group.rule),
             groups::rule_subject.eq(super::group_rules::subject(group)),
             groups::external_id.eq(&group.external_id),
+            groups::mail_nickname.eq(&group.mail_nickname),
         ))
         .execute(tx.conn())?;
     if changed == 0 { Err(Error::NotFound) } else { Ok(()) }

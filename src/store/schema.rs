@@ -42,6 +42,7 @@ diesel::table! {
         rule_subject -> Nullable<Text>,
         rule_followed_at -> BigInt,
         external_id -> Nullable<Text>,
+        mail_nickname -> Nullable<Text>,
         created_at -> BigInt,
         deleted_at -> Nullable<BigInt>,
     }

@@ -130,8 +130,14 @@ impl World {
             world.devices.push(one);
         }
         for n in 0..6 {
-            let group =
-                Group { id: GroupId::new(), display_name: format!("group {n}"), description: String::new(), rule: None, external_id: None };
+            let group = Group {
+                id: GroupId::new(),
+                display_name: format!("group {n}"),
+                description: String::new(),
+                rule: None,
+                external_id: None,
+                mail_nickname: None,
+            };
             for _ in 0..count / 10 {
                 let member = if dice.roll(2) == 0 {
                     Member::User(world.users[dice.roll(world.users.len() as u64) as usize].id.clone())
@@ -314,7 +320,7 @@ both_backends! {
     async fn only_devices_with_a_change_get_work_and_only_what_was_given_is_taken_away(store: Store) {
         let (here, there) = (device("HERE", Platform::Windows, None), device("THERE", Platform::Windows, None));
         let given = profile("given", Kind::Configuration, Platform::Windows, Document::default());
-        let group = Group { id: GroupId::new(), display_name: "group".into(), description: String::new(), rule: None, external_id: None };
+        let group = Group { id: GroupId::new(), display_name: "group".into(), description: String::new(), rule: None, external_id: None, mail_nickname: None };
         let assignment = Assignment {
             id: AssignmentId::new(), profile_id: given.id.clone(), mode: Mode::Include, target: Target::Group(group.id.clone()),
         };

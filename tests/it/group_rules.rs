@@ -32,7 +32,14 @@ fn code<T: std::fmt::Debug>(outcome: service::Result<T>) -> String {
 }
 
 fn group(rule: &str) -> Group {
-    Group { id: GroupId::new(), display_name: "by rule".into(), description: String::new(), rule: Some(rule.to_owned()), external_id: None }
+    Group {
+        id: GroupId::new(),
+        display_name: "by rule".into(),
+        description: String::new(),
+        rule: Some(rule.to_owned()),
+        external_id: None,
+        mail_nickname: None,
+    }
 }
 
 fn text(value: Option<&str>) -> Value {

@@ -455,7 +455,7 @@ async fn people_see_their_own_devices_and_why_they_are_not_in_order() {
     let text = house.pass().await;
     browser.sign_in("/account/devices", ANA, &text).await;
     let page = browser.get("/account/devices").await;
-    assert!(page.status == 200 && page.html.contains("last seen") && page.html.contains("windows"), "{}", page.html);
+    assert!(page.status == 200 && page.html.contains("last seen") && page.html.contains("Windows PC"), "{}", page.html);
     let ben = directory::create_user(&house.server.app, user("ben@example.org"), &by()).await.unwrap().id;
     let text = pass(&house.server, &ben, Policy::default()).await;
     let mut other = Browser::new(&house.server);

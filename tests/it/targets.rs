@@ -27,7 +27,7 @@ both_backends! {
             profile("all", Kind::Configuration, Platform::Windows, Document::default()),
             profile("group", Kind::Configuration, Platform::Windows, Document::default()),
         );
-        let group = Group { id: GroupId::new(), display_name: "group".into(), description: String::new(), rule: None, external_id: None };
+        let group = Group { id: GroupId::new(), display_name: "group".into(), description: String::new(), rule: None, external_id: None, mail_nickname: None };
         let (user_row, rows, group_row) = (owner.clone(), [all.clone(), of_group.clone()], group.clone());
         store.write(move |tx| {
             users::insert_user(tx, &user_row, NOW)?;

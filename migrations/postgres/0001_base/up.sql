@@ -53,6 +53,8 @@ CREATE TABLE groups (
     rule_followed_at BIGINT NOT NULL DEFAULT 0,
     -- What an identity provider that provisions the group calls it.
     external_id TEXT,
+    -- What a client of the Graph-shaped API calls it, where one did.
+    mail_nickname TEXT,
     created_at BIGINT NOT NULL,
     deleted_at BIGINT
 );
@@ -1135,8 +1137,8 @@ BEGIN
 END $$;
 CREATE TRIGGER groups_made AFTER INSERT OR DELETE ON groups FOR EACH ROW EXECUTE FUNCTION groups_note();
 CREATE TRIGGER groups_changed AFTER UPDATE ON groups FOR EACH ROW
-WHEN ((OLD.display_name, OLD.description, OLD.membership_rule, OLD.deleted_at)
-    IS DISTINCT FROM (NEW.display_name, NEW.description, NEW.membership_rule, NEW.deleted_at)) EXECUTE FUNCTION groups_note();
+WHEN ((OLD.display_name, OLD.description, OLD.membership_rule, OLD.mail_nickname, OLD.deleted_at)
+    IS DISTINCT FROM (NEW.display_name, NEW.description, NEW.membership_rule, NEW.mail_nickname, NEW.deleted_at)) EXECUTE FUNCTION groups_note();
 
 CREATE FUNCTION group_members_note() RETURNS TRIGGER LANGUAGE plpgsql AS $$
 DECLARE

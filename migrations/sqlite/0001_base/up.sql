@@ -53,6 +53,8 @@ CREATE TABLE groups (
     rule_followed_at BIGINT NOT NULL DEFAULT 0,
     -- What an identity provider that provisions the group calls it.
     external_id TEXT,
+    -- What a client of the Graph-shaped API calls it, where one did.
+    mail_nickname TEXT,
     created_at BIGINT NOT NULL,
     deleted_at BIGINT
 );
@@ -1141,8 +1143,8 @@ CREATE TRIGGER groups_made AFTER INSERT ON groups BEGIN
     INSERT INTO change_notes (kind, id, made) VALUES ('group', NEW.id, TRUE);
 END;
 CREATE TRIGGER groups_changed AFTER UPDATE ON groups
-WHEN (OLD.display_name, OLD.description, OLD.membership_rule, OLD.deleted_at)
-    IS NOT (NEW.display_name, NEW.description, NEW.membership_rule, NEW.deleted_at) BEGIN
+WHEN (OLD.display_name, OLD.description, OLD.membership_rule, OLD.mail_nickname, OLD.deleted_at)
+    IS NOT (NEW.display_name, NEW.description, NEW.membership_rule, NEW.mail_nickname, NEW.deleted_at) BEGIN
     INSERT INTO change_notes (kind, id, made) VALUES ('group', NEW.id, OLD.deleted_at IS NOT NULL AND NEW.deleted_at IS NULL);
 END;
 CREATE TRIGGER groups_gone AFTER DELETE ON groups BEGIN

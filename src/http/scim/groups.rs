@@ -110,7 +110,14 @@ fn changes(given: &[Members]) -> Result<Vec<Change>> {
 pub(super) async fn create(call: Call<'_>) -> Result<Answer> {
     call.query()?;
     let (document, given) = Changes::of_whole(&GROUP, &call.body()?)?;
-    let mut group = Group { id: GroupId::new(), display_name: String::new(), description: String::new(), rule: None, external_id: None };
+    let mut group = Group {
+        id: GroupId::new(),
+        display_name: String::new(),
+        description: String::new(),
+        rule: None,
+        external_id: None,
+        mail_nickname: None,
+    };
     write(&mut group, &document)?;
     let made = provision::create_team(call.app, Changed { group, members: changes(&given.members)? }, &call.by()).await?;
     written(&call, StatusCode::CREATED, &made).await

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 
 use crate::app::App;
 use crate::clock::Time;
+use crate::config::Config;
 use crate::domain::Refusal;
 use crate::domain::access::{Action, Reach};
 use crate::domain::command::{Command, State};
-use crate::domain::device::Platform;
+use crate::domain::device::{Ownership, Platform};
 use crate::domain::subscription::Kind;
 use crate::ids::{CommandId, EnrollmentId};
 use crate::service::changes::{Followed, Told, follow};
@@ -16,6 +17,7 @@ use crate::service::page::{self, Found, find};
 use crate::service::{Error, Result};
 use crate::store;
 use crate::store::enrollments::managed::{MANAGED, find_managed, list_managed};
+use crate::wire::apple::enroll::Mode;
 use crate::wire::odata::query::Query;
 
 use super::{Order, command, give_up_device, orders, retire, sync};
@@ -76,6 +78,17 @@ pub async fn find_one(app: &App, id: &str, reach: &Reach) -> Result<Managed> {
         return Ok(found);
     }
     Err(Error::NotFound("managed device"))
+}
+
+/// Whose a managed device is.
+#[must_use]
+pub fn ownership(config: &Config, managed: &Managed) -> Ownership {
+    let configured = |serial: &String| config.enrollment.serial_numbers.iter().any(|listed| listed.eq_ignore_ascii_case(serial));
+    let company = match managed.mode {
+        Some(mode) => mode == Mode::Device,
+        None => managed.listed || managed.device.serial_number.as_ref().is_some_and(configured),
+    };
+    if company { Ownership::Company } else { Ownership::Personal }
 }
 
 /// An order with when it was given and when it last moved.

@@ -412,6 +412,7 @@ fn write_group(tx: &mut Tx<'_>, told: &Gathered, report: &mut Report, push: bool
         description: String::new(),
         rule: None,
         external_id: None,
+        mail_nickname: None,
     });
     group.description = told.description.clone().unwrap_or(group.description);
     group.external_id = told.external_id.clone().or(group.external_id);

@@ -234,8 +234,9 @@ impl Found {
             display_name: name.clone(),
             description: wanted.description.clone(),
             rule: wanted.rule.clone(),
-            // What an identity provider calls it stands in no file.
+            // What others call it stands in no file.
             external_id: known.and_then(|known| known.group.external_id.clone()),
+            mail_nickname: known.and_then(|known| known.group.mail_nickname.clone()),
         };
         let fields = known.is_some_and(|known| known.group != group);
         if known.is_some() && !fields && add.is_empty() && remove.is_empty() {

@@ -1,6 +1,6 @@
 //! The organisation's list of its own Apple devices, and the servers of Apple Business Manager that it comes from.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use diesel::prelude::*;
 
@@ -379,6 +379,15 @@ pub fn update_told(tx: &mut Tx<'_>, server: &AdeServerId, serials: &[String], uu
 pub fn is_listed(conn: &mut Conn, serial: &str) -> Result<bool> {
     let count: i64 = ade_devices::table.find(serial).count().get_result(conn)?;
     Ok(count > 0)
+}
+
+/// Which of these devices the list names.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_named(conn: &mut Conn, serials: &[&str]) -> Result<HashSet<String>> {
+    let found: Vec<String> = ade_devices::table.filter(ade_devices::serial.eq_any(serials)).select(ade_devices::serial).load(conn)?;
+    Ok(found.into_iter().collect())
 }
 
 /// The server whose list a device is in.

@@ -1,5 +1,7 @@
 //! What the profile with which a device enrolled said of its management. Devices refuse an update of the profile that says something else.
 
+use std::collections::HashMap;
+
 use diesel::prelude::*;
 
 use super::super::schema::{apple_management, enrollments};
@@ -55,6 +57,27 @@ pub fn find_management(conn: &mut Conn, id: &EnrollmentId) -> Result<Option<Mdm>
         .first(conn)
         .optional()?;
     row.map(payload).transpose()
+}
+
+/// How devices enrolled that did so by account, each by its newest enrolment.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_modes(conn: &mut Conn, devices: &[String]) -> Result<HashMap<String, Mode>> {
+    let rows: Vec<(String, Option<String>)> = apple_management::table
+        .inner_join(enrollments::table)
+        .filter(enrollments::device_id.eq_any(devices))
+        .order(enrollments::id)
+        .select((enrollments::device_id, apple_management::mode))
+        .load(conn)?;
+    let mut found = HashMap::new();
+    for (device, mode) in rows {
+        match mode_of(mode)? {
+            Some(mode) => found.insert(device, mode),
+            None => found.remove(&device),
+        };
+    }
+    Ok(found)
 }
 
 /// Mode and account of a device's newest enrolment; `None` when it was not by account.

@@ -4,16 +4,19 @@ use std::collections::HashMap;
 
 use diesel::prelude::*;
 
-use super::super::schema::{enrollments, facts};
+use super::super::schema::{certificates, enrollments, facts};
 use super::Row;
+use crate::clock::Time;
 use crate::domain::compliance::Verdict;
 use crate::domain::device::Device;
 use crate::domain::enrollment::Enrollment;
 use crate::domain::user::User;
 use crate::ids::{DeviceId, EnrollmentId, UserId};
+use crate::store::apple::{ade, management};
 use crate::store::devices::{REACH, SYSTEMS};
 use crate::store::odata::{Kind, Property, Set};
-use crate::store::{Conn, Error, Result, compliance, devices, users};
+use crate::store::{Conn, Error, Result, autopilot, compliance, devices, users};
+use crate::wire::apple::enroll::Mode;
 
 /// What Graph calls the states of compliance.
 const STATES: &[(&str, &str)] = &[
@@ -69,6 +72,12 @@ pub struct Managed {
     pub verdict: Option<Verdict>,
     /// What it reported, of what was asked for.
     pub facts: HashMap<String, String>,
+    /// Until when the certificate is good by which it is managed.
+    pub certificate_until: Option<Time>,
+    /// It is in a list of the organisation's devices: of Autopilot, or of Apple Business Manager.
+    pub listed: bool,
+    /// How it enrolled by account, where it did.
+    pub mode: Option<Mode>,
 }
 
 /// The managed devices with these ids, those that exist, with the facts of these names.
@@ -99,6 +108,17 @@ pub fn list_managed(conn: &mut Conn, ids: &[String], names: &[&str]) -> Result<V
             reported.entry(device).or_default().insert(name, value);
         }
     }
+    let certified: Vec<String> =
+        enrolled.iter().filter_map(|enrollment| enrollment.certificate_id.as_ref()).map(ToString::to_string).collect();
+    let ends: Vec<(String, i64)> =
+        certificates::table.filter(certificates::id.eq_any(&certified)).select((certificates::id, certificates::not_after)).load(conn)?;
+    let ends: HashMap<String, i64> = ends.into_iter().collect();
+    let serials = |apple: bool| {
+        let of = known.values().filter(move |device| device.platform.is_apple() == apple);
+        of.filter_map(|device| device.serial_number.as_deref()).collect::<Vec<_>>()
+    };
+    let (of_windows, of_apple) = (autopilot::list_listed(conn, &serials(false))?, ade::list_named(conn, &serials(true))?);
+    let modes = management::list_modes(conn, &of)?;
     enrolled
         .into_iter()
         .map(|enrollment| {
@@ -106,7 +126,18 @@ pub fn list_managed(conn: &mut Conn, ids: &[String], names: &[&str]) -> Result<V
             let user = device.user_id.as_ref().and_then(|id| people.get(id)).cloned();
             let verdict = verdicts.remove(&device.id);
             let facts = reported.remove(device.id.as_str()).unwrap_or_default();
-            Ok(Managed { enrollment, device, user, verdict, facts })
+            let certificate = enrollment.certificate_id.as_ref().and_then(|id| ends.get(id.as_str()));
+            let lists = if device.platform.is_apple() { &of_apple } else { &of_windows };
+            Ok(Managed {
+                certificate_until: certificate.map(|end| Time(*end)),
+                listed: device.serial_number.as_ref().is_some_and(|serial| lists.contains(serial)),
+                mode: modes.get(device.id.as_str()).copied(),
+                enrollment,
+                device,
+                user,
+                verdict,
+                facts,
+            })
         })
         .collect()
 }

@@ -28,6 +28,7 @@ async fn readiness_names_what_is_missing_and_follows_what_changes() {
     let mut pc = device("PC-A", Platform::Windows, Some(&ana.id));
     pc.os_version = Some("10.0.22631.1".into());
     let (row, enrolled) = (pc.clone(), enrollment(&pc, now));
+    let managed = enrolled.id.clone();
     app.store
         .write(move |tx| {
             devices::insert_device(tx, &row, now)?;
@@ -37,6 +38,7 @@ async fn readiness_names_what_is_missing_and_follows_what_changes() {
         .unwrap();
     let path = format!("/api/devices/{}/readiness", pc.id);
     let before = caller.get(&path).await;
+    assert_eq!(caller.get(&format!("/api/devices/{managed}/readiness")).await, before, "by the id of the managed device, too");
     assert_eq!((&before["name"], &before["platform"]), (&json!("PC-A"), &json!("windows")));
     assert_eq!(method(&before, "windows-hello")["missing"], json!(["not-configured"]));
     assert_eq!(method(&before, "platform-sso")["standing"], "not-applicable");

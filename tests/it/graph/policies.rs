@@ -308,6 +308,8 @@ async fn a_simulated_pc_gets_what_was_assigned_over_the_api() {
     let managed = caller.get(&format!("/v1.0/deviceManagement/managedDevices?$filter=userId%20eq%20'{user}'")).await;
     let shown = &managed["value"][0];
     assert_eq!((&shown["userPrincipalName"], &shown["complianceState"]), (&json!(UPN), &json!("compliant")), "{shown}");
+    assert_eq!(shown["managedDeviceOwnerType"], "personal", "nobody listed it");
+    assert!(shown["managementCertificateExpirationDate"].as_str().unwrap() > "2026", "{shown}");
     let path = format!("/v1.0/deviceManagement/managedDevices/{}", shown["id"].as_str().unwrap());
     let states = caller.get(&format!("{path}/deviceCompliancePolicyStates")).await;
     let ours = states["value"].as_array().unwrap().iter().find(|one| one["displayName"] == "Baseline").unwrap();

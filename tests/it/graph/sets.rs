@@ -64,7 +64,13 @@ async fn a_group_and_its_members_live() {
         "members@odata.bind": [reference(ana.id.as_str())],
     });
     let group = caller.post("/v1.0/groups", body).await;
+    assert_eq!((&group["mailNickname"], &group["isAssignableToRole"]), (&json!("sales"), &json!(false)), "{group}");
     let path = format!("/v1.0/groups/{}", group["id"].as_str().unwrap());
+    assert_eq!(caller.send(Method::PATCH, &path, Some(json!({ "mailNickname": "sold" }))).await.status(), 204);
+    assert_eq!(caller.get(&path).await["mailNickname"], "sold");
+    for wrong in [json!({ "mailNickname": "a b" }), json!({ "mailNickname": "" }), json!({ "isAssignableToRole": true })] {
+        assert_eq!(caller.send(Method::PATCH, &path, Some(wrong.clone())).await.status(), 400, "{wrong}");
+    }
     let add = |id: &str| Some(json!({ "@odata.id": reference(id) }));
     assert_eq!(caller.send(Method::POST, &format!("{path}/members/$ref"), add(bob.id.as_str())).await.status(), 204);
     let members = caller.get(&format!("{path}/members?$select=id,displayName")).await;

@@ -126,8 +126,14 @@ async fn people_of_very_many_groups_are_shown_in_shorter_pages() {
     let (members, now) = (ids.iter().filter_map(|id| UserId::parse(id)).map(Member::User).collect::<BTreeSet<_>>(), app.now());
     let many = app.store.write(move |tx| {
         for number in 0..200 {
-            let group =
-                Group { id: GroupId::new(), display_name: format!("G{number}"), description: String::new(), rule: None, external_id: None };
+            let group = Group {
+                id: GroupId::new(),
+                display_name: format!("G{number}"),
+                description: String::new(),
+                rule: None,
+                external_id: None,
+                mail_nickname: None,
+            };
             groups::insert_group(tx, &group, now)?;
             provision::insert_members(tx, &group.id, &members, now)?;
         }

@@ -5,13 +5,14 @@ use serde_json::Value;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::compliance::{State, Status};
 use crate::domain::desired::{self, Lack, Note, Record};
-use crate::domain::device::{Ownership, Platform};
+use crate::domain::device::{Device, Ownership, Platform};
 use crate::domain::profile::Kind;
 use crate::domain::readiness::{Method, Missing, Report, Standing, is_passwordless};
 use crate::http::api::problem::Result;
 use crate::http::api::route::{Call, Reply, routes};
 use crate::http::api::schema::{At, Nothing, shown};
-use crate::service::{device, directory};
+use crate::service::device::managed;
+use crate::service::{Error, device, directory};
 
 const READ: Need =
     Need { scopes: &[Scope::ManagedDevicesReadAll, Scope::ManagedDevicesReadWriteAll], action: Some(Action::ManagedDevicesRead) };
@@ -161,7 +162,7 @@ shown! {
 }
 
 async fn explain(call: Call<'_>, _: Nothing, _: Nothing) -> Result<Reply<DeviceExplanation>> {
-    let found = directory::find_device(call.app, call.key(0)?, &call.reach).await?.device;
+    let found = named(&call).await?;
     let known = device::show(call.app, &found.id).await?;
     let overview = &known.overview;
     let shown = DeviceExplanation {
@@ -264,8 +265,16 @@ shown! {
     }
 }
 
+/// The device of that id, of the directory or of those that are managed.
+async fn named(call: &Call<'_>) -> Result<Device> {
+    match directory::find_device(call.app, call.key(0)?, &call.reach).await {
+        Err(Error::NotFound(_)) => Ok(managed::find_one(call.app, call.key(0)?, &call.reach).await?.device),
+        found => Ok(found?.device),
+    }
+}
+
 async fn show_readiness(call: Call<'_>, _: Nothing, _: Nothing) -> Result<Reply<Readiness>> {
-    let found = directory::find_device(call.app, call.key(0)?, &call.reach).await?.device;
+    let found = named(&call).await?;
     let report = device::readiness(call.app, &found.id).await?;
     let passwordless = is_passwordless(&report);
     let show = |one: Report| MethodReadiness { method: one.method, standing: one.standing, missing: one.missing, profiles: one.profiles };

@@ -13,6 +13,7 @@ use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, DIRECTORY};
 use crate::http::graph::route::{Call, routes};
+use crate::ids::GroupId;
 use crate::service::directory::{self, Belonging, provision};
 use crate::service::page::Found;
 use crate::service::role;
@@ -89,9 +90,9 @@ pub(super) fn json(group: &Group, created: Option<Time>) -> Map<String, Value> {
         "description": Some(&group.description).filter(|text| !text.is_empty()),
         "displayName": group.display_name,
         "groupTypes": Value::Array(group.rule.iter().map(|_| "DynamicMembership".into()).collect()),
-        "isAssignableToRole": group.rule.is_none(),
+        "isAssignableToRole": false,
         "mailEnabled": false,
-        "mailNickname": if nickname.is_empty() { group.id.to_string() } else { nickname },
+        "mailNickname": group.mail_nickname.clone().unwrap_or(if nickname.is_empty() { group.id.to_string() } else { nickname }),
         "membershipRule": group.rule,
         "membershipRuleProcessingState": group.rule.as_ref().map(|_| "On"),
         "securityEnabled": true,
@@ -146,6 +147,8 @@ struct Given {
     membership_rule: Option<String>,
     membership_rule_processing_state: Option<String>,
     mail_enabled: bool,
+    mail_nickname: Option<String>,
+    is_assignable_to_role: bool,
 }
 
 impl Given {
@@ -155,6 +158,16 @@ impl Given {
         }
         if self.membership_rule_processing_state.as_ref().is_some_and(|state| state != "On") {
             return Err(GraphProblem::bad("Rules are always followed: membershipRuleProcessingState is On."));
+        }
+        if self.is_assignable_to_role {
+            return Err(GraphProblem::bad(
+                "isAssignableToRole is about roles that there are none of here; roles of device management are given to any group without a rule.",
+            ));
+        }
+        // Graph's own rules for it.
+        let plain = |c: char| c.is_ascii_graphic() && !"@()\\[]\";:<>,".contains(c);
+        if self.mail_nickname.as_ref().is_some_and(|name| name.is_empty() || name.len() > 64 || !name.chars().all(plain)) {
+            return Err(GraphProblem::invalid("Invalid value specified for property 'mailNickname'."));
         }
         if self.members.len() > MOST_BOUND {
             return Err(GraphProblem::bad(format!("At most {MOST_BOUND} members can be bound at once.")));
@@ -189,7 +202,9 @@ async fn create(call: Call<'_>) -> Result<Answer> {
         return Err(GraphProblem::bad("A membershipRule and 'DynamicMembership' in groupTypes go together."));
     }
     let description = given.description.unwrap_or_default();
-    let group = directory::create_group_by_rule(call.app, &name, &description, given.membership_rule, &call.by()).await?;
+    let (rule, mail_nickname) = (given.membership_rule, given.mail_nickname);
+    let group = Group { id: GroupId::new(), display_name: name, description, rule, external_id: None, mail_nickname };
+    let group = directory::insert_group(call.app, group, &call.by()).await?;
     if !given.members.is_empty() {
         let members = bound(&call, &given.members).await?;
         directory::add_members(call.app, &group.id, members, &call.by()).await?;
@@ -220,6 +235,7 @@ async fn update(call: Call<'_>) -> Result<Answer> {
         return Err(GraphProblem::bad("A membershipRule and 'DynamicMembership' in groupTypes go together."));
     }
     group.rule = rule;
+    group.mail_nickname = given.mail_nickname.or(group.mail_nickname);
     let id = group.id.clone();
     directory::update_seen_group(call.app, Some(seen), group, &call.by()).await?;
     if !given.members.is_empty() {

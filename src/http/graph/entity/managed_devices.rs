@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::device_secrets;
 use super::devices::system;
+use crate::config::Config;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::command::State as CommandState;
 use crate::domain::compliance::State;
@@ -132,7 +133,7 @@ fn is(managed: &Managed, name: &str, value: &str) -> bool {
 }
 
 /// A managed device as JSON, whole, with the orders that it was given when they were read.
-fn json(managed: &Managed, orders: &[Given]) -> Map<String, Value> {
+fn json(config: &Config, managed: &Managed, orders: &[Given]) -> Map<String, Value> {
     let Managed { enrollment, device, user, verdict, .. } = managed;
     let apple = device.platform.is_apple();
     let size = |windows, apple_name| if apple { bytes(managed, apple_name, GIB) } else { bytes(managed, windows, MIB) };
@@ -170,9 +171,9 @@ fn json(managed: &Managed, orders: &[Given]) -> Map<String, Value> {
         "jailBroken": "Unknown",
         "lastSyncDateTime": edm::time_or_never(enrollment.last_seen_at.map(|at| at.0)),
         "managedDeviceName": Value::Null,
-        "managedDeviceOwnerType": if enrollment.is_user_enrollment() { "personal" } else { "company" },
+        "managedDeviceOwnerType": managed::ownership(config, managed),
         "managementAgent": "mdm",
-        "managementCertificateExpirationDate": edm::NEVER,
+        "managementCertificateExpirationDate": edm::time_or_never(managed.certificate_until.map(|at| at.0)),
         "managementState": if device.state == crate::domain::device::State::Retiring { "retirePending" } else { "managed" },
         "manufacturer": device.manufacturer,
         "meid": Value::Null,
@@ -245,7 +246,7 @@ const ACTIONS: &[(&str, &str)] = &[
 
 async fn list_devices(call: Call<'_>) -> Result<Answer> {
     let find = async |query: &_, limit| managed::page_managed(call.app, query, &call.reach, limit).await;
-    list::answer(&call, (&SHAPE, MANAGEMENT, "deviceManagement/managedDevices"), find, |found| json(found, &[])).await
+    list::answer(&call, (&SHAPE, MANAGEMENT, "deviceManagement/managedDevices"), find, |found| json(&call.app.config, found, &[])).await
 }
 
 /// The managed devices of a user.
@@ -258,12 +259,12 @@ pub(super) async fn list_of_user(call: &Call<'_>, user: &UserId) -> Result<Answe
         };
         managed::page_managed(call.app, &Query { filter: Some(filter), ..query.clone() }, &call.reach, limit).await
     };
-    list::answer(call, (&SHAPE, MANAGEMENT, "managedDevices"), find, |found| json(found, &[])).await
+    list::answer(call, (&SHAPE, MANAGEMENT, "managedDevices"), find, |found| json(&call.app.config, found, &[])).await
 }
 
 async fn delta(call: Call<'_>) -> Result<Answer> {
     let follow = async |query: &_, limit| managed::follow_managed(call.app, query, limit).await;
-    list::delta(&call, (&SHAPE, MANAGEMENT, "deviceManagement/managedDevices"), follow, |found| json(found, &[])).await
+    list::delta(&call, (&SHAPE, MANAGEMENT, "deviceManagement/managedDevices"), follow, |found| json(&call.app.config, found, &[])).await
 }
 
 async fn count(call: Call<'_>) -> Result<Answer> {
@@ -280,7 +281,7 @@ async fn show(call: Call<'_>) -> Result<Answer> {
     let found = named(&call).await?;
     let orders = managed::orders_of(call.app, &found).await?;
     // A secret makes no other version, or the version would tell of it.
-    let mut whole = tagged(json(&found, &orders));
+    let mut whole = tagged(json(&call.app.config, &found, &orders));
     let bypass = device_secrets::bypass_code(&call, &found, &list::query(call.request, &SHAPE)?).await?;
     whole.insert("activationLockBypassCode".into(), bypass);
     Ok(Answer::ok(list::single(&call, &SHAPE, "deviceManagement/managedDevices", whole)?))
