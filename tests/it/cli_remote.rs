@@ -367,7 +367,7 @@ async fn nobody_gives_away_what_they_may_not_do_themselves() {
         let details = json!({ "mail": null, "sam": null, "sid": null, "dn": null });
         json!({ "User": { "Change": { "user": user, "upn": null, "name": "X", "details": details, "administrator": administrator } } })
     };
-    assert_eq!(desk.code(&half, change("read@example.org", json!(true))).await, "ACC0013");
+    assert_eq!(desk.code(&half, change("read@example.org", json!(true))).await, "ACC0008");
     assert_eq!(desk.code(&half, change(ANA, Value::Null)).await, "ACC0013");
     assert_eq!(desk.code(&half, json!({ "User": { "Disable": { "user": ANA } } })).await, "ACC0013");
     assert_eq!(desk.code(&half, json!({ "User": { "Delete": { "user": ANA } } })).await, "ACC0013");
