@@ -161,21 +161,21 @@ mod tests {
         Line(Verb::Get, "things/{id}/parts/{part}"),
     ];
 
-    fn ask(method: Method, address: &str) -> Result<(&'static str, Vec<String>), Vec<&'static str>> {
+    fn ask(method: &Method, address: &str) -> Result<(&'static str, Vec<String>), Vec<&'static str>> {
         let segments: Vec<String> = address.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect();
-        find(TABLE.iter(), &method, &segments).map(|(line, keys)| (line.1, keys.into_iter().map(str::to_owned).collect()))
+        find(TABLE.iter(), method, &segments).map(|(line, keys)| (line.1, keys.into_iter().map(str::to_owned).collect()))
     }
 
     #[test]
     fn an_address_meets_one_entry_or_says_which_methods_it_has() {
-        assert_eq!(ask(Method::GET, "").unwrap().0, "");
-        assert_eq!(ask(Method::GET, "things/7").unwrap(), ("things/{id}", vec!["7".to_owned()]));
-        assert_eq!(ask(Method::GET, "things/count").unwrap(), ("things/count", vec![]), "a word goes before a key");
-        assert_eq!(ask(Method::DELETE, "things/count").unwrap(), ("things/{id}", vec!["count".to_owned()]));
-        assert_eq!(ask(Method::GET, "things/7/parts/8").unwrap().1, ["7", "8"]);
-        assert_eq!(ask(Method::PATCH, "things/7").unwrap_err(), ["GET", "DELETE"]);
+        assert_eq!(ask(&Method::GET, "").unwrap().0, "");
+        assert_eq!(ask(&Method::GET, "things/7").unwrap(), ("things/{id}", vec!["7".to_owned()]));
+        assert_eq!(ask(&Method::GET, "things/count").unwrap(), ("things/count", vec![]), "a word goes before a key");
+        assert_eq!(ask(&Method::DELETE, "things/count").unwrap(), ("things/{id}", vec!["count".to_owned()]));
+        assert_eq!(ask(&Method::GET, "things/7/parts/8").unwrap().1, ["7", "8"]);
+        assert_eq!(ask(&Method::PATCH, "things/7").unwrap_err(), ["GET", "DELETE"]);
         for nowhere in ["thing", "things", "things/7/parts", "things/7/parts/8/9", "things/\u{0}"] {
-            assert_eq!(ask(Method::GET, nowhere).unwrap_err(), Vec::<&str>::new(), "{nowhere}");
+            assert_eq!(ask(&Method::GET, nowhere).unwrap_err(), Vec::<&str>::new(), "{nowhere}");
         }
     }
 }

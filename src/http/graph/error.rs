@@ -68,7 +68,7 @@ impl GraphProblem {
 
     /// What somebody else changed between the check of `If-Match` and the writing is not what the caller saw, either.
     #[must_use]
-    pub(super) fn to_condition(self, request: &Request) -> Self {
+    pub(super) fn into_condition(self, request: &Request) -> Self {
         if request.if_match.is_some() && self.code == "Conflict" { Self::precondition() } else { self }
     }
 

@@ -179,7 +179,7 @@ pub async fn dispatch(app: &App, caller: &Caller, origin: &str, request: &Reques
         check_version(app, caller, origin, &Request { segments: object.to_vec(), ..request.clone() }, table, seen).await?;
     }
     let answer =
-        (route.handler)(Call { app, caller, reach, origin, request, keys }).await.map_err(|problem| problem.to_condition(request))?;
+        (route.handler)(Call { app, caller, reach, origin, request, keys }).await.map_err(|problem| problem.into_condition(request))?;
     Ok(answer.conditional(request))
 }
 
