@@ -54,10 +54,10 @@ impl Redirect {
         let formed = scheme.starts_with(|c: char| c.is_ascii_lowercase())
             && scheme.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b"+-.".contains(&b));
         let allowed = match scheme {
-            "https" => authority(rest).is_some_and(|host| !host.is_empty() && !host.contains('@')),
+            "https" => authority(rest).is_some_and(|place| host(place).is_some()),
             "http" => authority(rest).is_some_and(is_loopback),
             "javascript" | "data" | "vbscript" | "file" | "blob" | "about" => false,
-            _ => client == Client::Native && !rest.is_empty(),
+            _ => client == Client::Native && !rest.is_empty() && authority(rest).is_none_or(|place| !place.contains('@')),
         };
         if clean && formed && allowed { Ok(Self { client, uri: uri.to_owned() }) } else { Err(Refusal::RedirectUriInvalid) }
     }
@@ -71,10 +71,9 @@ impl Redirect {
         }
         let loopback = |uri: &str| -> Option<(String, String)> {
             let rest = uri.strip_prefix("http:")?;
-            let host = authority(rest).filter(|host| is_loopback(host))?;
-            let path = rest.strip_prefix("//")?.strip_prefix(host)?;
-            let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|b| b.is_ascii_digit())).map_or(host, |(name, _)| name);
-            Some((name.to_owned(), if path.is_empty() { "/".to_owned() } else { path.to_owned() }))
+            let place = authority(rest).filter(|place| is_loopback(place))?;
+            let path = rest.strip_prefix("//")?.strip_prefix(place)?;
+            Some((host(place)?.to_owned(), if path.is_empty() { "/".to_owned() } else { path.to_owned() }))
         };
         self.client == Client::Native && loopback(&self.uri).is_some_and(|own| loopback(asked).is_some_and(|other| other == own))
     }
@@ -85,9 +84,25 @@ fn authority(rest: &str) -> Option<&str> {
     rest.strip_prefix("//")?.split(['/', '?']).next()
 }
 
-fn is_loopback(host: &str) -> bool {
-    let name = if host.starts_with('[') { host.split_inclusive(']').next() } else { host.split(':').next() };
-    matches!(name, Some("localhost" | "127.0.0.1" | "[::1]"))
+/// The host of an authority that is a host and perhaps a port, and nothing else: before an `@` would be a person's name, and behind it the
+/// place that browsers go to.
+fn host(place: &str) -> Option<&str> {
+    let end = if place.starts_with('[') { place.find(']')? + 1 } else { place.find(':').unwrap_or(place.len()) };
+    let (host, port) = place.split_at_checked(end)?;
+    let letters = |inner: &str, more: &[u8]| !inner.is_empty() && inner.bytes().all(|b| b.is_ascii_alphanumeric() || more.contains(&b));
+    let named = match host.strip_prefix('[') {
+        Some(inner) => letters(inner.strip_suffix(']')?, b":."),
+        None => letters(host, b"-._"),
+    };
+    let numbered = match port.strip_prefix(':') {
+        Some(digits) => digits.bytes().all(|b| b.is_ascii_digit()),
+        None => port.is_empty(),
+    };
+    (named && numbered).then_some(host)
+}
+
+fn is_loopback(place: &str) -> bool {
+    matches!(host(place), Some("localhost" | "127.0.0.1" | "[::1]"))
 }
 
 /// What an application proves itself with.
@@ -196,6 +211,10 @@ mod tests {
     fn redirects_that_are_safe_are_taken_and_no_others() {
         for (client, uri) in [
             (Client::Web, "https://app.example/cb?x=1"),
+            (Client::Web, "https://app.example?x=a@b"),
+            (Client::Web, "https://app.example:8443/@me"),
+            (Client::Web, "https://[2001:db8::1]:8443/cb"),
+            (Client::Web, "http://[::1]?x=1"),
             (Client::SinglePage, "http://localhost:3000/cb"),
             (Client::Native, "http://127.0.0.1"),
             (Client::Native, "http://[::1]:80/"),
@@ -218,6 +237,28 @@ mod tests {
             (Client::Native, "http://localhost.evil.example/"),
             (Client::Native, "http://127.0.0.1.evil.example/"),
             (Client::Native, "http://localhost@evil.example/"),
+            (Client::Web, "http://localhost:pw@evil.example/cb"),
+            (Client::Web, "http://localhost:80@evil.example/cb"),
+            (Client::Web, "http://localhost:80:80/cb"),
+            (Client::Web, "http://localhost:80a/cb"),
+            (Client::Web, "http://localhost%40evil.example/cb"),
+            (Client::Web, "http://localhost%2eevil.example/cb"),
+            (Client::Web, "http://localhost;.evil.example/cb"),
+            (Client::Web, "http://localhost&evil.example/cb"),
+            (Client::Web, "http://[::1]@evil.example/cb"),
+            (Client::Web, "http://[::1]:pw@evil.example/cb"),
+            (Client::Web, "http://[::1].evil.example/"),
+            (Client::Web, "http://[::1]evil.example/"),
+            (Client::Web, "http://[::1/cb"),
+            (Client::Web, "http://[::1]]:80/cb"),
+            (Client::Web, "http://@localhost/cb"),
+            (Client::Web, "https://:443/cb"),
+            (Client::Web, "https://user:pw@app.example/"),
+            (Client::Web, "https://app.example:pw@evil.example/"),
+            (Client::Web, "https://app.example:443x/"),
+            (Client::Web, "https://[::1].evil.example/"),
+            (Client::Web, "https://[]/"),
+            (Client::Native, "myapp://user@evil.example/"),
             (Client::Native, "myapp:"),
             (Client::Native, "my app://cb"),
         ] {
@@ -233,7 +274,10 @@ mod tests {
         assert!(admits(Client::Native, "http://127.0.0.1/cb", "http://127.0.0.1:8/cb"));
         assert!(!admits(Client::Native, "http://127.0.0.1/cb", "http://127.0.0.1:8/cb2"));
         assert!(!admits(Client::Native, "http://127.0.0.1/cb", "http://localhost:8/cb"));
+        assert!(admits(Client::Native, "http://[::1]/cb", "http://[::1]:8/cb"));
         assert!(!admits(Client::Native, "http://localhost", "http://localhost:8@evil.example/"));
+        assert!(!admits(Client::Native, "http://[::1]", "http://[::1]@evil.example/"));
+        assert!(!admits(Client::Native, "http://[::1]", "http://[::1].evil.example/"));
         assert!(!admits(Client::Native, "http://localhost", "http://localhost.evil.example/"));
         assert!(!admits(Client::Native, "http://localhost", "https://localhost"));
         assert!(!admits(Client::Web, "http://localhost/cb", "http://localhost:8/cb"));

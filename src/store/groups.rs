@@ -1,7 +1,9 @@
 //! Groups and their members.
 
 use diesel::prelude::*;
+use diesel::sql_types::Text;
 
+use super::dialect::each_backend;
 use super::schema::{deleted_members, devices, group_members, groups};
 use super::{Conn, Error, Result, Tx};
 use crate::clock::Time;
@@ -40,6 +42,14 @@ fn parts(member: &Member) -> (&'static str, &str) {
     match member {
         Member::User(id) => (USER, id.as_str()),
         Member::Device(id) => (DEVICE, id.as_str()),
+    }
+}
+
+fn member(kind: &str, id: String) -> Result<Member> {
+    match kind {
+        USER => Ok(Member::User(UserId::from_store(id))),
+        DEVICE => Ok(Member::Device(DeviceId::from_store(id))),
+        _ => Err(Error::corrupt("group_members.member_kind")),
     }
 }
 
@@ -238,13 +248,41 @@ pub fn list_members(conn: &mut Conn, group: &GroupId, after: (&str, &str), limit
         .limit(limit)
         .select((group_members::member_kind, group_members::member_id))
         .load(conn)?;
-    rows.into_iter()
-        .map(|(kind, id)| match kind.as_str() {
-            USER => Ok(Member::User(UserId::from_store(id))),
-            DEVICE => Ok(Member::Device(DeviceId::from_store(id))),
-            _ => Err(Error::corrupt("group_members.member_kind")),
-        })
-        .collect()
+    rows.into_iter().map(|(kind, id)| member(&kind, id)).collect()
+}
+
+#[derive(QueryableByName)]
+#[diesel(table_name = group_members)]
+struct MemberRow {
+    group_id: String,
+    member_kind: String,
+    member_id: String,
+}
+
+/// The first members of each of these groups, at most `limit` of one: as many stretches of the index as there are groups, in one statement.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_first_members(conn: &mut Conn, of: &[GroupId], limit: i64) -> Result<Vec<(GroupId, Member)>> {
+    if of.is_empty() {
+        return Ok(Vec::new());
+    }
+    // In the order in which they are bound: SQLite counts them so.
+    let one = |number: usize| {
+        format!(
+            "SELECT * FROM (SELECT group_id, member_kind, member_id FROM group_members WHERE group_id = ${number} \
+             ORDER BY member_kind, member_id LIMIT {limit}) AS g{number}"
+        )
+    };
+    let text = (1..=of.len()).map(one).collect::<Vec<_>>().join(" UNION ALL ");
+    let rows: Vec<MemberRow> = each_backend!(conn, c => {
+        let mut query = diesel::sql_query(text).into_boxed();
+        for group in of {
+            query = query.bind::<Text, _>(group.to_string());
+        }
+        query.load(c)?
+    });
+    rows.into_iter().map(|row| Ok((GroupId::from_store(row.group_id), member(&row.member_kind, row.member_id)?))).collect()
 }
 
 /// The groups that the device belongs to, by itself or by its user.

@@ -25,15 +25,16 @@ use crate::service::callers::Weight;
 /// Largest body (Graph's own limit is 4 MB).
 const LARGEST: usize = 4 * 1024 * 1024;
 
-/// Everything below the two roots.
+/// Everything below the two roots, the roots themselves, and what has more slashes before them than one: whoever means this API is answered
+/// in its form.
 pub fn routes(all: &mut ServiceConfig) {
-    all.service(resource(r"/{version:(?i:v1\.0|beta)}/{path:.*}").route(route().to(answer)));
+    all.service(resource(r"/{slashes:/*}{version:(?i:v1\.0|beta)}{path:(?:/.*)?}").route(route().to(answer)));
 }
 
 /// Answers a call, whatever comes of it in the form that clients of Graph read.
 pub async fn answer(
     app: Data<App>,
-    path: Path<(String, String)>,
+    path: Path<(String, String, String)>,
     request: HttpRequest,
     peer: std::result::Result<Peer, Problem>,
     payload: Payload,
@@ -55,16 +56,19 @@ pub async fn answer(
 
 async fn call(
     app: &App,
-    path: &(String, String),
+    (slashes, version, path): &(String, String, String),
     request: &HttpRequest,
     peer: std::result::Result<Peer, Problem>,
     payload: Payload,
 ) -> Result<answer::Answer> {
     let caller = async { bearer::caller(app, request).await.map_err(GraphProblem::from) };
     let (caller, origin, body) = table::open::<LARGEST, _>(request, peer, payload, caller).await?;
-    let version = Version::parse(&path.0).ok_or_else(|| GraphProblem::segment(&path.0))?;
+    if !slashes.is_empty() {
+        return Err(GraphProblem::segment(""));
+    }
+    let version = Version::parse(version).ok_or_else(|| GraphProblem::segment(version))?;
     let method = if request.method() == Method::HEAD { Method::GET } else { request.method().clone() };
-    let call = Request::new(version, method, &path.1, request.query_string(), request.headers(), body)?;
+    let call = Request::new(version, method, path, request.query_string(), request.headers(), body)?;
     let answer = if batch::is_batch(&call) {
         // Its calls are counted besides.
         app.callers.count(&caller, Weight::Read).map_err(GraphProblem::throttled)?;

@@ -1,17 +1,59 @@
 //! Who belongs to a group: changes of any size, in few statements.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::json;
 
-use super::By;
+use super::{Belonging, By};
+use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
 use crate::domain::group::{Group, Member};
+use crate::domain::user::User;
 use crate::ids::{GroupId, UserId};
 use crate::service::desired::{Changed, recompute_in};
-use crate::service::role;
-use crate::store::{self, Tx, audit, provision};
+use crate::service::{Result, role};
+use crate::store::{self, Tx, audit, provision, users};
+
+/// The first members of each of some groups, at most `limit`.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_first(app: &App, groups: Vec<GroupId>, limit: i64) -> Result<HashMap<GroupId, Vec<Belonging>>> {
+    let found = app.store.read(move |conn| {
+        let members = store::groups::list_first_members(conn, &groups, limit)?;
+        let (mut people, mut things) = (BTreeSet::new(), BTreeSet::new());
+        for (_, member) in &members {
+            match member {
+                Member::User(id) => people.insert(id.to_string()),
+                Member::Device(id) => things.insert(id.to_string()),
+            };
+        }
+        let people: Vec<String> = people.into_iter().collect();
+        let things: Vec<String> = things.into_iter().collect();
+        let people = users::list_by_ids(conn, &people)?.into_iter();
+        let known = people.map(|(user, at)| (Member::User(user.id.clone()), Belonging::User(Box::new(user), at)));
+        let things = super::listed(conn, &things)?.into_iter();
+        let things = things.map(|found| (Member::Device(found.device.id.clone()), Belonging::Device(Box::new(found))));
+        let known: BTreeMap<Member, Belonging> = known.chain(things).collect();
+        let mut of: HashMap<GroupId, Vec<Belonging>> = HashMap::new();
+        for (group, member) in members {
+            of.entry(group).or_default().extend(known.get(&member).cloned());
+        }
+        Ok(of)
+    });
+    Ok(found.await?)
+}
+
+/// The people with these ids, those that there are, each with when they were made.
+///
+/// # Errors
+/// When the database fails.
+pub async fn list_owners(app: &App, ids: BTreeSet<UserId>) -> Result<HashMap<UserId, (User, Time)>> {
+    let ids: Vec<String> = ids.iter().map(UserId::to_string).collect();
+    let found = app.store.read(move |conn| users::list_by_ids(conn, &ids)).await?;
+    Ok(found.into_iter().map(|(user, created)| (user.id.clone(), (user, created))).collect())
+}
 
 /// From how many members on the group's profiles are recomputed for all devices at once instead of device by device.
 const MANY: usize = 20;

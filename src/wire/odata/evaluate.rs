@@ -6,6 +6,7 @@ use std::cmp::Ordering;
 use serde_json::Value;
 
 use super::filter::{Comparison, Expr, Literal, Match, moment};
+use super::query::Order;
 
 /// Whether the object fits. A property that it does not have is null; what compares with null is false, but for `eq null` and `ne null`.
 #[must_use]
@@ -26,6 +27,25 @@ pub fn fits(expr: &Expr, object: &Value) -> bool {
             own.eq_ignore_ascii_case(name)
         }
     }
+}
+
+/// Which of two objects comes first: nothing before everything, text whatever its case, and what is alike stays as it is.
+#[must_use]
+pub fn ordered(a: &Value, b: &Value, orders: &[Order]) -> Ordering {
+    let at = |object: &Value, path: &str| {
+        let found = path.split('/').try_fold(object, |value, name| value.get(name));
+        match found {
+            Some(Value::Bool(value)) => (1, i64::from(*value), String::new()),
+            Some(Value::Number(value)) => (2, value.as_i64().unwrap_or_default(), String::new()),
+            Some(Value::String(value)) => (3, 0, value.to_lowercase()),
+            _ => (0, 0, String::new()),
+        }
+    };
+    let by = |order: &Order| {
+        let found = at(a, &order.property).cmp(&at(b, &order.property));
+        if order.descending { found.reverse() } else { found }
+    };
+    orders.iter().map(by).find(|found| found.is_ne()).unwrap_or(Ordering::Equal)
 }
 
 fn matches(kind: Match, value: &str, text: &str) -> bool {
@@ -70,6 +90,17 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn objects_come_in_the_order_that_is_asked_for() {
+        let mut all = [json!({"n": "b", "x": 2}), json!({"n": "A", "x": 1}), json!({"n": "a", "x": 10}), json!({"x": null})];
+        let order = |property: &str, descending| Order { property: property.into(), descending };
+        let numbers = |all: &[Value]| all.iter().map(|one| one["x"].as_i64()).collect::<Vec<_>>();
+        all.sort_by(|a, b| ordered(a, b, &[order("x", true)]));
+        assert_eq!(numbers(&all), [Some(10), Some(2), Some(1), None]);
+        all.sort_by(|a, b| ordered(a, b, &[order("n", false), order("x", false)]));
+        assert_eq!(numbers(&all), [None, Some(1), Some(10), Some(2)]);
+    }
 
     #[test]
     fn what_a_filter_means() {

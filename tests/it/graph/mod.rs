@@ -10,6 +10,7 @@ mod enrolment;
 mod etags;
 mod kinds;
 mod methods;
+mod options;
 mod pki;
 mod policies;
 mod queries;

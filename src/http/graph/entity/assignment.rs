@@ -5,12 +5,13 @@ use serde_json::{Map, Value, json};
 
 use crate::domain::access::Reach;
 use crate::domain::assignment::{Assignment, Mode, Target};
-use crate::http::graph::answer::Answer;
+use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::route::Call;
 use crate::ids::GroupId;
 use crate::service::profile_sets::{self, Dated};
+use crate::wire::odata::shape::Shape;
 
 #[derive(Deserialize)]
 struct Given {
@@ -48,7 +49,7 @@ fn read(target: &Map<String, Value>) -> Result<(Mode, Target)> {
 }
 
 /// An assignment as JSON; its id is made of the profile's and the group's.
-pub(super) fn json(assignment: &Assignment, kind: &str) -> Value {
+pub(super) fn json(assignment: &Assignment, kind: &str) -> Map<String, Value> {
     let (word, group) = match (&assignment.target, assignment.mode) {
         (Target::Group(group), Mode::Include) => ("groupAssignmentTarget", Some(group)),
         (Target::Group(group), Mode::Exclude) => ("exclusionGroupAssignmentTarget", Some(group)),
@@ -60,11 +61,11 @@ pub(super) fn json(assignment: &Assignment, kind: &str) -> Value {
         target.insert("groupId".into(), json!(group));
     }
     let place = group.map_or(word, |group| group.as_str());
-    json!({
+    object! {
         "@odata.type": kind,
         "id": format!("{}_{place}", assignment.profile_id),
         "target": target,
-    })
+    }
 }
 
 /// `POST …/assign`: puts these in the place of those that are there.
@@ -72,15 +73,17 @@ pub(super) async fn assign(call: &Call<'_>, found: &Dated, kind: &str, context: 
     let given: Given = call.request.json()?;
     let wanted = given.assignments.iter().map(|one| read(&one.target)).collect::<Result<Vec<_>>>()?;
     let stored = profile_sets::assign(call.app, &found.profile.id, wanted, &call.reach, &call.by()).await?;
-    let shown: Vec<Value> = stored.iter().map(|one| json(one, kind)).collect();
-    Ok(list::whole(&call.app.config, call.request, context, &shown))
+    let shown: Vec<Value> = stored.iter().map(|one| Value::Object(json(one, kind))).collect();
+    Ok(list::told(&call.app.config, call.request, context, &shown))
 }
+
+/// The properties of an assignment.
+const SHAPE: Shape = Shape { usual: &["target"], more: &[], beta: &[] };
 
 /// `GET …/assignments`.
 pub(super) async fn show(call: &Call<'_>, found: &Dated, kind: &str, context: &str) -> Result<Answer> {
     let all = profile_sets::assignments_of(call.app, &found.profile.id).await?;
-    let shown: Vec<Value> = all.iter().map(|one| json(one, kind)).collect();
-    Ok(list::whole(&call.app.config, call.request, context, &shown))
+    list::few(call, &SHAPE, context, all.iter().map(|one| json(one, kind)).collect())
 }
 
 /// Whoever is bound to groups makes and changes no profiles: others may have them.

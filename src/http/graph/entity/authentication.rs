@@ -11,7 +11,7 @@ use crate::domain::passkey::Passkey;
 use crate::domain::session::FRESH;
 use crate::domain::tap::{Policy, Tap};
 use crate::domain::user::User;
-use crate::http::graph::answer::{Answer, base, entity, object};
+use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
@@ -20,6 +20,7 @@ use crate::service::identity::{passkey, policy, session, tap};
 use crate::service::{directory, role};
 use crate::wire::odata::edm;
 use crate::wire::odata::filter::moment;
+use crate::wire::odata::shape::Shape;
 
 const READ: Need = Need { scopes: &[Scope::MethodReadAll, Scope::MethodReadWriteAll], action: Some(Action::MethodsRead) };
 const WRITE: Need = Need { scopes: &[Scope::MethodReadWriteAll], action: Some(Action::MethodsUpdate) };
@@ -33,6 +34,59 @@ const WRITE_OWN: Need = Need { scopes: &[Scope::MethodReadWrite, Scope::MethodRe
 const TAP: &str = "#microsoft.graph.temporaryAccessPassAuthenticationMethod";
 /// The type of a passkey.
 const FIDO2: &str = "#microsoft.graph.fido2AuthenticationMethod";
+
+/// The properties of a pass.
+const PASS: Shape = Shape {
+    usual: &[
+        "createdDateTime",
+        "isUsable",
+        "isUsableOnce",
+        "lifetimeInMinutes",
+        "methodUsabilityReason",
+        "startDateTime",
+        "temporaryAccessPass",
+    ],
+    more: &[],
+    beta: &[],
+};
+
+/// The properties of a passkey.
+const PASSKEY: Shape = Shape {
+    usual: &[
+        "aaGuid",
+        "attestationCertificates",
+        "attestationLevel",
+        "createdDateTime",
+        "displayName",
+        "lastUsedDateTime",
+        "model",
+        "passkeyType",
+    ],
+    more: &[],
+    beta: &["lastUsedDateTime", "passkeyType"],
+};
+
+/// The properties of either.
+const METHOD: Shape = Shape {
+    usual: &[
+        "aaGuid",
+        "attestationCertificates",
+        "attestationLevel",
+        "createdDateTime",
+        "displayName",
+        "isUsable",
+        "isUsableOnce",
+        "lastUsedDateTime",
+        "lifetimeInMinutes",
+        "methodUsabilityReason",
+        "model",
+        "passkeyType",
+        "startDateTime",
+        "temporaryAccessPass",
+    ],
+    more: &[],
+    beta: &["lastUsedDateTime", "passkeyType"],
+};
 
 /// Ending what a person is signed in to takes less than changing how they sign in.
 const REVOKE: Need = Need {
@@ -84,10 +138,10 @@ fn json(pass: &Tap, now: Time, enabled: bool) -> Map<String, Value> {
     }
 }
 
-fn typed(pass: &Tap, now: Time, enabled: bool) -> Value {
+fn typed(pass: &Tap, now: Time, enabled: bool) -> Map<String, Value> {
     let mut whole = Map::from_iter([("@odata.type".to_owned(), Value::from(TAP))]);
     whole.extend(json(pass, now, enabled));
-    Value::Object(whole)
+    whole
 }
 
 /// A passkey as JSON.
@@ -128,24 +182,24 @@ fn last_key<'a>(call: &'a Call<'_>) -> Result<&'a str> {
 async fn methods(call: Call<'_>) -> Result<Answer> {
     let user = person(&call).await?;
     let (all, now, enabled) = (tap::list(call.app, &user.id).await?, call.app.now(), policy::load_tap(call.app).await?.enabled);
-    let mut shown: Vec<Value> = all.iter().map(|pass| typed(pass, now, enabled)).collect();
+    let mut shown: Vec<Map<String, Value>> = all.iter().map(|pass| typed(pass, now, enabled)).collect();
     let passkeys = passkey::list(call.app, &user.id).await?;
-    shown.extend(passkeys.iter().map(|passkey| Value::Object(typed_passkey(passkey, call.is_beta()))));
-    Ok(list::whole(&call.app.config, call.request, &context(&user, "methods"), &shown))
+    shown.extend(passkeys.iter().map(|passkey| typed_passkey(passkey, call.is_beta())));
+    list::few(&call, &METHOD, &context(&user, "methods"), shown)
 }
 
 async fn passes(call: Call<'_>) -> Result<Answer> {
     let user = person(&call).await?;
     let (all, now, enabled) = (tap::list(call.app, &user.id).await?, call.app.now(), policy::load_tap(call.app).await?.enabled);
-    let shown: Vec<Value> = all.iter().map(|pass| Value::Object(json(pass, now, enabled))).collect();
-    Ok(list::whole(&call.app.config, call.request, &context(&user, "temporaryAccessPassMethods"), &shown))
+    let shown = all.iter().map(|pass| json(pass, now, enabled)).collect();
+    list::few(&call, &PASS, &context(&user, "temporaryAccessPassMethods"), shown)
 }
 
 async fn passkeys(call: Call<'_>) -> Result<Answer> {
     let user = person(&call).await?;
     let all = passkey::list(call.app, &user.id).await?;
-    let shown: Vec<Value> = all.iter().map(|passkey| Value::Object(passkey_json(passkey, call.is_beta()))).collect();
-    Ok(list::whole(&call.app.config, call.request, &context(&user, "fido2Methods"), &shown))
+    let shown = all.iter().map(|passkey| passkey_json(passkey, call.is_beta())).collect();
+    list::few(&call, &PASSKEY, &context(&user, "fido2Methods"), shown)
 }
 
 async fn show_passkey(call: Call<'_>) -> Result<Answer> {
@@ -154,7 +208,7 @@ async fn show_passkey(call: Call<'_>) -> Result<Answer> {
     let all = passkey::list(call.app, &user.id).await?;
     let found = all.iter().find(|passkey| passkey.id == id).ok_or_else(GraphProblem::not_found)?;
     let shown = typed_passkey(found, call.is_beta());
-    Ok(Answer::ok(entity(&call.app.config, call.request, &context(&user, "fido2Methods"), shown)))
+    Ok(Answer::ok(list::single(&call, &PASSKEY, &context(&user, "fido2Methods"), shown)?))
 }
 
 async fn delete_passkey(call: Call<'_>) -> Result<Answer> {
@@ -243,7 +297,8 @@ async fn show_pass(call: Call<'_>) -> Result<Answer> {
     let user = person(&call).await?;
     let id = pass_id(&call)?;
     let pass = tap::list(call.app, &user.id).await?.into_iter().find(|pass| pass.id == id).ok_or_else(GraphProblem::not_found)?;
-    Ok(Answer::ok(typed(&pass, call.app.now(), policy::load_tap(call.app).await?.enabled)))
+    let shown = typed(&pass, call.app.now(), policy::load_tap(call.app).await?.enabled);
+    Ok(Answer::ok(list::single(&call, &PASS, &context(&user, "temporaryAccessPassMethods"), shown)?))
 }
 
 async fn delete_pass(call: Call<'_>) -> Result<Answer> {

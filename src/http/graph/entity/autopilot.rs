@@ -223,7 +223,7 @@ async fn import_many(call: Call<'_>) -> Result<Answer> {
     let drafts = given.imported_windows_autopilot_device_identities.into_iter().map(ImportGiven::draft).collect();
     let imported = autopilot::import(call.app, drafts, &call.by()).await?;
     let shown: Vec<Value> = imported.iter().map(|one| Value::Object(import_json(one))).collect();
-    Ok(list::whole(&call.app.config, call.request, IMPORTS, &shown))
+    Ok(list::told(&call.app.config, call.request, IMPORTS, &shown))
 }
 
 async fn list_imports(call: Call<'_>) -> Result<Answer> {

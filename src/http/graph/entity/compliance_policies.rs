@@ -30,7 +30,7 @@ const SET: ProfileSet = ProfileSet {
     path: "deviceManagement/deviceCompliancePolicies",
     assignment: "#microsoft.graph.deviceCompliancePolicyAssignment",
     json: |call, found| json(found, call.is_beta()),
-    expand: &[("scheduledActionsForRule", actions)],
+    expand: &[("scheduledActionsForRule", &["scheduledActionConfigurations"], actions)],
     uniform: true,
     is_assigned: None,
 };
@@ -252,8 +252,8 @@ async fn update(call: Call<'_>) -> Result<Answer> {
 async fn show_actions(call: Call<'_>) -> Result<Answer> {
     let found = SET.named(&call).await?;
     let all = actions(&found);
-    let shown = all.as_array().map(Vec::as_slice).unwrap_or_default();
-    Ok(list::whole(&call.app.config, call.request, &format!("{}('{}')/scheduledActionsForRule", SET.path, found.profile.id), shown))
+    let shown = all.as_array().into_iter().flatten().filter_map(Value::as_object).cloned().collect();
+    list::fixed(&call, &format!("{}('{}')/scheduledActionsForRule", SET.path, found.profile.id), shown)
 }
 
 #[derive(Deserialize)]

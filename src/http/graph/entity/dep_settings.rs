@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::apple_push::{READ, WRITE, check_writer};
 use crate::config::SetupProfile;
 use crate::domain::device::Platform;
-use crate::http::graph::answer::{Answer, base, entity, object};
+use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list::{self, MANAGEMENT};
 use crate::http::graph::route::{Call, routes};
@@ -239,15 +239,15 @@ fn profile_of(call: &Call<'_>, found: &Onboarding) -> Option<Map<String, Value>>
 
 async fn profiles(call: Call<'_>) -> Result<Answer> {
     let found = named(&call).await?;
-    let all: Vec<Value> = profile_of(&call, &found).map(Value::Object).into_iter().collect();
-    Ok(list::whole(&call.app.config, call.request, "deviceManagement/depOnboardingSettings/enrollmentProfiles", &all))
+    let all = profile_of(&call, &found).into_iter().collect();
+    list::fixed(&call, "deviceManagement/depOnboardingSettings/enrollmentProfiles", all)
 }
 
 async fn profile(call: Call<'_>) -> Result<Answer> {
     let (found, id) = (named(&call).await?, call.key(1)?);
     let own = profile_of(&call, &found).filter(|own| own.get("id").and_then(Value::as_str).is_some_and(|own| own.eq_ignore_ascii_case(id)));
     let own = own.ok_or_else(GraphProblem::not_found)?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, "deviceManagement/depOnboardingSettings/enrollmentProfiles", own)))
+    list::fixed_single(&call, "deviceManagement/depOnboardingSettings/enrollmentProfiles", own)
 }
 
 fn device_json(listed: &Listed) -> Map<String, Value> {

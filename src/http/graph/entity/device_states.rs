@@ -2,25 +2,30 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::managed_devices::READ;
 use crate::domain::compliance::{PolicyResult, SettingResult};
 use crate::domain::desired::{Record, State};
 use crate::domain::device::Platform;
 use crate::domain::profile::Kind;
-use crate::http::graph::answer::Answer;
+use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::Result;
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
 use crate::ids::ProfileId;
-use crate::service::device::managed;
+use crate::service::device::managed::{self, Managed};
 use crate::service::device::{self, ProfileState};
+use crate::wire::odata::shape::Shape;
 
 routes! {
     Get "deviceManagement/managedDevices/{id}/deviceCompliancePolicyStates", READ => policy_states;
     Get "deviceManagement/managedDevices/{id}/deviceConfigurationStates", READ => configuration_states;
 }
+
+/// The properties of a state.
+const SHAPE: Shape =
+    Shape { usual: &["displayName", "platformType", "settingCount", "settingStates", "state", "version"], more: &[], beta: &[] };
 
 /// `policyPlatformType`.
 const fn platform_type(platform: Platform) -> &'static str {
@@ -33,11 +38,10 @@ const fn platform_type(platform: Platform) -> &'static str {
 }
 
 /// How the device stands with each policy (`deviceCompliancePolicyState`).
-async fn policy_states(call: Call<'_>) -> Result<Answer> {
-    let found = managed::find_one(call.app, call.key(0)?, &call.reach).await?;
-    let names = managed::policy_names(call.app, &found).await?;
+pub(super) async fn of_policies(call: &Call<'_>, found: &Managed) -> Result<Vec<Map<String, Value>>> {
+    let names = managed::policy_names(call.app, found).await?;
     let show = |policy: &PolicyResult| {
-        json!({
+        object! {
             "id": policy.policy,
             "displayName": names.get(&policy.policy),
             "platformType": platform_type(found.device.platform),
@@ -45,19 +49,22 @@ async fn policy_states(call: Call<'_>) -> Result<Answer> {
             "state": policy.status,
             "version": policy.version,
             "settingStates": policy.settings.iter().map(rule_state).collect::<Vec<_>>(),
-        })
+        }
     };
-    let states = found.verdict.iter().flat_map(|verdict| &verdict.policies).map(show).collect::<Vec<_>>();
-    Ok(list::whole(&call.app.config, call.request, "deviceManagement/managedDevices/deviceCompliancePolicyStates", &states))
+    Ok(found.verdict.iter().flat_map(|verdict| &verdict.policies).map(show).collect())
+}
+
+async fn policy_states(call: Call<'_>) -> Result<Answer> {
+    let found = managed::find_one(call.app, call.key(0)?, &call.reach).await?;
+    list::few(&call, &SHAPE, "deviceManagement/managedDevices/deviceCompliancePolicyStates", of_policies(&call, &found).await?)
 }
 
 /// How far the device has got with each configuration (`deviceConfigurationState`).
-async fn configuration_states(call: Call<'_>) -> Result<Answer> {
-    let found = managed::find_one(call.app, call.key(0)?, &call.reach).await?;
+pub(super) async fn of_configurations(call: &Call<'_>, found: &Managed) -> Result<Vec<Map<String, Value>>> {
     let profiles = device::show(call.app, &found.device.id).await?.profiles;
     let names: BTreeMap<&ProfileId, &str> = profiles.iter().map(|profile| (&profile.id, profile.name.as_str())).collect();
     let show = |profile: &ProfileState| {
-        json!({
+        object! {
             "id": profile.id,
             "displayName": profile.name,
             "platformType": platform_type(found.device.platform),
@@ -65,10 +72,14 @@ async fn configuration_states(call: Call<'_>) -> Result<Answer> {
             "state": status(profile.state),
             "version": profile.desired_version.or(profile.applied_version).unwrap_or_default(),
             "settingStates": profile.records.iter().map(|(key, record)| record_state(key, record, &names)).collect::<Vec<_>>(),
-        })
+        }
     };
-    let states = profiles.iter().filter(|profile| profile.kind == Kind::Configuration).map(show).collect::<Vec<_>>();
-    Ok(list::whole(&call.app.config, call.request, "deviceManagement/managedDevices/deviceConfigurationStates", &states))
+    Ok(profiles.iter().filter(|profile| profile.kind == Kind::Configuration).map(show).collect())
+}
+
+async fn configuration_states(call: Call<'_>) -> Result<Answer> {
+    let found = managed::find_one(call.app, call.key(0)?, &call.reach).await?;
+    list::few(&call, &SHAPE, "deviceManagement/managedDevices/deviceConfigurationStates", of_configurations(&call, &found).await?)
 }
 
 /// `complianceStatus`: a device that has not answered is in no other state than unknown.

@@ -1,17 +1,23 @@
 //! `/devices`: the devices of the directory.
 
+use std::collections::HashMap;
+
 use serde_json::{Map, Value};
 
+use super::users;
+use crate::clock::Time;
 use crate::domain::access::Need;
 use crate::domain::device::{Platform, State};
 use crate::domain::subscription::Kind;
+use crate::domain::user::User;
 use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::Result;
-use crate::http::graph::list::{self, DIRECTORY};
+use crate::http::graph::list::{self, DIRECTORY, Expandable};
 use crate::http::graph::route::{Call, routes};
-use crate::service::directory;
+use crate::ids::DeviceId;
+use crate::service::directory::{self, Listed};
 use crate::wire::odata::edm;
-use crate::wire::odata::query::Query;
+use crate::wire::odata::query::{Expand, Query};
 use crate::wire::odata::shape::Shape;
 
 const READ: Need = Kind::Device.need();
@@ -39,6 +45,9 @@ pub(super) const SHAPE: Shape = Shape {
     beta: &[],
 };
 
+/// What is expanded of devices.
+const EXPANDABLE: [Expandable; 2] = [("registeredOwners", &[]), ("registeredUsers", &[])];
+
 routes! {
     Get "devices", READ => list_devices;
     Get "devices/$count", READ => count;
@@ -59,7 +68,7 @@ pub(super) fn system(platform: Platform) -> &'static str {
 }
 
 /// A device as JSON, whole.
-pub(super) fn json(found: &directory::Listed) -> Map<String, Value> {
+pub(super) fn json(found: &Listed) -> Map<String, Value> {
     let (device, verdict) = (&found.device, found.verdict.as_ref());
     let managed = device.state != State::Retired;
     object! {
@@ -82,9 +91,40 @@ pub(super) fn json(found: &directory::Listed) -> Map<String, Value> {
     }
 }
 
+/// What is expanded of devices, by their ids: whose they are.
+async fn expansions(call: &Call<'_>, query: &Query, devices: &[Listed]) -> Result<HashMap<DeviceId, Map<String, Value>>> {
+    let mut more: HashMap<DeviceId, Map<String, Value>> = HashMap::new();
+    if query.expand.is_empty() {
+        return Ok(more);
+    }
+    for expand in &query.expand {
+        users::SHAPE.check(&expand.query.select, call.is_beta())?;
+    }
+    let owners = directory::members::list_owners(call.app, devices.iter().filter_map(|one| one.device.user_id.clone()).collect()).await?;
+    for found in devices {
+        let owner = found.device.user_id.as_ref().and_then(|id| owners.get(id));
+        let shown = |expand: &Expand| {
+            let own = owner.map(|(user, created)| Value::Object(owner_json(call, (user, *created), &expand.query.select)));
+            (expand.property.clone(), Value::Array(own.into_iter().collect()))
+        };
+        more.insert(found.device.id.clone(), query.expand.iter().map(shown).collect());
+    }
+    Ok(more)
+}
+
+/// A person among other directory objects.
+fn owner_json(call: &Call<'_>, (user, created): (&User, Time), select: &[String]) -> Map<String, Value> {
+    let mut shown = object! { "@odata.type": "#microsoft.graph.user" };
+    shown.extend(users::SHAPE.show(users::json(user, created), select, call.is_beta()));
+    shown
+}
+
 async fn list_devices(call: Call<'_>) -> Result<Answer> {
-    let find = async |query: &_, limit| directory::page_devices(call.app, query, &call.reach, limit).await;
-    list::answer(&call, (&SHAPE, DIRECTORY, "devices"), find, json).await
+    let query = list::query_expanding(call.request, &SHAPE, &EXPANDABLE)?;
+    let found = directory::page_devices(call.app, &query, &call.reach, list::limit(&query, DIRECTORY)).await?;
+    let more = expansions(&call, &query, &found.objects).await?;
+    let show = |found: &Listed| (json(found), more.get(&found.device.id).cloned().unwrap_or_default());
+    list::page(&call, (&SHAPE, "devices"), &query, found, show)
 }
 
 async fn delta(call: Call<'_>) -> Result<Answer> {
@@ -99,12 +139,16 @@ async fn count(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
-    let found = directory::find_device(call.app, call.key(0)?, &call.reach).await?;
-    Ok(Answer::ok(list::single(&call, &SHAPE, "devices", json(&found))?))
+    let query = list::query_expanding(call.request, &SHAPE, &EXPANDABLE)?;
+    let found = [directory::find_device(call.app, call.key(0)?, &call.reach).await?];
+    let mut more = expansions(&call, &query, &found).await?;
+    let [found] = &found;
+    let own = more.remove(&found.device.id).unwrap_or_default();
+    Ok(Answer::ok(list::single_expanded(&call, (&SHAPE, "devices"), &query, json(found), own)?))
 }
 
 async fn member_of(call: Call<'_>) -> Result<Answer> {
     let found = directory::find_device(call.app, call.key(0)?, &call.reach).await?;
     let groups = directory::groups_of_device(call.app, &found.device.id).await?;
-    Ok(list::whole(&call.app.config, call.request, "directoryObjects", &groups.iter().map(super::groups::typed).collect::<Vec<_>>()))
+    list::few(&call, &super::groups::SHAPE, "directoryObjects", groups.iter().map(super::groups::typed).collect())
 }

@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::apple_push::{READ, WRITE, check_writer};
 use crate::config::Restriction;
 use crate::domain::Refusal;
-use crate::http::graph::answer::{Answer, entity, object};
+use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::request::Version;
@@ -98,8 +98,7 @@ fn all(call: &Call<'_>) -> Vec<Map<String, Value>> {
 }
 
 async fn list_all(call: Call<'_>) -> Result<Answer> {
-    let all: Vec<Value> = all(&call).into_iter().map(Value::Object).collect();
-    Ok(list::whole(&call.app.config, call.request, SET, &all))
+    list::fixed(&call, SET, all(&call))
 }
 
 fn named(call: &Call<'_>) -> Result<Map<String, Value>> {
@@ -109,7 +108,7 @@ fn named(call: &Call<'_>) -> Result<Map<String, Value>> {
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
-    Ok(Answer::ok(entity(&call.app.config, call.request, SET, named(&call)?)))
+    list::fixed_single(&call, SET, named(&call)?)
 }
 
 /// A file says them, which nobody writes from here.
@@ -122,10 +121,10 @@ async fn change(call: Call<'_>) -> Result<Answer> {
 /// They hold for everybody.
 async fn assignments(call: Call<'_>) -> Result<Answer> {
     let of = named(&call)?;
-    let everybody = json!({
+    let everybody = object! {
         "@odata.type": "#microsoft.graph.enrollmentConfigurationAssignment",
         "id": of.get("id"),
-        "target": { "@odata.type": "#microsoft.graph.allLicensedUsersAssignmentTarget" },
-    });
-    Ok(list::whole(&call.app.config, call.request, "deviceManagement/deviceEnrollmentConfigurations/assignments", &[everybody]))
+        "target": json!({ "@odata.type": "#microsoft.graph.allLicensedUsersAssignmentTarget" }),
+    };
+    list::fixed(&call, "deviceManagement/deviceEnrollmentConfigurations/assignments", vec![everybody])
 }

@@ -1,5 +1,7 @@
 //! `/groups`: groups and who belongs to them.
 
+use std::collections::HashMap;
+
 use actix_web::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value};
@@ -11,7 +13,7 @@ use crate::domain::group::{Group, Member};
 use crate::domain::subscription::Kind;
 use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
-use crate::http::graph::list::{self, DIRECTORY};
+use crate::http::graph::list::{self, DIRECTORY, Expandable, Sizes};
 use crate::http::graph::route::{Call, routes};
 use crate::ids::GroupId;
 use crate::service::directory::{self, Belonging, provision};
@@ -39,6 +41,15 @@ const WRITE_MEMBERS: Need = Need {
     scopes: &[Scope::GroupMemberReadWriteAll, Scope::GroupReadWriteAll, Scope::DirectoryReadWriteAll],
     action: Some(Action::GroupsUpdate),
 };
+
+const MEMBERS: &str = "members";
+
+/// What is expanded of groups.
+const EXPANDABLE: [Expandable; 1] = [(MEMBERS, &[])];
+/// Pages of groups with their members.
+const EXPANDED: Sizes = Sizes { usual: 100, most: 100 };
+/// How many members are shown with a group, as in Graph.
+const MOST_EXPANDED: i64 = 20;
 
 /// How many members one change adds at most.
 const MOST_BOUND: usize = 20;
@@ -100,15 +111,46 @@ pub(super) fn json(group: &Group, created: Option<Time>) -> Map<String, Value> {
 }
 
 /// A group among other directory objects.
-pub(super) fn typed(group: &Group) -> Value {
+pub(super) fn typed(group: &Group) -> Map<String, Value> {
     let mut whole = Map::from_iter([("@odata.type".to_owned(), Value::from("#microsoft.graph.group"))]);
     whole.extend(json(group, None));
-    Value::Object(whole)
+    whole
+}
+
+/// The query of a call for groups. Members are expanded of few groups at once.
+fn query(call: &Call<'_>) -> Result<(Query, u32)> {
+    let query = list::query_expanding(call.request, &SHAPE, &EXPANDABLE)?;
+    match list::expanded(&query, MEMBERS) {
+        Some(members) => {
+            MEMBER.check(&members.query.select, call.is_beta())?;
+            let limit = list::limit(&query, EXPANDED);
+            Ok((query, limit))
+        }
+        None => {
+            let limit = list::limit(&query, DIRECTORY);
+            Ok((query, limit))
+        }
+    }
+}
+
+/// What is expanded of groups, by their ids.
+async fn expansions(call: &Call<'_>, query: &Query, groups: Vec<GroupId>) -> Result<HashMap<GroupId, Map<String, Value>>> {
+    let Some(expand) = list::expanded(query, MEMBERS) else { return Ok(HashMap::new()) };
+    let found = directory::members::list_first(call.app, groups.clone(), MOST_EXPANDED).await?;
+    let shown = |id: GroupId| {
+        let own = found.get(&id).into_iter().flatten();
+        let members = own.map(|member| Value::Object(show_member(call, member, &expand.query.select))).collect();
+        (id, Map::from_iter([(MEMBERS.to_owned(), Value::Array(members))]))
+    };
+    Ok(groups.into_iter().map(shown).collect())
 }
 
 async fn list_groups(call: Call<'_>) -> Result<Answer> {
-    let find = async |query: &_, limit| directory::page_groups(call.app, query, &call.reach, limit).await;
-    list::answer(&call, (&SHAPE, DIRECTORY, "groups"), find, |(group, created)| json(group, Some(*created))).await
+    let (query, limit) = query(&call)?;
+    let found = directory::page_groups(call.app, &query, &call.reach, limit).await?;
+    let more = expansions(&call, &query, found.objects.iter().map(|(group, _)| group.id.clone()).collect()).await?;
+    let show = |(group, created): &(Group, Time)| (json(group, Some(*created)), more.get(&group.id).cloned().unwrap_or_default());
+    list::page(&call, (&SHAPE, "groups"), &query, found, show)
 }
 
 /// Who belongs to the groups is told, too, unless the client selects other things.
@@ -121,8 +163,7 @@ async fn delta(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn count(call: Call<'_>) -> Result<Answer> {
-    let query = list::query(call.request, &SHAPE)?;
-    let counted = Query { count: true, ..query };
+    let counted = Query { count: true, ..list::query(call.request, &SHAPE)? };
     let found = directory::page_groups(call.app, &counted, &call.reach, 1).await?;
     Ok(Answer::text(found.count.unwrap_or_default().to_string()))
 }
@@ -132,8 +173,10 @@ async fn named(call: &Call<'_>) -> Result<(Group, Time)> {
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
+    let (query, _) = query(&call)?;
     let (group, created) = named(&call).await?;
-    Ok(Answer::ok(list::single(&call, &SHAPE, "groups", json(&group, Some(created)))?))
+    let more = expansions(&call, &query, vec![group.id.clone()]).await?.remove(&group.id).unwrap_or_default();
+    Ok(Answer::ok(list::single_expanded(&call, (&SHAPE, "groups"), &query, json(&group, Some(created)), more)?))
 }
 
 #[derive(Default, Deserialize)]
@@ -252,21 +295,28 @@ async fn delete(call: Call<'_>) -> Result<Answer> {
     Ok(Answer::done())
 }
 
+/// A member with what was selected of it.
+fn show_member(call: &Call<'_>, member: &Belonging, select: &[String]) -> Map<String, Value> {
+    let (kind, shape, whole) = match member {
+        Belonging::User(user, created) => ("#microsoft.graph.user", &users::SHAPE, users::json(user, *created)),
+        Belonging::Device(found) => ("#microsoft.graph.device", &devices::SHAPE, devices::json(found)),
+    };
+    let mut shown = Map::from_iter([("@odata.type".to_owned(), Value::from(kind))]);
+    shown.extend(shape.show(whole, select, call.is_beta()));
+    shown
+}
+
 async fn members(call: Call<'_>) -> Result<Answer> {
     let (group, _) = named(&call).await?;
     let query = list::query(call.request, &MEMBER)?;
-    let found = directory::page_members(call.app, &group.id, &query, list::limit(&query, DIRECTORY)).await?;
-    let show = |member: &Belonging| {
-        let (kind, shape, whole) = match member {
-            Belonging::User(user, created) => ("#microsoft.graph.user", &users::SHAPE, users::json(user, *created)),
-            Belonging::Device(found) => ("#microsoft.graph.device", &devices::SHAPE, devices::json(found)),
-        };
-        let mut shown = Map::from_iter([("@odata.type".to_owned(), Value::from(kind))]);
-        shown.extend(shape.show(whole, &query.select, call.is_beta()));
-        shown
-    };
-    let found = Found { objects: found.objects.iter().map(show).collect(), next: found.next, count: found.count };
-    Ok(list::collection(&call.app.config, call.request, "directoryObjects", &query, found))
+    list_members(&call, &group.id, &query, "directoryObjects").await
+}
+
+async fn list_members(call: &Call<'_>, group: &GroupId, query: &Query, context: &str) -> Result<Answer> {
+    let found = directory::page_members(call.app, group, query, list::limit(query, DIRECTORY)).await?;
+    let shown = found.objects.iter().map(|member| show_member(call, member, &query.select)).collect();
+    let found = Found { objects: shown, next: found.next, count: found.count };
+    Ok(list::collection(&call.app.config, call.request, context, query, found))
 }
 
 #[derive(Deserialize)]

@@ -6,8 +6,8 @@ use actix_web::http::StatusCode;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::device_secrets;
 use super::devices::system;
+use super::{device_secrets, device_states};
 use crate::config::Config;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::command::State as CommandState;
@@ -16,7 +16,7 @@ use crate::domain::device::Platform;
 use crate::domain::subscription::Kind;
 use crate::http::graph::answer::{Answer, object, tagged};
 use crate::http::graph::error::{GraphProblem, Result};
-use crate::http::graph::list::{self, MANAGEMENT};
+use crate::http::graph::list::{self, Expandable, MANAGEMENT};
 use crate::http::graph::route::{Call, routes};
 use crate::ids::UserId;
 use crate::service::device::managed::{self, Given, Managed, Task, Wipe};
@@ -98,6 +98,11 @@ const SHAPE: Shape = Shape {
     more: &[],
     beta: &["managementState"],
 };
+
+const POLICY_STATES: &str = "deviceCompliancePolicyStates";
+
+/// What is expanded of a device that is shown by itself.
+const EXPANDABLE: [Expandable; 2] = [(POLICY_STATES, &[]), ("deviceConfigurationStates", &[])];
 
 routes! {
     Get "deviceManagement/managedDevices", READ => list_devices;
@@ -278,13 +283,22 @@ async fn named(call: &Call<'_>) -> Result<Managed> {
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
+    let query = list::query_expanding(call.request, &SHAPE, &EXPANDABLE)?;
     let found = named(&call).await?;
     let orders = managed::orders_of(call.app, &found).await?;
     // A secret makes no other version, or the version would tell of it.
     let mut whole = tagged(json(&call.app.config, &found, &orders));
-    let bypass = device_secrets::bypass_code(&call, &found, &list::query(call.request, &SHAPE)?).await?;
+    let bypass = device_secrets::bypass_code(&call, &found, &query).await?;
     whole.insert("activationLockBypassCode".into(), bypass);
-    Ok(Answer::ok(list::single(&call, &SHAPE, "deviceManagement/managedDevices", whole)?))
+    let mut more = Map::new();
+    for expand in &query.expand {
+        let states = match expand.property.as_str() {
+            POLICY_STATES => device_states::of_policies(&call, &found).await?,
+            _ => device_states::of_configurations(&call, &found).await?,
+        };
+        more.insert(expand.property.clone(), list::expansion(expand, states)?);
+    }
+    Ok(Answer::ok(list::single_expanded(&call, (&SHAPE, "deviceManagement/managedDevices"), &query, whole, more)?))
 }
 
 /// Does it; 204 when the order waits for the device.

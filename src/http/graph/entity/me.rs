@@ -29,5 +29,5 @@ async fn show(call: Call<'_>) -> Result<Answer> {
 async fn member_of(call: Call<'_>) -> Result<Answer> {
     let (user, _) = directory::find_user(call.app, person(&call)?, &Reach::All).await?;
     let groups = directory::groups_of_user(call.app, &user.id).await?;
-    Ok(list::whole(&call.app.config, call.request, "directoryObjects", &groups.iter().map(super::groups::typed).collect::<Vec<_>>()))
+    list::few(&call, &super::groups::SHAPE, "directoryObjects", groups.iter().map(super::groups::typed).collect())
 }

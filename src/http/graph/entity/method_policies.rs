@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::passkey::{self, Enforcement, KeyRestrictions};
 use crate::domain::tap::Rules;
-use crate::http::graph::answer::{Answer, base, entity, object};
+use crate::http::graph::answer::{Answer, base, object};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
@@ -111,10 +111,10 @@ fn passkey_json(policy: &passkey::Policy) -> Map<String, Value> {
     whole
 }
 
-async fn configurations(call: &Call<'_>) -> Result<Vec<Value>> {
+async fn configurations(call: &Call<'_>) -> Result<Vec<Map<String, Value>>> {
     let mut all = Vec::new();
     for way in Way::ALL {
-        all.push(Value::Object(way.load(call).await?));
+        all.push(way.load(call).await?);
     }
     Ok(all)
 }
@@ -137,12 +137,12 @@ async fn show_all(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn list_configurations(call: Call<'_>) -> Result<Answer> {
-    Ok(list::whole(&call.app.config, call.request, CONFIGURATIONS, &configurations(&call).await?))
+    list::fixed(&call, CONFIGURATIONS, configurations(&call).await?)
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
     let shown = Way::named(&call)?.load(&call).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, CONFIGURATIONS, shown)))
+    list::fixed_single(&call, CONFIGURATIONS, shown)
 }
 
 async fn change(call: Call<'_>) -> Result<Answer> {

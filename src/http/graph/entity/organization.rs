@@ -1,12 +1,13 @@
 //! `/organization`, `/domains`, `/subscribedSkus`: what scripts look at first.
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::domain::access::{Action, Need, Scope};
-use crate::http::graph::answer::Answer;
+use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::Result;
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
+use crate::wire::odata::shape::Shape;
 
 const READ: Need = Need {
     scopes: &[Scope::OrganizationReadAll, Scope::DirectoryReadAll, Scope::DirectoryReadWriteAll, Scope::UserReadAll, Scope::UserRead],
@@ -19,27 +20,49 @@ routes! {
     Get "subscribedSkus", READ => skus;
 }
 
+const ORGANIZATION: Shape = Shape { usual: &["assignedPlans", "displayName", "tenantType", "verifiedDomains"], more: &[], beta: &[] };
+const DOMAIN: Shape = Shape { usual: &["authenticationType", "isDefault", "isInitial", "isVerified"], more: &[], beta: &[] };
+const SKU: Shape = Shape {
+    usual: &[
+        "accountId",
+        "accountName",
+        "appliesTo",
+        "capabilityStatus",
+        "consumedUnits",
+        "prepaidUnits",
+        "servicePlans",
+        "skuId",
+        "skuPartNumber",
+    ],
+    more: &[],
+    beta: &[],
+};
+
 async fn organization(call: Call<'_>) -> Result<Answer> {
     let config = &call.app.config;
     let domain =
         |(number, name): (usize, &String)| json!({ "name": name, "isDefault": number == 0, "isInitial": number == 0, "type": "Managed" });
-    let whole = json!({
+    let whole = object! {
         "id": call.app.tenant,
         "displayName": config.organisation,
         "tenantType": "AAD",
         "verifiedDomains": config.domains.iter().enumerate().map(domain).collect::<Vec<Value>>(),
-        "assignedPlans": [],
-    });
-    Ok(list::whole(config, call.request, "organization", &[whole]))
+        "assignedPlans": json!([]),
+    };
+    list::few(&call, &ORGANIZATION, "organization", vec![whole])
 }
 
 async fn domains(call: Call<'_>) -> Result<Answer> {
     let config = &call.app.config;
-    let show = |(number, name): (usize, &String)| json!({ "id": name, "authenticationType": "Managed", "isDefault": number == 0, "isInitial": number == 0, "isVerified": true });
-    Ok(list::whole(config, call.request, "domains", &config.domains.iter().enumerate().map(show).collect::<Vec<_>>()))
+    let show = |(number, name): (usize, &String)| -> Map<String, Value> {
+        object! {
+            "id": name, "authenticationType": "Managed", "isDefault": number == 0, "isInitial": number == 0, "isVerified": true,
+        }
+    };
+    list::few(&call, &DOMAIN, "domains", config.domains.iter().enumerate().map(show).collect())
 }
 
 /// There are no licences; scripts ask.
 async fn skus(call: Call<'_>) -> Result<Answer> {
-    Ok(list::whole(&call.app.config, call.request, "subscribedSkus", &[]))
+    list::few(&call, &SKU, "subscribedSkus", Vec::new())
 }

@@ -16,8 +16,8 @@ use crate::service::profile;
 use crate::service::profile_sets::{self, Dated, Which};
 use crate::wire::odata::query::Query;
 
-/// What may be expanded: its name, and how it is shown.
-pub(super) type Expanded = (&'static str, fn(&Dated) -> Value);
+/// What may be expanded: its name, what of it may be expanded, and how it is shown.
+pub(super) type Expanded = (&'static str, &'static [&'static str], fn(&Dated) -> Value);
 
 /// A set of profiles below one address.
 pub(super) struct ProfileSet {
@@ -56,7 +56,7 @@ impl ProfileSet {
         if let Some(property) = self.is_assigned {
             whole.insert(property.to_owned(), (!assigned.is_empty()).into());
         }
-        let expanded = |name: &str| name == "assignments" || self.expand.iter().any(|(known, _)| *known == name);
+        let expanded = |name: &str| name == "assignments" || self.expand.iter().any(|(known, ..)| *known == name);
         let known = |name: &str| name == "*" || name.contains('@') || whole.contains_key(name) || expanded(name);
         let unknown = query.select.iter().find(|name| !known(name));
         if let Some(unknown) = unknown.filter(|_| self.uniform) {
@@ -66,15 +66,13 @@ impl ProfileSet {
             whole.retain(|name, _| name == "id" || name.contains('@') || query.select.iter().any(|wanted| wanted == name));
         }
         for expand in &query.expand {
-            let value = match expand.property.as_str() {
-                "assignments" => assigned.iter().map(|one| assignment::json(one, self.assignment)).collect(),
-                other => {
-                    let known = self.expand.iter().find(|(name, _)| *name == other);
-                    let (_, show) = known.ok_or_else(|| GraphProblem::bad(format!("The property '{other}' cannot be expanded.")))?;
-                    show(found)
-                }
+            let value = match self.expand.iter().find(|(name, ..)| *name == expand.property) {
+                Some((.., show)) => show(found),
+                None => assigned.iter().map(|one| Value::Object(assignment::json(one, self.assignment))).collect(),
             };
-            whole.insert(expand.property.clone(), value);
+            let of = |one: &Value| list::picked(one.as_object().cloned().unwrap_or_default(), &expand.query.select).map(Value::Object);
+            let all = value.as_array().into_iter().flatten().map(of).collect::<Result<Vec<_>>>()?;
+            whole.insert(expand.property.clone(), Value::Array(all));
         }
         Ok(whole)
     }
@@ -92,9 +90,21 @@ impl ProfileSet {
         Ok(of)
     }
 
+    /// The query of a call, as far as it can be held against the set before anything is read.
+    fn query(&self, call: &Call<'_>) -> Result<Query> {
+        let query = Query::parse(&call.request.query)?;
+        let own = self.expand.iter().map(|(name, inner, _)| (*name, *inner));
+        let expandable: Vec<list::Expandable> = own.chain([("assignments", &[] as &[&str])]).collect();
+        list::check_expands(&query, &expandable)?;
+        match query.delta_token {
+            Some(_) => Err(GraphProblem::bad("The query option '$deltatoken' is not possible for this set.")),
+            None => Ok(query),
+        }
+    }
+
     /// A page.
     pub(super) async fn list(&self, call: &Call<'_>) -> Result<Answer> {
-        let query = Query::parse(&call.request.query)?;
+        let query = self.query(call)?;
         let found = profile_sets::page_profiles(call.app, self.which, &query, &call.reach, list::limit(&query, MANAGEMENT)).await?;
         let assigned = self.assignments(call, &query, &found.objects).await?;
         let of = |one: &Dated| assigned.get(&one.profile.id).map(Vec::as_slice).unwrap_or_default();
@@ -104,7 +114,7 @@ impl ProfileSet {
 
     /// How many fit.
     pub(super) async fn count(&self, call: &Call<'_>) -> Result<Answer> {
-        let query = Query { count: true, ..Query::parse(&call.request.query)? };
+        let query = Query { count: true, ..self.query(call)? };
         let found = profile_sets::page_profiles(call.app, self.which, &query, &call.reach, 1).await?;
         Ok(Answer::text(found.count.unwrap_or_default().to_string()))
     }
@@ -120,8 +130,10 @@ impl ProfileSet {
 
     /// The one that the address names.
     pub(super) async fn show(&self, call: &Call<'_>) -> Result<Answer> {
+        let query = self.query(call)?;
+        list::check_single(&query)?;
         let found = self.named(call).await?;
-        Ok(Answer::ok(self.whole(call, &Query::parse(&call.request.query)?, found).await?))
+        Ok(Answer::ok(self.whole(call, &query, found).await?))
     }
 
     /// One that was made or changed, as it is now.

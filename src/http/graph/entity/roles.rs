@@ -12,12 +12,24 @@ use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
 use crate::ids::{GroupId, RoleAssignmentId, RoleId};
 use crate::service::role;
+use crate::wire::odata::shape::Shape;
 
 const READ: Need = Need { scopes: &[Scope::RbacReadAll, Scope::RbacReadWriteAll], action: Some(Action::RolesRead) };
 
 const fn write(action: Action) -> Need {
     Need { scopes: &[Scope::RbacReadWriteAll], action: Some(action) }
 }
+
+/// The properties of a role.
+const DEFINITION: Shape = Shape {
+    usual: &["description", "displayName", "isBuiltIn", "isBuiltInRoleDefinition", "rolePermissions"],
+    more: &[],
+    beta: &["isBuiltInRoleDefinition"],
+};
+
+/// The properties of an assignment.
+const ASSIGNMENT: Shape =
+    Shape { usual: &["description", "displayName", "members", "resourceScopes", "scopeType"], more: &[], beta: &["scopeType"] };
 
 const DEFINITIONS: &str = "deviceManagement/roleDefinitions";
 const ASSIGNMENTS: &str = "deviceManagement/roleAssignments";
@@ -84,8 +96,8 @@ fn json_assignment(assignment: &Assignment, beta: bool) -> Map<String, Value> {
 }
 
 async fn list_roles(call: Call<'_>) -> Result<Answer> {
-    let all: Vec<Value> = role::list(call.app).await?.iter().map(|role| Value::Object(json_role(role, call.is_beta()))).collect();
-    Ok(list::whole(&call.app.config, call.request, DEFINITIONS, &all))
+    let all = role::list(call.app).await?.iter().map(|role| json_role(role, call.is_beta())).collect();
+    list::few(&call, &DEFINITION, DEFINITIONS, all)
 }
 
 async fn named(call: &Call<'_>) -> Result<Role> {
@@ -94,7 +106,7 @@ async fn named(call: &Call<'_>) -> Result<Role> {
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
-    Ok(Answer::ok(entity(&call.app.config, call.request, DEFINITIONS, json_role(&named(&call).await?, call.is_beta()))))
+    Ok(Answer::ok(list::single(&call, &DEFINITION, DEFINITIONS, json_role(&named(&call).await?, call.is_beta()))?))
 }
 
 #[derive(Default, Deserialize)]
@@ -166,14 +178,12 @@ async fn delete(call: Call<'_>) -> Result<Answer> {
 async fn assignments_of(call: Call<'_>) -> Result<Answer> {
     let role = named(&call).await?;
     let all = role::list_assignments(call.app, Some(&role.id)).await?;
-    let shown: Vec<Value> = all.iter().map(|one| Value::Object(json_assignment(one, call.is_beta()))).collect();
-    Ok(list::whole(&call.app.config, call.request, ASSIGNMENTS, &shown))
+    list::few(&call, &ASSIGNMENT, ASSIGNMENTS, all.iter().map(|one| json_assignment(one, call.is_beta())).collect())
 }
 
 async fn list_assignments(call: Call<'_>) -> Result<Answer> {
     let all = role::list_assignments(call.app, None).await?;
-    let shown: Vec<Value> = all.iter().map(|one| Value::Object(json_assignment(one, call.is_beta()))).collect();
-    Ok(list::whole(&call.app.config, call.request, ASSIGNMENTS, &shown))
+    list::few(&call, &ASSIGNMENT, ASSIGNMENTS, all.iter().map(|one| json_assignment(one, call.is_beta())).collect())
 }
 
 #[derive(Default, Deserialize)]
@@ -242,7 +252,7 @@ async fn named_assignment(call: &Call<'_>) -> Result<Assignment> {
 
 async fn show_assignment(call: Call<'_>) -> Result<Answer> {
     let found = named_assignment(&call).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, ASSIGNMENTS, json_assignment(&found, call.is_beta()))))
+    Ok(Answer::ok(list::single(&call, &ASSIGNMENT, ASSIGNMENTS, json_assignment(&found, call.is_beta()))?))
 }
 
 async fn change_assignment(call: Call<'_>) -> Result<Answer> {

@@ -12,8 +12,31 @@ use crate::http::graph::route::{Call, routes};
 use crate::service::subscription::{self, New};
 use crate::wire::odata::edm;
 use crate::wire::odata::filter::moment;
+use crate::wire::odata::shape::Shape;
 
 const SET: &str = "subscriptions";
+
+/// The properties of a subscription.
+const SHAPE: Shape = Shape {
+    usual: &[
+        "applicationId",
+        "changeType",
+        "clientState",
+        "creatorId",
+        "encryptionCertificate",
+        "encryptionCertificateId",
+        "expirationDateTime",
+        "includeResourceData",
+        "latestSupportedTlsVersion",
+        "lifecycleNotificationUrl",
+        "notificationQueryOptions",
+        "notificationUrl",
+        "notificationUrlAppId",
+        "resource",
+    ],
+    more: &[],
+    beta: &[],
+};
 
 /// Subscriptions are the caller's own; what each is about has to be readable for it besides.
 const OWN: Need = Need {
@@ -64,13 +87,12 @@ fn json(call: &Call<'_>, one: &Subscription) -> Result<Map<String, Value>> {
 
 async fn list_subscriptions(call: Call<'_>) -> Result<Answer> {
     let all = subscription::list(call.app, call.caller).await?;
-    let shown: Vec<Value> = all.iter().map(|one| Ok(Value::Object(json(&call, one)?))).collect::<Result<_>>()?;
-    Ok(list::whole(&call.app.config, call.request, SET, &shown))
+    list::few(&call, &SHAPE, SET, all.iter().map(|one| json(&call, one)).collect::<Result<_>>()?)
 }
 
 async fn show(call: Call<'_>) -> Result<Answer> {
     let one = subscription::load(call.app, call.caller, call.key(0)?).await?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, SET, json(&call, &one)?)))
+    Ok(Answer::ok(list::single(&call, &SHAPE, SET, json(&call, &one)?)?))
 }
 
 fn time(value: &Value) -> Result<Time> {

@@ -177,7 +177,7 @@ async fn delete(call: Call<'_>) -> Result<Answer> {
 async fn member_of(call: Call<'_>) -> Result<Answer> {
     let (user, _) = named(&call).await?;
     let groups = directory::groups_of_user(call.app, &user.id).await?;
-    Ok(list::whole(&call.app.config, call.request, "directoryObjects", &groups.iter().map(super::groups::typed).collect::<Vec<_>>()))
+    list::few(&call, &super::groups::SHAPE, "directoryObjects", groups.iter().map(super::groups::typed).collect())
 }
 
 async fn managed(call: Call<'_>) -> Result<Answer> {

@@ -12,14 +12,14 @@ use super::profile_set::ProfileSet;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
 use crate::domain::profile::{Document, Kind, Profile};
-use crate::http::graph::answer::{Answer, entity, object, tagged};
+use crate::http::graph::answer::{Answer, object, tagged};
 use crate::http::graph::error::{GraphProblem, Result};
 use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
 use crate::service::profile::Draft;
 use crate::service::profile_sets::{self, Dated, Which};
-use crate::wire::odata::query::Query;
-use crate::wire::odata::{edm, evaluate, quoted};
+use crate::wire::odata::shape::Shape;
+use crate::wire::odata::{edm, quoted};
 
 const READ: Need = Need { scopes: &[Scope::ConfigurationReadAll, Scope::ConfigurationReadWriteAll], action: Some(Action::ProfilesRead) };
 
@@ -32,9 +32,31 @@ const SET: ProfileSet = ProfileSet {
     path: "deviceManagement/configurationPolicies",
     assignment: "#microsoft.graph.deviceManagementConfigurationPolicyAssignment",
     json,
-    expand: &[("settings", |found| Value::Array(instances::settings(&found.profile.document, found.profile.platform)))],
+    expand: &[("settings", &[], |found| Value::Array(instances::settings(&found.profile.document, found.profile.platform)))],
     uniform: true,
     is_assigned: Some("isAssigned"),
+};
+
+/// The properties of a setting of a policy.
+const SETTING: Shape = Shape { usual: &["settingInstance"], more: &[], beta: &[] };
+
+/// The properties of a template.
+const TEMPLATE: Shape = Shape {
+    usual: &[
+        "allowUnmanagedSettings",
+        "baseId",
+        "description",
+        "displayName",
+        "displayVersion",
+        "lifecycleState",
+        "platforms",
+        "settingTemplateCount",
+        "technologies",
+        "templateFamily",
+        "version",
+    ],
+    more: &[],
+    beta: &[],
 };
 
 routes! {
@@ -104,7 +126,11 @@ async fn assign(call: Call<'_>) -> Result<Answer> {
 async fn show_settings(call: Call<'_>) -> Result<Answer> {
     let found = SET.named(&call).await?;
     let all = instances::settings(&found.profile.document, found.profile.platform);
-    Ok(list::whole(&call.app.config, call.request, &format!("{}('{}')/settings", SET.path, found.profile.id), &all))
+    let all = all.into_iter().filter_map(|one| match one {
+        Value::Object(one) => Some(one),
+        _ => None,
+    });
+    list::few(&call, &SETTING, &format!("{}('{}')/settings", SET.path, found.profile.id), all.collect())
 }
 
 /// What a body says of a policy.
@@ -204,39 +230,15 @@ async fn update(call: Call<'_>) -> Result<Answer> {
     store(&call, false).await
 }
 
-/// What fits the query, of objects that are all in memory.
-fn fitting(call: &Call<'_>, context: &str, all: impl Iterator<Item = Map<String, Value>>) -> Result<Answer> {
-    let query = Query::parse(&call.request.query)?;
-    if !query.order_by.is_empty() || !query.search.is_empty() || query.skip_token.is_some() {
-        return Err(GraphProblem::bad("This set can be filtered by $filter, and its beginning skipped by $skip."));
-    }
-    let whole: Vec<Value> =
-        all.map(Value::Object).filter(|one| query.filter.as_ref().is_none_or(|filter| evaluate::fits(filter, one))).collect();
-    let shown = |mut one: Value| {
-        if let Some(members) = one.as_object_mut().filter(|_| !query.select.is_empty()) {
-            members.retain(|name, _| name == "id" || name.contains('@') || query.select.iter().any(|wanted| wanted == name));
-        }
-        one
-    };
-    let count = query.count.then_some(whole.len());
-    let most = query.top.map_or(usize::MAX, |top| usize::try_from(top).unwrap_or(usize::MAX));
-    let shown: Vec<Value> = whole.into_iter().skip(usize::try_from(query.skip).unwrap_or(usize::MAX)).take(most).map(shown).collect();
-    let mut answer = list::whole(&call.app.config, call.request, context, &shown);
-    if let (Some(count), crate::http::graph::answer::Body::Json(Value::Object(body))) = (count, &mut answer.body) {
-        body.insert("@odata.count".into(), json!(count));
-    }
-    Ok(answer)
-}
-
 const DEFINITIONS: &str = "deviceManagement/configurationSettings";
 
 async fn list_definitions(call: Call<'_>) -> Result<Answer> {
-    fitting(&call, DEFINITIONS, ALL.values().map(definitions::Definition::json))
+    list::fixed(&call, DEFINITIONS, ALL.values().map(definitions::Definition::json).collect())
 }
 
 async fn show_definition(call: Call<'_>) -> Result<Answer> {
     let found = ALL.get(call.key(0)?).ok_or_else(GraphProblem::not_found)?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, DEFINITIONS, found.json())))
+    list::fixed_single(&call, DEFINITIONS, found.json())
 }
 
 const CATEGORY_SET: &str = "deviceManagement/configurationCategories";
@@ -258,16 +260,16 @@ fn category(one: &definitions::Category) -> Map<String, Value> {
 }
 
 async fn list_categories(call: Call<'_>) -> Result<Answer> {
-    fitting(&call, CATEGORY_SET, CATEGORIES.iter().map(category))
+    list::fixed(&call, CATEGORY_SET, CATEGORIES.iter().map(category).collect())
 }
 
 async fn show_category(call: Call<'_>) -> Result<Answer> {
     let id = call.key(0)?;
     let found = CATEGORIES.iter().find(|one| one.id.eq_ignore_ascii_case(id)).ok_or_else(GraphProblem::not_found)?;
-    Ok(Answer::ok(entity(&call.app.config, call.request, CATEGORY_SET, category(found))))
+    list::fixed_single(&call, CATEGORY_SET, category(found))
 }
 
 /// There are none: what Graph has templates for has no payload here.
 async fn list_templates(call: Call<'_>) -> Result<Answer> {
-    fitting(&call, "deviceManagement/configurationPolicyTemplates", std::iter::empty())
+    list::few(&call, &TEMPLATE, "deviceManagement/configurationPolicyTemplates", Vec::new())
 }
