@@ -168,7 +168,7 @@ fn of_give(give: &Give) -> Vec<Need> {
         "lock" => Action::RemoteLock,
         "clear-passcode" => Action::RemoteResetPasscode,
         "locate" | "enable-lost-mode" | "disable-lost-mode" | "play-sound" => Action::RemoteLocate,
-        "rotate-filevault-key" => Action::RemoteRotateKeys,
+        "rotate-bitlocker-keys" | "rotate-filevault-key" => Action::RemoteRotateKeys,
         "unenroll" => Action::RemoteRetire,
         _ if id.starts_with("wipe") || id == "autopilot-reset" => Action::RemoteWipe,
         _ => Action::RemoteOther,

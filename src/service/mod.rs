@@ -38,6 +38,7 @@ pub mod setup;
 pub mod signals;
 mod signature;
 pub mod signing_keys;
+pub mod standing;
 pub mod status;
 pub mod strangers;
 pub mod subscription;

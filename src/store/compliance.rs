@@ -76,11 +76,19 @@ pub struct Subject {
 /// # Errors
 /// Only the database's own.
 pub fn list_verdicts(conn: &mut Conn, devices: &[String]) -> Result<HashMap<DeviceId, Verdict>> {
+    Ok(list_stored(conn, devices)?.into_iter().map(|(device, stored)| (device, stored.verdict)).collect())
+}
+
+/// The same as they are stored.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_stored(conn: &mut Conn, devices: &[String]) -> Result<HashMap<DeviceId, Stored>> {
     let rows: Vec<(String, Row)> = compliance_states::table
         .filter(compliance_states::device_id.eq_any(devices))
         .select((compliance_states::device_id, Row::as_select()))
         .load(conn)?;
-    rows.into_iter().map(|(device, row)| Ok((DeviceId::from_store(device), Stored::try_from(row)?.verdict))).collect()
+    rows.into_iter().map(|(device, row)| Ok((DeviceId::from_store(device), Stored::try_from(row)?))).collect()
 }
 
 /// The verdict of a device, if it was ever judged.

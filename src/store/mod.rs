@@ -55,6 +55,7 @@ pub mod schema;
 pub mod sealed;
 pub mod sign_ins;
 pub mod signing_keys;
+pub mod standings;
 pub mod subscriptions;
 pub mod taps;
 pub mod targets;

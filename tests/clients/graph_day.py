@@ -291,6 +291,8 @@ async def main():
         (pc,) = await until(compliant, "a PC enrols and is compliant")
         check(pc.user_principal_name == made.user_principal_name and known(pc), "a PC of hers enrolled, and is compliant")
         pc = graph.device_management.managed_devices.by_managed_device_id(pc.id)
+        owned = (await graph.users.by_user_id(made.id).owned_devices.get()).value
+        check([type(one).__name__ for one in owned] == ["Device"] and known(owned[0]), "it is hers in the directory")
 
         async def received():
             states = (await pc.device_configuration_states.get()).value

@@ -637,7 +637,8 @@ CREATE TABLE desired_items (
     updated_at BIGINT NOT NULL,
     PRIMARY KEY (device_id, profile_id)
 );
-CREATE INDEX desired_items_by_profile ON desired_items (profile_id, state);
+-- Leads through the devices of a profile in order, and counts them by state without the table.
+CREATE INDEX desired_items_by_profile ON desired_items (profile_id, device_id, state);
 
 CREATE TABLE compliance_states (
     device_id TEXT NOT NULL PRIMARY KEY REFERENCES devices (id) ON DELETE CASCADE,

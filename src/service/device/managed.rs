@@ -166,7 +166,7 @@ impl Task<'_> {
             Self::Order("lock", _) => Action::RemoteLock,
             Self::Order("clear-passcode", _) => Action::RemoteResetPasscode,
             Self::Order("enable-lost-mode" | "disable-lost-mode" | "locate" | "play-sound", _) => Action::RemoteLocate,
-            Self::Order("rotate-filevault-key", _) => Action::RemoteRotateKeys,
+            Self::Order("rotate-bitlocker-keys" | "rotate-filevault-key", _) => Action::RemoteRotateKeys,
             Self::Order(..) => Action::RemoteOther,
         }
     }

@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use serde_json::json;
 
-use super::{Belonging, By};
+use super::{Belonging, By, Listed};
 use crate::app::App;
 use crate::clock::Time;
 use crate::domain::Refusal;
+use crate::domain::access::Reach;
 use crate::domain::group::{Group, Member};
 use crate::domain::user::User;
 use crate::ids::{GroupId, UserId};
 use crate::service::desired::{Changed, recompute_in};
+use crate::service::page::{self, Found};
 use crate::service::{Result, role};
+use crate::store::odata::Within;
 use crate::store::{self, Tx, audit, provision, users};
+use crate::wire::odata::query::Query;
 
 /// The first members of each of some groups, at most `limit`.
 ///
@@ -53,6 +57,25 @@ pub async fn list_owners(app: &App, ids: BTreeSet<UserId>) -> Result<HashMap<Use
     let ids: Vec<String> = ids.iter().map(UserId::to_string).collect();
     let found = app.store.read(move |conn| users::list_by_ids(conn, &ids)).await?;
     Ok(found.into_iter().map(|(user, created)| (user.id.clone(), (user, created))).collect())
+}
+
+/// A page of the devices of a person.
+///
+/// # Errors
+/// [`page::Error::Wrong`] when the query asks for what devices have not.
+pub async fn page_devices_of(
+    app: &App,
+    user: &UserId,
+    query: &Query,
+    reach: &Reach,
+    limit: u32,
+) -> std::result::Result<Found<Listed>, page::Error> {
+    let mut within = page::within(reach);
+    within.push(Within::Equal("d.user_id", user.to_string()));
+    page::find(app, &store::devices::SET, query, within, limit, |conn: &mut store::Conn, ids: &[String]| {
+        Ok(super::listed(conn, ids)?.into_iter().map(|found| (found.device.id.to_string(), found)).collect())
+    })
+    .await
 }
 
 /// From how many members on the group's profiles are recomputed for all devices at once instead of device by device.

@@ -3,6 +3,7 @@
 pub mod access;
 mod admin;
 mod batch;
+mod belongings;
 mod catalogue;
 mod deleted;
 mod delta;

@@ -169,7 +169,7 @@ fn typed_passkey(passkey: &Passkey, beta: bool) -> Map<String, Value> {
 }
 
 /// The person whom the address names: somebody, or whoever calls.
-async fn person(call: &Call<'_>) -> Result<User> {
+pub(super) async fn person(call: &Call<'_>) -> Result<User> {
     let own = call.request.segments.first().is_some_and(|segment| segment.eq_ignore_ascii_case("me"));
     Ok(if own { directory::find_user(call.app, me::person(call)?, &Reach::All).await?.0 } else { users::named(call).await?.0 })
 }

@@ -4,8 +4,8 @@
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::assignment;
 use super::profile_set::ProfileSet;
+use super::{assignment, profile_statuses};
 use crate::catalogue::{RuleRow, ValueType, catalogue};
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
@@ -78,6 +78,8 @@ routes! {
     Get "deviceManagement/deviceCompliancePolicies/{id}/assignments", READ => show_assignments;
     Post "deviceManagement/deviceCompliancePolicies/{id}/assign", write(Action::PoliciesAssign) => assign;
     Get "deviceManagement/deviceCompliancePolicies/{id}/scheduledActionsForRule", READ => show_actions;
+    Get "deviceManagement/deviceCompliancePolicies/{id}/deviceStatuses", READ => show_statuses;
+    Get "deviceManagement/deviceCompliancePolicies/{id}/deviceStatusOverview", READ => show_overview;
     Post "deviceManagement/deviceCompliancePolicies/{id}/scheduleActionsForRules", write(Action::PoliciesUpdate) => schedule;
 }
 
@@ -153,6 +155,14 @@ async fn show_assignments(call: Call<'_>) -> Result<Answer> {
 
 async fn assign(call: Call<'_>) -> Result<Answer> {
     SET.assign(&call).await
+}
+
+async fn show_statuses(call: Call<'_>) -> Result<Answer> {
+    profile_statuses::list(&call, &SET).await
+}
+
+async fn show_overview(call: Call<'_>) -> Result<Answer> {
+    profile_statuses::overview(&call, &SET).await
 }
 
 /// What is not to be asked for, in one of the ways in which clients say so.

@@ -83,7 +83,7 @@ async fn configuration_states(call: Call<'_>) -> Result<Answer> {
 }
 
 /// `complianceStatus`: a device that has not answered is in no other state than unknown.
-const fn status(state: State) -> &'static str {
+pub(super) const fn status(state: State) -> &'static str {
     match state {
         State::Pending | State::Sent => "unknown",
         State::Delivered => "remediated",

@@ -14,13 +14,13 @@ use crate::http::graph::answer::{Answer, object};
 use crate::http::graph::error::Result;
 use crate::http::graph::list::{self, DIRECTORY, Expandable};
 use crate::http::graph::route::{Call, routes};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, UserId};
 use crate::service::directory::{self, Listed};
 use crate::wire::odata::edm;
 use crate::wire::odata::query::{Expand, Query};
 use crate::wire::odata::shape::Shape;
 
-const READ: Need = Kind::Device.need();
+pub(super) const READ: Need = Kind::Device.need();
 
 /// The properties of a device.
 pub(super) const SHAPE: Shape = Shape {
@@ -55,6 +55,8 @@ routes! {
     Get "devices/{id}", READ => show;
     Get "devices/{id}/memberOf", READ => member_of;
     Get "devices/{id}/transitiveMemberOf", READ => member_of;
+    Get "devices/{id}/registeredOwners", READ => owners;
+    Get "devices/{id}/registeredUsers", READ => owners;
 }
 
 /// What Graph calls a system.
@@ -145,6 +147,31 @@ async fn show(call: Call<'_>) -> Result<Answer> {
     let [found] = &found;
     let own = more.remove(&found.device.id).unwrap_or_default();
     Ok(Answer::ok(list::single_expanded(&call, (&SHAPE, "devices"), &query, json(found), own)?))
+}
+
+/// Whose the device is: the one person who uses it, or nobody.
+async fn owners(call: Call<'_>) -> Result<Answer> {
+    let found = directory::find_device(call.app, call.key(0)?, &call.reach).await?;
+    let owners = directory::members::list_owners(call.app, found.device.user_id.into_iter().collect()).await?;
+    let typed = |(user, created): &(User, Time)| {
+        let mut shown = object! { "@odata.type": "#microsoft.graph.user" };
+        shown.extend(users::json(user, *created));
+        shown
+    };
+    list::few(&call, &users::SHAPE, "directoryObjects", owners.values().map(typed).collect())
+}
+
+/// The devices of a person.
+pub(super) async fn list_of_user(call: &Call<'_>, user: &UserId) -> Result<Answer> {
+    let query = list::query(call.request, &SHAPE)?;
+    let limit = list::limit(&query, DIRECTORY);
+    let found = directory::members::page_devices_of(call.app, user, &query, &call.reach, limit).await?;
+    let typed = |found: &Listed| {
+        let mut shown = object! { "@odata.type": "#microsoft.graph.device" };
+        shown.extend(json(found));
+        (shown, Map::new())
+    };
+    list::page(call, (&SHAPE, "directoryObjects"), &query, found, typed)
 }
 
 async fn member_of(call: Call<'_>) -> Result<Answer> {

@@ -20,6 +20,7 @@ use crate::service::directory::{self, Belonging, provision};
 use crate::service::page::Found;
 use crate::service::role;
 use crate::wire::odata::edm;
+use crate::wire::odata::filter::Expr;
 use crate::wire::odata::query::Query;
 use crate::wire::odata::shape::Shape;
 
@@ -87,7 +88,14 @@ routes! {
     Patch "groups/{id}", WRITE => update;
     Delete "groups/{id}", WRITE => delete;
     Get "groups/{id}/members", READ_MEMBERS => members;
+    Get "groups/{id}/members/$count", READ_MEMBERS => count_members;
+    Get "groups/{id}/members/microsoft.graph.user", READ_MEMBERS => people;
+    Get "groups/{id}/members/microsoft.graph.device", READ_MEMBERS => things;
+    Get "groups/{id}/owners", READ_MEMBERS => owners;
     Get "groups/{id}/transitiveMembers", READ_MEMBERS => members;
+    Get "groups/{id}/transitiveMembers/$count", READ_MEMBERS => count_members;
+    Get "groups/{id}/transitiveMembers/microsoft.graph.user", READ_MEMBERS => people;
+    Get "groups/{id}/transitiveMembers/microsoft.graph.device", READ_MEMBERS => things;
     Post "groups/{id}/members/$ref", WRITE_MEMBERS => add_member;
     Delete "groups/{id}/members/{member}/$ref", WRITE_MEMBERS => remove_member;
 }
@@ -317,6 +325,39 @@ async fn list_members(call: &Call<'_>, group: &GroupId, query: &Query, context: 
     let shown = found.objects.iter().map(|member| show_member(call, member, &query.select)).collect();
     let found = Found { objects: shown, next: found.next, count: found.count };
     Ok(list::collection(&call.app.config, call.request, context, query, found))
+}
+
+async fn count_members(call: Call<'_>) -> Result<Answer> {
+    let (group, _) = named(&call).await?;
+    let query = Query { count: true, ..list::query(call.request, &MEMBER)? };
+    let found = directory::page_members(call.app, &group.id, &query, 1).await?;
+    Ok(Answer::text(found.count.unwrap_or_default().to_string()))
+}
+
+/// The members of one type.
+async fn of_type(call: &Call<'_>, kind: &str, shape: &Shape, context: &str) -> Result<Answer> {
+    let (group, _) = named(call).await?;
+    let query = list::query(call.request, shape)?;
+    let of_kind = Expr::IsOf(kind.to_owned());
+    let filter = match query.filter.clone() {
+        Some(filter) => Expr::And(Box::new(of_kind), Box::new(filter)),
+        None => of_kind,
+    };
+    list_members(call, &group.id, &Query { filter: Some(filter), ..query }, context).await
+}
+
+async fn people(call: Call<'_>) -> Result<Answer> {
+    of_type(&call, "user", &users::SHAPE, "users").await
+}
+
+async fn things(call: Call<'_>) -> Result<Answer> {
+    of_type(&call, "device", &devices::SHAPE, "devices").await
+}
+
+/// Nobody owns a group here: who may change it is said by roles.
+async fn owners(call: Call<'_>) -> Result<Answer> {
+    named(&call).await?;
+    list::few(&call, &MEMBER, "directoryObjects", Vec::new())
 }
 
 #[derive(Deserialize)]

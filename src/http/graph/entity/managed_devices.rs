@@ -121,6 +121,7 @@ routes! {
     Post "deviceManagement/managedDevices/{id}/disableLostMode", task(Action::RemoteLocate) => disable_lost_mode;
     Post "deviceManagement/managedDevices/{id}/enableLostMode", task(Action::RemoteLocate) => enable_lost_mode, beta;
     Post "deviceManagement/managedDevices/{id}/playLostModeSound", task(Action::RemoteLocate) => play_sound, beta;
+    Post "deviceManagement/managedDevices/{id}/rotateBitLockerKeys", task(Action::RemoteRotateKeys) => rotate_bitlocker, beta;
     Post "deviceManagement/managedDevices/{id}/rotateFileVaultKey", task(Action::RemoteRotateKeys) => rotate_filevault, beta;
     Post "deviceManagement/managedDevices/{id}/setDeviceName", task(Action::RemoteOther) => set_name, beta;
     Post "deviceManagement/managedDevices/{id}/windowsDefenderScan", task(Action::RemoteOther) => defender_scan;
@@ -243,6 +244,7 @@ const ACTIONS: &[(&str, &str)] = &[
     ("lock", "remoteLock"),
     ("play-sound", "playLostModeSound"),
     ("reboot", "rebootNow"),
+    ("rotate-bitlocker-keys", "rotateBitLockerKeys"),
     ("rotate-filevault-key", "rotateFileVaultKey"),
     ("shut-down", "shutDown"),
     ("unenroll", "retire"),
@@ -360,6 +362,10 @@ async fn locate(call: Call<'_>) -> Result<Answer> {
 
 async fn disable_lost_mode(call: Call<'_>) -> Result<Answer> {
     give(&call, order("disable-lost-mode")).await
+}
+
+async fn rotate_bitlocker(call: Call<'_>) -> Result<Answer> {
+    give(&call, order("rotate-bitlocker-keys")).await
 }
 
 async fn rotate_filevault(call: Call<'_>) -> Result<Answer> {

@@ -8,7 +8,8 @@ use crate::http::graph::list;
 use crate::http::graph::route::{Call, routes};
 use crate::service::directory;
 
-const OWN: Need = Need { scopes: &[Scope::UserRead, Scope::UserReadWrite, Scope::UserReadAll, Scope::UserReadWriteAll], action: None };
+pub(super) const OWN: Need =
+    Need { scopes: &[Scope::UserRead, Scope::UserReadWrite, Scope::UserReadAll, Scope::UserReadWriteAll], action: None };
 
 routes! {
     Get "me", OWN => show;

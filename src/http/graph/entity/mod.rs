@@ -19,9 +19,11 @@ mod groups;
 mod leaf_certificates;
 mod managed_devices;
 mod me;
+mod memberships;
 mod method_policies;
 mod organization;
 mod profile_set;
+mod profile_statuses;
 mod roles;
 mod sign_ins;
 mod subscriptions;
@@ -50,6 +52,7 @@ pub const TABLE: &[&[Route]] = &[
     leaf_certificates::ROUTES,
     managed_devices::ROUTES,
     me::ROUTES,
+    memberships::ROUTES,
     method_policies::ROUTES,
     organization::ROUTES,
     roles::ROUTES,

@@ -11,8 +11,8 @@ mod trusted_root;
 
 use serde_json::{Map, Value, json};
 
-use super::assignment;
 use super::profile_set::ProfileSet;
+use super::{assignment, profile_statuses};
 use crate::config::Config;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
@@ -48,6 +48,8 @@ routes! {
     Patch "deviceManagement/deviceConfigurations/{id}", write(Action::ProfilesUpdate) => update;
     Delete "deviceManagement/deviceConfigurations/{id}", write(Action::ProfilesDelete) => delete;
     Get "deviceManagement/deviceConfigurations/{id}/assignments", READ => show_assignments;
+    Get "deviceManagement/deviceConfigurations/{id}/deviceStatuses", READ => show_statuses;
+    Get "deviceManagement/deviceConfigurations/{id}/deviceStatusOverview", READ => show_overview;
     Post "deviceManagement/deviceConfigurations/{id}/assign", write(Action::ProfilesAssign) => assign;
 }
 
@@ -165,6 +167,14 @@ async fn delete(call: Call<'_>) -> Result<Answer> {
 
 async fn show_assignments(call: Call<'_>) -> Result<Answer> {
     SET.show_assignments(&call).await
+}
+
+async fn show_statuses(call: Call<'_>) -> Result<Answer> {
+    profile_statuses::list(&call, &SET).await
+}
+
+async fn show_overview(call: Call<'_>) -> Result<Answer> {
+    profile_statuses::overview(&call, &SET).await
 }
 
 async fn assign(call: Call<'_>) -> Result<Answer> {
