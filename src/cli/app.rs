@@ -15,7 +15,6 @@ use crate::domain::access::Scope;
 use crate::domain::application::{Application, Client, Credential, Grants, Proof, Redirect};
 use crate::ids::CredentialId;
 use crate::service::application::{self, New};
-use crate::service::directory::By;
 use crate::service::identity::oauth;
 use crate::service::{Error, Result};
 use crate::store::applications;
@@ -165,10 +164,11 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
             show_whole(app, &found).await
         }
         Command::Create(new) => create(app, new, who).await,
-        Command::Enable { app: name } => enable(app, &name, true, by).await,
-        Command::Disable { app: name } => enable(app, &name, false, by).await,
+        Command::Enable { app: name } => enable(app, &name, true, who).await,
+        Command::Disable { app: name } => enable(app, &name, false, who).await,
         Command::Delete { app: name } => {
             let found = find::application(app, &name).await?;
+            check_usable(app, &found, who).await?;
             application::delete(app, &found.id, by).await?;
             Ok(json!({ "deleted": found.client_id }))
         }
@@ -197,6 +197,7 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
         }
         Command::RemoveCredential { app: name, credential } => {
             let found = find::application(app, &name).await?;
+            check_usable(app, &found, who).await?;
             let id = CredentialId::parse(&credential).ok_or_else(|| Error::Unknown(format!("a secret or certificate \"{credential}\"")))?;
             application::remove_credential(app, &found.id, &id, by).await?;
             Ok(json!({ "removed": id }))
@@ -240,17 +241,22 @@ async fn create(app: &App, new: Create, who: &Who) -> Result<Value> {
     Ok(answer)
 }
 
-/// Whether what an application may do in its own name may be made usable by who asks.
+/// Whether what an application may do in its own name may be made usable by who asks, or of no use any more. By the command line everybody
+/// works at other machines.
 async fn check_usable(app: &App, application: &Application, who: &Who) -> Result<()> {
+    if application.is_built_in() {
+        return who.check_giver_of_permissions(&Scope::ALL.iter().copied().collect());
+    }
     let id = application.id.clone();
     let held = app.store.read(move |conn| applications::load_grants(conn, &id)).await?;
     who.check_giver_of_permissions(&held.own)
 }
 
-async fn enable(app: &App, name: &str, enabled: bool, by: &By) -> Result<Value> {
+async fn enable(app: &App, name: &str, enabled: bool, who: &Who) -> Result<Value> {
     let found = find::application(app, name).await?;
+    check_usable(app, &found, who).await?;
     let changed = Application { enabled, ..found };
-    application::update(app, changed.clone(), by).await?;
+    application::update(app, changed.clone(), &who.by).await?;
     Ok(show(&changed))
 }
 

@@ -168,7 +168,9 @@ fn of_give(give: &Give) -> Vec<Need> {
         "lock" => Action::RemoteLock,
         "clear-passcode" => Action::RemoteResetPasscode,
         "locate" | "enable-lost-mode" | "disable-lost-mode" | "play-sound" => Action::RemoteLocate,
-        "rotate-bitlocker-keys" | "rotate-filevault-key" => Action::RemoteRotateKeys,
+        "rotate-filevault-key" | "rotate-bitlocker-keys" | "reset-local-administrator-password" | "set-administrator-password" => {
+            Action::RemoteRotateKeys
+        }
         "unenroll" => Action::RemoteRetire,
         _ if id.starts_with("wipe") || id == "autopilot-reset" => Action::RemoteWipe,
         _ => Action::RemoteOther,

@@ -92,7 +92,7 @@ pub(super) async fn run(app: &App, command: Command, who: &Who) -> Result<Value>
         }
         Command::Delete { role } => {
             let found = find::role(app, &role).await?;
-            role::delete(app, &found.id, by).await?;
+            role::delete(app, &found.id, who.giver(), by).await?;
             Ok(json!({ "deleted": found.id }))
         }
         Command::Assign(give) => {

@@ -39,6 +39,7 @@ macro_rules! failures {
 failures! {
     ResourceUnknown = 500011, "invalid_resource", "nothing is known under the resource that is asked for";
     RedirectMismatch = 50011, "invalid_request", "the redirect URI is none of those that are registered for the application";
+    TokenNotEnded = 50027, "unsupported_token_type", "a token that an application got in its own name is not ended by itself: it is good for an hour at most";
     AccountDisabled = 50057, "invalid_grant", "the account is disabled";
     SignInNeeded = 50058, "login_required", "nobody is signed in, and the request forbids to ask";
     SignInThrottled = 50053, "invalid_grant", "there were too many wrong tries; wait and try again";

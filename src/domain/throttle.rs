@@ -21,7 +21,7 @@ pub struct Limit {
 /// nobody can lock a person out from elsewhere.
 pub const PAIR: Limit = Limit { failures: 5, window: 15 * MINUTE, pause: MINUTE / 2, longest_pause: 15 * MINUTE };
 
-/// All tries from one address: many people may stand behind one, so it is slow to bite.
+/// All tries from one address: many people may stand behind one, so it is slow to bite, and what is right passes all the same.
 pub const ADDRESS: Limit = Limit { failures: 60, window: 15 * MINUTE, pause: MINUTE, longest_pause: 15 * MINUTE };
 
 /// Failures counted under one key.

@@ -1,9 +1,12 @@
 //! Roles and who has them. Nobody gives away more than they have themselves, and somebody who may do everything always stays.
 
+pub(in crate::service) mod rising;
+
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
+use self::rising::Rising;
 use super::directory::{self, By, check_name};
 use super::{Error, LONGEST_LIST, Result};
 use crate::app::App;
@@ -67,7 +70,7 @@ pub async fn create(
     Ok(role)
 }
 
-/// Changes a role of the organisation's.
+/// Changes a role of the organisation's. Whoever has it loses what is taken out, so the caller must be able to do all that it allowed, too.
 ///
 /// # Errors
 /// As [`create`]; `ACC0002` for one that comes with the product; [`Error::NotFound`].
@@ -77,12 +80,17 @@ pub async fn update(app: &App, role: Role, giver: Option<&Caller>, by: &By) -> R
         return Err(Refusal::RoleBuiltIn.into());
     }
     check_giver(giver, &role)?;
-    let (by, now) = (by.clone(), app.now());
+    let (giver, by, now) = (giver.cloned(), by.clone(), app.now());
     app.store
         .write(move |tx| {
             let before = roles::load_role(tx.conn(), &role.id)?;
+            may(giver.as_ref(), &before)?;
+            let held = roles::list_assignments(tx.conn(), Some(&role.id), "", i64::MAX)?;
+            let rising = Rising::of_principals(tx, held.iter().flat_map(|assignment| &assignment.members), now)?;
             roles::update_role(tx, &role, now)?;
-            audit::append(tx, &by.entry("role.update", format!("role:{}", role.id)).before(&shown(&before)).after(&shown(&role)), now)
+            let ended = rising.end(tx, now)?;
+            audit::append(tx, &by.entry("role.update", format!("role:{}", role.id)).before(&shown(&before)).after(&shown(&role)), now)?;
+            rising::note(tx, &ended, &by, now)
         })
         .await?;
     Ok(())
@@ -91,15 +99,16 @@ pub async fn update(app: &App, role: Role, giver: Option<&Caller>, by: &By) -> R
 /// Deletes a role of the organisation's that nobody has.
 ///
 /// # Errors
-/// `ACC0002`, `ACC0005`; [`Error::NotFound`].
-pub async fn delete(app: &App, id: &RoleId, by: &By) -> Result<()> {
+/// `ACC0002`, `ACC0005`; `ACC0008` when the caller may not do all that it allows; [`Error::NotFound`].
+pub async fn delete(app: &App, id: &RoleId, giver: Option<&Caller>, by: &By) -> Result<()> {
     if Role::built_in(id.as_str()).is_some() {
         return Err(Refusal::RoleBuiltIn.into());
     }
-    let (id, by, now) = (id.clone(), by.clone(), app.now());
+    let (id, giver, by, now) = (id.clone(), giver.cloned(), by.clone(), app.now());
     app.store
         .write(move |tx| {
             let before = roles::load_role(tx.conn(), &id)?;
+            may(giver.as_ref(), &before)?;
             if !roles::list_assignments(tx.conn(), Some(&id), "", 1)?.is_empty() {
                 return Err(Refusal::RoleInUse.into());
             }
@@ -115,8 +124,12 @@ pub async fn delete(app: &App, id: &RoleId, by: &By) -> Result<()> {
 /// # Errors
 /// `ACC0008`.
 pub fn check_giver(giver: Option<&Caller>, role: &Role) -> Result<()> {
+    Ok(may(giver, role)?)
+}
+
+fn may(giver: Option<&Caller>, role: &Role) -> Result<(), Refusal> {
     match giver {
-        Some(caller) if !may_give(caller, role) => Err(Refusal::RoleBeyondGiver.into()),
+        Some(caller) if !may_give(caller, role) => Err(Refusal::RoleBeyondGiver),
         _ => Ok(()),
     }
 }
@@ -139,11 +152,11 @@ fn shown_assignment(assignment: &Assignment) -> Value {
     })
 }
 
-/// Gives a role to somebody, or changes such an assignment as a whole.
+/// Gives a role to somebody, or changes such an assignment as a whole. Passes of those who may do more by it end.
 ///
 /// # Errors
-/// `PRF0004`, `ACC0006`, `ACC0007`, `ACC0009`; `ACC0008` when the caller may not do all that the role allows, everywhere; [`Error::NotFound`]
-/// without such a role.
+/// `PRF0004`, `ACC0006`, `ACC0007`, `ACC0009`; `ACC0008` when the caller may not do all that the role allows, and that which the assignment
+/// was of, everywhere; [`Error::NotFound`] without such a role.
 pub async fn assign(app: &App, assignment: Assignment, giver: Option<&Caller>, by: &By) -> Result<Assignment> {
     check_name(&assignment.display_name)?;
     let named = match &assignment.reach {
@@ -156,7 +169,7 @@ pub async fn assign(app: &App, assignment: Assignment, giver: Option<&Caller>, b
     let wanted = assignment.role.clone();
     let role = app.store.read(move |conn| roles::load_role(conn, &wanted)).await?;
     check_giver(giver, &role)?;
-    let (row, by, now) = (assignment.clone(), by.clone(), app.now());
+    let (row, giver, by, now) = (assignment.clone(), giver.cloned(), by.clone(), app.now());
     app.store
         .write(move |tx| {
             for member in &row.members {
@@ -181,13 +194,19 @@ pub async fn assign(app: &App, assignment: Assignment, giver: Option<&Caller>, b
                 Err(store::Error::NotFound) => None,
                 Err(other) => return Err(other),
             };
+            if let Some(before) = &before {
+                may(giver.as_ref(), &roles::load_role(tx.conn(), &before.role)?)?;
+            }
+            let rising = Rising::of_principals(tx, row.members.iter(), now)?;
             roles::replace_assignment(tx, &row, now)?;
+            let ended = rising.end(tx, now)?;
             if before.as_ref().is_some_and(|before| before.role == access::administrator()) {
                 check_administrators(tx)?;
             }
             let entry = by.entry("role.assign", format!("role-assignment:{}", row.id)).after(&shown_assignment(&row));
             let entry = before.iter().fold(entry, |entry, before| entry.before(&shown_assignment(before)));
-            audit::append(tx, &entry, now)
+            audit::append(tx, &entry, now)?;
+            rising::note(tx, &ended, &by, now)
         })
         .await?;
     Ok(assignment)
@@ -314,13 +333,14 @@ pub async fn check_giver_of_pass(app: &App, caller: &Caller, user: &UserId) -> R
     check_helper(app, caller, user).await
 }
 
-/// Whether the caller may say who belongs to a group, or delete it: whoever is in a group has its roles.
+/// Whether the caller may say who belongs to a group, or delete it: whoever is in a group has its roles, and is within reach of those who
+/// have a role for the group.
 ///
 /// # Errors
 /// `ACC0008`.
 pub async fn check_group(app: &App, caller: &Caller, group: &GroupId) -> Result<()> {
     let wanted = group.clone();
-    let held = app.store.read(move |conn| roles::list_roles_of_group(conn, &wanted)).await?;
+    let held = app.store.read(move |conn| roles::list_roles_about_group(conn, &wanted)).await?;
     if held.iter().all(|role| may_give(caller, role)) { Ok(()) } else { Err(Refusal::RoleBeyondGiver.into()) }
 }
 

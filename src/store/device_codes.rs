@@ -86,13 +86,23 @@ pub fn insert_waiting(tx: &mut Tx<'_>, waiting: &Waiting) -> Result<()> {
     Ok(())
 }
 
-/// How many of that address wait.
+/// Leaves of those that wait for a program at an address the newest `most`, and says how many went.
 ///
 /// # Errors
 /// Only the database's own.
-pub fn count_open(conn: &mut Conn, origin: &str, now: Time) -> Result<i64> {
-    let open = device_codes::table.filter(device_codes::origin.eq(origin)).filter(device_codes::ends_at.gt(now.0));
-    Ok(open.count().get_result(conn)?)
+pub fn delete_oldest(tx: &mut Tx<'_>, origin: &str, application: &ApplicationId, most: i64, now: Time) -> Result<usize> {
+    let open = device_codes::table
+        .filter(device_codes::origin.eq(origin))
+        .filter(device_codes::ends_at.gt(now.0))
+        .filter(device_codes::application_id.eq(application.as_str()));
+    let newest_first = open.order((device_codes::created_at.desc(), device_codes::code_hash.desc()));
+    // They are few: the bound is held with each that comes.
+    let mut old: Vec<String> = newest_first.select(device_codes::code_hash).load(tx.conn())?;
+    let old = old.split_off(old.len().min(usize::try_from(most).unwrap_or_default()));
+    if old.is_empty() {
+        return Ok(0);
+    }
+    Ok(diesel::delete(device_codes::table.filter(device_codes::code_hash.eq_any(old))).execute(tx.conn())?)
 }
 
 /// The one that asks by that code.

@@ -133,6 +133,22 @@ pub fn delete_grant(tx: &mut Tx<'_>, id: &GrantId) -> Result<bool> {
     Ok(diesel::delete(oauth_grants::table.find(id.as_str())).execute(tx.conn())? == 1)
 }
 
+/// What a user gave that programs use and that is good at `now`, newest first.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_of_user(conn: &mut Conn, user: &UserId, now: Time, limit: i64) -> Result<Vec<Grant>> {
+    let rows: Vec<Row> = oauth_grants::table
+        .filter(oauth_grants::user_id.eq(user.as_str()))
+        .filter(oauth_grants::ends_at.gt(now.0))
+        .filter(oauth_grants::generation.gt(0))
+        .order((oauth_grants::created_at.desc(), oauth_grants::id.desc()))
+        .limit(limit)
+        .select(Row::as_select())
+        .load(conn)?;
+    rows.into_iter().map(Grant::try_from).collect()
+}
+
 /// Takes back what began with that pass or passkey.
 ///
 /// # Errors

@@ -303,6 +303,28 @@ pub fn list_roles_of_group(conn: &mut Conn, group: &GroupId) -> Result<Vec<Role>
     Ok(held)
 }
 
+/// The roles for which it matters who is in a group: those that it gives ([`list_roles_of_group`]), and those that somebody has for it.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_roles_about_group(conn: &mut Conn, group: &GroupId) -> Result<Vec<Role>> {
+    let mut held = list_roles_of_group(conn, group)?;
+    let ids: Vec<String> = role_assignments::table
+        .inner_join(role_reaches::table.on(role_reaches::assignment_id.eq(role_assignments::id)))
+        .filter(role_reaches::group_id.eq(group.as_str()))
+        .select(role_assignments::role_id)
+        .distinct()
+        .load(conn)?;
+    for id in ids {
+        match load_role(conn, &RoleId::from_store(id)) {
+            Ok(role) if !held.contains(&role) => held.push(role),
+            Ok(_) | Err(Error::NotFound) => {}
+            Err(other) => return Err(other),
+        }
+    }
+    Ok(held)
+}
+
 /// A person who has the role everywhere, directly or by a group, and may sign in.
 ///
 /// # Errors

@@ -1,5 +1,7 @@
 //! Temporary Access Passes.
 
+use std::collections::BTreeSet;
+
 use diesel::prelude::*;
 
 use super::dialect::delete_some;
@@ -8,6 +10,9 @@ use super::{Conn, Error, Result, Tx, web_sessions};
 use crate::clock::Time;
 use crate::domain::tap::Tap;
 use crate::ids::{TapId, UserId};
+
+/// How many people a statement names at most.
+const CHUNK: usize = 500;
 
 #[derive(Queryable, Selectable, Insertable)]
 #[diesel(table_name = taps)]
@@ -79,15 +84,29 @@ pub fn delete_taps(tx: &mut Tx<'_>, user: &UserId, now: Time) -> Result<usize> {
         .filter(taps::user_id.eq(user.as_str()))
         .filter(taps::expires_at.gt(now.0))
         .filter(taps::one_time.eq(false).or(taps::used_at.is_null()));
-    let ids: Vec<String> = open.select(taps::id).load(tx.conn())?;
     let lasting = taps::table.filter(taps::user_id.eq(user.as_str())).filter(taps::expires_at.gt(now.0));
-    for id in lasting.select(taps::id).load::<String>(tx.conn())? {
+    let lasting: Vec<String> = lasting.select(taps::id).load(tx.conn())?;
+    // The passes first: whoever uses one in this moment has committed then, or is too late.
+    let ended = diesel::delete(open).execute(tx.conn())?;
+    for id in lasting {
         web_sessions::delete_of_method(tx, &id)?;
     }
-    if ids.is_empty() {
-        return Ok(0);
+    Ok(ended)
+}
+
+/// Those of the people who have a pass that lasts, or has let them in and would last: sessions by a pass end with it.
+///
+/// # Errors
+/// Only the database's own.
+pub fn list_holders(conn: &mut Conn, people: &BTreeSet<UserId>, now: Time) -> Result<BTreeSet<UserId>> {
+    let people: Vec<&str> = people.iter().map(UserId::as_str).collect();
+    let mut found = BTreeSet::new();
+    for piece in people.chunks(CHUNK) {
+        let theirs = taps::table.filter(taps::user_id.eq_any(piece)).filter(taps::expires_at.gt(now.0));
+        let ids: Vec<String> = theirs.select(taps::user_id).distinct().load(conn)?;
+        found.extend(ids.into_iter().map(UserId::from_store));
     }
-    Ok(diesel::delete(taps::table.filter(taps::id.eq_any(&ids))).execute(tx.conn())?)
+    Ok(found)
 }
 
 /// Removes a pass of a user.

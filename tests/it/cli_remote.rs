@@ -11,7 +11,7 @@ use muster::domain::access::{Reach, Scope};
 use muster::domain::application::COMMAND_LINE;
 use muster::domain::device::Platform;
 use muster::domain::tap::Policy;
-use muster::ids::{ApplicationId, GroupId, UserId};
+use muster::ids::{ApplicationId, GroupId, RoleAssignmentId, UserId};
 use muster::service::application;
 use muster::service::directory::{self, By};
 use muster::service::identity::tap;
@@ -382,6 +382,18 @@ async fn nobody_gives_away_what_they_may_not_do_themselves() {
     ] {
         assert_eq!(desk.code(&half, order.clone()).await, "ACC0008", "{order}");
     }
+    // A group for which somebody has a role: to be put into it is to be in their reach.
+    directory::create_group(app, "Reached", "", &by()).await.unwrap();
+    let within = json!({ "Role": { "Assign": { "role": "helpdesk", "user": ["half@example.org"], "group": [], "reach": ["Reached"],
+        "name": null } } });
+    assert_eq!(desk.order(&admin, within).await.0, 200);
+    for order in [
+        json!({ "Group": { "Add": { "group": "Reached", "user": ["policy@example.org"], "device": [] } } }),
+        json!({ "Group": { "Rule": { "group": "Reached", "rule": "user.accountEnabled -eq true" } } }),
+        json!({ "Group": { "Delete": { "group": "Reached" } } }),
+    ] {
+        assert_eq!(desk.code(&half, order.clone()).await, "ACC0008", "{order}");
+    }
     // Applications that would do in their own name what their maker may not.
     let application = |own: Value| {
         json!({ "App": { "Create": { "name": "Robot", "public": false, "web": [], "spa": [], "native": [], "logout": [], "own": own,
@@ -393,10 +405,26 @@ async fn nobody_gives_away_what_they_may_not_do_themselves() {
     for order in [
         json!({ "App": { "Secret": { "app": "Robot", "name": "s", "days": 1 } } }),
         json!({ "App": { "Grant": { "app": "Robot", "own": [], "delegated": [] } } }),
+        json!({ "App": { "Disable": { "app": "Robot" } } }),
+        json!({ "App": { "Enable": { "app": "Robot" } } }),
+        json!({ "App": { "Delete": { "app": "Robot" } } }),
+        json!({ "App": { "RemoveCredential": { "app": "Robot", "credential": RoleAssignmentId::new() } } }),
+        json!({ "App": { "Disable": { "app": COMMAND_LINE } } }),
     ] {
         assert_eq!(desk.code(&half, order.clone()).await, "ACC0015", "{order}");
     }
-    assert_eq!(desk.order(&half, json!({ "App": { "Disable": { "app": "Robot" } } })).await.0, 200);
+    assert_eq!(desk.order(&admin, json!({ "App": { "Disable": { "app": "Robot" } } })).await.0, 200);
+    assert_eq!(
+        desk.order(
+            &half,
+            json!({ "App": { "Create": { "name": "Weak", "public": false, "web": [], "spa": [], "native": [],
+        "logout": [], "own": [], "delegated": [], "secret": false } } })
+        )
+        .await
+        .0,
+        200
+    );
+    assert_eq!(desk.order(&half, json!({ "App": { "Disable": { "app": "Weak" } } })).await.0, 200);
     // Accounts for emergencies, and whose account in Active Directory somebody is, are for the server's own machine.
     for order in [
         json!({ "User": { "BreakGlass": { "Add": { "user": ANA } } } }),

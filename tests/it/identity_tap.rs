@@ -103,6 +103,26 @@ async fn guesses_are_slowed_down_alike_for_known_unknown_and_disabled_users_and_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_address_that_tried_too_often_is_shut_for_wrong_passes_only() {
+    let server = Server::start().await;
+    let (ana, ben) = (person(&server, "ana@example.org", true).await, person(&server, "ben@example.org", true).await);
+    let reusable = Policy { one_time: false, ..Policy::default() };
+    let (anas, bens) = (pass(&server, &ana, reusable).await, pass(&server, &ben, reusable).await);
+    for number in 0..60 {
+        let name = format!("invented{number}@example.org");
+        assert_eq!(code(tap::check(&server.app, &name, "abcdefgh", HERE).await), Refusal::SignInFailed.code());
+    }
+    assert_eq!(code(tap::check(&server.app, "another@example.org", "abcdefgh", HERE).await), "throttled");
+    assert_eq!(tap::check(&server.app, "ana@example.org", &anas, HERE).await.unwrap().user.id, ana);
+    // Guesses at one person are counted all the same.
+    for _ in 0..5 {
+        assert_eq!(code(tap::check(&server.app, "ben@example.org", "abcdefgh", HERE).await), "throttled");
+    }
+    assert_eq!(code(tap::check(&server.app, "ben@example.org", &bens, HERE).await), "throttled");
+    assert_eq!(tap::check(&server.app, "ben@example.org", &bens, THERE).await.unwrap().user.id, ben);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hundred_guesses_at_once_are_a_hundred_guesses() {
     let server = Server::start().await;
     person(&server, "ana@example.org", true).await;

@@ -368,6 +368,8 @@ async fn an_administrator_consents_for_everybody_and_nobody_else_does() {
     );
 
     crate::graph::access::give(&house.server, "administrator", &house.ana).await;
+    // What began with the pass ended with the new role.
+    house.sign_in().await;
     let page = house.authorize(&wish).await;
     assert!(
         page.status == 200 && page.html.contains("<code>Group.ReadWrite.All</code>") && !page.html.contains("<code>User.Read</code>"),

@@ -5,10 +5,13 @@ use std::collections::BTreeSet;
 use muster::app::App;
 use muster::domain::access::{Action, Assignment, Caller, Identity, Principal, Reach, Role};
 use muster::domain::group::Member;
+use muster::domain::tap::Policy;
 use muster::ids::{ApplicationId, GroupId, RoleAssignmentId, RoleId, UserId};
 use muster::service::directory::{self, By};
+use muster::service::identity::sign_in::{self, Visit};
+use muster::service::identity::{session, tap};
 use muster::service::{self, role};
-use muster::store::roles;
+use muster::store::{audit, roles};
 
 use crate::cli::{json, refused};
 use crate::cli_orders::{column, made};
@@ -92,9 +95,95 @@ async fn nobody_gives_away_what_they_have_not() {
     let grown = Role::custom(own.id.clone(), own.display_name.clone(), String::new(), [Action::SecretsRead].into()).unwrap();
     assert_eq!(code(role::update(app, grown.clone(), Some(&bobs), &by()).await), "ACC0008");
     role::update(app, grown, Some(&anas), &by()).await.unwrap();
+    // What others have is not theirs to take, either.
+    let stripped = Role::custom(own.id.clone(), own.display_name.clone(), String::new(), [Action::ManagedDevicesRead].into()).unwrap();
+    assert_eq!(code(role::update(app, stripped, Some(&bobs), &by()).await), "ACC0008");
+    assert_eq!(code(role::delete(app, &own.id, Some(&bobs), &by()).await), "ACC0008");
+    role::delete(app, &own.id, Some(&anas), &by()).await.unwrap();
     let given = role::assign(app, to_bob(), Some(&anas), &by()).await.unwrap();
+    let weaker = Assignment { role: Role::built_in("read-only").unwrap().id, ..given.clone() };
+    assert_eq!(code(role::assign(app, weaker, Some(&bobs), &by()).await), "ACC0008");
     let ends = role::unassign(app, &given.id, Some(&bobs), &by()).await;
     assert_eq!(code(ends), "ACC0008", "who had not the right before has it not by an old token");
+}
+
+#[actix_web::test]
+async fn whoever_gets_a_role_gets_in_by_no_pass_of_before() {
+    let server = Server::start().await;
+    let app = &server.app;
+    let (ana, boss) = (person(app, "ana").await, person(app, "boss").await);
+    role::set_administrator(app, &boss, true, &by()).await.unwrap();
+    let (plain, chiefs) = (
+        directory::create_group(app, "Plain", "", &by()).await.unwrap().id,
+        directory::create_group(app, "Chiefs", "", &by()).await.unwrap().id,
+    );
+    role::assign(app, assignment("administrator", Principal::Group(chiefs.clone()), Reach::All), None, &by()).await.unwrap();
+    let own = role::create(app, "Own", "", [Action::DirectoryRead].into(), None, &by()).await.unwrap();
+    let enter = async |pass: &str| {
+        let signed_in = sign_in::with_tap(app, "ana@example.org", pass, &Visit::new([192, 0, 2, 1].into(), "Test"), None).await;
+        signed_in.map(|signed_in| signed_in.token().to_owned())
+    };
+    // A pass of a helper, who keeps it, and a session that began with it.
+    let begun = async || {
+        let policy = Policy { one_time: false, ..Policy::default() };
+        let pass = tap::create(app, &ana, policy, None, "user:helper", "192.0.2.1").await.unwrap().show().to_owned();
+        let token = enter(&pass).await.unwrap();
+        (pass, token)
+    };
+    let holds = async |(pass, token): &(String, String)| {
+        let (enters, signed) = (enter(pass).await.is_ok(), session::find(app, token).await.unwrap().is_some());
+        assert_eq!(enters, signed);
+        signed
+    };
+    let add = async |group: &GroupId| directory::add_members(app, group, vec![Member::User(ana.clone())], &by()).await.unwrap();
+    let made = begun().await;
+    add(&plain).await;
+    assert!(holds(&made).await, "a group without a role");
+    let given =
+        Assignment { role: own.id.clone(), ..assignment("helpdesk", Principal::User(ana.clone()), Reach::Groups([plain.clone()].into())) };
+    role::assign(app, given.clone(), None, &by()).await.unwrap();
+    assert!(!holds(&made).await, "the role itself");
+    let made = begun().await;
+    role::assign(app, given.clone(), None, &by()).await.unwrap();
+    assert!(holds(&made).await, "the same once more");
+    role::assign(app, Assignment { reach: Reach::All, ..given }, None, &by()).await.unwrap();
+    assert!(!holds(&made).await, "further away");
+    let made = begun().await;
+    let actions = [Action::DirectoryRead, Action::SecretsRead].into();
+    let grown = Role::custom(own.id.clone(), own.display_name.clone(), String::new(), actions).unwrap();
+    role::update(app, grown, None, &by()).await.unwrap();
+    assert!(!holds(&made).await, "the role allows more");
+    let made = begun().await;
+    let shrunk = Role::custom(own.id.clone(), own.display_name.clone(), String::new(), [Action::DirectoryRead].into()).unwrap();
+    role::update(app, shrunk, None, &by()).await.unwrap();
+    assert!(holds(&made).await, "the role allows less");
+    add(&chiefs).await;
+    assert!(!holds(&made).await, "by a group");
+    let made = begun().await;
+    role::assign(app, assignment("helpdesk", Principal::User(ana.clone()), Reach::All), None, &by()).await.unwrap();
+    assert!(holds(&made).await, "nothing that an administrator had not");
+    let rows = app.store.read(|conn| audit::list(conn, 0, 1000)).await.unwrap();
+    let ended = rows.iter().filter(|row| row.action == "tap.delete" && row.actor == "cli:test" && row.target == format!("user:{ana}"));
+    assert_eq!(ended.count(), 4);
+}
+
+#[actix_web::test]
+async fn who_is_in_reach_is_said_by_those_who_may_give_the_role() {
+    let server = Server::start().await;
+    let app = &server.app;
+    let (ana, boss) = (person(app, "ana").await, person(app, "boss").await);
+    role::set_administrator(app, &boss, true, &by()).await.unwrap();
+    let sales = directory::create_group(app, "Sales", "", &by()).await.unwrap().id;
+    let keeper = role::create(app, "Keeper of groups", "", [Action::GroupsUpdate].into(), None, &by()).await.unwrap();
+    let reader = role::create(app, "Reader of secrets", "", [Action::SecretsRead].into(), None, &by()).await.unwrap();
+    let to_ana = |role: &Role, reach| Assignment { role: role.id.clone(), ..assignment("helpdesk", Principal::User(ana.clone()), reach) };
+    role::assign(app, to_ana(&keeper, Reach::All), None, &by()).await.unwrap();
+    role::check_group(app, &caller(app, &ana).await, &sales).await.unwrap();
+    role::assign(app, to_ana(&reader, Reach::Groups([sales.clone()].into())), None, &by()).await.unwrap();
+    assert_eq!(code(role::check_group(app, &caller(app, &ana).await, &sales).await), "ACC0008");
+    role::check_group(app, &caller(app, &boss).await, &sales).await.unwrap();
+    role::assign(app, to_ana(&reader, Reach::All), None, &by()).await.unwrap();
+    role::check_group(app, &caller(app, &ana).await, &sales).await.unwrap();
 }
 
 #[actix_web::test]
@@ -125,7 +214,7 @@ async fn what_is_wrong_with_a_role_is_said() {
     assert_eq!(code(role::create(app, "Readers", "", read.clone(), None, &by()).await), "ACC0003");
     let built_in = Role::built_in("read-only").unwrap();
     assert_eq!(code(role::update(app, built_in.clone(), None, &by()).await), "ACC0002");
-    assert_eq!(code(role::delete(app, &built_in.id, &by()).await), "ACC0002");
+    assert_eq!(code(role::delete(app, &built_in.id, None, &by()).await), "ACC0002");
     let unknown = assignment("read-only", Principal::User(UserId::new()), Reach::All);
     assert_eq!(code(role::assign(app, unknown, None, &by()).await), "ACC0006");
     let nowhere = assignment("read-only", Principal::User(ana.clone()), Reach::Groups([GroupId::new()].into()));
@@ -134,9 +223,9 @@ async fn what_is_wrong_with_a_role_is_said() {
     assert!(matches!(role::assign(app, no_role, None, &by()).await, Err(service::Error::NotFound(_))));
     let given = Assignment { role: made.id.clone(), ..assignment("read-only", Principal::User(ana), Reach::All) };
     let given = role::assign(app, given, None, &by()).await.unwrap();
-    assert_eq!(code(role::delete(app, &made.id, &by()).await), "ACC0005");
+    assert_eq!(code(role::delete(app, &made.id, None, &by()).await), "ACC0005");
     role::unassign(app, &given.id, None, &by()).await.unwrap();
-    role::delete(app, &made.id, &by()).await.unwrap();
+    role::delete(app, &made.id, None, &by()).await.unwrap();
     for number in 0..200 {
         role::create(app, &format!("Role {number}"), "", read.clone(), None, &by()).await.unwrap();
     }

@@ -219,6 +219,27 @@ async fn a_passkey_that_is_wrong_in_any_way_is_refused_and_the_log_says_why() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nobody_shuts_passkeys_for_others_behind_the_same_address() {
+    let (server, ana) = house().await;
+    let mut browser = signed_in(&server, &ana).await;
+    let mut key = Authenticator::new(&server.web);
+    assert_eq!(register(&mut browser, &mut key).await.status, 303);
+    let spoil = async || {
+        let begun = passkey::begin_sign_in(&server.app).await.unwrap();
+        let visit = sign_in::Visit::of_pages([127, 0, 0, 1].into(), "x");
+        passkey::finish_sign_in(&server.app, begun.token(), "{}", &visit, None).await.unwrap_err().to_string()
+    };
+    for _ in 0..60 {
+        assert!(spoil().await.starts_with("AUT0015"));
+    }
+    let logged = async || sign_in::list(&server.app, 1000).await.unwrap().len();
+    let before = logged().await;
+    assert!(!spoil().await.starts_with("AUT0015"), "what is wrong waits");
+    assert_eq!(logged().await, before, "and fills no log");
+    assert_eq!(use_passkey(&mut Browser::new(&server), &mut key).await.status, 303);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_organisation_says_which_passkeys_are_taken() {
     let (server, ana) = house().await;
     let app = &server.app;

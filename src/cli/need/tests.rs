@@ -194,6 +194,21 @@ fn code(needs: &[Need], caller: Caller) -> Option<&'static str> {
 }
 
 #[test]
+fn whoever_replaces_keys_and_passwords_needs_no_right_to_all_orders() {
+    for id in ["rotate-filevault-key", "rotate-bitlocker-keys", "reset-local-administrator-password", "set-administrator-password"] {
+        assert_eq!(order(&format!("device command x {id}")).place(), any([task(Action::RemoteRotateKeys)]), "{id}");
+        assert!(["apple", "windows"].iter().any(|platform| known(platform, id)), "{id}");
+    }
+}
+
+/// Whether there is such an order.
+fn known(platform: &str, id: &str) -> bool {
+    let folder = format!("{}/profiles/{platform}", env!("CARGO_MANIFEST_DIR"));
+    let mut files = std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read_to_string(entry.unwrap().path()).ok());
+    files.any(|text| text.contains(&format!("id = \"{id}\"")))
+}
+
+#[test]
 fn each_order_is_for_the_roles_that_are_meant() {
     for (line, expected) in ORDERS {
         let letters = match order(line).place() {

@@ -168,6 +168,19 @@ pub fn may_give(giver: &Caller, role: &Role) -> bool {
     }
 }
 
+/// Whether somebody with these roles may do anything, anywhere, that they might not with those before.
+#[must_use]
+pub fn rises(before: &[(Role, Reach)], after: &[(Role, Reach)]) -> bool {
+    let of = |held: &[(Role, Reach)], action| {
+        held.iter().filter(|(role, _)| role.allows(action)).map(|(_, reach)| reach.clone()).reduce(Reach::or)
+    };
+    Action::ALL.iter().any(|&action| match (of(before, action), of(after, action)) {
+        (_, None) | (Some(Reach::All), _) => false,
+        (None, Some(_)) | (Some(Reach::Groups(_)), Some(Reach::All)) => true,
+        (Some(Reach::Groups(before)), Some(Reach::Groups(after))) => !after.is_subset(&before),
+    })
+}
+
 /// The id of a built-in role, as a typed one.
 #[must_use]
 pub fn administrator() -> RoleId {
@@ -180,6 +193,21 @@ mod tests {
 
     fn group(name: &str) -> GroupId {
         GroupId::from_store(name.into())
+    }
+
+    #[test]
+    fn who_may_do_more_or_the_same_further_away_rises() {
+        let held = |word: &str, reach: Reach| vec![(Role::built_in(word).unwrap(), reach)];
+        let near = || Reach::Groups([group("a")].into());
+        let both = Reach::Groups([group("a"), group("b")].into());
+        assert!(rises(&[], &held("read-only", near())));
+        assert!(rises(&held("read-only", near()), &held("read-only", both.clone())));
+        assert!(rises(&held("read-only", both.clone()), &held("read-only", Reach::All)));
+        assert!(rises(&held("read-only", Reach::All), &held("helpdesk", near())), "other actions");
+        assert!(!rises(&held("read-only", both), &held("read-only", near())));
+        assert!(!rises(&held("administrator", Reach::All), &held("helpdesk", Reach::All)));
+        assert!(!rises(&held("read-only", near()), &[]));
+        assert!(!rises(&[], &[]));
     }
 
     fn caller(identity: Identity, scopes: &[Scope], roles: Vec<(Role, Reach)>) -> Caller {

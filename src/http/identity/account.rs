@@ -6,7 +6,7 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::authorize::page_before;
-use super::session::{ask, check_mark, go, mark, signed};
+use super::session::{ask, check_mark, go, go_out, mark, signed};
 use super::sign_in::{LARGEST_FORM, PasskeyPage};
 use crate::app::App;
 use crate::clock::Time;
@@ -16,11 +16,14 @@ use crate::http::error::Problem;
 use crate::http::limits::{Anonymous, Body};
 use crate::http::page::{Page, form};
 use crate::http::peer::Peer;
-use crate::ids::PasskeyId;
+use crate::ids::{GrantId, PasskeyId};
 use crate::service::Error;
 use crate::service::device::{self, OwnDevice};
+use crate::service::directory::By;
+use crate::service::identity::oauth::programs;
 use crate::service::identity::passkey;
-use crate::service::identity::session::Signed;
+use crate::service::identity::session::{self, Signed};
+use crate::service::identity::sign_in::PATH;
 
 /// The page about ways to sign in.
 pub const SECURITY: &str = "/account/security";
@@ -34,6 +37,14 @@ pub const PASSKEYS: &str = "/account/security/passkeys";
 #[serde(default)]
 pub struct Opening {
     said: String,
+}
+
+/// A program that is signed in, as the page shows it.
+struct ProgramRow {
+    id: GrantId,
+    name: String,
+    since: String,
+    used: String,
 }
 
 /// A passkey as the page shows it.
@@ -61,6 +72,7 @@ struct SecurityPage<'a> {
     fresh: bool,
     passkeys: &'a [Row],
     offered: bool,
+    programs: &'a [ProgramRow],
 }
 
 #[derive(Template)]
@@ -99,6 +111,7 @@ pub async fn show_security(app: Data<App>, request: HttpRequest, query: Query<Op
     let said = match query.said.as_str() {
         "added" => "The passkey is registered. Use it the next time you sign in.",
         "renamed" => "The passkey has its new name.",
+        "ended" => "The program is signed out.",
         "removed" => "The passkey is removed, and whoever was signed in with it is signed out.",
         _ => "",
     };
@@ -118,6 +131,11 @@ async fn security(app: &App, request: &HttpRequest, signed: &Signed, said: &str,
             used: key.last_used_at.map(day).unwrap_or_default(),
         })
         .collect();
+    let programs: Vec<ProgramRow> = programs::list(app, &signed.user.id)
+        .await?
+        .into_iter()
+        .map(|one| ProgramRow { id: one.id, name: one.name, since: day(one.since), used: day(one.used) })
+        .collect();
     let (mark, organisation) = (mark(request), app.config.organisation.as_str());
     let fresh = signed.session.is_fresh(app.now());
     let offered = passkey::is_offered(app).await?;
@@ -133,7 +151,47 @@ async fn security(app: &App, request: &HttpRequest, signed: &Signed, said: &str,
         fresh,
         passkeys: &passkeys,
         offered,
+        programs: &programs,
     })
+}
+
+/// `POST /account/security/programs/{id}/end`.
+///
+/// # Errors
+/// 403 for a form that is not ours; 404 for a program of somebody else.
+pub async fn end_program(
+    app: Data<App>,
+    request: HttpRequest,
+    path: Path<String>,
+    peer: Peer,
+    body: Body<LARGEST_FORM>,
+    _: Anonymous,
+) -> Result<HttpResponse, Problem> {
+    let Some(signed) = signed(&app, &request).await? else { return Ok(ask(SECURITY, false)) };
+    let form: Change = form(&body)?;
+    check_mark(&request, &form.mark)?;
+    let id = GrantId::parse(&path).ok_or_else(Problem::not_found)?;
+    programs::end(&app, &signed.user.id, &id, &peer.address.to_string()).await?;
+    Ok(go(&format!("{SECURITY}?said=ended")))
+}
+
+/// `POST /account/security/sign-out`: everywhere, here too.
+///
+/// # Errors
+/// 403 for a form that is not ours.
+pub async fn sign_out_everywhere(
+    app: Data<App>,
+    request: HttpRequest,
+    peer: Peer,
+    body: Body<LARGEST_FORM>,
+    _: Anonymous,
+) -> Result<HttpResponse, Problem> {
+    let Some(signed) = signed(&app, &request).await? else { return Ok(ask(SECURITY, false)) };
+    let form: Change = form(&body)?;
+    check_mark(&request, &form.mark)?;
+    let by = By { actor: format!("user:{}", signed.user.id), origin: peer.address.to_string() };
+    session::end_all(&app, &signed.user.id, &by).await?;
+    Ok(go_out(PATH))
 }
 
 /// What a change failed with: those who signed in long ago sign in again.

@@ -8,8 +8,8 @@ use askama::Template;
 use serde::Deserialize;
 
 use super::discovery::check_tenant;
-use super::session::{ask_for, check_mark, go, mark, signed, visit};
-use super::sign_in::LARGEST_FORM;
+use super::session::{ask_for, check_mark, go, mark, signed, visit, visitor};
+use super::sign_in::{LARGEST_FORM, with_cookie};
 use crate::app::App;
 use crate::domain::access::Scope;
 use crate::domain::oauth::Failure;
@@ -111,23 +111,28 @@ async fn handle(app: &App, tenant: &str, request: &HttpRequest, peer: &Peer, que
         Ok(wish) => wish,
         Err(refused) => return refuse(app, refused),
     };
+    let (browser, cookie) = visitor(request)?;
+    let wish = authorize::go_on(app, wish, &form, &browser).await?;
     let signed = signed(app, request).await?;
     let path = |query: &str| format!("/{tenant}/oauth2/v2.0/authorize?{query}");
     match authorize::decide(app, &wish, signed.as_ref(), &visit(request, peer)).await {
         Ok(Step::Code(code)) => reply(app, &wish.to, &[("code", &code)]),
         Ok(Step::SignIn(anew)) => {
-            let since = app.now().0.to_string();
-            let with: &[(&str, &str)] = if anew { &[(SINCE, &since)] } else { &[] };
-            let next = path(&form.query(&[SINCE, CHOSEN], with));
-            Ok(ask_for(&next, anew, wish.login_hint.as_deref().unwrap_or_default()))
+            let hint = wish.login_hint.as_deref().unwrap_or_default();
+            if !anew {
+                return Ok(ask_for(&path(&form.query(&[SINCE, CHOSEN], &[])), false, hint));
+            }
+            let since = authorize::since(app, &browser).await?;
+            let next = path(&form.query(&[SINCE, CHOSEN], &[(SINCE, &since)]));
+            Ok(with_cookie(ask_for(&next, true, hint), cookie.as_ref()))
         }
         Ok(Step::Choose) => {
             let Some(signed) = &signed else { return Err(Problem::internal()) };
-            let since = app.now().0.to_string();
+            let since = authorize::since(app, &browser).await?;
             let next = path(&form.query(&[SINCE, CHOSEN], &[(SINCE, &since)]));
             let encoded = encode(&next);
             let (go_on, other) = (path(&form.query(&[SINCE, CHOSEN], &[(CHOSEN, "1")])), format!("/signin?again=1&next={encoded}"));
-            Page::new()?.show(|nonce| ChoosePage {
+            let page = Page::new()?.show(|nonce| ChoosePage {
                 nonce,
                 organisation: &app.config.organisation,
                 application: &wish.application.display_name,
@@ -135,7 +140,8 @@ async fn handle(app: &App, tenant: &str, request: &HttpRequest, peer: &Peer, que
                 user_name: &signed.user.upn,
                 go_on: &go_on,
                 other: &other,
-            })
+            })?;
+            Ok(with_cookie(page, cookie.as_ref()))
         }
         Ok(Step::Consent(missing)) => {
             let Some(signed) = &signed else { return Err(Problem::internal()) };

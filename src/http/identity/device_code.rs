@@ -1,6 +1,6 @@
 //! Where people type the code that a program without a browser shows.
 
-use actix_web::web::Data;
+use actix_web::web::{Data, Query};
 use actix_web::{HttpRequest, HttpResponse};
 use askama::Template;
 use serde::Deserialize;
@@ -25,6 +25,8 @@ struct CodePage<'a> {
     nonce: &'a str,
     organisation: &'a str,
     mark: &'a str,
+    /// The person had a code, and signed in anew for it.
+    again: bool,
     error: &'a str,
 }
 
@@ -59,20 +61,28 @@ struct Typed {
     decision: String,
 }
 
+/// What the page is opened with.
+#[derive(Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct Opening {
+    /// The person was sent away to sign in anew.
+    again: String,
+}
+
 /// `GET /devicelogin`.
 ///
 /// # Errors
 /// When the database does not answer.
-pub async fn show(app: Data<App>, request: HttpRequest, _: Anonymous) -> Result<HttpResponse, Problem> {
+pub async fn show(app: Data<App>, request: HttpRequest, query: Query<Opening>, _: Anonymous) -> Result<HttpResponse, Problem> {
     if signed(&app, &request).await?.is_none() {
         return Ok(ask(PAGE, false));
     }
-    ask_code(&app, &request, "")
+    ask_code(&app, &request, !query.again.is_empty(), "")
 }
 
-fn ask_code(app: &App, request: &HttpRequest, error: &str) -> Result<HttpResponse, Problem> {
+fn ask_code(app: &App, request: &HttpRequest, again: bool, error: &str) -> Result<HttpResponse, Problem> {
     let mark = mark(request);
-    Page::new()?.show(|nonce| CodePage { nonce, organisation: &app.config.organisation, mark: &mark, error })
+    Page::new()?.show(|nonce| CodePage { nonce, organisation: &app.config.organisation, mark: &mark, again, error })
 }
 
 /// `POST /devicelogin`: first with the code, then with the decision.
@@ -94,6 +104,7 @@ pub async fn submit(
         Err(error) => return again(&app, &request, &error),
     };
     match typed.decision.as_str() {
+        "" | "yes" if pending.needs_fresh(&signed, app.now()) => Ok(ask(&format!("{PAGE}?again=1"), true)),
         "" => confirm(&app, &request, &signed, &pending),
         "yes" => match device_code::approve(&app, pending, &signed, &visit(&request, &peer)).await {
             Ok(()) => done(&app, true),
@@ -138,5 +149,5 @@ fn again(app: &App, request: &HttpRequest, error: &Error) -> Result<HttpResponse
         }
         Error::Service(_) => return Err(told(error)),
     };
-    ask_code(app, request, &text)
+    ask_code(app, request, false, &text)
 }

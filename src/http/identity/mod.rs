@@ -29,6 +29,8 @@ pub fn routes(table: &mut ServiceConfig) {
         .service(resource(account::PASSKEYS).route(post().to(account::register)))
         .service(resource("/account/security/passkeys/{id}/name").route(post().to(account::rename)))
         .service(resource("/account/security/passkeys/{id}/remove").route(post().to(account::remove)))
+        .service(resource("/account/security/programs/{id}/end").route(post().to(account::end_program)))
+        .service(resource("/account/security/sign-out").route(post().to(account::sign_out_everywhere)))
         .service(resource(account::DEVICES).route(read().to(account::show_devices)))
         .service(path(r"(v2\.0/)?\.well-known/openid-configuration").route(read().to(discovery::show_configuration)))
         .service(path(r"discovery/(v2\.0/)?keys").route(read().to(discovery::show_keys)))

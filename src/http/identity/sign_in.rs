@@ -119,7 +119,7 @@ pub async fn show(app: Data<App>, request: HttpRequest, query: Query<Opening>, _
 }
 
 /// Fails on headers that cannot be one only, which a cookie is not.
-fn with_cookie(mut response: HttpResponse, cookie: Option<&Cookie<'static>>) -> HttpResponse {
+pub(super) fn with_cookie(mut response: HttpResponse, cookie: Option<&Cookie<'static>>) -> HttpResponse {
     if let Some(cookie) = cookie {
         let _ = response.add_cookie(cookie);
     }

@@ -14,9 +14,10 @@ use crate::domain::user::User;
 use crate::ids::{GroupId, UserId};
 use crate::service::desired::{Changed, recompute_in};
 use crate::service::page::{self, Found};
+use crate::service::role::rising::{Ended, Rising};
 use crate::service::{Result, role};
 use crate::store::odata::Within;
-use crate::store::{self, Tx, audit, provision, users};
+use crate::store::{self, Tx, audit, provision, roles, users};
 use crate::wire::odata::query::Query;
 
 /// The first members of each of some groups, at most `limit`.
@@ -97,6 +98,7 @@ pub enum Change {
 pub(super) struct Moved {
     came: BTreeSet<Member>,
     left: BTreeSet<Member>,
+    ended: Vec<Ended>,
 }
 
 impl Moved {
@@ -117,8 +119,22 @@ impl Moved {
                 audit::append(tx, &by.entry(action, format!("group:{group}")).after(&json!(moved)), now)?;
             }
         }
-        Ok(())
+        role::rising::note(tx, &self.ended, by, now)
     }
+}
+
+/// The people who may come by changes.
+fn named(changes: &[Change]) -> BTreeSet<UserId> {
+    let person = |member: &Member| match member {
+        Member::User(id) => Some(id.clone()),
+        Member::Device(_) => None,
+    };
+    let people = |change: &Change| match change {
+        Change::Add(members) => members.iter().filter_map(person).collect(),
+        Change::Remove(_) => Vec::new(),
+        Change::SetPeople(people) => people.clone(),
+    };
+    changes.iter().flat_map(people).collect()
 }
 
 /// Makes changes one after the other, in the caller's transaction; [`Moved::note`] is left to do.
@@ -130,6 +146,10 @@ pub(super) fn change_in(tx: &mut Tx<'_>, group: &Group, changes: &[Change], push
     if group.rule.is_some() {
         return Err(Refusal::GroupDynamic.into());
     }
+    let rising = match roles::list_roles_of_group(tx.conn(), &group.id)?.is_empty() {
+        true => Rising::default(),
+        false => Rising::of(tx, &named(changes), now)?,
+    };
     let (mut came, mut left) = (BTreeSet::new(), BTreeSet::new());
     for change in changes {
         let (mut add, mut remove) = (BTreeSet::new(), BTreeSet::new());
@@ -157,7 +177,7 @@ pub(super) fn change_in(tx: &mut Tx<'_>, group: &Group, changes: &[Change], push
     if !left.is_empty() && role::is_of_administrators(tx, &group.id)? {
         role::check_administrators(tx)?;
     }
-    let moved = Moved { came, left };
+    let moved = Moved { came, left, ended: rising.end(tx, now)? };
     if moved.count() > MANY {
         recompute_in(tx, Changed::Group(&group.id), push, now)?;
     } else {

@@ -311,7 +311,7 @@ where
             if let Err(error) = check(&before, provision::count_members(tx.conn(), &id)?) {
                 return Ok(Err(error));
             }
-            if !roles::list_roles_of_group(tx.conn(), &id)?.iter().all(|role| may_give(&caller, role)) {
+            if !roles::list_roles_about_group(tx.conn(), &id)?.iter().all(|role| may_give(&caller, role)) {
                 return Err(Refusal::RoleBeyondGiver.into());
             }
             delete_group_in(tx, &id, &by, push, now).map(Ok)
@@ -327,7 +327,7 @@ fn check_team(group: &Group) -> Result<()> {
 }
 
 /// Changes a group as it is: `change` says what becomes of it, or why nothing does. What stays the same writes nothing. A group that gives
-/// a role is changed by those only who may give the role.
+/// a role, or to which one reaches, is changed by those only who may give the role.
 ///
 /// # Errors
 /// `PRF0004`, `USR0014`, `USR0011`; `DIR0001` when the group goes by a rule; `ACC0008`, `ACC0009`; [`Error::NotFound`].
@@ -350,7 +350,7 @@ where
             if let Err(error) = check_team(&after.group) {
                 return Ok(Err(Stop::Refused(error)));
             }
-            let held = roles::list_roles_of_group(tx.conn(), &id)?;
+            let held = roles::list_roles_about_group(tx.conn(), &id)?;
             let changes = after.group != before || !after.members.is_empty();
             if changes && !held.iter().all(|role| may_give(&caller, role)) {
                 return Err(Refusal::RoleBeyondGiver.into());

@@ -344,21 +344,9 @@ struct Refused {
 pub async fn finish_sign_in(app: &App, token: &str, answer: &str, visit: &Visit, before: Option<&str>) -> Result<SignedIn> {
     let now = app.now();
     let key = format!("passkey-address:{}", throttle::subscriber(visit.address));
-    let (hash, counted) = (session::hash(token), key.clone());
-    let state = app
-        .store
-        .write(move |tx| {
-            let waits = throttles::find_throttle(tx.conn(), &counted)?.filter(|state| state.wait(now).is_some());
-            match waits {
-                Some(state) => Ok(Err(state.blocked_until)),
-                None => take_ceremony(tx, &hash, Kind::SignIn, None, now).map(Ok),
-            }
-        })
-        .await?;
-    let state = match state {
-        Ok(state) => state.ok_or(Refusal::PasskeyCeremonyOver)?,
-        Err(until) => return Err(Error::Throttled(u64::try_from(until.since(now) / 1000 + 1).unwrap_or(1))),
-    };
+    let hash = session::hash(token);
+    let state = app.store.write(move |tx| take_ceremony(tx, &hash, Kind::SignIn, None, now)).await?.ok_or(Refusal::PasskeyCeremonyOver)?;
+    // Nobody guesses a signature: failures are counted to keep them out of the logs, and lock out nobody who shares the address.
     match verify_sign_in(app, &state, answer).await? {
         Ok((user, passkey, credential)) => sign_in(app, (user, passkey, credential), visit, before, now).await,
         Err(refused) => {
@@ -367,12 +355,18 @@ pub async fn finish_sign_in(app: &App, token: &str, answer: &str, visit: &Visit,
             let state = json!({ "code": Refusal::PasskeyRefused.code(), "method": "passkey", "reason": refused.reason });
             let entry = Entry::new("anonymous", "signin.refused", target, visit.address.to_string()).after(&state);
             let write = move |tx: &mut Tx<'_>| {
+                if let Some(state) = throttles::find_throttle(tx.conn(), &key)?.filter(|state| state.wait(now).is_some()) {
+                    return Ok(Some(state.blocked_until));
+                }
                 throttles::update_after_failure(tx, &key, &throttle::ADDRESS, now)?;
                 sign_ins::insert_sign_in(tx, &row)?;
-                audit::append(tx, &entry, now)
+                audit::append(tx, &entry, now)?;
+                Ok(None)
             };
-            app.store.write(write).await?;
-            Err(Refusal::PasskeyRefused.into())
+            match app.store.write(write).await? {
+                Some(until) => Err(Error::Throttled(u64::try_from(until.since(now) / 1000 + 1).unwrap_or(1))),
+                None => Err(Refusal::PasskeyRefused.into()),
+            }
         }
     }
 }

@@ -193,7 +193,7 @@ pub(super) enum Verdict {
     Wrong,
     /// Not even looked at; until when.
     Blocked(Time),
-    /// Not even looked at, and not logged: the address has tried too often, and the log has it; until when.
+    /// Wrong, and not logged: the address has tried too often, and the log has it; until when.
     Shut(Time),
 }
 
@@ -254,13 +254,17 @@ impl Attempt {
     /// Counts the try and says what became of it. The row of person and address is locked until the commit, so that a hundred tries at
     /// once are a hundred tries.
     pub(super) fn decide(&self, tx: &mut Tx<'_>, now: Time) -> store::Result<Verdict> {
-        // First the address: whoever tries on is not given a row for each name.
+        // An address that is shut is so for what is wrong only: many people may stand behind it, and one of them would lock out the others.
+        // A guesser gains little. What is wrong is answered alike for everybody, and counted by the name at the address all the same: five
+        // tries, then one in a quarter of an hour, against the 31^8 passes that there are at least. More names at once are more passes to
+        // hit, but each try is at one of them, and how many there are in all is bounded by what an address may ask anonymously.
         let address = throttles::find_throttle(tx.conn(), &self.address)?.unwrap_or_default();
-        if address.wait(now).is_some() {
-            return Ok(Verdict::Shut(address.blocked_until));
-        }
+        let shut = address.wait(now).map(|_| Verdict::Shut(address.blocked_until));
         let pair = throttles::claim_throttle(tx, &self.pair, now)?;
         if pair.wait(now).is_some() {
+            if let Some(shut) = shut {
+                return Ok(shut);
+            }
             throttles::update_after_failure(tx, &self.address, &throttle::ADDRESS, now)?;
             return Ok(Verdict::Blocked(pair.blocked_until));
         }
@@ -269,6 +273,9 @@ impl Attempt {
             return Ok(Verdict::Good(Box::new(checked.clone())));
         }
         throttles::update_after_failure(tx, &self.pair, &throttle::PAIR, now)?;
+        if let Some(shut) = shut {
+            return Ok(shut);
+        }
         throttles::update_after_failure(tx, &self.address, &throttle::ADDRESS, now)?;
         let state = serde_json::json!({ "code": Refusal::SignInFailed.code(), "method": "tap" });
         audit::append(tx, &Entry::new("anonymous", "signin.refused", &self.target, &self.origin).after(&state), now)?;

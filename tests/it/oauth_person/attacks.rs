@@ -173,3 +173,120 @@ async fn what_began_with_a_pass_that_was_stolen_ends_with_the_next_pass() {
     tap::create(&house.server.app, &house.ana, Policy::default(), None, "cli:test", "local").await.unwrap();
     assert_eq!((house.me(&thief["access_token"]).await, house.browser.get("/account/security").await.status), (401, 303));
 }
+
+#[actix_web::test]
+async fn what_began_with_a_pass_ends_when_the_person_gets_a_role() {
+    let mut house = House::new().await;
+    house.sign_in().await;
+    let before = house.tokens().await;
+    assert_eq!(house.me(&before["access_token"]).await, 200);
+    crate::graph::access::give(&house.server, "administrator", &house.ana).await;
+    assert_eq!((house.me(&before["access_token"]).await, house.browser.get("/account/security").await.status), (401, 303));
+    assert_eq!(failure(house.refresh(before["refresh_token"].as_str().unwrap()).await), (400, "invalid_grant".into(), 70_000));
+    house.sign_in().await;
+    let tokens = house.tokens().await;
+    assert_eq!(house.me(&tokens["access_token"]).await, 200, "and a pass of afterwards is good");
+}
+
+#[actix_web::test]
+async fn nobody_says_for_the_server_when_a_sign_in_was_asked_for() {
+    let mut house = House::new().await;
+    let pass = house.sign_in().await;
+    house.server.clock.advance(10 * MINUTE);
+    let now = house.server.app.now().0.to_string();
+    for since in ["0", &now, "0.", "0.AAAA", "9999999999999"] {
+        for asked in [("prompt", "login"), ("max_age", "0")] {
+            let away = house.authorize(&[asked, ("muster_since", since)]).await;
+            assert!(away.status == 303 && away.location.contains("&again=1"), "{since} {asked:?} {}", away.location);
+        }
+    }
+    // What one browser was told is nothing to another, nor to itself much later.
+    let away = house.authorize(&[("prompt", "login")]).await;
+    let back = house.browser.get(&away.location).await.field("next");
+    house.server.clock.advance(1);
+    let mut other = Browser::new(&house.server);
+    assert_eq!(other.sign_in(&back, ANA, &pass).await.status, 303);
+    let seen = other.get(&back).await;
+    assert!(seen.status == 303 && seen.location.contains("&again=1"), "{}", seen.location);
+    assert_eq!(house.browser.sign_in(&back, ANA, &pass).await.status, 303);
+    assert!(answered(&house.browser.get(&back).await).contains_key("code"));
+    house.server.clock.advance(15 * MINUTE);
+    let seen = house.browser.get(&back).await;
+    assert!(seen.status == 303 && seen.location.contains("&again=1"), "{}", seen.location);
+}
+
+#[actix_web::test]
+async fn an_access_token_is_ended_or_the_client_is_told_that_it_is_not() {
+    let mut house = House::new().await;
+    house.sign_in().await;
+    let revoke = async |house: &House, client: &str, token: &Value, more: &[(&str, &str)]| {
+        let url = format!("{}/{}/oauth2/v2.0/revoke", house.server.web, house.server.app.tenant);
+        let mut form = vec![("client_id", client), ("token", token.as_str().unwrap())];
+        form.extend_from_slice(more);
+        let answer = house.server.client().post(url).form(&form).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+    };
+    let tokens = house.tokens().await;
+    let other = application_of(&house.server, "Other", &[]).await;
+    let mine = house.application.client_id.clone();
+    assert_eq!(revoke(&house, &other.client_id, &tokens["access_token"], &[]).await.0, 200);
+    assert_eq!(revoke(&house, &mine, &tokens["id_token"], &[]).await.0, 200);
+    assert_eq!(house.me(&tokens["access_token"]).await, 200, "neither ends it");
+    assert_eq!(revoke(&house, &mine, &tokens["access_token"], &[]).await.0, 200);
+    assert_eq!(house.me(&tokens["access_token"]).await, 401);
+    assert_eq!(failure(house.refresh(tokens["refresh_token"].as_str().unwrap()).await), (400, "invalid_grant".into(), 70_000));
+    // One in the application's own name goes on, and it is not said that it ended.
+    let secret = application::add_secret(&house.server.app, &house.application.id, "s", DAY, &by()).await.unwrap();
+    let secret = [("client_secret", secret.show())];
+    let scope = format!("{}/.default", house.server.web);
+    let fields = [&[("grant_type", "client_credentials"), ("scope", scope.as_str())][..], &secret].concat();
+    let (status, own) = house.token(&fields).await;
+    assert_eq!(status, 200, "{own}");
+    let answer = revoke(&house, &mine, &own["access_token"], &secret).await;
+    assert_eq!(failure(answer), (400, "unsupported_token_type".into(), 50_027));
+}
+
+#[actix_web::test]
+async fn people_end_their_own_programs_and_sign_out_everywhere() {
+    let mut house = House::new().await;
+    let pass = house.sign_in().await;
+    let (one, two) = (house.tokens().await, house.tokens().await);
+    let page = house.browser.get("/account/security").await;
+    assert_eq!(page.html.matches("<h3>Companion</h3>").count(), 2, "{}", page.html);
+    let mark = page.field("mark");
+    let of = |tokens: &Value| format!("/account/security/programs/{}/end", claims(&tokens["access_token"])["sid"].as_str().unwrap());
+    assert_eq!(house.browser.post(&of(&one), &[("mark", "x")]).await.status, 403);
+    assert_eq!(house.me(&one["access_token"]).await, 200);
+    assert_eq!(house.browser.post(&of(&one), &[("mark", &mark)]).await.location, "/account/security?said=ended");
+    assert_eq!((house.me(&one["access_token"]).await, house.me(&two["access_token"]).await), (401, 200));
+    assert_eq!(house.browser.post(&of(&one), &[("mark", &mark)]).await.status, 404);
+    // Not those of others.
+    let ben = directory::create_user(&house.server.app, user("ben@example.org"), &by()).await.unwrap().id;
+    let bens = tap::create(&house.server.app, &ben, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();
+    let mut browser = Browser::new(&house.server);
+    assert_eq!(browser.sign_in("/account/security", "ben@example.org", &bens).await.status, 303);
+    let page = browser.get("/account/security").await;
+    assert!(page.html.contains("There are none."), "{}", page.html);
+    assert_eq!(browser.post(&of(&two), &[("mark", &page.field("mark"))]).await.status, 404);
+    // Everywhere.
+    let mut elsewhere = Browser::new(&house.server);
+    assert_eq!(elsewhere.sign_in("/account/security", ANA, &pass).await.status, 303);
+    assert_eq!(house.browser.post("/account/security/sign-out", &[("mark", "x")]).await.status, 403);
+    assert_eq!(house.browser.post("/account/security/sign-out", &[("mark", &mark)]).await.location, "/signin");
+    assert_eq!(house.me(&two["access_token"]).await, 401);
+    assert_eq!((house.browser.get("/account/security").await.status, elsewhere.get("/account/security").await.status), (303, 303));
+    // The same over the API.
+    let grants = Grants { delegated: [Scope::UserReadWrite].into(), ..Grants::default() };
+    application::grant(&house.server.app, &house.application.id, grants, &by()).await.unwrap();
+    house.sign_in().await;
+    let code = house.code(&[("scope", "openid User.ReadWrite")]).await;
+    let (_, tokens) = house.exchange(&code, &[]).await;
+    let post = async |token: &Value| {
+        let url = format!("{}/v1.0/me/revokeSignInSessions", house.server.web);
+        house.server.client().post(url).bearer_auth(token.as_str().unwrap()).json(&json!({})).send().await.unwrap()
+    };
+    let answer = post(&tokens["access_token"]).await;
+    assert_eq!(answer.status(), 200);
+    assert_eq!(answer.json::<Value>().await.unwrap()["value"], true);
+    assert_eq!(house.me(&tokens["access_token"]).await, 401);
+}

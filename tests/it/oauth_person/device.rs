@@ -1,5 +1,7 @@
 //! Programs without a browser: a code is typed at another device (RFC 8628).
 
+use muster::domain::application::COMMAND_LINE;
+
 use super::*;
 
 const KIND: &str = "urn:ietf:params:oauth:grant-type:device_code";
@@ -117,6 +119,8 @@ async fn what_nobody_consented_to_needs_an_administrator_here_as_well() {
     assert!(house.decide(&code, "yes").await.html.contains("AADSTS65001"));
     assert_eq!(failure(house.poll(&begun).await).1, "authorization_pending");
     crate::graph::access::give(&house.server, "administrator", &house.ana).await;
+    // Her sign-in was by a pass, and ended with the new role.
+    house.sign_in().await;
     // Not even who may consent does so here: a stranger may have begun it.
     assert!(house.decide(&code, "yes").await.html.contains("AADSTS65001"));
     let grants = Grants { delegated: [Scope::DeviceReadAll].into(), ..Grants::default() };
@@ -126,12 +130,48 @@ async fn what_nobody_consented_to_needs_an_administrator_here_as_well() {
 }
 
 #[actix_web::test]
-async fn an_address_has_only_so_many_programs_that_wait() {
-    let house = house().await;
-    for _ in 0..50 {
+async fn programs_that_wait_push_out_their_like_at_the_same_address_only() {
+    let mut house = house().await;
+    let other = house.application.clone();
+    house.application =
+        application::create(&house.server.app, New { display_name: "Other".into(), public: true, ..New::default() }, &by()).await.unwrap();
+    let (_, of_other) = house.begin("User.Read").await;
+    let mine = std::mem::replace(&mut house.application, other);
+    let (_, first) = house.begin("User.Read").await;
+    house.server.clock.advance(1);
+    let (_, second) = house.begin("User.Read").await;
+    for _ in 0..49 {
+        house.server.clock.advance(1);
         assert_eq!(house.begin("User.Read").await.0, 200);
     }
-    assert_eq!(failure(house.begin("User.Read").await), (429, "temporarily_unavailable".into(), 90_055));
-    house.server.clock.advance(15 * MINUTE);
-    assert_eq!(house.begin("User.Read").await.0, 200);
+    assert_eq!(failure(house.poll(&first).await), (400, "bad_verification_code".into(), 70_018));
+    assert_eq!(failure(house.poll(&second).await).1, "authorization_pending");
+    house.application = mine;
+    assert_eq!(failure(house.poll(&of_other).await).1, "authorization_pending", "another program's stays");
+}
+
+#[actix_web::test]
+async fn the_command_line_needs_a_fresh_sign_in() {
+    let mut house = house().await;
+    house.application.client_id = COMMAND_LINE.into();
+    house.sign_in().await;
+    house.server.clock.advance(16 * MINUTE);
+    let (status, begun) = house.begin("offline_access").await;
+    assert_eq!(status, 200, "{begun}");
+    let code = begun["user_code"].as_str().unwrap().to_owned();
+    for decision in ["", "yes"] {
+        let seen = house.decide(&code, decision).await;
+        assert_eq!((seen.status, seen.location.as_str()), (303, "/signin?next=%2Fdevicelogin%3Fagain%3D1&again=1"));
+    }
+    assert_eq!(failure(house.poll(&begun).await).1, "authorization_pending");
+    let pass = tap::create(&house.server.app, &house.ana, Policy::default(), None, "cli:test", "local").await.unwrap().show().to_owned();
+    assert_eq!(house.browser.sign_in("/devicelogin?again=1", ANA, &pass).await.status, 303);
+    assert!(house.browser.get("/devicelogin?again=1").await.html.contains("Enter its code once more"));
+    assert!(house.decide(&code, "").await.html.contains("all that your roles allow"));
+    assert!(house.decide(&code, "yes").await.html.contains("The program is signed in"));
+    assert_eq!(house.poll(&begun).await.0, 200);
+    // It is turned away without one.
+    house.server.clock.advance(16 * MINUTE);
+    let (_, begun) = house.begin("offline_access").await;
+    assert!(house.decide(begun["user_code"].as_str().unwrap(), "no").await.html.contains("turned away"));
 }

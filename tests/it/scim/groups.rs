@@ -179,6 +179,13 @@ async fn rules_roles_and_devices_are_respected() {
         refusal(403, "ACC0008")
     );
     assert_eq!(idp.refused(Method::DELETE, &path, None).await, refusal(403, "ACC0008"));
+    // So is nobody who has a role for a group given others to use it on.
+    let reached = directory::create_group(app, "Reached", "", &by()).await.unwrap();
+    let within = Reach::Groups([reached.id.clone()].into());
+    role::assign(app, assignment("helpdesk", Principal::User(UserId::parse(&ann).unwrap()), within), None, &by()).await.unwrap();
+    let path = format!("/Groups/{}", reached.id);
+    assert_eq!(idp.refused(Method::PATCH, &path, add()).await, refusal(403, "ACC0008"));
+    assert_eq!(idp.refused(Method::DELETE, &path, None).await, refusal(403, "ACC0008"));
 
     let team = directory::create_group(app, "Team", "", &by()).await.unwrap();
     let pc = device("PC", Platform::Windows, None);

@@ -289,8 +289,13 @@ async fn revoke_sessions(call: Call<'_>) -> Result<Answer> {
     let (user, _) = users::named(&call).await?;
     role::check_helper(call.app, call.caller, &user.id).await?;
     session::end_all(call.app, &user.id, &call.by()).await?;
+    Ok(revoked(&call))
+}
+
+/// The answer to those who ended somebody's sessions.
+pub(super) fn revoked(call: &Call<'_>) -> Answer {
     let context = format!("{}/$metadata#Edm.Boolean", base(&call.app.config, call.request.version));
-    Ok(Answer::ok(json!({ "@odata.context": context, "value": true })))
+    Answer::ok(json!({ "@odata.context": context, "value": true }))
 }
 
 async fn show_pass(call: Call<'_>) -> Result<Answer> {

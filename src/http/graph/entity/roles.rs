@@ -171,7 +171,7 @@ async fn update(call: Call<'_>) -> Result<Answer> {
 
 async fn delete(call: Call<'_>) -> Result<Answer> {
     let role = named(&call).await?;
-    role::delete(call.app, &role.id, &call.by()).await?;
+    role::delete(call.app, &role.id, Some(call.caller), &call.by()).await?;
     Ok(Answer::done())
 }
 

@@ -163,6 +163,21 @@ pub enum Verdict {
     Denied(Denied, bool),
 }
 
+/// Of what a person gave an access token came: `None` for a text that is no access token of ours, expired or not, and `Some(None)` for one
+/// that an application got in its own name.
+///
+/// # Errors
+/// When the database or OpenSSL fails.
+pub(super) async fn find_grant(app: &App, text: &str) -> service::Result<Option<Option<GrantId>>> {
+    let Ok(token) = Compact::parse(text) else { return Ok(None) };
+    let (Some("RS256"), Some(TYPE), Some(kid)) = (token.head("alg"), token.head("typ"), token.head("kid")) else { return Ok(None) };
+    let ours = token.text("iss") == Some(issuer(app).as_str()) && token.is_for(|audience| audience == app.config.web_url());
+    if !ours || !keys::is_signed(app, kid, token.input, &token.signature).await? {
+        return Ok(None);
+    }
+    Ok(Shown::of(&token).map(|shown| shown.grant))
+}
+
 /// Judges an access token.
 ///
 /// # Errors

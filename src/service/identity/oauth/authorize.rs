@@ -3,22 +3,32 @@
 
 use std::collections::BTreeSet;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+
 use super::{Error, Result, asked};
 use crate::app::App;
-use crate::clock::{SECOND, Time};
+use crate::clock::{MINUTE, SECOND, Time};
 use crate::domain::access::Scope;
 use crate::domain::application::{Application, Client, Redirect};
 use crate::domain::grant::{Asked, CODE, Grant};
 use crate::domain::oauth::Failure;
 use crate::domain::session::Method;
 use crate::ids::GrantId;
+use crate::secret::{hmac_sha256, same};
+use crate::service;
+use crate::service::identity::instance_key;
 use crate::service::identity::session::{self, Signed};
 use crate::service::identity::sign_in::Visit;
+use crate::store::sealed::REFRESH_KEY;
 use crate::store::{Tx, applications, audit, grants, sign_ins};
 use crate::wire::form::Form;
 
-/// The field that our own pages add to a request: the person has to sign in after that moment, in milliseconds since 1970.
+/// The field that our own pages add to a request: the person has to sign in after that moment, in milliseconds since 1970, with a proof that
+/// this browser was told so ([`since`]).
 pub const SINCE: &str = "muster_since";
+/// How long after that moment it does: then the request is one of its own again.
+const SINCE_GOOD: i64 = 15 * MINUTE;
 /// The field that our own pages add to a request: the person has chosen the account.
 pub const CHOSEN: &str = "muster_chosen";
 /// Longest `state`, `nonce` and other text that comes back as it was.
@@ -120,11 +130,40 @@ pub async fn read(app: &App, form: &Form) -> std::result::Result<Request, Refuse
         Some(Ok(number)) if number >= 0 => Ok(Some(number)),
         Some(_) => Err(tell(Error::of(Failure::Malformed, name))),
     };
-    let (max_age, since) = (number("max_age")?, number(SINCE)?.map(Time));
+    let max_age = number("max_age")?;
     let nonce = field("nonce").map_err(tell)?;
     let login_hint = field("login_hint").map_err(tell)?;
     let chosen = form.get(CHOSEN).is_some();
-    Ok(Request { application, to, asked, client, challenge, nonce, prompt, max_age, since, chosen, login_hint })
+    Ok(Request { application, to, asked, client, challenge, nonce, prompt, max_age, since: None, chosen, login_hint })
+}
+
+/// The value of [`SINCE`] for a browser that signs in anew from now on. Whoever could write it themselves would skip the sign-in that the
+/// application asks for.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn since(app: &App, browser: &str) -> service::Result<String> {
+    let now = app.now();
+    Ok(format!("{}.{}", now.0, URL_SAFE_NO_PAD.encode(mac(app, now, browser).await?)))
+}
+
+async fn mac(app: &App, at: Time, browser: &str) -> service::Result<[u8; 32]> {
+    let key = instance_key(app, REFRESH_KEY).await?;
+    Ok(hmac_sha256(key.expose(), format!("{SINCE}\n{}\n{browser}", at.0).as_bytes())?)
+}
+
+/// The request, which goes on after a sign-in that this browser was asked for. What proves none is read over: the person is asked again.
+///
+/// # Errors
+/// Only the database's own.
+pub async fn go_on(app: &App, request: Request, form: &Form, browser: &str) -> service::Result<Request> {
+    let shown = form.get(SINCE).and_then(|text| text.split_once('.'));
+    let Some((at, shown)) = shown.and_then(|(at, mac)| Some((Time(at.parse().ok()?), URL_SAFE_NO_PAD.decode(mac).ok()?))) else {
+        return Ok(request);
+    };
+    let now = app.now();
+    let good = at <= now && now.since(at) < SINCE_GOOD && same(&mac(app, at, browser).await?, &shown);
+    Ok(Request { since: good.then_some(at), ..request })
 }
 
 /// RFC 7636, section 4.3: of programs that keep no secret it is demanded, and only in the form that does not show the verifier.

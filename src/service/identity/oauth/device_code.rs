@@ -8,7 +8,8 @@ use super::authorize::{self, new_grant};
 use super::redeem::{self, Asker};
 use super::{Error, Result, asked};
 use crate::app::App;
-use crate::clock::SECOND;
+use crate::clock::{SECOND, Time};
+use crate::domain::Refusal;
 use crate::domain::access::Scope;
 use crate::domain::application::Application;
 use crate::domain::audit::Entry;
@@ -20,14 +21,15 @@ use crate::service;
 use crate::service::identity::session::{self, Signed};
 use crate::service::identity::sign_in::Visit;
 use crate::store::device_codes::{self, Waiting};
-use crate::store::{applications, audit, grants, throttles};
+use crate::store::{Tx, applications, audit, grants, throttles};
 use crate::wire::form::Form;
 
 /// Where people type the code.
 pub const PAGE: &str = "/devicelogin";
 /// How the protocol names the grant.
 pub const GRANT_TYPE: &str = "urn:ietf:params:oauth:grant-type:device_code";
-/// How many programs of one address may wait at once.
+/// How many of one program may wait at one address at once. With one more the oldest is dropped, so that nobody keeps others behind the same
+/// address from signing in.
 const MOST_OPEN: i64 = 50;
 /// Longest wait between two questions, in seconds.
 const LONGEST_WAIT: i64 = 60;
@@ -60,16 +62,11 @@ pub async fn begin(app: &App, application: &Application, form: &Form, origin: &s
         wait_seconds: INTERVAL,
         declined: false,
     };
-    let inserted = app.store.write(move |tx| {
-        let open = device_codes::count_open(tx.conn(), &waiting.origin, now)?;
-        if open < MOST_OPEN {
-            device_codes::insert_waiting(tx, &waiting)?;
-        }
-        Ok(open < MOST_OPEN)
-    });
-    if !inserted.await? {
-        return Err(service::Error::Throttled(60).into());
-    }
+    let insert = move |tx: &mut Tx<'_>| {
+        device_codes::delete_oldest(tx, &waiting.origin, &waiting.application, MOST_OPEN - 1, now)?;
+        device_codes::insert_waiting(tx, &waiting)
+    };
+    app.store.write(insert).await?;
     let page = format!("{}{PAGE}", app.config.web_url());
     Ok(json!({
         "user_code": user_code,
@@ -130,6 +127,15 @@ pub struct Pending {
     code_hash: String,
 }
 
+impl Pending {
+    /// Whether the person has to sign in anew first, as to change how they sign in: the command line may do all that their roles allow, for
+    /// a long time.
+    #[must_use]
+    pub fn needs_fresh(&self, signed: &Signed, now: Time) -> bool {
+        self.application.is_built_in() && !signed.session.is_fresh(now)
+    }
+}
+
 /// Finds the program whose code a person typed. Wrong codes are counted by person.
 ///
 /// # Errors
@@ -166,13 +172,16 @@ pub async fn find(app: &App, typed: &str, signed: &Signed) -> Result<Pending> {
 /// The person says yes: the program gets its tokens when it asks next.
 ///
 /// # Errors
-/// [`Failure::ConsentMissing`]; [`Failure::DeviceCodeInvalid`] when it was decided before.
+/// [`Failure::ConsentMissing`]; [`Refusal::SignInStale`]; [`Failure::DeviceCodeInvalid`] when it was decided before.
 pub async fn approve(app: &App, pending: Pending, signed: &Signed, visit: &Visit) -> Result<()> {
     // Whoever is talked into typing a code decides for nobody else: consent has a page of its own.
     if !pending.missing.is_empty() {
         return Err(Failure::ConsentMissing.into());
     }
     let now = app.now();
+    if pending.needs_fresh(signed, now) {
+        return Err(service::Error::from(Refusal::SignInStale).into());
+    }
     let grant = new_grant(&pending.application, signed, pending.asked, now.plus(DEVICE_CODE), now);
     let (signed, visit) = (signed.clone(), visit.clone());
     let taken = app

@@ -10,6 +10,7 @@ pub mod device_code;
 pub mod end_session;
 pub mod id_token;
 pub mod keys;
+pub mod programs;
 pub mod redeem;
 pub mod resource;
 pub mod userinfo;

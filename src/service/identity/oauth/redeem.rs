@@ -143,14 +143,21 @@ async fn load(app: &App, id: &GrantId) -> Result<Grant> {
     Ok(found.ok_or(Failure::GrantInvalid)?)
 }
 
-/// Ends what a refresh token is of (RFC 7009): it and all tokens that came of it open nothing from now on. A token that is none, or is
-/// another application's, ends nothing and is no error (section 2.2).
+/// Ends what a refresh or access token is of (RFC 7009): it and all tokens that came of it open nothing from now on. A token that is none, or
+/// is another application's, ends nothing and is no error (section 2.2).
 ///
 /// # Errors
-/// [`Failure::ParameterMissing`].
+/// [`Failure::ParameterMissing`]; [`Failure::TokenNotEnded`] for a token that an application got in its own name.
 pub async fn revoke(app: &App, asker: Asker<'_>, form: &Form) -> Result<()> {
     let shown = form.get("token").ok_or_else(|| Error::of(Failure::ParameterMissing, "token"))?;
-    let Ok((id, _)) = read(app, shown).await else { return Ok(()) };
+    let id = match read(app, shown).await {
+        Ok((id, _)) => id,
+        Err(_) => match access_token::find_grant(app, shown).await? {
+            Some(Some(id)) => id,
+            Some(None) => return Err(Failure::TokenNotEnded.into()),
+            None => return Ok(()),
+        },
+    };
     let wanted = id.clone();
     let Some(grant) = app.store.look_up(move |conn| grants::find_grant(conn, &wanted)).await? else { return Ok(()) };
     if check_owner(&grant, asker).is_err() {
