@@ -89,6 +89,8 @@ struct DevicesPage<'a> {
 struct Change {
     mark: String,
     #[serde(default)]
+    sure: String,
+    #[serde(default)]
     next: String,
     #[serde(default)]
     name: String,
@@ -294,6 +296,11 @@ pub async fn remove(
     let form: Change = form(&body)?;
     check_mark(&request, &form.mark)?;
     let id = PasskeyId::parse(&path).ok_or_else(Problem::not_found)?;
+    let own = passkey::list(&app, &signed.user.id).await?;
+    let only = own.len() == 1 && own.iter().any(|key| key.id == id);
+    if only && form.sure.is_empty() && signed.session.is_fresh(app.now()) {
+        return security(&app, &request, &signed, "", "This is your only passkey: say that you know that.").await;
+    }
     match passkey::remove_own(&app, &signed, &id, &peer.address.to_string()).await {
         Ok(()) => Ok(go(&format!("{SECURITY}?said=removed"))),
         Err(error) => failed(&app, &request, &signed, error).await,

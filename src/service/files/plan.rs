@@ -168,11 +168,11 @@ pub(super) fn compute(conn: &mut Conn, state: &State, wanted: &Wanted, mode: Mod
     for (name, known) in state.groups.iter().filter(|(name, _)| !in_files.contains(name.as_str())) {
         let mut step = Step { id: Some(known.group.id.to_string()), ..Step::new(What::NotInFiles, "group", name) };
         if prune {
-            if roles::list_roles_of_group(conn, &known.group.id)?.is_empty() {
+            if roles::list_roles_about_group(conn, &known.group.id)?.is_empty() {
                 step.what = What::Delete;
                 found.actions.push(Action::DeleteGroup { id: known.group.id.clone() });
             } else {
-                step.remarks.push("it stays: it gives a role".into());
+                step.remarks.push("it stays: it gives a role, or somebody has a role for its members".into());
             }
         }
         found.steps.push(step);
