@@ -157,6 +157,14 @@ async fn security(app: &App, request: &HttpRequest, signed: &Signed, said: &str,
     })
 }
 
+/// Who asks for a change, and what; `None` when nobody is signed in.
+async fn asked(app: &App, request: &HttpRequest, body: &[u8]) -> Result<Option<(Signed, Change)>, Problem> {
+    let Some(signed) = signed(app, request).await? else { return Ok(None) };
+    let form: Change = form(body)?;
+    check_mark(request, &form.mark)?;
+    Ok(Some((signed, form)))
+}
+
 /// `POST /account/security/programs/{id}/end`.
 ///
 /// # Errors
@@ -169,9 +177,7 @@ pub async fn end_program(
     body: Body<LARGEST_FORM>,
     _: Anonymous,
 ) -> Result<HttpResponse, Problem> {
-    let Some(signed) = signed(&app, &request).await? else { return Ok(ask(SECURITY, false)) };
-    let form: Change = form(&body)?;
-    check_mark(&request, &form.mark)?;
+    let Some((signed, _)) = asked(&app, &request, &body).await? else { return Ok(ask(SECURITY, false)) };
     let id = GrantId::parse(&path).ok_or_else(Problem::not_found)?;
     programs::end(&app, &signed.user.id, &id, &peer.address.to_string()).await?;
     Ok(go(&format!("{SECURITY}?said=ended")))
@@ -188,9 +194,7 @@ pub async fn sign_out_everywhere(
     body: Body<LARGEST_FORM>,
     _: Anonymous,
 ) -> Result<HttpResponse, Problem> {
-    let Some(signed) = signed(&app, &request).await? else { return Ok(ask(SECURITY, false)) };
-    let form: Change = form(&body)?;
-    check_mark(&request, &form.mark)?;
+    let Some((signed, _)) = asked(&app, &request, &body).await? else { return Ok(ask(SECURITY, false)) };
     let by = By { actor: format!("user:{}", signed.user.id), origin: peer.address.to_string() };
     session::end_all(&app, &signed.user.id, &by).await?;
     Ok(go_out(PATH))
@@ -227,9 +231,7 @@ pub async fn register(
     body: Body<LARGEST_FORM>,
     _: Anonymous,
 ) -> Result<HttpResponse, Problem> {
-    let Some(signed) = signed(&app, &request).await? else { return Ok(ask(SECURITY, false)) };
-    let form: Change = form(&body)?;
-    check_mark(&request, &form.mark)?;
+    let Some((signed, form)) = asked(&app, &request, &body).await? else { return Ok(ask(SECURITY, false)) };
     let added = format!("{SECURITY}?said=added");
     let next = next_path(&form.next, &added);
     if form.answer.is_empty() {
@@ -270,9 +272,7 @@ pub async fn rename(
     body: Body<LARGEST_FORM>,
     _: Anonymous,
 ) -> Result<HttpResponse, Problem> {
-    let Some(signed) = signed(&app, &request).await? else { return Ok(ask(SECURITY, false)) };
-    let form: Change = form(&body)?;
-    check_mark(&request, &form.mark)?;
+    let Some((signed, form)) = asked(&app, &request, &body).await? else { return Ok(ask(SECURITY, false)) };
     let id = PasskeyId::parse(&path).ok_or_else(Problem::not_found)?;
     match passkey::rename(&app, &signed, &id, &form.name, &peer.address.to_string()).await {
         Ok(()) => Ok(go(&format!("{SECURITY}?said=renamed"))),
@@ -292,9 +292,7 @@ pub async fn remove(
     body: Body<LARGEST_FORM>,
     _: Anonymous,
 ) -> Result<HttpResponse, Problem> {
-    let Some(signed) = signed(&app, &request).await? else { return Ok(ask(SECURITY, false)) };
-    let form: Change = form(&body)?;
-    check_mark(&request, &form.mark)?;
+    let Some((signed, form)) = asked(&app, &request, &body).await? else { return Ok(ask(SECURITY, false)) };
     let id = PasskeyId::parse(&path).ok_or_else(Problem::not_found)?;
     let own = passkey::list(&app, &signed.user.id).await?;
     let only = own.len() == 1 && own.iter().any(|key| key.id == id);

@@ -26,6 +26,12 @@ use crate::wire::form::Form;
 /// Largest request.
 const LARGEST: usize = 64 * 1024;
 
+/// What was sent to a tenant of ours.
+fn read(app: &App, tenant: &str, body: &[u8]) -> Result<Form> {
+    let form = Form::parse(body).map_err(|malformed| Error::of(Failure::Malformed, malformed.to_string()))?;
+    if is_tenant(app, tenant) { Ok(form) } else { Err(Failure::TenantUnknown.into()) }
+}
+
 /// Gives out a token.
 ///
 /// # Errors
@@ -40,18 +46,14 @@ pub async fn issue(
 ) -> std::result::Result<HttpResponse, OAuthProblem> {
     anonymous?;
     let body = body?;
-    let form = Form::parse(&body).map_err(|malformed| Error::of(Failure::Malformed, malformed.to_string()));
     let answer = async {
-        let form = form?;
-        if !is_tenant(&app, &path.0) {
-            return Err(Failure::TenantUnknown.into());
-        }
+        let form = read(&app, &path.0, &body)?;
         grant(&app, &request, &form, (&peer.address.to_string(), is_old(&path.1))).await
     };
     finish(&app, &request, answer.await)
 }
 
-/// Ends what a refresh token is of (RFC 7009).
+/// Ends what a refresh or access token is of (RFC 7009).
 ///
 /// # Errors
 /// As the protocol has it, by [`OAuthProblem`].
@@ -66,10 +68,7 @@ pub async fn revoke(
     anonymous?;
     let body = body?;
     let answer = async {
-        let form = Form::parse(&body).map_err(|malformed| Error::of(Failure::Malformed, malformed.to_string()))?;
-        if !is_tenant(&app, &path.0) {
-            return Err(Failure::TenantUnknown.into());
-        }
+        let form = read(&app, &path.0, &body)?;
         let basic = basic(&request)?;
         let (application, proved) = client::authenticate(&app, shown(&form, basic.as_ref())).await?;
         redeem::revoke(&app, Asker { application: &application, proved, origin: &peer.address.to_string() }, &form).await?;
@@ -130,10 +129,7 @@ pub async fn begin_device(
     anonymous?;
     let body = body?;
     let answer = async {
-        let form = Form::parse(&body).map_err(|malformed| Error::of(Failure::Malformed, malformed.to_string()))?;
-        if !is_tenant(&app, &path.0) {
-            return Err(Failure::TenantUnknown.into());
-        }
+        let form = read(&app, &path.0, &body)?;
         let (application, _) = client::authenticate(&app, Shown { client_id: form.get("client_id"), ..Shown::default() }).await?;
         device_code::begin(&app, &application, &form, &peer.address.to_string(), is_old(&path.1)).await
     };

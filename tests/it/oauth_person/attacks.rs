@@ -244,6 +244,21 @@ async fn an_access_token_is_ended_or_the_client_is_told_that_it_is_not() {
     assert_eq!(status, 200, "{own}");
     let answer = revoke(&house, &mine, &own["access_token"], &secret).await;
     assert_eq!(failure(answer), (400, "unsupported_token_type".into(), 50_027));
+    // What is no token ends nothing and is no error; what cannot be read, or is of nobody, is one.
+    assert_eq!(revoke(&house, &mine, &json!("nonsense"), &secret).await.0, 200);
+    assert_eq!(revoke(&house, &mine, &own["access_token"], &[("client_secret", "wrong")]).await.1["error"], "invalid_client");
+    let send = async |tenant: &str, body: String| {
+        let url = format!("{}/{tenant}/oauth2/v2.0/revoke", house.server.web);
+        let answer = house.server.client().post(url).body(body).send().await.unwrap();
+        (answer.status().as_u16(), answer.json::<Value>().await.unwrap_or_default())
+    };
+    let common = format!("client_id={mine}&{}={}", secret[0].0, secret[0].1);
+    assert_eq!(send("common", common.clone()).await.1["error"], "invalid_request", "without a token");
+    assert_eq!(send("elsewhere.example", format!("{common}&token=x")).await.0, 400);
+    assert_eq!(send("common", "token=%zz".into()).await.0, 400);
+    // Too long for the endpoint; a short one of its like is no error.
+    assert_eq!(send("common", format!("{common}&token={}", "x".repeat(1000))).await.0, 200);
+    assert_eq!(send("common", format!("{common}&token={}", "x".repeat(64 * 1024))).await.1["error"], "invalid_request");
 }
 
 #[actix_web::test]

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
 use super::profile_set::ProfileSet;
-use super::{assignment, profile_statuses};
+use super::{assignment, standings};
 use crate::catalogue::{RuleRow, ValueType, catalogue};
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
@@ -158,11 +158,11 @@ async fn assign(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn show_statuses(call: Call<'_>) -> Result<Answer> {
-    profile_statuses::list(&call, &SET).await
+    standings::list(&call, &SET).await
 }
 
 async fn show_overview(call: Call<'_>) -> Result<Answer> {
-    profile_statuses::overview(&call, &SET).await
+    standings::overview(&call, &SET).await
 }
 
 /// What is not to be asked for, in one of the ways in which clients say so.

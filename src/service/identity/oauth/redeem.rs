@@ -163,26 +163,21 @@ pub async fn revoke(app: &App, asker: Asker<'_>, form: &Form) -> Result<()> {
     if check_owner(&grant, asker).is_err() {
         return Ok(());
     }
-    let (actor, now) = (format!("user:{}", grant.user), app.now());
+    let actor = format!("user:{}", grant.user);
     let state = json!({ "grant": grant.id, "application": asker.application.client_id });
-    let entry = Entry::new(&actor, "grant.revoke", &actor, asker.origin).before(&state);
-    app.store
-        .write(move |tx| {
-            if grants::delete_grant(tx, &id)? {
-                audit::append(tx, &entry, now)?;
-            }
-            Ok(())
-        })
-        .await?;
-    Ok(())
+    end(app, id, Entry::new(&actor, "grant.revoke", &actor, asker.origin).before(&state)).await
 }
 
 /// What was exchanged before is in two hands: the grant ends for both.
 async fn take_back(app: &App, grant: &Grant, what: &str, origin: &str) -> Result<()> {
-    let (id, now) = (grant.id.clone(), app.now());
     let subject = format!("user:{}", grant.user);
     let state = json!({ "grant": grant.id, "application": grant.application, "shownAgain": what });
-    let entry = Entry::new("anonymous", "grant.stolen", subject, origin).before(&state);
+    end(app, grant.id.clone(), Entry::new("anonymous", "grant.stolen", subject, origin).before(&state)).await
+}
+
+/// Ends a grant, if it is still there: all tokens of it open nothing from now on.
+async fn end(app: &App, id: GrantId, entry: Entry) -> Result<()> {
+    let now = app.now();
     app.store
         .write(move |tx| {
             if grants::delete_grant(tx, &id)? {

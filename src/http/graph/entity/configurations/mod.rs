@@ -12,7 +12,7 @@ mod trusted_root;
 use serde_json::{Map, Value, json};
 
 use super::profile_set::ProfileSet;
-use super::{assignment, profile_statuses};
+use super::{assignment, standings};
 use crate::config::Config;
 use crate::domain::access::{Action, Need, Scope};
 use crate::domain::device::Platform;
@@ -170,11 +170,11 @@ async fn show_assignments(call: Call<'_>) -> Result<Answer> {
 }
 
 async fn show_statuses(call: Call<'_>) -> Result<Answer> {
-    profile_statuses::list(&call, &SET).await
+    standings::list(&call, &SET).await
 }
 
 async fn show_overview(call: Call<'_>) -> Result<Answer> {
-    profile_statuses::overview(&call, &SET).await
+    standings::overview(&call, &SET).await
 }
 
 async fn assign(call: Call<'_>) -> Result<Answer> {
